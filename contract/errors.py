@@ -1,0 +1,52 @@
+"""Everything this project raises on purpose, and what to do about each.
+
+* NextwatchError
+  + DecodeError          a message breaks the contract             -> dead-letter it
+  + ContractError        two processes disagree on a format        -> stop the process
+    - BundleError        a model bundle is missing or damaged      -> keep the old bundle
+    - WindowError        a stored window is damaged or too new     -> rebuild the partition
+  + IndexUnavailable     the vector index did not answer           -> answer from what is there
+  + BrokerUnavailable    the broker did not answer                 -> retry, then stop
+  + StackError           the embedded stack cannot start or run    -> tell the person, with the remedy
+"""
+
+
+class NextwatchError(Exception):
+    """The root of the tree."""
+
+
+class DecodeError(NextwatchError):
+    """A message that cannot be decoded or breaks a bound.
+
+    ``reason`` is one short stable word for headers and counters (``missing:user_id``);
+    ``detail`` says it in a sentence that quotes no payload.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class ContractError(NextwatchError):
+    """Two processes disagree on a format."""
+
+
+class BundleError(ContractError):
+    """A model bundle is missing, damaged or does not fit this code."""
+
+
+class WindowError(ContractError):
+    """A stored window record is damaged, or written by a newer version."""
+
+
+class IndexUnavailable(NextwatchError):  # noqa: N818 - the name states the condition
+    """The vector index did not answer in time."""
+
+
+class BrokerUnavailable(NextwatchError):  # noqa: N818 - the name states the condition
+    """The broker did not answer, or did not acknowledge in time."""
+
+
+class StackError(NextwatchError):
+    """The embedded stack cannot start, or one of its processes ended."""

@@ -1,0 +1,216 @@
+"""Events on the wire. One frozen struct per fact; a fact that happened is never changed.
+
+JSON objects, strictly typed; unknown fields are ignored. Times are epoch milliseconds and
+durations milliseconds, both with ``_ms`` in the name. Fields may be added with a default;
+none may be removed, renamed or given a new unit. `contract.topics` says which struct lives
+on which topic, `contract.decoding` turns bytes into these structs or says why it cannot.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+# ``(?![\s\S])`` means the very end in Python and ECMAScript alike; ``$`` would let a newline by.
+ID_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._:@=+-]{0,63}(?![\s\S])"
+UUID_PATTERN = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![\s\S])"
+
+MIN_TIME_MS = 100_000_000_000  # 1973: anything smaller is in seconds, or no time at all
+MAX_TIME_MS = 99_999_999_999_999  # year 5138: anything larger is in microseconds or smaller units
+MAX_DURATION_MS = 86_400_000
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 ASCII characters; opaque")]
+EventId = Annotated[
+    str, Meta(pattern=UUID_PATTERN, description="UUID; a repeated delivery bears the same one")
+]
+TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS, description="epoch milliseconds")]
+DurationMs = Annotated[int, Meta(ge=1, le=MAX_DURATION_MS)]
+WatchMs = Annotated[int, Meta(ge=0, le=MAX_DURATION_MS)]
+Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Number = Annotated[float, Meta(ge=-1e12, le=1e12)]
+Component = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Vector = Annotated[list[Component], Meta(min_length=1, max_length=1024)]
+Generation = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every struct of the contract shares: immutable, keyword-only, defaults left out."""
+
+
+class Context(Event, frozen=True, kw_only=True):
+    """Where and on what somebody watched; all of it optional."""
+
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}(?![\s\S])")] | None = None
+    language: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{2,16}(?![\s\S])")] | None = None
+    device: Label | None = None
+    surface: Label | None = None
+
+
+class Watch(Event, frozen=True, kw_only=True):
+    """The user watched a video and has now left it."""
+
+    event_id: EventId
+    user_id: Id
+    video_id: Id
+    event_time_ms: TimeMs
+    watch_ms: WatchMs
+    duration_ms: DurationMs
+    context: Context = Context()
+    recommendation_id: EventId | None = None
+
+
+class Search(Event, frozen=True, kw_only=True):
+    """The user searched; `query` is free text and is never logged."""
+
+    event_id: EventId
+    user_id: Id
+    query: Annotated[str, Meta(min_length=1, max_length=256)]
+    event_time_ms: TimeMs
+
+
+class ImpressedVideo(Event, frozen=True, kw_only=True):
+    """One video in one slot of what was shown, counted from 0 at the top."""
+
+    video_id: Id
+    position: Annotated[int, Meta(ge=0, le=999)]
+
+
+class Impressions(Event, frozen=True, kw_only=True):
+    """What a player showed at one time, watched or not."""
+
+    event_id: EventId
+    user_id: Id
+    event_time_ms: TimeMs
+    videos: Annotated[list[ImpressedVideo], Meta(min_length=1, max_length=100)]
+    recommendation_id: EventId | None = None
+
+
+class VideoUpload(Event, frozen=True, kw_only=True):
+    """A video exists and may be recommended; a tombstone under its key takes it down."""
+
+    video_id: Id
+    title: Annotated[str, Meta(max_length=256)] = ""
+    channel_id: Id | None = None
+    category: Label | None = None
+    tags: Annotated[list[Label], Meta(max_length=32)] = []
+    language: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{2,16}(?![\s\S])")] | None = None
+    duration_ms: DurationMs
+    uploaded_at_ms: TimeMs
+
+
+class RecommendedVideo(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """One place of a recommendation."""
+
+    video_id: Id
+    expected_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)]
+    score: Number
+    source: Label
+    propensity: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
+class Recommendation(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """The ordered list answered to the events in `caused_by`.
+
+    `recommendation_id` is derived from the user, the causing events and the bundle: a
+    re-delivery bears the same one. `degraded` names what was away when it was made.
+    """
+
+    recommendation_id: EventId
+    user_id: Id
+    generated_at_ms: TimeMs
+    caused_by: Annotated[list[EventId], Meta(min_length=1, max_length=10_000)]
+    bundle_id: Id | None
+    generation: Generation
+    arm: Label
+    items: Annotated[list[RecommendedVideo], Meta(max_length=500)]
+    degraded: Annotated[list[Label], Meta(max_length=8)] = []
+
+
+class LoggedCandidate(Event, frozen=True, kw_only=True):
+    """The features one recommended video was ranked by, in the order of `feature_names`."""
+
+    video_id: Id
+    features: Annotated[list[Number], Meta(max_length=512)]
+
+
+class RankingLog(Event, frozen=True, kw_only=True):
+    """The exact features of one recommendation, for the trainer of the ranker."""
+
+    recommendation_id: EventId
+    user_id: Id
+    generated_at_ms: TimeMs
+    bundle_id: Id | None
+    feature_names: Annotated[list[Label], Meta(max_length=512)]
+    candidates: Annotated[list[LoggedCandidate], Meta(max_length=500)]
+
+
+class Origin(StrEnum):
+    """Who computed an item vector."""
+
+    CONTENT = "content"
+    TRAINING = "training"
+
+
+class RankingFeatures(Event, frozen=True, kw_only=True):
+    """What ranking knows of a video besides its vectors; `popularity` is a decayed watch count."""
+
+    popularity: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+    mean_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)] = 0.0
+    completion_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    duration_ms: Annotated[int, Meta(ge=0, le=MAX_DURATION_MS)] = 0
+    uploaded_at_ms: Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] = 0
+
+
+class ItemVector(Event, frozen=True, kw_only=True):
+    """What one video is to the models of one generation; a tombstone takes the video out.
+
+    `input_vector` is read by the user tower when the video is in a history window,
+    `output_vector` (unit norm) is what retrieval searches.
+    """
+
+    video_id: Id
+    generation: Generation
+    origin: Origin
+    input_vector: Vector
+    output_vector: Vector
+    features: RankingFeatures = RankingFeatures()
+    updated_at_ms: TimeMs
+
+
+class BundleState(StrEnum):
+    """How far a bundle has come; the newest word on `model-bundles` counts."""
+
+    OFFERED = "offered"
+    INDEXED = "indexed"
+    IN_SERVICE = "in_service"
+    WITHDRAWN = "withdrawn"
+
+
+class BundleAnnouncement(Event, frozen=True, kw_only=True):
+    """One bundle reached a state; who announces which is in `contract.topics`."""
+
+    bundle_id: Id
+    generation: Generation
+    state: BundleState
+    url: Annotated[str, Meta(min_length=1, max_length=1024)]
+    manifest_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}(?![\s\S])")]
+    announced_at_ms: TimeMs
+    metrics: dict[str, Number] = {}
+    reason: Annotated[str, Meta(max_length=256)] = ""
+
+
+class UserDeletion(Event, frozen=True, kw_only=True):
+    """Erase this user everywhere; events up to `erase_before_ms` are ignored for ever."""
+
+    user_id: Id
+    requested_at_ms: TimeMs
+    erase_before_ms: TimeMs
+
+
+def encode(event: Event) -> bytes:
+    """Return the JSON that goes on the wire."""
+    return _ENCODER.encode(event)
+
+
+_ENCODER = msgspec.json.Encoder()

@@ -1,0 +1,57 @@
+"""librdkafka configurations that agree with Faust and with each other.
+
+librdkafka's default partitioner is CRC32, everyone else's is murmur2: with the default, one
+user's events would land on two partitions depending on the client. Every producer of this
+project, and of its users, sets ``partitioner=murmur2_random``.
+"""
+
+from contract.settings import KafkaSettings
+
+ClientConfig = dict[str, str | int | float | bool]
+
+
+def client_config(settings: KafkaSettings) -> ClientConfig:
+    """Return what every confluent-kafka client needs to reach the broker."""
+    config: ClientConfig = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "security.protocol": settings.security_protocol,
+        "allow.auto.create.topics": False,
+    }
+    password = settings.sasl_password
+    optional = {
+        "sasl.mechanism": settings.sasl_mechanism,
+        "sasl.username": settings.sasl_username,
+        "sasl.password": password.get_secret_value() if password else None,
+        "ssl.ca.location": settings.ssl_ca_location,
+        "ssl.certificate.location": settings.ssl_certificate_location,
+        "ssl.key.location": settings.ssl_key_location,
+    }
+    return config | {name: value for name, value in optional.items() if value is not None}
+
+
+def producer_config(settings: KafkaSettings, *, linger_ms: float = 0) -> ClientConfig:
+    """Return the configuration of a producer: acknowledged by all, murmur2, bounded waiting."""
+    config = client_config(settings)
+    del config["allow.auto.create.topics"]
+    return config | {
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        "linger.ms": linger_ms,
+        "compression.type": "lz4",
+        "delivery.timeout.ms": 30_000,
+        "socket.nagle.disable": True,
+    }
+
+
+def consumer_config(settings: KafkaSettings, *, group_id: str) -> ClientConfig:
+    """Return the configuration of a consumer that commits only when told to."""
+    return client_config(settings) | {
+        "group.id": group_id,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": settings.fetch_max_wait_ms,
+        "session.timeout.ms": settings.session_timeout_ms,
+        "heartbeat.interval.ms": settings.session_timeout_ms // 3,
+        "enable.partition.eof": False,
+        "socket.nagle.disable": True,
+    }

@@ -1,0 +1,34 @@
+"""One training example: what a user had done, and what the user watched to the end next.
+
+The label is always the *next* watch, never a random one held out of the middle: a window
+that has seen the future predicts it (Covington et al. 2016, section 3.4 and figure 5).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from models.history import Window
+
+
+class Example(NamedTuple):
+    """*window* is as it stood before the watch; *event_time_ms* is the time of the watch."""
+
+    user_id: str
+    window: Window
+    video_id: str
+    event_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRule:
+    """When a watch counts as completed: *min_watch_ms* watched, or the whole of a shorter video.
+
+    The default is how the short-video platform of KuaiRand defines a long view (Gao et al.,
+    CIKM 2022): 18 seconds, or to the end.
+    """
+
+    min_watch_ms: int = 18_000
+
+    def is_completed(self, watch_ms: int, duration_ms: int) -> bool:
+        """Return whether *watch_ms* of *duration_ms* says that the user liked to watch it."""
+        return watch_ms >= min(self.min_watch_ms, duration_ms)

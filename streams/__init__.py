@@ -1,0 +1,1 @@
+"""Serve: from one event to one recommendation. Read ``streams/recommend.py`` first."""

@@ -1,0 +1,1 @@
+"""Learn: score first, then learn, then publish. Read ``trainer/loop.py`` first."""
