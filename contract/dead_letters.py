@@ -8,10 +8,10 @@ from contract.errors import DecodeError
 MAX_KEPT_BYTES = 262_144
 """Longer values are cut here; ``dlq.length`` and ``dlq.sha256`` tell of the whole."""
 
-Header = tuple[str, bytes]
+Header = tuple[str, str | bytes | None]
 
 
-def headers(  # noqa: PLR0913 - a dead letter tells everything at once
+def headers(
     error: DecodeError,
     *,
     topic: str,
@@ -34,7 +34,7 @@ def headers(  # noqa: PLR0913 - a dead letter tells everything at once
         "dlq.length": str(len(body)),
         "dlq.sha256": hashlib.sha256(body).hexdigest(),
     }
-    kept = [(name, data or b"") for name, data in original or ()]
+    kept: list[Header] = [(name, data) for name, data in original or ()]
     return kept + [(name, text.encode()) for name, text in reasons.items()]
 
 

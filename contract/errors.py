@@ -7,7 +7,9 @@
     - WindowError        a stored window is damaged or too new     -> rebuild the partition
   + IndexUnavailable     the vector index did not answer           -> answer from what is there
   + BrokerUnavailable    the broker did not answer                 -> retry, then stop
+  + WorkerPausedError    this process stood still for too long     -> stop; another one took over
   + StackError           the embedded stack cannot start or run    -> tell the person, with the remedy
+  + DatasetError         a log to replay is missing or damaged     -> tell the person, with the remedy
 """
 
 
@@ -48,5 +50,13 @@ class BrokerUnavailable(NextwatchError):  # noqa: N818 - the name states the con
     """The broker did not answer, or did not acknowledge in time."""
 
 
+class WorkerPausedError(NextwatchError):
+    """The process stood still so long that another may own its partitions by now."""
+
+
 class StackError(NextwatchError):
     """The embedded stack cannot start, or one of its processes ended."""
+
+
+class DatasetError(NextwatchError):
+    """The files of a log to replay are missing, damaged, or not in the known form."""

@@ -1,0 +1,163 @@
+"""Where the windows of one partition live, with the offsets they reflect.
+
+One write holds the changed windows *and* the next offsets, or nothing: after a crash the
+store says exactly which records it has seen. `RocksStore` and `DictStore` pass one
+conformance suite (``tests/streams/test_store.py``).
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import rocksdict
+
+_WINDOW = b"w:"
+_OFFSET = b"o:"
+_CLEAN_MARK = "closed-cleanly"
+_MIB = 1 << 20
+
+
+class WindowStore(Protocol):
+    """Windows by user, and named offsets, of one partition."""
+
+    def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the record of each user, None for users never seen."""
+        ...
+
+    def write(self, windows: Mapping[str, bytes], offsets: Mapping[str, int]) -> None:
+        """Put *windows* and *offsets* in one atomic write."""
+        ...
+
+    def offset(self, name: str) -> int | None:
+        """Return the offset last written under *name*."""
+        ...
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Yield every user and record, ordered by user."""
+        ...
+
+    def close(self, *, now_ms: int) -> None:
+        """Close for good, and remember that it was done in order."""
+        ...
+
+
+class DictStore:
+    """A store that lives as long as the process."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, bytes] = {}
+        self._offsets: dict[str, int] = {}
+
+    def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the record of each user, None for users never seen."""
+        return [self._windows.get(user_id) for user_id in user_ids]
+
+    def write(self, windows: Mapping[str, bytes], offsets: Mapping[str, int]) -> None:
+        """Put *windows* and *offsets*."""
+        self._windows.update(windows)
+        self._offsets.update(offsets)
+
+    def offset(self, name: str) -> int | None:
+        """Return the offset last written under *name*."""
+        return self._offsets.get(name)
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Yield every user and record, ordered by user."""
+        yield from sorted(self._windows.items())
+
+    def close(self, *, now_ms: int) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RocksMemory:
+    """The memory of all RocksDB instances of one worker: one cache, memtables charged to it.
+
+    RocksDB's defaults are a 2 GiB cache and 192 MB of memtables for *each* partition.
+    """
+
+    cache: rocksdict.Cache
+    write_buffers: rocksdict.WriteBufferManager
+
+    @classmethod
+    def of(cls, cache_mb: int) -> "RocksMemory":
+        """Return a budget of *cache_mb* MiB, half of which memtables may take."""
+        cache = rocksdict.Cache(cache_mb * _MIB)
+        buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
+            cache_mb * _MIB // 2, False, cache
+        )
+        return cls(cache, buffers)
+
+
+class RocksStore:
+    """A store in one directory of its own, surviving the process through RocksDB's log."""
+
+    def __init__(self, directory: Path, memory: RocksMemory) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._db: Any = rocksdict.Rdict(str(directory / "db"), _options(memory))
+        (directory / _CLEAN_MARK).unlink(missing_ok=True)
+
+    def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the record of each user, None for users never seen."""
+        found = self._db.get([_WINDOW + user_id.encode() for user_id in user_ids])
+        return list(found)
+
+    def write(self, windows: Mapping[str, bytes], offsets: Mapping[str, int]) -> None:
+        """Put *windows* and *offsets* in one RocksDB write batch."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for user_id, record in windows.items():
+            batch.put(_WINDOW + user_id.encode(), record)
+        for name, offset in offsets.items():
+            batch.put(_OFFSET + name.encode(), offset.to_bytes(8, "big"))
+        self._db.write(batch)
+
+    def offset(self, name: str) -> int | None:
+        """Return the offset last written under *name*."""
+        stored = self._db.get(_OFFSET + name.encode())
+        return None if stored is None else int.from_bytes(stored, "big")
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Yield every user and record, ordered by user."""
+        for key, record in self._db.items(from_key=_WINDOW):
+            if not key.startswith(_WINDOW):
+                return
+            yield key.removeprefix(_WINDOW).decode(), record
+
+    def close(self, *, now_ms: int) -> None:
+        """Flush, close, and leave the mark that `was_closed_cleanly` looks for."""
+        self._db.flush()
+        self._db.close()
+        (self._directory / _CLEAN_MARK).write_text(str(now_ms))
+
+
+def was_closed_cleanly(directory: Path, *, since_ms: int) -> bool:
+    """Return whether the store in *directory* was closed in order, and not before *since_ms*.
+
+    An older one may hold users whose tombstones the changelog no longer has.
+    """
+    mark = directory / _CLEAN_MARK
+    return mark.exists() and int(mark.read_text() or 0) >= since_ms
+
+
+def discard(directory: Path) -> None:
+    """Remove a store that is not to be trusted; the changelog has what it held."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _options(memory: RocksMemory) -> rocksdict.Options:
+    table = rocksdict.BlockBasedOptions()
+    table.set_block_cache(memory.cache)
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_bloom_filter(10, False)
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_manager(memory.write_buffers)
+    options.set_write_buffer_size(8 * _MIB)
+    options.set_max_write_buffer_number(2)
+    options.set_max_open_files(256)
+    options.set_compression_type(rocksdict.DBCompressionType.lz4())
+    return options
