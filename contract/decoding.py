@@ -88,11 +88,17 @@ def _syntax_reason(value: bytes) -> str:
         value.decode("utf-8")
     except UnicodeDecodeError:
         return "json" if value[:1] not in b"{[" else "encoding"
-    return "encoding" if value[1:2] == b"\x00" else "json"
+    is_utf16 = len(value) > 1 and (value[0] == 0) != (value[1] == 0)
+    return "encoding" if is_utf16 else "json"
 
 
 def _reason(message: str, value: bytes) -> str:
     """Return the word for a `msgspec.ValidationError`, from its message and the path in it."""
+    try:
+        value.decode("utf-8")
+        msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return _syntax_reason(value)
     if "missing required field" in message:
         return "missing:" + message.split("`")[1]
     path = message.rpartition("`$")[2].rstrip("`") if "`$" in message else ""

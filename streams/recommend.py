@@ -66,7 +66,7 @@ class Recommender:
     ) -> list[list[RecommendedVideo]]:
         """Return the best of each user's candidates, best first."""
         rows_BC = _padded(candidates.rows)
-        similarity_BC = np.einsum("bcd,bd->bc", serving.items.outputs_ND[rows_BC], vectors_BD)
+        similarity_BC = (serving.items.outputs_ND[rows_BC] @ vectors_BD[:, :, None])[:, :, 0]
         expected_ms_BC, score_BC = serving.ranker.rank(similarity_BC, rows_BC, serving.items)
         order_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, : self._num_recommended]
         lists = []

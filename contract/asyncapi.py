@@ -1,0 +1,140 @@
+"""The contract as an AsyncAPI 3 document, generated from the topics and the structs.
+
+``python -m contract.asyncapi > docs/asyncapi.yaml`` writes it; a test keeps the file current.
+"""
+
+import sys
+from typing import Any
+
+import msgspec
+import yaml
+
+from contract.topics import TOPICS, Topic
+
+VERSION = "0.1.0"
+_REF = "#/components/schemas/{name}"
+_ON_EVERY_DEAD_LETTER = {
+    "dlq.reason": "one stable word, such as key_mismatch or missing:user_id",
+    "dlq.topic": "the topic it came from, without prefix",
+    "dlq.partition": "its partition there",
+    "dlq.offset": "its offset there",
+    "dlq.ts": "when it was dead-lettered, epoch milliseconds",
+    "dlq.app": "the application that could not read it",
+    "dlq.length": "bytes of the original value; longer ones are cut",
+    "dlq.sha256": "checksum of the whole original value",
+}
+
+
+def document() -> dict[str, Any]:
+    """Return the AsyncAPI document as plain dicts and lists."""
+    kinds = [topic.kind for topic in TOPICS if topic.kind is not None]
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
+    for topic in TOPICS:
+        channels[topic.name] = _channel(topic)
+        messages[_message_name(topic)] = _message(topic)
+        operations |= _operations(topic)
+        if topic.dead_lettered_by:
+            channels[topic.dlq] = _dead_letter_channel(topic)
+            operations[f"{topic.dead_lettered_by}-dead-letters-{topic.name}"] = _operation(
+                "send", topic.dlq
+            )
+    messages["DeadLetter"] = _dead_letter()
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Nextwatch",
+            "version": VERSION,
+            "description": (
+                "Events in, recommendations out. JSON values, UTF-8 keys, times in epoch "
+                "milliseconds, durations in milliseconds. Unknown fields are ignored; fields are "
+                "added with a default, and none is removed, renamed or given another unit. "
+                "Producers must place keys by murmur2 (librdkafka: partitioner=murmur2_random)."
+            ),
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": dict(sorted(schemas.items()))},
+    }
+
+
+def render() -> str:
+    """Return the document as YAML, the same bytes for the same contract."""
+    head = "# Generated from contract/: python -m contract.asyncapi > docs/asyncapi.yaml\n"
+    return head + yaml.safe_dump(document(), sort_keys=False, width=100, allow_unicode=True)
+
+
+def _channel(topic: Topic) -> dict[str, Any]:
+    name = _message_name(topic)
+    bindings = {"topicConfiguration": {"cleanup.policy": [topic.cleanup]}}
+    return {
+        "address": topic.name,
+        "description": f"{topic.what}; keyed by {topic.key_field}",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        "bindings": {"kafka": bindings},
+    }
+
+
+def _dead_letter_channel(topic: Topic) -> dict[str, Any]:
+    return {
+        "address": topic.dlq,
+        "description": f"messages of {topic.name} that could not be decoded or broke a bound",
+        "messages": {"DeadLetter": {"$ref": "#/components/messages/DeadLetter"}},
+        "bindings": {"kafka": {"topicConfiguration": {"cleanup.policy": ["delete"]}}},
+    }
+
+
+def _message(topic: Topic) -> dict[str, Any]:
+    payload: dict[str, Any]
+    if topic.kind is None:
+        payload = {"type": "string", "format": "binary"}
+    else:
+        payload = {"$ref": _REF.format(name=topic.kind.__name__)}
+    key = {"type": "string", "description": topic.key_field}
+    return {
+        "name": _message_name(topic),
+        "contentType": "application/json" if topic.kind else "application/octet-stream",
+        "payload": payload,
+        "bindings": {"kafka": {"key": key}},
+    }
+
+
+def _dead_letter() -> dict[str, Any]:
+    properties = {
+        name: {"type": "string", "description": what}
+        for name, what in _ON_EVERY_DEAD_LETTER.items()
+    }
+    return {
+        "name": "DeadLetter",
+        "contentType": "application/octet-stream",
+        "description": "the original key, value and headers, and why it is here",
+        "headers": {"type": "object", "properties": properties},
+        "payload": {"type": "string", "format": "binary"},
+    }
+
+
+def _operations(topic: Topic) -> dict[str, Any]:
+    verbs = [("send", who) for who in topic.producers] + [
+        ("receive", who) for who in topic.consumers
+    ]
+    return {
+        f"{who.replace(' ', '-')}-{verb}-{topic.name}": _operation(verb, topic.name)
+        for verb, who in verbs
+    }
+
+
+def _operation(verb: str, address: str) -> dict[str, Any]:
+    reference = address.replace("~", "~0").replace("/", "~1")
+    return {"action": verb, "channel": {"$ref": f"#/channels/{reference}"}}
+
+
+def _message_name(topic: Topic) -> str:
+    return topic.kind.__name__ if topic.kind else "WindowRecord"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,85 @@
+"""Builders: a valid event, with what the test is about said by keyword and the rest chosen."""
+
+from uuid import NAMESPACE_OID, uuid5
+
+from contract.events import (
+    Context,
+    ItemVector,
+    Origin,
+    RankingFeatures,
+    Search,
+    UserDeletion,
+    VideoUpload,
+    Watch,
+)
+
+T0 = 1_700_000_000_000
+"""A time like any other; tests count milliseconds from here."""
+
+
+def event_id(name: str) -> str:
+    """Return a UUID that stands for *name*."""
+    return str(uuid5(NAMESPACE_OID, name))
+
+
+def watch(
+    video_id="v1",
+    *,
+    user_id="u1",
+    at_ms=0,
+    name=None,
+    watch_ms=20_000,
+    duration_ms=30_000,
+    context=None,
+):
+    """Return a watch *at_ms* after T0; its id follows from user, video and time, or *name*."""
+    return Watch(
+        event_id=event_id(name or f"{user_id}/{video_id}/{at_ms}"),
+        user_id=user_id,
+        video_id=video_id,
+        event_time_ms=T0 + at_ms,
+        watch_ms=watch_ms,
+        duration_ms=duration_ms,
+        context=context or Context(),
+    )
+
+
+def search(query="cats", *, user_id="u1", at_ms=0):
+    """Return a search *at_ms* after T0."""
+    return Search(
+        event_id=event_id(f"{user_id}/{query}/{at_ms}"),
+        user_id=user_id,
+        query=query,
+        event_time_ms=T0 + at_ms,
+    )
+
+
+def deletion(*, user_id="u1", at_ms=0):
+    """Return a request to erase everything up to *at_ms* after T0."""
+    return UserDeletion(user_id=user_id, requested_at_ms=T0 + at_ms, erase_before_ms=T0 + at_ms)
+
+
+def upload(video_id="v1", *, at_ms=0, category="cooking", tags=("soup",), channel_id="c1"):
+    """Return an upload *at_ms* after T0."""
+    return VideoUpload(
+        video_id=video_id,
+        title=f"{category} {video_id}",
+        channel_id=channel_id,
+        category=category,
+        tags=list(tags),
+        duration_ms=30_000,
+        uploaded_at_ms=T0 + at_ms,
+    )
+
+
+def item_vector(video_id="v1", vector=(1.0, 0.0), *, generation=1, popularity=0.0):
+    """Return the vectors of a video, input and output alike."""
+    return ItemVector(
+        video_id=video_id,
+        generation=generation,
+        origin=Origin.TRAINING,
+        input_vector=list(vector),
+        output_vector=list(vector),
+        features=RankingFeatures(popularity=popularity, duration_ms=30_000),
+        updated_at_ms=T0,
+    )

@@ -1,0 +1,49 @@
+"""Settings refuse nonsense before anything starts, and keep secrets to themselves."""
+
+import pytest
+
+from contract.errors import ContractError
+from contract.kafka import consumer_config, producer_config
+from contract.settings import KafkaSettings, load
+
+
+def test_defaults_need_nothing():
+    """An empty environment is a valid one."""
+    assert load(KafkaSettings, {}).bootstrap_servers == "127.0.0.1:9092"
+
+
+def test_other_programs_variables_are_not_ours():
+    """Only our prefix is looked at."""
+    assert load(KafkaSettings, {"PATH": "/bin", "KAFKA_HOME": "x"})
+
+
+@pytest.mark.parametrize("name", ["NEXTWATCH_BROKR_URL", "NEXTWATCH_KAFKA_BOOTSTRAP"])
+def test_a_misspelt_variable_stops_the_start(name):
+    """A typo must never be a silent default."""
+    with pytest.raises(ContractError, match=name):
+        load(KafkaSettings, {name: "x"})
+
+
+def test_a_value_out_of_bounds_is_named_and_not_quoted():
+    """The message says which variable and which bound."""
+    with pytest.raises(ContractError, match="NEXTWATCH_KAFKA_USER_PARTITIONS") as refused:
+        load(KafkaSettings, {"NEXTWATCH_KAFKA_USER_PARTITIONS": "0"})
+    assert "greater than or equal to 1" in str(refused.value)
+
+
+def test_a_password_reaches_the_client_and_nothing_else():
+    """Printing the settings prints no secret."""
+    settings = load(KafkaSettings, {"NEXTWATCH_KAFKA_SASL_PASSWORD": "canary-7f3a"})
+
+    assert "canary" not in repr(settings)
+    assert producer_config(settings)["sasl.password"] == "canary-7f3a"
+
+
+def test_producers_place_keys_as_faust_does():
+    """Librdkafka's own default would split a user's events over two partitions."""
+    assert producer_config(KafkaSettings())["partitioner"] == "murmur2_random"
+
+
+def test_consumers_commit_only_when_told_to():
+    """An automatic commit would acknowledge what nobody has processed."""
+    assert consumer_config(KafkaSettings(), group_id="g")["enable.auto.commit"] is False

@@ -1,0 +1,23 @@
+"""One whole stack for each module and backend; the tests of a module share it."""
+
+import pytest
+
+from tests.e2e.clients import player_of
+from tests.e2e.stacks import BACKENDS, running_stack
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def stack(backend):
+    with running_stack(backend, publish_every_s=5.0) as stack:
+        yield stack
+
+
+@pytest.fixture
+def player(stack):
+    with player_of(stack) as player:
+        yield player

@@ -1,0 +1,142 @@
+"""From windows to recommendations, on a serving small enough to draw."""
+
+import math
+
+import pytest
+
+from contract.clock import ManualClock
+from contract.errors import IndexUnavailable
+from contract.points import point_id
+from models.history import EMPTY, WindowPolicy, fold
+from streams.index import Hit
+from streams.recommend import Recommender, Request, recommendation_id
+from streams.retrieval import REST_S, Retrieval
+from streams.serving import Switch
+from tests.builders import T0, event_id, item_vector, watch
+from tests.streams.servings import serving
+
+
+def at(degrees):
+    """Return the unit vector in that direction; the user looks along 0."""
+    return (math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
+
+
+VIDEOS = {"near": at(10), "nearer": at(5), "far": at(90), "opposite": at(180)}
+
+
+class ListedIndex:
+    """Finds what it is told to, or is away."""
+
+    def __init__(self, *video_ids):
+        self.hits = [Hit(point_id(video_id), 1.0) for video_id in video_ids]
+        self.is_away = False
+        self.num_asked = 0
+
+    def nearest(self, collection, vectors_BD, limit):
+        self.num_asked += 1
+        if self.is_away:
+            raise IndexUnavailable("away")
+        return [self.hits[:limit] for _ in vectors_BD]
+
+
+class World:
+    def __init__(self, *found, num_trending=0, current=None):
+        self.index = ListedIndex(*found)
+        self.monotonic_s = 0.0
+        self.switch = Switch(current or serving(VIDEOS))
+        retrieval = Retrieval(
+            self.index, num_near=10, num_trending=num_trending, monotonic=lambda: self.monotonic_s
+        )
+        self.recommender = Recommender(
+            self.switch, retrieval, num_recommended=3, clock=ManualClock(T0)
+        )
+
+    def recommend(self, *watched):
+        window = fold(EMPTY, [watch(video_id) for video_id in watched], WindowPolicy())
+        [answer] = self.recommender.recommend([Request("u1", window, [event_id("e")])])
+        return answer
+
+    def listed(self, *watched):
+        return [item.video_id for item in self.recommend(*watched).items]
+
+
+def test_what_is_nearest_to_the_user_comes_first():
+    """With nothing else known of the videos, similarity decides."""
+    assert World("far", "near", "nearer").listed() == ["nearer", "near", "far"]
+
+
+def test_what_was_watched_is_not_recommended():
+    """A window's own videos are left out."""
+    assert World("near", "nearer", "far").listed("nearer") == ["near", "far"]
+
+
+def test_a_video_that_only_the_index_knows_is_left_out():
+    """Without vectors in the item store it can't be ranked; it comes with its record."""
+    assert World("near", "just-taken-down").listed() == ["near"]
+
+
+def test_trending_videos_fill_up_and_say_so():
+    """A candidate bears the source that found it, and stands once."""
+    world = World("near", num_trending=4)
+    world.switch.current.put(item_vector("far", VIDEOS["far"], popularity=50.0))
+
+    sources = {item.video_id: item.source for item in world.recommend().items}
+
+    assert sources["near"] == "ann"
+    assert sources["far"] == "trending"
+
+
+def test_without_the_index_the_item_store_answers_and_says_so():
+    """Degraded, never silent, never empty."""
+    world = World("near")
+    world.index.is_away = True
+
+    answer = world.recommend("near")
+
+    assert [item.video_id for item in answer.items] == ["nearer", "far", "opposite"]
+    assert (answer.degraded, {item.source for item in answer.items}) == (["index_away"], {"exact"})
+
+
+def test_an_index_that_failed_rests_and_comes_back_by_itself():
+    """Batches do not queue behind a dead index, and full service returns unasked."""
+    world = World("near")
+    world.index.is_away = True
+    world.recommend()
+    world.index.is_away = False
+
+    assert world.recommend().degraded == ["index_away"]
+    assert world.index.num_asked == 1
+
+    world.monotonic_s = REST_S
+    assert world.recommend().degraded == []
+
+
+def test_before_the_first_bundle_every_event_is_answered_and_says_why_it_is_empty():
+    """Nobody waits for a model."""
+    world = World()
+    world.switch.current = None
+
+    answer = world.recommend("near")
+
+    assert (answer.items, answer.degraded, answer.bundle_id) == ([], ["no_bundle"], None)
+
+
+def test_a_recommendation_names_the_generation_it_came_from():
+    """Skew can be looked for in the output alone."""
+    answer = World("near", current=serving(VIDEOS, generation=7)).recommend()
+
+    assert (answer.bundle_id, answer.generation) == ("b7", 7)
+
+
+@pytest.mark.parametrize(
+    "other", [("u2", ["e"], "b1"), ("u1", ["f"], "b1"), ("u1", ["e"], "b2"), ("u1", ["e"], None)]
+)
+def test_the_id_follows_from_user_events_and_bundle(other):
+    """The same recommendation bears the same id; another one another."""
+    assert recommendation_id("u1", ["e"], "b1") == recommendation_id("u1", ["e"], "b1")
+    assert recommendation_id(*other) != recommendation_id("u1", ["e"], "b1")
+
+
+def test_the_order_of_the_causing_events_does_not_change_the_id():
+    """A batch delivered in another order is the same cause."""
+    assert recommendation_id("u1", ["e", "f"], "b1") == recommendation_id("u1", ["f", "e"], "b1")

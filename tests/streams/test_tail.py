@@ -1,0 +1,152 @@
+"""Following item vectors and bundles: the right vectors in the right generation."""
+
+from contract.clock import ManualClock
+from contract.errors import BundleError
+from contract.events import BundleState, encode
+from streams.serving import Switch
+from streams.tail import Follower
+from tests.builders import T0, item_vector
+from tests.streams.servings import offer, serving
+
+
+class World:
+    """A follower whose bundles hold the videos *snapshot*."""
+
+    def __init__(self, **snapshot):
+        self.switch = Switch()
+        self.announced = []
+        self.damaged = set()
+        self.follower = Follower(
+            self.switch,
+            load_bundle=self._load,
+            make_serving=lambda made: made,
+            announce=self.announced.append,
+            clock=ManualClock(T0),
+        )
+        self._snapshot = snapshot
+
+    def _load(self, announcement):
+        if announcement.bundle_id in self.damaged:
+            raise BundleError("damaged")
+        return serving(self._snapshot, generation=announcement.generation)
+
+    def announce(self, generation, state=BundleState.INDEXED):
+        announcement = offer(generation, state=state)
+        self.follower.on_announcement(announcement.bundle_id.encode(), encode(announcement))
+        return self.follower.swap_if_newer()
+
+    def put(self, video_id, generation, vector=(1.0, 0.0)):
+        record = item_vector(video_id, vector, generation=generation)
+        self.follower.on_item_vector(video_id.encode(), encode(record))
+
+    def take_down(self, video_id):
+        self.follower.on_item_vector(video_id.encode(), None)
+
+    @property
+    def in_service(self):
+        return self.switch.current.generation if self.switch.current else None
+
+    def knows(self, video_id):
+        return video_id in self.switch.current.items
+
+
+def test_an_offered_bundle_waits_until_it_is_indexed():
+    """Before that, its collection is not whole."""
+    world = World()
+
+    assert not world.announce(1, BundleState.OFFERED)
+    assert world.announce(1, BundleState.INDEXED)
+    assert world.in_service == 1
+
+
+def test_putting_a_bundle_in_service_is_announced():
+    """The trainer publishes fast vectors for that generation from then on."""
+    world = World()
+    world.announce(1)
+
+    assert [(a.bundle_id, a.state) for a in world.announced] == [("b1", BundleState.IN_SERVICE)]
+
+
+def test_an_older_generation_never_replaces_a_newer_one():
+    """Announcements may come in any order."""
+    world = World()
+    world.announce(2)
+    world.announce(1)
+
+    assert world.in_service == 2
+
+
+def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays():
+    """A refused bundle is not tried again at every poll."""
+    world = World()
+    world.announce(1)
+    world.damaged.add("b2")
+
+    assert not world.announce(2)
+    assert not world.announce(2)
+    assert (world.in_service, world.follower.counts["bundles_refused"]) == (1, 1)
+
+
+def test_vectors_of_the_generation_in_service_count_at_once():
+    """The fast path, and new uploads."""
+    world = World()
+    world.announce(1)
+    world.put("new", 1)
+
+    assert world.knows("new")
+
+
+def test_vectors_of_a_coming_generation_wait_for_it():
+    """A user vector of one generation never meets an item vector of another."""
+    world = World()
+    world.announce(1)
+    world.put("new", 2)
+    assert not world.knows("new")
+
+    world.announce(2)
+    assert world.knows("new")
+
+
+def test_vectors_of_a_past_generation_are_ignored():
+    """A late record does no harm."""
+    world = World()
+    world.announce(2)
+    world.put("late", 1)
+
+    assert not world.knows("late")
+
+
+def test_a_video_taken_down_is_gone_now_and_from_bundles_made_before():
+    """The snapshot of a bundle may still hold it."""
+    world = World(old=(1.0, 0.0))
+    world.announce(1)
+    assert world.knows("old")
+
+    world.take_down("old")
+    assert not world.knows("old")
+
+    world.announce(2)
+    assert not world.knows("old")
+
+
+def test_a_video_uploaded_again_is_back():
+    """A tombstone counts until the next record."""
+    world = World(old=(1.0, 0.0))
+    world.announce(1)
+    world.take_down("old")
+    world.put("old", 1)
+
+    assert world.knows("old")
+
+
+def test_junk_and_vectors_of_another_width_are_counted_and_change_nothing():
+    """Dead-lettering them is index_sync's task; serving goes on."""
+    world = World()
+    world.announce(1)
+    world.follower.on_item_vector(b"v", b"{junk")
+    world.follower.on_announcement(b"b9", b"{junk")
+    world.put("wide", 1, vector=(1.0, 0.0, 0.0))
+
+    assert not world.knows("wide")
+    assert world.follower.counts["vectors_misfit"] == 1
+    assert world.follower.counts["announcements_skipped:json"] == 1
