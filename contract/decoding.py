@@ -102,15 +102,20 @@ def _reason(message: str, value: bytes) -> str:
     if "missing required field" in message:
         return "missing:" + message.split("`")[1]
     path = message.rpartition("`$")[2].rstrip("`") if "`$" in message else ""
-    if "matching regex" in message:
-        return "bad_id" if path.endswith(("_id", "]")) else "pattern"
     if "_time_ms" in path or "_at_ms" in path:
         return _time_reason(message, path, value)
-    if "Expected `int` " in message or "Expected `float` " in message or "out of range" in message:
-        return "range" if ("<=" in message or ">=" in message or "range" in message) else "type"
+    return _bound_reason(message, path)
+
+
+def _bound_reason(message: str, path: str) -> str:
+    if "matching regex" in message:
+        return "bad_id" if path.endswith(("_id", "]")) else "pattern"
     if "length" in message:
         return "length"
-    return "enum" if "Invalid enum value" in message else "type"
+    if "enum value" in message:
+        return "enum"
+    is_bound = "<=" in message or ">=" in message or "out of range" in message
+    return "range" if is_bound else "type"
 
 
 def _time_reason(message: str, path: str, value: bytes) -> str:

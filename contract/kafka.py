@@ -5,6 +5,8 @@ user's events would land on two partitions depending on the client. Every produc
 project, and of its users, sets ``partitioner=murmur2_random``.
 """
 
+from confluent_kafka import Consumer, Message
+
 from contract.settings import KafkaSettings
 
 ClientConfig = dict[str, str | int | float | bool]
@@ -55,3 +57,14 @@ def consumer_config(settings: KafkaSettings, *, group_id: str) -> ClientConfig:
         "enable.partition.eof": False,
         "socket.nagle.disable": True,
     }
+
+
+def take(consumer: Consumer, most: int, *, within_s: float) -> list[Message]:
+    """Return up to *most* messages as soon as there is one, none after *within_s* seconds.
+
+    `Consumer.consume` alone waits the whole time for the last of *most*.
+    """
+    first = consumer.poll(within_s)
+    if first is None:
+        return []
+    return [first, *consumer.consume(most - 1, timeout=0)] if most > 1 else [first]

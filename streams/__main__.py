@@ -107,7 +107,9 @@ def run(environ: dict[str, str]) -> None:
         on_failure=_die,
     )
     try:
-        faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True).execute_from_commandline()
+        faust.Worker(
+            app, loglevel="WARNING", redirect_stdouts=False, quiet=True
+        ).execute_from_commandline()
     finally:
         stop.set()
         partitions.close()
@@ -149,7 +151,8 @@ def _follow(
             clock=system_clock,
         )
         consumer = Consumer(consumer_config(kafka, group_id=f"{settings.app_id}-tail"))
-        Tail(consumer, kafka.layout, follower).run(stop.is_set, first_read_s=0.5)
+        tail = Tail(consumer, kafka.layout, follower, monotonic=time.monotonic)
+        tail.run(stop.is_set, first_read_s=0.5)
     except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: never die silently
         _die(error)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from contract.errors import BrokerUnavailable
-from contract.kafka import consumer_config
+from contract.kafka import consumer_config, take
 from contract.settings import KafkaSettings
 
 
@@ -50,7 +50,7 @@ class Changelog:
             open_partitions = set(start)
             heard_at = monotonic()
             while open_partitions:
-                for message in consumer.consume(500, timeout=0.2):
+                for message in take(consumer, 500, within_s=0.2):
                     heard_at = monotonic()
                     error = message.error()
                     if error is None:

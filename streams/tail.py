@@ -17,6 +17,7 @@ from contract.clock import Clock
 from contract.decoding import decode
 from contract.errors import BundleError, DecodeError
 from contract.events import BundleAnnouncement, BundleState, ItemVector, encode
+from contract.kafka import take
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
 from models.bundle import Bundle
 from streams.outbox import Delivery
@@ -158,8 +159,16 @@ def announcer(outbox: Delivery, layout: Layout) -> Callable[[BundleAnnouncement]
 class Tail:
     """Feeds a `Follower` from the broker until told to stop."""
 
-    def __init__(self, consumer: Consumer, layout: Layout, follower: Follower) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        layout: Layout,
+        follower: Follower,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._consumer = consumer
+        self._monotonic = monotonic
         self._bundles = layout.name(MODEL_BUNDLES)
         self._vectors = layout.name(ITEM_VECTORS)
         self._follower = follower
@@ -171,17 +180,16 @@ class Tail:
         consumer.assign(places)
 
     def run(self, should_stop: Callable[[], bool], *, first_read_s: float = 0.0) -> None:
-        """Follow until *should_stop*, taking no bundle before *first_read_s* of reading.
+        """Follow until *should_stop*, taking no bundle in the first *first_read_s* of reading.
 
-        The wait lets a restarted worker see the newest announcement before it loads one.
+        So a restarted worker loads the newest bundle, not every one that was ever announced.
         """
-        polls_left = int(first_read_s / 0.1)
+        first_read_until_s = self._monotonic() + first_read_s
         try:
             while not should_stop():
-                for message in self._consumer.consume(500, timeout=0.1):
+                for message in take(self._consumer, 500, within_s=0.1):
                     self._take(message)
-                polls_left = max(0, polls_left - 1)
-                if polls_left == 0:
+                if self._monotonic() >= first_read_until_s:
                     self._follower.swap_if_newer()
         finally:
             self._consumer.close()
