@@ -106,10 +106,10 @@ def run(environ: dict[str, str]) -> None:
         on_assigned=lambda: _tell_ready(ready),
         on_failure=_die,
     )
+    worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True)
+    worker.spinner = None  # it would draw into log files, too
     try:
-        faust.Worker(
-            app, loglevel="WARNING", redirect_stdouts=False, quiet=True
-        ).execute_from_commandline()
+        worker.execute_from_commandline()
     finally:
         stop.set()
         partitions.close()
