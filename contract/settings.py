@@ -15,7 +15,7 @@ from contract.errors import ContractError
 from contract.topics import Layout
 
 PREFIX = "NEXTWATCH_"
-GROUPS = ("KAFKA_", "QDRANT_", "STREAMS_", "TRAINER_", "INDEX_", "PROCESS_", "TEST_")
+GROUPS = ("KAFKA_", "QDRANT_", "STREAMS_", "TRAINER_", "INDEX_", "PROCESS_", "WINDOW_", "TEST_")
 
 S = TypeVar("S", bound="Settings")
 

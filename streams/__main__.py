@@ -25,6 +25,8 @@ from contract.kafka import consumer_config, producer_config
 from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, load
 from contract.topics import WINDOWS
 from models import bundle as bundles
+from models.history import WindowPolicy
+from models.settings import WindowSettings
 from streams import app as faust_app
 from streams import serving as serving_module
 from streams.batches import BatchProcessor
@@ -65,6 +67,7 @@ def run(environ: dict[str, str]) -> None:
     qdrant = load(QdrantSettings, environ)
     process = load(ProcessSettings, environ)
     settings = load(StreamsSettings, environ)
+    policy = load(WindowSettings, environ).policy
     nextwatch_logging.configure(process.log_level)
     uvloop.install()
     ready = Path(process.ready_file) if process.ready_file else None
@@ -72,7 +75,7 @@ def run(environ: dict[str, str]) -> None:
         ready.unlink(missing_ok=True)
 
     switch = serving_module.Switch()
-    partitions = _partitions(kafka, settings)
+    partitions = _partitions(kafka, settings, policy)
     fence = Fence(time.monotonic, limit_s=kafka.session_timeout_ms / 2_000)
     retrieval = Retrieval(
         VectorIndex(qdrant, patience_ms=settings.index_patience_ms),
@@ -88,7 +91,7 @@ def run(environ: dict[str, str]) -> None:
         Outbox(Producer(producer_config(kafka))),
         fence,
         layout=kafka.layout,
-        policy=settings.window_policy,
+        policy=policy,
         clock=system_clock,
         app_id=settings.app_id,
     )
@@ -116,7 +119,9 @@ def run(environ: dict[str, str]) -> None:
         log.info("streams_stopped", **processor.counts)
 
 
-def _partitions(kafka: KafkaSettings, settings: StreamsSettings) -> Partitions:
+def _partitions(
+    kafka: KafkaSettings, settings: StreamsSettings, policy: WindowPolicy
+) -> Partitions:
     changelog = Changelog(
         kafka, kafka.layout.name(WINDOWS), group_id=f"{settings.app_id}-changelog"
     )
@@ -124,7 +129,7 @@ def _partitions(kafka: KafkaSettings, settings: StreamsSettings) -> Partitions:
     return Partitions(
         rocks_opener(settings.state_dir, memory, clock=system_clock, max_idle_ms=MAX_IDLE_MS),
         lambda start: changelog.read(start, monotonic=time.monotonic),
-        settings.window_policy,
+        policy,
         rewind_records=settings.rewind_records,
         clock=system_clock,
     )

@@ -7,7 +7,6 @@ from pydantic_settings import SettingsConfigDict
 
 from contract.settings import PREFIX, Settings
 from contract.topics import STREAMS_APP
-from models.history import DAY_MS, WindowPolicy
 
 
 class StreamsSettings(Settings):
@@ -32,11 +31,3 @@ class StreamsSettings(Settings):
     index_patience_ms: int = Field(
         default=250, ge=10, le=10_000, description="how long a micro-batch waits for the index"
     )
-    max_watches: int = Field(default=50, ge=1, le=300)
-    max_searches: int = Field(default=20, ge=1, le=28)
-    max_age_days: int = Field(default=30, ge=1, le=3_650)
-
-    @property
-    def window_policy(self) -> WindowPolicy:
-        """The bounds of every history window."""
-        return WindowPolicy(self.max_watches, self.max_searches, self.max_age_days * DAY_MS)

@@ -1,0 +1,22 @@
+"""Settings that serving and training must share: what a history window remembers."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from contract.settings import PREFIX, Settings
+from models.history import DAY_MS, WindowPolicy
+
+
+class WindowSettings(Settings):
+    """The bounds of every history window; streams and trainer must be given the same."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX + "WINDOW_")
+
+    max_watches: int = Field(default=50, ge=1, le=300)
+    max_searches: int = Field(default=20, ge=1, le=28)
+    max_age_days: int = Field(default=30, ge=1, le=3_650)
+
+    @property
+    def policy(self) -> WindowPolicy:
+        """The bounds as `models.history` takes them."""
+        return WindowPolicy(self.max_watches, self.max_searches, self.max_age_days * DAY_MS)
