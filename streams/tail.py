@@ -4,7 +4,8 @@ One thread, one consumer without a group: every worker sees every record. Vector
 generation in service go straight into its item store; vectors of generations to come wait
 for their bundle; older ones are ignored. A bundle that is announced as indexed, of a higher
 generation than the one in service, is loaded here, beside the traffic, and then swapped in
-by one assignment.
+by one assignment. A video taken down comes back only by a new upload, that is by vectors of
+its content: one more vector from training may have overtaken the tombstone.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from contract.clock import Clock
 from contract.decoding import decode
 from contract.errors import BundleError, DecodeError
-from contract.events import BundleAnnouncement, BundleState, ItemVector, encode
+from contract.events import BundleAnnouncement, BundleState, ItemVector, Origin, encode
 from contract.kafka import take
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
 from models.bundle import Bundle
@@ -62,7 +63,11 @@ class Follower:
         except DecodeError as error:
             self.counts[f"vectors_skipped:{error.reason}"] += 1
             return
-        self._taken_down.discard(vector.video_id)
+        if vector.video_id in self._taken_down:
+            if vector.origin != Origin.CONTENT:
+                self.counts["vectors_of_taken_down"] += 1
+                return
+            self._taken_down.discard(vector.video_id)
         current = self._switch.current
         generation = current.generation if current else 0
         if current and vector.generation == generation:

@@ -72,12 +72,14 @@ def upload(video_id="v1", *, at_ms=0, category="cooking", tags=("soup",), channe
     )
 
 
-def item_vector(video_id="v1", vector=(1.0, 0.0), *, generation=1, popularity=0.0):
+def item_vector(
+    video_id="v1", vector=(1.0, 0.0), *, generation=1, popularity=0.0, origin=Origin.TRAINING
+):
     """Return the vectors of a video, input and output alike."""
     return ItemVector(
         video_id=video_id,
         generation=generation,
-        origin=Origin.TRAINING,
+        origin=origin,
         input_vector=list(vector),
         output_vector=list(vector),
         features=RankingFeatures(popularity=popularity, duration_ms=30_000),

@@ -2,7 +2,7 @@
 
 from contract.clock import ManualClock
 from contract.errors import BundleError
-from contract.events import BundleState, encode
+from contract.events import BundleState, Origin, encode
 from streams.serving import Switch
 from streams.tail import Follower
 from tests.builders import T0, item_vector
@@ -35,8 +35,8 @@ class World:
         self.follower.on_announcement(announcement.bundle_id.encode(), encode(announcement))
         return self.follower.swap_if_newer()
 
-    def put(self, video_id, generation, vector=(1.0, 0.0)):
-        record = item_vector(video_id, vector, generation=generation)
+    def put(self, video_id, generation, vector=(1.0, 0.0), origin=Origin.TRAINING):
+        record = item_vector(video_id, vector, generation=generation, origin=origin)
         self.follower.on_item_vector(video_id.encode(), encode(record))
 
     def take_down(self, video_id):
@@ -130,12 +130,14 @@ def test_a_video_taken_down_is_gone_now_and_from_bundles_made_before():
 
 
 def test_a_video_uploaded_again_is_back():
-    """A tombstone counts until the next record."""
+    """Its content was embedded anew; a vector from training proves no upload."""
     world = World(old=(1.0, 0.0))
     world.announce(1)
     world.take_down("old")
     world.put("old", 1)
+    assert not world.knows("old")
 
+    world.put("old", 1, origin=Origin.CONTENT)
     assert world.knows("old")
 
 

@@ -1,0 +1,155 @@
+"""The way from a source to the broker: every event judged, keyed, sent and acknowledged.
+
+Nothing that breaks the contract leaves this process: each event is decoded back by the rules
+that its readers apply, and what they would refuse is counted and skipped. Nothing counts as
+sent before the broker has acknowledged it; the first record that it refuses ends the source
+with an error. A record's own timestamp stays the time of sending, because the retention of a
+topic goes by it: a replayed event of 2022 must not be deleted on arrival.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+
+from contract.decoding import decode
+from contract.errors import BrokerUnavailable, ContractError, DecodeError
+from contract.events import Event, Impressions, Search, VideoUpload, Watch, encode
+from contract.kafka import ClientConfig, producer_config
+from contract.settings import KafkaSettings
+from contract.topics import (
+    IMPRESSIONS,
+    RECOMMENDATIONS,
+    SEARCH_EVENTS,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+    Layout,
+    Topic,
+)
+from nextwatch.sources.pacing import EvenPace
+from nextwatch.sources.totals import Totals
+
+TOPIC_OF: dict[type[Event], Topic] = {
+    Watch: WATCH_EVENTS,
+    Search: SEARCH_EVENTS,
+    Impressions: IMPRESSIONS,
+    VideoUpload: VIDEO_UPLOADS,
+}
+CATALOGUE_PER_S = 3_000
+MAX_IN_FLIGHT = 10_000
+TICK_S = 0.05  # how long a signal may have to wait for its answer
+ANSWER_WITHIN_S = 10.0
+LOG_CRITICAL = 2  # librdkafka repeats each refused connection on stderr; our errors say it once
+
+
+class Feed:
+    """A producer that counts, and that knows when to stop.
+
+    Args:
+        producer: a confluent-kafka producer.
+        layout: how topics are named on its cluster.
+        stop: set by a signal; waiting and sending end soon after.
+    """
+
+    def __init__(self, producer: Producer, layout: Layout, stop: threading.Event) -> None:
+        self.producer = producer
+        self.layout = layout
+        self.stop = stop
+        self.totals = Totals()
+        self.failures: list[str] = []
+
+    def send(self, event: Event) -> bool:
+        """Send *event*; return False, and count why, where the contract refuses it.
+
+        Raises:
+            BrokerUnavailable: an earlier record was not acknowledged in time.
+        """
+        topic = TOPIC_OF[type(event)]
+        key, value = str(getattr(event, topic.key_field)).encode(), encode(event)
+        try:
+            decode(topic, type(event), key, value)
+        except DecodeError as error:
+            self.totals.skipped[error.reason] += 1
+            return False
+        while len(self.producer) >= MAX_IN_FLIGHT and not self.failures:
+            self.producer.poll(TICK_S)
+        self._check()
+        self.producer.produce(
+            self.layout.name(topic), key=key, value=value, on_delivery=self._on_delivery
+        )
+        self.producer.poll(0)
+        self.totals.count(event)
+        return True
+
+    def wait_until(self, due_s: float) -> None:
+        """Serve acknowledgements until *due_s* on the monotonic clock, or until told to stop."""
+        while (left_s := due_s - monotonic()) > 0 and not self.stop.is_set():
+            self.producer.poll(min(left_s, TICK_S))
+
+    def flush(self, within_s: float = ANSWER_WITHIN_S) -> None:
+        """Wait until everything is acknowledged.
+
+        Raises:
+            BrokerUnavailable: something was not; the message says how much.
+        """
+        left = self.producer.flush(within_s)
+        self._check(left)
+
+    def load(self, uploads: Iterable[VideoUpload], tell: Callable[[Totals], None]) -> None:
+        """Send a catalogue, at most `CATALOGUE_PER_S`, and wait until it is acknowledged."""
+        pace = EvenPace(CATALOGUE_PER_S)
+        with self.totals.timed():
+            for upload in uploads:
+                if self.stop.is_set():
+                    break
+                self.wait_until(pace.due_s(now_s=monotonic()))
+                self.send(upload)
+                tell(self.totals)
+        self.flush()
+
+    def _on_delivery(self, error: Any, message: Any) -> None:
+        del message
+        if error is None:
+            self.totals.acknowledged += 1
+        else:
+            self.failures.append(str(error.str()))
+
+    def _check(self, left: int = 0) -> None:
+        if self.failures or left:
+            missing = self.totals.records - self.totals.acknowledged
+            reason = self.failures[0] if self.failures else "no answer in time"
+            raise BrokerUnavailable(
+                f"{missing} of {self.totals.records} records were not acknowledged: {reason}."
+                " A replay bears the same event ids each time: once the broker is back, run it again"
+            )
+
+
+def connect(settings: KafkaSettings, stop: threading.Event) -> Feed:
+    """Return a feed to the broker of *settings*, once it has answered and has the topics.
+
+    Raises:
+        BrokerUnavailable: no broker answers there.
+        ContractError: it lacks topics.
+    """
+    producer = Producer(quiet(producer_config(settings)))
+    wanted = [settings.layout.name(topic) for topic in (*TOPIC_OF.values(), RECOMMENDATIONS)]
+    try:
+        topics = producer.list_topics(timeout=ANSWER_WITHIN_S).topics
+    except KafkaException as error:
+        raise BrokerUnavailable(
+            f"no broker answered at {settings.bootstrap_servers}: {error.args[0].str()}. Start one"
+            " (`nextwatch stack up`), or name it by NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
+        ) from error
+    if missing := [name for name in wanted if name not in topics]:
+        raise ContractError(
+            f"no such topics at {settings.bootstrap_servers}: {', '.join(missing)}."
+            " `nextwatch topics` creates them"
+        )
+    return Feed(producer, settings.layout, stop)
+
+
+def quiet(config: ClientConfig) -> ClientConfig:
+    """Return *config* for a command's client, whose stderr is read by a person."""
+    return config | {"log_level": LOG_CRITICAL}

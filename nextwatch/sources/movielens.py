@@ -1,0 +1,112 @@
+"""MovieLens: ratings with their time; a rating is told as a completed watch.
+
+The log knows no watch time, so every film lasts `DURATION_MS` and is watched whole, whatever
+the rating: that somebody chose to see it is the signal. Tags are left out: a tag describes a
+film that was seen, a search asks for one that was not.
+
+A film comes into the catalogue in its year of release, at a moment drawn from its id (new
+films trickle in instead of bursting in at New Year), yet always before its first rating.
+Films of the log's first year or older are there when the service opens.
+
+Source:
+    Harper and Konstan, The MovieLens Datasets: History and Context, TiiS 5(4), 2015,
+    https://doi.org/10.1145/2827872
+"""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from contract.events import MAX_TIME_MS, MIN_TIME_MS, VideoUpload
+from contract.topics import DAY_MS
+from nextwatch.sources.columns import DataFiles
+from nextwatch.sources.log import ExposureLog, Ints, sift
+
+REMEDY = (
+    "MovieLens is at https://grouplens.org/datasets/movielens/latest: unpack"
+    " ml-latest-small.zip, and name the folder that holds ratings.csv and movies.csv"
+)
+DURATION_MS = 100 * 60_000
+LEAD_MS = 60_000  # how long a film is there before its first rating, at least
+
+_RATINGS = DataFiles(
+    ("ratings.csv.gz", "ratings.csv"),
+    {"userId": "int64", "movieId": "int64", "timestamp": "int64"},
+    REMEDY,
+)
+_FILMS = DataFiles(
+    ("movies.csv.gz", "movies.csv"),
+    {"movieId": "int64", "title": "string", "genres": "string"},
+    REMEDY,
+)
+_TITLE_AND_YEAR = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-\u2013]\d{0,4})?\)\s*$")
+
+
+def read(directory: Path) -> ExposureLog:
+    """Return the log in *directory*.
+
+    Raises:
+        DatasetError: with the remedy, when files or columns are missing or damaged.
+    """
+    films, ratings = _FILMS.read(directory), _RATINGS.read(directory)
+    time_ms = ratings["timestamp"] * 1000
+    first_rated_ms = _first_rated_ms(ratings["movieId"], time_ms)
+    opened_ms = min(first_rated_ms.values(), default=MAX_TIME_MS)
+    return sift(
+        source="movielens",
+        uploads=[
+            _upload(film, title, genres, opened_ms, first_rated_ms.get(film))
+            for film, title, genres in zip(
+                films["movieId"].tolist(), films["title"], films["genres"], strict=True
+            )
+            if film >= 0
+        ],
+        video_prefix="m",
+        has_impressions=False,
+        user=ratings["userId"],
+        video=ratings["movieId"],
+        time_ms=time_ms,
+        watch_ms=np.full(len(time_ms), DURATION_MS),
+        duration_ms=np.full(len(time_ms), DURATION_MS),
+        skipped={"upload:bad_id": int(np.count_nonzero(films["movieId"] < 0))},
+    )
+
+
+def _first_rated_ms(film: Ints, time_ms: Ints) -> dict[int, int]:
+    is_time = (time_ms >= MIN_TIME_MS) & (time_ms <= MAX_TIME_MS)
+    films, where = np.unique(film[is_time], return_inverse=True)
+    first_ms = np.full(len(films), MAX_TIME_MS)
+    np.minimum.at(first_ms, where, time_ms[is_time])
+    return dict(zip(films.tolist(), first_ms.tolist(), strict=True))
+
+
+def _upload(
+    film: int, title: str, genres: str, opened_ms: int, first_rated_ms: int | None
+) -> VideoUpload:
+    match = _TITLE_AND_YEAR.match(title.strip())
+    year = int(match["year"]) if match else None
+    names = [name for name in genres.split("|") if name and not name.startswith("(")]
+    return VideoUpload(
+        video_id=f"m{film}",
+        title=(match["title"] if match else title.strip())[:256],
+        category=names[0] if names else None,
+        tags=[*names, *([f"year:{year}"] if year else [])],
+        duration_ms=DURATION_MS,
+        uploaded_at_ms=_uploaded_at_ms(film, year, opened_ms, first_rated_ms),
+    )
+
+
+def _uploaded_at_ms(film: int, year: int | None, opened_ms: int, first_rated_ms: int | None) -> int:
+    """Return when *film* came; one without a year comes just before its first rating."""
+    before_opening_ms = opened_ms - DAY_MS
+    latest_ms = MAX_TIME_MS if first_rated_ms is None else first_rated_ms - LEAD_MS
+    if year is None:
+        return before_opening_ms if first_rated_ms is None else latest_ms
+    if year <= datetime.fromtimestamp(opened_ms / 1000, UTC).year:
+        return before_opening_ms
+    moment_ms = xxhash.xxh3_64_intdigest(b"m%d" % film) % (365 * DAY_MS)
+    released_ms = int(datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1000) + moment_ms
+    return min(released_ms, latest_ms)

@@ -1,0 +1,63 @@
+"""A timeline, paced, into a feed. Ends with the log, at a limit, after a while, or when told to."""
+
+import math
+from dataclasses import dataclass
+from time import monotonic
+
+from contract.events import Search, Watch
+from nextwatch.sources.feed import Feed
+from nextwatch.sources.pacing import Pace
+from nextwatch.sources.progress import Tell
+from nextwatch.sources.timeline import Moment, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """When a source stops by itself: after so many watches and searches, or so many seconds."""
+
+    events: int | None = None
+    seconds: float | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the source ends by itself at all."""
+        return self.events is not None or self.seconds is not None
+
+    @property
+    def after_s(self) -> float:
+        """How long the source goes on at most."""
+        return math.inf if self.seconds is None else self.seconds
+
+    def share(self, *, events: int, passed_s: float) -> float:
+        """Return how much of the way to this end is done; at 1 it is reached."""
+        by_events = events / self.events if self.events else 0.0
+        by_seconds = passed_s / self.seconds if self.seconds else 0.0
+        return max(by_events, by_seconds)
+
+
+def replay(timeline: Timeline, feed: Feed, pace: Pace, *, end: End, tell: Tell) -> None:
+    """Send *timeline* at *pace* until its *end*, and wait for the acknowledgements.
+
+    Raises:
+        BrokerUnavailable: something was not acknowledged.
+    """
+    with feed.totals.timed() as started_s:
+        for moment in timeline:
+            due_s = pace.due_s(
+                moment.event_time_ms, rides_along=not _is_paced(moment), now_s=monotonic()
+            )
+            feed.wait_until(min(due_s, started_s + end.after_s))
+            passed_s = monotonic() - started_s
+            if feed.stop.is_set() or passed_s >= end.after_s:
+                break
+            for event in moment.events:
+                feed.send(event)
+            share = end.share(events=feed.totals.events, passed_s=passed_s)
+            tell(max(moment.done, share), feed.totals)
+            if share >= 1:
+                break
+    feed.flush()
+
+
+def _is_paced(moment: Moment) -> bool:
+    return any(isinstance(event, Watch | Search) for event in moment.events)
