@@ -1,0 +1,99 @@
+"""From records to what they say, newest word per video; what says nothing is a bad record.
+
+Pure: no broker, no index. One batch of a topic goes in; out come the facts, by video id, and
+the bad records with their reasons, which the worker sends to the dead-letter topic.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from contract.decoding import decode
+from contract.errors import DecodeError
+from contract.events import Event, Id
+from contract.topics import Topic
+
+E = TypeVar("E", bound=Event)
+
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class Record(NamedTuple):
+    """One Kafka record, as far as this process cares."""
+
+    topic: Topic
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class BadRecord(NamedTuple):
+    """A record that breaks the contract, and how."""
+
+    record: Record
+    error: DecodeError
+
+
+@dataclass(slots=True)
+class Facts(Generic[E]):
+    """The newest word on each video in a batch; None where that is a tombstone."""
+
+    newest: dict[str, E | None] = field(default_factory=dict)
+    bad: list[BadRecord] = field(default_factory=list)
+
+    @property
+    def given(self) -> list[E]:
+        """The events, without the tombstones, in the order in which their videos came up."""
+        return [event for event in self.newest.values() if event is not None]
+
+    @property
+    def tombstones(self) -> list[str]:
+        """The videos whose newest word is a tombstone."""
+        return [video_id for video_id, event in self.newest.items() if event is None]
+
+
+def read(record: Record, kind: type[E]) -> tuple[str, E | None]:
+    """Return the video id of *record* and its event, or None for a tombstone.
+
+    Raises:
+        DecodeError: the record breaks the contract of its topic.
+    """
+    if record.value is None:
+        return _tombstone_id(record.key), None
+    event = decode(record.topic, kind, record.key, record.value)
+    return getattr(event, record.topic.key_field), event
+
+
+def newest_facts(records: Iterable[Record], kind: type[E]) -> Facts[E]:
+    """Return what *records* say, where a later one of a video replaces an earlier one."""
+    facts: Facts[E] = Facts()
+    for record in records:
+        try:
+            video_id, event = read(record, kind)
+        except DecodeError as error:
+            facts.bad.append(BadRecord(record, error))
+        else:
+            facts.newest.pop(video_id, None)  # so that the order is that of the newest words
+            facts.newest[video_id] = event
+    return facts
+
+
+def next_offsets(records: Iterable[Record]) -> dict[int, int]:
+    """Return, for each partition in *records*, the first offset after them."""
+    return {record.partition: record.offset + 1 for record in records}
+
+
+def _tombstone_id(key: bytes | None) -> str:
+    if not key:
+        raise DecodeError("key_missing", "every record is keyed")
+    try:
+        return msgspec.convert(key.decode("utf-8"), Id)
+    except UnicodeDecodeError:
+        raise DecodeError("key_encoding", "the key is not UTF-8") from None
+    except msgspec.ValidationError:
+        raise DecodeError("bad_id", "the key of a tombstone is no id") from None

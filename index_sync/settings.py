@@ -1,0 +1,23 @@
+"""Settings of this process, read from ``NEXTWATCH_INDEX_*``."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from contract.settings import PREFIX, Settings
+
+
+class IndexSettings(Settings):
+    """How much is done at once, and how much is kept."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX + "INDEX_")
+
+    batch_records: int = Field(default=1_000, ge=1, le=10_000)
+    build_slice_videos: int = Field(
+        default=250, ge=1, le=10_000, description="an upload waits for at most one slice of a build"
+    )
+    kept_generations: int = Field(default=3, ge=1, le=100)
+    max_held_vectors: int = Field(
+        default=10_000, ge=1, description="vectors that wait for their bundle to be announced"
+    )
+    idle_wait_ms: int = Field(default=10, ge=1, le=1_000)
+    retry_wait_ms: int = Field(default=500, ge=1, le=60_000)

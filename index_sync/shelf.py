@@ -1,0 +1,92 @@
+"""The collections that are kept, by generation, and all that is ever written to them.
+
+What is remembered of a collection (`Generation.versions`) changes only after the index has
+acknowledged the change.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from contract.errors import ContractError
+from contract.events import BundleAnnouncement, ItemVector, VideoUpload
+from contract.points import collection_name
+from index_sync.generation import Generation, Point, point_of
+from index_sync.index import VectorIndex
+from index_sync.opened import Opened
+
+
+class Shelf:
+    """Generation number -> its collection, complete or being built."""
+
+    def __init__(self, index: VectorIndex, prefix: str) -> None:
+        self._index = index
+        self._prefix = prefix
+        self.generations: dict[int, Generation] = {}
+
+    def find(self, announcement: BundleAnnouncement, opened: Opened) -> Generation | None:
+        """Take in the collection of an indexed generation; None if the index has lost it."""
+        generation = self._generation(announcement, opened)
+        if generation.collection not in self._index.collections():
+            return None
+        generation.versions = self._index.versions(generation.collection)
+        self.generations[generation.number] = generation
+        return generation
+
+    def create(self, announcement: BundleAnnouncement, opened: Opened) -> Generation:
+        """Take in a generation with an empty collection, whatever was there before."""
+        generation = self._generation(announcement, opened)
+        self._index.create_empty(generation.collection, generation.output_dim)
+        self.generations[generation.number] = generation
+        return generation
+
+    def add(self, number: int, uploads: Sequence[VideoUpload], *, now_ms: int) -> list[ItemVector]:
+        """Embed *uploads*, write them into one generation, and return their vectors."""
+        generation = self.generations[number]
+        vectors = generation.embed(uploads, now_ms=now_ms) if uploads else []
+        self.write(number, [point_of(vector) for vector in vectors])
+        return vectors
+
+    def write(self, number: int, points: Iterable[Point]) -> int:
+        """Write those *points* that are newer than what is there; return how many."""
+        generation = self.generations[number]
+        newer = generation.newer(points)
+        if newer:
+            self._index.upsert(generation.collection, newer)
+            generation.written(newer)
+        return len(newer)
+
+    def delete(self, video_ids: Sequence[str]) -> None:
+        """Delete videos from every generation."""
+        for generation in self.generations.values():
+            if video_ids:
+                self._index.delete(generation.collection, video_ids)
+                generation.removed(video_ids)
+
+    def verify(self, number: int) -> None:
+        """Count a collection against what was written to it.
+
+        Raises:
+            ContractError: the numbers differ.
+        """
+        generation = self.generations[number]
+        expected, found = len(generation.versions), self._index.count(generation.collection)
+        if found != expected:
+            raise ContractError(f"{generation.collection} has {found} points, not {expected}")
+
+    def tidy(self, kept: set[int], newest: int) -> None:
+        """Point the alias to the *newest* generation, then delete all that is not *kept*."""
+        self._index.point_alias(self._prefix, collection_name(self._prefix, newest))
+        for name in sorted(self._index.collections()):
+            found = re.fullmatch(re.escape(self._prefix) + r"-g(\d+)", name)
+            if found and int(found[1]) not in kept:
+                self._index.drop(name)
+                self.generations.pop(int(found[1]), None)
+
+    def _generation(self, announcement: BundleAnnouncement, opened: Opened) -> Generation:
+        return Generation(
+            announcement.generation,
+            collection_name(self._prefix, announcement.generation),
+            opened.input_dim,
+            opened.output_dim,
+            opened.tower,
+        )

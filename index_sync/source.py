@@ -1,0 +1,145 @@
+"""One topic, all of its partitions, read without a consumer group's membership.
+
+There is one `index_sync` by design: a single writer per collection is what makes the order of
+its writes the order of the topic. So partitions are assigned, not subscribed to, which saves
+the seconds that joining a group takes; the group id only names where offsets are committed.
+"""
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import cast
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from contract.errors import BrokerUnavailable, ContractError
+from contract.kafka import consumer_config
+from contract.settings import KafkaSettings
+from contract.topics import Topic
+from index_sync.records import Headers, Record
+
+GROUP_ID = "nextwatch-index-sync"
+ANSWER_S = 30.0
+"""How long the broker may take to answer at the start, or to take a commit."""
+
+
+class Source:
+    """A consumer of one topic. `open` it before anything else."""
+
+    def __init__(
+        self, settings: KafkaSettings, topic: Topic, *, min_fetch_wait_ms: int = 1
+    ) -> None:
+        config = consumer_config(settings, group_id=settings.topic_prefix + GROUP_ID)
+        fetch_wait_ms = max(settings.fetch_max_wait_ms, min_fetch_wait_ms)
+        config |= {
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": fetch_wait_ms,
+            "max.poll.interval.ms": 86_400_000,  # it may wait for the index for long
+        }
+        self._consumer = Consumer(config)
+        self._topic = topic
+        self._name = settings.layout.name(topic)
+        self._partitions: list[int] = []
+        self._ended: set[int] = set()
+        self.committed: dict[int, int] = {}
+
+    def open(self, *, from_beginning: bool) -> None:
+        """Start reading, at the beginning or at the committed offsets.
+
+        Raises:
+            ContractError: there is no such topic.
+            BrokerUnavailable: the broker did not answer.
+        """
+        try:
+            listed = self._consumer.list_topics(self._name, timeout=ANSWER_S).topics[self._name]
+            if listed.error is not None or not listed.partitions:
+                raise ContractError(f"no topic {self._name}; `nextwatch topics` creates it")
+            self._partitions = sorted(listed.partitions)
+            asked = [TopicPartition(self._name, number) for number in self._partitions]
+            answered = self._consumer.committed(asked, timeout=ANSWER_S)
+        except KafkaException as error:
+            raise BrokerUnavailable(str(error)) from error
+        self.committed = {at.partition: at.offset for at in answered if at.offset >= 0}
+        self._consumer.assign(
+            [
+                TopicPartition(
+                    self._name,
+                    number,
+                    OFFSET_BEGINNING
+                    if from_beginning
+                    else self.committed.get(number, OFFSET_BEGINNING),
+                )
+                for number in self._partitions
+            ]
+        )
+
+    def read_to_end(self) -> list[Record]:
+        """Return everything from where it was opened up to the present end of the topic.
+
+        The end is the one that fetch answers tell, since a broker's ListOffsets may be behind.
+
+        Raises:
+            BrokerUnavailable: the end was not reached within `ANSWER_S` of silence.
+        """
+        records: list[Record] = []
+        heard_s = monotonic()
+        while len(self._ended) < len(self._partitions):
+            found = self.take(1_000, wait_s=0.1)
+            records += found
+            if found:
+                heard_s = monotonic()
+            elif monotonic() - heard_s > ANSWER_S:
+                raise BrokerUnavailable(f"{self._name} was not readable to its end")
+        return records
+
+    def take(self, count: int, *, wait_s: float = 0.0) -> list[Record]:
+        """Return up to *count* records; wait only for the first one.
+
+        Raises:
+            BrokerUnavailable: the client gave up on the broker.
+        """
+        first = self._consumer.poll(wait_s)
+        if first is None:
+            return []
+        more = self._consumer.consume(count - 1, timeout=0) if count > 1 else []
+        return [record for message in (first, *more) for record in self._records(message)]
+
+    def commit(self, next_offsets: Mapping[int, int]) -> None:
+        """Commit *next_offsets*, by partition, and wait for the broker's word.
+
+        Raises:
+            BrokerUnavailable: the broker did not take them.
+        """
+        offsets = [TopicPartition(self._name, at, offset) for at, offset in next_offsets.items()]
+        if not offsets:
+            return
+        try:
+            answered = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise BrokerUnavailable(f"offsets were not committed: {error}") from error
+        failed = [at.error for at in answered or () if at.error is not None]
+        if failed:
+            raise BrokerUnavailable(f"offsets were not committed: {failed[0]}")
+        self.committed |= next_offsets
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def _records(self, message: Message) -> list[Record]:
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        assert partition is not None
+        if error is None:
+            assert offset is not None
+            headers = cast("Headers", tuple(message.headers() or ()))
+            return [Record(self._topic, partition, offset, message.key(), message.value(), headers)]
+        if error.name() == "_PARTITION_EOF":
+            self._ended.add(partition)
+        elif error.fatal() or (not error.retriable() and error.code() > 0):
+            raise BrokerUnavailable(f"{self._name}: {error}")
+        return []

@@ -1,0 +1,268 @@
+"""Read this file first: how uploads and item vectors become points that can be found.
+
+One turn takes what is there, the most urgent first: uploads, announcements, vectors, and then
+one slice of the generation that is being built, if any. For every batch the order of effects
+is the same:
+
+1. the index has acknowledged the points (and the deletions),
+2. the broker has acknowledged the records that follow from them,
+3. the offsets of the batch are committed.
+
+A crash between 1 and 2 leaves points whose vectors streams has not heard of, one between 2
+and 3 leaves records that will be sent again. Both are mended by the re-delivery that follows,
+and neither re-delivery nor reordering changes what is stored in the end
+(`index_sync.generation` says which of two vectors stays).
+
+There is one such process by design; `index_sync.source` says why. When Qdrant is away it
+waits, and commits nothing meanwhile (`index_sync.index`).
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+import msgspec
+import structlog
+
+from contract.clock import Clock
+from contract.errors import BundleError, DecodeError
+from contract.events import BundleAnnouncement, BundleState, VideoUpload
+from index_sync.build import build
+from index_sync.bundles import Bundles
+from index_sync.catalogue import Catalogue
+from index_sync.opened import OpenBundle, Opened
+from index_sync.publisher import Publisher
+from index_sync.records import BadRecord, Facts, Record, newest_facts, next_offsets, read
+from index_sync.settings import IndexSettings
+from index_sync.shelf import Shelf
+from index_sync.source import Source
+from index_sync.triage import triage
+
+log = structlog.get_logger()
+
+_DONE = object()
+
+
+@dataclass(slots=True)
+class Building:
+    """The generation in the making."""
+
+    announcement: BundleAnnouncement
+    steps: Iterator[None]
+    started_s: float
+
+
+@dataclass(slots=True)
+class Worker:
+    """Everything this process does. `start` once, then `turn` after turn."""
+
+    settings: IndexSettings
+    uploads: Source
+    announcements: Source
+    vectors: Source
+    shelf: Shelf
+    publisher: Publisher
+    open_bundle: OpenBundle
+    clock: Clock
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    bundles: Bundles = field(default_factory=Bundles)
+    building: Building | None = None
+    held: list[Record] = field(default_factory=list)
+    reached: dict[int, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def start(self) -> None:
+        """Read announcements and catalogue whole, find the collections, catch up."""
+        self.announcements.open(from_beginning=True)
+        self._hear(self.announcements.read_to_end())
+        self.uploads.open(from_beginning=True)
+        records = self.uploads.read_to_end()
+        self._remember(newest_facts(records, VideoUpload))
+        has_rebuilt = self._open_collections()
+        self.vectors.open(from_beginning=has_rebuilt)
+        new = [r for r in records if r.offset >= self.uploads.committed.get(r.partition, 0)]
+        for first in range(0, len(new), self.settings.batch_records):
+            self.take_uploads(new[first : first + self.settings.batch_records])
+        self._tidy()
+        log.info(
+            "worker_started",
+            videos=len(self.catalogue),
+            generations=sorted(self.shelf.generations),
+            in_service=self.bundles.in_service,
+        )
+
+    def turn(self) -> None:
+        """Take what is there, uploads first; wait a moment for them if nothing else is to do."""
+        most = self.settings.batch_records
+        wait_s = 0.0 if self.building else self.settings.idle_wait_ms / 1_000
+        self.take_uploads(self.uploads.take(most, wait_s=wait_s))
+        self.take_announcements(self.announcements.take(most))
+        self.take_vectors(self.vectors.take(most))
+        self.build_on()
+
+    def take_uploads(self, records: Sequence[Record]) -> None:
+        """Make the videos of one batch findable, and take down those that are gone."""
+        if not records:
+            return
+        facts = newest_facts(records, VideoUpload)
+        self._remember(facts)
+        self.shelf.delete(facts.tombstones)
+        now_ms = self.clock()
+        told = [self.shelf.add(n, facts.given, now_ms=now_ms) for n in self._fed()]
+        for vectors in told:
+            self.publisher.vectors(vectors)
+        self.publisher.tombstones(facts.tombstones)
+        self._settle(self.uploads, next_offsets(records), facts.bad)
+        self.counts.update(uploads=len(facts.given), takedowns=len(facts.tombstones))
+
+    def take_announcements(self, records: Sequence[Record]) -> None:
+        """Take in what has become of bundles, and begin to build the one that is offered."""
+        if records:
+            self._hear(records)
+        offered = self.bundles.to_build() if self.building is None else None
+        if offered is not None:
+            self._begin(offered)
+
+    def take_vectors(self, records: Sequence[Record]) -> None:
+        """Write the vectors of one batch into the collections of their generations."""
+        if records:
+            self.reached |= next_offsets(records)
+            self._sort_in(records)
+
+    def build_on(self) -> None:
+        """Take one step of the build; after the last one announce the generation as indexed."""
+        building = self.building
+        if building is None or next(building.steps, _DONE) is not _DONE:
+            return
+        self.building = None
+        offered = building.announcement
+        if self.bundles.is_withdrawn(offered.bundle_id):
+            return
+        indexed = msgspec.structs.replace(
+            offered, state=BundleState.INDEXED, announced_at_ms=self.clock()
+        )
+        self.publisher.announcement(indexed)
+        self.publisher.settle()
+        self.bundles.hear(indexed)
+        log.info(
+            "generation_indexed",
+            generation=offered.generation,
+            bundle_id=offered.bundle_id,
+            videos=len(self.shelf.generations[offered.generation].versions),
+            build_ms=round(1e3 * (monotonic() - building.started_s)),
+        )
+        self._tidy()
+
+    def _remember(self, facts: Facts[VideoUpload]) -> None:
+        for upload in facts.given:
+            self.catalogue.put(upload)
+        for video_id in facts.tombstones:
+            self.catalogue.take_down(video_id)
+
+    def _fed(self) -> list[int]:
+        """Return the generations that uploads go into, oldest first.
+
+        On a compacted topic the newest record of a video stays, so the generation that will
+        serve longest comes last.
+        """
+        newest = max((a.generation for a in self.bundles.indexed), default=None)
+        built = self.building.announcement.generation if self.building else None
+        wanted = {self.bundles.in_service, newest, built}
+        return [number for number in sorted(self.shelf.generations) if number in wanted]
+
+    def _hear(self, records: Sequence[Record]) -> None:
+        bad: list[BadRecord] = []
+        for record in records:
+            try:
+                _bundle_id, announcement = read(record, BundleAnnouncement)
+            except DecodeError as error:
+                if record.offset >= self.announcements.committed.get(record.partition, 0):
+                    bad.append(BadRecord(record, error))
+            else:
+                if announcement is not None:
+                    self.bundles.hear(announcement)
+        self._settle(self.announcements, next_offsets(records), bad)
+
+    def _sort_in(self, records: Sequence[Record]) -> None:
+        sorted_out = triage(
+            records,
+            self.shelf.generations,
+            is_taken_down=self.catalogue.is_taken_down,
+            max_held=self.settings.max_held_vectors - len(self.held),
+        )
+        self.shelf.delete(sorted(sorted_out.gone))
+        for number, points in sorted_out.points.items():
+            self.counts["vectors"] += self.shelf.write(number, points.values())
+        self.held += sorted_out.held
+        self.counts["vectors_ignored"] += sorted_out.num_ignored
+        committable = dict(self.reached)
+        for record in self.held:
+            committable[record.partition] = min(committable[record.partition], record.offset)
+        self._settle(self.vectors, committable, sorted_out.bad)
+
+    def _settle(self, source: Source, offsets: Mapping[int, int], bad: Sequence[BadRecord]) -> None:
+        """Send bad records away, wait for the broker's word on all that was sent, and commit."""
+        for letter in bad:
+            self.publisher.dead_letter(letter)
+            log.warning(
+                "record_dead_lettered",
+                topic=letter.record.topic.name,
+                partition=letter.record.partition,
+                offset=letter.record.offset,
+                reason=letter.error.reason,
+            )
+        self.publisher.settle()
+        source.commit(offsets)
+        self.counts["dead_letters"] += len(bad)
+
+    def _open_collections(self) -> bool:
+        """Find the collections that are kept; return whether one was lost and made anew."""
+        kept = self.bundles.kept(self.settings.kept_generations)
+        needed = {self.bundles.in_service, *(a.generation for a in kept[-1:])}
+        has_rebuilt = False
+        for announcement in kept:
+            opened = self._open(announcement)
+            if opened is None or self.shelf.find(announcement, opened) is not None:
+                continue
+            if announcement.generation in needed:
+                log.warning("collection_missing", generation=announcement.generation)
+                for _step in self._steps(announcement, opened):
+                    pass
+                has_rebuilt = True
+        return has_rebuilt
+
+    def _begin(self, offered: BundleAnnouncement) -> None:
+        opened = self._open(offered)
+        if opened is None:
+            self.bundles.refuse(offered.bundle_id)
+            return
+        self.building = Building(offered, self._steps(offered, opened), monotonic())
+        held, self.held = self.held, []
+        self._sort_in(held)
+
+    def _steps(self, announcement: BundleAnnouncement, opened: Opened) -> Iterator[None]:
+        self.shelf.create(announcement, opened)
+        return build(
+            self.shelf,
+            announcement.generation,
+            opened.snapshot,
+            catalogue=self.catalogue,
+            sink=self.publisher,
+            clock=self.clock,
+            slice_videos=self.settings.build_slice_videos,
+        )
+
+    def _open(self, announcement: BundleAnnouncement) -> Opened | None:
+        try:
+            return self.open_bundle(announcement)
+        except BundleError as error:
+            log.warning("bundle_refused", bundle_id=announcement.bundle_id, why=str(error))
+            self.counts["bundles_refused"] += 1
+            return None
+
+    def _tidy(self) -> None:
+        kept = self.bundles.kept(self.settings.kept_generations)
+        if kept:
+            building = {self.building.announcement.generation} if self.building else set()
+            self.shelf.tidy(building | {a.generation for a in kept}, newest=kept[-1].generation)

@@ -1,0 +1,252 @@
+"""Stand-ins of this process's surroundings, which write what happens into one journal."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from contract.clock import ManualClock
+from contract.errors import BundleError
+from contract.events import BundleAnnouncement, BundleState, encode
+from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from index_sync.generation import Point
+from index_sync.opened import Opened
+from index_sync.records import Record
+from index_sync.settings import IndexSettings
+from index_sync.shelf import Shelf
+from index_sync.worker import Worker
+from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from tests.builders import T0
+
+PREFIX = "test"
+
+
+class Crash(Exception):  # noqa: N818 - the name states the condition
+    """The process is gone."""
+
+
+@dataclass
+class Journal:
+    """What was done, in order; `crash_at` ends the process right before its n-th entry."""
+
+    done: list = field(default_factory=list)
+    crash_at: int | None = None
+
+    def note(self, *entry):
+        """Write an entry, or crash instead."""
+        if self.crash_at is not None and len(self.done) >= self.crash_at:
+            raise Crash
+        self.done.append(entry)
+
+
+class MemoryIndex:
+    """`index_sync.index.VectorIndex` in dictionaries."""
+
+    def __init__(self, journal=None):
+        self.journal = journal or Journal()
+        self.points: dict[str, dict[str, Point]] = {}
+        self.aliases: dict[str, str] = {}
+
+    def collections(self):
+        return set(self.points)
+
+    def create_empty(self, collection, dim):
+        self.journal.note("create", collection)
+        self.points[collection] = {}
+
+    def drop(self, collection):
+        self.journal.note("drop", collection)
+        self.points.pop(collection, None)
+
+    def upsert(self, collection, points):
+        self.journal.note("upsert", collection, sorted(point.video_id for point in points))
+        self.points[collection].update({point.video_id: point for point in points})
+
+    def delete(self, collection, video_ids):
+        self.journal.note("delete", collection, sorted(video_ids))
+        for video_id in video_ids:
+            self.points[collection].pop(video_id, None)
+
+    def count(self, collection):
+        return len(self.points[collection])
+
+    def versions(self, collection):
+        return {video_id: point.version for video_id, point in self.points[collection].items()}
+
+    def point_alias(self, alias, collection):
+        self.journal.note("alias", collection)
+        self.aliases[alias] = collection
+
+
+@dataclass
+class Log:
+    """One partition of one topic, and how far it was committed."""
+
+    topic: object
+    journal: Journal
+    records: list[Record] = field(default_factory=list)
+    committed: dict[int, int] = field(default_factory=dict)
+
+    def append(self, event=None, *, key=None, value=None):
+        """Add an event, a tombstone (only *key*), or any bytes."""
+        if event is not None:
+            key, value = getattr(event, self.topic.key_field), encode(event)
+        key = key.encode() if isinstance(key, str) else key
+        self.records.append(Record(self.topic, 0, len(self.records), key, value))
+        return self.records[-1]
+
+
+class LogSource:
+    """`index_sync.source.Source` over a `Log`."""
+
+    def __init__(self, log):
+        self.log = log
+        self.committed = dict(log.committed)
+        self._at = None
+
+    def open(self, *, from_beginning):
+        self._at = 0 if from_beginning else self.committed.get(0, 0)
+
+    def read_to_end(self):
+        return self.take(len(self.log.records))
+
+    def take(self, count, *, wait_s=0.0):
+        taken = self.log.records[self._at : self._at + count]
+        self._at += len(taken)
+        return taken
+
+    def commit(self, next_offsets):
+        if next_offsets:
+            self.log.journal.note("commit", self.log.topic.name, dict(next_offsets))
+            self.log.committed |= next_offsets
+            self.committed |= next_offsets
+
+
+class MemoryPublisher:
+    """`index_sync.publisher.Publisher` whose records land in logs when it settles."""
+
+    def __init__(self, journal, logs):
+        self.journal, self.logs = journal, logs
+        self.queued = []
+        self.dead_letters = []
+
+    def vectors(self, vectors):
+        self.queued += [(ITEM_VECTORS.name, vector.video_id, vector) for vector in vectors]
+
+    def tombstones(self, video_ids):
+        self.queued += [(ITEM_VECTORS.name, video_id, None) for video_id in video_ids]
+
+    def announcement(self, announcement):
+        self.queued.append((MODEL_BUNDLES.name, announcement.bundle_id, announcement))
+
+    def dead_letter(self, bad):
+        self.queued.append(("dlq", bad.error.reason, bad))
+
+    def settle(self):
+        queued, self.queued = self.queued, []
+        if queued:
+            self.journal.note("settle", [(topic, key) for topic, key, _ in queued])
+        for topic, key, event in queued:
+            if topic == "dlq":
+                self.dead_letters.append(event)
+            elif event is None:
+                self.logs[topic].append(key=key)
+            else:
+                self.logs[topic].append(event)
+
+
+class Tower:
+    """Embeds a video as the direction of its duration; each generation turns by its number."""
+
+    def __init__(self, generation):
+        self.generation = generation
+
+    def encode(self, uploads):
+        angles = np.array([u.duration_ms + 1_000 * self.generation for u in uploads], float)
+        vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+        vectors[[u.video_id == "not-finite" for u in uploads]] = np.nan
+        return vectors.reshape(-1, 2), vectors.reshape(-1, 2)
+
+
+def snapshot(*video_ids):
+    """Return a snapshot of *video_ids*, all of them pointing north."""
+    vectors = np.tile(np.array([[0.0, 1.0]], np.float32), (len(video_ids), 1))
+    features = np.zeros((len(video_ids), len(RANKING_FEATURE_NAMES)))
+    return ItemSnapshot(list(video_ids), vectors, vectors, features)
+
+
+class World:
+    """The logs and the index, which outlive a worker, and the workers that come and go."""
+
+    def __init__(self, **settings):
+        self.journal = Journal()
+        topics = (VIDEO_UPLOADS, MODEL_BUNDLES, ITEM_VECTORS)
+        self.logs = {topic.name: Log(topic, self.journal) for topic in topics}
+        self.index = MemoryIndex(self.journal)
+        self.snapshots = {}
+        self.clock = ManualClock(T0)
+        self.settings = IndexSettings(**settings)
+        self.publisher = MemoryPublisher(self.journal, self.logs)
+
+    @property
+    def uploads(self):
+        return self.logs[VIDEO_UPLOADS.name]
+
+    @property
+    def vectors(self):
+        return self.logs[ITEM_VECTORS.name]
+
+    def announce(self, generation, state=BundleState.OFFERED, *, video_ids=None):
+        """Let the bundle of *generation* reach *state*; *video_ids* are in its snapshot."""
+        if video_ids is not None:
+            self.snapshots[generation] = snapshot(*video_ids)
+        announcement = BundleAnnouncement(
+            bundle_id=f"b{generation}",
+            generation=generation,
+            state=state,
+            url="memory://b",
+            manifest_sha256="0" * 64,
+            announced_at_ms=T0,
+        )
+        self.logs[MODEL_BUNDLES.name].append(announcement)
+        return announcement
+
+    def states(self):
+        """Return what was last said of each bundle."""
+        said = {}
+        for record in self.logs[MODEL_BUNDLES.name].records:
+            said[record.key.decode()] = record.value.split(b'"state":"')[1].split(b'"')[0].decode()
+        return said
+
+    def worker(self):
+        """Start a worker on what is there."""
+        self.publisher = MemoryPublisher(self.journal, self.logs)
+        worker = Worker(
+            self.settings,
+            LogSource(self.uploads),
+            LogSource(self.logs[MODEL_BUNDLES.name]),
+            LogSource(self.vectors),
+            Shelf(self.index, PREFIX),
+            self.publisher,
+            self.open_bundle,
+            self.clock,
+        )
+        worker.start()
+        return worker
+
+    def open_bundle(self, announcement):
+        if announcement.generation not in self.snapshots:
+            raise BundleError("no such bundle")
+        number = announcement.generation
+        return Opened(2, 2, self.snapshots[number], Tower(number))
+
+    def settled(self, worker):
+        """Turn until nothing is left to do."""
+        while True:
+            before = len(self.journal.done), worker.building is not None
+            worker.turn()
+            if before == (len(self.journal.done), False):
+                return worker
+
+    def points(self, generation):
+        """Return the points of a generation: vector and version by video id."""
+        return self.index.points[f"{PREFIX}-g{generation}"]

@@ -1,0 +1,413 @@
+"""The worker: what it does in which order, and that crashes and repeats change nothing."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contract.errors import ContractError
+from contract.events import BundleState, Origin
+from tests.builders import T0, item_vector, upload
+from tests.index_sync.doubles import Crash, World
+
+NORTH, EAST = (0.0, 1.0), (1.0, 0.0)
+
+
+def trained(video_id="v1", vector=EAST, *, generation=1, at_ms=1):
+    """Return a trained vector, *at_ms* after T0."""
+    made = item_vector(video_id, vector, generation=generation)
+    return msgspec.structs.replace(made, updated_at_ms=T0 + at_ms)
+
+
+@pytest.fixture
+def world():
+    """A world in which generation 1, with one video ``old``, is in service."""
+    world = World()
+    world.uploads.append(upload("old"))
+    world.announce(1, video_ids=["old"])
+    world.settled(world.worker())
+    world.announce(1, BundleState.IN_SERVICE)
+    world.journal.done.clear()
+    return world
+
+
+def test_an_offered_bundle_is_indexed_announced_and_named(world):
+    """Snapshot and catalogue are all there before the word is given, and the alias follows."""
+    world = World()
+    for video_id in ("a", "b", "c"):
+        world.uploads.append(upload(video_id))
+    worker = world.settled(world.worker())
+    world.announce(1, video_ids=["a", "z"])
+    world.settled(worker)
+
+    assert set(world.points(1)) == {"a", "b", "c", "z"}
+    assert world.states() == {"b1": "indexed"}
+    assert world.index.aliases == {"test": "test-g1"}
+    written = [record.key.decode() for record in world.vectors.records]
+    assert written == ["b", "c"]  # what the snapshot has needs no record
+
+
+def test_an_upload_is_written_then_told_then_committed(world):
+    """The index has the point before streams hears of it, and the offset comes last."""
+    worker = world.settled(world.worker())
+    world.journal.done.clear()
+    worker.take_uploads([world.uploads.append(upload("new"))])
+
+    assert world.journal.done == [
+        ("upsert", "test-g1", ["new"]),
+        ("settle", [("item-vectors", "new")]),
+        ("commit", "video-uploads", {0: 2}),
+    ]
+
+
+def test_a_tombstone_is_deleted_then_told_then_committed(world):
+    """The same order as for an upload."""
+    worker = world.settled(world.worker())
+    world.journal.done.clear()
+    worker.take_uploads([world.uploads.append(key="old")])
+
+    assert world.journal.done == [
+        ("delete", "test-g1", ["old"]),
+        ("settle", [("item-vectors", "old")]),
+        ("commit", "video-uploads", {0: 2}),
+    ]
+
+
+def test_a_vector_is_written_then_committed(world):
+    """Nothing is told of it: it was a record already."""
+    worker = world.settled(world.worker())
+    world.journal.done.clear()
+    worker.take_vectors([world.vectors.append(trained("old"))])
+
+    assert world.journal.done == [
+        ("upsert", "test-g1", ["old"]),
+        ("commit", "item-vectors", {0: 1}),
+    ]
+
+
+def test_the_newest_word_in_a_batch_is_the_only_one_written(world):
+    """Two uploads of a video in a batch are one point; an upload and its tombstone are none."""
+    worker = world.settled(world.worker())
+    for event in (upload("a"), upload("b"), upload("a", category="news")):
+        world.uploads.append(event)
+    world.uploads.append(key="b")
+    world.settled(worker)
+
+    assert set(world.points(1)) == {"old", "a"}
+    assert worker.catalogue.uploads["a"].category == "news"
+
+
+def test_an_upload_during_a_build_is_in_both_generations(world):
+    """While generation 2 is built, a new video goes into 1 and 2, with vectors of each."""
+    world.settings = world.settings.model_copy(update={"build_slice_videos": 1})
+    worker = world.settled(world.worker())
+    world.announce(2, video_ids=["old", "x", "y"])
+    worker.turn()
+    assert worker.building is not None
+    world.uploads.append(upload("new"))
+    worker.turn()
+    assert worker.building is not None
+    assert "new" in world.points(1)
+    assert "new" in world.points(2)
+    world.settled(worker)
+
+    assert set(world.points(2)) == {"old", "x", "y", "new"}
+    assert world.points(1)["new"].vector != world.points(2)["new"].vector
+    told = [msgspec.json.decode(r.value)["generation"] for r in world.vectors.records]
+    assert told == [1, 2]
+
+
+def test_an_upload_goes_into_the_old_generation_until_the_new_one_serves(world):
+    """Between `indexed` and `in_service` the old one still answers."""
+    worker = world.settled(world.worker())
+    world.announce(2, video_ids=["old"])
+    world.settled(worker)
+    world.uploads.append(upload("new"))
+    world.settled(worker)
+
+    assert "new" in world.points(1)
+    assert "new" in world.points(2)
+
+
+def test_a_bundle_withdrawn_during_its_build_is_not_announced(world):
+    """Its collection is as good as unbuilt."""
+    world.settings = world.settings.model_copy(update={"build_slice_videos": 1})
+    worker = world.settled(world.worker())
+    world.announce(2, video_ids=["old", "x", "y"])
+    worker.turn()
+    world.announce(2, BundleState.WITHDRAWN)
+    world.settled(worker)
+
+    assert world.states()["b2"] == "withdrawn"
+
+
+def test_a_collection_that_lost_points_is_not_announced(world):
+    """The count is taken before the word is given; a start builds it again."""
+    world.settings = world.settings.model_copy(update={"build_slice_videos": 1})
+    worker = world.settled(world.worker())
+    world.announce(2, video_ids=["old", "x"])
+    worker.turn()
+    world.points(2).clear()
+    with pytest.raises(ContractError, match="points"):
+        world.settled(worker)
+
+    assert world.states()["b2"] == "offered"
+
+
+def test_a_video_without_a_finite_vector_is_left_out(world):
+    """Neither stored nor told, in a batch and in a build, and it stops nothing."""
+    worker = world.settled(world.worker())
+    world.uploads.append(upload("not-finite"))
+    world.uploads.append(upload("new"))
+    world.announce(2, video_ids=["old"])
+    world.settled(worker)
+
+    assert set(world.points(1)) == set(world.points(2)) == {"old", "new"}
+    assert {record.key for record in world.vectors.records} == {b"new"}
+
+
+def test_a_video_taken_down_during_a_build_is_in_neither(world):
+    """Also when the new bundle still has it."""
+    worker = world.settled(world.worker())
+    world.uploads.append(key="old")
+    world.announce(2, video_ids=["old", "x"])
+    world.settled(worker)
+
+    assert set(world.points(1)) == set()
+    assert set(world.points(2)) == {"x"}
+
+
+def test_a_late_vector_does_not_bring_a_video_back(world):
+    """A trainer that has not heard yet of the tombstone is ignored."""
+    worker = world.settled(world.worker())
+    world.uploads.append(key="old")
+    world.settled(worker)
+    world.vectors.append(trained("old"))
+    world.settled(worker)
+
+    assert "old" not in world.points(1)
+
+
+def test_a_video_that_is_uploaded_again_is_back(world):
+    """The tombstone of a former upload does not outlive the new one."""
+    worker = world.settled(world.worker())
+    world.uploads.append(key="old")
+    world.settled(worker)
+    world.uploads.append(upload("old"))
+    world.settled(worker)
+
+    assert "old" in world.points(1)
+
+
+def test_a_trained_vector_is_not_undone_by_an_upload(world):
+    """What was learned of a video outlives a second delivery of its upload."""
+    worker = world.settled(world.worker())
+    again = world.uploads.append(upload("new"))
+    world.settled(worker)
+    world.vectors.append(trained("new", EAST))
+    world.settled(worker)
+    num_told = len(world.vectors.records)
+    worker.take_uploads([again])
+    world.settled(worker)
+
+    assert world.points(1)["new"].vector == list(EAST)
+    assert len(world.vectors.records) == num_told  # streams must not hear of it either
+
+
+@pytest.mark.parametrize(
+    ("vector", "reason"),
+    [
+        (trained(vector=(1.0, 0.0, 0.0)), "vector_dim"),
+        (trained(vector=(0.0, 0.0)), "vector_norm"),
+        (trained(vector=(1e5, 1e5)), "vector_norm"),
+    ],
+)
+def test_a_vector_that_does_not_fit_is_a_dead_letter(world, vector, reason):
+    """It is kept with its reason, nothing is written, and the offset moves on."""
+    worker = world.settled(world.worker())
+    before = dict(world.points(1))
+    world.vectors.append(vector)
+    world.settled(worker)
+
+    assert [bad.error.reason for bad in world.publisher.dead_letters] == [reason]
+    assert world.points(1) == before
+    assert world.vectors.committed == {0: 1}
+
+
+def test_what_cannot_be_read_is_a_dead_letter_on_each_topic(world):
+    """Uploads, vectors and announcements: this process owns the bad ones of all three."""
+    worker = world.settled(world.worker())
+    for log in world.logs.values():
+        log.append(key="v1", value=b"{")
+    world.vectors.append(key=b"\xff", value=None)
+    world.settled(worker)
+
+    reasons = sorted(bad.error.reason for bad in world.publisher.dead_letters)
+    assert reasons == ["json", "json", "json", "key_encoding"]
+
+
+def test_bad_records_are_not_sent_twice_over_a_restart(world):
+    """What was dead-lettered and committed is passed over, although it is read again."""
+    for log in world.logs.values():
+        log.append(key="v1", value=b"{")
+    world.settled(world.worker())
+    world.settled(world.worker())
+
+    assert world.publisher.dead_letters == []
+
+
+def test_a_vector_of_an_unknown_generation_waits_for_its_bundle(world):
+    """It is not committed before it is written, so a restart would see it again."""
+    worker = world.settled(world.worker())
+    world.vectors.append(trained("old", EAST, generation=2))
+    world.vectors.append(trained("old", EAST, generation=1))
+    world.settled(worker)
+    assert world.vectors.committed == {0: 0}
+    world.announce(2, video_ids=["old"])
+    world.settled(worker)
+
+    assert world.points(2)["old"].vector == list(EAST)
+    assert world.vectors.committed == {0: 2}
+
+
+def test_waiting_vectors_are_bounded(world):
+    """Beyond the bound they are dead letters, and the topic goes on."""
+    world.settings = world.settings.model_copy(update={"max_held_vectors": 1})
+    worker = world.settled(world.worker())
+    for video_id in ("a", "b"):
+        world.vectors.append(trained(video_id, generation=7))
+    world.settled(worker)
+
+    assert [bad.error.reason for bad in world.publisher.dead_letters] == ["generation_unknown"]
+
+
+def test_a_damaged_bundle_changes_nothing(world):
+    """It is not indexed and not tried again, and the old generation goes on."""
+    worker = world.settled(world.worker())
+    world.announce(2)  # there is no such bundle
+    world.uploads.append(upload("new"))
+    world.settled(worker)
+
+    assert worker.counts["bundles_refused"] == 1
+    assert set(world.points(1)) == {"old", "new"}
+    assert world.states()["b2"] == "offered"
+
+
+def test_only_the_last_generations_are_kept(world):
+    """With the one in service, however old it is."""
+    worker = world.settled(world.worker())
+    for generation in (2, 3, 4, 5):
+        world.announce(generation, video_ids=["old"])
+        world.settled(worker)
+
+    assert world.index.collections() == {"test-g1", "test-g3", "test-g4", "test-g5"}
+
+
+def test_a_repeated_offer_does_not_rebuild_what_serves(world):
+    """The collection in service is never emptied because a record came twice."""
+    worker = world.settled(world.worker())
+    world.announce(1, BundleState.OFFERED)
+    world.settled(worker)
+
+    assert not [entry for entry in world.journal.done if entry[0] == "create"]
+
+
+def test_a_lost_collection_is_made_anew_with_what_was_learned(world):
+    """The bundle, the catalogue and all of `item-vectors` are read again."""
+    world.uploads.append(upload("new"))
+    world.vectors.append(trained("old", EAST))
+    world.settled(world.worker())
+    before = dict(world.points(1))
+    world.index.points.clear()
+    world.settled(world.worker())
+
+    assert world.points(1).keys() == before.keys()
+    assert world.points(1)["old"].vector == list(EAST)
+    assert world.states()["b1"] == "in_service"
+
+
+def _story(world):
+    """Let things happen that touch everything: uploads, takedowns, training, a generation."""
+    for number in range(6):
+        world.uploads.append(upload(f"v{number}"))
+    world.uploads.append(key="v0")
+    world.vectors.append(trained("v1", EAST))
+    world.uploads.append(upload("v2", category="news"))
+    world.announce(2, video_ids=["old", "v1", "v3"])
+    world.vectors.append(trained("v3", EAST, generation=1))
+
+
+def _stored(world):
+    return {
+        name: {video_id: point.vector for video_id, point in points.items()}
+        for name, points in world.index.points.items()
+    }
+
+
+def _fresh(**settings):
+    world = World(batch_records=3, build_slice_videos=2, **settings)
+    world.uploads.append(upload("old"))
+    world.announce(1, video_ids=["old"])
+    world.settled(world.worker())
+    world.announce(1, BundleState.IN_SERVICE)
+    _story(world)
+    world.journal.done.clear()
+    return world
+
+
+def _undisturbed():
+    world = _fresh()
+    world.settled(world.worker())
+    return world
+
+
+def test_a_crash_at_any_point_ends_in_the_same_points():
+    """Between any two effects: the restarted process brings the index where it belongs."""
+    expected = _undisturbed()
+    num_effects = len(expected.journal.done)
+    assert num_effects > 15
+    for crash_at in range(num_effects):
+        world = _fresh()
+        world.journal.crash_at = crash_at
+        with pytest.raises(Crash):
+            world.settled(world.worker())
+        world.journal.crash_at = None
+        world.settled(world.worker())
+
+        assert _stored(world) == _stored(expected), f"after a crash before effect {crash_at}"
+        assert world.states() == expected.states()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 40), max_size=5), st.randoms(use_true_random=False))
+def test_repeated_vectors_in_any_order_change_nothing(crashes, random):
+    """Whatever is delivered again or out of order, and however often it crashes."""
+    expected = _undisturbed()
+    world = _fresh()
+    vectors = [trained("v1", EAST, at_ms=at_ms) for at_ms in (1, 2)]
+    vectors += [trained("v1", NORTH, at_ms=9)] * 2
+    random.shuffle(vectors)
+    for vector in vectors:
+        world.vectors.append(vector)
+    for crash_after in crashes:
+        world.journal.crash_at = len(world.journal.done) + crash_after
+        try:
+            world.settled(world.worker())
+        except Crash:
+            continue
+    world.journal.crash_at = None
+    world.settled(world.worker())
+
+    assert world.points(1).keys() == expected.points(1).keys()
+    assert world.points(1)["v1"].vector == list(NORTH)
+
+
+def test_content_vectors_bear_their_origin_and_the_uploads_features(world):
+    """Ranking knows the length and the age of a video nobody has watched."""
+    worker = world.settled(world.worker())
+    world.uploads.append(upload("new", at_ms=5))
+    world.settled(worker)
+    told = msgspec.json.decode(world.vectors.records[-1].value)
+
+    assert told["origin"] == Origin.CONTENT
+    assert told["features"] == {"duration_ms": 30_000, "uploaded_at_ms": T0 + 5}
