@@ -90,7 +90,7 @@ class App(faust.App):
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
 
-    def FlowControlQueue(  # noqa: N802 - Faust's name
+    def FlowControlQueue(
         self,
         maxsize: int | None = None,
         *,
