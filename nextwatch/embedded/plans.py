@@ -1,0 +1,82 @@
+"""How each process of the embedded stack is started: its command line and its settings."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nextwatch.embedded.process import Plan, ready_when_listening
+from nextwatch.embedded.rundir import RunDirectory
+
+STORAGE = ("broker", "index")
+WORKERS = ("index_sync", "streams", "trainer")
+PROCESSES = STORAGE + WORKERS
+
+_PREFIX = "NEXTWATCH_"
+_SOURCE_ROOT = Path(__file__).resolve().parents[2]
+_NICENESS = {"trainer": 10}  # once up, learning waits for serving, never the other way round
+_FETCH_MAX_WAIT_MS = {"trainer": 200, "index_sync": 20}
+"""Who need not know at once waits longer: each waiting fetch costs the embedded broker as much as
+an event does (measured 2026-11: 4 % of a core for every idle consumer that waits 10 ms)."""
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of *environ* the children get: all but our own settings.
+
+    The packages are found from where this one was, whether or not they are installed.
+    """
+    kept = {name: value for name, value in environ.items() if not name.startswith(_PREFIX)}
+    paths = [str(_SOURCE_ROOT), *filter(None, [environ.get("PYTHONPATH")])]
+    return kept | _ONE_THREAD | {"PYTHONPATH": ":".join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """Makes the plan of each process; *client_env* tells it where broker and index are."""
+
+    directory: RunDirectory
+    inherited: Mapping[str, str]
+    env_of: Mapping[str, Mapping[str, str]]
+    publish_every_s: float
+
+    def index(self, port: int) -> Plan:
+        """Return the plan of the vector index."""
+        module = ("-m", "nextwatch.embedded.index_server")
+        data = str(self.directory.part("index"))
+        return Plan(
+            "index",
+            (sys.executable, *module, "--port", str(port), "--data", data),
+            {**self.inherited, **self.env_of.get("index", {})},
+            self.log_path("index"),
+            ready_when_listening(port),
+        )
+
+    def worker(self, name: str, client_env: Mapping[str, str]) -> Plan:
+        """Return the plan of streams, trainer or index_sync."""
+        ready_file = self.directory.part("ready") / name
+        own = {"NEXTWATCH_PROCESS_READY_FILE": str(ready_file), **self._own_settings(name)}
+        if name in _FETCH_MAX_WAIT_MS:
+            own["NEXTWATCH_KAFKA_FETCH_MAX_WAIT_MS"] = str(_FETCH_MAX_WAIT_MS[name])
+        return Plan(
+            name,
+            (sys.executable, "-m", name),
+            {**self.inherited, **client_env, **own, **self.env_of.get(name, {})},
+            self.log_path(name),
+            ready_file=ready_file,
+            niceness=_NICENESS.get(name, 0),
+        )
+
+    def log_path(self, name: str) -> Path:
+        """Return where the process *name* writes its log."""
+        return self.directory.part("logs") / f"{name}.log"
+
+    def _own_settings(self, name: str) -> dict[str, str]:
+        if name == "streams":
+            return {"NEXTWATCH_STREAMS_STATE_DIR": str(self.directory.part("streams"))}
+        if name == "trainer":
+            return {
+                "NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(self.directory.part("trainer")),
+                "NEXTWATCH_TRAINER_PUBLISH_EVERY_S": f"{self.publish_every_s:g}",
+            }
+        return {}

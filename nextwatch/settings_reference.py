@@ -1,0 +1,71 @@
+"""Every setting of every process, as a page: ``docs/settings.md`` is its output.
+
+``python -m nextwatch.settings_reference > docs/settings.md`` writes it; a test keeps it current.
+"""
+
+import sys
+from collections.abc import Iterator
+from enum import Enum
+
+from pydantic.fields import FieldInfo
+
+from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, Settings
+from index_sync.settings import IndexSettings
+from models.settings import WindowSettings
+from streams.settings import StreamsSettings
+from trainer.settings import TrainerSettings
+
+GROUPS: dict[type[Settings], str] = {
+    KafkaSettings: "The broker (every process, and the command line)",
+    QdrantSettings: "The vector index (streams, index_sync)",
+    ProcessSettings: "The process (streams, trainer, index_sync)",
+    WindowSettings: "History windows (streams and trainer, which must agree)",
+    StreamsSettings: "streams",
+    TrainerSettings: "trainer",
+    IndexSettings: "index_sync",
+}
+
+_HEAD = """# Settings
+
+Settings come from the environment and are checked before anything starts: a variable that
+starts with `NEXTWATCH_` and is not listed here stops the start, and so does a value out of
+bounds. Passwords and keys are never printed.
+"""
+
+
+def render() -> str:
+    """Return the page as Markdown."""
+    parts = [_HEAD]
+    for group, title in GROUPS.items():
+        doc = (group.__doc__ or "").splitlines()[0]
+        parts += [f"## {title}\n", f"{doc}\n", "| variable | default | |", "| --- | --- | --- |"]
+        parts += [*_rows(group), ""]
+    return "\n".join(parts)
+
+
+def _rows(group: type[Settings]) -> Iterator[str]:
+    prefix = str(group.model_config.get("env_prefix", ""))
+    for name, field in group.model_fields.items():
+        notes = "; ".join(filter(None, [field.description, _bounds(field)]))
+        yield f"| `{prefix}{name.upper()}` | {_default(field)} | {notes} |"
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default.value if isinstance(field.default, Enum) else field.default
+    return "" if value is None or value == "" else f"`{value}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
+    high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
+    choices = getattr(field.annotation, "__args__", ())
+    words = [str(choice) for choice in choices if isinstance(choice, str)]
+    if words:
+        return " or ".join(f"`{word}`" for word in words)
+    if low is not None and high is not None:
+        return f"from {low:,} to {high:,}"
+    return f"at least {low:,}" if low is not None else ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,265 @@
+"""Create the topics of the contract on any Kafka, and say what differs from it.
+
+One rule: what holds data is never harmed. A missing topic is created and a differing setting
+is set right, but a partition count is only reported: adding partitions moves keys, so one
+user's history would stand on two partitions.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+from time import monotonic, sleep
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from contract.dead_letters import MAX_KEPT_BYTES
+from contract.errors import BrokerUnavailable
+from contract.kafka import client_config
+from contract.settings import KafkaSettings
+from contract.topics import DAY_MS, TOPICS, Layout, Topic
+
+HEADROOM_BYTES = 16_384  # key, headers and the frame of a batch
+DLQ_RETENTION_MS = 7 * DAY_MS
+_LEAST_BATCH_BYTES = 1_048_588
+_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTopic:
+    """A topic as it should be on one cluster: its full name, partitions and settings."""
+
+    name: str
+    num_partitions: int
+    config: Mapping[str, str]
+
+
+class Outcome(StrEnum):
+    """What came of one comparison; only `MISSING` and `DIFFERS` are left to a person."""
+
+    SAME = "same"
+    CREATED = "created"
+    MENDED = "mended"
+    MISSING = "missing"
+    DIFFERS = "differs"
+    NOT_CHECKED = "not checked"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One property of one topic: what the contract wants, what the broker has."""
+
+    topic: str
+    what: str
+    wanted: str
+    found: str
+    outcome: Outcome
+    remedy: str = ""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the cluster still differs from the contract here."""
+        return self.outcome in {Outcome.MISSING, Outcome.DIFFERS}
+
+
+def wanted_topics(layout: Layout) -> list[WantedTopic]:
+    """Return every topic of the contract, each with the dead-letter topic beside it."""
+    wanted: list[WantedTopic] = []
+    for topic in TOPICS:
+        num_partitions = layout.num_partitions(topic)
+        wanted.append(WantedTopic(layout.name(topic), num_partitions, _config(topic)))
+        if topic.dead_lettered_by is not None:
+            wanted.append(WantedTopic(layout.dlq_name(topic), num_partitions, _dlq_config()))
+    return wanted
+
+
+def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Finding]:
+    """Make the topics of the contract exist as wanted, and return all that was compared.
+
+    With *is_check* nothing is changed. Running it again changes nothing either.
+
+    Raises:
+        BrokerUnavailable: the broker did not answer, or refused to create a topic.
+    """
+    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    wanted = wanted_topics(settings.layout)
+    known = _partition_counts(admin, settings)
+    missing = [topic for topic in wanted if topic.name not in known]
+    findings = [
+        _partitions_finding(topic, known[topic.name]) for topic in wanted if topic not in missing
+    ]
+    if is_check:
+        findings += [_missing_finding(topic) for topic in missing]
+    else:
+        _create(admin, missing, replication_factor=settings.replication_factor)
+        _await_topics(admin, missing, settings)
+        findings += [_created_finding(topic) for topic in missing]
+    present = [topic for topic in wanted if topic.name in known]
+    findings += _config_findings(admin, present, is_check=is_check)
+    order = {topic.name: place for place, topic in enumerate(wanted)}
+    return sorted(findings, key=lambda finding: order[finding.topic])
+
+
+def _config(topic: Topic) -> dict[str, str]:
+    """Return the settings of *topic*.
+
+    ``max.message.bytes`` bounds a whole batch, not one event: below a megabyte, producers with
+    default settings would be refused. The bound of one event is kept by `contract.decoding`.
+    """
+    most_bytes = max(_LEAST_BATCH_BYTES, topic.max_value_bytes + HEADROOM_BYTES)
+    return {"cleanup.policy": topic.cleanup, "max.message.bytes": str(most_bytes), **topic.config}
+
+
+def _dlq_config() -> dict[str, str]:
+    most_bytes = max(_LEAST_BATCH_BYTES, MAX_KEPT_BYTES + HEADROOM_BYTES)
+    return {
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(most_bytes),
+        "retention.ms": str(DLQ_RETENTION_MS),
+    }
+
+
+def _partition_counts(admin: AdminClient, settings: KafkaSettings) -> dict[str, int]:
+    try:
+        metadata = admin.list_topics(timeout=_TIMEOUT_S)
+    except KafkaException as error:
+        raise BrokerUnavailable(
+            f"no Kafka broker answered at {settings.bootstrap_servers}: start one, or name it "
+            "by NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS (`nextwatch stack up` starts one here)"
+        ) from error
+    return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_factor: int) -> None:
+    if not missing:
+        return
+    new = [
+        NewTopic(topic.name, topic.num_partitions, replication_factor, config=dict(topic.config))
+        for topic in missing
+    ]
+    for name, future in admin.create_topics(new, operation_timeout=_TIMEOUT_S).items():
+        error = _error_of(future)
+        if error is not None and error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise BrokerUnavailable(f"the broker did not create {name}: {error.str()}")
+
+
+def _await_topics(
+    admin: AdminClient, topics: Sequence[WantedTopic], settings: KafkaSettings
+) -> None:
+    """Wait until every client would see *topics*: a broker answers before all of them know."""
+    deadline_s = monotonic() + _TIMEOUT_S
+    while {topic.name for topic in topics} - _partition_counts(admin, settings).keys():
+        if monotonic() > deadline_s:
+            raise BrokerUnavailable("the broker created the topics, but does not list them")
+        sleep(0.05)
+
+
+def _partitions_finding(topic: WantedTopic, num_found: int) -> Finding:
+    wanted, found = str(topic.num_partitions), str(num_found)
+    if num_found == topic.num_partitions:
+        return Finding(topic.name, "partitions", wanted, found, Outcome.SAME)
+    remedy = (
+        f"set NEXTWATCH_KAFKA_USER_PARTITIONS or NEXTWATCH_KAFKA_VIDEO_PARTITIONS to {found}, or "
+        "stop all processes, delete the topic and run this again (its records are lost)"
+    )
+    return Finding(topic.name, "partitions", wanted, found, Outcome.DIFFERS, remedy)
+
+
+def _missing_finding(topic: WantedTopic) -> Finding:
+    wanted = f"{topic.num_partitions} partitions"
+    return Finding(topic.name, "topic", wanted, "", Outcome.MISSING, "run it without --check")
+
+
+def _created_finding(topic: WantedTopic) -> Finding:
+    wanted = f"{topic.num_partitions} partitions"
+    return Finding(topic.name, "topic", wanted, "", Outcome.CREATED)
+
+
+def _config_findings(
+    admin: AdminClient, topics: Sequence[WantedTopic], *, is_check: bool
+) -> list[Finding]:
+    before = _configs(admin, topics)
+    strays = [topic for topic in topics if _difference(topic, before.get(topic.name))]
+    refusals = {} if is_check else _set_configs(admin, strays, before)
+    after = _configs(admin, strays) if strays and not is_check else {}
+    findings = []
+    for topic in topics:
+        was, now = before.get(topic.name), after.get(topic.name)
+        refusal = refusals.get(topic.name, "")
+        findings += [_config_finding(topic, name, was, now, refusal) for name in topic.config]
+    return findings
+
+
+def _config_finding(
+    topic: WantedTopic,
+    name: str,
+    was: Mapping[str, str] | None,
+    now: Mapping[str, str] | None,
+    refusal: str,
+) -> Finding:
+    wanted, found = topic.config[name], (was or {}).get(name, "")
+    if found == wanted:
+        return Finding(topic.name, name, wanted, found, Outcome.SAME)
+    if (now or {}).get(name) == wanted:
+        return Finding(topic.name, name, wanted, found, Outcome.MENDED)
+    if not found:
+        return Finding(topic.name, name, wanted, found, Outcome.NOT_CHECKED)
+    remedy = refusal or "run it without --check"
+    return Finding(topic.name, name, wanted, found, Outcome.DIFFERS, remedy)
+
+
+def _difference(topic: WantedTopic, found: Mapping[str, str] | None) -> dict[str, str]:
+    given = found or {}
+    return {name: value for name, value in topic.config.items() if given.get(name) != value}
+
+
+def _configs(admin: AdminClient, topics: Iterable[WantedTopic]) -> dict[str, dict[str, str]]:
+    """Return the settings of *topics*; a topic whose settings the broker won't tell is left out."""
+    resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
+    if not resources:
+        return {}
+    configs: dict[str, dict[str, str]] = {}
+    for resource, future in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items():
+        if _error_of(future) is None:
+            entries = future.result().values()
+            configs[resource.name] = {entry.name: entry.value for entry in entries}
+    return configs
+
+
+def _set_configs(
+    admin: AdminClient, topics: Iterable[WantedTopic], found: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """Set what differs, and return what the broker said against it, by topic."""
+    resources = []
+    for topic in topics:
+        changes = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in _difference(topic, found.get(topic.name)).items()
+        ]
+        resources.append(
+            ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=changes)
+        )
+    if not resources:
+        return {}
+    futures = admin.incremental_alter_configs(resources, request_timeout=_TIMEOUT_S)
+    refusals = {resource.name: _error_of(future) for resource, future in futures.items()}
+    return {name: error.str() for name, error in refusals.items() if error is not None}
+
+
+def _error_of(future: "Future[Any]") -> KafkaError | None:
+    error = future.exception(timeout=_TIMEOUT_S + 5)
+    if error is None:
+        return None
+    if isinstance(error, KafkaException):
+        reason: KafkaError = error.args[0]
+        return reason
+    raise error

@@ -1,0 +1,134 @@
+"""The command line: it teaches, it is quick, and its errors are one line."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from contract.errors import BrokerUnavailable, StackError
+from nextwatch import cli
+from nextwatch.embedded import foreground
+from nextwatch.topics import Finding, Outcome
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = (
+    (),
+    ("topics",),
+    ("replay",),
+    ("replay", "kuairand"),
+    ("replay", "movielens"),
+    ("simulate",),
+    ("demo",),
+    ("stack",),
+    ("stack", "up"),
+    ("stack", "env"),
+    ("version",),
+)
+
+
+def invoke(*arguments):
+    """Run the command line in this process."""
+    return CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command):
+    """Each says what it does."""
+    answer = invoke(*command, "--help")
+
+    assert answer.exit_code == 0
+    assert "Usage" in answer.output
+
+
+@pytest.mark.parametrize("command", ["topics", "demo", "simulate"])
+def test_help_teaches_with_an_example(command):
+    """A newcomer can copy a line out of it."""
+    shown = re.sub(r"\s+", " ", invoke(command, "--help").output)
+
+    assert f"nextwatch {command}" in shown
+
+
+def test_help_loads_nothing_heavy():
+    """It answers at once, since what a command needs is imported when it runs."""
+    code = (
+        "import sys, nextwatch.cli;"
+        "print({'numpy', 'confluent_kafka', 'pyarrow', 'torch', 'rich.live'} & set(sys.modules))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert shown.stdout.strip() == "set()"
+
+
+def test_error_of_ours_is_one_line(monkeypatch, capsys):
+    """The line bears the remedy; a traceback would hide it."""
+
+    def fail():
+        raise BrokerUnavailable("nobody there: start one")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == "nextwatch: nobody there: start one"
+
+
+def test_topics_prints_differences_only(monkeypatch):
+    """What is as wanted is counted, what is not is shown with its remedy, and the exit tells."""
+    findings = [
+        Finding("watch-events", "partitions", "8", "1", Outcome.DIFFERS, "delete it"),
+        Finding("search-events", "partitions", "8", "8", Outcome.SAME),
+    ]
+    monkeypatch.setattr("nextwatch.topics.reconcile", lambda settings, is_check: findings)
+    answer = invoke("topics", "--check")
+
+    assert answer.exit_code == 1
+    assert "2 topics: 1 same, 1 differs" in answer.output
+    assert "search-events" not in answer.output
+    assert "watch-events: partitions is 1, wanted 8: delete it" in answer.output
+
+
+def test_topics_that_are_right_exit_with_zero(monkeypatch):
+    """Nothing to show, nothing to do."""
+    findings = [Finding("watch-events", "partitions", "8", "8", Outcome.SAME)]
+    monkeypatch.setattr("nextwatch.topics.reconcile", lambda settings, is_check: findings)
+
+    assert invoke("topics").exit_code == 0
+    assert '"outcome":"same"' in invoke("topics", "--json").output
+
+
+def test_settings_of_a_stack_survive_a_shell(tmp_path):
+    """Whatever is in a value, the shell takes it as it is."""
+    env_file = tmp_path / "deep" / "stack.env"
+    env = {"NEXTWATCH_QDRANT_URL": "http://127.0.0.1:1", "NEXTWATCH_X": "a b'c $HOME"}
+    foreground.write(env_file, env)
+    script = "\n".join(foreground.exports(env_file)) + "\nprintenv NEXTWATCH_X"
+    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+
+    assert shown.stdout == "a b'c $HOME\n"
+    assert not list(env_file.parent.glob("*.new"))
+
+
+def test_no_stack_is_told_with_the_remedy(tmp_path):
+    """Without a running stack there is nothing to export."""
+    with pytest.raises(StackError, match="nextwatch stack up"):
+        foreground.exports(tmp_path / "stack.env")
+
+
+def test_module_runs_too():
+    """``python -m nextwatch`` is the same command line."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "nextwatch", "version"],
+        cwd=ROOT,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert shown.stdout

@@ -1,0 +1,141 @@
+"""The demo as a person runs it: it ends when told to, and leaves no process behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+import msgspec
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "nextwatch")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a command of ours; whatever happens, it and its children end with the test."""
+    started = []
+
+    def run(*arguments: str) -> psutil.Popen:
+        process = psutil.Popen(
+            [*COMMAND, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def wait_until(holds, timeout_s=60.0):
+    """Wait for what other processes bring about."""
+    deadline_s = monotonic() + timeout_s
+    while not holds():
+        assert monotonic() < deadline_s, "never happened"
+        sleep(0.02)
+
+
+def children_of(process, *, at_least: int) -> list[psutil.Process]:
+    """Return the children once there are so many, past their leash."""
+    found: list[psutil.Process] = []
+
+    def are_there() -> bool:
+        found[:] = process.children(recursive=True)
+        with suppress(psutil.NoSuchProcess):
+            commands = [" ".join(child.cmdline()) for child in found]
+            return len(found) >= at_least and not any("leash.py" in text for text in commands)
+        return False
+
+    wait_until(are_there)
+    return found
+
+
+def are_gone(children) -> bool:
+    """Whether none of *children* runs any more."""
+    return not any(
+        child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_boot_leaves_no_process(start, tmp_path, number):
+    """Ctrl-C in the middle of the boot stops everything, and removes the files."""
+    demo = start("demo", "--headless")
+    children = children_of(demo, at_least=5)
+    demo.send_signal(number)
+    _, errors = demo.communicate(timeout=60)
+
+    assert (demo.returncode, "Traceback" in errors) == (0, False)
+    assert are_gone(children)
+    assert not list(tmp_path.glob("nextwatch-*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_killed_demo_leaves_no_process(start):
+    """Even `kill -9` of the demo ends all that it started."""
+    demo = start("demo", "--headless")
+    children = children_of(demo, at_least=5)
+    demo.kill()
+
+    wait_until(lambda: are_gone(children))
+
+
+def test_failing_process_ends_the_demo_with_its_words(start, tmp_path):
+    """A catalogue that cannot be read is told as such, and nothing stays."""
+    (tmp_path / "empty").mkdir()
+    demo = start("demo", "--headless", "--data", f"movielens:{tmp_path / 'empty'}")
+    children = children_of(demo, at_least=3)
+    _, errors = demo.communicate(timeout=90)
+
+    assert demo.returncode == 1
+    assert "catalogue ended (exit code 1)" in errors
+    assert "Traceback" not in errors
+    assert are_gone(children)
+
+
+@pytest.mark.timeout(240)
+def test_demo_ends_by_itself_with_its_figures(start):
+    """The last line is one JSON object, and every event has got its recommendation."""
+    demo = start("demo", "--headless", "--seconds", "4", "--rate", "20", "--json")
+    output, errors = demo.communicate(timeout=200)
+    assert demo.returncode == 0, errors
+    figures = msgspec.json.decode(output.splitlines()[-1])
+
+    assert figures["events_in"] >= 60
+    assert figures["lost"] == 0
+    assert figures["generations_served"] >= 1
+    assert figures["catalogue_videos"] == 2_000
+    assert figures["event_to_recommendation_ms"]["p50"] > 0
+    assert "first recommendation" in errors
+
+
+def test_stack_in_a_terminal_is_found_by_another(start, tmp_path):
+    """`stack up` tells where it is as long as it is up."""
+    env_file = tmp_path / "stack.env"
+    stack = start("stack", "up", "--env-file", str(env_file))
+    wait_until(lambda: env_file.exists() or stack.poll() is not None, timeout_s=90)
+    assert stack.poll() is None, stack.communicate()
+    exports = start("stack", "env", "--env-file", str(env_file)).communicate(timeout=30)[0]
+    children = stack.children(recursive=True)
+    stack.send_signal(signal.SIGINT)
+    stack.communicate(timeout=60)
+
+    assert "export NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:" in exports
+    assert (stack.returncode, env_file.exists(), are_gone(children)) == (0, False, True)

@@ -1,0 +1,116 @@
+"""The observer on a real broker: it sees what a plain client produces."""
+
+import os
+from time import monotonic, sleep
+
+import msgspec
+import pytest
+from confluent_kafka import Producer
+
+from contract import dead_letters
+from contract.clock import ManualClock
+from contract.errors import DecodeError, StackError
+from contract.kafka import producer_config
+from contract.settings import KafkaSettings, QdrantSettings
+from nextwatch.demo.observer import Observer
+from nextwatch.demo.report import Course, report
+from nextwatch.embedded.broker import EmbeddedBroker
+from nextwatch.topics import reconcile
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def kafka(tmp_path):
+    """Settings of a broker with all topics."""
+    broker = EmbeddedBroker(env=dict(os.environ), log_path=tmp_path / "broker.log")
+    broker.start()
+    settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, fetch_max_wait_ms=10)
+    reconcile(settings)
+    yield settings
+    broker.child.stop()
+
+
+@pytest.fixture
+def observer(kafka):
+    """An observer that has begun to observe, with a clock that stands still."""
+    started = Observer(
+        kafka, QdrantSettings(url="http://127.0.0.1:1"), ManualClock(2_000_000_000_000)
+    )
+    started.start()
+    yield started
+    started.stop()
+
+
+def wait_for(observer, holds, timeout_s=20.0):
+    """Wait until the observer has seen something."""
+    deadline_s = monotonic() + timeout_s
+    while not holds(observer.tally):
+        observer.check()
+        assert monotonic() < deadline_s, "never seen"
+        sleep(0.01)
+
+
+def test_whole_course_of_two_events_is_seen(kafka, observer):
+    """One event is answered, the other is refused: nothing is lost."""
+    producer = Producer(producer_config(kafka))
+    stamp_ms = 1_999_999_999_970
+    for event_id in ("a", "b"):
+        value = msgspec.json.encode({"event_id": event_id, "user_id": "u", "video_id": "v"})
+        producer.produce("watch-events", value, b"u", partition=0, timestamp=stamp_ms)
+    answer = {"user_id": "u", "caused_by": ["a"], "generation": 3, "bundle_id": "b3", "items": []}
+    producer.produce("recommendations", msgspec.json.encode(answer), b"u")
+    headers = dead_letters.headers(
+        DecodeError("json"),
+        topic="watch-events",
+        partition=0,
+        offset=1,
+        app="test",
+        now_ms=stamp_ms,
+        value=b"{",
+    )
+    producer.produce("watch-events.dlq", b"{", b"u", headers=headers)
+    news = {"bundle_id": "b3", "generation": 3, "state": "in_service", "metrics": {}}
+    producer.produce("model-bundles", msgspec.json.encode(news), b"b3")
+    assert producer.flush(10) == 0
+
+    wait_for(
+        observer,
+        lambda t: (
+            t.dead_letters and t.generation and t.num_recommendations and t.ledger.num_sent == 2
+        ),
+    )
+    figures = report(observer, Course(1.0, 50.0, 2.0))
+    assert (figures.events_in, figures.recommendations_out, figures.lost) == (2, 1, 0)
+    assert figures.dead_letters == 1
+    assert figures.event_to_recommendation_ms["p50"] == 30
+    assert figures.generations == {"3": 1}
+
+
+def test_uploads_of_the_feed_are_looked_for(kafka, observer):
+    """Uploads before the feed's start are the catalogue; those after it go to the probe."""
+    observer.tally.feed_started_ms = 1_000_000_000_000
+    producer = Producer(producer_config(kafka))
+    for video_id, stamp_ms in (("old", 999_999_999_999), ("new", 1_000_000_000_001)):
+        producer.produce("video-uploads", b'{"title": "t"}', video_id, timestamp=stamp_ms)
+    producer.flush(10)
+
+    wait_for(observer, lambda t: len(t.titles) == 2)
+    figures = report(observer, Course(None, 50.0, 2.0))
+    assert (figures.catalogue_videos, figures.uploads, figures.lost_uploads) == (1, 1, 1)
+
+
+def test_recall_of_nothing_is_not_zero(observer):
+    """Before the trainer has scored an example, there is no recall to show."""
+    observer.tally.metrics = {"progressive_recall_at_20": 0.0, "progressive_examples": 0.0}
+    assert report(observer, Course(None, 50.0, 2.0)).progressive_recall_at_20["model"] is None
+    observer.tally.metrics = {"progressive_recall_at_20": 0.0, "progressive_examples": 9.0}
+
+    assert report(observer, Course(None, 50.0, 2.0)).progressive_recall_at_20["model"] == 0.0
+
+
+def test_blind_observer_says_so(observer):
+    """Figures of an observer that died must not be taken for good ones."""
+    observer.failure = RuntimeError("no eyes")
+    with pytest.raises(StackError, match="no eyes"):
+        observer.check()

