@@ -43,6 +43,9 @@ from streams.tail import Follower, Tail, announcer
 
 log = structlog.get_logger()
 
+TAIL_WAIT_MS = 50
+"""Nobody waits for these records by the millisecond, and each idle fetch costs the broker."""
+
 MAX_IDLE_MS = 3 * 86_400_000
 """A store left alone for longer is rebuilt: half of the changelog's delete retention."""
 
@@ -155,7 +158,9 @@ def _follow(
             announce=announcer(Outbox(Producer(producer_config(kafka))), kafka.layout),
             clock=system_clock,
         )
-        consumer = Consumer(consumer_config(kafka, group_id=f"{settings.app_id}-tail"))
+        config = consumer_config(kafka, group_id=f"{settings.app_id}-tail")
+        config["fetch.wait.max.ms"] = max(TAIL_WAIT_MS, kafka.fetch_max_wait_ms)
+        consumer = Consumer(config)
         tail = Tail(consumer, kafka.layout, follower, monotonic=time.monotonic)
         tail.run(stop.is_set, first_read_s=0.5)
     except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: never die silently

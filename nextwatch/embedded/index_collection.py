@@ -6,8 +6,6 @@ go in slices, with the event loop in between.
 """
 
 import asyncio
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
+from nextwatch.embedded import index_child
 from nextwatch.embedded.index_filters import engine_filter, engine_query
 from nextwatch.embedded.index_wire import (
     Condition,
@@ -31,7 +30,6 @@ from nextwatch.embedded.index_wire import (
 )
 
 SLICE_POINTS = 256  # measured: 3 ms of engine time at 64 dimensions
-BUILD_NICENESS = 10
 SETTINGS = "nextwatch.json"
 DISTANCES = {
     "Cosine": edge.Distance.Cosine,
@@ -39,7 +37,6 @@ DISTANCES = {
     "Euclid": edge.Distance.Euclid,
     "Manhattan": edge.Distance.Manhattan,
 }
-_LEASH = str(Path(__file__).with_name("leash.py"))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +163,9 @@ class Collection:
             self.is_building = True
             self.shard.close()
             try:
-                exit_code = await self._run_build(threshold_kb)
+                exit_code = await index_child.run(
+                    "index_build", str(self.directory), "--threshold-kb", str(threshold_kb)
+                )
             finally:
                 self.shard = edge.EdgeShard.load(str(self.directory))
                 self.is_building = False
@@ -177,14 +176,6 @@ class Collection:
         """Close the shard; nothing that was acknowledged is lost with or without it."""
         if not self.is_building:
             self.shard.close()
-
-    async def _run_build(self, threshold_kb: int) -> int:
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", _LEASH, str(os.getpid()), str(BUILD_NICENESS)),
-            *(sys.executable, "-m", "nextwatch.embedded.index_build", str(self.directory)),
-            *("--threshold-kb", str(threshold_kb)),
-        )
-        return await child.wait()
 
     async def _write(self, operations: Sequence[edge.UpdateOperation]) -> int:
         async with self.writing:

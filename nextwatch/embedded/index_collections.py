@@ -4,6 +4,7 @@ A collection is whole or absent: it is made under a name that starts with a dot 
 and deleted the other way round. Aliases are one small file, replaced whole.
 """
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import msgspec
 import qdrant_edge as edge
 
+from nextwatch.embedded import index_child, index_create
 from nextwatch.embedded.index_collection import (
     DISTANCES,
-    SETTINGS,
     Collection,
     Settings,
     load_settings,
@@ -35,6 +36,7 @@ class Collections:
         if self._aliases_file.exists():
             self.aliases = msgspec.json.decode(self._aliases_file.read_bytes(), type=dict[str, str])
         self._open: dict[str, Collection] = {}
+        self._being_made: set[str] = set()
         for directory in sorted(path for path in root.iterdir() if path.is_dir()):
             if directory.name.startswith("."):
                 shutil.rmtree(directory)  # half made or half deleted when the server died
@@ -54,13 +56,13 @@ class Collections:
         """Return the names of the collections, without aliases."""
         return sorted(self._open)
 
-    def create(self, name: str, request: CreateCollection) -> None:
-        """Create an empty collection.
+    async def create(self, name: str, request: CreateCollection) -> None:
+        """Create an empty collection, in a child process when others have to be searched.
 
         Raises:
             Refused: the name is taken or not fit for a directory, or the vectors are not.
         """
-        if name in self:
+        if name in self or name in self._being_made:
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         if not _NAME.fullmatch(name):
             raise Refused(400, f"Wrong input: collection name {name!r}")
@@ -74,13 +76,25 @@ class Collections:
             m=hnsw.m or 16,
             ef_construct=hnsw.ef_construct or 200,
         )
-        draft = self.root / f".{name}.draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        edge.EdgeShard.create(str(draft), settings.engine_config()).close()
-        (draft / SETTINGS).write_bytes(msgspec.json.encode(settings))
-        self._open[name] = _load(draft.rename(self.root / name))
+        self._being_made.add(name)
+        try:
+            draft = self.root / f".{name}.draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            await self._make(draft, settings)
+            self._open[name] = _load(draft.rename(self.root / name))
+        finally:
+            self._being_made.discard(name)
 
-    def delete(self, name: str) -> bool:
+    async def _make(self, draft: Path, settings: Settings) -> None:
+        if not self._open:  # at the first start nobody searches, and a child takes longer
+            index_create.create(draft, settings)
+            return
+        as_json = msgspec.json.encode(settings).decode()
+        exit_code = await index_child.run("index_create", str(draft), as_json)
+        if exit_code:
+            raise Refused(500, f"Service error: creating the collection ended with {exit_code}")
+
+    async def delete(self, name: str) -> bool:
         """Delete a collection and the aliases that point to it; return whether it was there."""
         collection = self._open.get(name)
         if collection is None:
@@ -90,7 +104,8 @@ class Collections:
         del self._open[name]
         collection.close()
         self._save_aliases({alias: to for alias, to in self.aliases.items() if to != name})
-        shutil.rmtree(collection.directory.rename(self.root / f".{name}.deleted"))
+        gone = collection.directory.rename(self.root / f".{name}.deleted")
+        await asyncio.to_thread(shutil.rmtree, gone)
         return True
 
     def change_aliases(self, changed: dict[str, str]) -> None:

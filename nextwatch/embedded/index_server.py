@@ -107,7 +107,9 @@ async def get_collection(collections: Collections, request: Request) -> Any:
 
 async def create_collection(collections: Collections, request: Request) -> Any:
     """Create a collection."""
-    collections.create(request.path_params["name"], await _body(request, wire.CreateCollection))
+    await collections.create(
+        request.path_params["name"], await _body(request, wire.CreateCollection)
+    )
     return True
 
 
@@ -124,7 +126,7 @@ async def update_collection(collections: Collections, request: Request) -> Any:
 
 async def delete_collection(collections: Collections, request: Request) -> Any:
     """Delete a collection; false when there was none."""
-    return collections.delete(request.path_params["name"])
+    return await collections.delete(request.path_params["name"])
 
 
 async def list_aliases(collections: Collections, request: Request) -> Any:

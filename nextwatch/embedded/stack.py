@@ -239,6 +239,8 @@ class EmbeddedStack:
                 self._supervisor.stop()
             self._stop_children(self._guests, _WORKER_STOP_S)
             self._stop_children(self._named(WORKERS), _WORKER_STOP_S)
+            if self._broker is not None:
+                self._broker.child.kill()  # in memory only, nothing to save; SIGTERM took it 3 s
             self._stop_children(self._named(STORAGE), _STORAGE_STOP_S)
         finally:
             for child in (*self._guests, *self.children):
