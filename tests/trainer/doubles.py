@@ -1,0 +1,207 @@
+"""Stand-ins for what the trainer learns with, reads from and writes to, and their journal."""
+
+import msgspec
+import numpy as np
+
+from contract.events import BundleAnnouncement, BundleState, encode
+from contract.topics import MODEL_BUNDLES, TOPICS
+from models.bundle import Card
+from models.examples import CompletionRule
+from models.history import WindowPolicy
+from models.items import ItemSnapshot
+from models.ranking import RankerParams
+from tests.builders import T0
+from trainer.feed import Received
+from trainer.learning import NUM_FROZEN
+from trainer.popularity import HOUR_MS, Popularity
+from trainer.study import Study
+from trainer.windows import Windows
+
+DIM = 4
+BY_NAME = {topic.name: topic for topic in TOPICS}
+
+
+class RecordingLearner:
+    """Learns nothing, remembers every example that it was shown, and in which order."""
+
+    ranker_params = RankerParams()
+
+    def __init__(self, journal=None):
+        self.journal = journal if journal is not None else []
+        self.video_ids = []
+        self.live = set()
+        self.seen = []
+        self.frozen = []
+        self.forgotten = []
+        self.loss = 1.0
+        self.touched = set()
+
+    @property
+    def is_live_N(self):
+        return np.array([video_id in self.live for video_id in self.video_ids], bool)
+
+    def upload(self, upload):
+        if upload.video_id not in self.video_ids:
+            self.video_ids.append(upload.video_id)
+        self.live.add(upload.video_id)
+
+    def remove(self, video_id):
+        self.live.discard(video_id)
+        self.touched.discard(video_id)
+
+    def forget(self, user_id):
+        self.forgotten.append(user_id)
+
+    def similarity(self, examples):
+        self.journal.append(("score", [example.video_id for example in examples]))
+        return np.zeros((len(examples), len(self.video_ids)), np.float32)
+
+    def learn(self, examples):
+        self.journal.append(("learn", [example.video_id for example in examples]))
+        self.seen += [f"{one.user_id}/{one.video_id}/{one.event_time_ms - T0}" for one in examples]
+        self.touched |= {example.video_id for example in examples}
+        return self.loss
+
+    def freeze(self, generation):
+        self.journal.append(("freeze", generation))
+        self.frozen = sorted({*self.frozen, generation})[-NUM_FROZEN:]
+
+    def vectors(self, video_ids, *, generation):
+        if generation not in self.frozen:
+            raise ValueError(f"generation {generation} is not kept; kept: {self.frozen}")
+        if not set(video_ids) <= self.live:
+            raise ValueError("unknown videos")
+        return self._vectors(video_ids), self._vectors(video_ids)
+
+    def drain_touched(self):
+        touched, self.touched = self.touched, set()
+        return touched
+
+    def bundle_files(self):
+        self.journal.append(("export",))
+        return {}
+
+    def card(self, *, bundle_id, generation, offsets, metrics):
+        return Card(
+            bundle_id=bundle_id,
+            generation=generation,
+            model="recording",
+            input_dim=DIM,
+            output_dim=DIM,
+            content_buckets=2,
+            context_buckets=2,
+            min_watch_ms=18_000,
+            offsets=offsets,
+            metrics=metrics,
+        )
+
+    def snapshot(self, features_NF):
+        live = np.flatnonzero(self.is_live_N)
+        video_ids = [self.video_ids[column] for column in live.tolist()]
+        vectors = self._vectors(video_ids)
+        return ItemSnapshot(video_ids, vectors, vectors, features_NF[live])
+
+    def state(self):
+        meta = {"video_ids": self.video_ids, "live": sorted(self.live), "seen": self.seen}
+        return {"frozen": np.array(self.frozen, np.int64)}, meta
+
+    def load_state(self, arrays, meta):
+        self.frozen = arrays["frozen"].tolist()
+        self.video_ids, self.live = list(meta["video_ids"]), set(meta["live"])
+        self.seen = list(meta["seen"])
+
+    def _vectors(self, video_ids):
+        vectors = np.zeros((len(video_ids), DIM), np.float32)
+        vectors[:, 0] = 1.0
+        return vectors
+
+
+class JournalOutbox:
+    """Writes down what is sent, and when it is settled."""
+
+    def __init__(self, journal=None):
+        self.journal = journal if journal is not None else []
+        self.sent = []
+
+    def send(self, topic, *, key, value, headers=()):
+        self.sent.append((topic, key, value, dict(headers)))
+        self.journal.append(("send", topic))
+
+    def settle(self):
+        self.journal.append(("settle",))
+
+    def announcements(self):
+        """Return the announcements sent so far."""
+        return [
+            msgspec.json.decode(value, type=BundleAnnouncement)
+            for topic, _, value, _ in self.sent
+            if topic == MODEL_BUNDLES.name
+        ]
+
+
+class ScriptedFeed:
+    """Gives one batch of records at each poll; the first is what there was at the start."""
+
+    def __init__(self, *batches):
+        self.batches = list(batches)
+        self.next_offsets = {}
+        self.is_verified = True
+        self.opened = []
+        self.num_polls = 0
+
+    def open(self, topics, offsets):
+        self.opened.append(([topic.name for topic in topics], dict(offsets)))
+
+    def poll(self, *, most, timeout_s):
+        self.num_polls += 1
+        records = self.batches.pop(0) if self.batches else []
+        for record in records:
+            self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
+        return records
+
+    def has_read(self, topics):
+        return self.num_polls > 0
+
+    def forget(self):
+        self.next_offsets = {}
+
+
+def study_of(*uploads, learner=None, policy=None):
+    """Return a study that knows *uploads*."""
+    policy = policy or WindowPolicy()
+    study = Study(
+        learner or RecordingLearner(),
+        Windows(policy, max_users=1_000),
+        Popularity(half_life_ms=24 * HOUR_MS),
+        CompletionRule(),
+    )
+    for upload in uploads:
+        study.upload(upload)
+    return study
+
+
+def received(topic, event, *, offset=0, key=None, value=None, headers=()):
+    """Return *event* as a record of *topic*, or the bytes given instead."""
+    name = getattr(event, topic.key_field).encode() if event is not None else None
+    return Received(
+        topic=topic.name,
+        partition=0,
+        offset=offset,
+        key=name if key is None else key,
+        value=encode(event) if event is not None else value,
+        ingested_at_ms=T0 + 10**9,
+        headers=headers,
+    )
+
+
+def announcement(generation, state=BundleState.OFFERED, metrics=None):
+    """Return the word that the bundle of *generation* has reached *state*."""
+    return BundleAnnouncement(
+        bundle_id=f"b{generation}",
+        generation=generation,
+        state=state,
+        url=f"file:///somewhere/b{generation}",
+        manifest_sha256="0" * 64,
+        announced_at_ms=T0,
+        metrics=metrics or {},
+    )

@@ -1,0 +1,200 @@
+"""The feed and the outbox on a real broker: positions, ends, and records that are no more."""
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer
+
+from contract.errors import BrokerUnavailable, ContractError
+from contract.events import encode
+from contract.topics import SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from tests.builders import upload, watch
+from trainer.feed import BrokerLostRecordsError, Feed, feed_config
+from trainer.outbox import Outbox, outbox_config
+
+pytestmark = pytest.mark.slow
+BOTH = (WATCH_EVENTS, VIDEO_UPLOADS)
+
+
+@pytest.fixture
+def outbox(kafka):
+    """A producer to the real broker."""
+    return Outbox(Producer(outbox_config(kafka)))
+
+
+@pytest.fixture
+def feed(kafka):
+    """A feed from the real broker."""
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
+    yield feed
+    feed.close()
+
+
+def produce(outbox, kafka, topic, *events):
+    """Produce *events* and wait until they are there."""
+    for event in events:
+        key = getattr(event, topic.key_field).encode()
+        outbox.send(kafka.layout.name(topic), key=key, value=encode(event))
+    outbox.settle()
+
+
+def read_all(feed, topics=BOTH, *, most=500):
+    """Return what is there of *topics*."""
+    records = []
+    while not feed.has_read(topics):
+        records += feed.poll(most=most, timeout_s=0.05)
+    return records
+
+
+def some_watches(count):
+    return [watch(f"v{n}", at_ms=n) for n in range(count)]
+
+
+def test_reads_from_the_beginning_to_the_end(feed, outbox, kafka):
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
+    produce(outbox, kafka, VIDEO_UPLOADS, upload("v1"))
+
+    feed.open(BOTH, {})
+    records = read_all(feed)
+
+    assert sorted((record.topic, record.offset) for record in records) == [
+        ("video-uploads", 0),
+        *(("watch-events", n) for n in range(20)),
+    ]
+    assert feed.next_offsets == {"watch-events": {0: 20}, "video-uploads": {0: 1}}
+    assert all(record.ingested_at_ms > 0 for record in records)
+
+
+def test_empty_topics_are_read_at_once(feed):
+    feed.open(BOTH, {})
+
+    assert read_all(feed) == []
+
+
+def test_goes_on_from_an_offset(feed, outbox, kafka):
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
+
+    feed.open([WATCH_EVENTS], {"watch-events": {0: 17}})
+    records = read_all(feed, [WATCH_EVENTS])
+
+    assert [record.offset for record in records] == [17, 18, 19]
+
+
+def test_goes_on_exactly_at_the_end(feed, outbox, kafka):
+    """Nothing was lost when there is just nothing new."""
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
+
+    feed.open([WATCH_EVENTS], {"watch-events": {0: 20}})
+
+    assert read_all(feed, [WATCH_EVENTS]) == []
+    assert feed.is_verified
+
+
+def test_opening_more_topics_repeats_nothing_and_skips_nothing(feed, outbox, kafka):
+    produce(outbox, kafka, VIDEO_UPLOADS, *(upload(f"v{n}") for n in range(5)))
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(5))
+    feed.open([VIDEO_UPLOADS], {})
+    first = read_all(feed, [VIDEO_UPLOADS])
+
+    produce(outbox, kafka, VIDEO_UPLOADS, upload("v5"))
+    feed.open(BOTH, {})
+    rest = read_all(feed)
+
+    offsets = {topic.name: [] for topic in BOTH}
+    for record in first + rest:
+        offsets[record.topic].append(record.offset)
+    assert offsets == {"watch-events": list(range(5)), "video-uploads": list(range(6))}
+
+
+@pytest.mark.parametrize("held", [0, 20])
+def test_notices_that_the_broker_lost_what_it_had(feed, outbox, kafka, held):
+    """The embedded broker keeps its records in memory: it may be another one by now."""
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(held))
+
+    feed.open([WATCH_EVENTS], {"watch-events": {0: 400}})
+
+    with pytest.raises(BrokerLostRecordsError, match=r"watch-events\[0\] ends before offset 400"):
+        read_all(feed, [WATCH_EVENTS])
+
+
+def test_says_which_topic_is_missing(feed):
+    with pytest.raises(ContractError, match="nextwatch topics"):
+        feed.open([replace(SEARCH_EVENTS, name="nobody-made-it")], {})
+
+
+def test_says_that_the_broker_does_not_answer(kafka, monkeypatch):
+    monkeypatch.setattr("trainer.feed._TIMEOUT_S", 0.3)
+    nowhere = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    feed = Feed(Consumer(feed_config(nowhere) | {"log_level": 0}), nowhere.layout)
+
+    with pytest.raises(BrokerUnavailable):
+        feed.open(BOTH, {})
+
+
+def test_a_record_that_does_not_arrive_is_an_error(kafka):
+    """Nothing is taken for said that was not acknowledged."""
+    config = outbox_config(kafka) | {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+    outbox = Outbox(Producer(config), timeout_s=0.3)
+
+    outbox.send("anything", key=b"k", value=b"v")
+
+    with pytest.raises(BrokerUnavailable):
+        outbox.settle()
+
+
+@dataclass
+class StubConsumer:
+    """A consumer whose broker has the offsets *first* to *end* of one partition."""
+
+    first: int
+    end: int
+    code: int = KafkaError._AUTO_OFFSET_RESET
+    sought: int | None = None
+
+    def list_topics(self, name, timeout):
+        return SimpleNamespace(topics={name: SimpleNamespace(error=None, partitions={0: None})})
+
+    def assign(self, partitions):
+        self.assigned = partitions
+
+    def consume(self, most, timeout_s):
+        error = KafkaError(self.code)
+        return [
+            SimpleNamespace(error=lambda: error, topic=lambda: "watch-events", partition=lambda: 0)
+        ]
+
+    def get_watermark_offsets(self, place, *, cached=False, timeout=None):
+        return (-1001, -1001) if cached else (self.first, self.end)
+
+    def seek(self, place):
+        self.sought = place.offset
+
+
+def test_retention_that_overtook_the_checkpoint_is_told_and_passed():
+    """The examples are gone: learning goes on with the first record that is left."""
+    consumer = StubConsumer(first=500, end=900)
+    feed = Feed(consumer, Layout())
+    feed.open([WATCH_EVENTS], {"watch-events": {0: 400}})
+
+    feed.poll(most=1, timeout_s=0)
+
+    assert consumer.sought == 500
+
+
+def test_an_end_before_the_checkpoint_is_a_loss_by_error_code_too():
+    """A Kafka broker answers out of range where the embedded one answers nothing."""
+    feed = Feed(StubConsumer(first=0, end=300), Layout())
+    feed.open([WATCH_EVENTS], {"watch-events": {0: 400}})
+
+    with pytest.raises(BrokerLostRecordsError):
+        feed.poll(most=1, timeout_s=0)
+
+
+def test_an_error_that_will_not_pass_stops_the_feed():
+    code = KafkaError.TOPIC_AUTHORIZATION_FAILED
+    feed = Feed(StubConsumer(first=0, end=0, code=code), Layout())
+    feed.open([WATCH_EVENTS], {})
+
+    with pytest.raises(BrokerUnavailable, match="TOPIC_AUTHORIZATION_FAILED"):
+        feed.poll(most=1, timeout_s=0)

@@ -1,0 +1,112 @@
+"""What each record does, and what becomes of the bad ones."""
+
+from dataclasses import replace
+
+import pytest
+
+from contract.clock import ManualClock
+from contract.decoding import MAX_SKEW_MS
+from contract.events import BundleState, ImpressedVideo, Impressions, encode
+from contract.topics import (
+    IMPRESSIONS,
+    MODEL_BUNDLES,
+    SEARCH_EVENTS,
+    USER_DELETIONS,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+    Layout,
+)
+from tests.builders import T0, deletion, event_id, search, upload, watch
+from tests.trainer.doubles import JournalOutbox, announcement, received, study_of
+from trainer.generations import Generations
+from trainer.intake import Intake
+
+
+class Room:
+    """An intake with all that it hands on to."""
+
+    def __init__(self):
+        self.study = study_of(upload("v1"))
+        self.generations = Generations()
+        self.outbox = JournalOutbox()
+        layout = Layout(prefix="test-")
+        clock = ManualClock(T0)
+        self.intake = Intake(self.study, self.generations, self.outbox, layout, clock)
+
+    def take(self, topic, event=None, **record):
+        """Take one record."""
+        self.intake.take(received(topic, event, **record))
+
+
+@pytest.fixture
+def room():
+    return Room()
+
+
+IMPRESSION = Impressions(
+    event_id=event_id("shown"),
+    user_id="u1",
+    event_time_ms=T0,
+    videos=[ImpressedVideo(video_id="v1", position=0)],
+)
+
+
+def test_every_topic_reaches_what_it_is_about(room):
+    room.take(WATCH_EVENTS, watch("v1", at_ms=0))
+    room.take(SEARCH_EVENTS, search(at_ms=1))
+    room.take(IMPRESSIONS, IMPRESSION)
+    room.take(VIDEO_UPLOADS, upload("v2"))
+    room.take(USER_DELETIONS, deletion(user_id="u9"))
+    room.take(MODEL_BUNDLES, announcement(3, BundleState.IN_SERVICE))
+
+    assert room.study.counts == {
+        "watches": 1, "searches": 1, "impressions": 1, "uploads": 2, "erasures": 1
+    }  # fmt: skip
+    assert room.generations.in_service == 3
+
+
+def test_a_tombstone_takes_a_video_down(room):
+    room.take(VIDEO_UPLOADS, key=b"v1")
+
+    assert not room.study.is_live("v1")
+
+
+def test_a_bad_impression_is_kept_whole_with_its_reason(room):
+    bad = encode(IMPRESSION).replace(b'"user_id":"u1"', b'"user_id":"u2"')
+
+    room.take(IMPRESSIONS, key=b"u1", value=bad, offset=9, headers=(("trace", b"x"),))
+
+    [(topic, key, value, headers)] = room.outbox.sent
+    assert (topic, key, value) == ("test-impressions.dlq", b"u1", bad)
+    assert headers["trace"] == b"x"
+    assert headers["dlq.reason"] == b"key_mismatch"
+    assert (headers["dlq.topic"], headers["dlq.offset"]) == (b"impressions", b"9")
+
+
+@pytest.mark.parametrize(
+    "topic", [WATCH_EVENTS, SEARCH_EVENTS, VIDEO_UPLOADS, USER_DELETIONS, MODEL_BUNDLES]
+)
+def test_bad_records_of_others_are_counted_and_left_to_them(room, topic):
+    """Each topic has one process that keeps its bad records, so that none is kept twice."""
+    room.take(topic, key=b"x", value=b"{")
+
+    assert room.intake.refused == {f"{topic.name}:json": 1}
+    assert room.outbox.sent == []
+
+
+def test_a_watch_in_the_future_of_its_record_does_nothing(room):
+    """The verdict depends on the record alone."""
+    record = received(WATCH_EVENTS, watch("v1", at_ms=MAX_SKEW_MS + 1))
+
+    for ingested_at_ms in (T0, T0 + 1):
+        room.intake.take(replace(record, ingested_at_ms=ingested_at_ms))
+
+    assert room.intake.refused == {"watch-events:ts_future": 1}
+    assert room.study.counts["watches"] == 1
+
+
+@pytest.mark.parametrize("key", [None, b"", b"\xff\xfe"])
+def test_a_tombstone_under_no_proper_key_does_nothing(room, key):
+    room.intake.take(replace(received(VIDEO_UPLOADS, None, key=b"v1"), key=key))
+
+    assert room.study.is_live("v1")

@@ -1,0 +1,331 @@
+"""The story of the loop: what it does when, and in which order its effects come."""
+
+from pathlib import Path
+
+import pytest
+
+from contract.clock import ManualClock
+from contract.events import BundleState
+from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from tests.builders import T0, upload, watch
+from tests.trainer.doubles import (
+    JournalOutbox,
+    RecordingLearner,
+    ScriptedFeed,
+    announcement,
+    received,
+    study_of,
+)
+from trainer.checkpoint import Checkpoints
+from trainer.feed import BrokerLostRecordsError
+from trainer.generations import Generations
+from trainer.intake import Intake
+from trainer.loop import Parts, Trainer
+from trainer.publishing import Publisher
+from trainer.settings import TrainerSettings
+
+NEVER = 3_600.0
+
+
+class Room:
+    """A trainer among stand-ins, all of which write into one journal."""
+
+    def __init__(self, tmp_path, *batches, feed=None, **settings):
+        self.journal = []
+        self.learner = RecordingLearner(self.journal)
+        self.study = study_of(learner=self.learner)
+        self.generations = Generations()
+        self.outbox = JournalOutbox(self.journal)
+        self.feed = feed or ScriptedFeed(*batches)
+        self.checkpoints = Checkpoints(tmp_path / "checkpoints")
+        self._note_saves()
+        clock, layout = ManualClock(T0), Layout()
+        rhythm = {"fast_path_s": NEVER, "publish_every_s": NEVER, "checkpoint_every_s": NEVER}
+        publisher = Publisher(self.outbox, layout, f"file://{tmp_path}/bundles", clock)
+        self.bundles = tmp_path / "bundles"
+        self.trainer = Trainer(
+            Parts(
+                study=self.study,
+                generations=self.generations,
+                feed=self.feed,
+                intake=Intake(self.study, self.generations, self.outbox, layout, clock),
+                outbox=self.outbox,
+                publisher=publisher,
+                checkpoints=self.checkpoints,
+                clock=clock,
+            ),
+            TrainerSettings(**{**rhythm, "batch_wait_ms": 0, "batch_size": 4, **settings}),
+        )
+
+    def start(self):
+        """Start, and forget how."""
+        self.trainer.start(lambda: False)
+        self.journal.clear()
+        return self
+
+    def effects(self):
+        """Return the names of what happened, in order."""
+        return [effect[0] if effect[0] != "send" else effect[1] for effect in self.journal]
+
+    def _note_saves(self):
+        save = self.checkpoints.save
+
+        def noted(*args, **kwargs):
+            self.journal.append(("checkpoint",))
+            return save(*args, **kwargs)
+
+        self.checkpoints.save = noted
+
+
+UPLOADS = [received(VIDEO_UPLOADS, upload(f"v{n}"), offset=n) for n in range(10)]
+
+
+def watches(*video_ids, user_id="u1", offset=0):
+    """Return watch records of one user, a millisecond apart."""
+    return [
+        received(WATCH_EVENTS, watch(video_id, user_id=user_id, at_ms=n), offset=n)
+        for n, video_id in enumerate(video_ids, start=offset)
+    ]
+
+
+def test_the_first_start_offers_a_cold_bundle_of_the_catalogue(tmp_path):
+    room = Room(tmp_path, UPLOADS)
+
+    room.trainer.start(lambda: False)
+
+    [offered] = room.outbox.announcements()
+    assert (offered.generation, offered.state) == (1, BundleState.OFFERED)
+    assert (Path(offered.url.removeprefix("file://")) / "manifest.json").exists()
+    assert room.feed.opened[0] == (["video-uploads", "model-bundles"], {})
+
+
+def test_a_bundle_is_whole_then_remembered_then_announced(tmp_path):
+    """A crash between any two leaves a directory that nobody looks at, or a bundle too few."""
+    room = Room(tmp_path, UPLOADS)
+
+    room.trainer.start(lambda: False)
+
+    assert room.effects() == [
+        "freeze", "export", "settle", "checkpoint", "model-bundles", "settle"
+    ]  # fmt: skip
+    assert room.checkpoints.newest().offsets == {"video-uploads": {0: 10}}
+
+
+def test_no_cold_bundle_where_somebody_has_a_trained_one(tmp_path):
+    """A trainer that lost its checkpoints must not put an untrained model in service."""
+    running = received(MODEL_BUNDLES, announcement(7, BundleState.IN_SERVICE))
+    room = Room(tmp_path, [*UPLOADS, running])
+
+    room.trainer.start(lambda: False)
+
+    assert room.outbox.announcements() == []
+
+
+def test_the_next_generation_is_beyond_all_that_were_announced(tmp_path):
+    running = received(MODEL_BUNDLES, announcement(7, BundleState.IN_SERVICE))
+    room = Room(tmp_path, [*UPLOADS, running], watches("v1")).start()
+
+    room.trainer.step()
+    room.trainer.offer_next()
+
+    assert [offered.generation for offered in room.outbox.announcements()] == [8]
+
+
+def test_a_full_batch_is_learned_before_the_next_record_is_taken(tmp_path):
+    """Nothing of a later record is known when a batch is scored."""
+    room = Room(tmp_path, UPLOADS, watches(*(f"v{n}" for n in range(6)))).start()
+
+    room.trainer.step()
+
+    assert room.journal == [
+        ("score", ["v0", "v1", "v2", "v3"]),
+        ("learn", ["v0", "v1", "v2", "v3"]),
+        ("score", ["v4", "v5"]),
+        ("learn", ["v4", "v5"]),
+    ]
+
+
+def test_a_batch_that_is_not_full_waits(tmp_path):
+    room = Room(tmp_path, UPLOADS, watches("v1"), batch_wait_ms=60_000).start()
+
+    room.trainer.step()
+
+    assert (room.journal, len(room.study.pending.examples)) == ([], 1)
+
+
+def test_nothing_is_offered_when_nothing_was_learned(tmp_path):
+    room = Room(tmp_path, UPLOADS).start()
+
+    room.trainer.offer_next()
+
+    assert room.journal == []
+
+
+def test_an_index_that_cannot_follow_is_waited_for(tmp_path):
+    """Beyond two that wait, the one in service would lose its frozen towers."""
+    waiting = [
+        received(MODEL_BUNDLES, announcement(1, BundleState.IN_SERVICE)),
+        *(received(MODEL_BUNDLES, announcement(generation)) for generation in (2, 3)),
+    ]
+    room = Room(tmp_path, [*UPLOADS, *waiting], watches("v1")).start()
+
+    room.trainer.step()
+    room.trainer.offer_next()
+
+    assert room.outbox.announcements() == []
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_nothing_is_published_while_the_loss_is_not_finite(tmp_path, loss):
+    room = Room(tmp_path, UPLOADS, watches("v1"))
+    room.learner.loss = loss
+    room.start()
+    room.generations.in_service = 1
+    room.trainer.step()
+    room.journal.clear()
+
+    room.trainer.publish_vectors()
+    room.trainer.offer_next()
+
+    assert room.journal == []
+
+
+def test_vectors_are_for_the_generation_in_service(tmp_path):
+    room = Room(tmp_path, UPLOADS, watches("v1")).start()
+    room.trainer.step()
+
+    room.trainer.publish_vectors()
+    assert "item-vectors" not in room.effects()
+
+    room.generations.note(announcement(1, BundleState.IN_SERVICE))
+    room.trainer.publish_vectors()
+    assert room.effects()[-2:] == ["item-vectors", "settle"]
+
+
+def test_no_vectors_for_a_generation_without_frozen_towers(tmp_path):
+    """Somebody else's bundle is in service: its vectors cannot be computed here."""
+    room = Room(tmp_path, UPLOADS, watches("v1")).start()
+    room.trainer.step()
+    room.generations.note(announcement(9, BundleState.IN_SERVICE))
+
+    room.trainer.publish_vectors()
+
+    assert "item-vectors" not in room.effects()
+
+
+def test_a_restart_goes_on_where_the_checkpoint_stands(tmp_path):
+    """Announcements are read from their beginning each time: they are what others say now."""
+    said = received(MODEL_BUNDLES, announcement(1))
+    room = Room(tmp_path, UPLOADS, [*watches("v1", "v2"), said]).start()
+    room.trainer.step()
+    room.trainer.checkpoint()
+
+    again = Room(tmp_path, [received(MODEL_BUNDLES, announcement(1))]).start()
+
+    assert again.learner.seen == ["u1/v1/0", "u1/v2/1"]
+    assert again.feed.opened[0][1] == {"video-uploads": {0: 10}, "watch-events": {0: 2}}
+    assert again.outbox.announcements() == []
+
+
+def test_a_restart_offers_what_was_remembered_but_never_announced(tmp_path):
+    """The process died between checkpoint and announcement: nobody has a bundle yet."""
+    Room(tmp_path, UPLOADS).start()
+
+    again = Room(tmp_path)
+    again.trainer.start(lambda: False)
+
+    assert [offered.generation for offered in again.outbox.announcements()] == [2]
+
+
+def test_what_is_learned_while_starting_is_offered_too(tmp_path):
+    """A restart may catch up with everything before it goes around for the first time."""
+    Room(tmp_path, UPLOADS).start()
+    room = Room(tmp_path, [received(MODEL_BUNDLES, announcement(1)), *watches("v1")]).start()
+    assert room.learner.seen == ["u1/v1/0"]
+
+    room.trainer.offer_next()
+
+    assert [offered.generation for offered in room.outbox.announcements()] == [2]
+
+
+def test_an_idle_trainer_writes_no_checkpoints(tmp_path):
+    room = Room(tmp_path, UPLOADS).start()
+
+    room.trainer.checkpoint()
+
+    assert room.journal == []
+
+
+def test_dead_letters_are_acknowledged_before_their_offsets_are_passed(tmp_path):
+    room = Room(tmp_path, UPLOADS, watches("v1")).start()
+    room.trainer.step()
+    room.journal.clear()
+
+    room.trainer.checkpoint()
+
+    assert room.effects() == ["settle", "checkpoint"]
+
+
+def test_a_full_disk_does_not_stop_learning(tmp_path):
+    room = Room(tmp_path, UPLOADS, watches("v1"), checkpoint_every_s=0.1).start()
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    room.checkpoints.save = fail
+    room.trainer.run(_after(3), lambda: None)
+
+    assert room.learner.seen == ["u1/v1/0"]
+
+
+def test_ends_with_a_checkpoint_when_told_to_stop(tmp_path):
+    room = Room(tmp_path, UPLOADS, watches("v1"))
+
+    room.trainer.run(_after(3), lambda: None)
+
+    assert room.checkpoints.newest().offsets["watch-events"] == {0: 1}
+
+
+class LosingFeed(ScriptedFeed):
+    """A broker that has forgotten everything: the first poll after a resume says so."""
+
+    def poll(self, *, most, timeout_s):
+        if self.opened[-1][1]:
+            raise BrokerLostRecordsError("lost")
+        return super().poll(most=most, timeout_s=timeout_s)
+
+    def has_read(self, topics):
+        return not self.opened[-1][1] and super().has_read(topics)
+
+
+def test_a_broker_that_lost_the_records_stops_the_trainer(tmp_path):
+    Room(tmp_path, UPLOADS).start()
+
+    with pytest.raises(BrokerLostRecordsError):
+        Room(tmp_path, feed=LosingFeed()).start()
+
+
+def test_or_it_reads_from_the_beginning_and_keeps_what_it_knows(tmp_path):
+    Room(tmp_path, UPLOADS, watches("v1")).start()
+    first = Room(tmp_path, watches("v1")).start()
+    first.trainer.step()
+    first.trainer.checkpoint()
+
+    again = Room(tmp_path, feed=LosingFeed(watches("v2")), after_broker_loss="continue")
+    again.trainer.start(lambda: False)
+    again.trainer.step()
+
+    assert again.feed.opened[-1][1] == {}
+    assert again.learner.seen == ["u1/v1/0", "u1/v2/0"]
+    assert len(again.outbox.announcements()) == 1
+
+
+def _after(num_steps):
+    """Return a stop that says so after it was asked some times."""
+    left = [num_steps + 3]
+
+    def should_stop():
+        left[0] -= 1
+        return left[0] < 0
+
+    return should_stop

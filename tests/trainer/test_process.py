@@ -1,0 +1,216 @@
+"""The real process on a real broker, killed and started again, as others see it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from contract.events import BundleAnnouncement, BundleState, ItemVector, encode
+from contract.kafka import consumer_config
+from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS
+from models import bundle
+from tests.builders import upload, watch
+from trainer.checkpoint import Checkpoints
+from trainer.outbox import Outbox, outbox_config
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+NUM_VIDEOS = 60
+PATIENCE_S = 60
+
+
+class Neighbours:
+    """Everybody else on the broker: players, creators, and whoever puts bundles in service."""
+
+    def __init__(self, kafka):
+        self._layout = kafka.layout
+        self._outbox = Outbox(Producer(outbox_config(kafka)))
+        self._consumer = Consumer(consumer_config(kafka, group_id="neighbours"))
+        topics = (MODEL_BUNDLES, ITEM_VECTORS)
+        self._consumer.assign([TopicPartition(self._layout.name(t), 0, 0) for t in topics])
+        self.offered = []
+        self.vectors = []
+
+    def send(self, topic, *events):
+        """Produce *events* and wait until they are there."""
+        for event in events:
+            key = getattr(event, topic.key_field).encode()
+            self._outbox.send(self._layout.name(topic), key=key, value=encode(event))
+        self._outbox.settle()
+
+    def wait_until(self, is_enough):
+        """Read on until *is_enough*."""
+        end_s = monotonic() + PATIENCE_S
+        while not is_enough():
+            assert monotonic() < end_s, "waited in vain"
+            for message in self._consumer.consume(100, 0.05):
+                self._note(message)
+
+    def close(self):
+        self._consumer.close()
+
+    def _note(self, message):
+        assert message.error() is None
+        if message.topic() == self._layout.name(ITEM_VECTORS):
+            self.vectors.append(msgspec.json.decode(message.value(), type=ItemVector))
+            return
+        said = msgspec.json.decode(message.value(), type=BundleAnnouncement)
+        if said.state is BundleState.OFFERED:
+            self.offered.append(said)
+            self.send(MODEL_BUNDLES, msgspec.structs.replace(said, state=BundleState.IN_SERVICE))
+
+
+class Process:
+    """``python -m trainer`` in a directory of its own."""
+
+    def __init__(self, kafka, directory):
+        self.ready = directory / "ready"
+        self.checkpoints = directory / "checkpoints"
+        self._directory = directory
+        self._env = {
+            **{name: value for name, value in os.environ.items() if "NEXTWATCH" not in name},
+            "OMP_NUM_THREADS": "1",
+            "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "NEXTWATCH_KAFKA_TOPIC_PREFIX": kafka.topic_prefix,
+            "NEXTWATCH_KAFKA_FETCH_MAX_WAIT_MS": "10",
+            "NEXTWATCH_PROCESS_READY_FILE": str(self.ready),
+            "NEXTWATCH_PROCESS_BUNDLE_URL": f"file://{directory}/bundles",
+            "NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(self.checkpoints),
+            "NEXTWATCH_TRAINER_CHECKPOINT_EVERY_S": "0.5",
+            "NEXTWATCH_TRAINER_PUBLISH_EVERY_S": "1",
+            "NEXTWATCH_TRAINER_FAST_PATH_S": "0.3",
+            "NEXTWATCH_TRAINER_BATCH_WAIT_MS": "50",
+            "NEXTWATCH_TRAINER_NICENESS": "0",
+        }
+        self.child = None
+
+    def start(self):
+        with (self._directory / "log").open("a") as log:
+            self.child = subprocess.Popen(
+                [sys.executable, "-m", "trainer"], cwd=ROOT, env=self._env, stderr=log
+            )
+
+    def end(self, number):
+        """Send a signal and return the exit status."""
+        self.child.send_signal(number)
+        return self.child.wait(20)
+
+    def log(self):
+        return (self._directory / "log").read_text()
+
+
+@pytest.fixture
+def neighbours(kafka):
+    """The others, and a catalogue."""
+    neighbours = Neighbours(kafka)
+    neighbours.send(VIDEO_UPLOADS, *(upload(f"v{n}") for n in range(NUM_VIDEOS)))
+    yield neighbours
+    neighbours.close()
+
+
+@pytest.fixture
+def process(kafka, neighbours, tmp_path):
+    """A running trainer."""
+    process = Process(kafka, tmp_path)
+    process.start()
+    yield process
+    if process.child.poll() is None:
+        process.end(signal.SIGKILL)
+
+
+def some_watches(start, stop):
+    """Return watches of five users, no video twice by the same one: an example each."""
+    return [watch(f"v{n // 5}", user_id=f"u{n % 5}", at_ms=n) for n in range(start, stop)]
+
+
+def num_examples(offered):
+    return offered.metrics["progressive_examples"]
+
+
+def test_offers_a_cold_bundle_then_learned_ones_with_vectors_between(process, neighbours):
+    neighbours.wait_until(lambda: neighbours.offered)
+    cold = neighbours.offered[0]
+    neighbours.send(WATCH_EVENTS, *some_watches(0, 100))
+    neighbours.wait_until(lambda: len(neighbours.offered) > 1 and neighbours.vectors)
+
+    assert (cold.generation, num_examples(cold)) == (1, 0.0)
+    assert len(bundle.load(cold.url, manifest_sha256=cold.manifest_sha256).snapshot.video_ids) == 60
+    assert neighbours.offered[1].generation == 2
+    assert neighbours.vectors[0].generation == 1
+    assert process.ready.exists()
+
+
+def test_killed_in_mid_stream_it_counts_each_example_once(process, neighbours):
+    """Everything after the last checkpoint is done again, from the same offsets."""
+    neighbours.wait_until(lambda: neighbours.offered)
+    neighbours.send(WATCH_EVENTS, *some_watches(0, 150))
+    neighbours.wait_until(lambda: any(num_examples(one) > 0 for one in neighbours.offered))
+    process.end(signal.SIGKILL)
+    process.start()
+    neighbours.send(WATCH_EVENTS, *some_watches(150, 250))
+    neighbours.wait_until(lambda: any(num_examples(one) >= 250 for one in neighbours.offered))
+
+    generations = [one.generation for one in neighbours.offered]
+    assert max(num_examples(one) for one in neighbours.offered) == 250
+    assert generations == sorted(set(generations))
+
+
+def test_told_to_stop_it_leaves_a_checkpoint_and_goes(process, neighbours):
+    neighbours.wait_until(process.ready.exists)
+    neighbours.send(WATCH_EVENTS, *some_watches(0, 10))
+    neighbours.wait_until(lambda: _learned(process) == 10)
+
+    started_s = monotonic()
+    status = process.end(signal.SIGTERM)
+
+    assert (status, monotonic() - started_s < 5) == (0, True)
+    assert Checkpoints(process.checkpoints).newest().offsets["watch-events"] == {0: 10}
+    assert "trainer_stopped" in process.log()
+
+
+def test_the_log_names_no_user(process, neighbours):
+    neighbours.wait_until(process.ready.exists)
+    neighbours.send(WATCH_EVENTS, watch("v1", user_id="somebody"))
+    neighbours.wait_until(lambda: _learned(process) == 1)
+    process.end(signal.SIGTERM)
+
+    assert "somebody" not in process.log()
+
+
+def _learned(process):
+    """Return the offset of the watches that the newest checkpoint stands at."""
+    newest = Checkpoints(process.checkpoints).newest()
+    return newest.offsets.get("watch-events", {}).get(0, 0) if newest else 0
+
+
+def run(*args, **env):
+    """Run ``python -m trainer`` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *args],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_help_teaches_the_settings():
+    done = run("--help")
+
+    assert done.returncode == 0
+    assert "NEXTWATCH_TRAINER_PUBLISH_EVERY_S=60.0" in done.stdout
+
+
+def test_an_unknown_setting_stops_the_start_with_one_line():
+    done = run(NEXTWATCH_TRAINER_PUBLISH_EVRY_S="5")
+
+    assert done.returncode == 1
+    assert done.stderr == "trainer: unknown settings: NEXTWATCH_TRAINER_PUBLISH_EVRY_S\n"

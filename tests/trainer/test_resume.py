@@ -1,0 +1,117 @@
+"""A trainer that dies between checkpoints: in what it learned, each example counts once."""
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from contract.clock import ManualClock
+from contract.events import encode
+from contract.topics import VIDEO_UPLOADS, WATCH_EVENTS
+from tests.builders import T0, upload, watch
+from tests.trainer.doubles import RecordingLearner, study_of
+from trainer.checkpoint import Checkpoints
+from trainer.feed import Feed, feed_config
+from trainer.generations import Generations
+from trainer.intake import Intake
+from trainer.loop import Parts, Trainer
+from trainer.outbox import Outbox, outbox_config
+from trainer.publishing import Publisher
+from trainer.settings import TrainerSettings
+
+pytestmark = pytest.mark.slow
+NUM_VIDEOS = 40
+NUM_EVENTS = 200
+
+
+def watches(start, stop):
+    """Return watches of seven users; each watches every video once, and some are repeated."""
+    return [
+        watch(f"v{n // 7 % NUM_VIDEOS}", user_id=f"u{n % 7}", at_ms=n) for n in range(start, stop)
+    ]
+
+
+def life(kafka, directory):
+    """Return a new trainer process, as far as state goes, on the same disk and broker."""
+    learner, generations = RecordingLearner(), Generations()
+    study = study_of(learner=learner)
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
+    outbox = Outbox(Producer(outbox_config(kafka)))
+    clock = ManualClock(T0)
+    settings = TrainerSettings(
+        batch_size=5, batch_wait_ms=0, checkpoint_every_s=3_600, publish_every_s=3_600
+    )
+    publisher = Publisher(outbox, kafka.layout, f"file://{directory}/bundles", clock)
+    parts = Parts(
+        study=study,
+        generations=generations,
+        feed=feed,
+        intake=Intake(study, generations, outbox, kafka.layout, clock),
+        outbox=outbox,
+        publisher=publisher,
+        checkpoints=Checkpoints(directory / "checkpoints"),
+        clock=clock,
+    )
+    trainer = Trainer(parts, settings)
+    clock.advance(ms=1)
+    trainer.start(lambda: False)
+    return trainer, study, feed
+
+
+def step_until(trainer, feed, offset):
+    """Let the trainer learn up to *offset*."""
+    while feed.next_offsets.get("watch-events", {}).get(0, 0) < offset:
+        trainer.step()
+
+
+def produce(kafka, topic, events):
+    """Produce *events* and wait until they are there."""
+    outbox = Outbox(Producer(outbox_config(kafka)))
+    for event in events:
+        key = getattr(event, topic.key_field).encode()
+        outbox.send(kafka.layout.name(topic), key=key, value=encode(event))
+    outbox.settle()
+
+
+def undisturbed(events):
+    """Return what a trainer that never died has seen."""
+    study = study_of(*(upload(f"v{n}") for n in range(NUM_VIDEOS)))
+    for event in events:
+        study.watch(event)
+    study.learn()
+    return study.learner.seen
+
+
+def test_each_example_is_learned_once_whenever_the_trainer_dies(kafka, tmp_path):
+    """Checkpoint, learn on, die; three times over, with a batch half full at a checkpoint."""
+    produce(kafka, VIDEO_UPLOADS, [upload(f"v{n}") for n in range(NUM_VIDEOS)])
+    for start in range(0, NUM_EVENTS, 50):
+        produce(kafka, WATCH_EVENTS, watches(start, start + 30))
+        trainer, study, feed = life(kafka, tmp_path)
+        step_until(trainer, feed, start + 30)
+        trainer.checkpoint()
+        produce(kafka, WATCH_EVENTS, watches(start + 30, start + 50))
+        step_until(trainer, feed, start + 50)
+        feed.close()  # dies here: everything since the checkpoint is forgotten
+
+    trainer, study, feed = life(kafka, tmp_path)
+    step_until(trainer, feed, NUM_EVENTS)
+    feed.close()
+
+    assert study.learner.seen == undisturbed(watches(0, NUM_EVENTS))
+    assert study.progressive.num_examples == len(study.learner.seen)
+
+
+def test_a_damaged_checkpoint_is_a_longer_way_back_and_nothing_worse(kafka, tmp_path):
+    produce(kafka, VIDEO_UPLOADS, [upload(f"v{n}") for n in range(NUM_VIDEOS)])
+    produce(kafka, WATCH_EVENTS, watches(0, 60))
+    trainer, study, feed = life(kafka, tmp_path)
+    step_until(trainer, feed, 60)
+    trainer.checkpoint()
+    feed.close()
+    newest = max((tmp_path / "checkpoints").iterdir())
+    (newest / "study.msgpack").write_bytes(b"")
+
+    trainer, study, feed = life(kafka, tmp_path)
+    step_until(trainer, feed, 60)
+    feed.close()
+
+    assert study.learner.seen == undisturbed(watches(0, 60))

@@ -1,0 +1,242 @@
+"""Which watches become examples, with which window, and in which order a batch is handled."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.history import EMPTY
+from tests.builders import T0, deletion, search, upload, watch
+from tests.trainer.doubles import RecordingLearner, study_of
+
+VIDEOS = [upload(f"v{n}") for n in range(1, 7)]
+BRIEF_MS = 2_000  # of 30 s: not completed
+
+
+def examples_of(study):
+    """Return (window, label) of every example that waits."""
+    return [(example.window.video_ids, example.video_id) for example in study.pending.examples]
+
+
+def test_the_window_of_an_example_is_as_it_was_before_the_watch():
+    """A label never stands in its own window."""
+    study = study_of(*VIDEOS)
+
+    for at_ms, video_id in enumerate(("v1", "v2", "v3")):
+        study.watch(watch(video_id, at_ms=at_ms))
+
+    assert examples_of(study) == [((), "v1"), (("v1",), "v2"), (("v1", "v2"), "v3")]
+
+
+def test_a_user_without_any_past_makes_an_example():
+    """Somebody new is recommended something too, and it can be right or wrong."""
+    study = study_of(*VIDEOS)
+
+    study.watch(watch("v1"))
+
+    assert study.pending.examples[0].window == EMPTY
+
+
+def test_what_is_watched_for_a_moment_is_history_and_no_label():
+    study = study_of(*VIDEOS)
+
+    study.watch(watch("v1", at_ms=0, watch_ms=BRIEF_MS))
+    study.watch(watch("v2", at_ms=1))
+
+    assert examples_of(study) == [(("v1",), "v2")]
+
+
+def test_a_repeated_delivery_changes_nothing():
+    study = study_of(*VIDEOS)
+    for _ in range(3):
+        study.watch(watch("v1", at_ms=0))
+
+    assert (len(study.pending.examples), len(study.pending.viewings)) == (1, 1)
+
+
+def test_a_video_in_the_window_is_no_label_again():
+    """It would not be recommended, so it cannot be found; it counts for popularity though."""
+    study = study_of(*VIDEOS)
+
+    study.watch(watch("v1", at_ms=0))
+    study.watch(watch("v1", at_ms=1))
+
+    assert (len(study.pending.examples), len(study.pending.viewings)) == (1, 2)
+
+
+def test_a_video_that_was_never_uploaded_is_no_label():
+    study = study_of(*VIDEOS)
+
+    study.watch(watch("unheard_of"))
+
+    assert not study.pending
+    assert study.counts["unknown_videos"] == 1
+
+
+def test_a_video_that_was_taken_down_is_no_label():
+    """Neither one watched after it, nor one that waits for its batch."""
+    study = study_of(*VIDEOS)
+    study.watch(watch("v1", at_ms=0))
+
+    study.take_down("v1")
+    study.watch(watch("v1", user_id="u2", at_ms=1))
+    study.learn()
+
+    assert study.learner.seen == []
+
+
+def test_a_late_watch_sees_only_what_was_before_it():
+    """The window of an example never holds the future."""
+    # event time   0    10    20     30
+    #              v1   late  v2   search
+    study = study_of(*VIDEOS)
+    study.watch(watch("v1", at_ms=0))
+    study.watch(watch("v2", at_ms=20))
+    study.search(search(at_ms=30))
+
+    study.watch(watch("v3", at_ms=10))
+
+    late = study.pending.examples[-1]
+    assert (late.video_id, late.window.video_ids, late.window.searches) == ("v3", ("v1",), ())
+
+
+def test_searches_are_part_of_the_window():
+    study = study_of(*VIDEOS)
+
+    study.search(search("trains", at_ms=0))
+    study.watch(watch("v1", at_ms=1))
+
+    assert [entry.query for entry in study.pending.examples[0].window.searches] == ["trains"]
+
+
+def test_a_batch_is_scored_then_learned_then_counted():
+    """No score knows anything of its own batch."""
+    journal = []
+    study = study_of(*VIDEOS, learner=RecordingLearner(journal))
+    count = study.popularity.count
+    study.popularity.count = lambda viewings: (journal.append(("count",)), count(viewings))
+    study.watch(watch("v1", at_ms=0))
+    study.watch(watch("v2", at_ms=1))
+
+    study.learn()
+
+    assert journal == [("score", ["v1", "v2"]), ("learn", ["v1", "v2"]), ("count",)]
+
+
+def test_popularity_does_not_know_the_batch_that_it_is_scored_on():
+    """Everybody watches v6 in one batch: popularity cannot have known."""
+    crowd = [upload(f"x{n}") for n in range(1_000)]
+    study = study_of(*crowd, upload("v6"))
+    for n in range(50):
+        study.watch(watch("v6", user_id=f"u{n}", at_ms=n))
+
+    study.learn()
+
+    # 1,001 videos nobody had watched: any of them is among the first 20 by luck alone
+    recall = study.metrics()["popularity_recall_at_20"]
+    assert abs(recall - 20 / 1_001) < 1e-9
+
+
+def test_erasing_a_user_reaches_window_batch_and_learner():
+    study = study_of(*VIDEOS)
+    study.watch(watch("v1", user_id="gone", at_ms=0))
+    study.watch(watch("v2", user_id="stays", at_ms=0))
+
+    study.erase(deletion(user_id="gone", at_ms=5))
+    study.watch(watch("v3", user_id="gone", at_ms=1))  # delivered late: ignored for ever
+
+    assert [example.user_id for example in study.pending.examples] == ["stays"]
+    assert study.windows.get("gone").watches == ()
+    assert study.learner.forgotten == ["gone"]
+
+
+def test_an_example_after_the_erasure_keeps_its_label_and_loses_its_past():
+    study = study_of(*VIDEOS)
+    study.watch(watch("v1", at_ms=0))
+    study.watch(watch("v2", at_ms=10))
+
+    study.erase(deletion(at_ms=5))
+
+    assert examples_of(study) == [((), "v2")]
+
+
+def test_what_is_touched_is_remembered_for_each_generation():
+    """The next generation in service starts with what its snapshot missed."""
+    # freeze 1 . . v1 . . freeze 2 . . v2
+    study = study_of(*VIDEOS)
+    study.freeze(1)
+    study.watch(watch("v1", at_ms=0))
+    study.learn()
+    study.freeze(2)
+    study.watch(watch("v2", at_ms=1))
+    study.learn()
+
+    assert study.take_touched(1, 10) == ["v1", "v2"]
+    assert study.take_touched(2, 10) == ["v2"]
+
+
+def test_touched_videos_are_taken_once_and_the_rest_waits():
+    study = study_of(*VIDEOS)
+    study.freeze(1)
+    for n in range(1, 4):
+        study.watch(watch(f"v{n}", at_ms=n))
+    study.learn()
+
+    taken = [study.take_touched(1, 2) for _ in range(3)]
+
+    assert taken == [["v1", "v2"], ["v3"], []]
+
+
+def test_a_video_watched_for_a_moment_is_touched_too():
+    """Its popularity and its mean watch time changed, and ranking reads them."""
+    study = study_of(*VIDEOS)
+    study.freeze(1)
+    study.watch(watch("v1", watch_ms=BRIEF_MS))
+
+    study.learn()
+
+    assert study.take_touched(1, 10) == ["v1"]
+
+
+events = st.lists(
+    st.builds(
+        watch,
+        st.sampled_from([video.video_id for video in VIDEOS]),
+        user_id=st.sampled_from(["u1", "u2"]),
+        at_ms=st.integers(0, 40),
+        watch_ms=st.sampled_from([BRIEF_MS, 20_000]),
+    ),
+    max_size=25,
+)
+
+
+@given(events)
+def test_no_example_knows_its_future(watches):
+    """Whatever the order of delivery: all that stands in a window came before its label."""
+    study = study_of(*VIDEOS)
+    for event in watches:
+        study.watch(event)
+
+    assert all(
+        entry.event_time_ms <= example.event_time_ms and entry.video_id != example.video_id
+        for example in study.pending.examples
+        for entry in example.window.watches
+    )
+
+
+@given(events, st.randoms(use_true_random=False))
+def test_repeats_make_no_examples(watches, random):
+    """Delivering some events again, later, adds nothing."""
+    once, again = study_of(*VIDEOS), study_of(*VIDEOS)
+    for event in watches:
+        once.watch(event)
+        again.watch(event)
+        again.watch(random.choice(watches[: watches.index(event) + 1]))
+
+    assert again.pending == once.pending
+
+
+def test_times_count_from_where_the_builders_do():
+    """The window entries carry the event time, not the time of arrival."""
+    study = study_of(*VIDEOS)
+    study.watch(watch("v1", at_ms=7))
+
+    assert study.pending.examples[0].event_time_ms == T0 + 7

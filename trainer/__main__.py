@@ -1,0 +1,131 @@
+"""Run the trainer: ``python -m trainer``. The composition root of the process.
+
+Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_TRAINER_*,
+NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*; an unknown one stops the start. There is one
+trainer: it reads all partitions, and its offsets live in its checkpoints, not in a consumer
+group. SIGTERM or SIGINT: it leaves a checkpoint and goes; the next start goes on from there.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+import torch
+from confluent_kafka import Consumer, Producer
+
+from contract import logging as nextwatch_logging
+from contract.clock import system_clock
+from contract.errors import NextwatchError
+from contract.settings import KafkaSettings, ProcessSettings, load
+from models.history import WindowPolicy
+from models.retriever import RetrieverConfig
+from models.settings import WindowSettings
+from trainer.checkpoint import Checkpoints
+from trainer.feed import Feed, feed_config
+from trainer.generations import Generations
+from trainer.intake import Intake
+from trainer.learner import Learner
+from trainer.loop import Parts, Trainer
+from trainer.outbox import Outbox, outbox_config
+from trainer.popularity import HOUR_MS, Popularity
+from trainer.publishing import Publisher
+from trainer.settings import TrainerSettings
+from trainer.study import Study
+from trainer.windows import Windows
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT; exit 1 with one line when it cannot start or go on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description=f"{__doc__}\n{_settings_help()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run(os.environ, should_stop=stop.is_set)
+    except NextwatchError as error:
+        sys.exit(f"trainer: {error}")
+
+
+def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
+    """Build everything from *environ* and learn until *should_stop*."""
+    kafka = load(KafkaSettings, environ)
+    process = load(ProcessSettings, environ)
+    settings = load(TrainerSettings, environ)
+    policy = load(WindowSettings, environ).policy
+    nextwatch_logging.configure(process.log_level)
+    ready = Path(process.ready_file) if process.ready_file else None
+    if ready:
+        ready.unlink(missing_ok=True)
+    torch.set_num_threads(1)
+    trainer, feed = build(kafka, process, settings, policy)
+    try:
+        trainer.run(should_stop, on_ready=lambda: _go_on_quietly(ready, settings.niceness))
+    finally:
+        feed.close()
+    log.info("trainer_stopped")
+
+
+def build(
+    kafka: KafkaSettings,
+    process: ProcessSettings,
+    settings: TrainerSettings,
+    policy: WindowPolicy,
+) -> tuple[Trainer, Feed]:
+    """Return the trainer, put together from the real things, and the feed to close after it."""
+    config = RetrieverConfig(completion=settings.completion)
+    study = Study(
+        Learner(config, seed=settings.seed),
+        Windows(policy, max_users=settings.max_users),
+        Popularity(half_life_ms=settings.popularity_half_life_h * HOUR_MS),
+        settings.completion,
+    )
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
+    outbox = Outbox(Producer(outbox_config(kafka)))
+    generations = Generations()
+    parts = Parts(
+        study=study,
+        generations=generations,
+        feed=feed,
+        intake=Intake(study, generations, outbox, kafka.layout, system_clock),
+        outbox=outbox,
+        publisher=Publisher(
+            outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
+        ),
+        checkpoints=Checkpoints(settings.checkpoint_dir),
+        clock=system_clock,
+    )
+    return Trainer(parts, settings), feed
+
+
+def _go_on_quietly(ready: Path | None, niceness: int) -> None:
+    """Say that there is a bundle, and yield to serving: until then serving waited for this."""
+    os.nice(max(0, niceness - os.getpriority(os.PRIO_PROCESS, 0)))
+    if ready:
+        ready.parent.mkdir(parents=True, exist_ok=True)
+        ready.touch()
+    log.info("trainer_ready")
+
+
+def _settings_help() -> str:
+    prefix = str(TrainerSettings.model_config["env_prefix"])
+    lines = ["settings of its own, with their defaults:"]
+    for name, field in TrainerSettings.model_fields.items():
+        note = f"  ({field.description})" if field.description else ""
+        lines.append(f"  {prefix}{name.upper()}={field.default}{note}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

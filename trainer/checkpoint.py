@@ -1,0 +1,175 @@
+"""Checkpoints: everything learned, and the offsets up to which it was learned, as one thing.
+
+A checkpoint is a directory, whole or absent. Its files are written into a draft
+``ckpt-<number>.tmp``, each followed by fsync, then the manifest, then fsync of the draft; the
+draft is renamed to its name, and fsync of the parent makes the rename last. A crash before
+the rename leaves a draft that is never read and is cleared at the next save; a crash after it
+leaves a whole checkpoint. The manifest has size and sha256 of every file, and a sum beside it
+for itself: a damaged checkpoint is passed over for the one before it, and since offsets are part of it, that one is
+just further back in time, not wrong. The newest three are kept. Never a pickle.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from contract.errors import ContractError
+
+log = structlog.get_logger()
+
+VERSION = 1
+MANIFEST = "manifest.json"
+MANIFEST_SUM = "manifest.sha256"
+_PREFIX = "ckpt-"
+_DRAFT = ".tmp"
+_LIBRARIES = ("numpy", "torch", "msgspec", "safetensors")
+
+Offsets = dict[str, dict[int, int]]
+"""Topic -> partition -> the first offset that has not been learned from."""
+
+
+class _File(msgspec.Struct, frozen=True):
+    sha256: str
+    size: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The table of contents of a checkpoint."""
+
+    version: int = VERSION
+    number: int
+    created_at_ms: int
+    offsets: Offsets
+    files: dict[str, _File]
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint, read and verified."""
+
+    number: int
+    offsets: Offsets
+    files: Mapping[str, bytes]
+
+
+class CheckpointError(ContractError):
+    """There are checkpoints, and none of them can be read."""
+
+
+class Checkpoints:
+    """The checkpoints in one directory."""
+
+    def __init__(self, directory: Path, *, keep: int = 3) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self._directory = directory
+        self._keep = keep
+
+    def save(self, files: Mapping[str, bytes], *, offsets: Offsets, created_at_ms: int) -> Path:
+        """Write a checkpoint, then delete the oldest beyond those that are kept."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for abandoned in self._directory.glob(f"{_PREFIX}*{_DRAFT}"):
+            shutil.rmtree(abandoned)
+        number = max(self._numbers(), default=0) + 1
+        final = self._path(number)
+        draft = final.with_name(final.name + _DRAFT)
+        draft.mkdir()
+        manifest = msgspec.json.encode(_manifest(number, files, offsets, created_at_ms))
+        sums = {MANIFEST: manifest, MANIFEST_SUM: _sha256(manifest).encode()}
+        for name, data in [*files.items(), *sums.items()]:
+            _write(draft / name, data)
+        _sync_directory(draft)
+        draft.rename(final)
+        _sync_directory(self._directory)
+        for old in sorted(self._numbers())[: -self._keep]:
+            shutil.rmtree(self._path(old))
+        return final
+
+    def newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, or None when there never was one.
+
+        Raises:
+            CheckpointError: there are some, all of them damaged.
+        """
+        numbers = sorted(self._numbers(), reverse=True)
+        for number in numbers:
+            try:
+                return self._read(number)
+            except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+                log.warning("checkpoint_passed_over", number=number, reason=str(error))
+        if numbers:
+            raise CheckpointError(
+                f"every checkpoint in {self._directory} is damaged; move the directory away "
+                "to start over"
+            )
+        return None
+
+    def _read(self, number: int) -> Checkpoint:
+        path = self._path(number)
+        encoded = (path / MANIFEST).read_bytes()
+        if _sha256(encoded).encode() != (path / MANIFEST_SUM).read_bytes():
+            raise ValueError(f"{MANIFEST} does not have the sha256 beside it")
+        manifest = msgspec.json.decode(encoded, type=Manifest)
+        if manifest.version != VERSION:
+            raise ValueError(f"version {manifest.version}; this code reads {VERSION}")
+        if manifest.number != number:
+            raise ValueError(f"the manifest is of checkpoint {manifest.number}")
+        files = {name: _verified(path / name, entry) for name, entry in manifest.files.items()}
+        return Checkpoint(number, manifest.offsets, files)
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{_PREFIX}{number:012d}"
+
+    def _numbers(self) -> list[int]:
+        names = [path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*")]
+        return [int(name) for name in names if name.isdigit()]
+
+
+def _manifest(
+    number: int, files: Mapping[str, bytes], offsets: Offsets, created_at_ms: int
+) -> Manifest:
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return Manifest(
+        number=number,
+        created_at_ms=created_at_ms,
+        offsets=offsets,
+        files={name: _File(_sha256(data), len(data)) for name, data in files.items()},
+        libraries=libraries | {"python": platform.python_version()},
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _verified(path: Path, entry: _File) -> bytes:
+    if "/" in path.name or path.stat().st_size != entry.size:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {entry.size}")
+    data = path.read_bytes()
+    if _sha256(data) != entry.sha256:
+        raise ValueError(f"{path.name} does not have the sha256 of the manifest")
+    return data
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""Which generations there are, by what `model-bundles` says; the newest word counts."""
+
+from dataclasses import dataclass, field
+
+from contract.events import BundleAnnouncement, BundleState
+
+MAX_OUTSTANDING = 2
+"""Offered and not yet in service: with the one in service, as many as a learner keeps frozen."""
+
+
+@dataclass(slots=True)
+class Generations:
+    """The generations, as announced by anybody."""
+
+    in_service: int | None = None
+    newest: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    _states: dict[int, BundleState] = field(default_factory=dict)
+
+    def note(self, announcement: BundleAnnouncement) -> None:
+        """Take in one announcement; they come in the order of their offsets."""
+        generation = announcement.generation
+        self.newest = max(self.newest, generation)
+        self._states[generation] = announcement.state
+        if announcement.state is BundleState.IN_SERVICE:
+            self.in_service = generation
+        elif announcement.state is BundleState.WITHDRAWN and self.in_service == generation:
+            self.in_service = None
+        if announcement.metrics and generation == self.newest:
+            self.metrics = dict(announcement.metrics)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether somebody has, or soon will have, a bundle in service."""
+        return any(state is not BundleState.WITHDRAWN for state in self._states.values())
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether bundles are offered faster than they come into service."""
+        ahead = [
+            generation
+            for generation, state in self._states.items()
+            if generation > (self.in_service or 0) and state is not BundleState.WITHDRAWN
+        ]
+        return len(ahead) >= MAX_OUTSTANDING

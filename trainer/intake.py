@@ -1,0 +1,135 @@
+"""From a record to what it does: decoded by the contract, judged, handed on.
+
+A bad record changes nothing but a counter; of the one topic whose bad records are the
+trainer's to keep, it goes to the dead letters whole. Of all others somebody else keeps them.
+"""
+
+from collections import Counter
+
+import structlog
+
+from contract import dead_letters
+from contract.clock import Clock
+from contract.decoding import check_not_future, decode
+from contract.errors import DecodeError
+from contract.events import (
+    BundleAnnouncement,
+    Impressions,
+    Search,
+    UserDeletion,
+    VideoUpload,
+    Watch,
+)
+from contract.topics import (
+    IMPRESSIONS,
+    MODEL_BUNDLES,
+    SEARCH_EVENTS,
+    USER_DELETIONS,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+    Layout,
+    Topic,
+)
+from trainer.feed import Received
+from trainer.generations import Generations
+from trainer.outbox import Sending
+from trainer.study import Study
+
+log = structlog.get_logger()
+
+APP = "nextwatch-trainer"
+SOURCES = {
+    topic.name: topic
+    for topic in (
+        VIDEO_UPLOADS,
+        MODEL_BUNDLES,
+        USER_DELETIONS,
+        SEARCH_EVENTS,
+        WATCH_EVENTS,
+        IMPRESSIONS,
+    )
+}
+
+
+class Intake:
+    """Takes records into a study, and announcements into the generations."""
+
+    def __init__(
+        self,
+        study: Study,
+        generations: Generations,
+        outbox: Sending,
+        layout: Layout,
+        clock: Clock,
+    ) -> None:
+        self._study = study
+        self._generations = generations
+        self._outbox = outbox
+        self._layout = layout
+        self._clock = clock
+        self.refused: Counter[str] = Counter()
+
+    def take(self, record: Received) -> None:
+        """Do what *record* says, or refuse it; nothing that is on the wire raises."""
+        topic = SOURCES[record.topic]
+        try:
+            self._apply(topic, record)
+        except DecodeError as error:
+            self.refused[f"{topic.name}:{error.reason}"] += 1
+            if topic.dead_lettered_by == "trainer":
+                self._dead_letter(topic, record, error)
+
+    def _apply(self, topic: Topic, record: Received) -> None:
+        if topic is VIDEO_UPLOADS and record.value is None:
+            self._study.take_down(_video_id(record.key))
+            return
+        assert topic.kind is not None
+        event = decode(topic, topic.kind, record.key, record.value)
+        match event:
+            case Watch():
+                self._check_time(event.event_time_ms, record)
+                self._study.watch(event)
+            case Search():
+                self._check_time(event.event_time_ms, record)
+                self._study.search(event)
+            case Impressions():
+                self._check_time(event.event_time_ms, record)
+                self._study.counts["impressions"] += 1
+            case VideoUpload():
+                self._study.upload(event)
+            case UserDeletion():
+                self._study.erase(event)
+            case BundleAnnouncement():
+                self._generations.note(event)
+
+    def _check_time(self, event_time_ms: int, record: Received) -> None:
+        ingested_at_ms = record.ingested_at_ms if record.ingested_at_ms > 0 else self._clock()
+        check_not_future(event_time_ms, ingested_at_ms=ingested_at_ms)
+
+    def _dead_letter(self, topic: Topic, record: Received, error: DecodeError) -> None:
+        log.warning(
+            "event_dead_lettered",
+            reason=error.reason,
+            topic=topic.name,
+            partition=record.partition,
+            offset=record.offset,
+        )
+        headers = dead_letters.headers(
+            error,
+            topic=topic.name,
+            partition=record.partition,
+            offset=record.offset,
+            app=APP,
+            now_ms=self._clock(),
+            value=record.value,
+            original=record.headers,
+        )
+        kept = dead_letters.kept_value(record.value)
+        self._outbox.send(self._layout.dlq_name(topic), key=record.key, value=kept, headers=headers)
+
+
+def _video_id(key: bytes | None) -> str:
+    try:
+        return (key or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        raise DecodeError("key_encoding", "the key is not UTF-8") from None

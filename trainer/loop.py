@@ -1,0 +1,280 @@
+"""The continual trainer: read, score, learn, publish, remember. Read this file first.
+
+Everything happens in one thread, in this order, for as long as the process lives:
+
+1. take what came (`trainer.intake`): windows move on, completed watches become examples;
+2. when a batch is full or has waited long enough: score it, learn from it, count it
+   (`trainer.study`);
+3. every few seconds: vectors of what was touched, for the generation in service (fast path);
+4. every minute or so: a new bundle, which starts a new generation (slow path);
+5. now and then: a checkpoint of everything learned with the offsets it was learned from.
+
+A restart goes on from the offsets of the newest whole checkpoint. What happened after it is
+done again from the same records, so every example counts once in what was learned. Records of
+one partition come in the same order again; how partitions interleave, and where batches were
+cut, may differ from the first time.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from contract.clock import Clock
+from contract.errors import BundleError
+from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS
+from trainer import memory
+from trainer.checkpoint import Checkpoint, Checkpoints, Offsets
+from trainer.feed import BrokerLostRecordsError, Feed
+from trainer.generations import Generations
+from trainer.intake import SOURCES, Intake
+from trainer.outbox import Sending
+from trainer.publishing import Publisher, why_withheld
+from trainer.rhythm import Every
+from trainer.settings import TrainerSettings
+from trainer.study import Study
+
+log = structlog.get_logger()
+
+Stop = Callable[[], bool]
+"""Returns True once the process was asked to end."""
+
+CATALOGUE = (VIDEO_UPLOADS, MODEL_BUNDLES)
+ALL = tuple(SOURCES.values())
+POLL_S = 0.1
+MAX_POLLED = 500
+REPORT_EVERY_S = 10.0
+REPORTED = (
+    "progressive_examples",
+    "loss",
+    "progressive_recall_at_20",
+    "retrieval_recall_at_20",
+    "popularity_recall_at_20",
+)
+PATIENCE = 10  # a backed-up index is waited for so many times the usual time between bundles
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a trainer is put together from, by the composition root."""
+
+    study: Study
+    generations: Generations
+    feed: Feed
+    intake: Intake
+    outbox: Sending
+    publisher: Publisher
+    checkpoints: Checkpoints
+    clock: Clock
+
+
+class Trainer:
+    """Learns from the topics until it is told to stop."""
+
+    def __init__(self, parts: Parts, settings: TrainerSettings) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._batch_age = Every(settings.batch_wait_ms / 1_000)
+        self._fast_path = Every(settings.fast_path_s)
+        self._slow_path = Every(settings.publish_every_s)
+        self._next_checkpoint = Every(settings.checkpoint_every_s)
+        self._report = Every(REPORT_EVERY_S)
+        self._patience = Every(PATIENCE * settings.publish_every_s)
+        self._num_published = 0
+        self._has_changed = False
+
+    def run(self, should_stop: Stop, on_ready: Callable[[], None]) -> None:
+        """Start, say so, learn until *should_stop*, then leave a checkpoint."""
+        self.start(should_stop)
+        on_ready()
+        while not should_stop():
+            self.step()
+        self._checkpoint_if_possible()
+
+    def start(self, should_stop: Stop) -> None:
+        """Resume from the newest checkpoint, or begin; nobody is left without a bundle."""
+        checkpoint = self._parts.checkpoints.newest()
+        if checkpoint is None:
+            self._begin(should_stop)
+        else:
+            self._resume(checkpoint, should_stop)
+        if not self._parts.generations.has_any and not should_stop():
+            self.offer()
+        for rhythm in (self._fast_path, self._slow_path, self._next_checkpoint):
+            rhythm.restart()
+
+    def step(self) -> None:
+        """Go around once."""
+        self.take()
+        self.learn_due()
+        if self._fast_path.is_due():
+            self.publish_vectors()
+        if self._slow_path.is_due():
+            self.offer_next()
+        if self._next_checkpoint.is_due():
+            self._checkpoint_if_possible()
+        if self._report.is_due():
+            self._log_progress()
+
+    def take(self) -> None:
+        """Take what came; a batch that fills up is learned before the next record is taken."""
+        study = self._parts.study
+        for record in self._parts.feed.poll(most=MAX_POLLED, timeout_s=POLL_S):
+            self._has_changed = True
+            was_empty = not study.pending
+            self._parts.intake.take(record)
+            if was_empty:
+                self._batch_age.restart()
+            if len(study.pending.examples) >= self._settings.batch_size:
+                self._learn()
+
+    def learn_due(self) -> None:
+        """Learn from the batch that waits, if it has waited long enough."""
+        if self._parts.study.pending and self._batch_age.is_due():
+            self._learn()
+
+    def publish_vectors(self) -> None:
+        """Fast path: vectors of what was touched since, for the generation in service."""
+        generation, study = self._parts.generations.in_service, self._parts.study
+        if generation in study.touched and self._why_not() is None:
+            most = self._settings.fast_path_videos
+            self._num_published += self._parts.publisher.publish_vectors(
+                study, generation, most=most
+            )
+
+    def offer_next(self) -> None:
+        """Slow path: a new bundle, if there is something new and the last ones were taken up."""
+        generations = self._parts.generations
+        num_examples = self._parts.study.progressive.num_examples
+        if generations.metrics.get("progressive_examples", 0.0) == num_examples:
+            return
+        if generations.is_backed_up and not self._patience.is_due():
+            log.warning("bundle_postponed", newest=generations.newest,
+                        in_service=generations.in_service)  # fmt: skip
+            return
+        self.offer()
+
+    def offer(self) -> None:
+        """Offer what was learned as the next generation, unless it looks wrong.
+
+        The order of effects is in `trainer.publishing`.
+        """
+        started_s = time.monotonic()
+        study, generations = self._parts.study, self._parts.generations
+        generation = max(generations.newest, *study.touched, 0) + 1
+        reason = self._why_not()
+        if reason is None:
+            try:
+                announcement = self._parts.publisher.prepare(study, generation, self._offsets())
+                self._has_changed = True
+                self.checkpoint()
+            except (BundleError, OSError) as error:
+                reason = str(error)
+        if reason is not None:
+            log.error("bundle_withheld", reason=reason, generation=generation)
+            return
+        self._parts.publisher.announce(announcement)
+        generations.note(announcement)
+        self._parts.publisher.discard_old()
+        self._patience.restart()
+        log.info(
+            "bundle_offered",
+            bundle_id=announcement.bundle_id,
+            generation=generation,
+            videos=len(study.popularity),
+            took_s=_since(started_s),
+        )
+
+    def checkpoint(self) -> None:
+        """Remember everything learned, with the offsets it was learned from.
+
+        Dead letters come before: an offset is passed only once they are acknowledged.
+        """
+        self._next_checkpoint.restart()
+        if not self._has_changed:
+            return
+        started_s = time.monotonic()
+        self._parts.outbox.settle()
+        path = self._parts.checkpoints.save(
+            memory.to_files(self._parts.study),
+            offsets=self._offsets(),
+            created_at_ms=self._parts.clock(),
+        )
+        self._has_changed = False
+        log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
+
+    def _checkpoint_if_possible(self) -> None:
+        """A full disk costs the next restart some work, not this process its life."""
+        try:
+            self.checkpoint()
+        except OSError as error:
+            log.error("checkpoint_failed", reason=str(error))  # noqa: TRY400 - no traceback of ours
+
+    def _begin(self, should_stop: Stop) -> None:
+        feed = self._parts.feed
+        feed.open(CATALOGUE, {})
+        self._read_until(lambda: feed.has_read(CATALOGUE), should_stop)
+        feed.open(ALL, {})
+
+    def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
+        feed, study = self._parts.feed, self._parts.study
+        memory.restore(study, checkpoint.files)
+        log.info("checkpoint_resumed", number=checkpoint.number,
+                 examples=study.progressive.num_examples)  # fmt: skip
+        feed.open(ALL, checkpoint.offsets)
+        try:
+            self._read_until(
+                lambda: feed.is_verified and feed.has_read([MODEL_BUNDLES]), should_stop
+            )
+        except BrokerLostRecordsError as error:
+            if self._settings.after_broker_loss == "stop":
+                raise
+            log.warning("broker_loss_accepted", reason=str(error))
+            feed.forget()
+            feed.open(ALL, {})
+            self._read_until(lambda: feed.has_read([MODEL_BUNDLES]), should_stop)
+
+    def _read_until(self, is_enough: Callable[[], bool], should_stop: Stop) -> None:
+        patience = Every(self._settings.catalogue_wait_s)
+        while not is_enough() and not should_stop():
+            if patience.is_due():
+                log.warning("reading_cut_short", waited_s=self._settings.catalogue_wait_s)
+                return
+            self.take()
+            self.learn_due()
+
+    def _learn(self) -> None:
+        self._has_changed = True
+        self._parts.study.learn()
+
+    def _why_not(self) -> str | None:
+        study = self._parts.study
+        if not math.isfinite(study.loss):
+            return f"the loss is {study.loss}"
+        return why_withheld(study.metrics(), self._parts.generations.metrics)
+
+    def _offsets(self) -> Offsets:
+        """Return where the feed stands; announcements are read from the beginning each time."""
+        return {
+            name: dict(offsets)
+            for name, offsets in self._parts.feed.next_offsets.items()
+            if name != MODEL_BUNDLES.name
+        }
+
+    def _log_progress(self) -> None:
+        study, metrics = self._parts.study, self._parts.study.metrics()
+        log.info(
+            "progress_made",
+            **{name: round(metrics[name], 4) for name in REPORTED},
+            **study.counts,
+            users=len(study.windows),
+            vectors=self._num_published,
+            refused=self._parts.intake.refused.total(),
+            in_service=self._parts.generations.in_service,
+        )
+
+
+def _since(started_s: float) -> float:
+    return round(time.monotonic() - started_s, 3)

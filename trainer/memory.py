@@ -1,0 +1,85 @@
+"""A study as the files of a checkpoint, and back: arrays as safetensors, the rest as JSON.
+
+What is here and what the offsets of the same checkpoint say belong together: a restart that
+reads on from those offsets repeats no example and skips none.
+"""
+
+import json
+from collections.abc import Mapping
+
+import msgspec
+import safetensors
+import safetensors.numpy
+
+from contract.errors import ContractError
+from trainer.popularity import Popularity
+from trainer.study import Pending, Study
+
+LEARNER = "learner.safetensors"
+LEARNER_META = "learner.json"
+WINDOWS = "windows.msgpack"
+POPULARITY = "popularity.safetensors"
+PROGRESSIVE = "progressive.safetensors"
+REST = "study.msgpack"
+
+
+class _Rest(msgspec.Struct):
+    pending: Pending
+    video_ids: list[str]
+    counts: dict[str, int]
+    touched: dict[int, list[str]]
+    loss: float
+
+
+def to_files(study: Study) -> dict[str, bytes]:
+    """Return *study* as named files."""
+    arrays, meta = study.learner.state()
+    rest = _Rest(
+        pending=study.pending,
+        video_ids=study.popularity.video_ids,
+        counts=dict(study.counts),
+        touched={generation: list(videos) for generation, videos in study.touched.items()},
+        loss=study.loss,
+    )
+    return {
+        LEARNER: safetensors.numpy.save(arrays),
+        # not msgspec: the state of a random generator may have integers of 128 bits
+        LEARNER_META: json.dumps(meta, allow_nan=False).encode(),
+        WINDOWS: study.windows.encoded(),
+        POPULARITY: safetensors.numpy.save(study.popularity.state()),
+        PROGRESSIVE: safetensors.numpy.save(study.progressive.state()),
+        REST: msgspec.msgpack.encode(rest),
+    }
+
+
+def restore(study: Study, files: Mapping[str, bytes]) -> None:
+    """Make a fresh *study* the one that `to_files` was given.
+
+    Raises:
+        ContractError: the files are of other code, or of another configuration of the model.
+    """
+    try:
+        rest = msgspec.msgpack.decode(files[REST], type=_Rest)
+        study.learner.load_state(
+            safetensors.numpy.load(files[LEARNER]), json.loads(files[LEARNER_META])
+        )
+        study.windows.load(files[WINDOWS])
+        study.popularity.load_state(rest.video_ids, safetensors.numpy.load(files[POPULARITY]))
+        study.progressive.load_state(safetensors.numpy.load(files[PROGRESSIVE]))
+    except (KeyError, ValueError, msgspec.MsgspecError, safetensors.SafetensorError) as error:
+        raise ContractError(
+            f"the checkpoint is of other code or of another configuration: {error!r}; move the "
+            "directory of the checkpoints away to start over"
+        ) from error
+    study.pending = rest.pending
+    study.counts.update(rest.counts)
+    study.touched = {
+        generation: dict.fromkeys(videos) for generation, videos in rest.touched.items()
+    }
+    study.loss = rest.loss
+    _check_rows(study.popularity, study.learner.video_ids)
+
+
+def _check_rows(popularity: Popularity, video_ids: list[str]) -> None:
+    if popularity.video_ids != video_ids:
+        raise ContractError("the checkpoint's counters are not of the catalogue of its model")

@@ -1,0 +1,156 @@
+"""How much each video is watched: the counters behind the ranking features.
+
+Popularity is the number of completed watches, each worth half as much for every half-life
+that has passed since. Time is event time: a replayed log gives the numbers of the day it was
+recorded, and late events fall into place. Instead of ageing every counter, each watch is
+added with a weight that grows with its time (forward decay), so the order of arrival does not
+matter and nothing is touched but the video that was watched.
+
+Source:
+    Cormode, Shkapenyuk, Srivastava, Xu, Forward Decay: A Practical Time Decay Model for
+    Streaming Systems, ICDE 2009, https://doi.org/10.1109/ICDE.2009.65
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int32, Integer
+
+from contract.events import VideoUpload
+from models.items import RANKING_FEATURE_NAMES
+
+# Shape legend: N = rows (row 0 is the unknown video), n = some rows, F = ranking features.
+
+HOUR_MS = 3_600_000
+SMOOTHING_WATCHES = 5.0
+"""A video's means count as if it had this many average watches besides its own."""
+
+_FIRST_CAPACITY = 1_024
+_MAX_HALF_LIVES = 32.0  # beyond it the weights are scaled down: float64 has 53 bits
+_COLUMNS = ("decayed", "num_watches", "watch_ms", "num_completed", "duration_ms", "uploaded_at_ms")
+
+
+class Viewing(NamedTuple):
+    """One watch of a known video, as far as counting goes."""
+
+    video_id: str
+    event_time_ms: int
+    watch_ms: int
+    is_completed: bool
+
+
+class Popularity:
+    """Counters by row. Rows are given from 1 on, in the order of the first upload."""
+
+    def __init__(self, *, half_life_ms: float) -> None:
+        self._half_life_ms = half_life_ms
+        self.video_ids: list[str] = []
+        self._row_of: dict[str, int] = {}
+        self._table = np.zeros((len(_COLUMNS), _FIRST_CAPACITY))
+        self._landmark_ms = 0
+        self._newest_ms = 0
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def add(self, upload: VideoUpload) -> int:
+        """Give the video a row if it has none, note its length and age, and return the row."""
+        row = self._row_of.get(upload.video_id)
+        if row is None:
+            self.video_ids.append(upload.video_id)
+            row = self._row_of[upload.video_id] = len(self.video_ids)
+            if row >= self._table.shape[1]:
+                self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
+        self._column("duration_ms")[row] = upload.duration_ms
+        self._column("uploaded_at_ms")[row] = upload.uploaded_at_ms
+        return row
+
+    def row(self, video_id: str) -> int:
+        """Return the row of a video, 0 when it was never uploaded."""
+        return self._row_of.get(video_id, 0)
+
+    def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
+        """Return the row of each video, 0 for those never uploaded."""
+        return np.array([self._row_of.get(video_id, 0) for video_id in video_ids], np.int32)
+
+    def count(self, viewings: Iterable[Viewing]) -> None:
+        """Count these watches; those of unknown videos are left out."""
+        known = [(self.row(viewing.video_id), viewing) for viewing in viewings]
+        known = [(row, viewing) for row, viewing in known if row]
+        if not known:
+            return
+        rows = np.array([row for row, _ in known])
+        times_ms = np.array([viewing.event_time_ms for _, viewing in known], np.float64)
+        completed = np.array([float(viewing.is_completed) for _, viewing in known])
+        watch_ms = np.array([float(viewing.watch_ms) for _, viewing in known])
+        self._move_to(int(times_ms.max()))
+        weights = np.exp2((times_ms - self._landmark_ms) / self._half_life_ms)
+        np.add.at(self._column("decayed"), rows, weights * completed)
+        np.add.at(self._column("num_watches"), rows, 1.0)
+        np.add.at(self._column("watch_ms"), rows, watch_ms)
+        np.add.at(self._column("num_completed"), rows, completed)
+
+    @property
+    def popularity_N(self) -> Float64[np.ndarray, "N"]:
+        """The decayed count of completed watches at the newest event time, by row."""
+        age = (self._newest_ms - self._landmark_ms) / self._half_life_ms
+        return self._column("decayed") * float(np.exp2(-age))
+
+    @property
+    def mean_watch_ms_N(self) -> Float64[np.ndarray, "N"]:
+        """The smoothed mean watch time, by row; 0 where nobody has watched yet."""
+        return self._smoothed("watch_ms")
+
+    @property
+    def completion_rate_N(self) -> Float64[np.ndarray, "N"]:
+        """The smoothed share of completed watches, by row; 0 where nobody has watched yet."""
+        return self._smoothed("num_completed")
+
+    @property
+    def duration_ms_N(self) -> Float64[np.ndarray, "N"]:
+        """The length of the video, by row."""
+        return self._column("duration_ms")
+
+    @property
+    def uploaded_at_ms_N(self) -> Float64[np.ndarray, "N"]:
+        """When the video came, by row."""
+        return self._column("uploaded_at_ms")
+
+    def features(self, rows: Integer[np.ndarray, "n"]) -> Float64[np.ndarray, "n F"]:
+        """Return the ranking features of these rows, columns as `RANKING_FEATURE_NAMES`."""
+        columns = [getattr(self, f"{name}_N")[rows] for name in RANKING_FEATURE_NAMES]
+        return np.stack(columns, axis=1)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the counters, for a checkpoint; `video_ids` has to be kept beside them."""
+        times = np.array([self._landmark_ms, self._newest_ms], np.int64)
+        return {"times_ms": times} | {name: self._column(name).copy() for name in _COLUMNS}
+
+    def load_state(self, video_ids: Sequence[str], arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned for *video_ids*."""
+        self.video_ids = list(video_ids)
+        self._row_of = {video_id: row for row, video_id in enumerate(self.video_ids, start=1)}
+        self._landmark_ms, self._newest_ms = map(int, arrays["times_ms"])
+        num_rows = len(self.video_ids) + 1
+        self._table = np.zeros((len(_COLUMNS), max(num_rows, _FIRST_CAPACITY)))
+        for name in _COLUMNS:
+            self._column(name)[:] = arrays[name]
+
+    def _column(self, name: str) -> Float64[np.ndarray, "N"]:
+        return self._table[_COLUMNS.index(name), : len(self.video_ids) + 1]
+
+    def _smoothed(self, name: str) -> Float64[np.ndarray, "N"]:
+        total_N, count_N = self._column(name), self._column("num_watches")
+        average = total_N.sum() / max(count_N.sum(), 1.0)
+        smoothed_N = (total_N + SMOOTHING_WATCHES * average) / (count_N + SMOOTHING_WATCHES)
+        return np.where(count_N > 0, smoothed_N, 0.0)
+
+    def _move_to(self, time_ms: int) -> None:
+        if not self._landmark_ms:
+            self._landmark_ms = time_ms
+        self._newest_ms = max(self._newest_ms, time_ms)
+        half_lives = (self._newest_ms - self._landmark_ms) / self._half_life_ms
+        if half_lives > _MAX_HALF_LIVES:
+            self._column("decayed")[:] *= float(np.exp2(-half_lives))
+            self._landmark_ms = self._newest_ms

@@ -1,0 +1,29 @@
+"""What is done every so often, on a monotonic clock: wall clocks jump, durations do not."""
+
+import time
+from collections.abc import Callable
+
+
+class Every:
+    """True once in so many seconds of a monotonic clock; not before as many have passed."""
+
+    def __init__(self, interval_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._monotonic = monotonic
+        self._started_s = monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was due last, or restarted."""
+        return self._monotonic() - self._started_s
+
+    def is_due(self) -> bool:
+        """Return whether the time has come, and start anew if so."""
+        if self.elapsed_s < self._interval_s:
+            return False
+        self.restart()
+        return True
+
+    def restart(self) -> None:
+        """Count from now."""
+        self._started_s = self._monotonic()

@@ -1,0 +1,51 @@
+"""Settings of the trainer."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from contract.settings import PREFIX, Settings
+from models.examples import CompletionRule
+
+
+class TrainerSettings(Settings):
+    """What the trainer may be told; the defaults are right for production."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX + "TRAINER_")
+
+    checkpoint_dir: Path = Path(".nextwatch/trainer")
+    checkpoint_every_s: float = Field(default=30.0, ge=0.1, le=86_400)
+    publish_every_s: float = Field(
+        default=60.0, ge=0.1, le=86_400, description="slow path: a new bundle, a new generation"
+    )
+    fast_path_s: float = Field(
+        default=2.0, ge=0.1, le=3_600, description="vectors of touched videos, same generation"
+    )
+    fast_path_videos: int = Field(default=500, ge=1, le=100_000, description="at most, each time")
+    batch_size: int = Field(default=64, ge=1, le=4_096)
+    batch_wait_ms: int = Field(
+        default=500, ge=0, le=60_000, description="how long a batch waits to fill"
+    )
+    catalogue_wait_s: float = Field(
+        default=5.0, ge=0, le=600, description="before the first bundle, at the very first start"
+    )
+    after_broker_loss: Literal["stop", "continue"] = Field(
+        default="stop",
+        description="when the broker no longer has the records the checkpoint stands at: stop, "
+        "or keep what was learned and read what the broker has from its beginning",
+    )
+    keep_bundles: int = Field(default=8, ge=3, le=10_000, description="older ones are deleted")
+    max_users: int = Field(default=200_000, ge=1, description="windows kept; idle users go first")
+    min_watch_ms: int = Field(
+        default=18_000, ge=0, le=86_400_000, description="watched so long, or to the end: completed"
+    )
+    popularity_half_life_h: float = Field(default=24.0, gt=0, le=87_600)
+    niceness: int = Field(default=10, ge=0, le=19, description="serving goes first on shared cores")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @property
+    def completion(self) -> CompletionRule:
+        """When a watch is a label."""
+        return CompletionRule(self.min_watch_ms)
