@@ -1,0 +1,113 @@
+"""The vocabulary of videos: id -> row, and the hashed content of each row.
+
+Rows are given in the order of the first upload and stay for ever, so that tables, optimiser
+moments and scores keep their places; a video that is taken down is masked, not moved. Row 0
+is the unknown video. Only an upload makes a video known: one that is merely watched is not.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from jaxtyping import Bool, Int32, Integer
+
+from contract.events import VideoUpload
+from models.features import ContentBatch, FeatureEncoder, content_batch
+
+# Shape legend: N = known videos, M = hashed features of some videos together.
+
+
+class Catalogue:
+    """Every video that was ever uploaded, with what its content hashes to."""
+
+    def __init__(self, features: FeatureEncoder) -> None:
+        self._features = features
+        self._row_of: dict[str, int] = {}
+        self.video_ids: list[str] = []
+        self._uploads: list[VideoUpload] = []
+        self._hashed: list[list[int]] = []
+        self._is_live = np.zeros(1_024, bool)
+        self._content: ContentBatch | None = None
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def put(self, upload: VideoUpload) -> int:
+        """Make a video known, or replace what is known of it; return its row, from 1 on."""
+        row = self._row_of.get(upload.video_id)
+        if row is None:
+            self.video_ids.append(upload.video_id)
+            self._uploads.append(upload)
+            self._hashed.append(self._features.content_rows(upload))
+            row = self._row_of[upload.video_id] = len(self.video_ids)
+            if row > len(self._is_live):
+                self._is_live = np.concatenate([self._is_live, np.zeros_like(self._is_live)])
+            self._content = None
+        elif self._uploads[row - 1] != upload:
+            self._uploads[row - 1] = upload
+            self._hashed[row - 1] = self._features.content_rows(upload)
+            self._content = None
+        self._is_live[row - 1] = True
+        return row
+
+    def remove(self, video_id: str) -> bool:
+        """Take a video down; return whether it was there."""
+        row = self._row_of.get(video_id, 0)
+        was_live = row > 0 and bool(self._is_live[row - 1])
+        if was_live:
+            self._is_live[row - 1] = False
+        return was_live
+
+    @property
+    def is_live_N(self) -> Bool[np.ndarray, "N"]:
+        """Which videos may be recommended, in the order of *video_ids*."""
+        return self._is_live[: len(self.video_ids)]
+
+    def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
+        """Return the row of each video, from 1 on, 0 for unknown ones and those taken down."""
+        row_of, is_live = self._row_of.get, self._is_live
+        found = np.array([row_of(video_id, 0) for video_id in video_ids], np.int32)
+        return np.where((found > 0) & is_live[found - 1], found, 0).astype(np.int32)
+
+    def row(self, video_id: str) -> int:
+        """Return the row of one video, 0 when it is unknown or taken down."""
+        row = self._row_of.get(video_id, 0)
+        return row if row and self._is_live[row - 1] else 0
+
+    def content(self, rows: Integer[np.ndarray, "n"] | None = None) -> ContentBatch:
+        """Return the content of these rows, from 1 on; of all, in order, without *rows*."""
+        if self._content is None:
+            durations_ms = [upload.duration_ms for upload in self._uploads]
+            self._content = content_batch(self._hashed, durations_ms)
+        whole = self._content
+        if rows is None:
+            return whole
+        places = rows - 1
+        ends = np.append(whole.starts_N[1:], len(whole.rows_M))
+        sizes = (ends - whole.starts_N)[places]
+        starts = np.cumsum(sizes) - sizes
+        at = np.repeat(whole.starts_N[places] - starts, sizes) + np.arange(sizes.sum())
+        return ContentBatch(
+            rows_M=whole.rows_M[at],
+            weights_M=whole.weights_M[at],
+            starts_N=starts,
+            log_duration_N1=whole.log_duration_N1[places],
+        )
+
+    def encoded(self) -> bytes:
+        """Return the whole catalogue as bytes, for a checkpoint."""
+        return _ENCODER.encode((self._uploads, self.is_live_N.tolist()))
+
+    @classmethod
+    def decoded(cls, features: FeatureEncoder, data: bytes) -> "Catalogue":
+        """Return the catalogue in *data*, with every video in its old row."""
+        uploads, is_live = _DECODER.decode(data)
+        catalogue = cls(features)
+        for upload in uploads:
+            catalogue.put(upload)
+        catalogue.is_live_N[:] = is_live
+        return catalogue
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(tuple[list[VideoUpload], list[bool]])

@@ -1,0 +1,66 @@
+"""Embedding tables with an optimiser that touches only the rows of a step (torch; training only).
+
+Row-wise Adagrad keeps one number per row, the sum of its mean squared gradients: a row that
+is seen often settles, a new one moves fast, and rows that were not looked up stay still bit
+for bit, which a dense Adam with its decaying moments would not let them.
+
+Source:
+    Duchi, Hazan, Singer, Adaptive Subgradient Methods for Online Learning, JMLR 2011
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+# Shape legend: N = rows of the table, D = width, U = different rows of a lookup.
+
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The different rows that a step needs, as a leaf of the graph that gradients end in."""
+
+    rows_U: np.ndarray
+    vectors_UD: Float[Tensor, "U D"]
+
+
+class EmbeddingTable:
+    """Rows by number; row 0 is nothing, zero for ever."""
+
+    def __init__(self, weight_ND: Float[Tensor, "N D"], *, lr: float) -> None:
+        self.weight_ND = weight_ND
+        self.weight_ND[0] = 0.0
+        self.moment_N = torch.zeros(len(weight_ND))
+        self._lr = lr
+
+    def lookup(self, rows_U: Integer[np.ndarray, "U"]) -> Lookup:
+        """Return the vectors of *rows_U*, each of which may stand there once."""
+        vectors_UD = self.weight_ND[torch.from_numpy(rows_U.astype(np.int64))]
+        return Lookup(rows_U, vectors_UD.requires_grad_())
+
+    def update(self, lookup: Lookup) -> None:
+        """Take one Adagrad step on the rows of *lookup*, by the gradient that has reached it."""
+        gradient_UD = lookup.vectors_UD.grad
+        if gradient_UD is None:
+            return
+        rows_U = torch.from_numpy(lookup.rows_U.astype(np.int64))
+        self.moment_N[rows_U] += (gradient_UD * gradient_UD).mean(dim=1)
+        scale_U = self._lr / (self.moment_N[rows_U].sqrt() + _EPSILON)
+        self.weight_ND[rows_U] -= gradient_UD * scale_U[:, None]
+        self.weight_ND[0] = 0.0
+
+    def grow(self, num_rows: int) -> None:
+        """Make room for *num_rows* rows, by doubling; new rows are zero."""
+        size = len(self.weight_ND)
+        if num_rows <= size:
+            return
+        while size < num_rows:
+            size *= 2
+        more = size - len(self.weight_ND)
+        dim = self.weight_ND.shape[1]
+        self.weight_ND = torch.cat([self.weight_ND, torch.zeros(more, dim)])
+        self.moment_N = torch.cat([self.moment_N, torch.zeros(more)])

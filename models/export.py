@@ -1,0 +1,154 @@
+"""From torch towers to ONNX files, with proof (torch and onnx; training only).
+
+Exporters were seen to go wrong silently, so every export is compared with torch on several
+shapes, and the bundle carries golden inputs and outputs for the one who loads it. The
+comparison runs in this process: both graphs are tiny, and a subprocess would spend seconds
+of a shared core on importing torch.
+"""
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from torch import Tensor, nn
+
+from contract.errors import BundleError
+from models import encoder, onnx_check
+from models.encoder import MAX_DIFFERENCE
+from models.features import CONTEXT_FIELDS, WATCH_FEATURES
+from models.retriever import RetrieverConfig
+from models.youtube_dnn import USER_INPUTS, ItemTower, UserTower, unit
+
+_OPSET = 17
+_SHAPES = ((1, 1), (3, 1), (1, 50), (3, 7), (5, 50))
+"""Pairs of (users, watches) on which ONNX has to equal torch."""
+
+
+def export(
+    user_tower: UserTower, item_tower: ItemTower, config: RetrieverConfig
+) -> dict[str, bytes]:
+    """Return ``user_tower.onnx``, ``item_tower.onnx`` and the golden file, by name.
+
+    Raises:
+        BundleError: ONNX Runtime computes something else than torch.
+    """
+    user_model = _user_model(user_tower, config)
+    item_model = _item_model(item_tower, config)
+    return {
+        encoder.USER_TOWER: user_model,
+        encoder.ITEM_TOWER: item_model,
+        encoder.GOLDEN: safetensors.numpy.save(_golden(user_tower, config)),
+    }
+
+
+def _user_model(tower: UserTower, config: RetrieverConfig) -> bytes:
+    inputs = _user_inputs(config, num_users=2, num_watches=3)
+    axes = {name: {0: "B"} for name in (*USER_INPUTS, "user")}
+    for name in ("watches", "watch_features", "mask"):
+        axes[name] = {0: "B", 1: "T"}
+    model = _exported(tower, inputs, list(USER_INPUTS), ["user"], axes)
+    for num_users, num_watches in _SHAPES:
+        inputs = _user_inputs(config, num_users=num_users, num_watches=num_watches)
+        _compare(model, tower, dict(zip(USER_INPUTS, inputs, strict=True)), ["user"])
+    return model
+
+
+class _UnitItemTower(nn.Module):
+    """The item tower as serving needs it: of a video without an id embedding."""
+
+    def __init__(self, tower: ItemTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, content_ND: Tensor, log_duration_N1: Tensor) -> tuple[Tensor, Tensor]:
+        input_ND, output_ND = self.tower(content_ND, log_duration_N1)
+        return input_ND, unit(output_ND)
+
+
+def _item_model(tower: ItemTower, config: RetrieverConfig) -> bytes:
+    module = _UnitItemTower(tower)
+    names = ["content", "log_duration"]
+    axes = {name: {0: "N"} for name in (*names, "input", "output")}
+    model = _exported(module, _item_inputs(config, 2), names, ["input", "output"], axes)
+    for num_videos in (1, 3, 64):
+        inputs = dict(zip(names, _item_inputs(config, num_videos), strict=True))
+        _compare(model, module, inputs, ["input", "output"])
+    return model
+
+
+def _exported(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    dynamic_axes: dict[str, dict[int, str]],
+) -> bytes:
+    buffer: Any = io.BytesIO()  # the annotation of torch.onnx.export knows of paths only
+    with warnings.catch_warnings(), torch.no_grad():
+        # the exporter that traces is deprecated, and 20 times faster than its successor
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            inputs,
+            buffer,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_axes=dynamic_axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    model: bytes = buffer.getvalue()
+    onnx_check.check("an export", model)
+    return model
+
+
+def _compare(
+    model: bytes, module: nn.Module, inputs: dict[str, Tensor], output_names: list[str]
+) -> None:
+    with torch.no_grad():
+        expected = module(*inputs.values())
+    if isinstance(expected, Tensor):
+        expected = (expected,)
+    given = {name: tensor.numpy() for name, tensor in inputs.items()}
+    outputs = encoder.session(model).run(output_names, given)
+    for name, one, other in zip(output_names, outputs, expected, strict=True):
+        difference = float(np.abs(one - other.numpy()).max(initial=0.0))
+        if not difference <= MAX_DIFFERENCE:
+            raise BundleError(f"ONNX differs from torch by {difference:.2g} in {name}")
+
+
+def _golden(tower: UserTower, config: RetrieverConfig) -> dict[str, np.ndarray]:
+    inputs = _user_inputs(config, num_users=4, num_watches=6)
+    with torch.no_grad():
+        user_BD = tower(*inputs)
+    golden = dict(zip(USER_INPUTS, inputs, strict=True)) | {"user": user_BD}
+    return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in golden.items()}
+
+
+def _user_inputs(
+    config: RetrieverConfig, *, num_users: int, num_watches: int
+) -> tuple[Tensor, ...]:
+    """Return drawn inputs: some users with padding, one of several with no watch at all."""
+    draw = torch.Generator().manual_seed(num_users * 1_000 + num_watches)
+    mask_BT = (torch.arange(num_watches) >= torch.arange(num_users)[:, None] * 2).float()
+    features_BTF = torch.rand(num_users, num_watches, len(WATCH_FEATURES), generator=draw)
+    features_BTF[:, :, 0] = features_BTF[:, :, 0].round()
+    return (
+        torch.randn(num_users, num_watches, config.dim, generator=draw) * mask_BT[:, :, None],
+        features_BTF * mask_BT[:, :, None],
+        mask_BT,
+        torch.randn(num_users, config.dim, generator=draw),
+        torch.randn(num_users, config.context_dim * len(CONTEXT_FIELDS), generator=draw),
+        torch.zeros(num_users, 3),
+    )
+
+
+def _item_inputs(config: RetrieverConfig, num_videos: int) -> tuple[Tensor, ...]:
+    draw = torch.Generator().manual_seed(num_videos)
+    return (
+        torch.randn(num_videos, config.dim, generator=draw),
+        torch.randn(num_videos, 1, generator=draw),
+    )

@@ -1,0 +1,140 @@
+"""The newest training examples as arrays, in a ring: what a step learns from besides the new.
+
+One look at an example is too few to learn an embedding from it, and only ever the newest
+forget the day before. Everything in the ring lies in the past of the next score, so drawing
+from it is no peeking. Rows are fixed in width, so that a draw is one fancy index per array.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from jaxtyping import Int64, Integer
+
+from models.examples import Example
+from models.features import (
+    CONTEXT_FIELDS,
+    MAX_TOKENS,
+    MAX_WATCHES,
+    WATCH_FEATURES,
+    FeatureEncoder,
+    Rows,
+    UserBatch,
+)
+
+# Shape legend: B = examples, K = slots.
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """Users as the tower reads them, and the row of the video that each watched next."""
+
+    users: UserBatch
+    label_rows_B: Int64[np.ndarray, "B"]
+
+
+class ReplayBuffer:
+    """Keeps the newest *size* examples."""
+
+    def __init__(self, size: int) -> None:
+        self.num_added = 0
+        self.arrays: dict[str, np.ndarray] = {
+            "watch_rows": np.zeros((size, MAX_WATCHES), np.int32),
+            "watch_features": np.zeros((size, MAX_WATCHES, len(WATCH_FEATURES)), np.float32),
+            "token_rows": np.zeros((size, MAX_TOKENS), np.int32),
+            "context_rows": np.zeros((size, len(CONTEXT_FIELDS)), np.int32),
+            "label_rows": np.zeros(size, np.int64),
+            "event_time_ms": np.zeros(size, np.int64),
+            "user_hash": np.zeros(size, np.uint64),
+        }
+
+    def __len__(self) -> int:
+        return min(self.num_added, self._size)
+
+    @property
+    def _size(self) -> int:
+        return len(self.arrays["label_rows"])
+
+    def add(
+        self, examples: Sequence[Example], features: FeatureEncoder, rows: Rows
+    ) -> Int64[np.ndarray, "B"]:
+        """Keep *examples*, in place of the oldest, and return their slots."""
+        users = encode_examples(examples, features, rows)
+        slots = (self.num_added + np.arange(len(examples))) % self._size
+        self.num_added += len(examples)
+        for name, padded in (
+            ("watch_rows", users.watch_rows_BT),
+            ("watch_features", users.watch_features_BTF),
+            ("token_rows", users.token_rows_BS),
+        ):
+            array = self.arrays[name]
+            array[slots] = 0
+            array[slots, -padded.shape[1] :] = padded
+        self.arrays["context_rows"][slots] = users.context_rows_BC
+        self.arrays["label_rows"][slots] = rows([example.video_id for example in examples])
+        self.arrays["event_time_ms"][slots] = [example.event_time_ms for example in examples]
+        self.arrays["user_hash"][slots] = [_hashed(example.user_id) for example in examples]
+        return slots
+
+    def take(
+        self, slots: Integer[np.ndarray, "K"], features: FeatureEncoder, *, now_ms: int
+    ) -> TrainingBatch:
+        """Return the examples in *slots* at the age they have at *now_ms*; erased ones are left out."""
+        slots = slots[self.arrays["label_rows"][slots] > 0]
+        watch_rows = self.arrays["watch_rows"][slots]
+        token_rows = self.arrays["token_rows"][slots]
+        width, num_tokens = _used(watch_rows), _used(token_rows)
+        return TrainingBatch(
+            users=UserBatch(
+                watch_rows_BT=watch_rows[:, -width:],
+                watch_features_BTF=self.arrays["watch_features"][slots, -width:],
+                token_rows_BS=token_rows[:, -num_tokens:],
+                context_rows_BC=self.arrays["context_rows"][slots],
+                example_age_BA=features.example_age(now_ms - self.arrays["event_time_ms"][slots]),
+            ),
+            label_rows_B=self.arrays["label_rows"][slots],
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the used part of the arrays; views, not copies."""
+        return {name: array[: len(self)] for name, array in self.arrays.items()}
+
+    def load_state(self, arrays: Mapping[str, np.ndarray], *, num_added: int) -> None:
+        """Become the buffer that `state` was taken of.
+
+        Raises:
+            ValueError: an array is missing or does not fit.
+        """
+        self.num_added = num_added
+        for name, array in self.arrays.items():
+            given = arrays.get(name)
+            if given is None or given.shape != (len(self), *array.shape[1:]):
+                raise ValueError(f"{name} of the replay buffer is missing or of another shape")
+            array[: len(self)] = given
+
+    def forget_user(self, user_id: str) -> None:
+        """Erase every example of a user."""
+        gone = self.arrays["user_hash"] == np.uint64(_hashed(user_id))
+        for array in self.arrays.values():
+            array[gone] = 0
+
+    def forget_video(self, row: int) -> None:
+        """Erase every example that has this video as its label."""
+        self.arrays["label_rows"][self.arrays["label_rows"] == row] = 0
+
+
+def encode_examples(examples: Sequence[Example], features: FeatureEncoder, rows: Rows) -> UserBatch:
+    """Return the users of *examples* as serving would have seen them just before the watch."""
+    windows = [example.window for example in examples]
+    return features.windows(windows, rows, [window.newest_ms for window in windows])
+
+
+def _used(rows: np.ndarray) -> int:
+    """Return how many columns from the right hold anything, at least one."""
+    columns = np.flatnonzero(rows.any(axis=0))
+    return int(rows.shape[1] - columns[0]) if len(columns) else 1
+
+
+def _hashed(user_id: str) -> int:
+    return xxhash.xxh3_64_intdigest(user_id.encode())

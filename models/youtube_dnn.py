@@ -1,0 +1,126 @@
+"""The YouTube DNN for retrieval, in torch: a user tower and an item tower over vectors.
+
+Averages of what was watched and searched for, with context and example age, through a ReLU
+tower. Three things differ from the paper, each because it was measured or has to be so:
+
+* the history is averaged over the last 50, 5 and 1 watches, and over the completed ones of
+  each; one average over 50 forgets the order, which was worth two thirds of the hit rate;
+* the averages also reach the output directly: a user vector is at first the mean of the
+  watched vectors, so an untrained model recommends by content, and the tower learns the rest;
+* outputs have unit norm and a temperature, since nearest-neighbour graphs lose half of their
+  recall on unequal norms; popularity belongs to the ranker.
+
+Towers take vectors, not rows. Embedding tables stay outside, and so out of the ONNX graphs.
+
+Source:
+    Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, RecSys 2016,
+    https://doi.org/10.1145/2959100.2959190
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.features import CONTEXT_FIELDS, WATCH_FEATURES
+from models.retriever import RetrieverConfig
+
+# Shape legend: B = users, T = watches, F = features of a watch, P = pools, D = width of a vector,
+# N = videos, H = hidden units, C = width of all context embeddings together.
+
+MODEL_NAME = "youtube_dnn"
+LAST = (50, 5, 1)
+"""How many of the newest watches each pool averages; over all of them and the completed ones."""
+
+_NUM_POOLS = 2 * len(LAST)
+# Small, but far above what the untrained tower adds: content decides at first, and what the
+# tower learns of everybody's taste need not grow for minutes before it is heard.
+_FIRST_POOL_WEIGHTS = (0.04, 0.04, 0.04, 0.12, 0.12, 0.12)
+_FIRST_SEARCH_WEIGHT = 0.2
+_NUM_AGE_FORMS = 3
+_EPSILON = 1e-12
+USER_INPUTS = ("watches", "watch_features", "mask", "search", "context", "example_age")
+
+
+class UserTower(nn.Module):
+    """What a user did -> user vector of unit norm."""
+
+    def __init__(self, config: RetrieverConfig) -> None:
+        super().__init__()
+        dim, context_dim = config.dim, config.context_dim * len(CONTEXT_FIELDS)
+        width = _NUM_POOLS * dim + dim + context_dim + _NUM_AGE_FORMS + len(WATCH_FEATURES) + 1
+        self.hidden = nn.Sequential(
+            nn.Linear(width, config.hidden_dim),
+            nn.ReLU(),
+            nn.Linear(config.hidden_dim, config.hidden_dim),
+            nn.ReLU(),
+        )
+        self.out = nn.Linear(config.hidden_dim, dim)
+        self.pool_weight_P = nn.Parameter(torch.tensor(_FIRST_POOL_WEIGHTS))
+        self.search_weight = nn.Parameter(torch.tensor(_FIRST_SEARCH_WEIGHT))
+        with torch.no_grad():
+            self.out.weight.mul_(0.02)
+            self.out.bias.mul_(0.02)
+
+    def forward(
+        self,
+        watches_BTD: Float[Tensor, "B T D"],
+        watch_features_BTF: Float[Tensor, "B T F"],
+        mask_BT: Float[Tensor, "B T"],
+        search_BD: Float[Tensor, "B D"],
+        context_BC: Float[Tensor, "B C"],
+        example_age_BA: Float[Tensor, "B A"],
+    ) -> Float[Tensor, "B D"]:
+        """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
+        completed_BT = mask_BT * watch_features_BTF[:, :, 0]
+        pools = [
+            _mean(watches_BTD[:, -last:], weight_BT[:, -last:])
+            for weight_BT in (mask_BT, completed_BT)
+            for last in LAST
+        ]
+        pools_BPD = torch.stack(pools, dim=1)
+        skip_BD = (pools_BPD * self.pool_weight_P[None, :, None]).sum(dim=1)
+        skip_BD = skip_BD + self.search_weight * search_BD
+        length_B1 = mask_BT.sum(dim=1, keepdim=True)
+        everything = [
+            pools_BPD.flatten(start_dim=1),
+            search_BD,
+            context_BC,
+            example_age_BA,
+            _mean(watch_features_BTF, mask_BT),
+            torch.log(length_B1 + 1.0),
+        ]
+        return unit(skip_BD + self.out(self.hidden(torch.cat(everything, dim=1))))
+
+
+class ItemTower(nn.Module):
+    """Content vector and duration -> (input vector, output vector before its norm is made 1).
+
+    Both start as the content vector itself: what was watched and what is near to it share a
+    space before anything is learned.
+    """
+
+    def __init__(self, config: RetrieverConfig) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(config.dim + 1, config.dim), nn.ReLU())
+        self.to_input = nn.Linear(config.dim, config.dim)
+        self.to_output = nn.Linear(config.dim, config.dim)
+        for layer in (self.to_input, self.to_output):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, content_ND: Float[Tensor, "N D"], log_duration_N1: Float[Tensor, "N 1"]
+    ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]:
+        """Return both vectors; the id embeddings of the videos are added by the caller."""
+        hidden_ND = self.hidden(torch.cat([content_ND, log_duration_N1], dim=1))
+        return content_ND + self.to_input(hidden_ND), content_ND + self.to_output(hidden_ND)
+
+
+def unit(x_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Return the rows at norm 1; safe for rows near zero."""
+    return x_ND / torch.sqrt((x_ND * x_ND).sum(dim=1, keepdim=True) + _EPSILON)
+
+
+def _mean(x_BTD: Float[Tensor, "B T D"], weight_BT: Float[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+    total_BD = (x_BTD * weight_BT.unsqueeze(-1)).sum(dim=1)
+    return total_BD / weight_BT.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -1,0 +1,180 @@
+"""The window is a pure function of the set of events: how they arrive changes nothing."""
+
+from itertools import pairwise
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.events import Context, Search, UserDeletion, Watch
+from models.history import EMPTY, WindowPolicy, fold, merge
+
+START_MS = 1_700_000_000_000
+SMALL = WindowPolicy(max_watches=4, max_searches=2, max_age_ms=100)
+
+
+def event_id(number: int) -> str:
+    return str(UUID(int=number + 1))
+
+
+def watch(video_id="v", *, at_ms=0, number=None, watch_ms=5, context=None):
+    return Watch(
+        event_id=event_id(ord(video_id[0]) if number is None else number),
+        user_id="u",
+        video_id=video_id,
+        event_time_ms=START_MS + at_ms,
+        watch_ms=watch_ms,
+        duration_ms=10,
+        context=context or Context(),
+    )
+
+
+def search(query="q", *, at_ms=0, number=9_000):
+    return Search(
+        event_id=event_id(number), user_id="u", query=query, event_time_ms=START_MS + at_ms
+    )
+
+
+def deletion(*, before_ms):
+    return UserDeletion(user_id="u", requested_at_ms=START_MS, erase_before_ms=START_MS + before_ms)
+
+
+def window_of(events, policy=SMALL):
+    return fold(EMPTY, events, policy)
+
+
+contexts = st.builds(
+    Context, country=st.sampled_from([None, "DE", "JP"]), device=st.sampled_from([None, "tv"])
+)
+watches = st.builds(
+    watch,
+    st.sampled_from("ABCDEFGH"),
+    at_ms=st.integers(0, 200),
+    number=st.integers(0, 30),
+    watch_ms=st.integers(0, 10),
+    context=contexts,
+)
+searches = st.builds(
+    search, st.sampled_from(["a", "b"]), at_ms=st.integers(0, 200), number=st.integers(40, 50)
+)
+deletions = st.builds(deletion, before_ms=st.integers(0, 200))
+happenings = st.lists(st.one_of(watches, searches, deletions), max_size=25)
+
+
+@given(happenings, st.randoms(use_true_random=False))
+def test_repeats_and_reordering_change_nothing(events, random):
+    """At-least-once, out-of-order delivery builds the window that perfect delivery builds."""
+    delivered = events + random.choices(events, k=5) if events else []
+    random.shuffle(delivered)
+
+    assert window_of(delivered) == window_of(events)
+
+
+@given(happenings, st.lists(st.integers(0, 25), max_size=5))
+def test_any_grouping_into_batches_ends_in_the_same_window(events, cuts):
+    """Folding in pieces, as micro-batches and crashes cut them, is folding at once."""
+    window = EMPTY
+    bounds = [0, *sorted(cuts), len(events)]
+    for start, end in pairwise(bounds):
+        window = fold(window, events[start:end], SMALL)
+
+    assert window == window_of(events)
+
+
+@given(happenings, happenings, happenings)
+def test_merge_is_a_semilattice(one, other, third):
+    """Commutative, associative, idempotent: records may be merged in any order, any often."""
+    a, b, c = window_of(one), window_of(other), window_of(third)
+
+    assert merge(a, b, SMALL) == merge(b, a, SMALL)
+    assert merge(merge(a, b, SMALL), c, SMALL) == merge(a, merge(b, c, SMALL), SMALL)
+    assert merge(a, a, SMALL) == a
+
+
+@given(happenings)
+def test_bounds_hold_whatever_happens(events):
+    """Never more entries than the policy allows, and none older than it allows."""
+    window = window_of(events)
+
+    entries = [*window.watches, *window.searches]
+    assert len(window.watches) <= SMALL.max_watches
+    assert len(window.searches) <= SMALL.max_searches
+    assert all(e.event_time_ms > window.newest_ms - SMALL.max_age_ms for e in entries)
+    assert list(window.watches) == sorted(window.watches)
+
+
+@given(happenings, st.integers(0, 200))
+def test_what_was_erased_stays_erased_when_it_is_delivered_again(events, before_ms):
+    """A replay of the topic after an erasure brings nothing back."""
+    erased = fold(window_of(events), [deletion(before_ms=before_ms)], SMALL)
+
+    again = fold(erased, events, SMALL)
+
+    entries = [*again.watches, *again.searches, *([again.context] if again.context else [])]
+    assert all(entry.event_time_ms > START_MS + before_ms for entry in entries)
+
+
+def test_drops_what_is_older_than_the_newest_by_max_age():
+    """Age counts back from the newest watch, and the bound itself is outside."""
+    # event time   0     50    100
+    #              A     B     C       max_age_ms = 100
+    #              x     [----------]
+    a, b, c = watch("A", at_ms=0), watch("B", at_ms=50), watch("C", at_ms=100)
+
+    assert window_of([a, b, c]).video_ids == ("B", "C")
+
+
+def test_keeps_the_newest_when_there_are_too_many():
+    """A late watch does not push out a newer one."""
+    # arrival      B C D E A
+    # event time   1 2 3 4 0       max_watches = 4
+    events = [watch(v, at_ms=t) for v, t in zip("BCDEA", (1, 2, 3, 4, 0), strict=True)]
+
+    assert window_of(events).video_ids == ("B", "C", "D", "E")
+
+
+def test_of_two_events_with_one_id_the_greater_wins():
+    """A player that sends other content under the same id makes one watch, the same anywhere."""
+    short, long = watch("A", number=1, watch_ms=1), watch("A", number=1, watch_ms=9)
+
+    assert window_of([short, long]) == window_of([long, short])
+    assert [entry.watch_ms for entry in window_of([short, long]).watches] == [9]
+
+
+def test_a_video_watched_twice_stands_twice():
+    """Deduplication is by event, not by video."""
+    events = [watch("A", number=1, at_ms=1), watch("A", number=2, at_ms=2)]
+
+    assert window_of(events).video_ids == ("A", "A")
+
+
+def test_the_context_is_that_of_the_newest_watch_that_had_one():
+    """A watch without a context leaves the known one in place."""
+    events = [
+        watch("A", at_ms=1, context=Context(country="DE")),
+        watch("B", at_ms=2, context=Context(country="JP")),
+        watch("C", at_ms=3),
+    ]
+
+    window = window_of(events)
+
+    assert window.context is not None
+    assert window.context.country == "JP"
+
+
+def test_erasure_is_up_to_and_including_its_time():
+    """The event at the very moment is erased, the next millisecond is not."""
+    # event time   10      11
+    #              A       B       erase before 10
+    #              x       [
+    events = [watch("A", at_ms=10), watch("B", at_ms=11), deletion(before_ms=10)]
+
+    assert window_of(events).video_ids == ("B",)
+
+
+@pytest.mark.parametrize("bad", [{"max_watches": 0}, {"max_searches": 29}, {"max_age_ms": 0}])
+def test_a_policy_out_of_bounds_is_refused(bad):
+    """The bounds are what keeps a record below its 64 KiB."""
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        WindowPolicy(**bad)

@@ -1,0 +1,90 @@
+"""A window record is canonical, bounded, and damage to it never goes unseen."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.errors import WindowError
+from models import history_codec
+from models.history import EMPTY, ContextEntry, SearchEntry, WatchEntry, Window
+
+times = st.integers(0, 99_999_999_999_999)
+ids = st.binary(min_size=16, max_size=16)
+windows = st.builds(
+    Window,
+    watches=st.lists(
+        st.builds(
+            WatchEntry,
+            times,
+            ids,
+            st.text(max_size=8),
+            st.integers(0, 86_400_000),
+            st.integers(1, 86_400_000),
+        ),
+        max_size=5,
+    ).map(tuple),
+    searches=st.lists(st.builds(SearchEntry, times, ids, st.text(max_size=20)), max_size=3).map(
+        tuple
+    ),
+    context=st.none()
+    | st.builds(ContextEntry, times, ids, st.just("DE"), st.just(""), st.just("tv"), st.just("1")),
+    erased_before_ms=times,
+)
+
+
+@given(windows)
+def test_a_record_decodes_to_its_window(window):
+    """What is kept comes back."""
+    assert history_codec.decode(history_codec.encode(window)) == window
+
+
+@given(windows)
+def test_equal_windows_have_equal_bytes(window):
+    """States are compared by hash, so decoding and encoding changes no byte."""
+    record = history_codec.encode(window)
+
+    assert history_codec.encode(history_codec.decode(record)) == record
+
+
+@given(windows, st.data())
+def test_a_flipped_bit_is_noticed(window, data):
+    """One bit anywhere, version and checksum included."""
+    record = bytearray(history_codec.encode(window))
+    bit = data.draw(st.integers(0, len(record) * 8 - 1))
+    record[bit // 8] ^= 1 << (bit % 8)
+
+    with pytest.raises(WindowError):
+        history_codec.decode(bytes(record))
+
+
+@given(windows, st.data())
+def test_a_cut_record_is_noticed(window, data):
+    """A torn write, at any byte."""
+    record = history_codec.encode(window)
+    kept = data.draw(st.integers(0, len(record) - 1))
+
+    with pytest.raises(WindowError):
+        history_codec.decode(record[:kept])
+
+
+def test_a_newer_version_stops_the_reader():
+    """What this code cannot read it does not guess at."""
+    record = history_codec.encode(EMPTY)
+
+    with pytest.raises(WindowError, match="version 2"):
+        history_codec.decode(b"\x02" + record[1:])
+
+
+def test_the_largest_window_fits_a_record():
+    """Every bound of the policy and of the contract reached at once stays below 64 KiB."""
+    # 300 watches of 64-byte ids, 28 searches of 256 four-byte characters
+    late = 99_999_999_999_999
+    watches = tuple(
+        WatchEntry(late, n.to_bytes(16), "v" * 64, 86_400_000, 86_400_000) for n in range(300)
+    )
+    searches = tuple(SearchEntry(late, n.to_bytes(16), "\U0001f600" * 256) for n in range(28))
+    context = ContextEntry(late, bytes(16), "DE", "x" * 16, "\U0001f600" * 64, "\U0001f600" * 64)
+
+    record = history_codec.encode(Window(watches, searches, context, late))
+
+    assert len(record) <= history_codec.MAX_RECORD_BYTES
