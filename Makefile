@@ -43,8 +43,9 @@ fmt: $(INSTALLED) ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(PACKAGES)
 	$(BIN)/ruff format $(PACKAGES)
 
-docs: $(INSTALLED) ## write docs/asyncapi.yaml anew
+docs: $(INSTALLED) ## write docs/asyncapi.yaml and docs/settings.md anew
 	$(BIN)/python -m contract.asyncapi > docs/asyncapi.yaml
+	$(BIN)/python -m nextwatch.settings_reference > docs/settings.md
 
 bench: $(INSTALLED) ## run the demo for a minute and print its figures as JSON
 	$(BIN)/nextwatch demo --headless --seconds 60 --json

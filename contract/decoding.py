@@ -2,8 +2,8 @@
 
 Nothing from the wire is trusted: size before parsing, encoding before JSON, types and
 bounds by the struct, then what a struct cannot say (the key names the same user, nobody
-watches more than the whole video). The verdict depends on the record alone, never on the
-machine's clock, so that a replay judges as the first delivery did.
+watches more than the whole video). The verdict depends on the record alone, so that a replay
+judges as the first delivery did; the clock is asked only for a record without a timestamp.
 """
 
 from functools import cache
@@ -11,11 +11,13 @@ from typing import TypeVar, cast
 
 import msgspec
 
+from contract.clock import Clock
 from contract.errors import DecodeError
 from contract.events import (
     MAX_TIME_MS,
     MIN_TIME_MS,
     Event,
+    Id,
     Impressions,
     Search,
     Watch,
@@ -37,30 +39,54 @@ def decode(topic: Topic, kind: type[E], key: bytes | None, value: bytes | None) 
     Raises:
         DecodeError: with the reason, for whatever breaks the contract of *topic*.
     """
-    _check_key(key)
+    given_key = _checked_key(key)
     if value is None:
         raise DecodeError("tombstone", "this topic carries no tombstones")
     event = _parse(kind, value, max_bytes=topic.max_value_bytes)
-    _check_key_names(topic, event, key)
+    if _text(given_key) != getattr(event, topic.key_field):
+        raise DecodeError("key_mismatch", f"the key is not the value's {topic.key_field}")
     return _normalise(event)
 
 
-def check_not_future(event_time_ms: int, *, ingested_at_ms: int) -> None:
+def tombstone_id(key: bytes | None) -> str:
+    """Return the id that a tombstone takes away, from its *key*, the one thing it bears.
+
+    Raises:
+        DecodeError: there is no key, or it is no id.
+    """
+    text = _text(_checked_key(key))
+    try:
+        return msgspec.convert(text, Id)
+    except msgspec.ValidationError:
+        raise DecodeError("bad_id", "the key of a tombstone is no id") from None
+
+
+def check_not_future(event_time_ms: int, *, ingested_at_ms: int, clock: Clock) -> None:
     """Refuse an event time more than `MAX_SKEW_MS` after the record's own timestamp.
+
+    A record that has none, *ingested_at_ms* being -1, is judged by *clock*.
 
     Raises:
         DecodeError: ``ts_future``.
     """
-    if event_time_ms > ingested_at_ms + MAX_SKEW_MS:
-        ahead_ms = event_time_ms - ingested_at_ms
+    ahead_ms = event_time_ms - (ingested_at_ms if ingested_at_ms > 0 else clock())
+    if ahead_ms > MAX_SKEW_MS:
         raise DecodeError("ts_future", f"{ahead_ms} ms ahead of the record, at most {MAX_SKEW_MS}")
 
 
-def _check_key(key: bytes | None) -> None:
+def _checked_key(key: bytes | None) -> bytes:
     if not key:
         raise DecodeError("key_missing", "every record is keyed")
     if len(key) > MAX_KEY_BYTES:
         raise DecodeError("key_too_long", f"{len(key)} bytes, at most {MAX_KEY_BYTES}")
+    return key
+
+
+def _text(key: bytes) -> str:
+    try:
+        return key.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DecodeError("key_encoding", "the key is not UTF-8") from None
 
 
 def _parse(kind: type[E], value: bytes, *, max_bytes: int) -> E:
@@ -125,16 +151,6 @@ def _time_reason(message: str, path: str, value: bytes) -> str:
     given = document.get(path.lstrip("."), 0) if isinstance(document, dict) else 0
     is_other_unit = isinstance(given, int) and (0 < given < MIN_TIME_MS or given > MAX_TIME_MS)
     return "ts_unit" if is_other_unit else "ts_range"
-
-
-def _check_key_names(topic: Topic, event: Event, key: bytes | None) -> None:
-    assert key is not None
-    try:
-        text = key.decode("utf-8")
-    except UnicodeDecodeError:
-        raise DecodeError("key_encoding", "the key is not UTF-8") from None
-    if text != getattr(event, topic.key_field):
-        raise DecodeError("key_mismatch", f"the key is not the value's {topic.key_field}")
 
 
 def _normalise(event: E) -> E:

@@ -5,8 +5,9 @@ user's events would land on two partitions depending on the client. Every produc
 project, and of its users, sets ``partitioner=murmur2_random``.
 """
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, KafkaException, Message
 
+from contract.errors import BrokerUnavailable, ContractError
 from contract.settings import KafkaSettings
 
 ClientConfig = dict[str, str | int | float | bool]
@@ -57,6 +58,22 @@ def consumer_config(settings: KafkaSettings, *, group_id: str) -> ClientConfig:
         "enable.partition.eof": False,
         "socket.nagle.disable": True,
     }
+
+
+def partitions_of(consumer: Consumer, full_name: str, *, within_s: float) -> list[int]:
+    """Return the partitions of the topic called *full_name* on this cluster.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+        ContractError: there is no such topic.
+    """
+    try:
+        listed = consumer.list_topics(full_name, timeout=within_s).topics.get(full_name)
+    except KafkaException as error:
+        raise BrokerUnavailable(str(error)) from error
+    if listed is None or listed.error is not None or not listed.partitions:
+        raise ContractError(f"there is no topic {full_name}: `nextwatch topics` creates it")
+    return sorted(listed.partitions)
 
 
 def take(consumer: Consumer, most: int, *, within_s: float) -> list[Message]:

@@ -6,6 +6,7 @@ must never be a silent default.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
@@ -72,7 +73,7 @@ class ProcessSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "PROCESS_")
 
-    ready_file: str | None = Field(
+    ready_file: Path | None = Field(
         default=None, description="written once the process does its work; removed at its start"
     )
     bundle_url: str = Field(
@@ -109,3 +110,15 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
     except ValidationError as error:
         lines = [f"{prefix}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
         raise ContractError("bad settings: " + "; ".join(lines)) from None
+
+
+def usage(*groups: type[Settings]) -> str:
+    """Return the variables of *groups* with their defaults, for the ``--help`` of a process."""
+    lines = ["environment, with defaults:"]
+    for group in groups:
+        prefix = str(group.model_config.get("env_prefix", ""))
+        for name, field in group.model_fields.items():
+            default = "" if field.default is None else field.default
+            note = f"  ({field.description})" if field.description else ""
+            lines.append(f"  {prefix}{name.upper()}={default}{note}")
+    return "\n".join(lines)

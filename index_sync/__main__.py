@@ -1,22 +1,32 @@
 """The index process: ``python -m index_sync``. Its composition root, and nothing else."""
 
 import argparse
-import logging
 import os
 import signal
 import sys
 from functools import partial
 from math import ceil
-from pathlib import Path
 from threading import Event
 
 import stamina.instrumentation
 import structlog
+from confluent_kafka import Producer
 from qdrant_client import QdrantClient
 
+from contract import logging as nextwatch_logging
+from contract import readiness
 from contract.clock import system_clock
 from contract.errors import IndexUnavailable, NextwatchError
-from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, Settings, load
+from contract.kafka import producer_config
+from contract.outbox import Outbox
+from contract.settings import (
+    KafkaSettings,
+    ProcessSettings,
+    QdrantSettings,
+    Settings,
+    load,
+    usage,
+)
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from index_sync.index import VectorIndex
 from index_sync.opened import open_bundle
@@ -31,6 +41,9 @@ log = structlog.get_logger()
 LESS_URGENT_FETCH_MS = 50
 """Uploads are fetched as fast as the settings say; the other topics need not be."""
 
+LINGER_MS = 2.0
+SETTLE_S = 35.0  # a little more than the producer's own delivery timeout
+
 GROUPS: tuple[type[Settings], ...] = (KafkaSettings, QdrantSettings, ProcessSettings, IndexSettings)
 
 
@@ -42,7 +55,8 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         process = load(ProcessSettings, os.environ)
-        _configure_logs(process.log_level)
+        nextwatch_logging.configure(process.log_level)
+        stamina.instrumentation.set_on_retry_hooks([])  # index.py logs an outage once, itself
         _run(process, stopping)
     except IndexUnavailable:
         pass  # told to stop while waiting; nothing was committed that is not written
@@ -53,9 +67,7 @@ def main() -> int:
 
 
 def _run(process: ProcessSettings, stopping: Event) -> None:
-    ready = Path(process.ready_file) if process.ready_file else None
-    if ready:
-        ready.unlink(missing_ok=True)
+    readiness.withdraw(process.ready_file)
     settings = load(IndexSettings, os.environ)
     kafka = load(KafkaSettings, os.environ)
     qdrant = load(QdrantSettings, os.environ)
@@ -75,15 +87,18 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         announcements,
         vectors,
         Shelf(index, qdrant.collection_prefix),
-        Publisher(kafka, system_clock),
+        Publisher(
+            Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)), timeout_s=SETTLE_S),
+            kafka.layout,
+            system_clock,
+        ),
         partial(open_bundle, process.bundle_url),
         system_clock,
     )
     try:
         index.collections()
         worker.start()
-        if ready:
-            ready.write_text(f"{os.getpid()}\n")
+        readiness.declare(process.ready_file)
         while not stopping.is_set():
             worker.turn()
     finally:
@@ -93,31 +108,13 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         log.info("worker_stopped", **worker.counts)
 
 
-def _configure_logs(level: str) -> None:
-    stamina.instrumentation.set_on_retry_hooks([])  # index.py logs an outage once, itself
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
-    lines = [
-        f"  {group.model_config['env_prefix']}{name.upper()}={field.default}"
-        for group in GROUPS
-        for name, field in group.model_fields.items()
-    ]
     return argparse.ArgumentParser(
         prog="python -m index_sync",
         description="Turn uploads and item vectors into points of the vector index, at once.\n"
         "Run one of it. It needs a broker with the topics (nextwatch topics) and a Qdrant,\n"
         "and may be stopped or killed at any time: it goes on where it was.",
-        epilog="environment, with defaults:\n" + "\n".join(lines),
+        epilog=usage(*GROUPS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

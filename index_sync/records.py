@@ -8,34 +8,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-import msgspec
-
-from contract.decoding import decode
+from contract.decoding import decode, tombstone_id
 from contract.errors import DecodeError
-from contract.events import Event, Id
-from contract.topics import Topic
+from contract.events import Event
+from contract.records import Received
+from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 
 E = TypeVar("E", bound=Event)
 
-
-Headers = tuple[tuple[str, bytes | None], ...]
-
-
-class Record(NamedTuple):
-    """One Kafka record, as far as this process cares."""
-
-    topic: Topic
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
+SOURCES = {topic.name: topic for topic in (VIDEO_UPLOADS, MODEL_BUNDLES, ITEM_VECTORS)}
 
 
 class BadRecord(NamedTuple):
     """A record that breaks the contract, and how."""
 
-    record: Record
+    record: Received
     error: DecodeError
 
 
@@ -57,19 +44,20 @@ class Facts(Generic[E]):
         return [video_id for video_id, event in self.newest.items() if event is None]
 
 
-def read(record: Record, kind: type[E]) -> tuple[str, E | None]:
+def read(record: Received, kind: type[E]) -> tuple[str, E | None]:
     """Return the video id of *record* and its event, or None for a tombstone.
 
     Raises:
         DecodeError: the record breaks the contract of its topic.
     """
     if record.value is None:
-        return _tombstone_id(record.key), None
-    event = decode(record.topic, kind, record.key, record.value)
-    return getattr(event, record.topic.key_field), event
+        return tombstone_id(record.key), None
+    topic = SOURCES[record.topic]
+    event = decode(topic, kind, record.key, record.value)
+    return getattr(event, topic.key_field), event
 
 
-def newest_facts(records: Iterable[Record], kind: type[E]) -> Facts[E]:
+def newest_facts(records: Iterable[Received], kind: type[E]) -> Facts[E]:
     """Return what *records* say, where a later one of a video replaces an earlier one."""
     facts: Facts[E] = Facts()
     for record in records:
@@ -83,17 +71,6 @@ def newest_facts(records: Iterable[Record], kind: type[E]) -> Facts[E]:
     return facts
 
 
-def next_offsets(records: Iterable[Record]) -> dict[int, int]:
+def next_offsets(records: Iterable[Received]) -> dict[int, int]:
     """Return, for each partition in *records*, the first offset after them."""
     return {record.partition: record.offset + 1 for record in records}
-
-
-def _tombstone_id(key: bytes | None) -> str:
-    if not key:
-        raise DecodeError("key_missing", "every record is keyed")
-    try:
-        return msgspec.convert(key.decode("utf-8"), Id)
-    except UnicodeDecodeError:
-        raise DecodeError("key_encoding", "the key is not UTF-8") from None
-    except msgspec.ValidationError:
-        raise DecodeError("bad_id", "the key of a tombstone is no id") from None

@@ -7,7 +7,6 @@ the seconds that joining a group takes; the group id only names where offsets ar
 
 from collections.abc import Mapping
 from time import monotonic
-from typing import cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -17,11 +16,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import consumer_config
+from contract.errors import BrokerUnavailable
+from contract.kafka import consumer_config, partitions_of, take
+from contract.records import Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Topic
-from index_sync.records import Headers, Record
 
 GROUP_ID = "nextwatch-index-sync"
 ANSWER_S = 30.0
@@ -42,7 +41,7 @@ class Source:
             "max.poll.interval.ms": 86_400_000,  # it may wait for the index for long
         }
         self._consumer = Consumer(config)
-        self._topic = topic
+        self._layout = settings.layout
         self._name = settings.layout.name(topic)
         self._partitions: list[int] = []
         self._ended: set[int] = set()
@@ -55,11 +54,8 @@ class Source:
             ContractError: there is no such topic.
             BrokerUnavailable: the broker did not answer.
         """
+        self._partitions = partitions_of(self._consumer, self._name, within_s=ANSWER_S)
         try:
-            listed = self._consumer.list_topics(self._name, timeout=ANSWER_S).topics[self._name]
-            if listed.error is not None or not listed.partitions:
-                raise ContractError(f"no topic {self._name}; `nextwatch topics` creates it")
-            self._partitions = sorted(listed.partitions)
             asked = [TopicPartition(self._name, number) for number in self._partitions]
             answered = self._consumer.committed(asked, timeout=ANSWER_S)
         except KafkaException as error:
@@ -78,7 +74,7 @@ class Source:
             ]
         )
 
-    def read_to_end(self) -> list[Record]:
+    def read_to_end(self) -> list[Received]:
         """Return everything from where it was opened up to the present end of the topic.
 
         The end is the one that fetch answers tell, since a broker's ListOffsets may be behind.
@@ -86,7 +82,7 @@ class Source:
         Raises:
             BrokerUnavailable: the end was not reached within `ANSWER_S` of silence.
         """
-        records: list[Record] = []
+        records: list[Received] = []
         heard_s = monotonic()
         while len(self._ended) < len(self._partitions):
             found = self.take(1_000, wait_s=0.1)
@@ -97,17 +93,14 @@ class Source:
                 raise BrokerUnavailable(f"{self._name} was not readable to its end")
         return records
 
-    def take(self, count: int, *, wait_s: float = 0.0) -> list[Record]:
+    def take(self, count: int, *, wait_s: float = 0.0) -> list[Received]:
         """Return up to *count* records; wait only for the first one.
 
         Raises:
             BrokerUnavailable: the client gave up on the broker.
         """
-        first = self._consumer.poll(wait_s)
-        if first is None:
-            return []
-        more = self._consumer.consume(count - 1, timeout=0) if count > 1 else []
-        return [record for message in (first, *more) for record in self._records(message)]
+        messages = take(self._consumer, count, within_s=wait_s)
+        return [received(m, self._layout) for m in messages if self._is_record(m)]
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
         """Commit *next_offsets*, by partition, and wait for the broker's word.
@@ -131,15 +124,14 @@ class Source:
         """Leave the broker."""
         self._consumer.close()
 
-    def _records(self, message: Message) -> list[Record]:
-        error, partition, offset = message.error(), message.partition(), message.offset()
-        assert partition is not None
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
         if error is None:
-            assert offset is not None
-            headers = cast("Headers", tuple(message.headers() or ()))
-            return [Record(self._topic, partition, offset, message.key(), message.value(), headers)]
+            return True
         if error.name() == "_PARTITION_EOF":
+            partition = message.partition()
+            assert partition is not None
             self._ended.add(partition)
         elif error.fatal() or (not error.retriable() and error.code() > 0):
             raise BrokerUnavailable(f"{self._name}: {error}")
-        return []
+        return False

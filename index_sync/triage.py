@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from contract.errors import DecodeError
 from contract.events import ItemVector
+from contract.records import Received
 from index_sync.generation import Generation, Point, point_of
-from index_sync.records import BadRecord, Record, read
+from index_sync.records import BadRecord, read
 
 
 @dataclass(slots=True)
@@ -15,13 +16,13 @@ class Triage:
 
     points: dict[int, dict[str, Point]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
-    held: list[Record] = field(default_factory=list)
+    held: list[Received] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)
     num_ignored: int = 0
 
 
 def triage(
-    records: Iterable[Record],
+    records: Iterable[Received],
     generations: Mapping[int, Generation],
     *,
     is_taken_down: Callable[[str], bool],
@@ -58,7 +59,7 @@ def _take_out(sorted_out: Triage, video_id: str) -> None:
         points.pop(video_id, None)
 
 
-def _hold(sorted_out: Triage, record: Record, max_held: int) -> None:
+def _hold(sorted_out: Triage, record: Received, max_held: int) -> None:
     if len(sorted_out.held) >= max_held:
         raise DecodeError("generation_unknown", f"more than {max_held} vectors wait for bundles")
     sorted_out.held.append(record)

@@ -28,12 +28,13 @@ import structlog
 from contract.clock import Clock
 from contract.errors import BundleError, DecodeError
 from contract.events import BundleAnnouncement, BundleState, VideoUpload
+from contract.records import Received
 from index_sync.build import build
 from index_sync.bundles import Bundles
 from index_sync.catalogue import Catalogue
 from index_sync.opened import OpenBundle, Opened
 from index_sync.publisher import Publisher
-from index_sync.records import BadRecord, Facts, Record, newest_facts, next_offsets, read
+from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read
 from index_sync.settings import IndexSettings
 from index_sync.shelf import Shelf
 from index_sync.source import Source
@@ -68,7 +69,7 @@ class Worker:
     catalogue: Catalogue = field(default_factory=Catalogue)
     bundles: Bundles = field(default_factory=Bundles)
     building: Building | None = None
-    held: list[Record] = field(default_factory=list)
+    held: list[Received] = field(default_factory=list)
     reached: dict[int, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -101,7 +102,7 @@ class Worker:
         self.take_vectors(self.vectors.take(most))
         self.build_on()
 
-    def take_uploads(self, records: Sequence[Record]) -> None:
+    def take_uploads(self, records: Sequence[Received]) -> None:
         """Make the videos of one batch findable, and take down those that are gone."""
         if not records:
             return
@@ -116,7 +117,7 @@ class Worker:
         self._settle(self.uploads, next_offsets(records), facts.bad)
         self.counts.update(uploads=len(facts.given), takedowns=len(facts.tombstones))
 
-    def take_announcements(self, records: Sequence[Record]) -> None:
+    def take_announcements(self, records: Sequence[Received]) -> None:
         """Take in what has become of bundles, and begin to build the one that is offered."""
         if records:
             self._hear(records)
@@ -124,7 +125,7 @@ class Worker:
         if offered is not None:
             self._begin(offered)
 
-    def take_vectors(self, records: Sequence[Record]) -> None:
+    def take_vectors(self, records: Sequence[Received]) -> None:
         """Write the vectors of one batch into the collections of their generations."""
         if records:
             self.reached |= next_offsets(records)
@@ -171,7 +172,7 @@ class Worker:
         wanted = {self.bundles.in_service, newest, built}
         return [number for number in sorted(self.shelf.generations) if number in wanted]
 
-    def _hear(self, records: Sequence[Record]) -> None:
+    def _hear(self, records: Sequence[Received]) -> None:
         bad: list[BadRecord] = []
         for record in records:
             try:
@@ -184,7 +185,7 @@ class Worker:
                     self.bundles.hear(announcement)
         self._settle(self.announcements, next_offsets(records), bad)
 
-    def _sort_in(self, records: Sequence[Record]) -> None:
+    def _sort_in(self, records: Sequence[Received]) -> None:
         sorted_out = triage(
             records,
             self.shelf.generations,
@@ -207,7 +208,7 @@ class Worker:
             self.publisher.dead_letter(letter)
             log.warning(
                 "record_dead_lettered",
-                topic=letter.record.topic.name,
+                topic=letter.record.topic,
                 partition=letter.record.partition,
                 offset=letter.record.offset,
                 reason=letter.error.reason,

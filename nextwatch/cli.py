@@ -168,6 +168,17 @@ def stack_env(*, env_file: EnvFile = _DEFAULT_ENV_FILE) -> None:
         typer.echo(line)
 
 
+@app.command("settings")
+def settings_page() -> None:
+    """Print every setting of every process, with its default and its bounds, as Markdown.
+
+    Example: nextwatch settings | grep NEXTWATCH_KAFKA_
+    """
+    from nextwatch import settings_reference  # noqa: PLC0415
+
+    typer.echo(settings_reference.render(), nl=False)
+
+
 @app.command()
 def version() -> None:
     """Print the version of nextwatch."""

@@ -6,6 +6,7 @@
 import sys
 from collections.abc import Iterator
 from enum import Enum
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -29,7 +30,7 @@ _HEAD = """# Settings
 
 Settings come from the environment and are checked before anything starts: a variable that
 starts with `NEXTWATCH_` and is not listed here stops the start, and so does a value out of
-bounds. Passwords and keys are never printed.
+bounds. Passwords and keys are never printed. `nextwatch settings` prints this page.
 """
 
 
@@ -58,13 +59,21 @@ def _default(field: FieldInfo) -> str:
 def _bounds(field: FieldInfo) -> str:
     low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
     high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
-    choices = getattr(field.annotation, "__args__", ())
-    words = [str(choice) for choice in choices if isinstance(choice, str)]
+    words = list(_words(field.annotation))
     if words:
         return " or ".join(f"`{word}`" for word in words)
+    above = next((m.gt for m in field.metadata if hasattr(m, "gt")), None)
     if low is not None and high is not None:
         return f"from {low:,} to {high:,}"
+    if above is not None:
+        return f"more than {above:,}" + (f", at most {high:,}" if high is not None else "")
     return f"at least {low:,}" if low is not None else ""
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    """Yield the words of a Literal, also where it may be absent."""
+    for choice in getattr(annotation, "__args__", ()):
+        yield from [choice] if isinstance(choice, str) else _words(choice)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Run one streams worker: ``python -m streams``. The composition root of the process.
 
-Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_QDRANT_*, NEXTWATCH_STREAMS_*
-and NEXTWATCH_PROCESS_*. Start as many workers as the topics have partitions; each needs a
-NEXTWATCH_STREAMS_STATE_DIR of its own.
+Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_QDRANT_*, NEXTWATCH_STREAMS_*,
+NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*. Start as many workers as the topics have partitions;
+each needs a NEXTWATCH_STREAMS_STATE_DIR of its own.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 
 import faust
 import structlog
@@ -18,11 +17,20 @@ import uvloop
 from confluent_kafka import Consumer, Producer
 
 from contract import logging as nextwatch_logging
+from contract import readiness
 from contract.clock import system_clock
 from contract.errors import NextwatchError
 from contract.events import BundleAnnouncement
 from contract.kafka import consumer_config, producer_config
-from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, load
+from contract.outbox import Outbox
+from contract.settings import (
+    KafkaSettings,
+    ProcessSettings,
+    QdrantSettings,
+    Settings,
+    load,
+    usage,
+)
 from contract.topics import WINDOWS
 from models import bundle as bundles
 from models.history import WindowPolicy
@@ -33,7 +41,6 @@ from streams.batches import BatchProcessor
 from streams.changelog import Changelog
 from streams.fence import Fence
 from streams.index import VectorIndex
-from streams.outbox import Outbox
 from streams.partitions import Partitions, rocks_opener
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
@@ -43,6 +50,10 @@ from streams.tail import Follower, Tail, announcer
 
 log = structlog.get_logger()
 
+GROUPS: tuple[type[Settings], ...] = (
+    *(KafkaSettings, QdrantSettings, ProcessSettings),
+    *(WindowSettings, StreamsSettings),
+)
 TAIL_WAIT_MS = 50
 """Nobody waits for these records by the millisecond, and each idle fetch costs the broker."""
 
@@ -55,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m streams",
         description=__doc__,
+        epilog=usage(*GROUPS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()
@@ -73,9 +85,7 @@ def run(environ: dict[str, str]) -> None:
     policy = load(WindowSettings, environ).policy
     nextwatch_logging.configure(process.log_level)
     uvloop.install()
-    ready = Path(process.ready_file) if process.ready_file else None
-    if ready:
-        ready.unlink(missing_ok=True)
+    readiness.withdraw(process.ready_file)
 
     switch = serving_module.Switch()
     partitions = _partitions(kafka, settings, policy)
@@ -109,7 +119,7 @@ def run(environ: dict[str, str]) -> None:
         partitions=partitions,
         process=processor.process,
         fence=fence,
-        on_assigned=lambda: _tell_ready(ready),
+        on_assigned=lambda: readiness.declare(process.ready_file),
         on_failure=_die,
     )
     worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True)
@@ -165,11 +175,6 @@ def _follow(
         tail.run(stop.is_set, first_read_s=0.5)
     except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: never die silently
         _die(error)
-
-
-def _tell_ready(ready_file: Path | None) -> None:
-    if ready_file:
-        ready_file.write_text("ready")
 
 
 def _die(error: BaseException) -> None:

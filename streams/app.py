@@ -19,13 +19,13 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from contract.records import Position, Received
 from contract.settings import KafkaSettings
 from contract.topics import Layout
 from streams.batches import SOURCES
 from streams.fence import Fence
 from streams.partitions import Partitions
 from streams.pump import Pump
-from streams.records import Position, Received
 from streams.settings import StreamsSettings
 
 log = structlog.get_logger()
@@ -197,7 +197,8 @@ def _received(app: App, message: Any) -> Received:
     timestamp = message.timestamp
     headers = message.headers or ()
     return Received(
-        at=app.position(message.tp),
+        topic=message.topic.removeprefix(app.layout.prefix),
+        partition=message.partition,
         offset=message.offset,
         key=message.key,
         value=message.value,
@@ -223,6 +224,7 @@ def _configuration(kafka: KafkaSettings, settings: StreamsSettings) -> dict[str,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "store": "memory://",
+        "datadir": str(settings.state_dir / "faust"),
         "web_enabled": False,
     }
 

@@ -14,14 +14,17 @@ the write and before the delivery, and the changelog must never stay behind the 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
-from contract import dead_letters
 from contract.clock import Clock
+from contract.dead_letters import dead_letter
 from contract.decoding import check_not_future, decode
 from contract.errors import DecodeError
 from contract.events import Recommendation, Search, UserDeletion, Watch, encode
+from contract.outbox import Outgoing
+from contract.records import Position, Received
 from contract.topics import (
     RECOMMENDATIONS,
     SEARCH_EVENTS,
@@ -34,10 +37,8 @@ from contract.topics import (
 from models import history_codec
 from models.history import Window, WindowPolicy, fold
 from streams.fence import Fence
-from streams.outbox import Delivery
 from streams.partitions import CHANGELOG, Partition, Partitions
 from streams.recommend import Recommender, Request
-from streams.records import Outgoing, Position, Received
 
 log = structlog.get_logger()
 
@@ -60,6 +61,14 @@ class Work:
     events: dict[str, list[Handled]] = field(default_factory=lambda: defaultdict(list))
     to_answer: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     windows: dict[str, Window] = field(default_factory=dict)
+
+
+class Delivery(Protocol):
+    """What the batch processor needs of an outbox."""
+
+    def deliver(self, records: Sequence[Outgoing]) -> list[int]:
+        """Produce *records* and return their offsets, in their order, once acknowledged."""
+        ...
 
 
 class BatchProcessor:
@@ -99,10 +108,10 @@ class BatchProcessor:
         dead: list[Outgoing] = []
         works: dict[int, Work] = {}
         for record in self._in_order(records, missing):
-            partition = self._partitions.get(record.at.partition)
+            partition = self._partitions.get(record.partition)
             assert partition is not None
             work = works.setdefault(partition.number, Work(partition))
-            work.next_offsets[record.at.topic] = partition.expected[record.at.topic]
+            work.next_offsets[record.topic] = partition.expected[record.topic]
             self._sort_in(record, work, dead)
         for work in works.values():
             self._fold_and_write(work)
@@ -118,42 +127,44 @@ class BatchProcessor:
     ) -> Iterable[Received]:
         """Yield what may be processed: no record of others, none after a gap."""
         for record in records:
-            partition = self._partitions.get(record.at.partition)
-            if partition is None or record.at.topic not in partition.expected:
+            partition = self._partitions.get(record.partition)
+            if partition is None or record.topic not in partition.expected:
                 self.counts["records_of_others"] += 1
                 continue
-            expected = partition.expected[record.at.topic]
+            at, expected = record.at, partition.expected[record.topic]
             if record.offset > expected and not self._is_gone(record, expected, missing):
                 continue
-            if record.at in missing:
+            if at in missing:
                 continue
-            self._sought.pop(record.at, None)
-            partition.expected[record.at.topic] = max(expected, record.offset + 1)
+            self._sought.pop(at, None)
+            partition.expected[record.topic] = max(expected, record.offset + 1)
             yield record
 
     def _is_gone(self, record: Received, expected: int, missing: dict[Position, int]) -> bool:
         """Say whether the records before this one no longer exist; else note them as missing."""
-        if record.at in missing:
+        at = record.at
+        if at in missing:
             return False
-        if self._sought[record.at] >= MAX_SEEKS:
-            log.error("records_gone", topic=record.at.topic, partition=record.at.partition,
+        if self._sought[at] >= MAX_SEEKS:
+            log.error("records_gone", topic=at.topic, partition=at.partition,
                       expected=expected, got=record.offset)  # fmt: skip
             return True
-        self._sought[record.at] += 1
+        self._sought[at] += 1
         self.counts["gaps"] += 1
-        missing[record.at] = expected
-        log.warning("gap_found", topic=record.at.topic, partition=record.at.partition,
+        missing[at] = expected
+        log.warning("gap_found", topic=at.topic, partition=at.partition,
                     expected=expected, got=record.offset)  # fmt: skip
         return False
 
     def _sort_in(self, record: Received, work: Work, dead: list[Outgoing]) -> None:
-        topic, kind = SOURCES[record.at.topic]
+        topic, kind = SOURCES[record.topic]
         is_answered = record.offset < work.partition.answered_before[topic.name]
         try:
             event: Handled = decode(topic, kind, record.key, record.value)
             if not isinstance(event, UserDeletion):
-                now_ms = record.ingested_at_ms if record.ingested_at_ms > 0 else self._clock()
-                check_not_future(event.event_time_ms, ingested_at_ms=now_ms)
+                check_not_future(
+                    event.event_time_ms, ingested_at_ms=record.ingested_at_ms, clock=self._clock
+                )
         except DecodeError as error:
             self.counts[f"dead:{error.reason}"] += 1
             if not is_answered:
@@ -199,21 +210,17 @@ class BatchProcessor:
         ]
 
     def _dead_letter(self, record: Received, error: DecodeError) -> Outgoing:
-        topic, _ = SOURCES[record.at.topic]
+        topic, _ = SOURCES[record.topic]
         log.warning("event_dead_lettered", reason=error.reason, topic=topic.name,
-                    partition=record.at.partition, offset=record.offset)  # fmt: skip
-        headers = dead_letters.headers(
+                    partition=record.partition, offset=record.offset)  # fmt: skip
+        return dead_letter(
+            record,
             error,
-            topic=topic.name,
-            partition=record.at.partition,
-            offset=record.offset,
+            layout=self._layout,
+            topic=topic,
             app=self._app_id,
             now_ms=self._clock(),
-            value=record.value,
-            original=record.headers,
         )
-        kept = dead_letters.kept_value(record.value)
-        return Outgoing(self._layout.dlq_name(topic), record.key, kept, headers=headers)
 
     def _acknowledge(
         self, works: Iterable[Work], changes: Sequence[Outgoing], offsets: Sequence[int]

@@ -16,10 +16,10 @@ from typing import Protocol
 import structlog
 
 from contract.clock import Clock
+from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, Window, WindowPolicy, merge
 from streams.changelog import LoggedWindow
-from streams.records import Position
 from streams.store import RocksMemory, RocksStore, WindowStore, discard, was_closed_cleanly
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from streams.records import Position, Received
+from contract.records import Position, Received
 
 T = TypeVar("T")
 

@@ -47,6 +47,10 @@ class Recommender:
 
     def recommend(self, requests: Sequence[Request]) -> list[Recommendation]:
         """Return one recommendation for each event of each request, in order."""
+        with self._switch.lock:
+            return self._recommend(requests)
+
+    def _recommend(self, requests: Sequence[Request]) -> list[Recommendation]:
         serving = self._switch.current
         if serving is None or not requests:
             return self._answers(requests, None, [[] for _ in requests], [NO_BUNDLE])

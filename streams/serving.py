@@ -1,11 +1,12 @@
 """Everything of one generation that answering needs, swapped as a whole.
 
 A user vector of generation g must only ever meet item vectors of generation g. So encoder,
-ranker, item store and collection name are one immutable `Serving`; a batch reads the current
-one once and uses nothing else.
+ranker, item store and collection name are one `Serving`; a batch reads the current one once
+and uses nothing else.
 """
 
 from dataclasses import dataclass, field
+from threading import Lock
 
 from contract.events import ItemVector
 from contract.points import collection_name, point_id
@@ -60,6 +61,11 @@ def load(bundle: Bundle, *, collection_prefix: str) -> Serving:
 
 @dataclass(slots=True)
 class Switch:
-    """Holds the serving in use; one assignment swaps it."""
+    """Holds the serving in use; one assignment swaps it.
+
+    Whoever changes the serving or its item store holds *lock*, and so does a batch while it
+    computes: the matrices of an item store must not grow between two looks at them.
+    """
 
     current: Serving | None = None
+    lock: Lock = field(default_factory=Lock)

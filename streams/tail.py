@@ -15,14 +15,13 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from contract.clock import Clock
-from contract.decoding import decode
+from contract.decoding import decode, tombstone_id
 from contract.errors import BundleError, DecodeError
 from contract.events import BundleAnnouncement, BundleState, ItemVector, Origin, encode
 from contract.kafka import take
+from contract.outbox import Outbox, Outgoing
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
 from models.bundle import Bundle
-from streams.outbox import Delivery
-from streams.records import Outgoing
 from streams.serving import Serving, Switch
 
 log = structlog.get_logger()
@@ -55,10 +54,10 @@ class Follower:
 
     def on_item_vector(self, key: bytes | None, value: bytes | None) -> None:
         """Take in one record of `item-vectors`; what cannot be decoded is index_sync's matter."""
-        if value is None:
-            self._take_down((key or b"").decode("utf-8", "replace"))
-            return
         try:
+            if value is None:
+                self._take_down(tombstone_id(key))
+                return
             vector = decode(ITEM_VECTORS, ItemVector, key, value)
         except DecodeError as error:
             self.counts[f"vectors_skipped:{error.reason}"] += 1
@@ -114,7 +113,8 @@ class Follower:
         self._waiting = defaultdict(
             dict, {g: v for g, v in self._waiting.items() if g > offer.generation}
         )
-        self._switch.current = serving
+        with self._switch.lock:
+            self._switch.current = serving
         log.info(
             "bundle_in_service",
             bundle_id=offer.bundle_id,
@@ -127,7 +127,8 @@ class Follower:
 
     def _put(self, serving: Serving, vector: ItemVector) -> None:
         try:
-            serving.put(vector)
+            with self._switch.lock:
+                serving.put(vector)
         except ValueError:
             self.counts["vectors_misfit"] += 1
 
@@ -136,7 +137,8 @@ class Follower:
         for vectors in self._waiting.values():
             vectors.pop(video_id, None)
         if self._switch.current:
-            self._switch.current.remove(video_id)
+            with self._switch.lock:
+                self._switch.current.remove(video_id)
 
 
 def _in_service(offer: BundleAnnouncement, *, now_ms: int) -> BundleAnnouncement:
@@ -151,7 +153,7 @@ def _in_service(offer: BundleAnnouncement, *, now_ms: int) -> BundleAnnouncement
     )
 
 
-def announcer(outbox: Delivery, layout: Layout) -> Callable[[BundleAnnouncement], None]:
+def announcer(outbox: Outbox, layout: Layout) -> Callable[[BundleAnnouncement], None]:
     """Return a function that publishes an announcement and waits for the acknowledgement."""
 
     def announce(announcement: BundleAnnouncement) -> None:

@@ -73,7 +73,13 @@ def upload(video_id="v1", *, at_ms=0, category="cooking", tags=("soup",), channe
 
 
 def item_vector(
-    video_id="v1", vector=(1.0, 0.0), *, generation=1, popularity=0.0, origin=Origin.TRAINING
+    video_id="v1",
+    vector=(1.0, 0.0),
+    *,
+    generation=1,
+    popularity=0.0,
+    completion_rate=0.0,
+    origin=Origin.TRAINING,
 ):
     """Return the vectors of a video, input and output alike."""
     return ItemVector(
@@ -82,6 +88,8 @@ def item_vector(
         origin=origin,
         input_vector=list(vector),
         output_vector=list(vector),
-        features=RankingFeatures(popularity=popularity, duration_ms=30_000),
+        features=RankingFeatures(
+            popularity=popularity, completion_rate=completion_rate, duration_ms=30_000
+        ),
         updated_at_ms=T0,
     )

@@ -19,9 +19,12 @@ import torch
 from confluent_kafka import Consumer, Producer
 
 from contract import logging as nextwatch_logging
+from contract import readiness
 from contract.clock import system_clock
 from contract.errors import NextwatchError
-from contract.settings import KafkaSettings, ProcessSettings, load
+from contract.kafka import producer_config
+from contract.outbox import Outbox
+from contract.settings import KafkaSettings, ProcessSettings, Settings, load, usage
 from models.history import WindowPolicy
 from models.retriever import RetrieverConfig
 from models.settings import WindowSettings
@@ -31,7 +34,6 @@ from trainer.generations import Generations
 from trainer.intake import Intake
 from trainer.learner import Learner
 from trainer.loop import Parts, Trainer
-from trainer.outbox import Outbox, outbox_config
 from trainer.popularity import HOUR_MS, Popularity
 from trainer.publishing import Publisher
 from trainer.settings import TrainerSettings
@@ -40,12 +42,20 @@ from trainer.windows import Windows
 
 log = structlog.get_logger()
 
+GROUPS: tuple[type[Settings], ...] = (
+    *(KafkaSettings, ProcessSettings),
+    *(WindowSettings, TrainerSettings),
+)
+LINGER_MS = 5.0
+"""Vectors go out by the hundred, and nobody waits for one of them by the millisecond."""
+
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; exit 1 with one line when it cannot start or go on."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
-        description=f"{__doc__}\n{_settings_help()}",
+        description=__doc__,
+        epilog=usage(*GROUPS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()
@@ -65,13 +75,13 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     settings = load(TrainerSettings, environ)
     policy = load(WindowSettings, environ).policy
     nextwatch_logging.configure(process.log_level)
-    ready = Path(process.ready_file) if process.ready_file else None
-    if ready:
-        ready.unlink(missing_ok=True)
+    readiness.withdraw(process.ready_file)
     torch.set_num_threads(1)
     trainer, feed = build(kafka, process, settings, policy)
     try:
-        trainer.run(should_stop, on_ready=lambda: _go_on_quietly(ready, settings.niceness))
+        trainer.run(
+            should_stop, on_ready=lambda: _go_on_quietly(process.ready_file, settings.niceness)
+        )
     finally:
         feed.close()
     log.info("trainer_stopped")
@@ -88,11 +98,14 @@ def build(
     study = Study(
         Learner(config, seed=settings.seed),
         Windows(policy, max_users=settings.max_users),
-        Popularity(half_life_ms=settings.popularity_half_life_h * HOUR_MS),
+        Popularity(
+            half_life_ms=settings.popularity_half_life_h * HOUR_MS,
+            live_half_life_ms=settings.live_half_life_h * HOUR_MS,
+        ),
         settings.completion,
     )
     feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
-    outbox = Outbox(Producer(outbox_config(kafka)))
+    outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     parts = Parts(
         study=study,
@@ -109,22 +122,11 @@ def build(
     return Trainer(parts, settings), feed
 
 
-def _go_on_quietly(ready: Path | None, niceness: int) -> None:
+def _go_on_quietly(ready_file: Path | None, niceness: int) -> None:
     """Say that there is a bundle, and yield to serving: until then serving waited for this."""
     os.nice(max(0, niceness - os.getpriority(os.PRIO_PROCESS, 0)))
-    if ready:
-        ready.parent.mkdir(parents=True, exist_ok=True)
-        ready.touch()
+    readiness.declare(ready_file)
     log.info("trainer_ready")
-
-
-def _settings_help() -> str:
-    prefix = str(TrainerSettings.model_config["env_prefix"])
-    lines = ["settings of its own, with their defaults:"]
-    for name, field in TrainerSettings.model_fields.items():
-        note = f"  ({field.description})" if field.description else ""
-        lines.append(f"  {prefix}{name.upper()}={field.default}{note}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

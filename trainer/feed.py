@@ -5,20 +5,20 @@ process reads all partitions. Those that are added to a topic later are read aft
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
+    OFFSET_INVALID,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     TopicPartition,
 )
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import ClientConfig, consumer_config
+from contract.kafka import ClientConfig, consumer_config, partitions_of, take
+from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Layout, Topic
 from trainer.checkpoint import Offsets
@@ -38,19 +38,6 @@ class BrokerLostRecordsError(ContractError):
     """The broker does not have the records that the checkpoint stands at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A record that came in; *topic* is the contract's name, *ingested_at_ms* is -1 for none."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    ingested_at_ms: int = -1
-    headers: tuple[tuple[str, bytes | None], ...] = ()
-
-
 def feed_config(settings: KafkaSettings) -> ClientConfig:
     """Return the configuration of the feed's consumer."""
     return consumer_config(settings, group_id=GROUP_ID) | {
@@ -66,9 +53,8 @@ class Feed:
     def __init__(self, consumer: Consumer, layout: Layout) -> None:
         self._consumer = consumer
         self._layout = layout
-        self._topics: dict[str, str] = {}
-        self._unread: set[tuple[str, int]] = set()
-        self._unverified: dict[tuple[str, int], int] = {}
+        self._unread: set[Position] = set()
+        self._unverified: dict[Position, int] = {}
         self.next_offsets: Offsets = {}
 
     def open(self, topics: Sequence[Topic], offsets: Mapping[str, Mapping[int, int]]) -> None:
@@ -80,30 +66,28 @@ class Feed:
             BrokerUnavailable: the broker does not answer.
             ContractError: a topic does not exist.
         """
-        partitions: list[TopicPartition] = []
+        start: dict[Position, int] = {}
         for topic in topics:
-            full_name = self._layout.name(topic)
-            self._topics[full_name] = topic.name
             known = {**offsets.get(topic.name, {}), **self.next_offsets.get(topic.name, {})}
-            for number in self._partitions(full_name):
+            full_name = self._layout.name(topic)
+            for number in partitions_of(self._consumer, full_name, within_s=_TIMEOUT_S):
+                at = Position(topic.name, number)
                 if number in known:
-                    self._unverified[topic.name, number] = known[number]
+                    self._unverified[at] = known[number]
                     self.next_offsets.setdefault(topic.name, {})[number] = known[number]
-                partitions.append(
-                    TopicPartition(full_name, number, known.get(number, OFFSET_BEGINNING))
-                )
-        self._unread = {(self._topics[place.topic], place.partition) for place in partitions}
-        self._consumer.assign(partitions)
+                start[at] = known.get(number, OFFSET_BEGINNING)
+        self._unread = set(start)
+        self._consumer.assign([self._place(at, offset) for at, offset in start.items()])
 
     def poll(self, *, most: int, timeout_s: float) -> list[Received]:
-        """Return up to *most* records; waits up to *timeout_s* for that many.
+        """Return up to *most* records as soon as there is one, none after *timeout_s*.
 
         Raises:
             BrokerUnavailable: the broker refused for good.
             BrokerLostRecordsError: a partition ends before the offset it was to be read from.
         """
-        messages = self._consumer.consume(most, timeout_s)
-        records = [self._received(message) for message in messages if self._is_record(message)]
+        messages = take(self._consumer, most, within_s=timeout_s)
+        records = [received(m, self._layout) for m in messages if self._is_record(m)]
         for record in records:
             self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
         if self._unverified:
@@ -113,7 +97,7 @@ class Feed:
     def has_read(self, topics: Sequence[Topic]) -> bool:
         """Return whether *topics* were read to their ends at least once since `open`."""
         names = {topic.name for topic in topics}
-        return not any(name in names for name, _ in self._unread)
+        return not any(at.topic in names for at in self._unread)
 
     @property
     def is_verified(self) -> bool:
@@ -129,98 +113,59 @@ class Feed:
         """Leave the broker."""
         self._consumer.close()
 
-    def _partitions(self, full_name: str) -> list[int]:
-        try:
-            metadata = self._consumer.list_topics(full_name, timeout=_TIMEOUT_S)
-        except KafkaException as error:
-            raise BrokerUnavailable(str(error)) from error
-        topic = metadata.topics.get(full_name)
-        if topic is None or topic.error is not None:
-            raise ContractError(f"there is no topic {full_name}: create it with `nextwatch topics`")
-        return sorted(topic.partitions)
-
-    def _received(self, message: Message) -> Received:
-        full_name, number = _place(message)
-        kind, timestamp_ms = message.timestamp()
-        offset = message.offset()
-        assert offset is not None
-        return Received(
-            topic=self._topics[full_name],
-            partition=number,
-            offset=offset,
-            key=_bytes(message.key()),
-            value=_bytes(message.value()),
-            ingested_at_ms=timestamp_ms if kind else -1,
-            headers=_headers(message),
-        )
-
     def _is_record(self, message: Message) -> bool:
         """Return whether it is a record; what else librdkafka says is dealt with here."""
         error = message.error()
         if error is None:
             return True
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            full_name, number = _place(message)
-            self._unread.discard((self._topics[full_name], number))
+            self._unread.discard(self._position(message))
         elif error.code() in _OUT_OF_RANGE:
-            self._go_to_what_is_left(message)
+            self._go_to_what_is_left(self._position(message))
         elif error.fatal() or not error.retriable():
             raise BrokerUnavailable(f"{error.name()}: {error.str()}")
         else:
             log.warning("fetch_failed", error=error.name(), topic=message.topic())
         return False
 
-    def _go_to_what_is_left(self, message: Message) -> None:
+    def _go_to_what_is_left(self, at: Position) -> None:
         """Retention deleted records that were not learned from: go on with the first one left."""
-        full_name, number = _place(message)
-        name = self._topics[full_name]
-        place = TopicPartition(full_name, number)
-        first, _ = self._consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
-        wanted = self.next_offsets.get(name, {}).get(number, 0)
+        first, _ = self._consumer.get_watermark_offsets(self._place(at), timeout=_TIMEOUT_S)
+        wanted = self.next_offsets.get(at.topic, {}).get(at.partition, 0)
         if first < wanted:
-            raise _lost(name, number, wanted)
-        log.warning("records_expired", topic=name, partition=number, wanted=wanted, first=first)
-        self._unverified.pop((name, number), None)
-        self._consumer.seek(TopicPartition(full_name, number, first))
+            raise _lost(at, wanted)
+        log.warning(
+            "records_expired", topic=at.topic, partition=at.partition, wanted=wanted, first=first
+        )
+        self._unverified.pop(at, None)
+        self._consumer.seek(self._place(at, first))
 
     def _verify(self) -> None:
         """Compare where reading started with the end of the log, once a fetch has told it.
 
         The end that a fetch tells is right everywhere; the one that ListOffsets tells is not.
         """
-        for (name, number), start in list(self._unverified.items()):
-            place = TopicPartition(self._full_name(name), number)
-            _, end = self._consumer.get_watermark_offsets(place, cached=True)
+        for at, start in list(self._unverified.items()):
+            _, end = self._consumer.get_watermark_offsets(self._place(at), cached=True)
             if end >= 0:
-                del self._unverified[name, number]
+                del self._unverified[at]
                 if end < start:
-                    raise _lost(name, number, start)
+                    raise _lost(at, start)
 
-    def _full_name(self, name: str) -> str:
-        return next(full_name for full_name, known in self._topics.items() if known == name)
+    def _place(self, at: Position, offset: int = OFFSET_INVALID) -> TopicPartition:
+        return TopicPartition(self._layout.prefix + at.topic, at.partition, offset)
 
-
-def _place(message: Message) -> tuple[str, int]:
-    full_name, number = message.topic(), message.partition()
-    assert full_name is not None
-    assert number is not None
-    return full_name, number
-
-
-def _headers(message: Message) -> tuple[tuple[str, bytes | None], ...]:
-    given = message.headers() or []
-    pairs = given.items() if isinstance(given, dict) else given
-    return tuple((name, _bytes(data)) for name, data in pairs)
+    def _position(self, message: Message) -> Position:
+        full_name, number = message.topic(), message.partition()
+        assert full_name is not None
+        assert number is not None
+        return Position(full_name.removeprefix(self._layout.prefix), number)
 
 
-def _bytes(data: str | bytes | None) -> bytes | None:
-    return data.encode() if isinstance(data, str) else data
-
-
-def _lost(name: str, number: int, wanted: int) -> BrokerLostRecordsError:
+def _lost(at: Position, wanted: int) -> BrokerLostRecordsError:
     return BrokerLostRecordsError(
-        f"the broker has lost records: {name}[{number}] ends before offset {wanted}, where the "
-        "checkpoint stands. Move NEXTWATCH_TRAINER_CHECKPOINT_DIR away to start over, or set "
+        f"the broker has lost records: {at.topic}[{at.partition}] ends before offset {wanted}, "
+        "where the checkpoint stands. Move NEXTWATCH_TRAINER_CHECKPOINT_DIR away to start over, or set "
         "NEXTWATCH_TRAINER_AFTER_BROKER_LOSS=continue to keep what was learned and read what "
         "the broker has from its beginning"
     )

@@ -5,12 +5,13 @@ trainer's to keep, it goes to the dead letters whole. Of all others somebody els
 """
 
 from collections import Counter
+from typing import Protocol
 
 import structlog
 
-from contract import dead_letters
 from contract.clock import Clock
-from contract.decoding import check_not_future, decode
+from contract.dead_letters import dead_letter
+from contract.decoding import check_not_future, decode, tombstone_id
 from contract.errors import DecodeError
 from contract.events import (
     BundleAnnouncement,
@@ -20,6 +21,8 @@ from contract.events import (
     VideoUpload,
     Watch,
 )
+from contract.outbox import Outgoing
+from contract.records import Received
 from contract.topics import (
     IMPRESSIONS,
     MODEL_BUNDLES,
@@ -30,9 +33,7 @@ from contract.topics import (
     Layout,
     Topic,
 )
-from trainer.feed import Received
 from trainer.generations import Generations
-from trainer.outbox import Sending
 from trainer.study import Study
 
 log = structlog.get_logger()
@@ -49,6 +50,14 @@ SOURCES = {
         IMPRESSIONS,
     )
 }
+
+
+class Sending(Protocol):
+    """What the intake needs of an outbox."""
+
+    def send(self, record: Outgoing) -> None:
+        """Hand *record* over; it is acknowledged before its offset is passed."""
+        ...
 
 
 class Intake:
@@ -81,7 +90,7 @@ class Intake:
 
     def _apply(self, topic: Topic, record: Received) -> None:
         if topic is VIDEO_UPLOADS and record.value is None:
-            self._study.take_down(_video_id(record.key))
+            self._study.take_down(tombstone_id(record.key))
             return
         assert topic.kind is not None
         event = decode(topic, topic.kind, record.key, record.value)
@@ -103,8 +112,7 @@ class Intake:
                 self._generations.note(event)
 
     def _check_time(self, event_time_ms: int, record: Received) -> None:
-        ingested_at_ms = record.ingested_at_ms if record.ingested_at_ms > 0 else self._clock()
-        check_not_future(event_time_ms, ingested_at_ms=ingested_at_ms)
+        check_not_future(event_time_ms, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
 
     def _dead_letter(self, topic: Topic, record: Received, error: DecodeError) -> None:
         log.warning(
@@ -114,22 +122,13 @@ class Intake:
             partition=record.partition,
             offset=record.offset,
         )
-        headers = dead_letters.headers(
-            error,
-            topic=topic.name,
-            partition=record.partition,
-            offset=record.offset,
-            app=APP,
-            now_ms=self._clock(),
-            value=record.value,
-            original=record.headers,
+        self._outbox.send(
+            dead_letter(
+                record,
+                error,
+                layout=self._layout,
+                topic=topic,
+                app=APP,
+                now_ms=self._clock(),
+            )
         )
-        kept = dead_letters.kept_value(record.value)
-        self._outbox.send(self._layout.dlq_name(topic), key=record.key, value=kept, headers=headers)
-
-
-def _video_id(key: bytes | None) -> str:
-    try:
-        return (key or b"").decode("utf-8")
-    except UnicodeDecodeError:
-        raise DecodeError("key_encoding", "the key is not UTF-8") from None

@@ -24,13 +24,13 @@ import structlog
 
 from contract.clock import Clock
 from contract.errors import BundleError
+from contract.outbox import Outbox
 from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS
 from trainer import memory
 from trainer.checkpoint import Checkpoint, Checkpoints, Offsets
 from trainer.feed import BrokerLostRecordsError, Feed
 from trainer.generations import Generations
 from trainer.intake import SOURCES, Intake
-from trainer.outbox import Sending
 from trainer.publishing import Publisher, why_withheld
 from trainer.rhythm import Every
 from trainer.settings import TrainerSettings
@@ -64,7 +64,7 @@ class Parts:
     generations: Generations
     feed: Feed
     intake: Intake
-    outbox: Sending
+    outbox: Outbox
     publisher: Publisher
     checkpoints: Checkpoints
     clock: Clock

@@ -54,7 +54,7 @@ class Progressive:
         scores = (
             served_BN,
             np.where(is_there_BN, similarity_BN, -np.inf),
-            np.where(is_there_BN, items.popularity_N[rows_BN], -np.inf),
+            np.where(is_there_BN, items.baseline_N[rows_BN], -np.inf),
         )
         hits_BM = np.stack(
             [hits(score_BN, labels_B - 1, k) for score_BN in scores for k in CUTOFFS], axis=1

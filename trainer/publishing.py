@@ -15,6 +15,7 @@ generation, so that the next one in service starts with what its snapshot missed
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import fsspec
 import numpy as np
@@ -30,11 +31,11 @@ from contract.events import (
     RankingFeatures,
     encode,
 )
+from contract.outbox import Outgoing
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
 from models import bundle
 from models.items import RANKING_FEATURE_NAMES
 from trainer.checkpoint import Offsets
-from trainer.outbox import Sending
 from trainer.study import Study
 
 # Shape legend: n = videos, D = width of a vector, F = ranking features.
@@ -49,11 +50,19 @@ _DECIMALS = 6  # of a component on the wire: a third of the bytes, an error far 
 _BUNDLE_ID = re.compile(r"b(\d{14})-g(\d+)")
 
 
+class Delivery(Protocol):
+    """What the publisher needs of an outbox."""
+
+    def deliver(self, records: Sequence[Outgoing]) -> object:
+        """Produce *records*; return once they are acknowledged."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Publisher:
     """Writes bundles under one URL, and tells of them."""
 
-    outbox: Sending
+    outbox: Delivery
     layout: Layout
     bundle_url: str
     clock: Clock
@@ -97,12 +106,8 @@ class Publisher:
 
     def announce(self, announcement: BundleAnnouncement) -> None:
         """Offer the bundle; it is offered when this returns."""
-        self.outbox.send(
-            self.layout.name(MODEL_BUNDLES),
-            key=announcement.bundle_id.encode(),
-            value=encode(announcement),
-        )
-        self.outbox.settle()
+        key = announcement.bundle_id.encode()
+        self.outbox.deliver([Outgoing(self.layout.name(MODEL_BUNDLES), key, encode(announcement))])
 
     def publish_vectors(self, study: Study, generation: int, *, most: int) -> int:
         """Publish up to *most* touched videos for *generation*; return how many it was."""
@@ -116,6 +121,7 @@ class Publisher:
             log.error("vectors_withheld", reason="not finite", videos=int((~is_finite_n).sum()))
         now_ms = self.clock()
         inputs, outputs = (_rounded(x_nD) for x_nD in (input_nD, output_nD))
+        name, records = self.layout.name(ITEM_VECTORS), []
         for index in np.flatnonzero(is_finite_n).tolist():
             vector = ItemVector(
                 video_id=video_ids[index],
@@ -126,11 +132,9 @@ class Publisher:
                 features=ranking_features(features_nF[index].tolist()),
                 updated_at_ms=now_ms,
             )
-            self.outbox.send(
-                self.layout.name(ITEM_VECTORS), key=vector.video_id.encode(), value=encode(vector)
-            )
-        self.outbox.settle()
-        return int(is_finite_n.sum())
+            records.append(Outgoing(name, vector.video_id.encode(), encode(vector)))
+        self.outbox.deliver(records)
+        return len(records)
 
     def _url(self, bundle_id: str) -> str:
         """Return where the bundle is, for readers that work in other directories."""

@@ -41,7 +41,12 @@ class TrainerSettings(Settings):
     min_watch_ms: int = Field(
         default=18_000, ge=0, le=86_400_000, description="watched so long, or to the end: completed"
     )
-    popularity_half_life_h: float = Field(default=24.0, gt=0, le=87_600)
+    popularity_half_life_h: float = Field(
+        default=24.0, gt=0, le=87_600, description="of the baseline in progressive validation"
+    )
+    live_half_life_h: float = Field(
+        default=3.0, gt=0, le=87_600, description="of the popularity that ranking goes by"
+    )
     niceness: int = Field(default=10, ge=0, le=19, description="serving goes first on shared cores")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 

@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from contract.clock import Clock
 from contract.errors import StackError
-from contract.kafka import consumer_config
+from contract.kafka import consumer_config, take
 from contract.points import collection_name
 from contract.settings import KafkaSettings, QdrantSettings
 from contract.topics import (
@@ -99,9 +99,10 @@ class Observer:
     def _read(self, settings: KafkaSettings, handlers: dict[str, Handler]) -> None:
         with _consumer_of(settings, handlers) as consumer:
             while not self._is_over.is_set():
-                for message in _poll(consumer):
-                    with self.lock:
-                        handlers[str(message.topic())](message)
+                for message in take(consumer, _MOST_AT_ONCE, within_s=_POLL_S):
+                    if message.error() is None:
+                        with self.lock:
+                            handlers[str(message.topic())](message)
 
     def _collection(self) -> str | None:
         generation = self.tally.generation
@@ -125,14 +126,6 @@ class Observer:
 
     def _on_dead_letter(self, message: Message) -> None:
         self.tally.dead_letter(str(message.topic()), _source(message))
-
-
-def _poll(consumer: Consumer) -> Iterator[Message]:
-    """Yield what is there, one wait for the first: `consume` would wait until all places fill."""
-    first = consumer.poll(_POLL_S)
-    if first is not None:
-        rest = consumer.consume(_MOST_AT_ONCE, timeout=0)
-        yield from (message for message in (first, *rest) if message.error() is None)
 
 
 @contextmanager

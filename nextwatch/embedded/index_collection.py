@@ -163,8 +163,9 @@ class Collection:
             self.is_building = True
             self.shard.close()
             try:
+                threshold = ("--threshold-kb", str(threshold_kb))
                 exit_code = await index_child.run(
-                    "index_build", str(self.directory), "--threshold-kb", str(threshold_kb)
+                    "index_build", str(self.directory), *threshold, niceness=10
                 )
             finally:
                 self.shard = edge.EdgeShard.load(str(self.directory))

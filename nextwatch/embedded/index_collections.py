@@ -62,7 +62,9 @@ class Collections:
         Raises:
             Refused: the name is taken or not fit for a directory, or the vectors are not.
         """
-        if name in self or name in self._being_made:
+        if name in self._being_made:
+            raise Refused(503, f"Service unavailable: collection `{name}` is being made")
+        if name in self:
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         if not _NAME.fullmatch(name):
             raise Refused(400, f"Wrong input: collection name {name!r}")

@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 from contract.decoding import decode
 from contract.errors import DecodeError
 from contract.events import Recommendation
-from contract.kafka import consumer_config
+from contract.kafka import consumer_config, take
 from contract.settings import KafkaSettings
 from contract.topics import RECOMMENDATIONS
 from nextwatch.sources.audience import Audience
@@ -37,7 +37,7 @@ class Recommendations:
 
     def tell(self, audience: Audience, *, within_s: float) -> None:
         """Wait up to *within_s* for recommendations, and offer them to *audience*."""
-        for message in self.consumer.consume(BATCH, timeout=within_s):
+        for message in take(self.consumer, BATCH, within_s=within_s):
             if message.error() is not None:
                 continue
             try:

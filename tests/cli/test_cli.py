@@ -26,6 +26,7 @@ COMMANDS = (
     ("stack",),
     ("stack", "up"),
     ("stack", "env"),
+    ("settings",),
     ("version",),
 )
 
@@ -44,7 +45,7 @@ def test_every_command_has_help(command):
     assert "Usage" in answer.output
 
 
-@pytest.mark.parametrize("command", ["topics", "demo", "simulate"])
+@pytest.mark.parametrize("command", ["topics", "demo", "simulate", "settings"])
 def test_help_teaches_with_an_example(command):
     """A newcomer can copy a line out of it."""
     shown = re.sub(r"\s+", " ", invoke(command, "--help").output)

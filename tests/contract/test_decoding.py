@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.decoding import MAX_SKEW_MS, check_not_future, decode
+from contract.clock import ManualClock
+from contract.decoding import MAX_SKEW_MS, check_not_future, decode, tombstone_id
 from contract.errors import DecodeError
 from contract.events import Search, Watch, encode
 from contract.topics import SEARCH_EVENTS, WATCH_EVENTS
@@ -144,10 +145,42 @@ def test_unknown_fields_are_ignored():
 
 def test_the_future_begins_after_the_allowed_skew():
     """Judged by the record's own timestamp, so that a replay judges the same."""
-    check_not_future(T0 + MAX_SKEW_MS, ingested_at_ms=T0)
+    long_after = ManualClock(T0 + 10**9)
+    check_not_future(T0 + MAX_SKEW_MS, ingested_at_ms=T0, clock=long_after)
 
     with pytest.raises(DecodeError, match="ts_future"):
-        check_not_future(T0 + MAX_SKEW_MS + 1, ingested_at_ms=T0)
+        check_not_future(T0 + MAX_SKEW_MS + 1, ingested_at_ms=T0, clock=long_after)
+
+
+def test_a_record_without_a_timestamp_is_judged_by_the_clock():
+    """A producer may send none; its events are not all in the future of the epoch."""
+    check_not_future(T0 + MAX_SKEW_MS, ingested_at_ms=-1, clock=ManualClock(T0))
+
+    with pytest.raises(DecodeError, match="ts_future"):
+        check_not_future(T0 + MAX_SKEW_MS + 1, ingested_at_ms=-1, clock=ManualClock(T0))
+
+
+def test_a_tombstone_names_what_it_takes_away():
+    """Its key is all that it bears."""
+    assert tombstone_id(b"v1") == "v1"
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        (None, "key_missing"),
+        (b"", "key_missing"),
+        (b"\xff", "key_encoding"),
+        (b"a b", "bad_id"),
+        (b"v" * 65, "bad_id"),
+        (b"v" * 1_000_000, "key_too_long"),
+    ],
+)
+def test_a_tombstone_under_no_proper_key_is_refused(key, word):
+    """It could take nothing away, whoever reads it."""
+    with pytest.raises(DecodeError) as refused:
+        tombstone_id(key)
+    assert refused.value.reason == word
 
 
 @given(st.binary(max_size=400))

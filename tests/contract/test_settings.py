@@ -4,7 +4,7 @@ import pytest
 
 from contract.errors import ContractError
 from contract.kafka import consumer_config, producer_config
-from contract.settings import KafkaSettings, load
+from contract.settings import KafkaSettings, ProcessSettings, load, usage
 
 
 def test_defaults_need_nothing():
@@ -47,3 +47,13 @@ def test_producers_place_keys_as_faust_does():
 def test_consumers_commit_only_when_told_to():
     """An automatic commit would acknowledge what nobody has processed."""
     assert consumer_config(KafkaSettings(), group_id="g")["enable.auto.commit"] is False
+
+
+def test_the_help_of_a_process_names_every_variable_with_its_default():
+    """In the order of the groups, and what a variable is for beside it."""
+    lines = usage(KafkaSettings, ProcessSettings).splitlines()
+
+    assert lines[1] == "  NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:9092"
+    assert "  NEXTWATCH_KAFKA_SASL_PASSWORD=" in lines
+    assert lines[-1] == "  NEXTWATCH_PROCESS_LOG_LEVEL=info"
+    assert any("READY_FILE=  (written once" in line for line in lines)

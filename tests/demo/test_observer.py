@@ -7,11 +7,13 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
-from contract import dead_letters
 from contract.clock import ManualClock
+from contract.dead_letters import dead_letter
 from contract.errors import DecodeError, StackError
 from contract.kafka import producer_config
+from contract.records import Received
 from contract.settings import KafkaSettings, QdrantSettings
+from contract.topics import WATCH_EVENTS
 from nextwatch.demo.observer import Observer
 from nextwatch.demo.report import Course, report
 from nextwatch.embedded.broker import EmbeddedBroker
@@ -60,16 +62,15 @@ def test_whole_course_of_two_events_is_seen(kafka, observer):
         producer.produce("watch-events", value, b"u", partition=0, timestamp=stamp_ms)
     answer = {"user_id": "u", "caused_by": ["a"], "generation": 3, "bundle_id": "b3", "items": []}
     producer.produce("recommendations", msgspec.json.encode(answer), b"u")
-    headers = dead_letters.headers(
+    dead = dead_letter(
+        Received("watch-events", 0, 1, b"u", b"{"),
         DecodeError("json"),
-        topic="watch-events",
-        partition=0,
-        offset=1,
+        layout=kafka.layout,
+        topic=WATCH_EVENTS,
         app="test",
         now_ms=stamp_ms,
-        value=b"{",
     )
-    producer.produce("watch-events.dlq", b"{", b"u", headers=headers)
+    producer.produce(dead.topic, dead.value, dead.key, headers=dead.headers)
     news = {"bundle_id": "b3", "generation": 3, "state": "in_service", "metrics": {}}
     producer.produce("model-bundles", msgspec.json.encode(news), b"b3")
     assert producer.flush(10) == 0

@@ -7,10 +7,10 @@ import numpy as np
 from contract.clock import ManualClock
 from contract.errors import BundleError
 from contract.events import BundleAnnouncement, BundleState, encode
+from contract.records import Received
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from index_sync.generation import Point
 from index_sync.opened import Opened
-from index_sync.records import Record
 from index_sync.settings import IndexSettings
 from index_sync.shelf import Shelf
 from index_sync.worker import Worker
@@ -83,7 +83,7 @@ class Log:
 
     topic: object
     journal: Journal
-    records: list[Record] = field(default_factory=list)
+    records: list[Received] = field(default_factory=list)
     committed: dict[int, int] = field(default_factory=dict)
 
     def append(self, event=None, *, key=None, value=None):
@@ -91,7 +91,7 @@ class Log:
         if event is not None:
             key, value = getattr(event, self.topic.key_field), encode(event)
         key = key.encode() if isinstance(key, str) else key
-        self.records.append(Record(self.topic, 0, len(self.records), key, value))
+        self.records.append(Received(self.topic.name, 0, len(self.records), key, value))
         return self.records[-1]
 
 

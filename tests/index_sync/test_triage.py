@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.events import Origin, encode
+from contract.records import Received
 from contract.topics import ITEM_VECTORS
 from index_sync.generation import Generation, Point, Version
-from index_sync.records import Record
 from index_sync.triage import triage
 from tests.builders import T0, item_vector
 from tests.index_sync.doubles import Tower
@@ -23,8 +23,8 @@ def generation(number=1):
 def record(vector=None, *, key="v1", offset=0):
     """Return a record of `item-vectors`; a tombstone without a *vector*."""
     if vector is None:
-        return Record(ITEM_VECTORS, 0, offset, key.encode(), None)
-    return Record(ITEM_VECTORS, 0, offset, vector.video_id.encode(), encode(vector))
+        return Received(ITEM_VECTORS.name, 0, offset, key.encode(), None)
+    return Received(ITEM_VECTORS.name, 0, offset, vector.video_id.encode(), encode(vector))
 
 
 def vector(video_id="v1", at=NORTH, *, at_ms=0, origin=Origin.TRAINING, number=1):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from contract.clock import ManualClock
 from contract.errors import BrokerUnavailable, WorkerPausedError
 from contract.events import Recommendation, encode
+from contract.records import Position, Received
 from contract.topics import Layout
 from models import history_codec
 from models.history import EMPTY, WindowPolicy, fold
@@ -17,7 +18,6 @@ from streams.batches import MAX_SEEKS, BatchProcessor
 from streams.fence import Fence
 from streams.partitions import Partitions
 from streams.recommend import Recommender
-from streams.records import Position, Received
 from streams.retrieval import Retrieval
 from streams.serving import Switch
 from streams.store import DictStore
@@ -87,7 +87,7 @@ class World:
     def raw(self, topic, key, value, *, offset=None, headers=()):
         if offset is None:
             offset, self.offsets[topic] = self.offsets[topic], self.offsets[topic] + 1
-        return Received(Position(topic, 0), offset, key, value, T0 + 1_000, headers)
+        return Received(topic, 0, offset, key, value, T0 + 1_000, headers)
 
     def window(self, user_id="u1"):
         [record] = self.store.get([user_id])

@@ -9,15 +9,14 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from contract.errors import BrokerUnavailable, IndexUnavailable
+from contract.errors import IndexUnavailable
 from contract.kafka import consumer_config, producer_config, take
+from contract.outbox import Outbox, Outgoing
 from contract.points import point_id
 from contract.settings import QdrantSettings
 from nextwatch.embedded.stack import EmbeddedStack
 from streams.changelog import Changelog
 from streams.index import VectorIndex
-from streams.outbox import Outbox
-from streams.records import Outgoing
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -38,21 +37,6 @@ def outbox(services):
 def read_log(services, start):
     changelog = Changelog(services.kafka, LOG, group_id="test", patience_s=10)
     return list(changelog.read(start, monotonic=time.monotonic))
-
-
-def test_delivery_tells_the_offset_of_each_record(services, outbox):
-    """In the order given, and where it was told to go."""
-    records = [Outgoing("watch-events.dlq", b"k", b"1", partition=2) for _ in range(3)]
-
-    first = outbox.deliver(records)
-
-    assert first == [first[0], first[0] + 1, first[0] + 2]
-
-
-def test_a_record_that_is_refused_is_an_error_not_a_loss(services, outbox):
-    """The batch it belongs to must not be acknowledged."""
-    with pytest.raises(BrokerUnavailable):
-        outbox.deliver([Outgoing("watch-events.dlq", b"k", b"x" * 2_000_000)])
 
 
 def test_a_changelog_is_read_to_its_end_from_where_one_was(services, outbox):

@@ -1,11 +1,11 @@
 """Owning partitions: which windows they start from, and where they read on."""
 
 from contract.clock import ManualClock
+from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, WindowPolicy, fold
 from streams.changelog import LoggedWindow
 from streams.partitions import CHANGELOG, Partitions
-from streams.records import Position
 from streams.store import DictStore
 from tests.builders import watch
 

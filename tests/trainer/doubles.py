@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 
 from contract.events import BundleAnnouncement, BundleState, encode
+from contract.records import Received
 from contract.topics import MODEL_BUNDLES, TOPICS
 from models.bundle import Card
 from models.examples import CompletionRule
@@ -11,7 +12,6 @@ from models.history import WindowPolicy
 from models.items import ItemSnapshot
 from models.ranking import RankerParams
 from tests.builders import T0
-from trainer.feed import Received
 from trainer.learning import NUM_FROZEN
 from trainer.popularity import HOUR_MS, Popularity
 from trainer.study import Study
@@ -123,19 +123,24 @@ class JournalOutbox:
         self.journal = journal if journal is not None else []
         self.sent = []
 
-    def send(self, topic, *, key, value, headers=()):
-        self.sent.append((topic, key, value, dict(headers)))
-        self.journal.append(("send", topic))
+    def send(self, record):
+        self.sent.append(record)
+        self.journal.append(("send", record.topic))
 
     def settle(self):
         self.journal.append(("settle",))
 
+    def deliver(self, records):
+        for record in records:
+            self.send(record)
+        self.settle()
+
     def announcements(self):
         """Return the announcements sent so far."""
         return [
-            msgspec.json.decode(value, type=BundleAnnouncement)
-            for topic, _, value, _ in self.sent
-            if topic == MODEL_BUNDLES.name
+            msgspec.json.decode(record.value, type=BundleAnnouncement)
+            for record in self.sent
+            if record.topic == MODEL_BUNDLES.name
         ]
 
 
@@ -172,7 +177,7 @@ def study_of(*uploads, learner=None, policy=None):
     study = Study(
         learner or RecordingLearner(),
         Windows(policy, max_users=1_000),
-        Popularity(half_life_ms=24 * HOUR_MS),
+        Popularity(half_life_ms=24 * HOUR_MS, live_half_life_ms=3 * HOUR_MS),
         CompletionRule(),
     )
     for upload in uploads:

@@ -7,14 +7,20 @@ from hypothesis import strategies as st
 
 from models.items import RANKING_FEATURE_NAMES
 from tests.builders import T0, upload
-from trainer.popularity import HOUR_MS, SMOOTHING_WATCHES, Popularity, Viewing
+from trainer.popularity import (
+    HOUR_MS,
+    SMOOTHING_RECENT,
+    SMOOTHING_WATCHES,
+    Popularity,
+    Viewing,
+)
 
 DAY_MS = 24 * HOUR_MS
 
 
 def popularity_of(*viewings, videos=("a", "b")):
     """Return the counters of *videos*, row 1, 2, ..., after *viewings*."""
-    popularity = Popularity(half_life_ms=DAY_MS)
+    popularity = Popularity(half_life_ms=DAY_MS, live_half_life_ms=DAY_MS)
     for video_id in videos:
         popularity.add(upload(video_id))
     popularity.count(viewings)
@@ -37,17 +43,29 @@ def test_a_watch_weighs_half_after_a_half_life():
     )
 
     assert popularity.popularity_N.tolist() == pytest.approx([0.0, 2.0, 0.25])
+    assert popularity.baseline_N.tolist() == pytest.approx([0.0, 2.0, 0.25])
 
 
-def test_only_completed_watches_make_popular():
+def test_the_live_count_forgets_by_its_own_half_life():
+    """Ranking follows the hour, the baseline the day."""
+    popularity = Popularity(half_life_ms=DAY_MS, live_half_life_ms=HOUR_MS)
+    popularity.add(upload("a"))
+    popularity.count([viewing("a", at_ms=0), viewing("a", at_ms=HOUR_MS)])
+
+    assert popularity.popularity_N[1] == pytest.approx(1.5)
+    assert popularity.baseline_N[1] == pytest.approx(1 + 2 ** (-1 / 24))
+
+
+def test_all_watches_make_popular_and_completed_ones_the_baseline():
     popularity = popularity_of(viewing("a", is_completed=False), viewing("b"))
 
-    assert popularity.popularity_N.tolist() == pytest.approx([0.0, 0.0, 1.0])
+    assert popularity.popularity_N.tolist() == pytest.approx([0.0, 1.0, 1.0])
+    assert popularity.baseline_N.tolist() == pytest.approx([0.0, 0.0, 1.0])
 
 
 def test_means_lean_to_the_average_of_all_watches():
     # 4 watches of 10 s and one of 60 s: 20 s on average; 3 of 5 completed
-    k = SMOOTHING_WATCHES
+    k, r = SMOOTHING_WATCHES, SMOOTHING_RECENT
     popularity = popularity_of(
         *[viewing("a", watch_ms=10_000, is_completed=False)] * 2,
         *[viewing("a", watch_ms=10_000)] * 2,
@@ -59,7 +77,7 @@ def test_means_lean_to_the_average_of_all_watches():
         [0.0, (40_000 + k * 20_000) / (4 + k), (60_000 + k * 20_000) / (1 + k), 0.0]
     )
     assert popularity.completion_rate_N.tolist() == pytest.approx(
-        [0.0, (2 + k * 0.6) / (4 + k), (1 + k * 0.6) / (1 + k), 0.0]
+        [0.6, (2 + r * 0.6) / (4 + r), (1 + r * 0.6) / (1 + r), 0.6]
     )
 
 
@@ -117,7 +135,7 @@ def test_the_order_of_arrival_does_not_matter(watched, random):
 
 def test_goes_on_from_its_state():
     popularity = popularity_of(viewing("a", at_ms=0), viewing("b", at_ms=DAY_MS))
-    resumed = Popularity(half_life_ms=DAY_MS)
+    resumed = Popularity(half_life_ms=DAY_MS, live_half_life_ms=DAY_MS)
 
     resumed.load_state(popularity.video_ids, popularity.state())
     for one in (popularity, resumed):

@@ -12,12 +12,12 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.events import BundleAnnouncement, BundleState, ItemVector, encode
-from contract.kafka import consumer_config
+from contract.kafka import consumer_config, producer_config
+from contract.outbox import Outbox, Outgoing
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS
 from models import bundle
 from tests.builders import upload, watch
 from trainer.checkpoint import Checkpoints
-from trainer.outbox import Outbox, outbox_config
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ class Neighbours:
 
     def __init__(self, kafka):
         self._layout = kafka.layout
-        self._outbox = Outbox(Producer(outbox_config(kafka)))
+        self._outbox = Outbox(Producer(producer_config(kafka)))
         self._consumer = Consumer(consumer_config(kafka, group_id="neighbours"))
         topics = (MODEL_BUNDLES, ITEM_VECTORS)
         self._consumer.assign([TopicPartition(self._layout.name(t), 0, 0) for t in topics])
@@ -41,7 +41,7 @@ class Neighbours:
         """Produce *events* and wait until they are there."""
         for event in events:
             key = getattr(event, topic.key_field).encode()
-            self._outbox.send(self._layout.name(topic), key=key, value=encode(event))
+            self._outbox.send(Outgoing(self._layout.name(topic), key, encode(event)))
         self._outbox.settle()
 
     def wait_until(self, is_enough):

@@ -13,7 +13,7 @@ from trainer.progressive import NUM_RECENT, Progressive, hits
 
 def items_of(num_videos, watched=()):
     """Return counters of v0, v1, ..., each watched as often as it stands in *watched*."""
-    items = Popularity(half_life_ms=1_000)
+    items = Popularity(half_life_ms=1_000, live_half_life_ms=1_000)
     for n in range(num_videos):
         items.add(upload(f"v{n}"))
     items.count([Viewing(video_id, T0, 20_000, is_completed=True) for video_id in watched])

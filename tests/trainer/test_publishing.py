@@ -40,7 +40,7 @@ def publisher(tmp_path):
 
 def sent_vectors(publisher):
     """Return the item vectors that were sent."""
-    return [msgspec.json.decode(value, type=ItemVector) for _, _, value, _ in publisher.outbox.sent]
+    return [msgspec.json.decode(sent.value, type=ItemVector) for sent in publisher.outbox.sent]
 
 
 def watched(study):
@@ -113,8 +113,8 @@ def test_components_are_short_on_the_wire(publisher):
 
     publisher.publish_vectors(study, 1, most=1)
 
-    [(_, _, value, _)] = publisher.outbox.sent
-    components = json.loads(value)["output_vector"]
+    [sent] = publisher.outbox.sent
+    components = json.loads(sent.value)["output_vector"]
     assert max(len(repr(component)) for component in components) <= len("-0.123456")
 
 

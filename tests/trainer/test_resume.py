@@ -5,6 +5,8 @@ from confluent_kafka import Consumer, Producer
 
 from contract.clock import ManualClock
 from contract.events import encode
+from contract.kafka import producer_config
+from contract.outbox import Outbox, Outgoing
 from contract.topics import VIDEO_UPLOADS, WATCH_EVENTS
 from tests.builders import T0, upload, watch
 from tests.trainer.doubles import RecordingLearner, study_of
@@ -13,7 +15,6 @@ from trainer.feed import Feed, feed_config
 from trainer.generations import Generations
 from trainer.intake import Intake
 from trainer.loop import Parts, Trainer
-from trainer.outbox import Outbox, outbox_config
 from trainer.publishing import Publisher
 from trainer.settings import TrainerSettings
 
@@ -34,7 +35,7 @@ def life(kafka, directory):
     learner, generations = RecordingLearner(), Generations()
     study = study_of(learner=learner)
     feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
-    outbox = Outbox(Producer(outbox_config(kafka)))
+    outbox = Outbox(Producer(producer_config(kafka)))
     clock = ManualClock(T0)
     settings = TrainerSettings(
         batch_size=5, batch_wait_ms=0, checkpoint_every_s=3_600, publish_every_s=3_600
@@ -64,10 +65,10 @@ def step_until(trainer, feed, offset):
 
 def produce(kafka, topic, events):
     """Produce *events* and wait until they are there."""
-    outbox = Outbox(Producer(outbox_config(kafka)))
+    outbox = Outbox(Producer(producer_config(kafka)))
     for event in events:
         key = getattr(event, topic.key_field).encode()
-        outbox.send(kafka.layout.name(topic), key=key, value=encode(event))
+        outbox.send(Outgoing(kafka.layout.name(topic), key, encode(event)))
     outbox.settle()
 
 

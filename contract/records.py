@@ -1,0 +1,57 @@
+"""Records that come in: what Kafka says of a message, by contract names, without a client's class.
+
+The prefix of a cluster ends here: whatever handles a record knows its topic by the name that
+`contract.topics` gives it.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from confluent_kafka import Message
+
+from contract.topics import Layout
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class Position(NamedTuple):
+    """One partition of one topic, by its contract name (no prefix)."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A record that came in; *ingested_at_ms* is the record's own timestamp, -1 for none."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    ingested_at_ms: int = -1
+    headers: Headers = ()
+
+    @property
+    def at(self) -> Position:
+        """The partition it came from."""
+        return Position(self.topic, self.partition)
+
+
+def received(message: Message, layout: Layout) -> Received:
+    """Return *message*, which is no error, as a record."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    kind, timestamp_ms = message.timestamp()
+    return Received(
+        topic=topic.removeprefix(layout.prefix),
+        partition=partition,
+        offset=offset,
+        key=message.key(),
+        value=message.value(),
+        ingested_at_ms=timestamp_ms if kind else -1,
+        headers=cast("Headers", tuple(message.headers() or ())),
+    )
