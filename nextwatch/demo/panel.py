@@ -25,6 +25,10 @@ class _Items(msgspec.Struct):
     items: list[_Item]
 
 
+MANY_EVENTS = 10_000
+"""From here on the embedded broker's own slowing shows (``python -m benchmarks.broker_hop``)."""
+
+
 def sparkline(values: Sequence[float]) -> str:
     """Return one bar for each of *values*, the highest as high as a line."""
     highest = max(values, default=0)
@@ -62,6 +66,11 @@ def panel(figures: Report, tally: Tally, *, num_restarts: int = 0) -> Renderable
         "dead letters": f"{figures.dead_letters}   [dim]degraded {_counts(figures.degraded)}, "
         f"restarted {num_restarts}[/]",
     }
+    if figures.events_in > MANY_EVENTS:
+        rows["note"] = (
+            "[yellow]the embedded broker keeps every record and slows down as it fills: "
+            "start anew, or run on Kafka (README)[/]"
+        )
     grid = Table.grid(padding=(0, 2))
     for name, value in rows.items():
         grid.add_row(f"[dim]{name}[/]", value)

@@ -150,3 +150,12 @@ def test_terminal_gets_the_last_picture():
     assert shown.index("kept") < shown.index("last")
     assert "too soon" not in shown
     assert "not shown" not in shown
+
+
+def test_a_long_run_is_told_why_it_slows_down():
+    """The embedded broker is for a look, not for a day."""
+    few = drawn(panel(FIGURES, Tally()))
+    many = drawn(panel(msgspec.structs.replace(FIGURES, events_in=10_001), Tally()))
+
+    assert "slows down" in many
+    assert "slows down" not in few
