@@ -105,7 +105,8 @@ class Player:
         return found[0]
 
     def close(self):
-        """Close the consumers."""
+        """Send what waits, and close the consumers."""
+        self.flush()
         for consumer in self._consumers.values():
             consumer.close()
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from nextwatch.embedded.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics import reconcile
 
@@ -89,11 +90,32 @@ def _no_engine():
 
 
 def _start_containers():
-    """Start Kafka and Qdrant; testcontainers removes them when the tests have ended."""
-    from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 - only with an engine
-    from testcontainers.community.qdrant import QdrantContainer  # noqa: PLC0415
+    """Start Kafka and Qdrant on free ports; testcontainers removes them when the tests have ended."""
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only with an engine
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415
 
-    kafka = KafkaContainer(KAFKA_IMAGE).with_kraft().start()
-    qdrant = QdrantContainer(QDRANT_IMAGE).start()
-    host, port = qdrant.get_container_host_ip(), qdrant.get_exposed_port(6333)
-    return Services(kafka.get_bootstrap_server(), f"http://{host}:{port}")
+    kafka_port, qdrant_port = free_ports(2)
+    kafka = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, kafka_port)
+    for name, value in _KAFKA_SETTINGS.items():
+        kafka = kafka.with_env(name, value.format(port=kafka_port))
+    kafka.waiting_for(LogMessageWaitStrategy("Kafka Server started")).start()
+    qdrant = DockerContainer(QDRANT_IMAGE).with_bind_ports(6333, qdrant_port)
+    qdrant.waiting_for(LogMessageWaitStrategy("Qdrant HTTP listening")).start()
+    return Services(f"127.0.0.1:{kafka_port}", f"http://127.0.0.1:{qdrant_port}")
+
+
+# testcontainers' own KafkaContainer starts Confluent's images only.
+_KAFKA_SETTINGS = {
+    "KAFKA_NODE_ID": "1",
+    "KAFKA_PROCESS_ROLES": "broker,controller",
+    "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+    "KAFKA_ADVERTISED_LISTENERS": "PLAINTEXT://127.0.0.1:{port}",
+    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+    "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+}
