@@ -85,6 +85,7 @@ def run(environ: dict[str, str]) -> None:
     policy = load(WindowSettings, environ).policy
     nextwatch_logging.configure(process.log_level)
     uvloop.install()
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
     readiness.withdraw(process.ready_file)
 
     switch = serving_module.Switch()
