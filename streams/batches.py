@@ -61,6 +61,7 @@ class Work:
     events: dict[str, list[Handled]] = field(default_factory=lambda: defaultdict(list))
     to_answer: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     windows: dict[str, Window] = field(default_factory=dict)
+    records: dict[str, bytes] = field(default_factory=dict)
 
 
 class Delivery(Protocol):
@@ -180,10 +181,13 @@ class BatchProcessor:
             user_id: fold(before[user_id], events, self._policy)
             for user_id, events in work.events.items()
         }
+        work.records = {
+            user_id: history_codec.encode(window) for user_id, window in work.windows.items()
+        }
         changed = {
-            user_id: history_codec.encode(window)
-            for user_id, window in work.windows.items()
-            if window != before[user_id]
+            user_id: record
+            for user_id, record in work.records.items()
+            if work.windows[user_id] != before[user_id]
         }
         offsets = work.next_offsets | {CHANGELOG: work.partition.changelog_next}
         work.partition.store.write(changed, offsets)
@@ -205,8 +209,8 @@ class BatchProcessor:
     def _changes(self, work: Work) -> list[Outgoing]:
         name, number = self._layout.name(WINDOWS), work.partition.number
         return [
-            Outgoing(name, user_id.encode(), history_codec.encode(window), partition=number)
-            for user_id, window in work.windows.items()
+            Outgoing(name, user_id.encode(), record, partition=number)
+            for user_id, record in work.records.items()
         ]
 
     def _dead_letter(self, record: Received, error: DecodeError) -> Outgoing:
