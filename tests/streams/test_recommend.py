@@ -1,17 +1,20 @@
 """From windows to recommendations, on a serving small enough to draw."""
 
 import math
+from threading import Thread
 
 import pytest
 
 from contract.clock import ManualClock
 from contract.errors import IndexUnavailable
+from contract.events import encode
 from contract.points import point_id
 from models.history import EMPTY, WindowPolicy, fold
 from streams.index import Hit
 from streams.recommend import Recommender, Request, recommendation_id
 from streams.retrieval import REST_S, Retrieval
 from streams.serving import Switch
+from streams.tail import Follower
 from tests.builders import T0, event_id, item_vector, watch
 from tests.streams.servings import serving
 
@@ -109,6 +112,34 @@ def test_an_index_that_failed_rests_and_comes_back_by_itself():
 
     world.monotonic_s = REST_S
     assert world.recommend().degraded == []
+
+
+def test_the_item_store_stands_still_while_a_batch_computes():
+    """Matrices that grow between two looks at them do not fit together: the batch would die."""
+    world = World("near")
+    follower = Follower(
+        world.switch,
+        load_bundle=None,
+        make_serving=None,
+        announce=None,
+        clock=ManualClock(T0),
+    )
+    record = encode(item_vector("new", VIDEOS["near"]))
+    tail = Thread(target=follower.on_item_vector, args=(b"new", record))
+    was_known = []
+
+    def put_meanwhile(collection, vectors_BD, limit):
+        tail.start()
+        tail.join(0.2)  # it would be done by then, if nothing held it
+        was_known.append("new" in world.switch.current.items)
+        return [[] for _ in vectors_BD]
+
+    world.index.nearest = put_meanwhile
+    world.recommend()
+    tail.join()
+
+    assert was_known == [False]
+    assert "new" in world.switch.current.items
 
 
 def test_before_the_first_bundle_every_event_is_answered_and_says_why_it_is_empty():
