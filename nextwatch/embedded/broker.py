@@ -4,7 +4,7 @@ Everything that is particular to it stays in this file. It keeps its records in 
 when it ends, they are gone, and whoever needs them to survive names a real broker. It deletes
 nothing, and each fetch walks over all batches of a partition: by ``python -m
 benchmarks.broker_hop`` one hop takes 2.7 ms when it is fresh, 5 ms after 10,000 records and
-13 ms, at 40 % of a core, after 40,000. So every client that can wait, waits longer between
+13 ms, at 30 to 40 % of a core, after 40,000. So every client that can wait, waits longer between
 fetches, and a long run belongs on Apache Kafka.
 """
 
