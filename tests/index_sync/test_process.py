@@ -64,7 +64,7 @@ class Neighbours:
         reconcile(self.kafka)
         self.process = Child(self._plan(directory))
         self.producer = Producer(producer_config(self.kafka))
-        self.client = QdrantClient(url=stack.qdrant_url, timeout=10)
+        self.client = QdrantClient(url=stack.qdrant_url, timeout=10, check_compatibility=False)
         self.learner = Learner(RetrieverConfig(), seed=1)
         for video_id in CATALOGUE:
             self.learner.upload(upload(video_id))
