@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from contract.dead_letters import REASONS
 from contract.topics import TOPICS, Topic
 
 VERSION = "0.1.0"
@@ -20,8 +21,15 @@ _ON_EVERY_DEAD_LETTER = {
     "dlq.offset": "its offset there",
     "dlq.ts": "when it was dead-lettered, epoch milliseconds",
     "dlq.app": "the application that could not read it",
+    "dlq.version": "the version of that application",
     "dlq.length": "bytes of the original value; longer ones are cut",
     "dlq.sha256": "checksum of the whole original value",
+}
+_ON_A_CUT_DEAD_LETTER = {
+    "dlq.cut": "which of value, key and headers are not whole, being too large; comma-separated",
+    "dlq.key_length": "bytes of the original key, if it was cut",
+    "dlq.key_sha256": "checksum of the whole original key, if it was cut",
+    "dlq.lost_headers": "how many of the original headers are not kept, if not all are",
 }
 
 
@@ -104,10 +112,11 @@ def _message(topic: Topic) -> dict[str, Any]:
 
 
 def _dead_letter() -> dict[str, Any]:
-    properties = {
+    properties: dict[str, dict[str, Any]] = {
         name: {"type": "string", "description": what}
-        for name, what in _ON_EVERY_DEAD_LETTER.items()
+        for name, what in (_ON_EVERY_DEAD_LETTER | _ON_A_CUT_DEAD_LETTER).items()
     }
+    properties["dlq.reason"]["x-meanings"] = dict(REASONS)
     return {
         "name": "DeadLetter",
         "contentType": "application/octet-stream",

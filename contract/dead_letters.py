@@ -1,6 +1,14 @@
-"""What a dead letter looks like: the original bytes and headers, plus why and from where."""
+"""What a dead letter looks like: the original bytes and headers, plus why and from where.
+
+It is the record as it came, so that it can be sent again. Only a part too large for any broker
+is cut, since a letter that cannot be delivered would stop the stream for good; ``dlq.cut`` names
+the parts that are not whole, and lengths and checksums tell of them.
+"""
 
 import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import metadata
 
 from contract.errors import DecodeError
 from contract.outbox import Header, Outgoing
@@ -9,13 +17,48 @@ from contract.topics import Layout, Topic
 
 MAX_KEPT_BYTES = 262_144
 """Longer values are cut here; ``dlq.length`` and ``dlq.sha256`` tell of the whole."""
+MAX_KEPT_KEY_BYTES = 4_096
+"""Longer keys are cut here; then ``dlq.key_length`` and ``dlq.key_sha256`` tell of the whole."""
+MAX_KEPT_HEADER_BYTES = 16_384
+"""Headers are kept up to here, names and values; if not all are, ``dlq.lost_headers`` counts the rest."""
+
+REASONS = {
+    "empty": "a value of no bytes",
+    "tombstone": "no value, on a topic that carries no tombstones",
+    "key_missing": "no key, or one of no bytes",
+    "key_too_long": "a key of more than 256 bytes",
+    "key_encoding": "a key that is not UTF-8",
+    "key_mismatch": "a key other than the id in the value: its partition may not be the id's",
+    "header_encoding": "the name of a header is not UTF-8; the letter bears it with escapes",
+    "headers_too_large": "more than 64 headers, or more than 16 KiB of them",
+    "too_large": "a value larger than its topic allows; nothing of it was parsed",
+    "encoding": "JSON in another encoding than UTF-8, with a byte order mark, or half a surrogate",
+    "json": "no JSON document, or more than one",
+    "depth": "more than 32 levels, in unknown fields, too",
+    "duplicate_key": "an object with one key twice, in unknown fields, too",
+    "missing": "a required field is not there; its name follows the colon",
+    "type": "a field, or the whole document, of another JSON type: `1.0` and `true` are no integers",
+    "range": "a number out of its bounds",
+    "length": "a text or a list too short or too long",
+    "pattern": "a text of other characters than its field allows",
+    "bad_id": "an id of other characters, or too long, or an `event_id` that is no UUID, or nil",
+    "enum": "a word that is none of those its field knows",
+    "ts_unit": "a time in seconds, or in units finer than milliseconds",
+    "ts_range": "a time of zero or below",
+    "ts_future": "a time more than five minutes after the record's own",
+    "watch_gt_duration": "watched for more than 1.1 of the duration",
+    "generation_unknown": "an item vector of a generation nobody announced; too many wait already",
+    "vector_dim": "an item vector of another width than its bundle says",
+    "vector_norm": "an output vector whose norm is not one",
+}
+"""Every word that ``dlq.reason`` may be, or begin with before a colon, and its meaning."""
 
 
 def dead_letter(
     record: Received, error: DecodeError, *, layout: Layout, topic: Topic, app: str, now_ms: int
 ) -> Outgoing:
     """Return *record* of *topic* as a dead letter: its own headers first, then ``dlq.*``."""
-    body = record.value or b""
+    body, key = record.value or b"", record.key or b""
     reasons = {
         "dlq.reason": error.reason,
         "dlq.topic": topic.name,
@@ -23,10 +66,54 @@ def dead_letter(
         "dlq.offset": str(record.offset),
         "dlq.ts": str(now_ms),
         "dlq.app": app,
+        "dlq.version": _version(),
         "dlq.length": str(len(body)),
         "dlq.sha256": hashlib.sha256(body).hexdigest(),
     }
-    headers: list[Header] = [*record.headers]
-    headers += [(name, text.encode()) for name, text in reasons.items()]
-    kept = None if record.value is None else record.value[:MAX_KEPT_BYTES]
-    return Outgoing(layout.dlq_name(topic), record.key, kept, headers=headers)
+    kept_headers = _kept(record.headers)
+    reasons |= _cuts(body, key, num_lost_headers=len(record.headers) - len(kept_headers))
+    return Outgoing(
+        layout.dlq_name(topic),
+        None if record.key is None else key[:MAX_KEPT_KEY_BYTES],
+        None if record.value is None else body[:MAX_KEPT_BYTES],
+        headers=[*kept_headers, *((name, text.encode()) for name, text in reasons.items())],
+    )
+
+
+def _cuts(body: bytes, key: bytes, *, num_lost_headers: int) -> dict[str, str]:
+    """Return the headers that tell of what is not kept whole; none for nearly every letter."""
+    cut = {
+        "value": len(body) > MAX_KEPT_BYTES,
+        "key": len(key) > MAX_KEPT_KEY_BYTES,
+        "headers": num_lost_headers > 0,
+    }
+    told: dict[str, str] = {}
+    if any(cut.values()):
+        told["dlq.cut"] = ",".join(part for part, is_cut in cut.items() if is_cut)
+    if cut["key"]:
+        told["dlq.key_length"] = str(len(key))
+        told["dlq.key_sha256"] = hashlib.sha256(key).hexdigest()
+    if cut["headers"]:
+        told["dlq.lost_headers"] = str(num_lost_headers)
+    return told
+
+
+def _kept(headers: Sequence[Header]) -> list[Header]:
+    """Return the first of *headers* that fit."""
+    kept: list[Header] = []
+    num_bytes = 0
+    for given_name, value in headers:
+        name = given_name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        num_bytes += len(name.encode()) + len(value or b"")
+        if num_bytes > MAX_KEPT_HEADER_BYTES:
+            break
+        kept.append((name, value))
+    return kept
+
+
+@cache
+def _version() -> str:
+    try:
+        return metadata.version("nextwatch")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "unknown"

@@ -1,9 +1,11 @@
 """The outbox: everything that a process tells the world, acknowledged or raised.
 
-Handing a record over only queues it. Once `deliver` or `settle` has returned, the broker has
-acknowledged everything (acks=all), and whoever commits an offset after that has lost nothing.
+Handing a record over only queues it. Once `deliver`, `wait` or `settle` has returned, the
+broker has acknowledged everything (acks=all), and whoever commits an offset after that has
+lost nothing.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from contract.errors import BrokerUnavailable
 
 Header = tuple[str, str | bytes | None]
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +28,46 @@ class Outgoing:
     headers: list[Header] = field(default_factory=list)
 
 
-class Outbox:
-    """One confluent-kafka producer, used by one thread at a time."""
+class Shipment:
+    """Records that were handed over together; `Outbox.wait` tells what became of them."""
 
-    def __init__(self, producer: Producer, *, timeout_s: float = 35.0) -> None:
+    def __init__(self, num_records: int) -> None:
+        self.offsets = [-1] * num_records
+        self.errors: list[str] = []
+        self._reports: list[int] = []  # appended to by any thread that lets the producer report
+
+    @property
+    def num_left(self) -> int:
+        """How many records nothing has been heard of yet."""
+        return len(self.offsets) - len(self._reports)
+
+    def note(self, index: int) -> Callable[[KafkaError | None, Message], None]:
+        """Return what the producer calls when record *index* has arrived, or never will."""
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                self.errors.append(f"{message.topic()}: {error.str()}")
+            else:
+                self.offsets[index] = message.offset() or 0
+            self._reports.append(index)
+
+        return delivered
+
+
+class Outbox:
+    """One confluent-kafka producer; one thread may ship while another waits."""
+
+    def __init__(
+        self,
+        producer: Producer,
+        *,
+        timeout_s: float = 35.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._producer = producer
         self._timeout_s = timeout_s
-        self._errors: list[str] = []
+        self._monotonic = monotonic
+        self._sent = Shipment(0)
 
     def deliver(self, records: Sequence[Outgoing]) -> list[int]:
         """Produce *records* and return their offsets, in their order, once acknowledged.
@@ -39,11 +75,30 @@ class Outbox:
         Raises:
             BrokerUnavailable: one of them was refused, or not acknowledged in time.
         """
-        offsets = [-1] * len(records)
+        return self.wait(self.ship(records))
+
+    def ship(self, records: Sequence[Outgoing]) -> Shipment:
+        """Hand *records* over, in their order; whether they arrived, `wait` tells.
+
+        Raises:
+            BrokerUnavailable: the producer refuses one.
+        """
+        shipment = Shipment(len(records))
         for index, record in enumerate(records):
-            self._produce(record, offsets, index)
-        self.settle()
-        return offsets
+            self._produce(record, shipment.note(index))
+        return shipment
+
+    def wait(self, shipment: Shipment) -> list[int]:
+        """Wait until *shipment* is acknowledged and return the offsets of its records.
+
+        Raises:
+            BrokerUnavailable: something in it was refused, or not acknowledged in time.
+        """
+        deadline_s = self._monotonic() + self._timeout_s
+        while shipment.num_left and self._monotonic() < deadline_s:
+            self._producer.poll(_POLL_S)
+        self._raise_failures(shipment.errors, shipment.num_left)
+        return shipment.offsets
 
     def send(self, record: Outgoing) -> None:
         """Hand *record* over; whether it arrived, `settle` tells.
@@ -51,26 +106,29 @@ class Outbox:
         Raises:
             BrokerUnavailable: the producer refuses it.
         """
-        self._produce(record, [-1], 0)
+        self._sent.offsets.append(-1)
+        self._produce(record, self._sent.note(len(self._sent.offsets) - 1))
+        self._producer.poll(0)
 
     def settle(self) -> None:
-        """Wait until everything handed over is acknowledged.
+        """Wait until everything that was sent is acknowledged.
 
         Raises:
             BrokerUnavailable: something was refused, or not acknowledged in time.
         """
         num_left = self._producer.flush(self._timeout_s)
-        errors, self._errors = self._errors, []
+        errors, self._sent = self._sent.errors, Shipment(0)
+        self._raise_failures(errors, num_left)
+
+    def _raise_failures(self, errors: Sequence[str], num_left: int) -> None:
         if num_left or errors:
             self._producer.purge()
-            raise BrokerUnavailable(
-                errors[0]
-                if errors
-                else f"{num_left} records unacknowledged after {self._timeout_s} s"
-            )
+            late = f"{num_left} records unacknowledged after {self._timeout_s} s"
+            raise BrokerUnavailable(errors[0] if errors else late)
 
-    def _produce(self, record: Outgoing, offsets: list[int], index: int) -> None:
-        on_delivery = _note(offsets, self._errors, index)
+    def _produce(
+        self, record: Outgoing, on_delivery: Callable[[KafkaError | None, Message], None]
+    ) -> None:
         while True:
             try:
                 self._producer.produce(
@@ -86,17 +144,4 @@ class Outbox:
             except KafkaException as error:
                 raise BrokerUnavailable(f"{record.topic}: {error}") from error
             else:
-                self._producer.poll(0)
                 return
-
-
-def _note(
-    offsets: list[int], errors: list[str], index: int
-) -> Callable[[KafkaError | None, Message], None]:
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            errors.append(f"{message.topic()}: {error.str()}")
-        else:
-            offsets[index] = message.offset() or 0
-
-    return delivered

@@ -12,6 +12,10 @@ from confluent_kafka import Message
 from contract.topics import Layout
 
 Headers = tuple[tuple[str, bytes | None], ...]
+"""Names and values as they came; bytes of a name that are no UTF-8 are lone surrogates."""
+
+UNREADABLE: Headers = (("\udcff", None),)
+"""In place of headers that librdkafka's client keeps to itself: one of the names is no UTF-8."""
 
 
 class Position(NamedTuple):
@@ -53,5 +57,13 @@ def received(message: Message, layout: Layout) -> Received:
         key=message.key(),
         value=message.value(),
         ingested_at_ms=timestamp_ms if kind else -1,
-        headers=cast("Headers", tuple(message.headers() or ())),
+        headers=headers_of(message),
     )
+
+
+def headers_of(message: Message) -> Headers:
+    """Return the headers of *message*, `UNREADABLE` if a name is no UTF-8."""
+    try:
+        return cast("Headers", tuple(message.headers() or ()))
+    except UnicodeDecodeError:
+        return UNREADABLE

@@ -18,6 +18,10 @@ from contract.topics import Layout
 PREFIX = "NEXTWATCH_"
 GROUPS = ("KAFKA_", "QDRANT_", "STREAMS_", "TRAINER_", "INDEX_", "PROCESS_", "WINDOW_", "TEST_")
 
+_SERVER = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?"
+_SERVERS = rf"^\s*{_SERVER}(\s*,\s*{_SERVER})*\s*$"
+_URL = r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$"
+
 S = TypeVar("S", bound="Settings")
 
 
@@ -32,7 +36,7 @@ class KafkaSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "KAFKA_")
 
-    bootstrap_servers: str = "127.0.0.1:9092"
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", pattern=_SERVERS)
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=64)
     user_partitions: int = Field(default=8, ge=1, le=1024)
     video_partitions: int = Field(default=4, ge=1, le=1024)
@@ -62,7 +66,9 @@ class QdrantSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "QDRANT_")
 
-    url: str = "http://127.0.0.1:6333"
+    url: str = Field(
+        default="http://127.0.0.1:6333", pattern=_URL, description="without user or password"
+    )
     api_key: SecretStr | None = None
     timeout_ms: int = Field(default=2_000, ge=10, le=60_000)
     collection_prefix: str = Field(default="nextwatch", pattern=r"^[a-z0-9-]+$", max_length=64)

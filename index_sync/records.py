@@ -51,9 +51,9 @@ def read(record: Received, kind: type[E]) -> tuple[str, E | None]:
         DecodeError: the record breaks the contract of its topic.
     """
     if record.value is None:
-        return tombstone_id(record.key), None
+        return tombstone_id(record.key, record.headers), None
     topic = SOURCES[record.topic]
-    event = decode(topic, kind, record.key, record.value)
+    event = decode(topic, kind, record.key, record.value, record.headers)
     return getattr(event, topic.key_field), event
 
 

@@ -1,0 +1,115 @@
+"""What JSON leaves open and msgspec lets by: who accepts less, reads the same as everyone.
+
+msgspec checks the syntax of the fields it knows and leaps over the others, so in those a byte
+that is no UTF-8 stays unseen, and of two equal keys the last counts, where another reader takes
+the first. Here a document has one meaning or none: UTF-8, no half of a surrogate pair, no number
+beyond a double or of more than 4,300 digits, at most `MAX_DEPTH` levels, every key once; in
+unknown fields, too.
+
+A full check costs as much as decoding. Nearly every document is spared it by counting: a colon
+ends each key, so a document with as many colons as what was understood of it has no key more.
+Measured 2025-11-22 on a 307-byte watch (decoding: 3.9 µs): 0.4 µs when the producer writes as
+msgspec does, 0.8 µs with blanks or another order, 2 µs with an unknown field, 6 µs with an
+escape. To look for a byte by its number is nine times as fast as by a string of one byte.
+"""
+
+import json
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+from contract.errors import DecodeError
+
+MAX_DEPTH = 32
+"""How many objects and arrays may stand in one another, the outermost included."""
+
+_BACKSLASH = ord("\\")
+_BOM = b"\xef\xbb\xbf"
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+_encode = msgspec.json.Encoder().encode
+
+
+def check(value: bytes, understood: bytes) -> None:
+    """Refuse *value* if it is ambiguous; *understood* is its event, encoded without defaults.
+
+    Without escapes the strings of both are equal, colons included, and what is understood
+    was given: equal counts leave no colon for an unknown field or for a key given twice.
+
+    Raises:
+        DecodeError: as `check_document`.
+    """
+    if _BACKSLASH in value or not _has_same_colons(value, understood):
+        check_document(value)
+
+
+def check_document(value: bytes) -> None:
+    """Refuse *value* unless it is one JSON document with one meaning.
+
+    Raises:
+        DecodeError: ``encoding``, ``depth``, ``json``, ``range`` or ``duplicate_key``, the
+            first of these that applies.
+    """
+    text = _text(value)
+    _check_depth(value)
+    try:
+        understood = _encode(msgspec.json.decode(value))
+    except msgspec.ValidationError:
+        raise DecodeError("range", "a number that most readers cannot hold") from None
+    except msgspec.DecodeError:
+        raise DecodeError(_syntax_reason(text), "not a JSON document") from None
+    if _BACKSLASH in value or not _has_same_colons(value, understood):
+        _READER.decode(text)
+
+
+def _has_same_colons(value: bytes, understood: bytes) -> bool:
+    return value == understood or value.count(b":") == understood.count(b":")
+
+
+def _text(value: bytes) -> str:
+    if value.startswith(_BOM):
+        raise DecodeError("encoding", "a byte order mark")
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        is_meant_as_json = value.lstrip()[:1] in (b"{", b"[")
+        raise DecodeError("encoding" if is_meant_as_json else "json", "not UTF-8") from None
+    if len(value) > 1 and (value[0] == 0) != (value[1] == 0):
+        raise DecodeError("encoding", "not UTF-8, by its zero bytes")
+    return text
+
+
+def _check_depth(value: bytes) -> None:
+    if value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", value)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise DecodeError("depth", f"more than {MAX_DEPTH} levels")
+
+
+def _syntax_reason(text: str) -> str:
+    """Tell half a surrogate pair, which the standard library lets by, from broken syntax."""
+    try:
+        _READER.decode(text)
+    except ValueError:
+        return "json"
+    return "encoding"
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise DecodeError("duplicate_key", "a key is given twice")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+_READER = json.JSONDecoder(
+    object_pairs_hook=_distinct,
+    parse_int=float,  # int refuses more than 4,300 digits with an error of its own
+    parse_constant=_refuse_constant,
+)
