@@ -95,6 +95,10 @@ class ItemStore:
         row_of = self._row_of.get
         return np.array([row_of(video_id, 0) for video_id in video_ids], np.int32)
 
+    def row(self, video_id: str) -> int:
+        """Return the row of one video, 0 when it is unknown."""
+        return self._row_of.get(video_id, 0)
+
     def video_id(self, row: int) -> str:
         """Return whose row it is; an empty string for row 0 and for free rows."""
         return self._ids[row]

@@ -11,13 +11,15 @@ descending. The same class ranks in serving and in the trainer's progressive val
 what is measured is what is served.
 """
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float32, Integer
 
-# Shape legend: B = users, C = candidates of one user, N = rows of the item store.
+# Shape legend: B = users, C = candidates of one user, N = rows of the item store,
+# D = width of a vector.
 
 
 @runtime_checkable
@@ -43,6 +45,15 @@ class RankedItems(Protocol):
     def duration_ms_N(self) -> Float[np.ndarray, "N"]:
         """The length of the video, 0 where it is not known."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class RankedUsers:
+    """What ranking may read of the users: vector, time of the newest event, watches kept."""
+
+    vectors_BD: Float32[np.ndarray, "B D"]
+    newest_ms_B: Integer[np.ndarray, "B"]
+    num_watches_B: Integer[np.ndarray, "B"]
 
 
 class RankerParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,36 +86,45 @@ class Ranker:
         similarity_BC: Float[np.ndarray, "B C"],
         rows_BC: Integer[np.ndarray, "B C"],
         items: RankedItems,
+        users: RankedUsers | None = None,  # noqa: ARG002 - for rankers that read more than a sum
     ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"]]:
         """Return (expected watch time in milliseconds, score); a padding row 0 scores -inf.
 
         The expected watch time is what people watch of this video, times 0.5 to 1.5 by how
         much the user prefers it to the other candidates, and never more than its duration.
         """
-        params = self.params
-        watch_ms_N = self._usual_watch_ms(items)
-        completed_N = (items.popularity_N + params.popularity_prior) * _known_rates(items)
-        prior_N = params.popularity_weight * np.log(completed_N)
-        prior_N = prior_N + params.watch_weight * np.log1p(watch_ms_N / 1_000)
-        preference_BC = similarity_BC * (params.similarity_weight / params.temperature)
+        # few candidates of a large store: look at them alone; all videos for everybody, as the
+        # trainer ranks them: each video once
+        is_few = rows_BC.size < len(items.popularity_N)
+        known = self._of_videos(items, rows_BC if is_few else slice(None))
+        prior_BC, watch_ms_BC, longest_ms_BC = known if is_few else (x_N[rows_BC] for x_N in known)
+        preference_BC = similarity_BC * (self.params.similarity_weight / self.params.temperature)
         is_there_BC = rows_BC > 0
-        score_BC = np.where(is_there_BC, preference_BC + prior_N[rows_BC], -np.inf)
+        score_BC = np.where(is_there_BC, preference_BC + prior_BC, -np.inf)
         lift_BC = 0.5 + _share_below(preference_BC, is_there_BC)
-        expected_BC = np.where(is_there_BC, watch_ms_N[rows_BC] * lift_BC, 0.0)
-        longest_N = np.where(items.duration_ms_N > 0, items.duration_ms_N, np.inf)
-        return np.minimum(expected_BC, longest_N[rows_BC]), score_BC
+        expected_BC = np.where(is_there_BC, watch_ms_BC * lift_BC, 0.0)
+        return np.minimum(expected_BC, longest_ms_BC), score_BC
 
-    def _usual_watch_ms(self, items: RankedItems) -> Float[np.ndarray, "N"]:
-        unwatched_N = items.duration_ms_N * self.params.unwatched_share
-        return np.where(items.mean_watch_ms_N > 0, items.mean_watch_ms_N, unwatched_N)
+    def _of_videos(
+        self, items: RankedItems, rows: Integer[np.ndarray, "..."] | slice
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return, for *rows*, the terms that no user changes, usual watch time, and length."""
+        params = self.params
+        duration_ms, mean_ms = items.duration_ms_N[rows], items.mean_watch_ms_N[rows]
+        watch_ms = np.where(mean_ms > 0, mean_ms, duration_ms * params.unwatched_share)
+        popularity = items.popularity_N[rows] + params.popularity_prior
+        prior = params.popularity_weight * np.log(popularity * _known_rates(items, rows))
+        prior = prior + params.watch_weight * np.log1p(watch_ms / 1_000)
+        return prior, watch_ms, np.where(duration_ms > 0, duration_ms, np.inf)
 
 
-def _known_rates(items: RankedItems) -> Float[np.ndarray, "N"]:
-    """Return the completion rates, with the average in place of those that are not known."""
+def _known_rates(items: RankedItems, rows: Integer[np.ndarray, "..."] | slice) -> np.ndarray:
+    """Return the completion rates of *rows*, the average of all for those that are not known."""
     rate_N = items.completion_rate_N
     is_known_N = rate_N > 0
     average = rate_N[is_known_N].mean() if is_known_N.any() else 1.0
-    return np.where(is_known_N, rate_N, average)
+    rate = rate_N[rows]
+    return np.where(rate > 0, rate, average)
 
 
 def _share_below(

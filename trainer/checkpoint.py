@@ -74,6 +74,11 @@ class Checkpoints:
         self._directory = directory
         self._keep = keep
 
+    @property
+    def keep(self) -> int:
+        """How many checkpoints there are at most; saving so many replaces all there are now."""
+        return self._keep
+
     def save(self, files: Mapping[str, bytes], *, offsets: Offsets, created_at_ms: int) -> Path:
         """Write a checkpoint, then delete the oldest beyond those that are kept."""
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -90,10 +90,10 @@ class Intake:
 
     def _apply(self, topic: Topic, record: Received) -> None:
         if topic is VIDEO_UPLOADS and record.value is None:
-            self._study.take_down(tombstone_id(record.key))
+            self._study.take_down(tombstone_id(record.key, record.headers))
             return
         assert topic.kind is not None
-        event = decode(topic, topic.kind, record.key, record.value)
+        event = decode(topic, topic.kind, record.key, record.value, record.headers)
         match event:
             case Watch():
                 self._check_time(event.event_time_ms, record)

@@ -84,6 +84,8 @@ class Trainer:
         self._patience = Every(PATIENCE * settings.publish_every_s)
         self._num_published = 0
         self._has_changed = False
+        self._num_erasures = 0
+        self._num_naming_erased = 0
 
     def run(self, should_stop: Stop, on_ready: Callable[[], None]) -> None:
         """Start, say so, learn until *should_stop*, then leave a checkpoint."""
@@ -190,10 +192,12 @@ class Trainer:
     def checkpoint(self) -> None:
         """Remember everything learned, with the offsets it was learned from.
 
-        Dead letters come before: an offset is passed only once they are acknowledged.
+        Dead letters come before: an offset is passed only once they are acknowledged. After an
+        erasure an idle trainer goes on saving until the older checkpoints, which know the user,
+        are replaced.
         """
         self._next_checkpoint.restart()
-        if not self._has_changed:
+        if not self._has_changed and not self._num_naming_erased:
             return
         started_s = time.monotonic()
         self._parts.outbox.settle()
@@ -203,7 +207,17 @@ class Trainer:
             created_at_ms=self._parts.clock(),
         )
         self._has_changed = False
+        self._note_erasures()
         log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
+
+    def _note_erasures(self) -> None:
+        """Count how many older checkpoints may know somebody whom this one has forgotten."""
+        num_erasures = self._parts.study.counts["erasures"]
+        if num_erasures > self._num_erasures:
+            self._num_naming_erased = self._parts.checkpoints.keep - 1
+        else:
+            self._num_naming_erased = max(0, self._num_naming_erased - 1)
+        self._num_erasures = num_erasures
 
     def _checkpoint_if_possible(self) -> None:
         """A full disk costs the next restart some work, not this process its life."""
@@ -221,6 +235,7 @@ class Trainer:
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
         feed, study = self._parts.feed, self._parts.study
         memory.restore(study, checkpoint.files)
+        self._note_erasures()
         log.info("checkpoint_resumed", number=checkpoint.number,
                  examples=study.progressive.num_examples)  # fmt: skip
         feed.open(ALL, checkpoint.offsets)

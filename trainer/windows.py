@@ -2,7 +2,8 @@
 
 Windows are kept as records (`models.history_codec`), a fifth of the memory of the objects,
 and a checkpoint is then a concatenation. Beyond *max_users* the user who was idle longest is
-forgotten, which costs some examples a history; what was erased stays erased.
+forgotten, which costs some examples a history. Of an erased user a seal is left, under a hash:
+what was erased stays erased, and no checkpoint names whom it was.
 """
 
 from collections import OrderedDict
@@ -13,6 +14,7 @@ import msgspec
 from contract.events import Search, UserDeletion, Watch
 from models import history_codec
 from models.history import EMPTY, Window, WindowPolicy, fold
+from models.seals import seal_of
 
 
 class Windows:
@@ -22,6 +24,7 @@ class Windows:
         self.policy = policy
         self._max_users = max_users
         self._records: OrderedDict[str, bytes] = OrderedDict()
+        self._seals: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -32,7 +35,9 @@ class Windows:
     def get(self, user_id: str) -> Window:
         """Return the user's window, empty when there is none."""
         record = self._records.get(user_id)
-        return EMPTY if record is None else history_codec.decode(record)
+        window = EMPTY if record is None else history_codec.decode(record)
+        erased_before_ms = self._seals.get(seal_of(user_id), 0) if self._seals else 0
+        return msgspec.structs.replace(window, erased_before_ms=erased_before_ms)
 
     def fold(self, event: Watch | Search | UserDeletion) -> tuple[Window, Window]:
         """Fold *event* into the window of its user; return the window before and after."""
@@ -44,22 +49,35 @@ class Windows:
 
     def encoded(self) -> bytes:
         """Return all windows as bytes, for a checkpoint."""
-        return _ENCODER.encode(list(self._records.items()))
+        return _ENCODER.encode(_Saved(list(self._records.items()), list(self._seals.items())))
 
     def load(self, data: bytes) -> None:
-        """Replace all windows by those in *data*, which `encoded` returned."""
-        self._records = OrderedDict(_DECODER.decode(data))
+        """Replace all windows by those in *data*, which `encoded` returned, of now or before seals."""
+        saved = _DECODER.decode(data)
+        if isinstance(saved, _Saved):
+            self._records, self._seals = OrderedDict(saved.records), dict(saved.seals)
+            return
+        self._records, self._seals = OrderedDict(), {}
+        for user_id, record in saved:
+            self._put(user_id, history_codec.decode(record))
 
     def _put(self, user_id: str, window: Window) -> None:
+        if window.erased_before_ms:
+            self._seals[seal_of(user_id)] = window.erased_before_ms
+            window = msgspec.structs.replace(window, erased_before_ms=0)
+        if window == EMPTY:
+            self._records.pop(user_id, None)
+            return
         self._records[user_id] = history_codec.encode(window)
         self._records.move_to_end(user_id)
         if len(self._records) > self._max_users:
-            idle_id, record = self._records.popitem(last=False)
-            erased_before_ms = history_codec.decode(record).erased_before_ms
-            if erased_before_ms:
-                stub = Window(erased_before_ms=erased_before_ms)
-                self._records[idle_id] = history_codec.encode(stub)
+            self._records.popitem(last=False)
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    records: list[tuple[str, bytes]]
+    seals: list[tuple[bytes, int]]
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+_DECODER = msgspec.msgpack.Decoder(_Saved | list[tuple[str, bytes]])

@@ -1,5 +1,7 @@
 """A window record is canonical, bounded, and damage to it never goes unseen."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,8 +73,26 @@ def test_a_newer_version_stops_the_reader():
     """What this code cannot read it does not guess at."""
     record = history_codec.encode(EMPTY)
 
-    with pytest.raises(WindowError, match="version 2"):
-        history_codec.decode(b"\x02" + record[1:])
+    with pytest.raises(WindowError, match="version 3"):
+        history_codec.decode(b"\x03" + record[1:])
+
+
+def test_records_of_version_1_are_read_and_written_anew_as_of_this_version():
+    """A store and a changelog outlive an upgrade; what they hold stays readable."""
+    record = bytes.fromhex((Path(__file__).parent / "window_v1.hex").read_text())
+
+    window = history_codec.decode(record)
+
+    assert window == Window(
+        watches=(
+            WatchEntry(1_790_000_000_000, bytes(range(16)), "v1", 12_000, 30_000),
+            WatchEntry(1_790_000_060_000, bytes(range(16, 32)), "v2", 0, 1),
+        ),
+        searches=(SearchEntry(1_790_000_030_000, bytes(range(32, 48)), "süße Katzen"),),
+        context=ContextEntry(1_790_000_060_000, bytes(range(16, 32)), "DE", "de", "tv", ""),
+        erased_before_ms=1_780_000_000_000,
+    )
+    assert history_codec.encode(window)[0] == history_codec.VERSION
 
 
 def test_the_largest_window_fits_a_record():

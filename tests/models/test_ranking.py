@@ -84,6 +84,21 @@ def test_a_batch_is_ranked_as_its_users_one_by_one():
         np.testing.assert_allclose(together[part], np.concatenate([one[part] for one in alone]))
 
 
+def test_few_candidates_of_a_large_store_score_as_among_all_of_them():
+    """Only the work differs, and nobody's completion rate stands for the average of everybody's."""
+    store = ItemStore(2, 2)
+    for number in range(30):
+        rate = 0.0 if number % 3 else number / 30
+        store.put(item_vector(f"v{number}", popularity=float(number), completion_rate=rate))
+    names = [f"v{number}" for number in range(30)]
+    similarity = np.linspace(-1, 1, 30)
+
+    _, among_all = ranked(store, names + names, np.tile(similarity, 2))
+    _, alone = ranked(store, names[3:6], similarity[3:6])
+
+    np.testing.assert_allclose(alone[0], among_all[0, 3:6], rtol=1e-6)
+
+
 @pytest.mark.parametrize("bad", ["temperature", "popularity_prior", "unwatched_share"])
 def test_parameters_that_make_no_sense_are_refused(bad):
     """A bundle with such a manifest is refused before it is served."""

@@ -6,8 +6,8 @@ import pytest
 
 from contract.clock import ManualClock
 from contract.events import BundleState
-from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS, Layout
-from tests.builders import T0, upload, watch
+from contract.topics import MODEL_BUNDLES, USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from tests.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
     JournalOutbox,
     RecordingLearner,
@@ -254,6 +254,32 @@ def test_an_idle_trainer_writes_no_checkpoints(tmp_path):
     room.trainer.checkpoint()
 
     assert room.journal == []
+
+
+def test_after_an_erasure_even_an_idle_trainer_replaces_every_checkpoint_that_names_the_user(
+    tmp_path,
+):
+    """Three are kept, so the third one after the erasure pushes the last of them out."""
+    erasure = received(USER_DELETIONS, deletion(user_id="the-erased-user", at_ms=9))
+    room = Room(tmp_path, UPLOADS, watches("v1", user_id="the-erased-user"), [erasure]).start()
+    room.learner.seen.clear()  # the stand-in writes down what it was shown
+    room.trainer.step()
+    room.trainer.checkpoint()
+    assert b"the-erased-user" in bytes_below(tmp_path / "checkpoints")
+    room.trainer.step()
+    room.learner.seen.clear()
+    room.journal.clear()
+
+    for _ in range(9):
+        room.trainer.checkpoint()
+
+    assert room.effects() == ["settle", "checkpoint"] * 3
+    assert b"the-erased-user" not in bytes_below(tmp_path / "checkpoints")
+
+
+def bytes_below(directory):
+    """Return the contents of all files in *directory*."""
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
 
 
 def test_dead_letters_are_acknowledged_before_their_offsets_are_passed(tmp_path):

@@ -1,9 +1,11 @@
 """All users' windows: the fold of serving, a bound on users, and what erasure survives."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.history import EMPTY, WindowPolicy, fold
+from models import history_codec
+from models.history import EMPTY, Window, WindowPolicy, fold
 from tests.builders import T0, deletion, watch
 from trainer.windows import Windows
 
@@ -57,6 +59,43 @@ def test_an_erased_user_stays_erased_when_forgotten():
     windows.fold(watch("v1", user_id="gone", at_ms=0))
 
     assert windows.get("gone").watches == ()
+
+
+def test_no_byte_of_an_erased_user_goes_into_a_checkpoint():
+    """What keeps late events out is a hash."""
+    windows = windows_of(
+        watch("v1", user_id="the-erased-user", at_ms=0),
+        deletion(user_id="the-erased-user", at_ms=5),
+        watch("v2", user_id="the-erased-user", at_ms=3),
+    )
+
+    assert b"erased-user" not in windows.encoded()
+    assert len(windows) == 0
+
+
+def test_an_erased_user_who_comes_back_has_only_what_came_after():
+    windows = windows_of(watch("old", user_id="a", at_ms=0), deletion(user_id="a", at_ms=5))
+    resumed = Windows(POLICY, max_users=2)
+    resumed.load(windows.encoded())
+
+    resumed.fold(watch("new", user_id="a", at_ms=6))
+    resumed.fold(watch("old", user_id="a", at_ms=0))
+
+    assert resumed.get("a").video_ids == ("new",)
+
+
+def test_windows_saved_before_there_were_seals_are_read_and_sealed():
+    """Then an erased user was a record of his own, under his own name."""
+    erased = Window(erased_before_ms=T0 + 5)
+    alive = fold(EMPTY, [watch("v1", user_id="b")], POLICY)
+    saved = [("gone", history_codec.encode(erased)), ("b", history_codec.encode(alive))]
+    resumed = Windows(POLICY, max_users=2)
+
+    resumed.load(msgspec.msgpack.encode(saved))
+    resumed.fold(watch("v1", user_id="gone", at_ms=0))
+
+    assert list(resumed) == ["b"]
+    assert resumed.get("b") == alive
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), max_size=12))
