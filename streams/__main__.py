@@ -6,10 +6,12 @@ each needs a NEXTWATCH_STREAMS_STATE_DIR of its own.
 """
 
 import argparse
+import gc
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
 
 import faust
 import structlog
@@ -19,7 +21,7 @@ from confluent_kafka import Consumer, Producer
 from contract import logging as nextwatch_logging
 from contract import readiness
 from contract.clock import system_clock
-from contract.errors import NextwatchError
+from contract.errors import ContractError, NextwatchError
 from contract.events import BundleAnnouncement
 from contract.kafka import consumer_config, producer_config
 from contract.outbox import Outbox
@@ -36,17 +38,22 @@ from models import bundle as bundles
 from models.history import WindowPolicy
 from models.settings import WindowSettings
 from streams import app as faust_app
+from streams import exits, liveness, preflight
 from streams import serving as serving_module
 from streams.batches import BatchProcessor
-from streams.changelog import Changelog
+from streams.changelog import Changelog, LoggedWindow
 from streams.fence import Fence
 from streams.index import VectorIndex
+from streams.intake import Intake
 from streams.partitions import Partitions, rocks_opener
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
 from streams.settings import StreamsSettings
+from streams.stages import Stages
+from streams.standby import Standby, Yielding
 from streams.store import RocksMemory
 from streams.tail import Follower, Tail, announcer
+from streams.trending import Trending
 
 log = structlog.get_logger()
 
@@ -57,12 +64,20 @@ GROUPS: tuple[type[Settings], ...] = (
 TAIL_WAIT_MS = 50
 """Nobody waits for these records by the millisecond, and each idle fetch costs the broker."""
 
+GC_THRESHOLDS = 20_000, 50, 100
+"""A batch makes thousands of objects and no cycles; with Python's 700 the collector takes a third
+of the time of encoding (measured)."""
+
 MAX_IDLE_MS = 3 * 86_400_000
 """A store left alone for longer is rebuilt: half of the changelog's delete retention."""
 
 
+STANDBY_EVERY_S = 2.0
+"""How far a warm copy may lag; each refresh is one fetch for each partition."""
+
+
 def main() -> None:
-    """Run the worker until SIGTERM or SIGINT; exit 1 with one line when it cannot start."""
+    """Run the worker until SIGTERM or SIGINT; `streams.exits` says what its exit code means."""
     parser = argparse.ArgumentParser(
         prog="python -m streams",
         description=__doc__,
@@ -73,7 +88,8 @@ def main() -> None:
     try:
         run(dict(os.environ))
     except NextwatchError as error:
-        sys.exit(f"streams: {error}")
+        print(f"streams: {error}", file=sys.stderr)
+        sys.exit(exits.code_of(error))
 
 
 def run(environ: dict[str, str]) -> None:
@@ -83,70 +99,147 @@ def run(environ: dict[str, str]) -> None:
     process = load(ProcessSettings, environ)
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
+    _make_state_dir(settings)
+    readiness.withdraw(process.ready_file)
+    preflight.check_cluster(kafka)
     nextwatch_logging.configure(process.log_level)
     uvloop.install()
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    readiness.withdraw(process.ready_file)
+    gc.set_threshold(*GC_THRESHOLDS)
 
     switch = serving_module.Switch()
-    partitions = _partitions(kafka, settings, policy)
+    memory = RocksMemory.of(settings.cache_mb)
+    partitions = _partitions(kafka, settings, policy, memory)
     fence = Fence(time.monotonic, limit_s=kafka.session_timeout_ms / 2_000)
+    index = VectorIndex(qdrant, patience_ms=settings.index_patience_ms)
     retrieval = Retrieval(
-        VectorIndex(qdrant, patience_ms=settings.index_patience_ms),
-        num_near=settings.num_candidates,
+        index,
+        num_ranked=settings.num_candidates,
         num_trending=settings.num_trending,
         monotonic=time.monotonic,
     )
+    taken_down: set[str] = set()
+    intake = Intake(partitions, layout=kafka.layout, clock=system_clock, app_id=settings.app_id)
+    stages = Stages(time.thread_time, time.monotonic)
     processor = BatchProcessor(
+        intake,
         partitions,
-        Recommender(
-            switch, retrieval, num_recommended=settings.num_recommended, clock=system_clock
-        ),
+        _recommender(settings, switch, retrieval, Trending(taken_down)),
         Outbox(Producer(producer_config(kafka))),
         fence,
         layout=kafka.layout,
         policy=policy,
-        clock=system_clock,
-        app_id=settings.app_id,
+        stages=stages,
     )
     stop = threading.Event()
     tail = threading.Thread(
-        target=_follow, args=(kafka, qdrant, settings, switch, stop), name="tail", daemon=True
+        target=_follow,
+        args=(kafka, qdrant, settings, switch, taken_down, stop),
+        name="tail",
+        daemon=True,
     )
     tail.start()
     app = faust_app.build(
         kafka,
         settings,
         partitions=partitions,
-        process=processor.process,
+        steps=processor,
         fence=fence,
         on_assigned=lambda: readiness.declare(process.ready_file),
         on_failure=_die,
+    )
+    if settings.standby_replicas:
+        app.standby = _standby(kafka, settings, policy, memory, stop)
+    watchdog, end_watch = liveness.start(app, kafka, settings, on_stall=_end_stalled)
+    app.health = liveness.server(
+        app, watchdog, settings, switch=switch, retrieval=retrieval, index=index
     )
     worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it would draw into log files, too
     try:
         worker.execute_from_commandline()
+    except SystemExit as ended:
+        if ended.code:  # Faust's own services crashed, and it has logged why
+            raise SystemExit(exits.ExitCode.FAILED) from ended
+        raise
     finally:
         stop.set()
+        if app.standby is not None:
+            app.standby.close()
         partitions.close()
-        log.info("streams_stopped", **processor.counts)
+        end_watch.set()
+        log.info("stages_measured", **stages.totals())
+        log.info("streams_stopped", **intake.counts, **processor.counts)
+
+
+def _recommender(
+    settings: StreamsSettings,
+    switch: serving_module.Switch,
+    retrieval: Retrieval,
+    trending: Trending,
+) -> Recommender | None:
+    if not settings.recommend:
+        return None
+    return Recommender(
+        switch,
+        retrieval,
+        trending,
+        num_recommended=settings.num_recommended,
+        is_coalescing=settings.coalesce,
+        clock=system_clock,
+    )
+
+
+def _make_state_dir(settings: StreamsSettings) -> None:
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ContractError(f"NEXTWATCH_STREAMS_STATE_DIR: {error.strerror}") from error
 
 
 def _partitions(
-    kafka: KafkaSettings, settings: StreamsSettings, policy: WindowPolicy
+    kafka: KafkaSettings,
+    settings: StreamsSettings,
+    policy: WindowPolicy,
+    memory: RocksMemory,
+    *,
+    is_wanted: threading.Event | None = None,
 ) -> Partitions:
+    """Return partitions to own; with *is_wanted*, to copy until it is set."""
     changelog = Changelog(
         kafka, kafka.layout.name(WINDOWS), group_id=f"{settings.app_id}-changelog"
     )
-    memory = RocksMemory.of(settings.cache_mb)
+
+    def read(start: Mapping[int, int]) -> Iterator[LoggedWindow]:
+        return changelog.read(start, monotonic=time.monotonic)
+
     return Partitions(
         rocks_opener(settings.state_dir, memory, clock=system_clock, max_idle_ms=MAX_IDLE_MS),
-        lambda start: changelog.read(start, monotonic=time.monotonic),
+        read if is_wanted is None else Yielding(read, is_wanted),
         policy,
         rewind_records=settings.rewind_records,
         clock=system_clock,
     )
+
+
+def _standby(
+    kafka: KafkaSettings,
+    settings: StreamsSettings,
+    policy: WindowPolicy,
+    memory: RocksMemory,
+    stop: threading.Event,
+) -> Standby:
+    is_wanted = threading.Event()
+    copies = _partitions(kafka, settings, policy, memory, is_wanted=is_wanted)
+    standby = Standby(copies, is_wanted)
+
+    def run() -> None:
+        try:
+            standby.run(stop, every_s=STANDBY_EVERY_S)
+        except BaseException as error:  # noqa: BLE001 - the thread's outermost frame
+            _die(error)
+
+    threading.Thread(target=run, name="standby", daemon=True).start()
+    return standby
 
 
 def _follow(
@@ -154,19 +247,24 @@ def _follow(
     qdrant: QdrantSettings,
     settings: StreamsSettings,
     switch: serving_module.Switch,
+    taken_down: set[str],
     stop: threading.Event,
 ) -> None:
     def load_bundle(offer: BundleAnnouncement) -> bundles.Bundle:
         return bundles.load(offer.url, manifest_sha256=offer.manifest_sha256)
 
+    def make_serving(bundle: bundles.Bundle) -> serving_module.Serving:
+        serving = serving_module.load(bundle, collection_prefix=qdrant.collection_prefix)
+        gc.freeze()  # a hundred thousand ids that stay: the collector need not look at them again
+        return serving
+
     try:
         follower = Follower(
             switch,
             load_bundle=load_bundle,
-            make_serving=lambda bundle: serving_module.load(
-                bundle, collection_prefix=qdrant.collection_prefix
-            ),
+            make_serving=make_serving,
             announce=announcer(Outbox(Producer(producer_config(kafka))), kafka.layout),
+            taken_down=taken_down,
             clock=system_clock,
         )
         config = consumer_config(kafka, group_id=f"{settings.app_id}-tail")
@@ -181,8 +279,18 @@ def _follow(
 def _die(error: BaseException) -> None:
     """End the process at once: nothing that failed may be committed by an orderly shutdown."""
     log.critical("streams_failed", error=f"{type(error).__name__}: {error}", exc_info=error)
+    _exit(exits.code_of(error))
+
+
+def _end_stalled(reason: str) -> None:
+    """End the process at once, so that the group gives its partitions to another worker."""
+    log.critical("worker_stalled", reason=reason)
+    _exit(exits.ExitCode.STALLED)
+
+
+def _exit(code: exits.ExitCode) -> None:
     sys.stderr.flush()
-    os._exit(70)
+    os._exit(code)
 
 
 if __name__ == "__main__":

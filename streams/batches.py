@@ -1,238 +1,228 @@
 """One micro-batch, in the order that loses nothing.
 
-1. fold       each user's events into the window; nothing outside has changed yet
-2. write      windows and next offsets, in one local write       crash: both or neither
-3. recommend  from the new windows                               crash: read again from 1
-4. deliver    changelog, recommendations, dead letters           crash: delivered again, same ids
-5. acknowledge                                                   only now may the offsets be committed
+1. fold       each user's events into the window, windows and next offsets in one local write
+2. search     candidates for the new windows                     crash: read again from 1
+3. send       changelog, recommendations, dead letters           crash: delivered again, same ids
+4. settle     wait for the acknowledgements; only now may the offsets be committed
 
 A crash anywhere replays events that change no window and publishes the same records again.
 Windows are published even when a replay did not change them: the crash may have come after
 the write and before the delivery, and the changelog must never stay behind the store.
+
+Each step has a thread of its own (`streams.pump`): while one batch waits for the index, the
+next is folded and the one before is delivered. Batches stay in their order at every step.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import structlog
-
-from contract.clock import Clock
-from contract.dead_letters import dead_letter
-from contract.decoding import check_not_future, decode
-from contract.errors import DecodeError
-from contract.events import Recommendation, Search, UserDeletion, Watch, encode
-from contract.outbox import Outgoing
+from contract.events import Recommendation, encode
+from contract.outbox import Outgoing, Shipment
 from contract.records import Position, Received
-from contract.topics import (
-    RECOMMENDATIONS,
-    SEARCH_EVENTS,
-    USER_DELETIONS,
-    WATCH_EVENTS,
-    WINDOWS,
-    Layout,
-    Topic,
-)
-from models import history_codec
+from contract.topics import RECOMMENDATIONS, WINDOWS, Layout
 from models.history import Window, WindowPolicy, fold
+from models.seals import seal_of
+from streams.changelog import seal_key
 from streams.fence import Fence
-from streams.partitions import CHANGELOG, Partition, Partitions
-from streams.recommend import Recommender, Request
-
-log = structlog.get_logger()
-
-Handled = Watch | Search | UserDeletion
-SOURCES: dict[str, tuple[Topic, type[Handled]]] = {
-    WATCH_EVENTS.name: (WATCH_EVENTS, Watch),
-    SEARCH_EVENTS.name: (SEARCH_EVENTS, Search),
-    USER_DELETIONS.name: (USER_DELETIONS, UserDeletion),
-}
-MAX_SEEKS = 3
-"""How often a missing offset is sought again before the records are taken for deleted."""
+from streams.intake import Intake, Share, Taken
+from streams.partition import CHANGELOG, Partition, record_of, seal_record
+from streams.partitions import Partitions
+from streams.recommend import Draft, Recommender, Request
+from streams.stages import Stages
 
 
 @dataclass(slots=True)
-class Work:
-    """What one partition's share of a micro-batch comes to."""
+class Folded:
+    """A share whose windows are in the local store; the changelog records are still to be sent."""
 
-    partition: Partition
-    next_offsets: dict[str, int] = field(default_factory=dict)
-    events: dict[str, list[Handled]] = field(default_factory=lambda: defaultdict(list))
-    to_answer: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    windows: dict[str, Window] = field(default_factory=dict)
-    records: dict[str, bytes] = field(default_factory=dict)
+    share: Share
+    windows: dict[str, Window]
+    changes: list[Outgoing]
+
+
+@dataclass(slots=True)
+class Batch:
+    """A micro-batch on its way through the steps."""
+
+    taken: Taken
+    folded: list[Folded]
+    draft: Draft | None = None
+    shipment: Shipment = field(default_factory=lambda: Shipment(0))
 
 
 class Delivery(Protocol):
     """What the batch processor needs of an outbox."""
 
-    def deliver(self, records: Sequence[Outgoing]) -> list[int]:
-        """Produce *records* and return their offsets, in their order, once acknowledged."""
+    def ship(self, records: Sequence[Outgoing]) -> Shipment:
+        """Hand *records* over, in their order."""
+        ...
+
+    def wait(self, shipment: Shipment) -> list[int]:
+        """Return the offsets of *shipment*, in the order of its records, once acknowledged."""
         ...
 
 
 class BatchProcessor:
-    """Takes micro-batches of any partitions through the five steps."""
+    """Takes micro-batches of any partitions through the steps; without a recommender it only folds."""
 
     def __init__(
         self,
+        intake: Intake,
         partitions: Partitions,
-        recommender: Recommender,
+        recommender: Recommender | None,
         outbox: Delivery,
         fence: Fence,
         *,
         layout: Layout,
         policy: WindowPolicy,
-        clock: Clock,
-        app_id: str,
+        stages: Stages,
     ) -> None:
+        self._intake = intake
         self._partitions = partitions
         self._recommender = recommender
         self._outbox = outbox
         self._fence = fence
         self._layout = layout
         self._policy = policy
-        self._clock = clock
-        self._app_id = app_id
-        self._sought: Counter[Position] = Counter()
+        self._stages = stages
         self.counts: Counter[str] = Counter()
 
     def process(self, records: Sequence[Received]) -> dict[Position, int]:
-        """Take *records* through the five steps; return the positions to seek back to.
+        """Take *records* through all steps; return the positions to seek back to.
 
         Raises:
             BrokerUnavailable: something was not acknowledged; nothing may be committed.
             WorkerPausedError: this process may no longer own its partitions.
         """
-        missing: dict[Position, int] = {}
-        dead: list[Outgoing] = []
-        works: dict[int, Work] = {}
-        for record in self._in_order(records, missing):
-            partition = self._partitions.get(record.partition)
+        batch = self.fold(records)
+        self.search(batch)
+        self.send(batch)
+        self.settle(batch)
+        return batch.taken.missing
+
+    def fold(self, records: Sequence[Received]) -> Batch:
+        """Step 1: decode, fold, write, and encode the user vectors."""
+        with self._stages("decode"):
+            taken = self._intake.take(records)
+        with self._stages("fold"):
+            batch = Batch(taken, [self._fold(share) for share in taken.shares])
+        self._stages.count(events=len(records))
+        if self._recommender is not None:
+            for user_id in (user_id for share in taken.shares for user_id in share.erased):
+                self._recommender.forget(user_id)
+        if self._recommender is not None and (requests := _requests(batch.folded)):
+            with self._stages("encode"):
+                batch.draft = self._recommender.draft(requests)
+        return batch
+
+    def search(self, batch: Batch) -> Batch:
+        """Step 2: find candidates; the one step that waits for the index."""
+        if self._recommender is not None and batch.draft is not None:
+            with self._stages("search"):
+                self._recommender.search(batch.draft)
+        return batch
+
+    def send(self, batch: Batch) -> Batch:
+        """Step 3: rank, and hand everything over to the producer.
+
+        Raises:
+            WorkerPausedError: this process may no longer own its partitions.
+        """
+        answers: list[Recommendation] = []
+        if self._recommender is not None and batch.draft is not None:
+            with self._stages("rank"):
+                answers = self._recommender.answers(batch.draft)
+        self.counts["recommendations"] += len(answers)
+        with self._stages("produce"):
+            records = [out for folded in batch.folded for out in folded.changes]
+            records += self._tombstones(batch.folded)
+            records += [self._answer(answer) for answer in answers]
+            self._fence.check()
+            batch.shipment = self._outbox.ship(records + batch.taken.dead)
+        return batch
+
+    def settle(self, batch: Batch) -> Batch:
+        """Step 4: wait for the acknowledgements, and take note of them.
+
+        Raises:
+            BrokerUnavailable: something was not acknowledged; nothing may be committed.
+        """
+        with self._stages("settle"):
+            offsets = iter(self._outbox.wait(batch.shipment))
+        for folded in batch.folded:
+            partition = folded.share.partition
+            partition.note_published([next(offsets) for _ in folded.changes])
+            partition.acknowledged |= folded.share.next_offsets
+        self._stages.count(batches=1)
+        return batch
+
+    def is_suspect(self) -> bool:
+        """Say whether there is something that `heal` should set right before the next batch."""
+        return self._partitions.is_suspect
+
+    def heal(self, *, is_thorough: bool) -> None:
+        """Set right what others wrote to our changelogs; to be called with no batch under way.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+            WorkerPausedError: this process may no longer own its partitions.
+        """
+        for number, records in self._partitions.heal(is_thorough=is_thorough).items():
+            partition = self._partitions.get(number)
             assert partition is not None
-            work = works.setdefault(partition.number, Work(partition))
-            work.next_offsets[record.topic] = partition.expected[record.topic]
-            self._sort_in(record, work, dead)
-        for work in works.values():
-            self._fold_and_write(work)
-        answers = self._recommend(works.values())
-        changes = [out for work in works.values() for out in self._changes(work)]
-        self._fence.check()
-        offsets = self._outbox.deliver(changes + answers + dead)
-        self._acknowledge(works.values(), changes, offsets)
-        return missing
+            self._fence.check()
+            changes = [self._change(partition, key, record) for key, record in records.items()]
+            partition.note_published(self._outbox.wait(self._outbox.ship(changes)))
+            self.counts["windows_healed"] += len(changes)
 
-    def _in_order(
-        self, records: Iterable[Received], missing: dict[Position, int]
-    ) -> Iterable[Received]:
-        """Yield what may be processed: no record of others, none after a gap."""
-        for record in records:
-            partition = self._partitions.get(record.partition)
-            if partition is None or record.topic not in partition.expected:
-                self.counts["records_of_others"] += 1
-                continue
-            at, expected = record.at, partition.expected[record.topic]
-            if record.offset > expected and not self._is_gone(record, expected, missing):
-                continue
-            if at in missing:
-                continue
-            self._sought.pop(at, None)
-            partition.expected[record.topic] = max(expected, record.offset + 1)
-            yield record
-
-    def _is_gone(self, record: Received, expected: int, missing: dict[Position, int]) -> bool:
-        """Say whether the records before this one no longer exist; else note them as missing."""
-        at = record.at
-        if at in missing:
-            return False
-        if self._sought[at] >= MAX_SEEKS:
-            log.error("records_gone", topic=at.topic, partition=at.partition,
-                      expected=expected, got=record.offset)  # fmt: skip
-            return True
-        self._sought[at] += 1
-        self.counts["gaps"] += 1
-        missing[at] = expected
-        log.warning("gap_found", topic=at.topic, partition=at.partition,
-                    expected=expected, got=record.offset)  # fmt: skip
-        return False
-
-    def _sort_in(self, record: Received, work: Work, dead: list[Outgoing]) -> None:
-        topic, kind = SOURCES[record.topic]
-        is_answered = record.offset < work.partition.answered_before[topic.name]
-        try:
-            event: Handled = decode(topic, kind, record.key, record.value)
-            if not isinstance(event, UserDeletion):
-                check_not_future(
-                    event.event_time_ms, ingested_at_ms=record.ingested_at_ms, clock=self._clock
-                )
-        except DecodeError as error:
-            self.counts[f"dead:{error.reason}"] += 1
-            if not is_answered:
-                dead.append(self._dead_letter(record, error))
-            return
-        work.events[event.user_id].append(event)
-        if not is_answered and not isinstance(event, UserDeletion):
-            work.to_answer[event.user_id].append(event.event_id)
-
-    def _fold_and_write(self, work: Work) -> None:
-        before = work.partition.windows(work.events)
-        work.windows = {
+    def _fold(self, share: Share) -> Folded:
+        partition = share.partition
+        before = partition.windows(share.events)
+        windows = {
             user_id: fold(before[user_id], events, self._policy)
-            for user_id, events in work.events.items()
+            for user_id, events in share.events.items()
         }
-        work.records = {
-            user_id: history_codec.encode(window) for user_id, window in work.windows.items()
-        }
+        records = {user_id: record_of(window) for user_id, window in windows.items()}
         changed = {
             user_id: record
-            for user_id, record in work.records.items()
-            if work.windows[user_id] != before[user_id]
+            for user_id, record in records.items()
+            if windows[user_id] != before[user_id]
         }
-        offsets = work.next_offsets | {CHANGELOG: work.partition.changelog_next}
-        work.partition.store.write(changed, offsets)
+        seals = {seal_of(user_id): windows[user_id].erased_before_ms for user_id in share.erased}
+        partition.seals |= seals
+        offsets = share.next_offsets | {CHANGELOG: partition.changelog_seen}
+        partition.store.write(changed, offsets, seals)
+        changes = {seal_key(seal): seal_record(time_ms) for seal, time_ms in seals.items()}
+        return Folded(
+            share,
+            windows,
+            [self._change(partition, key, record) for key, record in changes.items()]
+            + [self._change(partition, user.encode(), record) for user, record in records.items()],
+        )
 
-    def _recommend(self, works: Iterable[Work]) -> list[Outgoing]:
-        requests = [
-            Request(user_id, work.windows[user_id], event_ids)
-            for work in works
-            for user_id, event_ids in work.to_answer.items()
-        ]
-        answers = self._recommender.recommend(requests) if requests else []
-        self.counts["recommendations"] += len(answers)
-        return [self._answer(answer) for answer in answers]
+    def _change(self, partition: Partition, key: bytes, record: bytes | None) -> Outgoing:
+        return Outgoing(self._layout.name(WINDOWS), key, record, partition=partition.number)
+
+    def _tombstones(self, folded: Iterable[Folded]) -> list[Outgoing]:
+        """Return what tells the consumers of recommendations to forget the erased users."""
+        name = self._layout.name(RECOMMENDATIONS)
+        erased = (user_id for one in folded for user_id in sorted(one.share.to_tell))
+        return [Outgoing(name, user_id.encode(), None) for user_id in erased]
 
     def _answer(self, answer: Recommendation) -> Outgoing:
         name = self._layout.name(RECOMMENDATIONS)
         return Outgoing(name, answer.user_id.encode(), encode(answer))
 
-    def _changes(self, work: Work) -> list[Outgoing]:
-        name, number = self._layout.name(WINDOWS), work.partition.number
-        return [
-            Outgoing(name, user_id.encode(), record, partition=number)
-            for user_id, record in work.records.items()
-        ]
 
-    def _dead_letter(self, record: Received, error: DecodeError) -> Outgoing:
-        topic, _ = SOURCES[record.topic]
-        log.warning("event_dead_lettered", reason=error.reason, topic=topic.name,
-                    partition=record.partition, offset=record.offset)  # fmt: skip
-        return dead_letter(
-            record,
-            error,
-            layout=self._layout,
-            topic=topic,
-            app=self._app_id,
-            now_ms=self._clock(),
-        )
-
-    def _acknowledge(
-        self, works: Iterable[Work], changes: Sequence[Outgoing], offsets: Sequence[int]
-    ) -> None:
-        newest: dict[int, int] = {}
-        for change, offset in zip(changes, offsets, strict=False):
-            newest[change.partition] = max(newest.get(change.partition, -1), offset)
-        for work in works:
-            mine = newest.get(work.partition.number, -1) + 1
-            work.partition.changelog_next = max(work.partition.changelog_next, mine)
-            work.partition.acknowledged |= work.next_offsets
+def _requests(folded: Iterable[Folded]) -> list[Request]:
+    """Return one request for each user with events to answer, none for what was erased since."""
+    requests = []
+    for one in folded:
+        for user_id, events in one.share.to_answer.items():
+            window = one.windows[user_id]
+            ids = [e.event_id for e in events if e.event_time_ms > window.erased_before_ms]
+            if ids:
+                requests.append(Request(user_id, window, ids))
+    return requests

@@ -3,6 +3,9 @@
 The end is the high-water mark inside the fetch responses, which librdkafka reports as
 end-of-partition: an end asked for by ListOffsets can be too low (Tansu answers the base of
 the last batch), and a rebuild that stops early is a loss nobody sees.
+
+Two kinds of keys: a user id, whose record is the window (null: erased), and a *seal*, a zero
+byte and a hash of the user id. A seal outlives the erased user without naming him.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,18 +17,30 @@ from contract.errors import BrokerUnavailable
 from contract.kafka import consumer_config, take
 from contract.settings import KafkaSettings
 
+_SEAL_MARK = b"\0"
+
 
 class LoggedWindow(NamedTuple):
     """One record of the changelog; *record* is None for a tombstone."""
 
     partition: int
     offset: int
-    user_id: str
+    key: bytes
     record: bytes | None
+
+    @property
+    def seal(self) -> bytes | None:
+        """The hash that a seal is kept under; None for the window of a user."""
+        return self.key[len(_SEAL_MARK) :] if self.key.startswith(_SEAL_MARK) else None
+
+
+def seal_key(seal: bytes) -> bytes:
+    """Return the key under which *seal* stands in the changelog; no user id is like it."""
+    return _SEAL_MARK + seal
 
 
 class Changelog:
-    """One compacted topic, read partition by partition from given offsets."""
+    """One compacted topic, read partition by partition from given offsets, by one thread."""
 
     def __init__(
         self, settings: KafkaSettings, topic: str, *, group_id: str, patience_s: float = 30.0
@@ -35,6 +50,7 @@ class Changelog:
         }
         self._topic = topic
         self._patience_s = patience_s
+        self._consumer: Consumer | None = None
 
     def read(
         self, start: Mapping[int, int], *, monotonic: Callable[[], float]
@@ -44,9 +60,13 @@ class Changelog:
         Raises:
             BrokerUnavailable: nothing came for the whole of the patience.
         """
-        consumer = Consumer(self._config)
+        if not start:
+            return
+        if self._consumer is None:
+            self._consumer = Consumer(self._config)
+        consumer = self._consumer
+        consumer.assign([TopicPartition(self._topic, p, o) for p, o in start.items()])
         try:
-            consumer.assign([TopicPartition(self._topic, p, o) for p, o in start.items()])
             open_partitions = set(start)
             heard_at = monotonic()
             while open_partitions:
@@ -62,13 +82,13 @@ class Changelog:
                 if monotonic() - heard_at > self._patience_s:
                     raise BrokerUnavailable(f"{self._topic}: silent for {self._patience_s} s")
         finally:
-            consumer.close()
+            consumer.unassign()
 
 
 def _logged(message: Message) -> LoggedWindow:
     key, record = message.key(), message.value()
     partition, offset = message.partition(), message.offset()
-    assert key is not None, "streams writes the user id as the key"
+    assert key is not None, "streams writes every record with a key"
     assert partition is not None
     assert offset is not None
-    return LoggedWindow(partition, offset, key.decode(), record)
+    return LoggedWindow(partition, offset, key, record)

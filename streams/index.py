@@ -5,8 +5,6 @@ more than the search (measured: 1.1 ms for each top-100 answer). The one module 
 that knows Qdrant.
 """
 
-from typing import NamedTuple
-
 import msgspec
 import numpy as np
 import urllib3
@@ -16,16 +14,8 @@ from contract.errors import IndexUnavailable
 from contract.settings import QdrantSettings
 
 
-class Hit(NamedTuple):
-    """One point found."""
-
-    point_id: str
-    score: float
-
-
 class _Point(msgspec.Struct):
-    id: str
-    score: float
+    id: int
 
 
 class _Points(msgspec.Struct):
@@ -54,10 +44,23 @@ class VectorIndex:
             maxsize=2, retries=False, timeout=urllib3.Timeout(total=patience_ms / 1000)
         )
 
+    def ping(self) -> None:
+        """Ask whether the index takes requests.
+
+        Raises:
+            IndexUnavailable: it does not, or does not say so in time.
+        """
+        try:
+            response = self._pool.request("GET", f"{self._url}/readyz", headers=self._headers)
+        except urllib3.exceptions.HTTPError as error:
+            raise IndexUnavailable(type(error).__name__) from error
+        if response.status != _OK:
+            raise IndexUnavailable(f"status {response.status}")
+
     def nearest(
         self, collection: str, vectors_BD: Float32[np.ndarray, "B D"], limit: int
-    ) -> list[list[Hit]]:
-        """Return for each vector the *limit* nearest points of *collection*, best first.
+    ) -> list[list[int]]:
+        """Return for each vector the ids of the *limit* nearest points of *collection*, best first.
 
         Raises:
             IndexUnavailable: no answer in time, or not the answer to this question.
@@ -81,4 +84,4 @@ class VectorIndex:
             answer = _ANSWER.decode(response.data)
         except msgspec.MsgspecError as error:
             raise IndexUnavailable("an answer that cannot be read") from error
-        return [[Hit(p.id, p.score) for p in found.points] for found in answer.result]
+        return [[point.id for point in found.points] for found in answer.result]

@@ -3,12 +3,12 @@
 Opening a partition ends in the windows that everybody ever published merged with those kept
 here, and in the offsets to consume from: never later than what the store or the group has
 seen, and earlier by a rewind when somebody else wrote the changelog since, because an owner
-that was paused may have overwritten newer records with older ones (FAULTS: zombies).
+that was paused may have overwritten newer records with older ones (FAULTS: zombies). While a
+partition is ours, `heal` finds such records and has the right ones published again.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -17,42 +17,14 @@ import structlog
 
 from contract.clock import Clock
 from contract.records import Position
-from models import history_codec
-from models.history import EMPTY, Window, WindowPolicy, merge
+from models.history import WindowPolicy
 from streams.changelog import LoggedWindow
+from streams.partition import CHANGELOG, Partition
 from streams.store import RocksMemory, RocksStore, WindowStore, discard, was_closed_cleanly
 
 log = structlog.get_logger()
 
-CHANGELOG = "changelog"
 MERGE_BATCH = 500
-
-
-@dataclass(slots=True)
-class Partition:
-    """One open partition. Offsets are by source topic and mean "next"."""
-
-    number: int
-    store: WindowStore
-    changelog_next: int = 0
-    expected: dict[str, int] = field(default_factory=dict)
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    answered_before: dict[str, int] = field(default_factory=dict)
-
-    def windows(self, user_ids: Iterable[str]) -> dict[str, Window]:
-        """Return the window of each user, empty for users never seen."""
-        wanted = list(user_ids)
-        records = self.store.get(wanted)
-        return {
-            user_id: EMPTY if record is None else history_codec.decode(record)
-            for user_id, record in zip(wanted, records, strict=True)
-        }
-
-    def start_at(self, topic: str, offset: int, *, committed: int | None) -> None:
-        """Expect *offset* next; what lies before *committed* has been answered already."""
-        self.expected[topic] = offset
-        self.acknowledged[topic] = offset
-        self.answered_before[topic] = committed or 0
 
 
 class ChangelogReader(Protocol):
@@ -81,6 +53,7 @@ class Partitions:
         self._rewind_records = rewind_records
         self._clock = clock
         self._open: dict[int, Partition] = {}
+        self._adopted: set[int] = set()
         self._is_suspended = False
 
     def get(self, number: int) -> Partition | None:
@@ -96,17 +69,19 @@ class Partitions:
     ) -> dict[Position, int]:
         """Own exactly the partitions in *committed*; return the offset to read each one from."""
         numbers = {at.partition for at in committed}
-        self.close(set(self._open) - numbers)
-        kept = set(self._open)
-        for number in sorted(numbers - kept):
-            store = self._open_store(number)
-            self._open[number] = Partition(number, store, store.offset(CHANGELOG) or 0)
-        foreign = self._restore()
+        kept = (set(self._open) - self._adopted) & numbers
+        self.hold(numbers)
+        foreign = sorted({*self.restore(), *self._adopted})
+        self._adopted.clear()
         start: dict[Position, int] = {}
         for at, group_offset in committed.items():
             partition = self._open[at.partition]
             rewind = self._rewind_records if at.partition in foreign else 0
-            start[at] = max(earliest[at], _seen(partition, at.topic, group_offset) - rewind)
+            seen = _seen(partition, at.topic, group_offset)
+            if seen and not partition.knows(at.topic):
+                log.error("state_nowhere", topic=at.topic, partition=at.partition, committed=seen)
+                seen = 0
+            start[at] = max(earliest[at], seen - rewind)
             partition.start_at(at.topic, start[at], committed=group_offset)
         self._is_suspended = False
         log.info(
@@ -114,11 +89,28 @@ class Partitions:
         )
         return start
 
+    def hold(self, numbers: Collection[int]) -> None:
+        """Keep exactly the stores of *numbers* open."""
+        self.close(set(self._open) - set(numbers))
+        for number in sorted(set(numbers) - set(self._open)):
+            store = self._open_store(number)
+            self._open[number] = Partition.opened(number, store, self._policy)
+
+    def release(self, numbers: Collection[int]) -> list[Partition]:
+        """Give away those of *numbers* that are open, as they are."""
+        return [self._open.pop(number) for number in sorted(set(self._open) & set(numbers))]
+
+    def adopt(self, partitions: Iterable[Partition]) -> None:
+        """Take over open *partitions* that somebody else wrote; `assign` says if they are ours."""
+        for partition in partitions:
+            self._open[partition.number] = partition
+            self._adopted.add(partition.number)
+
     def close(self, numbers: Iterable[int] | None = None) -> None:
         """Close *numbers*, or everything, leaving clean stores behind."""
         for number in list(self._open) if numbers is None else list(numbers):
             partition = self._open.pop(number)
-            partition.store.write({}, {CHANGELOG: partition.changelog_next})
+            partition.store.write({}, {CHANGELOG: partition.changelog_seen})
             partition.store.close(now_ms=self._clock())
 
     def committable(self) -> dict[Position, int]:
@@ -130,34 +122,67 @@ class Partitions:
             if offset > partition.answered_before[topic]
         }
 
-    def _restore(self) -> list[int]:
+    def marks(self) -> dict[Position, int]:
+        """Return how far everything is: acknowledged offsets, and how far a changelog was merged."""
+        found: dict[Position, int] = {}
+        for partition in list(self._open.values()):
+            found[Position(CHANGELOG, partition.number)] = partition.changelog_next
+            for topic, offset in list(partition.acknowledged.items()):
+                found[Position(topic, partition.number)] = offset
+        return found
+
+    def restore(self) -> list[int]:
         """Merge what the changelog has beyond what we know; return whose partitions had any."""
-        start = {number: partition.changelog_next for number, partition in self._open.items()}
+        return self._read_on(list(self._open.values()))
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether somebody else wrote to a changelog of ours, or a record must be set right."""
+        return any(
+            partition.suspect_from is not None or partition.unhealed or partition.unhealed_seals
+            for partition in list(self._open.values())
+        )
+
+    def heal(self, *, is_thorough: bool) -> dict[int, dict[bytes, bytes | None]]:
+        """Read what others wrote to our changelogs; return, by partition, what to publish.
+
+        *is_thorough* looks at every partition, not only where an offset gave somebody away: a
+        record written after our last one shows in no offset of ours. To be called while no
+        batch is under way.
+        """
+        if self._is_suspended:
+            return {}
+        partitions = list(self._open.values())
+        self._read_on([p for p in partitions if is_thorough or p.suspect_from is not None])
+        healing = {p.number: records for p in partitions if (records := p.take_unhealed())}
+        if healing:
+            log.warning("windows_healed", records={n: len(r) for n, r in healing.items()})
+        return healing
+
+    def _read_on(self, partitions: Collection[Partition]) -> list[int]:
+        reading = {partition.number: partition for partition in partitions}
+        start = {number: partition.changelog_seen for number, partition in reading.items()}
         foreign: dict[int, int] = defaultdict(int)
         for number, records in groupby(self._read_changelog(start), key=lambda r: r.partition):
-            batch: list[LoggedWindow] = []
-            for record in records:
-                batch.append(record)
-                if len(batch) >= MERGE_BATCH:
-                    foreign[number] += self._merge(self._open[number], batch)
-                    batch = []
-            foreign[number] += self._merge(self._open[number], batch)
+            for batch in _sliced(records):
+                reading[number].merge(batch)
+                foreign[number] += len(batch)
+        for partition in partitions:
+            partition.suspect_from = None
         if foreign:
-            log.info("windows_restored", records=dict(foreign))
+            log.info("changelog_read", records=dict(foreign))
         return sorted(foreign)
 
-    def _merge(self, partition: Partition, batch: list[LoggedWindow]) -> int:
-        if not batch:
-            return 0
-        windows = partition.windows({logged.user_id for logged in batch})
-        for logged in batch:
-            if logged.record is not None:
-                theirs = history_codec.decode(logged.record)
-                windows[logged.user_id] = merge(windows[logged.user_id], theirs, self._policy)
-        partition.changelog_next = batch[-1].offset + 1
-        records = {user_id: history_codec.encode(window) for user_id, window in windows.items()}
-        partition.store.write(records, {CHANGELOG: partition.changelog_next})
-        return len(batch)
+
+def _sliced(records: Iterable[LoggedWindow]) -> Iterable[list[LoggedWindow]]:
+    batch: list[LoggedWindow] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) >= MERGE_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _seen(partition: Partition, topic: str, group_offset: int | None) -> int:

@@ -1,61 +1,141 @@
-"""Between Faust's event loop and the one thread that does the work.
+"""Between Faust's event loop and the threads that do the work.
 
-Events queue up in a bounded inbox; whenever the thread is free, everything that waits (up
-to a bound) is the next micro-batch. So a lone event waits for nothing, and under load the
+Records queue up in a bounded inbox; whenever the first step is free, everything that waits
+(up to a bound) is the next micro-batch. So a lone event waits for nothing, and under load the
 batches grow by themselves.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from contract.records import Position, Received
+from streams.batches import Batch
+from streams.line import Line
 
 T = TypeVar("T")
 
-Process = Callable[[list[Received]], dict[Position, int]]
 SeekBack = Callable[[dict[Position, int]], Awaitable[None]]
 
 
-class Pump:
-    """Runs micro-batches one after another in a thread of its own."""
+class Steps(Protocol):
+    """What is done to micro-batches; `streams.batches.BatchProcessor` does it."""
 
-    def __init__(self, process: Process, seek_back: SeekBack, *, max_batch: int) -> None:
-        self._process = process
+    def fold(self, records: Sequence[Received]) -> Batch:
+        """Do the first step."""
+        ...
+
+    def search(self, batch: Batch) -> Batch:
+        """Do the second step."""
+        ...
+
+    def send(self, batch: Batch) -> Batch:
+        """Do the third step."""
+        ...
+
+    def settle(self, batch: Batch) -> Batch:
+        """Do the last step."""
+        ...
+
+    def is_suspect(self) -> bool:
+        """Say whether there is something to heal."""
+        ...
+
+    def heal(self, *, is_thorough: bool) -> None:
+        """Heal it."""
+        ...
+
+
+class Pump:
+    """Starts one micro-batch after another; the last steps of one overlap with the next."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        seek_back: SeekBack,
+        on_failure: Callable[[BaseException], None],
+        *,
+        max_batch: int,
+        heal_every_s: float,
+    ) -> None:
+        self._steps = steps
         self._seek_back = seek_back
         self._max_batch = max_batch
-        self._inbox: asyncio.Queue[Received] = asyncio.Queue(maxsize=2 * max_batch)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._heal_every_s = heal_every_s
+        self._inbox: deque[Received] = deque()
+        self._changed = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fold")
+        self._line = Line(
+            [("search", steps.search), ("send", steps.send), ("settle", steps.settle)], on_failure
+        )
         self._is_stopping = False
 
-    async def put(self, record: Received) -> None:
-        """Hand over *record*, waiting while the inbox is full."""
-        await self._inbox.put(record)
+    async def put(self, records: Sequence[Received]) -> None:
+        """Hand over *records*, waiting while the inbox holds two batches or more."""
+        while len(self._inbox) >= 2 * self._max_batch and not self._is_stopping:
+            await self._change()
+        self._inbox.extend(records)
+        self._tell()
 
     async def run(self) -> None:
-        """Process batches until `stop`; what `process` raises ends it."""
+        """Process batches until `stop`; what a step raises ends it."""
         while not self._is_stopping:
-            batch = [await self._inbox.get()]
-            while len(batch) < self._max_batch and not self._inbox.empty():
-                batch.append(self._inbox.get_nowait())
-            if self._is_stopping:
-                return
-            missing = await self.in_thread(lambda batch=batch: self._process(batch))  # type: ignore[misc]
-            if missing:
-                await self._seek_back(missing)
+            if not await self._wait_for_records():
+                await self.in_thread(lambda: self._steps.heal(is_thorough=True))
+                continue
+            if self._steps.is_suspect():
+                await self.in_thread(lambda: self._steps.heal(is_thorough=False))
+            batch = [self._inbox.popleft() for _ in range(min(self._max_batch, len(self._inbox)))]
+            self._tell()
+            if batch and not self._is_stopping:
+                missing = await self._run(lambda batch=batch: self._start(batch))  # type: ignore[misc]
+                if missing:
+                    await self._seek_back(missing)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run *work* in the thread of the batches, after the one in progress."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Run *work* in the thread of the first step, while no batch is at any other step."""
+
+        def drained() -> T:
+            self._line.drain()
+            return work()
+
+        return await self._run(drained)
 
     def clear(self) -> None:
         """Forget what waits; it was not acknowledged and will be read again."""
-        while not self._inbox.empty():
-            self._inbox.get_nowait()
+        self._inbox.clear()
+        self._tell()
 
     async def stop(self) -> None:
-        """Let the batch in progress end and start no other."""
+        """Let the batches under way end and start no other."""
         self._is_stopping = True
         self.clear()
         await self.in_thread(lambda: None)
+
+    def _start(self, records: list[Received]) -> dict[Position, int]:
+        batch = self._steps.fold(records)
+        self._line.put(batch)
+        return batch.taken.missing
+
+    async def _wait_for_records(self) -> bool:
+        """Return whether there are records; False when there were none for a whole while."""
+        if not self._inbox and not self._is_stopping:
+            try:
+                async with asyncio.timeout(self._heal_every_s):
+                    while not self._inbox and not self._is_stopping:
+                        await self._change()
+            except TimeoutError:
+                return False
+        return True
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,28 +1,38 @@
-"""One event from window to recommendation. Read this file first.
+"""From windows to recommendations. Read this file first.
 
 A batch of users goes through the same stations as one user would: encode the history
 windows, find candidates, leave out what was seen, rank, keep the best. Every station is one
 call for the whole batch. Nothing here knows Kafka, and the only thing waited for is the
-vector index, with bounded patience.
+vector index, with bounded patience. What is away or broken is left out and named in
+`degraded`; nobody is left without an answer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from uuid import UUID
 
 import numpy as np
-from jaxtyping import Float32, Int64
+import structlog
+from jaxtyping import Bool, Float, Float32, Int64
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo
 from models.history import Window
-from streams.retrieval import TRENDING, Candidates, Retrieval
+from models.ranking import RankedUsers
+from streams.retrieval import TRENDING, Near, Retrieval
 from streams.serving import Serving, Switch
+from streams.trending import Trending
 
-# Shape legend: B = users of the batch, C = candidates (padded with row 0), D = vector width.
+log = structlog.get_logger()
+
+# Shape legend: B = users of the batch, C = candidates (padded with row 0), K = those kept,
+# D = vector width.
 ARM = "default"
 NO_BUNDLE = "no_bundle"
+MODEL_BROKEN = "model_broken"
+_LAST = -1e6
+"""Where a candidate ranks that the ranker has no number for: behind all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,93 +44,213 @@ class Request:
     event_ids: Sequence[str]
 
 
+@dataclass(slots=True)
+class Draft:
+    """A batch of requests on its way: the serving it began with is the one it ends with.
+
+    *vectors_BD* holds zeros where the model is broken; ``is_broken`` says for whom.
+    """
+
+    requests: Sequence[Request]
+    serving: Serving | None
+    vectors_BD: Float32[np.ndarray, "B D"] = field(
+        default_factory=lambda: np.zeros((0, 0), np.float32)
+    )
+    is_broken: Sequence[bool] = ()
+    near: Near = field(default_factory=lambda: Near((), TRENDING))
+
+
 class Recommender:
-    """Answers requests from the serving in use."""
+    """Answers requests from the serving in use, in three steps that never look back."""
 
     def __init__(
-        self, switch: Switch, retrieval: Retrieval, *, num_recommended: int, clock: Clock
+        self,
+        switch: Switch,
+        retrieval: Retrieval,
+        trending: Trending,
+        *,
+        num_recommended: int,
+        is_coalescing: bool,
+        clock: Clock,
     ) -> None:
         self._switch = switch
         self._retrieval = retrieval
+        self._trending = trending
         self._num_recommended = num_recommended
+        self._is_coalescing = is_coalescing
         self._clock = clock
 
     def recommend(self, requests: Sequence[Request]) -> list[Recommendation]:
-        """Return one recommendation for each event of each request, in order."""
-        with self._switch.lock:
-            return self._recommend(requests)
+        """Return the recommendations for *requests*, in order."""
+        draft = self.draft(requests)
+        self.search(draft)
+        return self.answers(draft)
 
-    def _recommend(self, requests: Sequence[Request]) -> list[Recommendation]:
-        serving = self._switch.current
-        if serving is None or not requests:
-            return self._answers(requests, None, [[] for _ in requests], [NO_BUNDLE])
-        windows = [request.window for request in requests]
-        now_ms = [window.newest_ms for window in windows]
-        vectors_BD = serving.encoder.encode(windows, serving.items, now_ms)
-        seen = [serving.items.rows(window.video_ids) for window in windows]
-        candidates = self._retrieval.candidates(serving, vectors_BD, seen)
-        lists = self._ranked(serving, vectors_BD, candidates)
-        return self._answers(requests, serving, lists, candidates.degraded)
+    def draft(self, requests: Sequence[Request]) -> Draft:
+        """Step 1: encode the windows, by the serving of this moment."""
+        with self._switch.encoding:
+            serving = self._switch.current
+            if serving is None:
+                return Draft(requests, None)
+            vectors_BD = _encoded(serving, [request.window for request in requests])
+        is_broken_B = ~np.isfinite(vectors_BD).all(axis=1)
+        vectors_BD = np.where(is_broken_B[:, None], np.float32(0), vectors_BD)
+        return Draft(requests, serving, vectors_BD, is_broken_B.tolist())
 
-    def _ranked(
-        self,
-        serving: Serving,
-        vectors_BD: Float32[np.ndarray, "B D"],
-        candidates: Candidates,
-    ) -> list[list[RecommendedVideo]]:
+    def search(self, draft: Draft) -> None:
+        """Step 2: find what is nearest to the users; nobody waits longer than the patience."""
+        serving, vectors_BD = draft.serving, draft.vectors_BD
+        if serving is None:
+            return
+        user_ids = [request.user_id for request in draft.requests]
+        near = self._retrieval.near(serving, user_ids, vectors_BD)
+        if near is None:
+            with self._switch.encoding:
+                near = self._retrieval.next_best(serving, user_ids, vectors_BD)
+        draft.near = near
+
+    def answers(self, draft: Draft) -> list[Recommendation]:
+        """Step 3: rank the candidates; one recommendation for each request, or for each event."""
+        if draft.serving is None:
+            lists = self._trending_lists(draft.requests)
+        else:
+            with self._switch.ranking:
+                lists = self._ranked(draft, draft.serving)
+        return self._recommendations(draft, lists)
+
+    def forget(self, user_id: str) -> None:
+        """Drop what is remembered of an erased user."""
+        self._retrieval.forget(user_id)
+
+    def _ranked(self, draft: Draft, serving: Serving) -> list[list[RecommendedVideo]]:
         """Return the best of each user's candidates, best first."""
-        rows_BC = _padded(candidates.rows)
-        similarity_BC = (serving.items.outputs_ND[rows_BC] @ vectors_BD[:, :, None])[:, :, 0]
-        expected_ms_BC, score_BC = serving.ranker.rank(similarity_BC, rows_BC, serving.items)
-        order_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, : self._num_recommended]
-        lists = []
-        for user, order in enumerate(order_BK):
-            lists.append(
-                [
-                    RecommendedVideo(
-                        video_id=video_id,
-                        expected_watch_ms=round(float(expected_ms_BC[user, column]), 1),
-                        score=round(float(score_BC[user, column]), 6),
-                        source=(
-                            candidates.source if column < candidates.num_near[user] else TRENDING
-                        ),
-                    )
-                    for column in order.tolist()
-                    if (video_id := serving.items.video_id(int(rows_BC[user, column])))
-                ]
-            )
-        return lists
-
-    def _answers(
-        self,
-        requests: Sequence[Request],
-        serving: Serving | None,
-        lists: list[list[RecommendedVideo]],
-        degraded: list[str],
-    ) -> list[Recommendation]:
-        bundle_id = serving.bundle_id if serving else None
-        now_ms = self._clock()
-        return [
-            Recommendation(
-                recommendation_id=recommendation_id(request.user_id, [event_id], bundle_id),
-                user_id=request.user_id,
-                generated_at_ms=now_ms,
-                caused_by=[event_id],
-                bundle_id=bundle_id,
-                generation=serving.generation if serving else 0,
-                arm=ARM,
-                items=items,
-                degraded=degraded,
-            )
-            for request, items in zip(requests, lists, strict=True)
-            for event_id in request.event_ids
+        windows = [request.window for request in draft.requests]
+        ids = [
+            () if is_broken else ids
+            for ids, is_broken in zip(draft.near.ids, draft.is_broken, strict=True)
         ]
+        near = Near(ids, draft.near.source)
+        candidates = self._retrieval.candidates(serving, near, [w.video_ids for w in windows])
+        rows_BC = _padded(candidates.rows)
+        item_BCD = serving.items.outputs_ND.take(rows_BC, axis=0)  # ten times as fast as [rows_BC]
+        similarity_BC = (item_BCD @ draft.vectors_BD[:, :, None])[:, :, 0]
+        users = RankedUsers(
+            draft.vectors_BD,
+            newest_ms_B=np.array([window.newest_ms for window in windows]),
+            num_watches_B=np.array([len(window.watches) for window in windows]),
+        )
+        expected_BC, score_BC = serving.ranker.rank(similarity_BC, rows_BC, serving.items, users)
+        is_nan_BC = np.isnan(score_BC) | np.isnan(expected_BC)
+        if is_nan_BC.any():
+            draft.is_broken = (is_nan_BC.any(axis=1) | np.array(draft.is_broken)).tolist()
+            score_BC = np.where(is_nan_BC, _LAST + similarity_BC, score_BC)
+            expected_BC = np.where(is_nan_BC, 0.0, expected_BC)
+        order_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, : self._num_recommended]
+        return _lists(
+            serving,
+            order_BK < np.array(candidates.num_near)[:, None],
+            draft.near.source,
+            rows_BK=np.take_along_axis(rows_BC, order_BK, 1),
+            expected_BK=np.take_along_axis(expected_BC, order_BK, 1),
+            score_BK=np.take_along_axis(score_BC, order_BK, 1),
+        )
+
+    def _trending_lists(self, requests: Sequence[Request]) -> list[list[RecommendedVideo]]:
+        """Return what this worker has seen watched most; all there is before the first bundle."""
+        for request in requests:
+            for entry in request.window.watches[-1:]:
+                self._trending.note(entry.video_id, entry.watch_ms)
+        longest = max(len(request.window.watches) for request in requests)
+        trends = self._trending.top(self._num_recommended + longest)
+        return [
+            [
+                RecommendedVideo(
+                    video_id=trend.video_id,
+                    expected_watch_ms=round(trend.mean_watch_ms, 1),
+                    score=round(trend.num_watches, 6),
+                    source=TRENDING,
+                )
+                for trend in trends
+                if trend.video_id not in request.window.video_ids
+            ][: self._num_recommended]
+            for request in requests
+        ]
+
+    def _recommendations(
+        self, draft: Draft, lists: Sequence[list[RecommendedVideo]]
+    ) -> list[Recommendation]:
+        serving, now_ms = draft.serving, self._clock()
+        bundle_id = serving.bundle_id if serving else None
+        recommendations = []
+        for number, (request, items) in enumerate(zip(draft.requests, lists, strict=True)):
+            degraded = list(draft.near.degraded) if serving else [NO_BUNDLE]
+            if serving and draft.is_broken[number]:
+                degraded.append(MODEL_BROKEN)
+            event_ids = list(dict.fromkeys(request.event_ids))
+            causes = [event_ids] if self._is_coalescing else [[one] for one in event_ids]
+            recommendations += [
+                Recommendation(
+                    recommendation_id=recommendation_id(request.user_id, caused_by, bundle_id),
+                    user_id=request.user_id,
+                    generated_at_ms=now_ms,
+                    caused_by=caused_by,
+                    bundle_id=bundle_id,
+                    generation=serving.generation if serving else 0,
+                    arm=ARM,
+                    items=items,
+                    degraded=degraded,
+                )
+                for caused_by in causes
+            ]
+        return recommendations
 
 
 def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | None) -> str:
     """Return the id that any re-delivery of the same recommendation bears, too."""
     named = "\n".join([user_id, bundle_id or "", *sorted(event_ids)])
     return str(UUID(bytes=blake2b(named.encode(), digest_size=16).digest()))
+
+
+def _encoded(serving: Serving, windows: Sequence[Window]) -> Float32[np.ndarray, "B D"]:
+    """Return the user vectors; not-a-number for all when the model does not compute."""
+    newest_ms = [window.newest_ms for window in windows]
+    try:
+        return serving.encoder.encode(windows, serving.items, newest_ms)
+    except Exception:  # whatever a model raises, the viewers get what is trending
+        log.exception("encoder_failed", bundle_id=serving.bundle_id)
+        return np.full((len(windows), serving.items.outputs_ND.shape[1]), np.nan, np.float32)
+
+
+def _lists(
+    serving: Serving,
+    is_near_BK: Bool[np.ndarray, "B K"],
+    source: str,
+    *,
+    rows_BK: Int64[np.ndarray, "B K"],
+    expected_BK: Float[np.ndarray, "B K"],
+    score_BK: Float[np.ndarray, "B K"],
+) -> list[list[RecommendedVideo]]:
+    """Return the chosen videos of each user; padding, row 0, is no video."""
+    columns = zip(
+        rows_BK.tolist(),
+        np.round(expected_BK.astype(np.float64), 1).tolist(),
+        np.round(score_BK.astype(np.float64), 6).tolist(),
+        is_near_BK.tolist(),
+        strict=True,
+    )
+    return [
+        [
+            RecommendedVideo(
+                video_id=serving.items.video_id(row),
+                expected_watch_ms=expected_ms,
+                score=score,
+                source=source if is_near else TRENDING,
+            )
+            for row, expected_ms, score, is_near in zip(*user, strict=True)
+            if row
+        ]
+        for user in columns
+    ]
 
 
 def _padded(rows: Sequence[Int64[np.ndarray, "C"]]) -> Int64[np.ndarray, "B C"]:

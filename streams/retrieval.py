@@ -1,28 +1,35 @@
 """Candidates for a batch of users: the nearest videos by the index, and what is trending.
 
-When the index does not answer, the same question is asked of the item store in memory:
-exact, slower with the size of the catalogue, and good enough until the index is back. Rows
-are those of the item store; row 0 is padding and the unknown video alike.
+When the index does not answer in time, the next best is taken at once and says so: the same
+search in memory, exact, for a catalogue small enough; else the last candidates that the
+index gave this user; else what is trending. The index is left alone for a while and then
+asked again, so that batches do not queue behind it and full service returns by itself.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import structlog
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from contract.errors import IndexUnavailable
-from streams.index import Hit
+from contract.points import point_id
+from models import exact
 from streams.serving import Serving
 
 log = structlog.get_logger()
 
 # Shape legend: B = users of the batch, C = candidates, D = vector width, N = videos.
-ANN, EXACT, TRENDING = "ann", "exact", "trending"
-REST_S = 0.5
-"""After a failure the index is left alone for this long, so that batches do not queue."""
+ANN, EXACT, LAST_GOOD, TRENDING = "ann", "exact", "last_good", "trending"
+INDEX_AWAY = "index_away"
+REST_S, LONGEST_REST_S = 0.5, 4.0
+"""After a failure the index is left alone for this long, doubled with every further one."""
+MAX_EXACT_VIDEOS = 250_000
+"""Up to here searching in memory costs a user about a millisecond, what the index costs."""
+MAX_REMEMBERED_USERS = 5_000
 
 
 class NearestIndex(Protocol):
@@ -30,9 +37,18 @@ class NearestIndex(Protocol):
 
     def nearest(
         self, collection: str, vectors_BD: Float32[np.ndarray, "B D"], limit: int
-    ) -> list[list[Hit]]:
-        """Return for each vector the *limit* nearest points, best first."""
+    ) -> list[list[int]]:
+        """Return for each vector the ids of the *limit* nearest points, best first."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What was found by the vectors: for each user the ids of points, the nearest first."""
+
+    ids: Sequence[Sequence[int]]
+    source: str
+    degraded: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,75 +57,115 @@ class Candidates:
 
     rows: list[Int64[np.ndarray, "C"]]
     num_near: list[int]
-    source: str
-    degraded: list[str]
 
 
 class Retrieval:
-    """Candidate sources, and what to do when one is away."""
+    """Candidate sources, and what to do when one is away.
+
+    At most *num_ranked* candidates of a user are ranked, up to *num_trending* of them trending.
+    """
 
     def __init__(
         self,
         index: NearestIndex,
         *,
-        num_near: int,
+        num_ranked: int,
         num_trending: int,
         monotonic: Callable[[], float],
+        max_exact_videos: int = MAX_EXACT_VIDEOS,
     ) -> None:
         self._index = index
-        self._num_near = num_near
+        self._num_ranked = num_ranked
         self._num_trending = num_trending
         self._monotonic = monotonic
-        self._rests_until = -1.0
+        self._max_exact_videos = max_exact_videos
+        self._rest_s = REST_S
+        self._failed_at = self._rests_until = float("-inf")
+        self._last_good: OrderedDict[str, Sequence[int]] = OrderedDict()
 
-    def candidates(
-        self,
-        serving: Serving,
-        vectors_BD: Float32[np.ndarray, "B D"],
-        seen: Sequence[Int[np.ndarray, "S"]],
-    ) -> Candidates:
-        """Return candidates for each user vector, without the *seen* rows of that user."""
-        near = self._near(serving, vectors_BD)
-        source, degraded = ANN, []
-        if near is None:
-            near, source, degraded = self._exact(serving, vectors_BD), EXACT, ["index_away"]
-        trending = serving.items.rows(serving.items.popular(self._num_trending))
-        rows, counts = [], []
-        for mine, my_seen in zip(near, seen, strict=True):
-            kept = without(mine, my_seen)
-            others = without(without(trending, my_seen), kept)
-            rows.append(np.concatenate([kept, others]))
-            counts.append(len(kept))
-        return Candidates(rows, counts, source, degraded)
+    def has_failed_within(self, seconds: float) -> bool:
+        """Return whether the index failed to answer a batch in the last *seconds*."""
+        return self._monotonic() - self._failed_at < seconds
 
-    def _near(
-        self, serving: Serving, vectors_BD: Float32[np.ndarray, "B D"]
-    ) -> list[Int64[np.ndarray, "C"]] | None:
+    def near(
+        self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
+    ) -> Near | None:
+        """Return what the index finds nearest to each user's vector, None while it is away."""
         if self._monotonic() < self._rests_until:
             return None
         try:
-            found = self._index.nearest(serving.collection, vectors_BD, self._num_near)
+            found = self._index.nearest(serving.collection, vectors_BD, self._num_ranked)
         except IndexUnavailable as error:
-            self._rests_until = self._monotonic() + REST_S
-            log.warning("index_away", reason=str(error))
+            self._failed_at = self._monotonic()
+            self._rests_until = self._failed_at + self._rest_s
+            log.warning("index_away", reason=str(error), rest_s=self._rest_s)
+            self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)
             return None
-        row_of = serving.row_of_point.get
-        return [_rows(row_of(hit.point_id, 0) for hit in hits) for hits in found]
+        self._rest_s = REST_S
+        if not self._is_small(serving):
+            self._remember(user_ids, found)
+        return Near(found, ANN)
 
-    def _exact(
-        self, serving: Serving, vectors_BD: Float32[np.ndarray, "B D"]
-    ) -> list[Int64[np.ndarray, "C"]]:
-        scores_BN = vectors_BD @ serving.items.outputs_ND.T
-        most = min(self._num_near, scores_BN.shape[1])
-        best_BC = np.argpartition(-scores_BN, most - 1, axis=1)[:, :most]
-        return [_rows(row.tolist()) for row in best_BC]
+    def next_best(
+        self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
+    ) -> Near:
+        """Return what there is without the index; the item store must stand still meanwhile."""
+        if self._is_small(serving):
+            return Near(self._exact(serving, vectors_BD), EXACT, (INDEX_AWAY,))
+        remembered = [self._last_good.get(user_id, ()) for user_id in user_ids]
+        return Near(remembered, LAST_GOOD, (INDEX_AWAY,))
+
+    def candidates(self, serving: Serving, near: Near, seen: Sequence[Sequence[str]]) -> Candidates:
+        """Return the candidates of each user, without the videos *seen* by that user."""
+        items = serving.items
+        trending = items.rows(items.popular(self._num_trending))
+        rows_H = serving.points.rows([point for ids in near.ids for point in ids])
+        near_rows = np.split(rows_H, np.cumsum([len(ids) for ids in near.ids])[:-1])
+        is_unwanted_N = np.zeros(len(items.outputs_ND), np.bool_)
+        candidates = Candidates([], [])
+        for mine, my_seen in zip(near_rows, seen, strict=True):
+            kept, others = _fresh(mine, trending, items.rows(my_seen), is_unwanted_N)
+            kept = kept[: max(self._num_ranked - len(others), 0)]
+            candidates.rows.append(np.concatenate([kept, others]))
+            candidates.num_near.append(len(kept))
+        return candidates
+
+    def forget(self, user_id: str) -> None:
+        """Drop what is remembered of an erased user."""
+        self._last_good.pop(user_id, None)
+
+    def _is_small(self, serving: Serving) -> bool:
+        return len(serving.items) <= self._max_exact_videos
+
+    def _remember(self, user_ids: Sequence[str], found: Sequence[Sequence[int]]) -> None:
+        for user_id, ids in zip(user_ids, found, strict=True):
+            self._last_good[user_id] = ids
+            self._last_good.move_to_end(user_id)
+        while len(self._last_good) > MAX_REMEMBERED_USERS:
+            self._last_good.popitem(last=False)
+
+    def _exact(self, serving: Serving, vectors_BD: Float32[np.ndarray, "B D"]) -> list[list[int]]:
+        items = serving.items
+        best = exact.nearest(vectors_BD, items.outputs_ND, self._num_ranked)
+        return [[point_id(items.video_id(row)) for row in rows.tolist() if row] for rows in best]
 
 
-def without(rows: Int[np.ndarray, "C"], unwanted: Int[np.ndarray, "S"]) -> Int[np.ndarray, "R"]:
-    """Return *rows* without the *unwanted* ones and without the unknown row, in their order."""
-    kept: np.ndarray = rows[(rows != 0) & ~np.isin(rows, unwanted)]
-    return kept
+def _fresh(
+    near: Int64[np.ndarray, "C"],
+    trending: Int64[np.ndarray, "T"],
+    seen: Int64[np.ndarray, "S"],
+    is_unwanted_N: Bool[np.ndarray, "N"],
+) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "R"]]:
+    """Return (*near* unseen, *trending* unseen and not near), in their order.
 
-
-def _rows(rows: object) -> Int64[np.ndarray, "C"]:
-    return np.fromiter(rows, dtype=np.int64)  # type: ignore[call-overload,no-any-return]
+    *is_unwanted_N* is all false before and after; marking in it is four times as fast as
+    comparing lists of rows. The unknown row 0 is never wanted.
+    """
+    is_unwanted_N[seen] = True
+    is_unwanted_N[0] = True
+    kept = near[~is_unwanted_N[near]]
+    is_unwanted_N[kept] = True
+    others = trending[~is_unwanted_N[trending]]
+    is_unwanted_N[kept] = False
+    is_unwanted_N[seen] = False
+    return kept, others

@@ -5,8 +5,14 @@ ranker, item store and collection name are one `Serving`; a batch reads the curr
 and uses nothing else.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Integer
 
 from contract.events import ItemVector
 from contract.points import collection_name, point_id
@@ -14,7 +20,26 @@ from models.bundle import Bundle
 from models.encoder import UserEncoder
 from models.history import EMPTY
 from models.items import ItemStore
-from models.ranking import Ranker
+from models.mlp_ranker import MODEL as RANKER_MODEL
+from models.mlp_ranker import MlpRanker
+from models.ranking import RankedUsers, Ranker
+from streams.point_rows import PointRows
+
+# Shape legend: B = users of a batch, C = candidates of one user, padded with row 0.
+
+
+class PairRanker(Protocol):
+    """Scores the candidates of many users at once."""
+
+    def rank(
+        self,
+        similarity_BC: Float[np.ndarray, "B C"],
+        rows_BC: Integer[np.ndarray, "B C"],
+        items: ItemStore,
+        users: RankedUsers,
+    ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"]]:
+        """Return (expected watch time in milliseconds, score); a padding row 0 scores -inf."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +50,18 @@ class Serving:
     generation: int
     collection: str
     encoder: UserEncoder
-    ranker: Ranker
+    ranker: PairRanker
     items: ItemStore
-    row_of_point: dict[str, int] = field(default_factory=dict)
+    points: PointRows = field(default_factory=PointRows)
 
     def put(self, vector: ItemVector) -> None:
         """Take in a video's new vectors."""
         self.items.put(vector)
-        self.row_of_point[point_id(vector.video_id)] = int(self.items.rows([vector.video_id])[0])
+        self.points.put(point_id(vector.video_id), self.items.row(vector.video_id))
 
     def remove(self, video_id: str) -> None:
         """Forget a video that was taken down."""
-        self.row_of_point.pop(point_id(video_id), None)
+        self.points.put(point_id(video_id), 0)
         self.items.remove(video_id)
 
 
@@ -45,7 +70,8 @@ def load(bundle: Bundle, *, collection_prefix: str) -> Serving:
     items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
     items.put_many(bundle.snapshot)
     video_ids = bundle.snapshot.video_ids
-    rows = items.rows(video_ids).tolist()
+    points = PointRows()
+    points.put_many([point_id(v) for v in video_ids], items.rows(video_ids).tolist())
     encoder = UserEncoder(bundle)
     encoder.encode([EMPTY], items, [0])
     return Serving(
@@ -53,19 +79,32 @@ def load(bundle: Bundle, *, collection_prefix: str) -> Serving:
         generation=bundle.manifest.generation,
         collection=collection_name(collection_prefix, bundle.manifest.generation),
         encoder=encoder,
-        ranker=Ranker(bundle.manifest.ranker),
+        ranker=_ranker(bundle),
         items=items,
-        row_of_point=dict(zip(map(point_id, video_ids), rows, strict=True)),
+        points=points,
     )
+
+
+def _ranker(bundle: Bundle) -> PairRanker:
+    """Return the network that came with *bundle*, else the sum whose weights its manifest has."""
+    return MlpRanker(bundle) if RANKER_MODEL in bundle.files else Ranker(bundle.manifest.ranker)
 
 
 @dataclass(slots=True)
 class Switch:
     """Holds the serving in use; one assignment swaps it.
 
-    Whoever changes the serving or its item store holds *lock*, and so does a batch while it
-    computes: the matrices of an item store must not grow between two looks at them.
+    The matrices of an item store must not grow between two looks at them. Batches look at two
+    steps, which go on at the same time: each holds the lock of its step, and whoever changes
+    the serving or its item store holds both.
     """
 
     current: Serving | None = None
-    lock: Lock = field(default_factory=Lock)
+    encoding: Lock = field(default_factory=Lock)
+    ranking: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Change the serving, or its item store, while no batch looks at it."""
+        with self.encoding, self.ranking:
+            yield

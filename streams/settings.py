@@ -17,7 +17,7 @@ class StreamsSettings(Settings):
     app_id: str = Field(default=STREAMS_APP, pattern=r"^[A-Za-z0-9._-]{1,64}$")
     state_dir: Path = Path(".nextwatch/streams")
     cache_mb: int = Field(default=64, ge=1, le=65_536, description="RocksDB, whole worker")
-    max_batch: int = Field(default=256, ge=1, le=10_000, description="records in a micro-batch")
+    max_batch: int = Field(default=64, ge=1, le=10_000, description="records in a micro-batch")
     commit_interval_ms: int = Field(default=500, ge=50, le=60_000)
     rewind_records: int = Field(
         default=1_000,
@@ -25,9 +25,42 @@ class StreamsSettings(Settings):
         le=1_000_000,
         description="read again, for each source partition, after somebody else owned it",
     )
+    heal_every_ms: int = Field(
+        default=5_000,
+        ge=100,
+        le=3_600_000,
+        description="how often an idle worker looks whether somebody else wrote its changelog",
+    )
+    recommend: bool = Field(default=True, description="false: keep the windows and answer nothing")
+    coalesce: bool = Field(
+        default=True,
+        description="one recommendation for all events of a user in a micro-batch; false: one each",
+    )
     num_recommended: int = Field(default=20, ge=1, le=500)
-    num_candidates: int = Field(default=200, ge=1, le=5_000)
-    num_trending: int = Field(default=50, ge=0, le=5_000)
+    num_candidates: int = Field(
+        default=250, ge=1, le=5_000, description="ranked for each user, of all sources together"
+    )
+    num_trending: int = Field(
+        default=50, ge=0, le=5_000, description="how many of the candidates may be trending ones"
+    )
+    http_host: str = "127.0.0.1"
+    http_port: int | None = Field(
+        default=None, ge=1, le=65_535, description="/healthz and /readyz; none, not served"
+    )
+    watchdog_ms: int = Field(
+        default=60_000,
+        ge=1_000,
+        le=3_600_000,
+        description="a worker that stands still for longer while something waits ends itself",
+    )
+    instance_id: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="static membership: Kafka's group.instance.id, one for each worker",
+    )
+    standby_replicas: int = Field(
+        default=0, ge=0, le=1, description="1: keep warm copies of other workers' windows"
+    )
     index_patience_ms: int = Field(
         default=250, ge=10, le=10_000, description="how long a micro-batch waits for the index"
     )

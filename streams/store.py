@@ -1,7 +1,8 @@
-"""Where the windows of one partition live, with the offsets they reflect.
+"""Where the windows of one partition live, with the offsets they reflect and the seals.
 
 One write holds the changed windows *and* the next offsets, or nothing: after a crash the
-store says exactly which records it has seen. `RocksStore` and `DictStore` pass one
+store says exactly which records it has seen. A seal is what stays of an erased user: under a
+key that does not give the user away, the time before which events count for nothing. `RocksStore` and `DictStore` pass one
 conformance suite (``tests/streams/test_store.py``).
 """
 
@@ -13,8 +14,12 @@ from typing import Any, Protocol
 
 import rocksdict
 
+from contract.errors import WindowError
+
 _WINDOW = b"w:"
 _OFFSET = b"o:"
+_SEAL = b"s:"
+_NO_SEALS: Mapping[bytes, int] = {}
 _CLEAN_MARK = "closed-cleanly"
 _MIB = 1 << 20
 
@@ -26,12 +31,21 @@ class WindowStore(Protocol):
         """Return the record of each user, None for users never seen."""
         ...
 
-    def write(self, windows: Mapping[str, bytes], offsets: Mapping[str, int]) -> None:
-        """Put *windows* and *offsets* in one atomic write."""
+    def write(
+        self,
+        windows: Mapping[str, bytes | None],
+        offsets: Mapping[str, int],
+        seals: Mapping[bytes, int] = _NO_SEALS,
+    ) -> None:
+        """Put *windows*, *offsets* and *seals* in one atomic write; None deletes a window."""
         ...
 
     def offset(self, name: str) -> int | None:
         """Return the offset last written under *name*."""
+        ...
+
+    def seals(self) -> dict[bytes, int]:
+        """Return every seal."""
         ...
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
@@ -49,19 +63,34 @@ class DictStore:
     def __init__(self) -> None:
         self._windows: dict[str, bytes] = {}
         self._offsets: dict[str, int] = {}
+        self._seals: dict[bytes, int] = {}
 
     def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
         """Return the record of each user, None for users never seen."""
         return [self._windows.get(user_id) for user_id in user_ids]
 
-    def write(self, windows: Mapping[str, bytes], offsets: Mapping[str, int]) -> None:
-        """Put *windows* and *offsets*."""
-        self._windows.update(windows)
+    def write(
+        self,
+        windows: Mapping[str, bytes | None],
+        offsets: Mapping[str, int],
+        seals: Mapping[bytes, int] = _NO_SEALS,
+    ) -> None:
+        """Put *windows*, *offsets* and *seals*."""
+        for user_id, record in windows.items():
+            if record is None:
+                self._windows.pop(user_id, None)
+            else:
+                self._windows[user_id] = record
         self._offsets.update(offsets)
+        self._seals.update(seals)
 
     def offset(self, name: str) -> int | None:
         """Return the offset last written under *name*."""
         return self._offsets.get(name)
+
+    def seals(self) -> dict[bytes, int]:
+        """Return every seal."""
+        return dict(self._seals)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
         """Yield every user and record, ordered by user."""
@@ -97,7 +126,8 @@ class RocksStore:
     def __init__(self, directory: Path, memory: RocksMemory) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        self._db: Any = rocksdict.Rdict(str(directory / "db"), _options(memory))
+        self._memory = memory
+        self._db: Any = self._opened()
         (directory / _CLEAN_MARK).unlink(missing_ok=True)
 
     def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
@@ -105,13 +135,24 @@ class RocksStore:
         found = self._db.get([_WINDOW + user_id.encode() for user_id in user_ids])
         return list(found)
 
-    def write(self, windows: Mapping[str, bytes], offsets: Mapping[str, int]) -> None:
-        """Put *windows* and *offsets* in one RocksDB write batch."""
+    def write(
+        self,
+        windows: Mapping[str, bytes | None],
+        offsets: Mapping[str, int],
+        seals: Mapping[bytes, int] = _NO_SEALS,
+    ) -> None:
+        """Put *windows*, *offsets* and *seals* in one RocksDB write batch."""
         batch = rocksdict.WriteBatch(raw_mode=True)
         for user_id, record in windows.items():
-            batch.put(_WINDOW + user_id.encode(), record)
+            key = _WINDOW + user_id.encode()
+            if record is None:
+                batch.delete(key)
+            else:
+                batch.put(key, record)
         for name, offset in offsets.items():
             batch.put(_OFFSET + name.encode(), offset.to_bytes(8, "big"))
+        for seal, erased_before_ms in seals.items():
+            batch.put(_SEAL + seal, erased_before_ms.to_bytes(8, "big"))
         self._db.write(batch)
 
     def offset(self, name: str) -> int | None:
@@ -119,18 +160,46 @@ class RocksStore:
         stored = self._db.get(_OFFSET + name.encode())
         return None if stored is None else int.from_bytes(stored, "big")
 
+    def seals(self) -> dict[bytes, int]:
+        """Return every seal."""
+        return {
+            seal: int.from_bytes(erased_before_ms, "big")
+            for seal, erased_before_ms in self._under(_SEAL)
+        }
+
     def scan(self) -> Iterator[tuple[str, bytes]]:
         """Yield every user and record, ordered by user."""
-        for key, record in self._db.items(from_key=_WINDOW):
-            if not key.startswith(_WINDOW):
-                return
-            yield key.removeprefix(_WINDOW).decode(), record
+        for user_id, record in self._under(_WINDOW):
+            yield user_id.decode(), record
+
+    def compact(self) -> None:
+        """Rewrite the files, so that nothing deleted or replaced is left in them.
+
+        It opens the database anew: the manifest names the first and last key of every file
+        there ever was, until the next opening writes another.
+        """
+        self._db.flush()
+        how = rocksdict.CompactOptions()
+        # else a lone file is moved down as it is, with the keys of its deletions
+        how.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
+        self._db.compact_range(None, None, how)
+        self._db.close()
+        self._db = self._opened()
 
     def close(self, *, now_ms: int) -> None:
         """Flush, close, and leave the mark that `was_closed_cleanly` looks for."""
         self._db.flush()
         self._db.close()
         (self._directory / _CLEAN_MARK).write_text(str(now_ms))
+
+    def _opened(self) -> Any:
+        return rocksdict.Rdict(str(self._directory / "db"), _options(self._memory))
+
+    def _under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, stored in self._db.items(from_key=prefix):
+            if not key.startswith(prefix):
+                return
+            yield key.removeprefix(prefix), stored
 
 
 def was_closed_cleanly(directory: Path, *, since_ms: int) -> bool:
@@ -145,6 +214,23 @@ def was_closed_cleanly(directory: Path, *, since_ms: int) -> bool:
 def discard(directory: Path) -> None:
     """Remove a store that is not to be trusted; the changelog has what it held."""
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def peek(directory: Path, user_id: str) -> bytes | None:
+    """Return the record of *user_id* in the store in *directory*, which a worker may have open.
+
+    Raises:
+        WindowError: the store is damaged, or its files changed under the reader's hands.
+    """
+    options = rocksdict.Options(raw_mode=True)
+    read_only = rocksdict.AccessType.read_only()
+    try:
+        database: Any = rocksdict.Rdict(str(directory / "db"), options, access_type=read_only)
+        record: bytes | None = database.get(_WINDOW + user_id.encode())
+        database.close()
+    except Exception as error:  # rocksdict raises nothing narrower
+        raise WindowError(f"the store {directory} cannot be read just now: {error}") from error
+    return record
 
 
 def _options(memory: RocksMemory) -> rocksdict.Options:

@@ -20,6 +20,7 @@ from contract.errors import BundleError, DecodeError
 from contract.events import BundleAnnouncement, BundleState, ItemVector, Origin, encode
 from contract.kafka import take
 from contract.outbox import Outbox, Outgoing
+from contract.records import Headers, headers_of
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
 from models.bundle import Bundle
 from streams.serving import Serving, Switch
@@ -39,6 +40,7 @@ class Follower:
         load_bundle: Callable[[BundleAnnouncement], Bundle],
         make_serving: Callable[[Bundle], Serving],
         announce: Callable[[BundleAnnouncement], None],
+        taken_down: set[str],
         clock: Clock,
     ) -> None:
         self._switch = switch
@@ -47,18 +49,18 @@ class Follower:
         self._announce = announce
         self._clock = clock
         self._waiting: dict[int, dict[str, ItemVector]] = defaultdict(dict)
-        self._taken_down: set[str] = set()
+        self._taken_down = taken_down
         self._offers: dict[str, BundleAnnouncement] = {}
         self._refused: set[str] = set()
         self.counts: Counter[str] = Counter()
 
-    def on_item_vector(self, key: bytes | None, value: bytes | None) -> None:
+    def on_item_vector(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         """Take in one record of `item-vectors`; what cannot be decoded is index_sync's matter."""
         try:
             if value is None:
-                self._take_down(tombstone_id(key))
+                self._take_down(tombstone_id(key, headers))
                 return
-            vector = decode(ITEM_VECTORS, ItemVector, key, value)
+            vector = decode(ITEM_VECTORS, ItemVector, key, value, headers)
         except DecodeError as error:
             self.counts[f"vectors_skipped:{error.reason}"] += 1
             return
@@ -76,10 +78,12 @@ class Follower:
         else:
             self.counts["vectors_outdated"] += 1
 
-    def on_announcement(self, key: bytes | None, value: bytes | None) -> None:
+    def on_announcement(
+        self, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> None:
         """Take in one record of `model-bundles`."""
         try:
-            offer = decode(MODEL_BUNDLES, BundleAnnouncement, key, value)
+            offer = decode(MODEL_BUNDLES, BundleAnnouncement, key, value, headers)
         except DecodeError as error:
             self.counts[f"announcements_skipped:{error.reason}"] += 1
             return
@@ -113,7 +117,7 @@ class Follower:
         self._waiting = defaultdict(
             dict, {g: v for g, v in self._waiting.items() if g > offer.generation}
         )
-        with self._switch.lock:
+        with self._switch.changing():
             self._switch.current = serving
         log.info(
             "bundle_in_service",
@@ -127,7 +131,7 @@ class Follower:
 
     def _put(self, serving: Serving, vector: ItemVector) -> None:
         try:
-            with self._switch.lock:
+            with self._switch.changing():
                 serving.put(vector)
         except ValueError:
             self.counts["vectors_misfit"] += 1
@@ -137,7 +141,7 @@ class Follower:
         for vectors in self._waiting.values():
             vectors.pop(video_id, None)
         if self._switch.current:
-            with self._switch.lock:
+            with self._switch.changing():
                 self._switch.current.remove(video_id)
 
 
@@ -204,7 +208,9 @@ class Tail:
     def _take(self, message: Message) -> None:
         if message.error() is not None:
             log.warning("tail_error", error=message.error().str())  # type: ignore[union-attr]
-        elif message.topic() == self._bundles:
-            self._follower.on_announcement(message.key(), message.value())
+            return
+        headers = headers_of(message)
+        if message.topic() == self._bundles:
+            self._follower.on_announcement(message.key(), message.value(), headers)
         else:
-            self._follower.on_item_vector(message.key(), message.value())
+            self._follower.on_item_vector(message.key(), message.value(), headers)

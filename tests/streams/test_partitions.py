@@ -4,6 +4,7 @@ from contract.clock import ManualClock
 from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, WindowPolicy, fold
+from models.history_codec import decode
 from streams.changelog import LoggedWindow
 from streams.partitions import CHANGELOG, Partitions
 from streams.store import DictStore
@@ -20,7 +21,7 @@ def window(*events):
 
 def logged(offset, *events, user_id="u1", partition=0):
     """Return a changelog record with the window of *events*."""
-    return LoggedWindow(partition, offset, user_id, history_codec.encode(window(*events)))
+    return LoggedWindow(partition, offset, user_id.encode(), history_codec.encode(window(*events)))
 
 
 class World:
@@ -41,6 +42,11 @@ class World:
         return [
             r for r in self.changelog if r.partition in start and r.offset >= start[r.partition]
         ]
+
+    def read_from_start_if_out_of_range(self):
+        """Answer as a broker does: an offset beyond the end resets the reader to the beginning."""
+        everything = list(self.changelog)
+        self.partitions._read_changelog = lambda start: everything if start else []
 
     def assign(self, committed=None, earliest=0):
         return self.partitions.assign({WATCHES: committed}, {WATCHES: earliest})[WATCHES]
@@ -128,3 +134,49 @@ def test_closing_remembers_how_far_the_changelog_was_merged():
     world.partitions.close()
 
     assert world.stores[0].offset(CHANGELOG) == 1
+
+
+def test_a_state_that_is_nowhere_is_built_from_the_events_again():
+    """No disk, an empty changelog, and yet the group had come far: never start silently empty."""
+    assert World().assign(committed=20, earliest=7) == 7
+
+
+def test_a_changelog_that_was_created_anew_gets_every_window_again():
+    """Its offsets begin at 0 again, which those of a topic that lives never do."""
+    a, b = watch("A"), watch("B", user_id="u2")
+    world = World(logged(0, a), logged(1, b, user_id="u2"))
+    world.assign()
+    world.changelog.clear()
+
+    world.partitions.get(0).note_published([0])
+
+    healing = world.partitions.heal(is_thorough=False)[0]
+    assert {key: decode(record) for key, record in healing.items()} == {
+        b"u1": window(a),
+        b"u2": window(b),
+    }
+
+
+def test_a_changelog_created_anew_is_noticed_at_the_start_too():
+    """What others wrote to it since is merged, what it lacks is published."""
+    a, b = watch("A"), watch("B", user_id="u2")
+    world = World(logged(0, a), logged(1, a), logged(2, b, user_id="u2"))
+    world.assign()
+    world.partitions.close()
+    world.changelog[:] = [logged(0, watch("C", at_ms=1))]
+    world.read_from_start_if_out_of_range()
+
+    world.assign()
+
+    assert world.windows("u1")["u1"] == window(a, watch("C", at_ms=1))
+    assert set(world.partitions.heal(is_thorough=False)[0]) == {b"u1", b"u2"}
+
+
+def test_offsets_that_a_retry_swapped_within_one_delivery_are_no_gap():
+    """They are all ours."""
+    world = World()
+    world.assign()
+
+    world.partitions.get(0).note_published([1, 0])
+
+    assert not world.partitions.is_suspect

@@ -1,8 +1,10 @@
 """From windows to recommendations, on a serving small enough to draw."""
 
 import math
+from dataclasses import replace
 from threading import Thread
 
+import numpy as np
 import pytest
 
 from contract.clock import ManualClock
@@ -10,11 +12,11 @@ from contract.errors import IndexUnavailable
 from contract.events import encode
 from contract.points import point_id
 from models.history import EMPTY, WindowPolicy, fold
-from streams.index import Hit
 from streams.recommend import Recommender, Request, recommendation_id
 from streams.retrieval import REST_S, Retrieval
 from streams.serving import Switch
 from streams.tail import Follower
+from streams.trending import Trending
 from tests.builders import T0, event_id, item_vector, watch
 from tests.streams.servings import serving
 
@@ -31,7 +33,7 @@ class ListedIndex:
     """Finds what it is told to, or is away."""
 
     def __init__(self, *video_ids):
-        self.hits = [Hit(point_id(video_id), 1.0) for video_id in video_ids]
+        self.hits = [point_id(video_id) for video_id in video_ids]
         self.is_away = False
         self.num_asked = 0
 
@@ -43,15 +45,25 @@ class ListedIndex:
 
 
 class World:
-    def __init__(self, *found, num_trending=0, current=None):
+    def __init__(self, *found, num_trending=0, current=None, **options):
         self.index = ListedIndex(*found)
         self.monotonic_s = 0.0
         self.switch = Switch(current or serving(VIDEOS))
         retrieval = Retrieval(
-            self.index, num_near=10, num_trending=num_trending, monotonic=lambda: self.monotonic_s
+            self.index,
+            num_ranked=10,
+            num_trending=num_trending,
+            monotonic=lambda: self.monotonic_s,
+            **options,
         )
+        self.taken_down = set()
         self.recommender = Recommender(
-            self.switch, retrieval, num_recommended=3, clock=ManualClock(T0)
+            self.switch,
+            retrieval,
+            Trending(self.taken_down),
+            num_recommended=3,
+            is_coalescing=True,
+            clock=ManualClock(T0),
         )
 
     def recommend(self, *watched):
@@ -122,19 +134,25 @@ def test_the_item_store_stands_still_while_a_batch_computes():
         load_bundle=None,
         make_serving=None,
         announce=None,
+        taken_down=set(),
         clock=ManualClock(T0),
     )
     record = encode(item_vector("new", VIDEOS["near"]))
     tail = Thread(target=follower.on_item_vector, args=(b"new", record))
     was_known = []
 
-    def put_meanwhile(collection, vectors_BD, limit):
-        tail.start()
-        tail.join(0.2)  # it would be done by then, if nothing held it
-        was_known.append("new" in world.switch.current.items)
-        return [[] for _ in vectors_BD]
+    ranker = world.switch.current.ranker
 
-    world.index.nearest = put_meanwhile
+    class Slow:
+        """The real ranker, while somebody wants to put a video in."""
+
+        def rank(self, *args):
+            tail.start()
+            tail.join(0.2)  # it would be done by then, if nothing held it
+            was_known.append("new" in world.switch.current.items)
+            return ranker.rank(*args)
+
+    world.switch.current = replace(world.switch.current, ranker=Slow())
     world.recommend()
     tail.join()
 
@@ -142,14 +160,101 @@ def test_the_item_store_stands_still_while_a_batch_computes():
     assert "new" in world.switch.current.items
 
 
-def test_before_the_first_bundle_every_event_is_answered_and_says_why_it_is_empty():
-    """Nobody waits for a model."""
+def test_before_the_first_bundle_the_answer_is_what_others_watch():
+    """Nobody waits for a model, and the answer says why it is no better."""
     world = World()
     world.switch.current = None
+    world.recommend("popular")
 
     answer = world.recommend("near")
 
-    assert (answer.items, answer.degraded, answer.bundle_id) == ([], ["no_bundle"], None)
+    assert [(item.video_id, item.source) for item in answer.items] == [("popular", "trending")]
+    assert (answer.degraded, answer.bundle_id) == (["no_bundle"], None)
+
+
+def test_without_a_bundle_a_video_taken_down_is_not_recommended_either():
+    """A tombstone reaches every list."""
+    world = World()
+    world.switch.current = None
+    world.recommend("popular")
+    world.taken_down.add("popular")
+
+    assert world.listed("near") == []
+
+
+def test_without_the_index_a_large_catalogue_answers_with_the_users_last_candidates():
+    """Searching it in memory would take too long; what the index last said is still good."""
+    world = World("near", "far", max_exact_videos=2)
+    world.recommend()
+    world.index.is_away = True
+
+    answer = world.recommend("near")
+
+    assert [item.video_id for item in answer.items] == ["far"]
+    assert (answer.degraded, answer.items[0].source) == (["index_away"], "last_good")
+
+
+def test_a_user_the_index_never_answered_gets_what_is_trending():
+    """And so does an erased one: what was remembered of him is gone."""
+    world = World("near", num_trending=1, max_exact_videos=2)
+    world.switch.current.put(item_vector("far", VIDEOS["far"], popularity=50.0))
+    world.recommend()
+    world.index.is_away = True
+    world.recommender.forget("u1")
+
+    answer = world.recommend()
+
+    assert [(item.video_id, item.source) for item in answer.items] == [("far", "trending")]
+
+
+def test_an_index_that_stays_away_is_asked_less_and_less():
+    """Each question costs a batch its patience: every few seconds is often enough."""
+    world = World("near")
+    world.index.is_away = True
+    for _ in range(200):
+        world.monotonic_s += 0.1
+        world.recommend()
+
+    assert world.index.num_asked <= 8
+
+
+@pytest.mark.parametrize("vector", [(math.nan, 0.0), (math.inf, 0.0)])
+def test_a_model_that_gives_no_numbers_is_left_out_and_named(vector):
+    """Not-a-number never reaches the index or the answer."""
+    current = serving(VIDEOS, user_vector=vector)
+    current.put(item_vector("far", VIDEOS["far"], popularity=50.0))
+    answer = World("near", num_trending=1, current=current).recommend()
+
+    assert [(item.video_id, item.source) for item in answer.items] == [("far", "trending")]
+    assert answer.degraded == ["model_broken"]
+
+
+def test_a_model_that_raises_is_left_out_and_named():
+    """A viewer is answered whatever a bundle does."""
+    current = serving(VIDEOS)
+    current.encoder.encode = None  # not callable
+
+    answer = World("near", num_trending=4, current=current).recommend()
+
+    assert answer.degraded == ["model_broken"]
+    assert len(answer.items) == 3
+
+
+def test_a_candidate_the_ranker_has_no_number_for_comes_last():
+    """The answer stays valid JSON, and says that something is wrong."""
+
+    class Nan:
+        def rank(self, similarity_BC, rows_BC, items, users):
+            score_BC = np.where(similarity_BC > 0.99, np.nan, similarity_BC)
+            return score_BC, score_BC
+
+    world = World("nearer", "near", current=replace(serving(VIDEOS), ranker=Nan()))
+
+    answer = world.recommend()
+
+    assert [item.video_id for item in answer.items] == ["near", "nearer"]
+    assert answer.items[-1].expected_watch_ms == 0.0
+    assert answer.degraded == ["model_broken"]
 
 
 def test_a_recommendation_names_the_generation_it_came_from():

@@ -33,6 +33,21 @@ class StoreConformance:
 
         assert [store.offset(n) for n in ("watch-events", "search-events", "x")] == [7, 0, None]
 
+    def test_a_record_of_none_deletes_the_window(self, store):
+        """An erased user has no record, not an empty one."""
+        store.write({"a": b"1", "b": b"2"}, {})
+        store.write({"a": None, "never-seen": None}, {})
+
+        assert (store.get(["a", "b"]), list(store.scan())) == ([None, b"2"], [("b", b"2")])
+
+    def test_seals_are_kept_beside_the_windows(self, store):
+        """They are neither windows nor offsets, and the last word counts."""
+        store.write({"a": b"1"}, {"watch-events": 1}, {bytes(16): 5, b"x" * 16: 6})
+        store.write({}, {}, {bytes(16): 7})
+
+        assert store.seals() == {bytes(16): 7, b"x" * 16: 6}
+        assert list(store.scan()) == [("a", b"1")]
+
     def test_a_scan_yields_every_user_in_order_and_no_offset(self, store):
         """States are compared by scanning both."""
         store.write({"b": b"2", "a": b"1", "z": b"3"}, {"watch-events": 7})
@@ -62,6 +77,20 @@ class TestRocksStore(StoreConformance):
         again = RocksStore(tmp_path / "7", MEMORY)
         assert (again.get(["a"]), again.offset("watch-events")) == ([b"1"], 7)
         again.close(now_ms=6)
+
+    def test_compaction_leaves_no_byte_of_what_was_deleted(self, tmp_path):
+        """What was erased is gone from the disk, not only from the answers."""
+        directory = tmp_path / "7"
+        store = RocksStore(directory, MEMORY)
+        store.write({"the-erased-user": b"1", "b": b"2"}, {})
+        store.close(now_ms=1)
+        store = RocksStore(directory, MEMORY)
+        store.write({"the-erased-user": None}, {})
+        store.compact()
+        store.close(now_ms=2)
+
+        files = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
+        assert not any(b"the-erased-user" in content for content in files)
 
     def test_an_open_store_does_not_count_as_closed_cleanly(self, tmp_path):
         """The mark goes when the store opens: a crash leaves none behind."""

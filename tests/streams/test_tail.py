@@ -21,6 +21,7 @@ class World:
             load_bundle=self._load,
             make_serving=lambda made: made,
             announce=self.announced.append,
+            taken_down=set(),
             clock=ManualClock(T0),
         )
         self._snapshot = snapshot

@@ -1,0 +1,95 @@
+"""Whether one worker lives and is ready: health and watchdog, put together from its parts."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from contract.errors import IndexUnavailable
+from contract.settings import KafkaSettings
+from streams.app import App
+from streams.health import Condition, Health, HealthServer
+from streams.index import VectorIndex
+from streams.intake import SOURCES
+from streams.retrieval import Retrieval
+from streams.serving import Switch
+from streams.settings import StreamsSettings
+from streams.watchdog import Lane, Membership, Watchdog, guard
+
+LOOK_EVERY_S = 0.25
+STOP_WITHIN_S = 4.5
+"""An orderly stop that takes longer is ended here; what is not committed comes again."""
+
+INDEX_FAILURE_COUNTS_S = 4.0
+"""A search that failed counts for this long: as long as the index may be left alone after one."""
+
+
+def start(
+    app: App, kafka: KafkaSettings, settings: StreamsSettings, *, on_stall: Callable[[str], None]
+) -> tuple[Watchdog, threading.Event]:
+    """Start the watchdog of *app* in its own thread; return it, and the event that ends it.
+
+    The way into the group may take as long as the group needs, which the session timeout sets.
+    """
+    patience_s = settings.watchdog_ms / 1000
+    join_patience_s = max(patience_s, 3 * kafka.session_timeout_ms / 1000)
+    look = partial(lanes, app, patience_s=patience_s, join_patience_s=join_patience_s)
+    watchdog, stop = Watchdog(look, monotonic=time.monotonic), threading.Event()
+    threading.Thread(
+        target=partial(guard, watchdog, every_s=LOOK_EVERY_S, stop=stop, on_stall=on_stall),
+        name="watchdog",
+        daemon=True,
+    ).start()
+    return watchdog, stop
+
+
+def lanes(app: App, *, patience_s: float, join_patience_s: float) -> dict[str, Lane]:
+    """Return what should move: every partition while serving, else the way there, or away."""
+    if app.should_stop:
+        return {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
+    marks = app.partitions.marks()
+    if app.membership is not Membership.SERVING:
+        name, mark = app.membership.name.lower(), frozenset(marks.items())
+        return {name: Lane(mark, is_waiting=True, patience_s=join_patience_s)}
+    return {
+        f"{at.topic}/{at.partition}": app.consumer.reading(app.tp(at), acknowledged).lane(
+            patience_s
+        )
+        for at, acknowledged in marks.items()
+        if at.topic in SOURCES
+    }
+
+
+def server(
+    app: App,
+    watchdog: Watchdog,
+    settings: StreamsSettings,
+    *,
+    switch: Switch,
+    retrieval: Retrieval,
+    index: VectorIndex,
+) -> HealthServer | None:
+    """Return what answers `/healthz` and `/readyz`; None when no port is set."""
+    if settings.http_port is None:
+        return None
+    conditions: dict[str, Condition] = {
+        "assigned": lambda: app.membership.value if app.membership is Membership.JOINING else "",
+        "recovered": lambda: app.membership.value,
+    }
+    if settings.recommend:
+        conditions |= {
+            "bundle_loaded": lambda: "" if switch.current else "no bundle is in service yet",
+            "index_reachable": lambda: _index_trouble(retrieval, index),
+        }
+    health = Health(lambda: watchdog.concern, conditions)
+    return HealthServer(health, host=settings.http_host, port=settings.http_port)
+
+
+def _index_trouble(retrieval: Retrieval, index: VectorIndex) -> str:
+    if retrieval.has_failed_within(INDEX_FAILURE_COUNTS_S):
+        return "a search failed a moment ago"
+    try:
+        index.ping()
+    except IndexUnavailable as error:
+        return str(error)
+    return ""

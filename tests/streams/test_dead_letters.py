@@ -1,0 +1,77 @@
+"""What the worker does with a record that breaks the contract, whatever it was."""
+
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from contract.errors import BrokerUnavailable
+from contract.records import Position, Received
+from tests.bad_input import corpus
+from tests.builders import watch
+from tests.streams.test_batches import World
+
+BAD = [
+    case
+    for case in corpus()
+    if case.reason and case.topic in ("watch-events", "search-events", "user-deletions")
+]
+
+
+def record_of(case, offset):
+    """Return *case* as it comes in."""
+    return Received(case.topic, 0, offset, case.key, case.value, case.ingested_at_ms, case.headers)
+
+
+def test_a_dead_letter_that_is_not_acknowledged_is_not_passed():
+    """As with any other answer: the record is read again after the restart."""
+    world = World()
+    world.outbox.is_away = True
+
+    with pytest.raises(BrokerUnavailable):
+        world.processor.process([world.raw("watch-events", b"u1", b"{junk")])
+    assert world.partitions.committable() == {}
+
+    world.outbox.is_away = False
+    world.start()
+    world.processor.process([world.raw("watch-events", b"u1", b"{junk", offset=0)])
+    assert len(world.outbox.to("watch-events.dlq")) == 1
+    assert world.partitions.committable() == {Position("watch-events", 0): 1}
+
+
+def test_each_bad_record_has_one_line_in_the_log_that_quotes_nothing():
+    """Short, ASCII, of known fields: nothing a sender writes comes into a log."""
+    world = World()
+
+    for case in BAD:
+        with capture_logs() as told:
+            world.processor.process([record_of(case, world.offsets[case.topic])])
+        world.offsets[case.topic] += 1
+        [line] = told
+        level = "error" if case.topic == "user-deletions" else "warning"
+        assert line == {
+            "event": "event_dead_lettered",
+            "log_level": level,
+            "reason": case.reason,
+            "topic": case.topic,
+            "partition": 0,
+            "offset": world.offsets[case.topic] - 1,
+        }, case.id
+        assert len(json.dumps(line)) < 1_024
+
+
+def test_each_bad_record_changes_nothing_and_the_good_one_behind_it_is_answered():
+    """In one micro-batch and by itself, whatever is wrong with it."""
+    world = World()
+
+    for number, case in enumerate(BAD):
+        bad = record_of(case, world.offsets[case.topic])
+        world.offsets[case.topic] += 1
+        world.processor.process([bad, world.record(watch(f"v{number}", at_ms=number))])
+
+    assert len(world.recommendations()) == len(BAD)
+    assert {key for key, _record in world.store.scan()} == {"u1"}
+    letters = [out for out in world.outbox.sent if out.topic.endswith(".dlq")]
+    assert [dict(out.headers)["dlq.reason"].decode() for out in letters] == [
+        case.reason for case in BAD
+    ]

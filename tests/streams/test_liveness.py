@@ -1,0 +1,66 @@
+"""What has to move in a worker, by where it stands in its group."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from contract.records import Position
+from streams.liveness import STOP_WITHIN_S, lanes
+from streams.watchdog import Lane, Membership, Reading
+
+WATCHES, RESTORED = Position("watch-events", 3), Position("changelog", 3)
+
+
+def app(membership=Membership.SERVING, *, marks=None, is_stopping=False):
+    """Return what `lanes` sees of an app whose partitions are at *marks*."""
+    return SimpleNamespace(
+        should_stop=is_stopping,
+        membership=membership,
+        partitions=SimpleNamespace(marks=lambda: marks or {}),
+        tp=lambda at: at,
+        consumer=SimpleNamespace(
+            reading=lambda _tp, acknowledged: Reading(acknowledged, fetched=9)
+        ),
+    )
+
+
+def looked_at(app):
+    """Return the lanes of *app*, with a minute to serve and two to join."""
+    return lanes(app, patience_s=60.0, join_patience_s=120.0)
+
+
+def test_every_source_partition_is_a_lane_of_its_own():
+    """The changelog is ours to write; nothing waits in it."""
+    found = looked_at(app(marks={WATCHES: 5, RESTORED: 2}))
+
+    assert found == {"watch-events/3": Lane(("acknowledged", 5), is_waiting=True, patience_s=60.0)}
+
+
+def test_a_spare_worker_without_partitions_has_nothing_that_could_stand_still():
+    """More workers than partitions are no fault."""
+    assert looked_at(app()) == {}
+
+
+@pytest.mark.parametrize("membership", [Membership.JOINING, Membership.RESTORING])
+def test_the_way_into_the_group_is_a_lane_too(membership):
+    """A recovery that hangs is not waited for for ever."""
+    [(name, lane)] = looked_at(app(membership)).items()
+
+    assert (name, lane.is_waiting, lane.patience_s) == (membership.name.lower(), True, 120.0)
+
+
+def test_a_long_restore_moves_by_what_it_has_read():
+    """However large the changelog is."""
+    before, after = (
+        looked_at(app(Membership.RESTORING, marks={RESTORED: offset}))["restoring"]
+        for offset in (1, 2)
+    )
+
+    assert before.mark != after.mark
+
+
+def test_a_stop_is_to_end_in_time():
+    """Whatever else waits."""
+    found = looked_at(app(marks={WATCHES: 5}, is_stopping=True))
+
+    assert found == {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}

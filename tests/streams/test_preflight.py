@@ -1,0 +1,141 @@
+"""A worker does not take part in a cluster that its settings do not fit."""
+
+import os
+import sys
+from functools import partial
+
+import pytest
+
+from contract.errors import BrokerUnavailable, BundleError, ContractError, WorkerPausedError
+from contract.settings import KafkaSettings, QdrantSettings, load
+from contract.topics import Layout
+from nextwatch.embedded.ports import free_ports
+from nextwatch.topics import wanted_topics
+from streams import preflight
+from streams.__main__ import main
+from streams.exits import ExitCode, code_of
+from streams.preflight import check_cluster, layout_differences, wanted_partitions
+
+LAYOUT = Layout(prefix="p-", user_partitions=4, video_partitions=2)
+
+
+def test_the_topics_that_nextwatch_creates_are_the_ones_that_streams_wants():
+    """What `nextwatch topics` makes is enough, partitions and all."""
+    made = {topic.name: topic.num_partitions for topic in wanted_topics(LAYOUT)}
+
+    assert layout_differences(LAYOUT, made) == []
+    assert "p-watch-events.dlq" in wanted_partitions(LAYOUT)
+
+
+def test_missing_topics_are_named_with_the_remedy():
+    """One sentence for all of them."""
+    found = wanted_partitions(LAYOUT)
+    del found["p-recommendations"], found["p-watch-events"]
+
+    [sentence] = layout_differences(LAYOUT, found)
+
+    assert "p-recommendations, p-watch-events" in sentence
+    assert "nextwatch topics" in sentence
+
+
+def test_another_partition_count_is_named_with_both_numbers():
+    """A worker with the wrong count would look for users where nobody puts them."""
+    [sentence] = layout_differences(LAYOUT, wanted_partitions(LAYOUT) | {"p-watch-events": 8})
+
+    assert sentence.startswith("partitions: p-watch-events has 8, not 4 (set NEXTWATCH_KAFKA_USER")
+
+
+@pytest.mark.timeout(10)
+def test_a_broker_that_is_away_is_waited_for_within_bounds():
+    """The message names the setting, and no secret."""
+    [port] = free_ports(1)
+    kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}", sasl_password="canary-7f3a")
+
+    with pytest.raises(BrokerUnavailable, match="NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS") as refused:
+        check_cluster(kafka, patience_s=0.3)
+    assert "canary" not in str(refused.value)
+
+
+def test_connection_settings_that_the_client_refuses_are_a_persons_matter():
+    """Starting again would not help."""
+    kafka = KafkaSettings(security_protocol="SSL", ssl_ca_location="/nowhere/ca.pem")
+
+    with pytest.raises(ContractError, match="settings of Kafka"):
+        check_cluster(kafka)
+
+
+@pytest.mark.parametrize(
+    "servers", ["http://broker:9092", "kafka:port", "user:secret@kafka:9092", "", "a b"]
+)
+def test_what_is_no_address_of_a_broker_is_refused_and_not_quoted(servers):
+    """Before anything is asked of the network."""
+    with pytest.raises(ContractError, match="NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS") as refused:
+        load(KafkaSettings, {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": servers})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("servers", ["kafka:9092", "kafka", "a:1, b.c-d:2", "[::1]:9092"])
+def test_addresses_of_brokers_are_taken(servers):
+    """One or several, with or without a port."""
+    given = {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": servers}
+
+    assert load(KafkaSettings, given).bootstrap_servers == servers
+
+
+@pytest.mark.parametrize(
+    "url", ["qdrant:6333", "ftp://qdrant", "http://", "http://user:secret@qdrant:6333"]
+)
+def test_what_is_no_url_of_an_index_is_refused_and_not_quoted(url):
+    """A password in a URL would end up in logs: there is a setting for the key."""
+    with pytest.raises(ContractError, match="NEXTWATCH_QDRANT_URL") as refused:
+        load(QdrantSettings, {"NEXTWATCH_QDRANT_URL": url})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ContractError("x"), ExitCode.MISCONFIGURED),
+        (BundleError("x"), ExitCode.MISCONFIGURED),
+        (BrokerUnavailable("x"), ExitCode.BROKER_AWAY),
+        (WorkerPausedError("x"), ExitCode.PAUSED),
+        (RuntimeError("x"), ExitCode.FAILED),
+    ],
+)
+def test_each_way_to_end_has_a_code_of_its_own(error, code):
+    """Supervisors act on numbers."""
+    assert code_of(error) == code
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("NEXTWATCH_QDRANT_URL", "http://u:canary@h", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_STREAMS_STATE", "canary", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_STREAMS_STATE_DIR", "/dev/null/canary", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:{port}", ExitCode.BROKER_AWAY),
+    ],
+)
+def test_a_worker_that_cannot_start_says_so_in_one_line(
+    tmp_path, monkeypatch, capfd, name, value, code
+):
+    """With the setting to look at, a code of its own, and no secret."""
+    [port] = free_ports(1)
+    given = {
+        "NEXTWATCH_STREAMS_STATE_DIR": str(tmp_path),
+        "NEXTWATCH_KAFKA_SASL_PASSWORD": "canary",
+        name: value.format(port=port),
+    }
+    monkeypatch.setattr(os, "environ", given)
+    monkeypatch.setattr(sys, "argv", ["streams"])
+    monkeypatch.setattr(preflight, "check_cluster", partial(check_cluster, patience_s=0.3))
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    [line] = "".join(capfd.readouterr()).splitlines()
+    assert ended.value.code == code
+    assert line.startswith("streams: ")
+    assert name in line
+    assert "canary" not in line
