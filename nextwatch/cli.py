@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from contract.errors import NextwatchError
+from nextwatch.operate.cli import dlq_app, erase
 from nextwatch.sources.cli import replay_app, simulate
 
 app = typer.Typer(
@@ -32,7 +33,9 @@ stack_app = typer.Typer(
 )
 app.add_typer(stack_app, name="stack")
 app.add_typer(replay_app, name="replay")
+app.add_typer(dlq_app, name="dlq")
 app.command("simulate")(simulate)
+app.command("erase")(erase)
 
 EnvFile = Annotated[
     Path, typer.Option("--env-file", "-f", help="Where the settings of the running stack are kept.")

@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class _Point(msgspec.Struct):
-    id: str
+    id: int
     vector: list[float] | None = None
     score: float = 0.0
 
@@ -44,14 +44,14 @@ class _Answers(msgspec.Struct):
     result: list[_Answer]
 
 
-Neighbours = list[tuple[str, float]]
+Neighbours = list[tuple[int, float]]
 """Point ids with their similarity, nearest first."""
 
 
 class Index(Protocol):
     """What is asked of the index; both answers are empty when it does not know the collection."""
 
-    def vectors(self, collection: str, point_ids: Sequence[str]) -> Mapping[str, list[float]]:
+    def vectors(self, collection: str, point_ids: Sequence[int]) -> Mapping[int, list[float]]:
         """Return the vectors of those *point_ids* that are in *collection*."""
         ...
 
@@ -68,7 +68,7 @@ class RestIndex:
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
         self._pool = urllib3.connection_from_url(url, timeout=timeout_s, retries=False)
 
-    def vectors(self, collection: str, point_ids: Sequence[str]) -> dict[str, list[float]]:
+    def vectors(self, collection: str, point_ids: Sequence[int]) -> dict[int, list[float]]:
         """Return the vectors of those *point_ids* that are in *collection*."""
         asked = {"ids": list(point_ids), "with_vector": True, "with_payload": False}
         found = self._post(f"/collections/{collection}/points", asked, _POINTS)
@@ -102,7 +102,7 @@ class Probe:
     collection: Callable[[], str | None]
     latencies: Latencies = field(default_factory=Latencies)
     num_unmeasured: int = 0
-    _waiting: dict[str, int] = field(default_factory=dict)
+    _waiting: dict[int, int] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     _has_work: Event = field(default_factory=Event)
 
@@ -150,14 +150,14 @@ class Probe:
                     self._has_work.clear()
             self._has_work.wait(0.5)
 
-    def _found(self, point: str, now_ms: int) -> None:
+    def _found(self, point: int, now_ms: int) -> None:
         with self._lock:
             uploaded_ms = self._waiting.pop(point, None)
         if uploaded_ms is not None:
             self.latencies.add(now_ms - uploaded_ms)
 
 
-def _is_among(point: str, neighbours: Neighbours) -> bool:
+def _is_among(point: int, neighbours: Neighbours) -> bool:
     if any(neighbour == point for neighbour, _ in neighbours):
         return True
     return len(neighbours) == NEAREST and neighbours[-1][1] >= neighbours[0][1] - _TIE

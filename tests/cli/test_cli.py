@@ -26,6 +26,11 @@ COMMANDS = (
     ("stack",),
     ("stack", "up"),
     ("stack", "env"),
+    ("dlq",),
+    ("dlq", "list"),
+    ("dlq", "show"),
+    ("dlq", "replay"),
+    ("erase",),
     ("settings",),
     ("version",),
 )
@@ -45,7 +50,7 @@ def test_every_command_has_help(command):
     assert "Usage" in answer.output
 
 
-@pytest.mark.parametrize("command", ["topics", "demo", "simulate", "settings"])
+@pytest.mark.parametrize("command", ["topics", "demo", "simulate", "erase", "settings"])
 def test_help_teaches_with_an_example(command):
     """A newcomer can copy a line out of it."""
     shown = re.sub(r"\s+", " ", invoke(command, "--help").output)

@@ -36,10 +36,10 @@ class Player:
         }
         self.read = {}
 
-    def produce(self, topic, key, value):
+    def produce(self, topic, key, value, headers=()):
         """Produce one message; dicts are sent as JSON."""
         body = json.dumps(value).encode() if isinstance(value, dict) else value
-        self._producer.produce(self._prefix + topic, key=key, value=body)
+        self._producer.produce(self._prefix + topic, key=key, value=body, headers=list(headers))
 
     def flush(self):
         """Wait until everything is acknowledged."""

@@ -1,0 +1,1 @@
+"""For whoever is on call: look at dead letters, replay them, erase a user. Read ``cli.py`` first."""

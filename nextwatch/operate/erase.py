@@ -1,0 +1,166 @@
+"""Erase one user: ask all processes by one record, hear that it was done, and look for oneself.
+
+The worker that owns the user answers with a record without a value on `recommendations`: forget
+what you have of this user. By then it has deleted the window from its store and the changelog and
+left a seal, under a hash, that keeps late and repeated events out. Asking again changes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
+from rich.table import Table
+from rich.text import Text
+
+from contract.events import UserDeletion, encode
+from contract.kafka import client_config
+from contract.outbox import Outgoing
+from contract.records import Received
+from contract.settings import KafkaSettings
+from contract.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
+from nextwatch.operate import traces
+from nextwatch.operate.replay import Delivery
+from nextwatch.operate.scan import Scan
+from nextwatch.operate.traces import Trace
+from nextwatch.operate.when import moment, shown
+
+_ADMIN_S = 10.0
+_RETENTION = "retention.ms"
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of erasing a user, or of checking; *is_confirmed* is None when nobody was asked."""
+
+    user_id: str
+    erase_before_ms: int | None
+    is_confirmed: bool | None
+    is_clean: bool
+    traces: list[Trace]
+
+
+def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletion:
+    """Return the request to erase what *user_id* did up to *before*, or up to now.
+
+    Raises:
+        ValueError: that is no id, no time, or a time to come.
+    """
+    before_ms = now_ms if before is None else moment(before)
+    if before_ms > now_ms:
+        raise ValueError(
+            f"{shown(before_ms)} has not come yet: everything until then would be ignored"
+        )
+    try:
+        return msgspec.convert(
+            {"user_id": user_id, "requested_at_ms": now_ms, "erase_before_ms": before_ms},
+            UserDeletion,
+        )
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{user_id!r} up to {before_ms}: {error}") from None
+
+
+def ask(
+    deletion: UserDeletion, scan: Scan, outbox: Delivery, layout: Layout, *, timeout_s: float
+) -> bool:
+    """Ask for *deletion*, and return whether a worker said within *timeout_s* that it is done.
+
+    Raises:
+        BrokerUnavailable: the request was not acknowledged.
+    """
+    key = deletion.user_id.encode()
+
+    def is_the_word(record: Received) -> bool:
+        return record.key == key and record.value is None
+
+    with scan.from_now_on(RECOMMENDATIONS.name) as ear:
+        outbox.deliver([Outgoing(layout.name(USER_DELETIONS), key, encode(deletion))])
+        return ear.hears(is_the_word, within_s=timeout_s)
+
+
+def await_changelog(
+    deletion: UserDeletion, scan: Scan, *, monotonic: Callable[[], float], within_s: float
+) -> None:
+    """Wait until the changelog can be read as erased: the worker's word may be heard before."""
+    deadline_s = monotonic() + within_s
+    while monotonic() < deadline_s:
+        word = traces.word_on(deletion.user_id, scan.read([WINDOWS.name]))
+        if not any(t.must_go for t in traces.in_changelog(word, deletion.erase_before_ms)):
+            return
+
+
+def check(
+    user_id: str,
+    scan: Scan,
+    kafka: KafkaSettings,
+    *,
+    state_dirs: Sequence[Path] = (),
+    erase_before_ms: int | None = None,
+    is_confirmed: bool | None = None,
+    is_quick: bool = False,
+) -> Report:
+    """Look for what is left of the user; without *erase_before_ms* the seal says what must be gone.
+
+    Raises:
+        BrokerUnavailable: nobody answers.
+        ContractError: a topic does not exist.
+        WindowError: a window record is damaged.
+    """
+    word = traces.word_on(user_id, scan.read([WINDOWS.name]))
+    before_ms = word.sealed_before_ms if erase_before_ms is None else erase_before_ms
+    found = traces.in_changelog(word, before_ms)
+    for directory in state_dirs:
+        found += traces.on_disk(directory, user_id, before_ms)
+    if not is_quick:
+        names = traces.NAMING_USERS
+        found += traces.in_topics(user_id, scan.read(names), retention_ms(kafka, names))
+    return Report(
+        user_id=user_id,
+        erase_before_ms=before_ms,
+        is_confirmed=is_confirmed,
+        is_clean=is_confirmed is not False and not any(trace.must_go for trace in found),
+        traces=found,
+    )
+
+
+def retention_ms(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, int | None]:
+    """Return how long the broker keeps the records of each of *topics*; None where it won't tell."""
+    admin = AdminClient(client_config(kafka) | {"log_level": 0})
+    prefix = kafka.layout.prefix
+    asked = [ConfigResource(ResourceType.TOPIC, prefix + topic) for topic in topics]
+    answers = admin.describe_configs(asked, request_timeout=_ADMIN_S)
+    told: dict[str, int | None] = dict.fromkeys(topics)
+    for resource, future in answers.items():
+        if future.exception(timeout=_ADMIN_S + 5) is None and _RETENTION in future.result():
+            told[resource.name.removeprefix(prefix)] = int(future.result()[_RETENTION].value)
+    return told
+
+
+def table(report: Report) -> Table:
+    """Return what is left as a table: what must go first."""
+    drawn = Table("", "where", "what", "count", "", box=None, pad_edge=False)
+    for trace in sorted(report.traces, key=lambda trace: not trace.must_go):
+        state, style = ("MUST GO", "red") if trace.must_go else ("stays", "yellow")
+        cells = (trace.where, trace.what, str(trace.count), trace.note)
+        drawn.add_row(Text(state, style), *(Text(cell) for cell in cells))
+    return drawn
+
+
+def conclusion(report: Report, *, timeout_s: float) -> str:
+    """Return what it all comes to, in one line, with what to do if it is not well."""
+    if report.is_confirmed is False:
+        return (
+            f"no worker said within {timeout_s:g} s that it is done. The request is on "
+            "user-deletions and will be met: see that a streams worker runs and has no lag, then "
+            f"`nextwatch erase {report.user_id} --check`"
+        )
+    if not report.is_clean:
+        return "not clean: do what is said above, then look again with --check"
+    if report.erase_before_ms is None:
+        return "clean: there is no state of this user, and nobody asked to erase it"
+    return (
+        f"clean: no state from before {shown(report.erase_before_ms)}; sealed against late events"
+    )

@@ -1,0 +1,206 @@
+"""Dead letters go back to where they came from, after the reason for their refusal is mended.
+
+What is sent is what was refused: key, bytes and the sender's own headers, placed by the key, and
+one header more that says which letter it was. Letters are read twice: once to say what will be
+done, and once to do it, only as far as the first reading came; so a replay that fails again and
+again cannot feed itself. Repeats change nothing: events have ids, and on a compacted topic a letter
+that a newer record of its key has overtaken (its own first replay is one) stays where it is.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from rich.table import Table
+from rich.text import Text
+
+from contract.errors import BrokerUnavailable
+from contract.outbox import Outgoing
+from contract.records import Received
+from contract.topics import Layout
+from nextwatch.operate import terminal
+from nextwatch.operate.letters import Choice, Letter, Place, fetched, letter_of, verdict
+from nextwatch.operate.scan import Ends, Scan
+
+REPLAYED_FROM = "dlq.replayed-from"
+_AT_ONCE = 500
+
+
+class Fate(StrEnum):
+    """What becomes of a letter; all but the first stay where they are."""
+
+    GOES = "goes"
+    STILL_BAD = "still bad"
+    CUT = "cut"
+    ALTERED = "altered"
+    OVERTAKEN = "overtaken"
+
+
+REMEDIES = {
+    Fate.STILL_BAD: "refused today, too: mend the reader and come again, or --even-if-bad",
+    Fate.CUT: "only the beginning was kept: take the whole record from its source topic while that "
+    "has it, or produce it anew",
+    Fate.ALTERED: "not the bytes that were refused: take them from the source topic, or produce anew",
+    Fate.OVERTAKEN: "a newer record of its key counts by now (a replay before this one, too)",
+}
+
+Key = tuple[str, bytes | None]
+
+
+class Delivery(Protocol):
+    """What a replay needs of an outbox."""
+
+    def deliver(self, records: Sequence[Outgoing]) -> list[int]:
+        """Produce *records* and return their offsets, in their order, once acknowledged."""
+        ...
+
+
+@dataclass(slots=True)
+class Judge:
+    """Says what becomes of each letter, by the contract of today and by what followed it.
+
+    On a compacted topic the newest record of a key is the one that counts. So `note` every letter,
+    then let `see` all records of `compacted_topics`, then ask for the `fate`.
+    """
+
+    now_ms: int
+    is_bad_wanted: bool = False
+    _newest: dict[Key, int] = field(default_factory=dict)
+
+    def note(self, letter: Letter) -> None:
+        """Remember that it must be known what came after *letter*."""
+        if letter.topic.cleanup == "compact":
+            self._newest.setdefault((letter.topic.name, letter.record.key), -1)
+
+    @property
+    def compacted_topics(self) -> list[str]:
+        """The topics to read for what came after the letters."""
+        return sorted({topic for topic, _ in self._newest})
+
+    def see(self, record: Received) -> None:
+        """Take note of *record* of a source topic."""
+        key = (record.topic, record.key)
+        if key in self._newest:
+            self._newest[key] = max(self._newest[key], record.offset)
+
+    def fate(self, letter: Letter) -> Fate:
+        """Return what becomes of *letter*."""
+        if letter.is_cut:
+            return Fate.CUT
+        if letter.is_altered:
+            return Fate.ALTERED
+        newest = self._newest.get((letter.topic.name, letter.record.key), -1)
+        if letter.topic.cleanup == "compact" and newest > (letter.source or (0, -2))[1]:
+            return Fate.OVERTAKEN
+        is_good = self.is_bad_wanted or verdict(letter, now_ms=self.now_ms) is None
+        return Fate.GOES if is_good else Fate.STILL_BAD
+
+
+@dataclass(slots=True)
+class Plan:
+    """How many letters of each topic and reason meet which fate."""
+
+    counts: Counter[tuple[str, str, Fate]] = field(default_factory=Counter)
+
+    def add(self, letter: Letter, fate: Fate) -> None:
+        """Count *letter* in."""
+        self.counts[letter.topic.name, letter.reason, fate] += 1
+
+    @property
+    def num_going(self) -> int:
+        """How many letters will be replayed."""
+        return sum(n for (_, _, fate), n in self.counts.items() if fate is Fate.GOES)
+
+    @property
+    def num_staying(self) -> int:
+        """How many letters stay where they are."""
+        return self.counts.total() - self.num_going
+
+    def table(self) -> Table:
+        """Return the plan as a table, with the remedy for what stays."""
+        drawn = Table("topic", "reason", "letters", "", box=None, pad_edge=False)
+        for (topic, reason, fate), num_letters in sorted(self.counts.items()):
+            what = "to replay" if fate is Fate.GOES else f"stay: {REMEDIES[fate]}"
+            cells = (topic, terminal.one_line(reason), str(num_letters), what)
+            drawn.add_row(*(Text(cell) for cell in cells))
+        return drawn
+
+
+class Replay:
+    """One replay: of the letters in *places* if there are any, else of all that *choice* takes."""
+
+    def __init__(self, judge: Judge, choice: Choice, places: Sequence[Place] = ()) -> None:
+        self._judge = judge
+        self._choice = choice
+        self._places = places
+        self._ends: Ends = {}
+
+    def plan(self, scan: Scan) -> Plan:
+        """Read the letters there are now, and say what will become of them.
+
+        Raises:
+            BrokerUnavailable: nobody answers.
+            ContractError: a topic or a letter that was named does not exist.
+        """
+        for letter in self._letters(scan):
+            self._judge.note(letter)
+        self._ends = scan.ends
+        for record in scan.read(self._judge.compacted_topics):
+            self._judge.see(record)
+        plan = Plan()
+        for letter in self._letters(scan):
+            plan.add(letter, self._judge.fate(letter))
+        return plan
+
+    def run(self, scan: Scan, outbox: Delivery, layout: Layout) -> int:
+        """Produce the letters of the plan, no later ones, and return how many.
+
+        Raises:
+            BrokerUnavailable: some were not acknowledged; the message says how many were.
+        """
+        going = (x for x in self._letters(scan) if self._judge.fate(x) is Fate.GOES)
+        return send(going, outbox, layout)
+
+    def _letters(self, scan: Scan) -> Iterator[Letter]:
+        if self._places:
+            yield from (fetched(place, scan.one) for place in self._places)
+            return
+        for record in scan.read(self._choice.names, self._ends):
+            letter = letter_of(record)
+            if self._choice.takes(letter):
+                yield letter
+
+
+def outgoing(letter: Letter, layout: Layout) -> Outgoing:
+    """Return the record that was refused, as its sender sent it, marked as a replay."""
+    headers = [*letter.own_headers, (REPLAYED_FROM, letter.place.encode())]
+    name = layout.name(letter.topic)
+    return Outgoing(name, letter.record.key, letter.record.value, headers=headers)
+
+
+def send(letters: Iterable[Letter], outbox: Delivery, layout: Layout) -> int:
+    """Produce *letters* to their source topics, and return how many, once acknowledged.
+
+    Raises:
+        BrokerUnavailable: some were not acknowledged; the message says how many were.
+    """
+    num_sent = 0
+    waiting: list[Outgoing] = []
+
+    def deliver() -> int:
+        try:
+            return len(outbox.deliver(waiting))
+        except BrokerUnavailable as error:
+            raise BrokerUnavailable(
+                f"{error}; {num_sent} letters were replayed. Replay again once the broker is well: "
+                "repeats change nothing"
+            ) from error
+
+    for letter in letters:
+        waiting.append(outgoing(letter, layout))
+        if len(waiting) == _AT_ONCE:
+            num_sent += deliver()
+            waiting.clear()
+    return num_sent + deliver()

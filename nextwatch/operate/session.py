@@ -1,0 +1,81 @@
+"""What every command of the operator needs: settings, a scan, an outbox, words for a person.
+
+The composition root of these commands: nothing else of `operate` reads the environment.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from contract.outbox import Outbox
+    from contract.settings import KafkaSettings
+    from nextwatch.operate.scan import Scan
+
+_FILE_WIDTH = 200
+
+
+def kafka_settings() -> "KafkaSettings":
+    """Return the settings of the broker, from the environment.
+
+    Raises:
+        ContractError: a variable is unknown or out of bounds.
+    """
+    from contract.settings import KafkaSettings, load  # noqa: PLC0415
+
+    return load(KafkaSettings, os.environ)
+
+
+def outbox_of(kafka: "KafkaSettings") -> "Outbox":
+    """Return an outbox to the broker."""
+    from confluent_kafka import Producer  # noqa: PLC0415
+
+    from contract.kafka import producer_config  # noqa: PLC0415
+    from contract.outbox import Outbox  # noqa: PLC0415
+
+    return Outbox(Producer(producer_config(kafka, linger_ms=5) | {"log_level": 0}))
+
+
+@contextmanager
+def scan_of(kafka: "KafkaSettings") -> "Iterator[Scan]":
+    """Give a scan that tells a person on standard error how far it has come."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from nextwatch.operate.scan import Scan  # noqa: PLC0415
+
+    with Console(stderr=True).status("asking the broker") as status:
+        yield Scan(
+            kafka,
+            monotonic=monotonic,
+            on_progress=lambda num_read: status.update(f"{num_read:,} records read"),
+        )
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what a person mistyped into one line about it."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def print_table(table: "Table") -> None:
+    """Print *table*, as wide as the terminal; in a file nothing is folded."""
+    from rich.console import Console  # noqa: PLC0415
+
+    Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
+
+
+def to_json(told: object) -> str:
+    """Return *told*, of structs and plain values, as JSON."""
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.json.encode(told).decode()

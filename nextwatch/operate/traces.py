@@ -1,0 +1,192 @@
+"""What is left of one user: in the changelog, in local state, in every topic that names users.
+
+Only state can be erased at once, and must be. A record on a topic with ``cleanup.policy=delete``
+goes when its retention ends, and nobody can take it out before; so it is counted and dated.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from contract.records import Received
+from contract.topics import TOPICS, WINDOWS
+from models import history_codec
+from models.history import EMPTY, Window
+from models.seals import seal_of
+from nextwatch.operate.when import shown
+from streams.changelog import seal_key
+from streams.store import peek
+
+_CHUNK = 1 << 20
+_SHORT_ID = 6
+_REBUILD = "stop its worker, delete the directory, start it again: the changelog has the rest"
+NAMING_USERS = [t.name for t in TOPICS if t.key_field == "user_id" and t is not WINDOWS] + [
+    t.dlq for t in TOPICS if t.dead_lettered_by
+]
+"""The topics whose records may name a user: dead letters of any topic, since they can be anything."""
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """Something of the user at one place; *must_go* says that erasing has failed there."""
+
+    where: str
+    what: str
+    count: int
+    must_go: bool = False
+    note: str = ""
+
+
+class Word(msgspec.Struct, kw_only=True):
+    """What the changelog says of one user: how many records, the last one, and the seal."""
+
+    num_records: int = 0
+    last: bytes | None = None
+    sealed_before_ms: int | None = None
+
+
+def word_on(user_id: str, changelog: Iterable[Received]) -> Word:
+    """Return what the records of the whole *changelog* say of *user_id*."""
+    word, key, sealed_key = Word(), user_id.encode(), seal_key(seal_of(user_id))
+    for record in changelog:
+        if record.key == key:
+            word.num_records += 1
+            word.last = record.value
+        elif record.key == sealed_key and record.value is not None:
+            word.sealed_before_ms = history_codec.decode(record.value).erased_before_ms
+    return word
+
+
+def in_changelog(word: Word, before_ms: int | None) -> list[Trace]:
+    """Return what the changelog has of a user erased up to *before_ms*; None: never erased."""
+    where, window = WINDOWS.name, _window(word.last)
+    traces = _window_traces(
+        window, where, before_ms, "run `nextwatch erase` again, without --check"
+    )
+    if (word.sealed_before_ms or 0) < (before_ms or 0):
+        note = "nothing keeps late events out: run `nextwatch erase` again, without --check"
+        traces.append(Trace(where=where, what="no seal", count=1, must_go=True, note=note))
+    num_older = word.num_records - 1
+    if before_ms is not None and num_older > 0:
+        note = "the broker's log compaction drops them"
+        traces.append(Trace(where=where, what="older records", count=num_older, note=note))
+    return traces
+
+
+def on_disk(directory: Path, user_id: str, before_ms: int | None) -> Iterator[Trace]:
+    """Yield what *directory* has of the user: windows that stores return, and bytes in files."""
+    databases = [path.parent for path in directory.rglob("CURRENT") if path.parent.name == "db"]
+    for store in sorted(database.parent for database in databases):
+        yield from _window_traces(_window(peek(store, user_id)), str(store), before_ms, _REBUILD)
+    hits: dict[str, int] = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and (count := _occurrences(path, user_id.encode())):
+            owner = _owner(path, directory)
+            hits[owner] = hits.get(owner, 0) + count
+    for owner, count in hits.items():
+        yield _bytes_trace(owner, count, user_id, is_erased=before_ms is not None)
+
+
+def in_topics(
+    user_id: str, records: Iterable[Received], retention_ms: Mapping[str, int | None]
+) -> list[Trace]:
+    """Return how many of *records* name the user, by topic, and when the last of them expires."""
+    pattern = naming(user_id)
+    counts: dict[str, int] = {}
+    newest_ms: dict[str, int] = {}
+    for record in records:
+        if _names(record, pattern):
+            counts[record.topic] = counts.get(record.topic, 0) + 1
+            newest_ms[record.topic] = max(newest_ms.get(record.topic, 0), record.ingested_at_ms)
+    return [
+        Trace(
+            where=topic,
+            what="records",
+            count=count,
+            note=_expiry(newest_ms[topic], retention_ms.get(topic)),
+        )
+        for topic, count in counts.items()
+    ]
+
+
+def naming(user_id: str) -> re.Pattern[bytes]:
+    """Return a pattern that finds *user_id* as a whole id: `u1` is not in `u10`."""
+    of_id = rb"[A-Za-z0-9._:@=+-]"
+    return re.compile(
+        rb"(?<!" + of_id + rb")" + re.escape(user_id.encode()) + rb"(?!" + of_id + rb")"
+    )
+
+
+def _names(record: Received, pattern: re.Pattern[bytes]) -> bool:
+    values = (value for _, value in record.headers)
+    return any(pattern.search(text) for text in (record.key, record.value, *values) if text)
+
+
+def _window(record: bytes | None) -> Window:
+    return EMPTY if record is None else history_codec.decode(record)
+
+
+def _window_traces(window: Window, where: str, before_ms: int | None, remedy: str) -> list[Trace]:
+    times_ms = [watch.event_time_ms for watch in window.watches]
+    times_ms += [search.event_time_ms for search in window.searches]
+    times_ms += [window.context.event_time_ms] if window.context else []
+    if before_ms is None:
+        note = "never erased: `nextwatch erase` does it"
+        never = Trace(where=where, what="events", count=len(times_ms), must_go=True, note=note)
+        return [never] if times_ms else []
+    num_old = sum(at_ms <= before_ms for at_ms in times_ms)
+    traces = []
+    if num_old:
+        traces.append(Trace(where=where, what="events", count=num_old, must_go=True, note=remedy))
+    if num_new := len(times_ms) - num_old:
+        note = f"happened after {shown(before_ms)}: the user came back"
+        traces.append(Trace(where=where, what="newer events", count=num_new, note=note))
+    return traces
+
+
+def _occurrences(path: Path, needle: bytes) -> int:
+    """Return how often *needle* stands in a file, of which one chunk at a time is held."""
+    count, tail = 0, b""
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                text = tail + chunk
+                count += text.count(needle)
+                tail = text[len(text) - len(needle) + 1 :] if len(needle) > 1 else b""
+    except FileNotFoundError:  # RocksDB has compacted it away meanwhile
+        return count
+    return count
+
+
+def _owner(path: Path, directory: Path) -> str:
+    """Return the store or checkpoint that *path* belongs to, or *path* itself."""
+    for parent in path.parents:
+        if parent == directory.parent:
+            break
+        if (parent / "CURRENT").exists() or parent.name.startswith("ckpt-"):
+            return str(parent)
+    return str(path)
+
+
+def _bytes_trace(owner: str, count: int, user_id: str, *, is_erased: bool) -> Trace:
+    if Path(owner).name.startswith("ckpt-"):
+        note = "goes with this checkpoint: the trainer replaces all of them after an erasure"
+    elif Path(owner).name == "db":
+        note = f"RocksDB drops deleted bytes when it compacts. At once: {_REBUILD}"
+    elif len(user_id) < _SHORT_ID:
+        note = "so short an id may stand there by chance"
+    else:
+        return Trace(
+            where=owner, what="bytes", count=count, must_go=is_erased,
+            note="a file that should name no user: look into it",
+        )  # fmt: skip
+    return Trace(where=owner, what="bytes", count=count, note=note)
+
+
+def _expiry(newest_ms: int, retention_ms: int | None) -> str:
+    if retention_ms is None:
+        return "they expire by the topic's retention.ms, which the broker does not tell"
+    if retention_ms < 0:
+        return "they never expire: set retention.ms on this topic"
+    return f"the last one expires after {shown(newest_ms + retention_ms)}"

@@ -1,0 +1,30 @@
+"""A streams worker that stands still at its first event: in its event loop, or in its producer."""
+
+import sys
+import time
+
+from streams import __main__ as worker
+from streams.pump import Pump
+
+
+class FrozenProducer:
+    """Takes a record and never returns."""
+
+    def __init__(self, config):
+        pass
+
+    def produce(self, *args, **kwargs):
+        time.sleep(3_600)
+
+
+async def frozen_put(self, record):
+    """Block the event loop for good."""
+    time.sleep(3_600)  # noqa: ASYNC251 - that is the fault
+
+
+if __name__ == "__main__":
+    if sys.argv.pop() == "loop":
+        Pump.put = frozen_put
+    else:
+        worker.Producer = FrozenProducer
+    worker.main()

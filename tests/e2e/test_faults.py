@@ -1,0 +1,33 @@
+"""A short run of ``python -m benchmarks.faults``: the worst faults, and a build that must fail."""
+
+import pytest
+
+from benchmarks.faults.rounds import play
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+
+RATE = 120.0
+
+
+def test_nothing_is_lost_by_a_crash_a_zombie_or_a_cut():
+    """A worker killed and wiped, a frozen one, one cut off that writes late, a network cut.
+
+    The changelog is read as if it had been compacted, and the windows are compared to the byte.
+    """
+    faults = ("kill_and_wipe", "isolate", "cut", "pause")
+    books = play(faults, 11, rate=RATE, breaks=("compacted",), within_s=40)
+
+    assert books.trouble == []
+    assert (books.lost, books.applied_twice, books.differing) == (0, 0, 0)
+    assert books.state_equal
+    assert all(played.is_mid_stream for played in books.rounds)
+    assert books.stale_overwrites > 0, "no zombie wrote: the faults did not bite"
+
+
+def test_a_build_that_does_not_rewind_is_found_out():
+    """The new owner dies while a zombie's words arrive; only reading again brings back the rest."""
+    breaks = ("no_rewind", "compacted")
+    books = play(("isolate_and_wipe",) * 2, 12, rate=RATE, breaks=breaks, within_s=40)
+
+    assert books.lost > 0
+    assert not books.state_equal

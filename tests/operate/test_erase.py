@@ -1,0 +1,63 @@
+"""The request to erase, and the conclusion in one line."""
+
+import re
+
+import pytest
+
+from nextwatch.operate.erase import Report, conclusion, deletion_of, table
+from nextwatch.operate.traces import Trace
+from tests.builders import T0
+
+
+def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True):
+    """Return a report on u1."""
+    return Report(
+        user_id="u1",
+        erase_before_ms=before_ms,
+        is_confirmed=is_confirmed,
+        is_clean=is_clean,
+        traces=list(traces),
+    )
+
+
+def test_everything_up_to_now_is_erased_unless_said_otherwise():
+    now, earlier = deletion_of("u1", None, now_ms=T0), deletion_of("u1", "2020-01-01", now_ms=T0)
+
+    assert (now.erase_before_ms, now.requested_at_ms) == (T0, T0)
+    assert earlier.erase_before_ms == 1_577_836_800_000
+
+
+@pytest.mark.parametrize(
+    ("user_id", "before", "why"),
+    [
+        ("u1", "2030-01-01", "has not come yet"),
+        ("u1", "soon", "is no time"),
+        ("u1", "5", "erase_before_ms"),
+        ("two words", None, "user_id"),
+    ],
+)
+def test_a_slip_of_the_keys_erases_nobody(user_id, before, why):
+    """Above all a time to come: it would lock the user out until then."""
+    with pytest.raises(ValueError, match=why):
+        deletion_of(user_id, before, now_ms=T0)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (report(), "clean: no state from before 2023-11-14"),
+        (report(before_ms=None, is_confirmed=None), "nobody asked to erase it"),
+        (report(is_clean=False), "do what is said above"),
+        (report(is_confirmed=False, is_clean=False), r"no worker said within 30 s.*u1 --check"),
+    ],
+)
+def test_the_conclusion_says_what_to_do(given, wanted):
+    assert re.search(wanted, conclusion(given, timeout_s=30.0))
+
+
+def test_what_must_go_is_told_first():
+    stays = Trace(where="watch-events", what="records", count=3)
+    must_go = Trace(where="windows", what="events", count=1, must_go=True)
+    states = table(report(stays, must_go)).columns[0].cells
+
+    assert [str(state) for state in states] == ["MUST GO", "stays"]

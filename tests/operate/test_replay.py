@@ -1,0 +1,161 @@
+"""Replay: what goes, what stays and why, and that what goes is what was sent once."""
+
+import pytest
+
+from contract.dead_letters import MAX_KEPT_BYTES
+from contract.errors import BrokerUnavailable
+from contract.events import encode
+from contract.records import Received
+from contract.topics import VIDEO_UPLOADS, Layout
+from nextwatch.operate.letters import Choice, place_of
+from nextwatch.operate.replay import Fate, Judge, Replay, outgoing, send
+from tests.builders import T0, upload
+from tests.operate.letters_on_file import GOOD, letter, lying
+
+
+class ScriptedScan:
+    """Topics as lists; counts how often each was read, and obeys `until` as the real one does."""
+
+    def __init__(self, **topics):
+        self.topics = {
+            name.replace("_", "-").replace("-dlq", ".dlq"): t for name, t in topics.items()
+        }
+        self.ends = {}
+
+    def read(self, topics, until=()):
+        limits = dict(until)
+        for topic in topics:
+            for record in self.topics.get(topic, []):
+                if record.offset < limits.get(record.at, record.offset + 1):
+                    yield record
+        self.ends = {r.at: r.offset + 1 for topic in topics for r in self.topics.get(topic, [])}
+
+    def one(self, at, offset):
+        found = [
+            r for r in self.topics[at.topic] if (r.partition, r.offset) == (at.partition, offset)
+        ]
+        return found[0] if found else None
+
+
+class Sent(list):
+    """An outbox that takes *most* batches."""
+
+    def __init__(self, most=1_000):
+        super().__init__()
+        self.most = most
+
+    def deliver(self, records):
+        if self.most == 0:
+            raise BrokerUnavailable("gone")
+        self.most -= 1
+        self += records
+        return list(range(len(records)))
+
+
+def fate(given, **said):
+    """Return what becomes of one letter of an event."""
+    return Judge(T0, **said).fate(given)
+
+
+def test_what_goes_is_what_was_sent_with_one_header_more():
+    """Key, bytes and the sender's own headers; the partitioner finds the place by the key."""
+    sent = outgoing(letter(headers=(("trace", b"7"), ("dlq.replayed-from", b"x"))), Layout("prod-"))
+
+    assert (sent.topic, sent.key, sent.value, sent.partition) == (
+        "prod-watch-events",
+        b"u1",
+        GOOD,
+        -1,
+    )
+    assert sent.headers == [("trace", b"7"), ("dlq.replayed-from", b"watch-events.dlq:2:7")]
+
+
+def test_only_what_passes_today_goes():
+    assert fate(letter(GOOD)) is Fate.GOES
+    assert fate(letter(b"{")) is Fate.STILL_BAD
+    assert fate(letter(b"{"), is_bad_wanted=True) is Fate.GOES
+
+
+def test_what_is_no_longer_whole_never_goes():
+    """Not even when bad letters are wanted: it is not what was refused."""
+    cut = letter(b"x" * (MAX_KEPT_BYTES + 1))
+
+    assert fate(cut, is_bad_wanted=True) is Fate.CUT
+
+
+@pytest.mark.parametrize(
+    ("newer", "wanted"),
+    [
+        ([], Fate.GOES),
+        ([(b"v1", 40)], Fate.GOES),  # the refused record itself
+        ([(b"v2", 99)], Fate.GOES),
+        ([(b"v1", 41)], Fate.OVERTAKEN),
+    ],
+)
+def test_an_old_upload_does_not_undo_a_newer_one(newer, wanted):
+    """On a compacted topic the last record of a key is the one that counts."""
+    old = letter(encode(upload()), topic=VIDEO_UPLOADS, key=b"v1", source=(1, 40))
+    judge = Judge(T0)
+    judge.note(old)
+    for key, offset in newer:
+        judge.see(Received("video-uploads", 1, offset, key, b"{}"))
+
+    assert judge.fate(old) is wanted
+
+
+def test_a_compacted_letter_of_unknown_age_stays():
+    """Nobody can say what it would undo."""
+    record = lying(encode(upload()), topic=VIDEO_UPLOADS, key=b"v1")
+    headers = tuple(h for h in record.headers if h[0] != "dlq.offset")
+    scan = ScriptedScan(
+        video_uploads_dlq=[Received(record.topic, 0, 0, b"v1", record.value, T0, headers)],
+        video_uploads=[Received("video-uploads", 1, 40, b"v1", b"{}")],
+    )
+
+    assert Replay(Judge(T0), Choice()).plan(scan).num_going == 0
+
+
+def test_a_replay_stops_where_its_plan_did():
+    """What is refused again meanwhile comes behind, and waits for the next replay."""
+    letters = [lying(place=(0, offset)) for offset in range(3)]
+    scan = ScriptedScan(watch_events_dlq=letters)
+    replay = Replay(Judge(T0, is_bad_wanted=True), Choice())
+    plan = replay.plan(scan)
+    letters.append(lying(place=(0, 3)))
+    sent = Sent()
+
+    assert (plan.num_going, replay.run(scan, sent, Layout()), len(sent)) == (3, 3, 3)
+
+
+def test_letters_that_are_named_are_all_that_goes():
+    scan = ScriptedScan(watch_events_dlq=[lying(place=(0, offset)) for offset in range(3)])
+    replay = Replay(Judge(T0), Choice(), [place_of("watch-events:0:1")])
+    replay.plan(scan)
+    sent = Sent()
+    replay.run(scan, sent, Layout())
+
+    assert [record.headers[-1][1] for record in sent] == [b"watch-events.dlq:0:1"]
+
+
+def test_the_plan_says_what_stays_and_the_remedy():
+    scan = ScriptedScan(watch_events_dlq=[lying(place=(0, 0)), lying(b"{", place=(0, 1))])
+    plan = Replay(Judge(T0), Choice()).plan(scan)
+
+    assert (plan.num_going, plan.num_staying) == (1, 1)
+    remedies = [str(cell) for cell in plan.table().columns[-1].cells]
+    assert remedies[0] == "to replay"
+    assert remedies[1].startswith("stay: refused today, too")
+
+
+def test_a_broken_replay_says_how_far_it_came():
+    """And that it may simply be run again."""
+    letters = (letter(place=(0, offset)) for offset in range(1_200))
+
+    with pytest.raises(
+        BrokerUnavailable, match=r"1000 letters were replayed.*repeats change nothing"
+    ):
+        send(letters, Sent(most=2), Layout())
+
+
+def test_places_are_those_that_listing_names():
+    assert str(place_of(letter().place)) == letter().place

@@ -1,0 +1,101 @@
+"""Reading topics to their ends, on a real broker."""
+
+import os
+from time import monotonic
+
+import pytest
+from confluent_kafka import Producer
+
+from contract.errors import BrokerUnavailable, ContractError
+from contract.kafka import producer_config
+from contract.outbox import Outbox, Outgoing
+from contract.records import Position
+from contract.settings import KafkaSettings
+from nextwatch.embedded.broker import FETCH_MAX_WAIT_MS, EmbeddedBroker
+from nextwatch.operate.scan import Scan
+from nextwatch.topics import reconcile
+
+pytestmark = pytest.mark.slow
+TOPIC = "watch-events.dlq"
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory):
+    """Settings of a broker with all topics, prefixed, and nine letters in three partitions."""
+    log_path = tmp_path_factory.mktemp("scan") / "broker.log"
+    broker = EmbeddedBroker(env=dict(os.environ), log_path=log_path)
+    broker.start()
+    settings = KafkaSettings(
+        bootstrap_servers=broker.bootstrap_servers,
+        topic_prefix="x-",
+        user_partitions=4,
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+    )
+    reconcile(settings)
+    produce(settings, *[(number % 3, b"k", b"%d" % number) for number in range(9)])
+    yield settings
+    broker.child.stop()
+
+
+def produce(kafka, *records, topic=TOPIC):
+    """Produce records of (partition, key, value)."""
+    outbox = Outbox(Producer(producer_config(kafka)))
+    outbox.deliver([Outgoing(f"x-{topic}", key, value, place) for place, key, value in records])
+
+
+def scan_of(kafka, **said):
+    """Return a scan of the broker."""
+    return Scan(kafka, monotonic=monotonic, **said)
+
+
+def values(records):
+    """Return the values, sorted: partitions come in any order."""
+    return sorted(record.value for record in records)
+
+
+def test_everything_is_read_and_then_it_ends(kafka):
+    """Empty partitions end, too; names are those of the contract."""
+    scan = scan_of(kafka)
+    found = list(scan.read([TOPIC, "impressions"]))
+
+    assert values(found) == [b"%d" % number for number in range(9)]
+    assert {record.topic for record in found} == {TOPIC}
+    assert [scan.ends[Position(TOPIC, number)] for number in range(4)] == [3, 3, 3, 0]
+
+
+def test_reading_stops_before_the_ends_that_are_given(kafka):
+    """So what came since is not read."""
+    until = {Position(TOPIC, number): end for number, end in enumerate((2, 0, 3, 0))}
+
+    assert values(scan_of(kafka).read([TOPIC], until)) == [b"0", b"2", b"3", b"5", b"8"]
+
+
+def test_one_record_is_found_by_its_place(kafka):
+    assert scan_of(kafka).one(Position(TOPIC, 1), 2).value == b"7"
+
+
+@pytest.mark.parametrize(("partition", "offset"), [(1, 3), (3, 0), (9, 0)])
+def test_no_record_is_there_behind_the_end_or_where_there_is_no_partition(kafka, partition, offset):
+    """At once, not after some patience."""
+    assert scan_of(kafka, patience_s=3.0).one(Position(TOPIC, partition), offset) is None
+
+
+def test_an_ear_hears_only_what_comes_after_it_was_given(kafka):
+    """A word of the past is not taken for the answer."""
+    produce(kafka, (2, b"u1", b"before"), topic="recommendations")
+    with scan_of(kafka).from_now_on("recommendations") as ear:
+        assert not ear.hears(lambda record: record.key == b"u1", within_s=0.3)
+        produce(kafka, (2, b"u2", b"else"), (2, b"u1", None), topic="recommendations")
+        assert ear.hears(lambda record: record.key == b"u1" and record.value is None, within_s=5)
+
+
+def test_a_topic_that_is_missing_is_named_with_the_remedy(kafka):
+    with pytest.raises(ContractError, match=r"no topic x-nothing.*nextwatch topics.*TOPIC_PREFIX"):
+        list(scan_of(kafka).read(["nothing"]))
+
+
+def test_a_broker_that_is_away_is_named_with_the_remedy(kafka):
+    away = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*BOOTSTRAP_SERVERS"):
+        list(scan_of(away, patience_s=0.3).read([TOPIC]))
