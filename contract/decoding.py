@@ -23,6 +23,7 @@ from contract.events import (
     Id,
     Impressions,
     Search,
+    UserDeletion,
     Watch,
     encode,
 )
@@ -76,15 +77,23 @@ def tombstone_id(key: bytes | None, headers: Headers = ()) -> str:
         raise DecodeError("bad_id", "the key of a tombstone is no id") from None
 
 
-def check_not_future(event_time_ms: int, *, ingested_at_ms: int, clock: Clock) -> None:
-    """Refuse an event time more than `MAX_SKEW_MS` after the record's own timestamp.
+def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None:
+    """Refuse a user's event more than `MAX_SKEW_MS` after the record's own timestamp.
+
+    Of a deletion, the time that it erases up to: a seal in the future would shut the user out.
 
     A record that has none, *ingested_at_ms* being -1, is judged by *clock*.
 
     Raises:
         DecodeError: ``ts_future``.
     """
-    ahead_ms = event_time_ms - (ingested_at_ms if ingested_at_ms > 0 else clock())
+    if isinstance(event, UserDeletion):
+        time_ms = event.erase_before_ms
+    elif isinstance(event, Watch | Search | Impressions):
+        time_ms = event.event_time_ms
+    else:
+        return
+    ahead_ms = time_ms - (ingested_at_ms if ingested_at_ms > 0 else clock())
     if ahead_ms > MAX_SKEW_MS:
         raise DecodeError("ts_future", f"{ahead_ms} ms ahead of the record, at most {MAX_SKEW_MS}")
 

@@ -125,10 +125,7 @@ class Intake:
         is_answered = record.offset < share.partition.answered_before[topic.name]
         try:
             event: Handled = decode(topic, kind, record.key, record.value, record.headers)
-            if not isinstance(event, UserDeletion):
-                check_not_future(
-                    event.event_time_ms, ingested_at_ms=record.ingested_at_ms, clock=self._clock
-                )
+            check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         except DecodeError as error:
             self.counts[f"dead:{error.reason}"] += 1
             if not is_answered:

@@ -94,15 +94,13 @@ class Intake:
             return
         assert topic.kind is not None
         event = decode(topic, topic.kind, record.key, record.value, record.headers)
+        check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         match event:
             case Watch():
-                self._check_time(event.event_time_ms, record)
                 self._study.watch(event)
             case Search():
-                self._check_time(event.event_time_ms, record)
                 self._study.search(event)
             case Impressions():
-                self._check_time(event.event_time_ms, record)
                 self._study.counts["impressions"] += 1
             case VideoUpload():
                 self._study.upload(event)
@@ -110,9 +108,6 @@ class Intake:
                 self._study.erase(event)
             case BundleAnnouncement():
                 self._generations.note(event)
-
-    def _check_time(self, event_time_ms: int, record: Received) -> None:
-        check_not_future(event_time_ms, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
 
     def _dead_letter(self, topic: Topic, record: Received, error: DecodeError) -> None:
         log.warning(

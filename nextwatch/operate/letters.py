@@ -95,10 +95,9 @@ def verdict(letter: Letter, *, now_ms: int) -> DecodeError | None:
             tombstone_id(record.key)
             return None
         assert letter.topic.kind is not None
-        event = decode(letter.topic, letter.topic.kind, record.key, record.value)
-        event_time_ms = getattr(event, "event_time_ms", None)
-        if event_time_ms is not None:
-            check_not_future(event_time_ms, ingested_at_ms=now_ms, clock=lambda: now_ms)
+        headers = tuple(header for header in record.headers if not header[0].startswith(_OURS))
+        event = decode(letter.topic, letter.topic.kind, record.key, record.value, headers)
+        check_not_future(event, ingested_at_ms=now_ms, clock=lambda: now_ms)
     except DecodeError as error:
         return error
     return None

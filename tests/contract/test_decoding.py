@@ -12,7 +12,7 @@ from contract.decoding import MAX_SKEW_MS, check_not_future, decode, tombstone_i
 from contract.errors import DecodeError
 from contract.events import Search, Watch, encode
 from contract.topics import SEARCH_EVENTS, WATCH_EVENTS
-from tests.builders import T0, search, watch
+from tests.builders import T0, deletion, search, watch
 
 GOOD = json.loads(encode(watch()))
 
@@ -146,18 +146,18 @@ def test_unknown_fields_are_ignored():
 def test_the_future_begins_after_the_allowed_skew():
     """Judged by the record's own timestamp, so that a replay judges the same."""
     long_after = ManualClock(T0 + 10**9)
-    check_not_future(T0 + MAX_SKEW_MS, ingested_at_ms=T0, clock=long_after)
+    check_not_future(watch(at_ms=MAX_SKEW_MS), ingested_at_ms=T0, clock=long_after)
 
     with pytest.raises(DecodeError, match="ts_future"):
-        check_not_future(T0 + MAX_SKEW_MS + 1, ingested_at_ms=T0, clock=long_after)
+        check_not_future(watch(at_ms=MAX_SKEW_MS + 1), ingested_at_ms=T0, clock=long_after)
 
 
 def test_a_record_without_a_timestamp_is_judged_by_the_clock():
     """A producer may send none; its events are not all in the future of the epoch."""
-    check_not_future(T0 + MAX_SKEW_MS, ingested_at_ms=-1, clock=ManualClock(T0))
+    check_not_future(watch(at_ms=MAX_SKEW_MS), ingested_at_ms=-1, clock=ManualClock(T0))
 
     with pytest.raises(DecodeError, match="ts_future"):
-        check_not_future(T0 + MAX_SKEW_MS + 1, ingested_at_ms=-1, clock=ManualClock(T0))
+        check_not_future(watch(at_ms=MAX_SKEW_MS + 1), ingested_at_ms=-1, clock=ManualClock(T0))
 
 
 def test_a_tombstone_names_what_it_takes_away():
@@ -201,3 +201,11 @@ def test_a_mutated_event_is_an_event_or_a_decode_error(data):
     except DecodeError:
         return
     assert msgspec.json.decode(encode(event), type=Search) == event
+
+
+def test_an_erasure_of_the_future_is_refused():
+    """It would shut the user out until then."""
+    check_not_future(deletion(at_ms=MAX_SKEW_MS), ingested_at_ms=T0, clock=ManualClock(T0))
+
+    with pytest.raises(DecodeError, match="ts_future"):
+        check_not_future(deletion(at_ms=MAX_SKEW_MS + 1), ingested_at_ms=T0, clock=ManualClock(T0))
