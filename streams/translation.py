@@ -15,6 +15,11 @@ REQUEST_TIMEOUT_S = 40.0
 """What Faust's setting above is for otherwise: how long a request to the broker may take."""
 
 
+FETCH_BYTES = 131_072
+"""Of one partition at a time, some 400 events: what was fetched is worked off partition by
+partition, and with a megabyte of each a backlog of one would hold up the others for seconds."""
+
+
 def configuration(
     kafka: KafkaSettings, settings: StreamsSettings, credentials: Any
 ) -> dict[str, Any]:
@@ -32,6 +37,7 @@ def configuration(
         "broker_request_timeout": RESTORE_WITHIN_S,
         "broker_max_poll_interval": RESTORE_WITHIN_S,
         "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": FETCH_BYTES,
         "consumer_group_instance_id": settings.instance_id,
         "stream_wait_empty": False,
         "topic_allow_declare": False,

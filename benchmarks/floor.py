@@ -1,0 +1,116 @@
+"""The floor under serving: tower, search and ranking in one bare loop, and nothing else.
+
+``python -m benchmarks.floor`` answers batches of users in one thread: the index is Qdrant's
+engine in this process, opened from a copy of the very collection the worker searches; tower
+and ranker are those of the bundle. No Kafka, no Faust, no store, no rules: nothing that
+answers events with this model can be faster without computing something else.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import qdrant_edge as edge
+
+from benchmarks.audience import Audience
+from benchmarks.catalogue import COLLECTION_PREFIX, Catalogue, open_catalogue
+from contract.clock import system_clock
+from contract.points import point_id
+from models import bundle as bundles
+from models.history import Window
+from models.ranking import RankedUsers
+from streams import serving as serving_module
+from streams.serving import Serving
+
+NUM_CANDIDATES = 200
+NUM_RECOMMENDED = 20
+_POOL_USERS = 4_000
+
+
+class Floor:
+    """Everything in one process, warmed up."""
+
+    def __init__(self, catalogue: Catalogue, directory: Path) -> None:
+        bundle = bundles.load(catalogue.bundle_url, manifest_sha256=catalogue.manifest_sha256)
+        self.serving: Serving = serving_module.load(bundle, collection_prefix=COLLECTION_PREFIX)
+        video_ids = bundle.snapshot.video_ids
+        rows = self.serving.items.rows(video_ids).tolist()
+        points = [point_id(video_id) for video_id in video_ids]
+        self.row_of: dict[Any, int] = dict(zip(points, rows, strict=True))
+        self.shard = edge.EdgeShard.load(str(catalogue.copy_collection(directory)))
+
+    def answer(self, windows: Sequence[Window]) -> np.ndarray:
+        """Return the rows of the best videos for each window, best first."""
+        serving, items = self.serving, self.serving.items
+        newest_ms = [window.newest_ms for window in windows]
+        vectors_BD = serving.encoder.encode(windows, items, newest_ms)
+        found = self.search(vectors_BD)
+        row_of = self.row_of
+        rows_BC = np.array([[row_of[hit.id] for hit in hits] for hits in found])
+        item_BCD = items.outputs_ND.take(rows_BC, axis=0)
+        similarity_BC = (item_BCD @ vectors_BD[:, :, None])[:, :, 0]
+        users = RankedUsers(
+            vectors_BD,
+            newest_ms_B=np.array(newest_ms),
+            num_watches_B=np.array([len(window.watches) for window in windows]),
+        )
+        _, score_BC = serving.ranker.rank(similarity_BC, rows_BC, items, users)
+        best_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, :NUM_RECOMMENDED]
+        rows_BK: np.ndarray = np.take_along_axis(rows_BC, best_BK, axis=1)
+        return rows_BK
+
+    def search(self, vectors_BD: np.ndarray) -> list[list[edge.ScoredPoint]]:
+        """Return the nearest points to each vector, in one call of the engine."""
+        queries = [
+            edge.QueryRequest(limit=NUM_CANDIDATES, query=edge.Query.Nearest(vector))
+            for vector in vectors_BD.tolist()
+        ]
+        found: list[list[edge.ScoredPoint]] = self.shard.query_batch(
+            edge.QueryBatchRequest(queries)
+        )
+        return found
+
+
+def measure(catalogue: Catalogue, *, batch: int, seconds: float) -> float:
+    """Return how many users a second the floor answers in batches of *batch*."""
+    audience = Audience(catalogue, _POOL_USERS, system_clock())
+    pool = [window for _, window in audience.windows(range(_POOL_USERS))]
+    with tempfile.TemporaryDirectory() as directory:
+        floor = Floor(catalogue, Path(directory))
+        batches = _batches(pool, batch)
+        for _ in range(3):
+            floor.answer(next(batches))
+        num_answers, started_s = 0, perf_counter()
+        while (took_s := perf_counter() - started_s) < seconds:
+            num_answers += len(floor.answer(next(batches)))
+        floor.shard.close()
+    return num_answers / took_s
+
+
+def _batches(pool: Sequence[Window], size: int) -> Iterator[list[Window]]:
+    at = 0
+    while True:
+        yield [pool[(at + place) % len(pool)] for place in range(size)]
+        at += size
+
+
+def main() -> None:
+    """Print ``{"floor_eps": ...}``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.floor", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path(".nextwatch/bench"))
+    parser.add_argument("--videos", type=int, default=100_000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    given = parser.parse_args()
+    catalogue = open_catalogue(given.root, given.videos)
+    eps = measure(catalogue, batch=given.batch, seconds=given.seconds)
+    print(json.dumps({"floor_eps": round(eps, 1), "batch": given.batch}))
+
+
+if __name__ == "__main__":
+    main()
