@@ -27,7 +27,7 @@ def test_nothing_is_lost_by_a_crash_a_zombie_or_a_cut():
 def test_a_build_that_does_not_rewind_is_found_out():
     """The new owner dies while a zombie's words arrive; only reading again brings back the rest."""
     breaks = ("no_rewind", "compacted")
-    books = play(("isolate_and_wipe",) * 2, 12, rate=RATE, breaks=breaks, within_s=40)
+    books = play(("isolate_and_wipe",), 12, rate=RATE, breaks=breaks, within_s=40)
 
     assert books.lost > 0
     assert not books.state_equal

@@ -1,0 +1,133 @@
+"""Break a real stack again and again, and count what is lost: ``python -m benchmarks.faults``.
+
+Two streams workers, a broker behind a proxy, an index with a bundle, and a flow of events with
+repeats and reordering, under a seeded schedule of faults. The last line is one JSON object; the
+exit code is 1 if a promise broke. With ``--broken NAME`` (or ``all``) the same runs on builds that
+are wrong on purpose, and the exit code is 1 if one of them was not found out.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from itertools import islice
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from benchmarks.faults.broken import BREAKS
+from benchmarks.faults.kinds import FAULTS
+from benchmarks.faults.rounds import RECOVERED_WITHIN_S, play, schedule
+from benchmarks.faults.verdict import Books, summary
+
+ROUNDS_OF_A_STACK = 8
+RATE = 120.0
+BITES = {
+    "commit_early": ("kill", "kill_and_wipe"),
+    "no_rewind": ("isolate_and_wipe",),
+    "replace": ("isolate",),
+}
+"""Which faults find out which break; the others may pass it by."""
+
+SHORT_REWIND = {"NEXTWATCH_STREAMS_REWIND_RECORDS": "0"}
+"""Merging is needed where no rewind reaches: a longer one would mend what `replace` breaks.
+The right build holds with this, too (``--only isolate --env NEXTWATCH_STREAMS_REWIND_RECORDS=0``).
+"""
+
+BROKEN_WITHIN_S = 25.0
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    given = _arguments()
+    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.configure(wrapper_class=quiet)
+    if given.broken is None:
+        figures = run(given.rounds, given, (), tuple(given.only or FAULTS))
+        print(json.dumps(figures))
+        sys.exit(0 if figures["is_kept"] else 1)
+    found = {}
+    for name in BREAKS if given.broken == "all" else (given.broken,):
+        given.tell(f"broken build: {name}")
+        figures = run(given.rounds, given, (name,), tuple(given.only or BITES[name]))
+        found[name] = {key: figures[key] for key in _TELLING} | {
+            "found_out": not figures["is_kept"]
+        }
+    print(json.dumps({"broken": found}))
+    sys.exit(0 if all(figures["found_out"] for figures in found.values()) else 1)
+
+
+_TELLING = (
+    *("rounds", "events", "lost", "unanswered", "state_equal", "users_differing"),
+    *("stale_overwrites", "trouble"),
+)
+
+
+def run(
+    num_rounds: int, given: argparse.Namespace, breaks: tuple[str, ...], kinds: tuple[str, ...]
+) -> dict[str, Any]:
+    """Play *num_rounds* on as many stacks as it takes; return the figures."""
+    started_s = monotonic()
+    faults = islice(schedule(given.seed, kinds), num_rounds)
+    all_books: list[Books] = []
+    while chunk := list(islice(faults, given.rounds_of_a_stack)):
+        number = len(all_books)
+        view = ("compacted",) if _is_compacted(given, number) else ()
+        given.tell(f"stack {number + 1} {' '.join((*breaks, *view))}")
+        books = play(
+            chunk,
+            given.seed * 1_000 + number,
+            rate=given.rate,
+            breaks=(*breaks, *view),
+            env=_env(given) | (SHORT_REWIND if "replace" in breaks else {}),
+            within_s=BROKEN_WITHIN_S if breaks else RECOVERED_WITHIN_S,
+            tell=given.tell,
+        )
+        all_books.append(books)
+        given.tell(
+            f"  lost {books.lost}, state equal: {books.state_equal}, {books.trouble or 'well'}"
+        )
+    figures = summary(all_books)
+    figures["is_kept"] = all(books.is_kept for books in all_books)
+    figures["seconds"] = round(monotonic() - started_s)
+    return figures
+
+
+def _is_compacted(given: argparse.Namespace, number: int) -> bool:
+    return given.changelog == "compacted" or (given.changelog == "both" and number % 2 == 0)
+
+
+def _env(given: argparse.Namespace) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in given.env)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=RATE, help="events a second")
+    parser.add_argument("--rounds-of-a-stack", type=int, default=ROUNDS_OF_A_STACK)
+    parser.add_argument("--only", nargs="+", choices=tuple(FAULTS), help="these faults only")
+    parser.add_argument("--broken", choices=(*BREAKS, "all"), help="run builds that must fail")
+    parser.add_argument(
+        "--changelog",
+        choices=("both", "kept", "compacted"),
+        default="both",
+        help="how workers see the changelog: whole, as if compacted, or by turns",
+    )
+    parser.add_argument(
+        "--env", nargs="*", default=[], metavar="NAME=VALUE", help="for all workers"
+    )
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
+    given = parser.parse_args()
+    given.tell = (lambda _line: None) if given.json else _tell
+    return given
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""One stack to break: broker behind the proxy, index with a bundle in service, two workers, a flow.
+
+A stack serves some rounds and is then renewed: the embedded broker deletes nothing, and each
+fetch walks over all that it holds.
+"""
+
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from benchmarks.faults.crew import Crew
+from benchmarks.faults.flow import Flow
+from benchmarks.faults.ledger import Ledger, eventually
+from benchmarks.faults.proxy import LOOPBACK, Network
+from benchmarks.faults.service import put_in_service
+from nextwatch.embedded.broker import EmbeddedBroker
+from nextwatch.embedded.plans import inherited
+from nextwatch.embedded.ports import free_ports
+from nextwatch.embedded.process import Child, Plan, ready_when_listening
+from nextwatch.embedded.stack import EmbeddedStack
+from nextwatch.topics import reconcile
+
+NUM_WORKERS = 2
+START_S = 60.0
+
+
+class NotRecoveredError(Exception):
+    """The stack did not come back within the time it is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """All that a fault can touch, and the books kept on it."""
+
+    stack: EmbeddedStack
+    crew: Crew
+    network: Network
+    ledger: Ledger
+    chance: random.Random
+
+    @property
+    def session_s(self) -> float:
+        """After how long a silent worker loses its partitions."""
+        return self.stack.kafka.session_timeout_ms / 1_000
+
+
+@contextmanager
+def arena(
+    seed: int,
+    *,
+    rate: float,
+    breaks: Sequence[str],
+    env: Mapping[str, str],
+    is_kept: Callable[[], bool] = lambda: False,
+) -> Iterator[Arena]:
+    """Start everything, yield it while events flow and are answered, and leave nothing behind.
+
+    Nothing but logs and state, if *is_kept* says so in the end.
+
+    Raises:
+        NotRecoveredError: it did not begin to answer.
+    """
+    proxy_port, control_port = free_ports(2)
+    inherited_env = inherited(os.environ)
+    with ExitStack() as ending:
+        stack = EmbeddedStack(
+            os.environ,
+            processes=("index",),
+            is_supervised=False,
+            env={"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{proxy_port}", **env},
+        )
+        ending.callback(lambda: stack.stop(is_kept=is_kept()))
+        logs = stack.directory / "logs"
+        broker = EmbeddedBroker(
+            env=inherited_env, log_path=logs / "broker.log", advertised_port=proxy_port
+        )
+        ending.callback(broker.child.kill)
+        broker.start()
+        ports = (str(proxy_port), str(broker.port), str(control_port))
+        argv = (sys.executable, "-m", "benchmarks.faults.proxy", *ports)
+        is_ready = ready_when_listening(control_port)
+        proxy = Child(Plan("proxy", argv, inherited_env, logs / "proxy.log", is_ready))
+        ending.callback(proxy.kill)
+        proxy.start()
+        proxy.wait_ready(START_S)
+        network = Network(control_port)
+        ending.callback(network.close)
+        reconcile(stack.kafka)
+        stack.start()
+        put_in_service(stack)
+        crew = Crew(stack, (sys.executable, "-m", "benchmarks.faults.broken", *breaks), env)
+        for _ in range(NUM_WORKERS):
+            crew.add()
+        ledger = Ledger(stack.kafka, Flow(seed), rate=rate)
+        ending.callback(ledger.stop)
+        ledger.start()
+        chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        if not eventually(lambda: crew.is_whole() and ledger.answered_s, within_s=START_S):
+            raise NotRecoveredError(f"no answers after {START_S:.0f} s; see {stack.directory}")
+        yield Arena(stack, crew, network, ledger, chance)

@@ -1,0 +1,220 @@
+"""The kinds of faults. Each is one function: it breaks something, and mends it in its own time.
+
+What it returns is the moment at which the fault struck. None of them waits for the stack to
+recover: that is measured by `rounds`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic, sleep
+
+from benchmarks.faults.arena import Arena
+from benchmarks.faults.crew import Worker
+from benchmarks.faults.ledger import eventually
+
+PATIENCE_S = 60.0
+SILENCE_S = 3.0
+LATENCY_MS = 150
+LAST_WORDS_S = 0.2
+BURST = 40
+BURST_EVERY_S = 0.02
+NUM_BURSTS = 8
+"""Before a zombie is made: 2,000 events/s for a moment, so that it always has some on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """When the fault struck (`time.monotonic`), and how long the others took to take over."""
+
+    at_s: float
+    takeover_s: float | None = None
+
+
+def kill(arena: Arena) -> Struck:
+    """SIGKILL a worker; it stays dead until the other one answers for each of its partitions."""
+    victim = _victim(arena)
+    orphans = victim.partitions()
+    at_s = monotonic()
+    victim.kill()
+    takeover_s = _takeover_s(arena, orphans, at_s)
+    victim.start()
+    return Struck(at_s, takeover_s)
+
+
+def kill_and_wipe(arena: Arena) -> Struck:
+    """SIGKILL a worker, remove its state, and start it again at once."""
+    victim = _victim(arena)
+    _make_busy(arena)
+    at_s = monotonic()
+    victim.kill()
+    victim.wipe()
+    victim.start()
+    return Struck(at_s)
+
+
+def pause(arena: Arena) -> Struck:
+    """SIGSTOP a worker until the other one has long taken over, then SIGCONT: a zombie."""
+    victim = _victim(arena)
+    orphans = victim.partitions()
+    _make_busy(arena)
+    at_s = monotonic()
+    victim.pause()
+    _takeover_s(arena, orphans, at_s)
+    sleep(1.0)  # the new owner goes beyond what the zombie knows
+    victim.resume()
+    return Struck(at_s)
+
+
+def isolate(arena: Arena) -> Struck:
+    """Hold back what a worker sends until the other one has taken over, then deliver it.
+
+    The worker lives, so no fence of its own tells it that its partitions are somebody else's.
+    """
+    victim = _victim(arena)
+    orphans = victim.partitions()
+    _make_busy(arena)
+    at_s = monotonic()
+    arena.network.hold(victim.pid, is_uplink_only=True)
+    _takeover_s(arena, orphans, at_s)
+    sleep(1.0)  # the new owner goes beyond what the zombie knows
+    arena.network.release()
+    return Struck(at_s)
+
+
+def isolate_and_wipe(arena: Arena) -> Struck:
+    """As `isolate`, but the new owner dies, state and all, just before the zombie's words arrive.
+
+    What it knew beyond the zombie is then in nobody's memory, and in the changelog overwritten.
+    The zombie dies a moment later, so that both begin with what is published.
+    """
+    victim = _victim(arena)
+    successor = next(worker for worker in arena.crew.workers if worker is not victim)
+    orphans = victim.partitions()
+    _make_busy(arena)
+    at_s = monotonic()
+    arena.network.hold(victim.pid, is_uplink_only=True)
+    _takeover_s(arena, orphans, at_s)
+    sleep(1.0)
+    successor.kill()
+    successor.wipe()
+    arena.network.release()
+    sleep(LAST_WORDS_S)
+    victim.kill()
+    victim.wipe()
+    for worker in (successor, victim):
+        worker.start()
+    return Struck(at_s)
+
+
+def terminate(arena: Arena) -> Struck:
+    """SIGTERM a worker and start it again when it has gone."""
+    victim = _victim(arena)
+    at_s = monotonic()
+    victim.child.terminate()
+    victim.child.wait_ended(PATIENCE_S)
+    victim.start()
+    return Struck(at_s)
+
+
+def add_and_remove(arena: Arena) -> Struck:
+    """Start a third worker; once it has partitions it goes again, by SIGTERM or SIGKILL.
+
+    Its going is what strikes; what its coming does shows in the longest wait.
+    """
+    thirds = arena.crew.workers[2:]
+    third = thirds[0] if thirds else arena.crew.add()
+    third.start()
+    eventually(third.is_ready, within_s=PATIENCE_S)
+    at_s = monotonic()
+    if arena.chance.random() < 0.5:  # noqa: PLR2004 - either
+        third.child.terminate()
+        third.child.wait_ended(PATIENCE_S)
+    third.kill()
+    return Struck(at_s)
+
+
+def kill_index(arena: Arena) -> Struck:
+    """SIGKILL the index; it comes back on its data once an answer had to do without it."""
+    index, ledger = arena.stack.process("index"), arena.ledger
+    num_degraded = ledger.counts["degraded"]
+    at_s = monotonic()
+    index.kill()
+    eventually(lambda: ledger.counts["degraded"] > num_degraded, within_s=PATIENCE_S)
+    index.start()
+    index.wait_ready(PATIENCE_S)
+    back_s = monotonic()
+    eventually(lambda: ledger.whole_answer_s > back_s, within_s=PATIENCE_S)
+    return Struck(at_s)
+
+
+def cut(arena: Arena) -> Struck:
+    """Close every connection to the broker, once."""
+    at_s = monotonic()
+    arena.network.cut()
+    return Struck(at_s)
+
+
+def cut_one(arena: Arena) -> Struck:
+    """Close every connection of one worker to the broker, once."""
+    victim = _victim(arena)
+    at_s = monotonic()
+    arena.network.cut(victim.pid)
+    return Struck(at_s)
+
+
+def black_hole(arena: Arena) -> Struck:
+    """Let nothing through to or from the broker for some seconds."""
+    at_s = monotonic()
+    arena.network.hold()
+    sleep(SILENCE_S)
+    arena.network.release()
+    return Struck(at_s)
+
+
+def slow(arena: Arena) -> Struck:
+    """Make every chunk to and from the broker late for some seconds."""
+    at_s = monotonic()
+    arena.network.delay(LATENCY_MS)
+    sleep(SILENCE_S)
+    arena.network.delay(0)
+    return Struck(at_s)
+
+
+FAULTS: dict[str, Callable[[Arena], Struck]] = {
+    "kill": kill,
+    "kill_and_wipe": kill_and_wipe,
+    "pause": pause,
+    "isolate": isolate,
+    "isolate_and_wipe": isolate_and_wipe,
+    "terminate": terminate,
+    "add_and_remove": add_and_remove,
+    "kill_index": kill_index,
+    "cut": cut,
+    "cut_one": cut_one,
+    "black_hole": black_hole,
+    "slow": slow,
+}
+
+
+def _victim(arena: Arena) -> Worker:
+    return arena.chance.choice([worker for worker in arena.crew.workers[:2] if worker.is_ready()])
+
+
+def _make_busy(arena: Arena) -> None:
+    """See to it that the worker has something on its way when it is struck."""
+    for _ in range(NUM_BURSTS):
+        arena.ledger.burst(BURST)
+        sleep(BURST_EVERY_S)
+
+
+def _takeover_s(arena: Arena, orphans: list[int], at_s: float) -> float:
+    """Wait until an event produced since *at_s* is answered in each of *orphans*."""
+    first: dict[int, float] = {}
+
+    def is_taken_over() -> bool:
+        arena.crew.mend()
+        first.update(arena.ledger.first_answers_s(at_s))
+        return set(orphans) <= set(first)
+
+    eventually(is_taken_over, within_s=PATIENCE_S)
+    return max((first.get(number, at_s + PATIENCE_S) for number in orphans), default=at_s) - at_s
