@@ -116,6 +116,7 @@ def run(environ: dict[str, str]) -> None:
         num_ranked=settings.num_candidates,
         num_trending=settings.num_trending,
         monotonic=time.monotonic,
+        is_in_memory=settings.search == "memory",
     )
     taken_down: set[str] = set()
     intake = Intake(partitions, layout=kafka.layout, clock=system_clock, app_id=settings.app_id)

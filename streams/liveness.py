@@ -77,10 +77,11 @@ def server(
         "recovered": lambda: app.membership.value,
     }
     if settings.recommend:
-        conditions |= {
-            "bundle_loaded": lambda: "" if switch.current else "no bundle is in service yet",
-            "index_reachable": lambda: _index_trouble(retrieval, index),
-        }
+        conditions["bundle_loaded"] = lambda: (
+            "" if switch.current else "no bundle is in service yet"
+        )
+    if settings.recommend and settings.search == "index":
+        conditions["index_reachable"] = lambda: _index_trouble(retrieval, index)
     health = Health(lambda: watchdog.concern, conditions)
     return HealthServer(health, host=settings.http_host, port=settings.http_port)
 

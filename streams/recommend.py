@@ -105,7 +105,7 @@ class Recommender:
         user_ids = [request.user_id for request in draft.requests]
         near = self._retrieval.near(serving, user_ids, vectors_BD)
         if near is None:
-            with self._switch.encoding:
+            with self._switch.searching:
                 near = self._retrieval.next_best(serving, user_ids, vectors_BD)
         draft.near = near
 

@@ -62,7 +62,8 @@ class Candidates:
 class Retrieval:
     """Candidate sources, and what to do when one is away.
 
-    At most *num_ranked* candidates of a user are ranked, up to *num_trending* of them trending.
+    With *is_in_memory* the index is never asked and that is nothing to be told of: the item store
+    has the same vectors. At most *num_ranked* candidates of a user are ranked, up to *num_trending* of them trending.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class Retrieval:
         num_ranked: int,
         num_trending: int,
         monotonic: Callable[[], float],
+        is_in_memory: bool = False,
         max_exact_videos: int = MAX_EXACT_VIDEOS,
     ) -> None:
         self._index = index
         self._num_ranked = num_ranked
         self._num_trending = num_trending
         self._monotonic = monotonic
+        self._is_in_memory = is_in_memory
         self._max_exact_videos = max_exact_videos
         self._rest_s = REST_S
         self._failed_at = self._rests_until = float("-inf")
@@ -90,8 +93,8 @@ class Retrieval:
     def near(
         self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
     ) -> Near | None:
-        """Return what the index finds nearest to each user's vector, None while it is away."""
-        if self._monotonic() < self._rests_until:
+        """Return what the index finds nearest to each vector, None while it is not to be asked."""
+        if self._is_in_memory or self._monotonic() < self._rests_until:
             return None
         try:
             found = self._index.nearest(serving.collection, vectors_BD, self._num_ranked)
@@ -110,6 +113,8 @@ class Retrieval:
         self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
     ) -> Near:
         """Return what there is without the index; the item store must stand still meanwhile."""
+        if self._is_in_memory:
+            return Near(self._exact(serving, vectors_BD), EXACT)
         if self._is_small(serving):
             return Near(self._exact(serving, vectors_BD), EXACT, (INDEX_AWAY,))
         remembered = [self._last_good.get(user_id, ()) for user_id in user_ids]

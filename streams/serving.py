@@ -94,17 +94,18 @@ def _ranker(bundle: Bundle) -> PairRanker:
 class Switch:
     """Holds the serving in use; one assignment swaps it.
 
-    The matrices of an item store must not grow between two looks at them. Batches look at two
+    The matrices of an item store must not grow between two looks at them. Batches look at three
     steps, which go on at the same time: each holds the lock of its step, and whoever changes
-    the serving or its item store holds both.
+    the serving or its item store holds them all.
     """
 
     current: Serving | None = None
     encoding: Lock = field(default_factory=Lock)
+    searching: Lock = field(default_factory=Lock)
     ranking: Lock = field(default_factory=Lock)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Change the serving, or its item store, while no batch looks at it."""
-        with self.encoding, self.ranking:
+        with self.encoding, self.searching, self.ranking:
             yield

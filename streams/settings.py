@@ -1,6 +1,7 @@
 """Settings of the streams worker."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -35,6 +36,10 @@ class StreamsSettings(Settings):
     coalesce: bool = Field(
         default=True,
         description="one recommendation for all events of a user in a micro-batch; false: one each",
+    )
+    search: Literal["index", "memory"] = Field(
+        default="index",
+        description="memory: search the item store exactly; for up to some 250,000 videos",
     )
     num_recommended: int = Field(default=20, ge=1, le=500)
     num_candidates: int = Field(

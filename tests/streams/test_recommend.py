@@ -276,3 +276,13 @@ def test_the_id_follows_from_user_events_and_bundle(other):
 def test_the_order_of_the_causing_events_does_not_change_the_id():
     """A batch delivered in another order is the same cause."""
     assert recommendation_id("u1", ["e", "f"], "b1") == recommendation_id("u1", ["f", "e"], "b1")
+
+
+def test_a_search_in_memory_asks_no_index_and_is_no_degradation():
+    """The item store holds the same vectors; for a small catalogue that is the faster way."""
+    world = World("near", is_in_memory=True)
+
+    answer = world.recommend("near")
+
+    assert [item.video_id for item in answer.items] == ["nearer", "far", "opposite"]
+    assert (answer.degraded, world.index.num_asked) == ([], 0)
