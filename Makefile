@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-e2e check fmt lint types floors docs bench clean
+.PHONY: help install demo test test-e2e check fmt lint types floors docs bench bench-peers clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ docs: $(INSTALLED) ## write docs/asyncapi.yaml and docs/settings.md anew
 
 bench: $(INSTALLED) ## run the demo for a minute and print its figures as JSON
 	$(BIN)/nextwatch demo --headless --seconds 60 --json
+
+bench-peers: $(INSTALLED) ## the same job on Quix Streams and plain Faust, beside ours: docs/results/serving.md
+	$(BIN)/python -m benchmarks.peers --report
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,120 @@
+"""One event from a window to a recommendation: the job that every peer does, and no framework.
+
+A user of another framework has the models, the bundle and the index's client of this project
+as a library, and writes what is here: fold the event into the window, encode it, ask the
+index for the nearest videos, leave out what was seen, rank, keep the best. One event at a
+time, as these frameworks hand them over.
+
+Where there was a choice it fell in the peers' favour: windows are kept in the project's compact
+records rather than as JSON, events are decoded without the checks a production worker owes,
+nothing is degraded, and no candidates are added to those of the index.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from contract.clock import Clock
+from contract.events import Recommendation, RecommendedVideo, Watch, encode
+from models import bundle as bundles
+from models import history, history_codec
+from models.history import Window, WindowPolicy
+from models.ranking import RankedUsers
+from streams import serving as serving_module
+from streams.index import VectorIndex
+from streams.recommend import ARM, recommendation_id
+from streams.retrieval import ANN
+from streams.serving import Serving
+
+# Shape legend: C = candidates of the one user, K = those kept, D = width of a vector.
+
+NUM_CANDIDATES = 200
+NUM_RECOMMENDED = 20
+_POLICY = WindowPolicy()
+_EVENT = msgspec.json.Decoder(Watch)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything loaded; knows no user but by the arguments."""
+
+    serving: Serving
+    index: VectorIndex
+    clock: Clock
+
+    @classmethod
+    def of(
+        cls,
+        bundle_url: str,
+        manifest_sha256: str,
+        *,
+        index: VectorIndex,
+        collection_prefix: str,
+        clock: Clock,
+    ) -> "Job":
+        """Load the bundle at *bundle_url*."""
+        bundle = bundles.load(bundle_url, manifest_sha256=manifest_sha256)
+        return cls(serving_module.load(bundle, collection_prefix=collection_prefix), index, clock)
+
+    def answer(self, event: Watch, window: Window) -> bytes:
+        """Return the recommendation for the user of *event*, as it goes on the wire."""
+        serving, items = self.serving, self.serving.items
+        vector_1D = serving.encoder.encode([window], items, [window.newest_ms])
+        (points,) = self.index.nearest(serving.collection, vector_1D, NUM_CANDIDATES)
+        rows_C = self._unseen(points, window)
+        similarity_1C = (items.outputs_ND.take(rows_C, axis=0) @ vector_1D[0])[None]
+        user = RankedUsers(
+            vector_1D,
+            newest_ms_B=np.array([window.newest_ms]),
+            num_watches_B=np.array([len(window.watches)]),
+        )
+        expected_1C, score_1C = serving.ranker.rank(similarity_1C, rows_C[None], items, user)
+        order_K = np.argsort(-score_1C[0], kind="stable")[:NUM_RECOMMENDED]
+        videos = [
+            RecommendedVideo(
+                video_id=items.video_id(row),
+                expected_watch_ms=round(expected_ms, 1),
+                score=round(score, 6),
+                source=ANN,
+            )
+            for row, expected_ms, score in zip(
+                rows_C[order_K].tolist(),
+                expected_1C[0][order_K].tolist(),
+                score_1C[0][order_K].tolist(),
+                strict=True,
+            )
+        ]
+        return self._encoded(event, videos)
+
+    def _unseen(self, points: list[int], window: Window) -> np.ndarray:
+        seen = set(window.video_ids)
+        items = self.serving.items
+        rows = self.serving.points.rows(points).tolist()
+        return np.array([row for row in rows if row and items.video_id(row) not in seen])
+
+    def _encoded(self, event: Watch, videos: list[RecommendedVideo]) -> bytes:
+        bundle_id = self.serving.bundle_id
+        return encode(
+            Recommendation(
+                recommendation_id=recommendation_id(event.user_id, [event.event_id], bundle_id),
+                user_id=event.user_id,
+                generated_at_ms=self.clock(),
+                caused_by=[event.event_id],
+                bundle_id=bundle_id,
+                generation=self.serving.generation,
+                arm=ARM,
+                items=videos,
+            )
+        )
+
+
+def event_of(value: bytes) -> Watch:
+    """Return the watch event in *value*."""
+    return _EVENT.decode(value)
+
+
+def folded(record: bytes | None, event: Watch) -> Window:
+    """Return the window in *record*, if there is one, with *event* folded in."""
+    window = history_codec.decode(record) if record else history.EMPTY
+    return history.fold(window, [event], _POLICY)
