@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.audience import Audience
+from benchmarks.floor import NUM_CANDIDATES
 from benchmarks.load import Load, Measured
 from benchmarks.rig import NUM_PARTITIONS, Drive, Rig, running
 from contract.clock import system_clock
@@ -42,7 +43,10 @@ _INGEST_EVENTS = 40_000
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured with, and how often. *windows* are the stores workers start with."""
+    """What is measured with, and how often. *windows* are the stores workers start with.
+
+    *search* says where the workers, and the floor, look for the nearest videos.
+    """
 
     root: Path
     audience: Audience
@@ -50,6 +54,7 @@ class Bench:
     num_events: int
     seconds: float
     repeats: int
+    search: str
     say: Callable[[str], None]
 
     def rig(
@@ -57,8 +62,14 @@ class Bench:
     ) -> AbstractContextManager[Rig]:
         """Return a new stack; its workers start with no windows at all if it *is_empty*."""
         windows = None if is_empty else self.windows
-        workers = num_workers
-        return running(self.audience, root=self.root, windows=windows, num_workers=workers, env=env)
+        settings = {
+            "NEXTWATCH_STREAMS_NUM_CANDIDATES": str(NUM_CANDIDATES),
+            "NEXTWATCH_STREAMS_SEARCH": self.search,
+            **(env or {}),
+        }
+        return running(
+            self.audience, root=self.root, windows=windows, num_workers=num_workers, env=settings
+        )
 
     def saturated(self, num_workers: int) -> tuple[Drive, dict[str, float]]:
         """Send everything at once; return what came of it, and the workers' stages."""
@@ -74,6 +85,7 @@ class Bench:
         """Measure the floor in a process of its own, single-threaded."""
         argv = [sys.executable, "-m", "benchmarks.floor", "--root", str(self.root)]
         argv += ["--videos", str(self.audience.catalogue.num_videos), "--batch", str(batch)]
+        argv += ["--search", self.search]
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         done = subprocess.run(  # noqa: S603 - our own program
             argv, env=os.environ | one_thread, stdout=subprocess.PIPE, check=True
@@ -123,6 +135,7 @@ def latency(bench: Bench, rate_eps: float) -> Report:
             num_events = int(rate_eps * bench.seconds)
             load = Load(num_events=num_events, rate_eps=rate_eps, first_event=_WARM_UP)
             drives.append(_warm(rig).drive(load))
+            stages = rig.stages()
         cuts = _cuts(drives[-1].measured)
         bench.say(f"latency at {rate_eps:.0f}/s: {cuts} {_flaws(drives[-1])}")
     each = [_cuts(drive.measured) for drive in drives]
@@ -136,6 +149,8 @@ def latency(bench: Bench, rate_eps: float) -> Report:
         "latency_unanswered": sum(drive.measured.num_unanswered for drive in drives),
         "latency_degraded": sum(drive.measured.num_degraded for drive in drives),
         "latency_cpu_ms_per_event": drives[-1].cpu_ms_per_event(),
+        "latency_events_per_batch": round(stages["events"] / stages["batches"], 1),
+        "latency_stage_ms_per_batch": _per("batches", stages),
     }
 
 
@@ -234,12 +249,16 @@ def _costs(runs: Sequence[tuple[Drive, dict[str, float]]]) -> Report:
     report: Report = {name: sum(each[name] for each in flaws) for name in flaws[0]}
     report["cpu_ms_per_event"] = drive.cpu_ms_per_event()
     if stages:
-        report["stage_ms_per_event"] = {
-            name.removesuffix("_ms"): round(spent / stages["events"], 3)
-            for name, spent in stages.items()
-            if name.endswith("_ms")
-        }
+        report["stage_ms_per_event"] = _per("events", stages)
     return report | {"rss_mb": round(max(run.peak_rss_mb for run, _ in runs), 1)}
+
+
+def _per(count: str, stages: Mapping[str, float]) -> dict[str, float]:
+    return {
+        name.removesuffix("_ms"): round(spent / stages[count], 3)
+        for name, spent in stages.items()
+        if name.endswith("_ms")
+    }
 
 
 def _cuts(measured: Measured, *, is_hot: bool = False) -> dict[str, float]:

@@ -22,6 +22,7 @@ from benchmarks.catalogue import COLLECTION_PREFIX, Catalogue, open_catalogue
 from contract.clock import system_clock
 from contract.points import point_id
 from models import bundle as bundles
+from models import exact
 from models.history import Window
 from models.ranking import RankedUsers
 from streams import serving as serving_module
@@ -35,7 +36,10 @@ _POOL_USERS = 4_000
 class Floor:
     """Everything in one process, warmed up."""
 
-    def __init__(self, catalogue: Catalogue, directory: Path) -> None:
+    def __init__(
+        self, catalogue: Catalogue, directory: Path, *, is_in_memory: bool = False
+    ) -> None:
+        self.is_in_memory = is_in_memory
         bundle = bundles.load(catalogue.bundle_url, manifest_sha256=catalogue.manifest_sha256)
         self.serving: Serving = serving_module.load(bundle, collection_prefix=COLLECTION_PREFIX)
         video_ids = bundle.snapshot.video_ids
@@ -49,9 +53,7 @@ class Floor:
         serving, items = self.serving, self.serving.items
         newest_ms = [window.newest_ms for window in windows]
         vectors_BD = serving.encoder.encode(windows, items, newest_ms)
-        found = self.search(vectors_BD)
-        row_of = self.row_of
-        rows_BC = np.array([[row_of[hit.id] for hit in hits] for hits in found])
+        rows_BC = self._nearest(vectors_BD)
         item_BCD = items.outputs_ND.take(rows_BC, axis=0)
         similarity_BC = (item_BCD @ vectors_BD[:, :, None])[:, :, 0]
         users = RankedUsers(
@@ -63,6 +65,13 @@ class Floor:
         best_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, :NUM_RECOMMENDED]
         rows_BK: np.ndarray = np.take_along_axis(rows_BC, best_BK, axis=1)
         return rows_BK
+
+    def _nearest(self, vectors_BD: np.ndarray) -> np.ndarray:
+        if self.is_in_memory:
+            outputs_ND = self.serving.items.outputs_ND
+            return np.stack(exact.nearest(vectors_BD, outputs_ND, NUM_CANDIDATES))
+        row_of = self.row_of
+        return np.array([[row_of[hit.id] for hit in hits] for hits in self.search(vectors_BD)])
 
     def search(self, vectors_BD: np.ndarray) -> list[list[edge.ScoredPoint]]:
         """Return the nearest points to each vector, in one call of the engine."""
@@ -76,12 +85,14 @@ class Floor:
         return found
 
 
-def measure(catalogue: Catalogue, *, batch: int, seconds: float) -> float:
+def measure(
+    catalogue: Catalogue, *, batch: int, seconds: float, is_in_memory: bool = False
+) -> float:
     """Return how many users a second the floor answers in batches of *batch*."""
     audience = Audience(catalogue, _POOL_USERS, system_clock())
     pool = [window for _, window in audience.windows(range(_POOL_USERS))]
     with tempfile.TemporaryDirectory() as directory:
-        floor = Floor(catalogue, Path(directory))
+        floor = Floor(catalogue, Path(directory), is_in_memory=is_in_memory)
         batches = _batches(pool, batch)
         for _ in range(3):
             floor.answer(next(batches))
@@ -106,9 +117,15 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--search", choices=("index", "memory"), default="index")
     given = parser.parse_args()
     catalogue = open_catalogue(given.root, given.videos)
-    eps = measure(catalogue, batch=given.batch, seconds=given.seconds)
+    eps = measure(
+        catalogue,
+        batch=given.batch,
+        seconds=given.seconds,
+        is_in_memory=given.search == "memory",
+    )
     print(json.dumps({"floor_eps": round(eps, 1), "batch": given.batch}))
 
 

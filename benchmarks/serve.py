@@ -49,7 +49,12 @@ def main() -> None:
     root = given.root.resolve()
     audience = Audience(open_catalogue(root, given.videos), given.users, system_clock())
     report: Report = {"load_1m": load_1m, "cpus": os.cpu_count()}
-    report |= {"videos": given.videos, "users": given.users, "events": given.events}
+    report |= {
+        "search": given.search,
+        "videos": given.videos,
+        "users": given.users,
+        "events": given.events,
+    }
     with tempfile.TemporaryDirectory(dir=root) as directory:
         windows = Path(directory) / "windows"
         _say("filling the stores with the users' windows")
@@ -59,6 +64,7 @@ def main() -> None:
             num_events=given.events,
             seconds=given.seconds,
             repeats=given.repeats,
+            search=given.search,
             say=_say,
         )
         report |= figures.throughput(
@@ -91,6 +97,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rate", type=float, help="events/s for the latency, instead of 70 %%")
     parser.add_argument("--workers", type=_numbers, default=[1, 2], help="such as 1,2")
+    parser.add_argument(
+        "--search", choices=("index", "memory"), default="index", help="NEXTWATCH_STREAMS_SEARCH"
+    )
     parser.add_argument("--only", action="append", choices=PARTS, help="may be given repeatedly")
     parser.add_argument("--json", action="store_true", help="changes nothing: it is always JSON")
     given = parser.parse_args()

@@ -15,7 +15,7 @@ from contract.errors import BundleError
 from contract.events import VideoUpload
 from models.bundle import Bundle
 from models.examples import CompletionRule
-from models.features import ContentBatch, FeatureEncoder, UserBatch
+from models.features import ContentBatch, FeatureEncoder, Rows, UserBatch
 from models.history import Window
 from models.items import ItemStore
 
@@ -98,13 +98,18 @@ class UserEncoder:
         self._check_golden(bundle)
 
     def encode(
-        self, windows: Sequence[Window], items: ItemStore, now_ms: Sequence[int]
+        self,
+        windows: Sequence[Window],
+        items: ItemStore,
+        now_ms: Sequence[int],
+        rows: Rows | None = None,
     ) -> Float32[np.ndarray, "B D"]:
         """Return the user vectors of *windows*, of unit norm, in one call of the tower.
 
         *now_ms* is the time of the newest event of each window, which ages count back from.
+        *rows* stands in for the item store's own lookup, for who wants to know what was found.
         """
-        batch = self._features.windows(windows, items.rows, now_ms)
+        batch = self._features.windows(windows, rows or items.rows, now_ms)
         inputs = self._tables.tower_inputs(batch, items.inputs_ND)
         vectors: np.ndarray = self._session.run(["user"], inputs)[0]
         return vectors

@@ -46,6 +46,8 @@ class ItemStore:
         self._features = np.zeros((_FIRST_CAPACITY, len(RANKING_FEATURE_NAMES)))
         self._popular: list[str] = []
         self._num_changes = 0
+        self.epoch = 0
+        """Changes whenever a row gets or loses its video: rows of one epoch are good throughout."""
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -88,6 +90,7 @@ class ItemStore:
         self._input[row] = self._output[row] = self._features[row] = 0.0
         self._ids[row] = ""
         self._free.append(row)
+        self.epoch += 1
         self._num_changes += 1
 
     def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
@@ -176,6 +179,7 @@ class ItemStore:
                 self._ids.append(video_id)
                 self._reserve(len(self._ids))
             self._row_of[video_id] = row
+            self.epoch += 1
         return row
 
     def _reserve(self, num_rows: int) -> None:

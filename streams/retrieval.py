@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import structlog
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int, Int64
 
 from contract.errors import IndexUnavailable
 from contract.points import point_id
@@ -120,8 +120,10 @@ class Retrieval:
         remembered = [self._last_good.get(user_id, ()) for user_id in user_ids]
         return Near(remembered, LAST_GOOD, (INDEX_AWAY,))
 
-    def candidates(self, serving: Serving, near: Near, seen: Sequence[Sequence[str]]) -> Candidates:
-        """Return the candidates of each user, without the videos *seen* by that user."""
+    def candidates(
+        self, serving: Serving, near: Near, seen: Sequence[Int[np.ndarray, "S"]]
+    ) -> Candidates:
+        """Return the candidates of each user, without the rows *seen* by that user."""
         items = serving.items
         trending = items.rows(items.popular(self._num_trending))
         rows_H = serving.points.rows([point for ids in near.ids for point in ids])
@@ -129,7 +131,7 @@ class Retrieval:
         is_unwanted_N = np.zeros(len(items.outputs_ND), np.bool_)
         candidates = Candidates([], [])
         for mine, my_seen in zip(near_rows, seen, strict=True):
-            kept, others = _fresh(mine, trending, items.rows(my_seen), is_unwanted_N)
+            kept, others = _fresh(mine, trending, my_seen, is_unwanted_N)
             kept = kept[: max(self._num_ranked - len(others), 0)]
             candidates.rows.append(np.concatenate([kept, others]))
             candidates.num_near.append(len(kept))
@@ -157,10 +159,10 @@ class Retrieval:
 
 def _fresh(
     near: Int64[np.ndarray, "C"],
-    trending: Int64[np.ndarray, "T"],
-    seen: Int64[np.ndarray, "S"],
+    trending: Int[np.ndarray, "T"],
+    seen: Int[np.ndarray, "S"],
     is_unwanted_N: Bool[np.ndarray, "N"],
-) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "R"]]:
+) -> tuple[Int64[np.ndarray, "K"], Int[np.ndarray, "R"]]:
     """Return (*near* unseen, *trending* unseen and not near), in their order.
 
     *is_unwanted_N* is all false before and after; marking in it is four times as fast as

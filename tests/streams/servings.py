@@ -15,7 +15,7 @@ class FixedEncoder:
     def __init__(self, vector):
         self.vector = vector
 
-    def encode(self, windows, items, now_ms):
+    def encode(self, windows, items, now_ms, rows=None):
         return np.tile(np.array(self.vector, np.float32), (len(windows), 1))
 
 
