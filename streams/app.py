@@ -97,7 +97,8 @@ class Consumer(driver.Consumer):
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     break
                 taken = [received(tp, record, self.app.layout) for record in fetched]
-                await self.wait_first(self.app.pump.put(taken), self.suspend_flow.wait())
+                if not self.app.pump.offer(taken):  # waiting for the first of two makes four tasks
+                    await self.wait_first(self.app.pump.put(taken), self.suspend_flow.wait())
                 self._read_offset[tp] = fetched[-1].offset
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109

@@ -31,6 +31,10 @@ _REMEDY = (
 )
 
 
+_ONE_WORKER = {"TOKIO_WORKER_THREADS": "1"}
+"""Its threads mostly wake each other: one costs a third less a request (0.19 for 0.27 ms)."""
+
+
 class EmbeddedBroker:
     """A Kafka-compatible broker on a free port of the loopback interface.
 
@@ -38,7 +42,7 @@ class EmbeddedBroker:
     """
 
     def __init__(self, *, env: Mapping[str, str], log_path: Path, advertised_port: int = 0) -> None:
-        self._env = env
+        self._env = {**_ONE_WORKER, **env}
         self._log_path = log_path
         self._advertised_port = advertised_port
         self._program = _program()
