@@ -17,14 +17,14 @@ class FrozenProducer:
         time.sleep(3_600)
 
 
-async def frozen_put(self, record):
+def frozen_offer(self, records):
     """Block the event loop for good."""
-    time.sleep(3_600)  # noqa: ASYNC251 - that is the fault
+    time.sleep(3_600)
 
 
 if __name__ == "__main__":
     if sys.argv.pop() == "loop":
-        Pump.put = frozen_put
+        Pump.offer = frozen_offer
     else:
         worker.Producer = FrozenProducer
     worker.main()
