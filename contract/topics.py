@@ -88,7 +88,7 @@ RECOMMENDATIONS = Topic(
     events.Recommendation,
     ("streams",),
     ("players",),
-    "one recommendation for each accepted event",
+    "the answer to accepted events, named in caused_by; no value: this user was erased, forget them",
     max_value_bytes=262_144,
 )
 RANKING_LOG = Topic(
@@ -139,7 +139,7 @@ WINDOWS = Topic(
     None,
     ("streams",),
     ("streams",),
-    "changelog: each user's history window as a binary record (models/history_codec.py)",
+    "changelog: each user's history window as a binary record (models/history_codec.py), and seals",
     max_value_bytes=65_536,
     config={"delete.retention.ms": str(7 * DAY_MS)},
 )
