@@ -391,3 +391,30 @@ def test_however_events_are_cut_into_batches_and_repeated_the_windows_are_the_sa
     for user_id in ("u1", "u2"):
         mine = [event for event in events if event.user_id == user_id]
         assert world.window(user_id) == fold(EMPTY, mine, POLICY)
+
+
+def test_a_store_that_cannot_be_written_ends_the_batch_before_anything_is_told():
+    """A full disk: nothing is delivered, nothing may be committed, and the process is told."""
+    world = World()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    world.store.write = full
+
+    with pytest.raises(OSError, match="No space left"):
+        world.processor.process([world.record(watch("A"))])
+    assert (world.outbox.sent, world.partitions.committable()) == ([], {})
+
+
+@pytest.mark.parametrize("skew_ms", [-3_600_000, 3_600_000])
+def test_a_clock_that_is_wrong_changes_no_window_and_refuses_nobody(skew_ms):
+    """Events are judged by their record's own time, windows by that of their events."""
+    right, wrong = World(), World()
+    wrong.clock.advance(ms=skew_ms)
+
+    for world in (right, wrong):
+        world.processor.process([world.record(watch("A")), world.record(search())])
+
+    assert wrong.store.get(["u1"]) == right.store.get(["u1"])
+    assert wrong.outbox.to("watch-events.dlq") == []
