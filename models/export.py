@@ -19,8 +19,10 @@ from contract.errors import BundleError
 from models import encoder, onnx_check
 from models.encoder import MAX_DIFFERENCE
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES
+from models.item_tower import ItemTower
+from models.layers import unit
 from models.retriever import RetrieverConfig
-from models.youtube_dnn import USER_INPUTS, ItemTower, UserTower, unit
+from models.towers import USER_INPUTS
 
 _OPSET = 17
 _SHAPES = ((1, 1), (3, 1), (1, 50), (3, 7), (5, 50))
@@ -28,7 +30,7 @@ _SHAPES = ((1, 1), (3, 1), (1, 50), (3, 7), (5, 50))
 
 
 def export(
-    user_tower: UserTower, item_tower: ItemTower, config: RetrieverConfig
+    user_tower: nn.Module, item_tower: ItemTower, config: RetrieverConfig
 ) -> dict[str, bytes]:
     """Return ``user_tower.onnx``, ``item_tower.onnx`` and the golden file, by name.
 
@@ -44,7 +46,7 @@ def export(
     }
 
 
-def _user_model(tower: UserTower, config: RetrieverConfig) -> bytes:
+def _user_model(tower: nn.Module, config: RetrieverConfig) -> bytes:
     inputs = _user_inputs(config, num_users=2, num_watches=3)
     axes = {name: {0: "B"} for name in (*USER_INPUTS, "user")}
     for name in ("watches", "watch_features", "mask"):
@@ -120,7 +122,7 @@ def _compare(
             raise BundleError(f"ONNX differs from torch by {difference:.2g} in {name}")
 
 
-def _golden(tower: UserTower, config: RetrieverConfig) -> dict[str, np.ndarray]:
+def _golden(tower: nn.Module, config: RetrieverConfig) -> dict[str, np.ndarray]:
     inputs = _user_inputs(config, num_users=4, num_watches=6)
     with torch.no_grad():
         user_BD = tower(*inputs)

@@ -19,9 +19,9 @@ from jaxtyping import Float32, Integer
 
 from models.encoder import Tables
 from models.features import ContentBatch
+from models.item_tower import ItemTower
 from models.retrieval import RetrievalModel, add_id_embeddings
 from models.retriever import RetrieverConfig
-from models.youtube_dnn import ItemTower
 
 # Shape legend: n = some videos, D = width of a vector.
 

@@ -20,10 +20,12 @@ from models.catalogue import Catalogue
 from models.embedding_table import EmbeddingTable
 from models.encoder import Tables
 from models.features import ContentBatch, UserBatch
+from models.item_tower import ItemTower
+from models.layers import unit
 from models.losses import sampled_softmax
 from models.replay import TrainingBatch
 from models.retriever import RetrieverConfig
-from models.youtube_dnn import USER_INPUTS, ItemTower, UserTower, unit
+from models.towers import USER_INPUTS, user_tower
 
 # Shape legend: B = examples, T = watches, C = candidates, U = different videos of a step,
 # N = videos, M = hashed features, D = width of a vector, E = width of a context embedding.
@@ -47,7 +49,7 @@ class RetrievalModel:
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.user_tower = UserTower(config)
+            self.user_tower = user_tower(config)
             self.item_tower = ItemTower(config)
             self.context = nn.Embedding(config.context_buckets, config.context_dim, padding_idx=0)
             content_HD = torch.randn(config.content_buckets, config.dim) / config.dim**0.5

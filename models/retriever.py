@@ -23,6 +23,7 @@ class RetrieverConfig:
     each example, scoring included (measured 2026-11-22, one thread of a busy 2-core machine).
     """
 
+    model: str = "youtube_dnn"
     dim: int = DIM
     hidden_dim: int = 128
     context_dim: int = 8

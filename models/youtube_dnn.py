@@ -1,4 +1,4 @@
-"""The YouTube DNN for retrieval, in torch: a user tower and an item tower over vectors.
+"""The YouTube DNN for retrieval, in torch: the user tower.
 
 Averages of what was watched and searched for, with context and example age, through a ReLU
 tower. Three things differ from the paper, each because it was measured or has to be so:
@@ -22,12 +22,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES
+from models.layers import mean, unit
 from models.retriever import RetrieverConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, P = pools, D = width of a vector,
-# N = videos, H = hidden units, C = width of all context embeddings together.
+# C = width of all context embeddings together, A = forms of example age.
 
-MODEL_NAME = "youtube_dnn"
 LAST = (50, 5, 1)
 """How many of the newest watches each pool averages; over all of them and the completed ones."""
 
@@ -37,8 +37,6 @@ _NUM_POOLS = 2 * len(LAST)
 _FIRST_POOL_WEIGHTS = (0.04, 0.04, 0.04, 0.12, 0.12, 0.12)
 _FIRST_SEARCH_WEIGHT = 0.2
 _NUM_AGE_FORMS = 3
-_EPSILON = 1e-12
-USER_INPUTS = ("watches", "watch_features", "mask", "search", "context", "example_age")
 
 
 class UserTower(nn.Module):
@@ -73,7 +71,7 @@ class UserTower(nn.Module):
         """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
         completed_BT = mask_BT * watch_features_BTF[:, :, 0]
         pools = [
-            _mean(watches_BTD[:, -last:], weight_BT[:, -last:])
+            mean(watches_BTD[:, -last:], weight_BT[:, -last:])
             for weight_BT in (mask_BT, completed_BT)
             for last in LAST
         ]
@@ -86,41 +84,7 @@ class UserTower(nn.Module):
             search_BD,
             context_BC,
             example_age_BA,
-            _mean(watch_features_BTF, mask_BT),
+            mean(watch_features_BTF, mask_BT),
             torch.log(length_B1 + 1.0),
         ]
         return unit(skip_BD + self.out(self.hidden(torch.cat(everything, dim=1))))
-
-
-class ItemTower(nn.Module):
-    """Content vector and duration -> (input vector, output vector before its norm is made 1).
-
-    Both start as the content vector itself: what was watched and what is near to it share a
-    space before anything is learned.
-    """
-
-    def __init__(self, config: RetrieverConfig) -> None:
-        super().__init__()
-        self.hidden = nn.Sequential(nn.Linear(config.dim + 1, config.dim), nn.ReLU())
-        self.to_input = nn.Linear(config.dim, config.dim)
-        self.to_output = nn.Linear(config.dim, config.dim)
-        for layer in (self.to_input, self.to_output):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(
-        self, content_ND: Float[Tensor, "N D"], log_duration_N1: Float[Tensor, "N 1"]
-    ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]:
-        """Return both vectors; the id embeddings of the videos are added by the caller."""
-        hidden_ND = self.hidden(torch.cat([content_ND, log_duration_N1], dim=1))
-        return content_ND + self.to_input(hidden_ND), content_ND + self.to_output(hidden_ND)
-
-
-def unit(x_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """Return the rows at norm 1; safe for rows near zero."""
-    return x_ND / torch.sqrt((x_ND * x_ND).sum(dim=1, keepdim=True) + _EPSILON)
-
-
-def _mean(x_BTD: Float[Tensor, "B T D"], weight_BT: Float[Tensor, "B T"]) -> Float[Tensor, "B D"]:
-    total_BD = (x_BTD * weight_BT.unsqueeze(-1)).sum(dim=1)
-    return total_BD / weight_BT.sum(dim=1, keepdim=True).clamp(min=1.0)

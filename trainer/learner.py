@@ -30,7 +30,6 @@ from models.ranking import RankerParams
 from models.replay import ReplayBuffer, encode_examples
 from models.retrieval import Candidates, RetrievalModel
 from models.retriever import RetrieverConfig
-from models.youtube_dnn import MODEL_NAME
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
 # C = candidates of a step, D = width of a vector, F = ranking features.
@@ -195,7 +194,7 @@ class Learner:
         return Card(
             bundle_id=bundle_id,
             generation=generation,
-            model=MODEL_NAME,
+            model=config.model,
             input_dim=config.dim,
             output_dim=config.dim,
             content_buckets=config.content_buckets,

@@ -9,7 +9,8 @@ from onnx import numpy_helper
 
 from contract.errors import BundleError
 from models import encoder, export
-from models.youtube_dnn import ItemTower, UserTower
+from models.item_tower import ItemTower
+from models.youtube_dnn import UserTower
 from tests.models.bundles import SMALL
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES
-from models.youtube_dnn import ItemTower, UserTower, unit
+from models.item_tower import ItemTower
+from models.layers import unit
+from models.youtube_dnn import UserTower
 from tests.models.bundles import SMALL
 
 # Shape legend: B = users, T = watches, D = width of a vector.
