@@ -5,6 +5,7 @@ The prefix of a cluster ends here: whatever handles a record knows its topic by 
 """
 
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import NamedTuple, cast
 
 from confluent_kafka import Message
@@ -16,6 +17,9 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 UNREADABLE: Headers = (("\udcff", None),)
 """In place of headers that librdkafka's client keeps to itself: one of the names is no UTF-8."""
+
+
+_CHECKED_HEADERS = methodcaller("headers")
 
 
 class Position(NamedTuple):
@@ -62,8 +66,13 @@ def received(message: Message, layout: Layout) -> Received:
 
 
 def headers_of(message: Message) -> Headers:
-    """Return the headers of *message*, `UNREADABLE` if a name is no UTF-8."""
+    """Return the headers of *message*, `UNREADABLE` if a name is no UTF-8.
+
+    The client returns a broken list then, with an error set that nobody raised. A plain call of
+    the method would let it pass once the interpreter has specialised the call, and it would end
+    whatever comes next; a call made from C is always checked.
+    """
     try:
-        return cast("Headers", tuple(message.headers() or ()))
-    except UnicodeDecodeError:
+        return cast("Headers", tuple(_CHECKED_HEADERS(message) or ()))
+    except (UnicodeDecodeError, SystemError):
         return UNREADABLE

@@ -6,69 +6,65 @@ decode, store or acknowledge. What Faust 0.15.3 is overruled in, and why:
 * offsets to commit come from `Partitions.committable`, after everything they caused is
   acknowledged; Faust's own bookkeeping commits over holes (FAULTS F2 to F6);
 * positions after a rebalance come from the stores, by way of `perform_seek` (F4, F25);
-* records go from the fetcher to the pump; Faust's streams, queues and acknowledgements are
-  passed by (F1 to F3, F11, F12), which also halves what Faust costs (measured: 0.14 ms an
-  event through a stream);
-* a fetch waits as long as the settings say: Faust fixes 1,500 ms, and Tansu answers late;
-* header names that are no UTF-8 do not end the fetch (`streams.header_names`).
+* records go from librdkafka to the pump (`streams.fetch`); Faust's consumer is paused, and its
+  streams, queues and acknowledgements are passed by (F1 to F3, F11, F12);
+* header names that are no UTF-8 are read by aiokafka, leniently (`streams.header_names`).
 
 ``tests/streams/test_faust_pins.py`` pins the source of every line relied on here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 import faust
+from aiokafka import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from contract.records import Position
+from contract.records import UNREADABLE, Headers, Position
 from contract.settings import KafkaSettings
 from contract.topics import Layout
 from streams import header_names
 from streams.fence import Fence
+from streams.fetch import Fetch, fetch_config
 from streams.health import HealthServer
 from streams.intake import SOURCES
 from streams.partitions import Partitions
 from streams.pump import Pump, Steps
 from streams.settings import StreamsSettings
 from streams.standby import Standby
-from streams.translation import REQUEST_TIMEOUT_S, configuration, received
+from streams.translation import REQUEST_TIMEOUT_S, configuration
 from streams.watchdog import Membership, Reading
 
 T = TypeVar("T")
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer with the fetch wait of the settings and a request timeout of its own."""
+    """Faust's consumer with a request timeout of its own, for the group alone."""
 
     app: "App"
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = self.app.fetch_max_wait_ms  # noqa: SLF001
         timeout_ms = round(1000 * max(REQUEST_TIMEOUT_S, 2 * self.app.conf.broker_session_timeout))
         consumer._request_timeout_ms = consumer._client._request_timeout_ms = timeout_ms  # noqa: SLF001
         return consumer
 
-    def state_of(self, tp: TP) -> Any:
-        """Return aiokafka's position, high-water mark and time of the last answer of *tp*."""
-        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001
-        assignment = subscription.assignment if subscription else None
-        return assignment.state_value(tp) if assignment else None
+    async def pause(self, tps: Collection[TP]) -> None:
+        """Have aiokafka fetch nothing of *tps*."""
+
+        async def pause() -> None:
+            self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in tps))
+
+        await self.call_thread(pause)
 
 
 class Consumer(driver.Consumer):
-    """Faust's consumer that reads from, and commits, our own offsets."""
+    """Faust's consumer that fetches nothing and commits our own offsets."""
 
     app: "App"
-    fetched: dict[TP, int]
     _thread: ConsumerThread
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.fetched = {}
-        super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -76,48 +72,30 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Seek to where the stores say, once Faust has sought to the committed offsets."""
         await super().perform_seek()
+        await self._thread.pause(self.assignment())
         committed = {tp: self._committed_offset[tp] for tp in self.assignment()}
         earliest = await self.earliest_offsets(*committed) if committed else {}
-        await self.seek_to(await self.app.open_partitions(committed, earliest))
-
-    async def seek_to(self, offsets: Mapping[TP, int]) -> None:
-        """Read on from *offsets*; Faust drops what lies before its read offset."""
-        await self.seek_wait(dict(offsets))
-        for tp, offset in offsets.items():
-            self._read_offset[tp] = offset - 1 if offset > 0 else None
-            self.fetched[tp] = offset
+        self.app.fetch.read_from(await self.app.open_partitions(committed, earliest))
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Hand what is fetched to the pump as it comes, past Faust's streams."""
+        """Ask for records as a member has to; all partitions are paused, and none come."""
         while not (self.should_stop or fetcher.should_stop):
-            records, _ = await self._wait_next_records(timeout=1.0)
+            await self._wait_next_records(timeout=1.0)
             await asyncio.sleep(0)
-            generation = self.app.consumer_generation_id
-            for tp, fetched in (records or {}).items():
-                if not self.flow_active or self.app.consumer_generation_id != generation:
-                    break
-                taken = [received(tp, record, self.app.layout) for record in fetched]
-                if not self.app.pump.offer(taken):  # waiting for the first of two makes four tasks
-                    await self.wait_first(self.app.pump.put(taken), self.suspend_flow.wait())
-                self._read_offset[tp] = fetched[-1].offset
 
-    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109
-        records = await super()._getmany(active_partitions, timeout)
-        for tp, fetched in records.items():
-            if fetched:
-                self.fetched[tp] = fetched[-1].offset + 1
-        return records
-
-    def reading(self, tp: TP, acknowledged: int) -> Reading:
-        """Return how far *tp* is, for the watchdog; asked from its thread."""
-        state = self._thread.state_of(tp)
-        return Reading(
-            acknowledged,
-            fetched=self.fetched.get(tp),
-            position=state.position if state and state.has_valid_position else None,
-            highwater=state.highwater if state else None,
-            answered_at=state.timestamp if state else None,
-        )
+    async def headers(self, tp: TP, offset: int) -> Headers:
+        """Return the headers of one record, as aiokafka reads them."""
+        consumer = self._thread._create_client_consumer(cast("Transport", self.app.transport))  # noqa: SLF001
+        consumer._enable_auto_commit = False  # noqa: SLF001
+        await consumer.start()
+        try:
+            place = TopicPartition(*tp)
+            consumer.assign([place])
+            consumer.seek(place, offset)
+            record = await consumer.getone(place)
+            return tuple(record.headers or ()) if record.offset == offset else UNREADABLE
+        finally:
+            await consumer.stop()
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ARG002
         return iter(self.assignment())
@@ -140,7 +118,8 @@ class App(faust.App):
     partitions: Partitions
     pump: Pump
     layout: Layout
-    fetch_max_wait_ms: int
+    fetch: Fetch
+    start_fetch: Callable[[], Fetch]
     on_assigned: Callable[[], None]
     on_failure: Callable[[BaseException], None]
     health: HealthServer | None = None
@@ -153,6 +132,7 @@ class App(faust.App):
     async def on_start(self) -> None:
         """Answer for the worker's health before it has joined its group."""
         await super().on_start()
+        self.fetch = self.start_fetch()
         if self.health is not None:
             await _until_failure(self.health.start, self.on_failure)
 
@@ -180,7 +160,7 @@ class App(faust.App):
 
     async def open_partitions(
         self, committed: Mapping[TP, int | None], earliest: Mapping[TP, int]
-    ) -> dict[TP, int]:
+    ) -> dict[Position, int]:
         """Own exactly the partitions in *committed* and return where to read each from."""
         self.membership = Membership.RESTORING
         self.pump.clear()
@@ -192,7 +172,22 @@ class App(faust.App):
         )
         if start:
             self.on_assigned()
-        return {self.tp(at): offset for at, offset in start.items()}
+        return start
+
+    async def headers(self, at: Position, offset: int) -> Headers:
+        """Return the headers of one record whatever bytes are in their names."""
+        return await self.consumer.headers(self.tp(at), offset)
+
+    def reading(self, at: Position, acknowledged: int) -> Reading:
+        """Return how far a partition is, for the watchdog; asked from its thread."""
+        progress = self.fetch.progress.get(at)
+        return Reading(
+            acknowledged,
+            fetched=self.fetch.fetched.get(at),
+            position=progress.position if progress else None,
+            highwater=progress.highwater if progress else None,
+            num_answers=progress.num_answers if progress else None,
+        )
 
     def _assign(
         self, committed: Mapping[Position, int | None], earliest: Mapping[Position, int]
@@ -204,6 +199,7 @@ class App(faust.App):
 
     async def let_go(self, *_: Any, **__: Any) -> None:
         """Finish the batch in progress, take no other, and commit what may be committed."""
+        self.fetch.read_from({})
         self.pump.clear()
         await self.pump.in_thread(self.partitions.suspend)
         await self.consumer.commit()
@@ -216,6 +212,7 @@ class App(faust.App):
     async def finish(self, *_: Any, **__: Any) -> None:
         """Finish the batch in progress before the worker ends."""
         await self.pump.stop()
+        await self.fetch.close()
         if self.health is not None:
             await self.health.stop()
 
@@ -235,12 +232,11 @@ def build(
     app = App(settings.app_id, **configuration(kafka, settings, _credentials(kafka)))
     app.layout = kafka.layout
     app.partitions = partitions
-    app.fetch_max_wait_ms = kafka.fetch_max_wait_ms
     app.on_assigned = on_assigned
     app.on_failure = on_failure
 
     async def seek_back(missing: dict[Position, int]) -> None:
-        await app.consumer.seek_to({app.tp(at): offset for at, offset in missing.items()})
+        app.fetch.seek(missing)
 
     app.pump = Pump(
         steps,
@@ -248,6 +244,13 @@ def build(
         on_failure,
         max_batch=settings.max_batch,
         heal_every_s=settings.heal_every_ms / 1000,
+    )
+    app.start_fetch = lambda: Fetch(
+        fetch_config(kafka, group_id=f"{settings.app_id}-fetch"),
+        kafka.layout,
+        app.pump,
+        reread=app.headers,
+        on_failure=on_failure,
     )
     for name in SOURCES:
         app.topics.add(app.topic(kafka.layout.prefix + name))

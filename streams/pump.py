@@ -6,6 +6,7 @@ batches grow by themselves.
 """
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,8 @@ class Pump:
         self._heal_every_s = heal_every_s
         self._inbox: deque[Received] = deque()
         self._changed = asyncio.Event()
+        self._room = threading.Event()
+        self._room.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fold")
         self._line = Line(
             [("search", steps.search), ("send", steps.send), ("settle", steps.settle)],
@@ -88,18 +91,14 @@ class Pump:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopping = False
 
-    def offer(self, records: Sequence[Received]) -> bool:
-        """Hand over *records* unless the inbox holds two batches or more; say whether it did not."""
-        if len(self._inbox) >= 2 * self._max_batch and not self._is_stopping:
-            return False
+    def has_room(self, *, within_s: float) -> bool:
+        """Return whether the inbox holds less than two batches, as soon as it does."""
+        return self._room.wait(within_s)
+
+    def put(self, records: Sequence[Received]) -> None:
+        """Take *records* into the inbox."""
         self._inbox.extend(records)
         self._tell()
-        return True
-
-    async def put(self, records: Sequence[Received]) -> None:
-        """Hand over *records*, waiting while the inbox holds two batches or more."""
-        while not self.offer(records):
-            await self._change()
 
     async def run(self) -> None:
         """Process batches until `stop`; what a step raises ends it."""
@@ -167,6 +166,10 @@ class Pump:
 
     def _tell(self) -> None:
         self._changed.set()
+        if len(self._inbox) < 2 * self._max_batch:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _tell_from_outside(self) -> None:
         if self._loop is not None:

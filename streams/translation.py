@@ -1,10 +1,8 @@
-"""Between Faust's words and ours: what it is told, and the messages it hands over."""
+"""Between Faust's words and ours: what it is told."""
 
 from typing import Any
 
-from contract.records import Received
 from contract.settings import KafkaSettings
-from contract.topics import Layout
 from streams.settings import StreamsSettings
 
 RESTORE_WITHIN_S = 3_600.0
@@ -13,11 +11,6 @@ word, in the middle of a large changelog; one that stands still is the watchdog'
 
 REQUEST_TIMEOUT_S = 40.0
 """What Faust's setting above is for otherwise: how long a request to the broker may take."""
-
-
-FETCH_BYTES = 131_072
-"""Of one partition at a time, some 400 events: what was fetched is worked off partition by
-partition, and with a megabyte of each a backlog of one would hold up the others for seconds."""
 
 
 def configuration(
@@ -33,11 +26,9 @@ def configuration(
         "broker_heartbeat_interval": session_s / 6,
         "broker_rebalance_timeout": max(session_s, 10.0),
         "broker_commit_interval": settings.commit_interval_ms / 1000,
-        "broker_max_poll_records": 500,
         "broker_request_timeout": RESTORE_WITHIN_S,
         "broker_max_poll_interval": RESTORE_WITHIN_S,
         "consumer_auto_offset_reset": "earliest",
-        "consumer_max_fetch_size": FETCH_BYTES,
         "consumer_group_instance_id": settings.instance_id,
         "stream_wait_empty": False,
         "topic_allow_declare": False,
@@ -47,16 +38,3 @@ def configuration(
         "datadir": str(settings.state_dir / "faust"),
         "web_enabled": False,
     }
-
-
-def received(tp: Any, record: Any, layout: Layout) -> Received:
-    """Return a *record* of aiokafka's as one of ours, its topic by the contract's name."""
-    return Received(
-        topic=tp.topic.removeprefix(layout.prefix),
-        partition=tp.partition,
-        offset=record.offset,
-        key=record.key,
-        value=record.value,
-        ingested_at_ms=record.timestamp if record.timestamp is not None else -1,
-        headers=tuple(record.headers or ()),
-    )

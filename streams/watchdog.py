@@ -42,7 +42,7 @@ class Reading:
     fetched: int | None = None
     position: int | None = None
     highwater: int | None = None
-    answered_at: int | None = None
+    num_answers: int | None = None
 
     def lane(self, patience_s: float) -> Lane:
         """Return what has to move here: acknowledgements if it is behind, else the fetching.
@@ -53,7 +53,7 @@ class Reading:
         has_unacknowledged = self.fetched is not None and self.acknowledged < self.fetched
         knows_end = self.position is not None and self.highwater is not None
         is_behind = has_unacknowledged or (knows_end and self.position < self.highwater)  # type: ignore[operator]
-        mark = ("acknowledged", self.acknowledged) if is_behind else ("answered", self.answered_at)
+        mark = ("acknowledged", self.acknowledged) if is_behind else ("answered", self.num_answers)
         return Lane(mark, is_waiting=True, patience_s=patience_s)
 
 

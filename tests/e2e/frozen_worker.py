@@ -17,14 +17,14 @@ class FrozenProducer:
         time.sleep(3_600)
 
 
-def frozen_offer(self, records):
+def frozen_put(self, records):
     """Block the event loop for good."""
     time.sleep(3_600)
 
 
 if __name__ == "__main__":
     if sys.argv.pop() == "loop":
-        Pump.offer = frozen_offer
+        Pump.put = frozen_put
     else:
         worker.Producer = FrozenProducer
     worker.main()

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import faust
 import pytest
 from aiokafka.consumer.fetcher import Fetcher
-from aiokafka.consumer.subscription_state import TopicPartitionState
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as transport
@@ -31,11 +31,7 @@ PINS = {
     # what: (the start of its source's sha256, what to check when it has changed)
     driver.AIOKafkaConsumerThread._create_worker_consumer: (
         "c2701bfc3e6f6cad",
-        "the fetch wait, group.instance.id, and that one replica brings Faust's own assignor",
-    ),
-    driver.AIOKafkaConsumerThread.getmany: (
-        "26fc5fc9f3b667e1",
-        "records come by partition, in order",
+        "group.instance.id, and that one replica brings Faust's own assignor",
     ),
     driver.AIOKafkaConsumerThread._commit: (
         "932852ce7a23f658",
@@ -53,7 +49,7 @@ PINS = {
         "0e8c130ff4b0afd8",
         "_committed_offset is filled before we seek",
     ),
-    transport.Consumer._wait_next_records: ("6218e1969a636b3f", "our _drain_messages reads by it"),
+    transport.Consumer._wait_next_records: ("6218e1969a636b3f", "our _drain_messages waits by it"),
     transport.Consumer._drain_messages: (
         "44a2500309e83c63",
         "replaced whole: what else does it do now?",
@@ -77,10 +73,6 @@ PINS = {
     transport.Consumer.on_partitions_revoked: (
         "d04b7ae72c6fc206",
         "handlers run while we still are a member",
-    ),
-    transport.ThreadDelegateConsumer._getmany: (
-        "f9d47aa9010b5ff2",
-        "the watchdog counts what passes here",
     ),
     faust.App.on_start: (
         "480d70c6c72d042d",
@@ -107,13 +99,14 @@ PINS = {
     ),
     PartitionAssignor.assigned_standbys: ("c3cff09409143afd", "warm copies follow what it says"),
     Worker._stop_on_signal: ("beff8fabfeb1e1e3", "SIGTERM stops the app"),
-    Fetcher._proc_fetch_request: (
-        "59bf948fff47eed5",
-        "each answer sets high-water mark and timestamp",
+    driver.AIOKafkaConsumerThread._create_client_consumer: (
+        "0f3b782052556af9",
+        "one record with strange headers is read by it, in no group",
     ),
-    TopicPartitionState.position.fget: (
-        "816b6b289bd14f5c",
-        "the watchdog reads it from its own thread",
+    Fetcher._get_actions_per_node: ("1dab2cf937d165d0", "nothing of a paused partition is fetched"),
+    SubscriptionState.fetcher_idle_time.fget: (
+        "45289bef04d7a4e3",
+        "who waits for records is not idle: else the group is left after max_poll_interval",
     ),
 }
 
@@ -161,7 +154,7 @@ def plain_app(**settings):
 def our_app(*, partitions=None, **settings):
     """Return our app, not started."""
     return streams_app.build(
-        KafkaSettings(fetch_max_wait_ms=17),
+        KafkaSettings(),
         StreamsSettings(**settings),
         partitions=partitions,
         steps=Mock(),
@@ -219,7 +212,7 @@ def test_no_agent_of_fausts_stands_between_the_fetcher_and_us():
 
 @pytest.mark.parametrize("instance_id", [None, "worker-1"])
 def test_the_kafka_consumer_is_the_one_that_the_settings_ask_for(instance_id):
-    """Fetch wait and static membership reach aiokafka; partitions of a user move together."""
+    """Static membership reaches aiokafka; partitions of a user move together."""
 
     def made():
         app = our_app(instance_id=instance_id)
@@ -229,7 +222,6 @@ def test_the_kafka_consumer_is_the_one_that_the_settings_ask_for(instance_id):
 
     app, consumer = in_a_loop(made)
 
-    assert consumer._fetch_max_wait_ms == 17
     assert consumer._request_timeout_ms == consumer._client._request_timeout_ms == 40_000
     assert app.conf.broker_request_timeout == RESTORE_WITHIN_S
     assert consumer._group_instance_id == instance_id

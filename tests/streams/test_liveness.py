@@ -17,10 +17,7 @@ def app(membership=Membership.SERVING, *, marks=None, is_stopping=False):
         should_stop=is_stopping,
         membership=membership,
         partitions=SimpleNamespace(marks=lambda: marks or {}),
-        tp=lambda at: at,
-        consumer=SimpleNamespace(
-            reading=lambda _tp, acknowledged: Reading(acknowledged, fetched=9)
-        ),
+        reading=lambda _at, acknowledged: Reading(acknowledged, fetched=9),
     )
 
 

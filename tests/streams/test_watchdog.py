@@ -85,35 +85,35 @@ def test_a_concern_comes_before_the_verdict():
 
 def test_what_was_fetched_has_to_be_acknowledged():
     """The mark is the acknowledged offset; a new answer of the broker is no progress."""
-    first = Reading(acknowledged=5, fetched=7, position=7, highwater=7, answered_at=1)
-    later = Reading(acknowledged=5, fetched=7, position=7, highwater=7, answered_at=2)
+    first = Reading(acknowledged=5, fetched=7, position=7, highwater=7, num_answers=1)
+    later = Reading(acknowledged=5, fetched=7, position=7, highwater=7, num_answers=2)
 
     assert first.lane(1.0).mark == later.lane(1.0).mark
 
 
 def test_what_the_broker_has_must_be_fetched():
     """A position short of the high-water mark is lag, too."""
-    first = Reading(acknowledged=5, fetched=5, position=5, highwater=9, answered_at=1)
-    later = Reading(acknowledged=5, fetched=5, position=5, highwater=9, answered_at=2)
+    first = Reading(acknowledged=5, fetched=5, position=5, highwater=9, num_answers=1)
+    later = Reading(acknowledged=5, fetched=5, position=5, highwater=9, num_answers=2)
 
     assert first.lane(1.0).mark == later.lane(1.0).mark
 
 
 def test_a_mark_of_a_transaction_at_the_end_is_no_lag():
     """No consumer ever sees that offset, so it can never be acknowledged."""
-    first = Reading(acknowledged=5, fetched=5, position=6, highwater=6, answered_at=1)
-    later = Reading(acknowledged=5, fetched=5, position=6, highwater=6, answered_at=2)
+    first = Reading(acknowledged=5, fetched=5, position=6, highwater=6, num_answers=1)
+    later = Reading(acknowledged=5, fetched=5, position=6, highwater=6, num_answers=2)
 
     assert first.lane(1.0).mark != later.lane(1.0).mark
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
-def test_a_partition_that_is_all_acknowledged_moves_by_being_asked(offset, fetched, answered_at):
+def test_a_partition_that_is_all_acknowledged_moves_by_being_asked(offset, fetched, num_answers):
     """With no lag it is alive as long as the broker answers its fetches, and only so long."""
     reading = Reading(
-        offset, fetched=min(offset, fetched), position=offset, highwater=offset, answered_at=answered_at
+        offset, fetched=min(offset, fetched), position=offset, highwater=offset, num_answers=num_answers
     )  # fmt: skip
-    assert reading.lane(1.0) == Lane(("answered", answered_at), is_waiting=True, patience_s=1.0)
+    assert reading.lane(1.0) == Lane(("answered", num_answers), is_waiting=True, patience_s=1.0)
 
 
 def test_the_guard_tells_the_first_verdict_and_goes():

@@ -1,0 +1,220 @@
+"""Fetches records through librdkafka, in a thread of its own; the group is Faust's matter.
+
+aiokafka fetches in Python: at 100 events/s that took 15 % of a core, as much as ranking
+(measured with py-spy). So Faust's consumer joins the group and commits, and stays paused; what
+it was assigned is read by librdkafka's `assign`, which knows no group.
+
+Whoever asks for other offsets starts a new *reading*: records of an earlier one that are still
+on their way to the event loop are dropped there, never mixed in.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import NamedTuple, Protocol
+
+import msgspec
+import structlog
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from contract.kafka import ClientConfig, consumer_config, take
+from contract.records import UNREADABLE, Headers, Position, Received, received
+from contract.settings import KafkaSettings
+from contract.topics import Layout
+
+log = structlog.get_logger()
+
+POLL_S = 0.05
+"""How long a new reading may have to wait for the thread."""
+
+MOST = 128
+"""Records that are handed over at once."""
+
+FETCH_BYTES = 131_072
+"""Of one partition at a time, some 400 events: what was fetched is worked off partition by
+partition, and with a megabyte of each a backlog of one would hold up the others for seconds."""
+
+BUSY_S = 0.001
+
+STATISTICS_MS = 500
+"""How often `progress` is told; librdkafka tells it in its statistics alone."""
+
+Reread = Callable[[Position, int], Awaitable[Headers]]
+"""Returns the headers of the record at an offset, when librdkafka's client keeps them to itself."""
+
+
+class Inbox(Protocol):
+    """Where the records go."""
+
+    def has_room(self, *, within_s: float) -> bool:
+        """Return whether more may come, as soon as it may; asked from the thread."""
+        ...
+
+    def put(self, records: Sequence[Received]) -> None:
+        """Take *records*; called on the event loop."""
+        ...
+
+
+class Progress(NamedTuple):
+    """What the broker said of one partition; offsets mean "next"."""
+
+    position: int
+    highwater: int
+    num_answers: int
+
+
+def fetch_config(kafka: KafkaSettings, *, group_id: str) -> ClientConfig:
+    """Return the configuration of a consumer that only fetches; it never joins *group_id*."""
+    return consumer_config(kafka, group_id=group_id) | {
+        "isolation.level": "read_uncommitted",
+        "check.crcs": True,
+        "statistics.interval.ms": STATISTICS_MS,
+        "max.partition.fetch.bytes": FETCH_BYTES,
+        "queued.max.messages.kbytes": 4_096,
+        "fetch.queue.backoff.ms": 10,  # the default would be a second's pause in each backlog
+        "fetch.error.backoff.ms": 100,
+        "socket.timeout.ms": 10_000,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1_000,
+    }
+
+
+class Fetch:
+    """Hands records to *inbox*, on the running event loop, by partition in order of offset."""
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        layout: Layout,
+        inbox: Inbox,
+        *,
+        reread: Reread,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._layout = layout
+        self._inbox = inbox
+        self._reread = reread
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._asked: SimpleQueue[tuple[int, Mapping[Position, int]]] = SimpleQueue()
+        self._reading = 0
+        self._num_sent = self._num_taken = 0
+        self._is_over = False
+        self.fetched: dict[Position, int] = {}
+        """By partition, the offset after what was handed over."""
+        self.progress: dict[Position, Progress] = {}
+        self._consumer = Consumer(config | {"stats_cb": self._note})
+        self._thread = Thread(target=self._run, name="fetch", daemon=True)
+        self._thread.start()
+
+    def read_from(self, offsets: Mapping[Position, int]) -> None:
+        """Read exactly the partitions in *offsets*, from there on."""
+        self._reading += 1
+        self.fetched = dict(offsets)
+        self.progress = {}
+        self._asked.put((self._reading, self.fetched.copy()))
+
+    def seek(self, offsets: Mapping[Position, int]) -> None:
+        """Read the partitions in *offsets* from there on, the others on from where they are."""
+        self.read_from({**self.fetched, **offsets})
+
+    async def close(self) -> None:
+        """End the thread and leave the broker."""
+        self._is_over = True
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        reading = 0
+        try:
+            while not self._is_over:
+                reading = self._assign(reading)
+                if self._num_sent - self._num_taken >= MOST:
+                    time.sleep(BUSY_S)  # the event loop is late; it will not be heaped up
+                elif self._inbox.has_room(within_s=POLL_S):
+                    self._send(reading, take(self._consumer, MOST, within_s=POLL_S))
+            self._consumer.close()
+        except BaseException as error:  # noqa: BLE001 - the thread's outermost frame
+            self._on_failure(error)
+
+    def _assign(self, reading: int) -> int:
+        """Start the newest reading that was asked for; return which one goes on."""
+        try:
+            while True:
+                reading, offsets = self._asked.get_nowait()
+                self._consumer.assign(
+                    [
+                        TopicPartition(self._layout.prefix + at.topic, at.partition, offset)
+                        for at, offset in offsets.items()
+                    ]
+                )
+        except Empty:
+            return reading
+
+    def _send(self, reading: int, messages: Sequence[Message]) -> None:
+        records = []
+        for message in messages:
+            if error := message.error():
+                log.warning("fetch_failed", topic=message.topic(), error=str(error))
+                continue
+            record = received(message, self._layout)
+            records.append(self._readable(record) if record.headers is UNREADABLE else record)
+        if records:
+            self._num_sent += len(records)
+            self._loop.call_soon_threadsafe(self._hand_over, reading, records)
+
+    def _readable(self, record: Received) -> Received:
+        reading = asyncio.run_coroutine_threadsafe(
+            _awaited(self._reread(record.at, record.offset)), self._loop
+        )
+        return replace(record, headers=reading.result())
+
+    def _hand_over(self, reading: int, records: list[Received]) -> None:
+        self._num_taken += len(records)
+        if reading != self._reading:
+            return
+        for record in records:
+            self.fetched[record.at] = record.offset + 1
+        self._inbox.put(records)
+
+    def _note(self, statistics: str) -> None:
+        said = _STATISTICS.decode(statistics)
+        answers = {broker.nodeid: broker.rx for broker in said.brokers.values()}
+        self.progress = {
+            Position(name.removeprefix(self._layout.prefix), part.partition): Progress(
+                part.next_offset, part.hi_offset, answers.get(part.broker, 0)
+            )
+            for name, topic in said.topics.items()
+            for part in topic.partitions.values()
+            if part.next_offset >= 0 and part.hi_offset >= 0
+        }
+
+
+async def _awaited(headers: Awaitable[Headers]) -> Headers:
+    return await headers
+
+
+class _Broker(msgspec.Struct):
+    nodeid: int
+    rx: int
+
+
+class _Partition(msgspec.Struct):
+    partition: int
+    broker: int
+    next_offset: int
+    hi_offset: int
+
+
+class _Topic(msgspec.Struct):
+    partitions: dict[str, _Partition]
+
+
+class _Statistics(msgspec.Struct):
+    brokers: dict[str, _Broker] = {}
+    topics: dict[str, _Topic] = {}
+
+
+_STATISTICS = msgspec.json.Decoder(_Statistics)

@@ -1,0 +1,186 @@
+"""Records come through librdkafka, on a real broker: in order, from where they are asked for."""
+
+import asyncio
+import os
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import Producer
+
+from contract.kafka import producer_config
+from contract.records import Position
+from contract.settings import KafkaSettings
+from nextwatch.embedded.broker import EmbeddedBroker
+from nextwatch.topics import reconcile
+from streams.fetch import Fetch, fetch_config
+from tests.e2e import strange_names
+
+FIRST, SECOND = Position("watch-events", 0), Position("watch-events", 1)
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory):
+    """A real broker with topics under a prefix; 0 to 29 in the first partition, 4 in the second."""
+    broker = EmbeddedBroker(
+        env=dict(os.environ), log_path=tmp_path_factory.mktemp("broker") / "broker.log"
+    )
+    broker.start()
+    settings = KafkaSettings(
+        bootstrap_servers=broker.bootstrap_servers,
+        topic_prefix="test-",
+        user_partitions=2,
+        fetch_max_wait_ms=10,
+    )
+    reconcile(settings)
+    producer = Producer(producer_config(settings))
+    for number in range(30):
+        producer.produce("test-watch-events", value=b"%d" % number, partition=0)
+    for number in range(4):
+        producer.produce("test-watch-events", value=b"%d" % number, partition=1)
+    assert producer.flush(10) == 0
+    yield settings
+    broker.child.stop()
+
+
+class Inbox:
+    """Keeps what is handed over; has room as long as it is told to."""
+
+    def __init__(self):
+        self.records = []
+        self.has_any_room = True
+
+    def has_room(self, *, within_s):
+        return self.has_any_room
+
+    def put(self, records):
+        self.records.extend(records)
+
+    def values(self, at):
+        return [int(record.value) for record in self.records if record.at == at]
+
+
+class Reader:
+    """A fetch, its inbox, and what went wrong."""
+
+    def __init__(self, kafka):
+        self.inbox, self.failures, self.reread = Inbox(), [], []
+
+        async def headers(at, offset):
+            self.reread.append((at, offset))
+            return (("\udcff", b"x"),)
+
+        config = fetch_config(kafka, group_id="test-fetch") | {"statistics.interval.ms": 50}
+        self.fetch = Fetch(
+            config, kafka.layout, self.inbox, reread=headers, on_failure=self.failures.append
+        )
+
+    async def until(self, is_true):
+        async with asyncio.timeout(20):
+            while not is_true():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+def reading(kafka, story):
+    """Tell *story* with a reader in an event loop."""
+
+    async def tell():
+        reader = Reader(kafka)
+        try:
+            await story(reader)
+        finally:
+            await reader.fetch.close()
+        assert not reader.failures
+
+    asyncio.run(tell())
+
+
+def test_records_come_in_order_from_where_they_are_asked_for(kafka):
+    """Each partition from its own offset, under the contract's name of its topic."""
+
+    async def story(reader):
+        reader.fetch.read_from({FIRST: 20, SECOND: 0})
+        await reader.until(lambda: len(reader.inbox.records) >= 14)
+        assert reader.inbox.values(FIRST) == list(range(20, 30))
+        assert reader.inbox.values(SECOND) == list(range(4))
+        assert reader.fetch.fetched == {FIRST: 30, SECOND: 4}
+
+    reading(kafka, story)
+
+
+def test_what_is_sought_comes_again_and_nothing_else_does(kafka):
+    """A gap of one partition costs the other one nothing."""
+
+    async def story(reader):
+        reader.fetch.read_from({FIRST: 28, SECOND: 2})
+        await reader.until(lambda: len(reader.inbox.records) >= 4)
+        reader.fetch.seek({FIRST: 27})
+        await reader.until(lambda: len(reader.inbox.records) >= 7)
+        assert reader.inbox.values(FIRST) == [28, 29, 27, 28, 29]
+        assert reader.inbox.values(SECOND) == [2, 3]
+
+    reading(kafka, story)
+
+
+def test_records_of_an_earlier_reading_are_dropped(kafka):
+    """They were on their way when the partitions were taken back."""
+
+    async def story(reader):
+        reader.fetch.read_from({FIRST: 0})
+        while reader.fetch._num_sent == 0:
+            pass  # without giving way: so nothing can be handed over yet
+        reader.fetch.read_from({SECOND: 3})
+        await reader.until(lambda: reader.inbox.records)
+        assert reader.inbox.values(FIRST) == []
+        assert reader.inbox.values(SECOND) == [3]
+
+    reading(kafka, story)
+
+
+def test_nothing_comes_while_there_is_no_room(kafka):
+    """The broker keeps what a worker cannot take."""
+
+    async def story(reader):
+        reader.inbox.has_any_room = False
+        reader.fetch.read_from({FIRST: 29, SECOND: 3})
+        await asyncio.sleep(0.2)
+        assert not reader.inbox.records
+        reader.inbox.has_any_room = True
+        await reader.until(lambda: len(reader.inbox.records) == 2)
+
+    reading(kafka, story)
+
+
+def test_the_end_of_each_partition_is_known(kafka):
+    """What the watchdog judges by: where fetching is, where it could be, and that it is answered."""
+
+    async def story(reader):
+        reader.fetch.read_from({FIRST: 0})
+        await reader.until(lambda: FIRST in reader.fetch.progress)
+        await reader.until(lambda: reader.fetch.progress[FIRST].position == 30)
+        before = reader.fetch.progress[FIRST]
+        await reader.until(lambda: reader.fetch.progress[FIRST].num_answers > before.num_answers)
+        assert before.highwater == 30
+
+    reading(kafka, story)
+
+
+def test_headers_that_the_client_keeps_to_itself_are_read_again(kafka):
+    """A name that is no UTF-8; nothing of a dead letter may be lost."""
+    case = SimpleNamespace(
+        headers=[("\udcff", b"x")],
+        ingested_at_ms=1_000,
+        key=b"k",
+        value=b"{}",
+        topic="test-search-events",
+    )
+    # so many that the interpreter has specialised the call that reads them
+    offset, *_ = [asyncio.run(strange_names.send(kafka, case, 0)) for _ in range(20)]
+    at = Position("search-events", 0)
+
+    async def story(reader):
+        reader.fetch.read_from({at: offset})
+        await reader.until(lambda: len(reader.inbox.records) == 20)
+        assert reader.reread == [(at, offset + number) for number in range(20)]
+        assert {record.headers for record in reader.inbox.records} == {(("\udcff", b"x"),)}
+
+    reading(kafka, story)
