@@ -2,126 +2,16 @@
 
 import random
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.clock import ManualClock
 from contract.errors import BrokerUnavailable, WorkerPausedError
-from contract.events import Recommendation, encode
-from contract.records import Position, Received
-from contract.topics import Layout
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
-from models.seals import seal_of
-from streams.batches import BatchProcessor
-from streams.changelog import LoggedWindow, seal_key
-from streams.fence import Fence
-from streams.intake import MAX_SEEKS, Intake
-from streams.partitions import Partitions
-from streams.recommend import Recommender
-from streams.retrieval import Retrieval
-from streams.serving import Switch
-from streams.stages import Stages
-from streams.store import DictStore
-from streams.trending import Trending
-from tests.builders import T0, deletion, search, watch
-
-POLICY = WindowPolicy(max_watches=3, max_searches=2)
-TOPIC_OF = {"Watch": "watch-events", "Search": "search-events", "UserDeletion": "user-deletions"}
-
-
-class RecordingOutbox:
-    """Acknowledges everything and remembers it, or refuses everything."""
-
-    def __init__(self):
-        self.sent = []
-        self.ends = {}
-        self.is_away = False
-
-    def ship(self, records):
-        return records
-
-    def wait(self, records):
-        if self.is_away:
-            raise BrokerUnavailable("away")
-        self.sent += records
-        return [self._offset(record) for record in records]
-
-    def _offset(self, record):
-        self.ends[record.topic] = self.ends.get(record.topic, -1) + 1
-        return self.ends[record.topic]
-
-    def to(self, topic):
-        return [record for record in self.sent if record.topic == topic]
-
-
-class World:
-    """A worker that owns partition 0 of every source topic."""
-
-    def __init__(self, *, is_coalescing=True, changelog=()):
-        self.is_coalescing = is_coalescing
-        self.changelog = list(changelog)
-        self.clock = ManualClock(T0 + 1_000)
-        self.store = DictStore()
-        self.outbox = RecordingOutbox()
-        self.monotonic_s = 0.0
-        self.fence = Fence(lambda: self.monotonic_s, limit_s=3.0)
-        self.partitions = Partitions(
-            lambda _number: self.store,
-            lambda start: [
-                r for r in self.changelog if r.partition in start and r.offset >= start[r.partition]
-            ],
-            POLICY,
-            rewind_records=0,
-            clock=self.clock,
-        )
-        self.offsets = dict.fromkeys(TOPIC_OF.values(), 0)
-        self.start()
-
-    def start(self, committed=None):
-        self.partitions.assign(
-            {Position(t, 0): committed for t in self.offsets},
-            {Position(t, 0): 0 for t in self.offsets},
-        )
-        retrieval = Retrieval(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
-        self.processor = BatchProcessor(
-            Intake(self.partitions, layout=Layout(), clock=self.clock, app_id="test"),
-            self.partitions,
-            Recommender(
-                Switch(),
-                retrieval,
-                Trending(),
-                num_recommended=1,
-                is_coalescing=self.is_coalescing,
-                clock=self.clock,
-            ),
-            self.outbox,
-            self.fence,
-            layout=Layout(),
-            policy=POLICY,
-            stages=Stages(lambda: 0.0, lambda: 0.0),
-        )
-
-    def record(self, event, *, offset=None):
-        topic = TOPIC_OF[type(event).__name__]
-        return self.raw(topic, event.user_id.encode(), encode(event), offset=offset)
-
-    def raw(self, topic, key, value, *, offset=None, headers=()):
-        if offset is None:
-            offset, self.offsets[topic] = self.offsets[topic], self.offsets[topic] + 1
-        return Received(topic, 0, offset, key, value, T0 + 1_000, headers)
-
-    def window(self, user_id="u1"):
-        return self.partitions.get(0).windows([user_id])[user_id]
-
-    def recommendations(self):
-        return [
-            msgspec.json.decode(record.value, type=Recommendation)
-            for record in self.outbox.to("recommendations")
-            if record.value is not None
-        ]
+from contract.records import Position
+from models.history import EMPTY, fold
+from streams.intake import MAX_SEEKS
+from tests.builders import deletion, search, watch
+from tests.streams.worlds import POLICY, World
 
 
 def test_the_events_of_a_user_in_one_batch_get_one_recommendation_that_names_them_all():
@@ -276,90 +166,6 @@ def test_a_worker_that_stood_still_produces_nothing():
     with pytest.raises(WorkerPausedError):
         world.processor.process([world.record(watch("A"))])
     assert world.outbox.sent == []
-
-
-def test_a_deletion_leaves_no_window_and_says_so_to_everybody():
-    """Store, changelog, and whoever keeps recommendations: all forget the user."""
-    world = World()
-    world.processor.process([world.record(watch("A"))])
-
-    world.processor.process([world.record(deletion(at_ms=5))])
-
-    assert world.store.get(["u1"]) == [None]
-    changes = {record.key: record.value for record in world.outbox.to("nextwatch-streams-windows")}
-    assert changes[b"u1"] is None
-    assert [(r.key, r.value) for r in world.outbox.to("recommendations")][1:] == [(b"u1", None)]
-
-
-def test_a_seal_outlives_the_erased_user_without_naming_him():
-    """Late and replayed events from before the erasure stay out for ever, also after a restart."""
-    world = World()
-    world.processor.process([world.record(deletion(at_ms=5))])
-    world.start()
-
-    world.processor.process([world.record(watch("A")), world.record(watch("B", at_ms=6))])
-
-    assert world.window().video_ids == ("B",)
-    assert list(world.store.seals()) == [seal_of("u1")]
-    keys = [record.key for record in world.outbox.to("nextwatch-streams-windows")]
-    assert keys[0] == seal_key(seal_of("u1"))
-    assert b"u1" not in keys[0]
-
-
-def test_work_that_waits_for_an_erased_user_is_dropped():
-    """Nobody is told what to watch because of something that must be forgotten."""
-    world = World()
-
-    world.processor.process([world.record(watch("A")), world.record(deletion(at_ms=5))])
-
-    assert world.recommendations() == []
-
-
-def test_a_stale_record_of_a_woken_owner_is_found_by_its_offset_and_set_right():
-    """Our own records follow one another; a hole between them is somebody else's record.
-
-    changelog   0: ours {A}   1: woken owner's {}   2: ours {A, B} of another user
-    """
-    world = World()
-    world.processor.process([world.record(watch("A"))])
-    stale = history_codec.encode(fold(EMPTY, [watch("Z", at_ms=-9)], POLICY))
-    world.changelog = [LoggedWindow(0, 1, b"u1", stale)]
-    world.outbox.ends["nextwatch-streams-windows"] = 1
-
-    world.processor.process([world.record(watch("C", user_id="u2"))])
-    assert world.processor.is_suspect()
-    world.processor.heal(is_thorough=False)
-
-    assert not world.processor.is_suspect()
-    healed = world.outbox.to("nextwatch-streams-windows")[-1]
-    assert (healed.key, healed.value) == (b"u1", world.store.get(["u1"])[0])
-    assert world.window().video_ids == ("Z", "A")
-
-
-def test_a_stale_record_after_our_last_one_is_found_by_looking():
-    """No offset of ours gives it away; an idle worker looks now and then."""
-    world = World()
-    world.processor.process([world.record(watch("A"))])
-    stale = history_codec.encode(fold(EMPTY, [], POLICY))
-    world.changelog = [LoggedWindow(0, 1, b"u1", stale)]
-
-    world.processor.heal(is_thorough=True)
-
-    healed = world.outbox.to("nextwatch-streams-windows")[-1]
-    assert (healed.key, healed.value) == (b"u1", world.store.get(["u1"])[0])
-
-
-def test_nothing_is_set_right_where_nothing_is_wrong():
-    """Our own records, read again, ask for no new ones."""
-    world = World()
-    world.processor.process([world.record(watch("A"))])
-    [change] = world.outbox.to("nextwatch-streams-windows")
-    world.changelog = [LoggedWindow(0, 0, change.key, change.value)]
-    world.partitions.get(0).suspect_from = 0
-
-    world.processor.heal(is_thorough=True)
-
-    assert len(world.outbox.to("nextwatch-streams-windows")) == 1
 
 
 EVENTS = st.lists(

@@ -1,0 +1,116 @@
+"""A worker that owns one partition, without a broker, for tests of micro-batches."""
+
+import msgspec
+
+from contract.clock import ManualClock
+from contract.errors import BrokerUnavailable
+from contract.events import Recommendation, encode
+from contract.records import Position, Received
+from contract.topics import Layout
+from models.history import WindowPolicy
+from streams.batches import BatchProcessor
+from streams.fence import Fence
+from streams.intake import Intake
+from streams.partitions import Partitions
+from streams.recommend import Recommender
+from streams.retrieval import Retrieval
+from streams.serving import Switch
+from streams.stages import Stages
+from streams.store import DictStore
+from streams.trending import Trending
+from tests.builders import T0
+
+POLICY = WindowPolicy(max_watches=3, max_searches=2)
+TOPIC_OF = {"Watch": "watch-events", "Search": "search-events", "UserDeletion": "user-deletions"}
+
+
+class RecordingOutbox:
+    """Acknowledges everything and remembers it, or refuses everything."""
+
+    def __init__(self):
+        self.sent = []
+        self.ends = {}
+        self.is_away = False
+
+    def ship(self, records):
+        return records
+
+    def wait(self, records):
+        if self.is_away:
+            raise BrokerUnavailable("away")
+        self.sent += records
+        return [self._offset(record) for record in records]
+
+    def _offset(self, record):
+        self.ends[record.topic] = self.ends.get(record.topic, -1) + 1
+        return self.ends[record.topic]
+
+    def to(self, topic):
+        return [record for record in self.sent if record.topic == topic]
+
+
+class World:
+    """A worker that owns partition 0 of every source topic."""
+
+    def __init__(self, *, is_coalescing=True, changelog=()):
+        self.is_coalescing = is_coalescing
+        self.changelog = list(changelog)
+        self.clock = ManualClock(T0 + 1_000)
+        self.store = DictStore()
+        self.outbox = RecordingOutbox()
+        self.monotonic_s = 0.0
+        self.fence = Fence(lambda: self.monotonic_s, limit_s=3.0)
+        self.partitions = Partitions(
+            lambda _number: self.store,
+            lambda start: [
+                r for r in self.changelog if r.partition in start and r.offset >= start[r.partition]
+            ],
+            POLICY,
+            rewind_records=0,
+            clock=self.clock,
+        )
+        self.offsets = dict.fromkeys(TOPIC_OF.values(), 0)
+        self.start()
+
+    def start(self, committed=None):
+        self.partitions.assign(
+            {Position(t, 0): committed for t in self.offsets},
+            {Position(t, 0): 0 for t in self.offsets},
+        )
+        retrieval = Retrieval(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
+        self.processor = BatchProcessor(
+            Intake(self.partitions, layout=Layout(), clock=self.clock, app_id="test"),
+            self.partitions,
+            Recommender(
+                Switch(),
+                retrieval,
+                Trending(),
+                num_recommended=1,
+                is_coalescing=self.is_coalescing,
+                clock=self.clock,
+            ),
+            self.outbox,
+            self.fence,
+            layout=Layout(),
+            policy=POLICY,
+            stages=Stages(lambda: 0.0, lambda: 0.0),
+        )
+
+    def record(self, event, *, offset=None):
+        topic = TOPIC_OF[type(event).__name__]
+        return self.raw(topic, event.user_id.encode(), encode(event), offset=offset)
+
+    def raw(self, topic, key, value, *, offset=None, headers=()):
+        if offset is None:
+            offset, self.offsets[topic] = self.offsets[topic], self.offsets[topic] + 1
+        return Received(topic, 0, offset, key, value, T0 + 1_000, headers)
+
+    def window(self, user_id="u1"):
+        return self.partitions.get(0).windows([user_id])[user_id]
+
+    def recommendations(self):
+        return [
+            msgspec.json.decode(record.value, type=Recommendation)
+            for record in self.outbox.to("recommendations")
+            if record.value is not None
+        ]
