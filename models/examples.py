@@ -4,6 +4,7 @@ The label is always the *next* watch, never a random one held out of the middle:
 that has seen the future predicts it (Covington et al. 2016, section 3.4 and figure 5).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,3 +33,23 @@ class CompletionRule:
     def is_completed(self, watch_ms: int, duration_ms: int) -> bool:
         """Return whether *watch_ms* of *duration_ms* says that the user liked to watch it."""
         return watch_ms >= min(self.min_watch_ms, duration_ms)
+
+
+def cap_per_user(examples: Sequence[Example], most: int) -> list[Example]:
+    """Return *examples* in their order with at most the *most* newest of each user.
+
+    A fixed number of examples per user keeps few heavy watchers from owning the loss
+    (Covington et al. 2016, section 3.4).
+
+    Raises:
+        ValueError: *most* is below 1.
+    """
+    if most < 1:
+        raise ValueError(f"most must be at least 1, got {most}")
+    counts: dict[str, int] = {}
+    kept: list[Example] = []
+    for example in reversed(examples):
+        counts[example.user_id] = counts.get(example.user_id, 0) + 1
+        if counts[example.user_id] <= most:
+            kept.append(example)
+    return kept[::-1]

@@ -156,6 +156,10 @@ class FeatureEncoder:
             len(windows), width
         )
 
+    def word_rows(self, text: str) -> list[int]:
+        """Return the rows of the content table for the words of *text*, in their order."""
+        return list(_word_rows(text, self.content_buckets))
+
     def content_rows(self, upload: VideoUpload) -> list[int]:
         """Return the rows of the content table that describe *upload*, each once."""
         whole = [("duration", str(int(np.log2(upload.duration_ms / 1_000 + 1) * 2)))]

@@ -1,25 +1,42 @@
-"""Losses of retrieval, in torch: softmax over a sample of the catalogue, with logQ correction.
+"""Losses of retrieval, in torch: the watched video against a sample of the catalogue.
 
 A video that is likely to be in the sample would be held down more often than it deserves, so
-``log q``, the logarithm of its probability to be in the sample, is subtracted from its logit.
-On top, the logit may be given the logarithm of the video's popularity as an *offset*, the one
-the ranker will add when serving: the vectors then learn how much likelier *this* user is to
-watch a video than anybody is, and the counters keep what they know better. Both corrections
-are for training only; retrieval scores are the plain inner products.
+``log q``, the logarithm of how often it is expected there, is subtracted from its logit (the
+importance or logQ correction). On top, the logit may be given the logarithm of the video's
+popularity as an *offset*, the one the ranker will add when serving: the vectors then learn how
+much likelier *this* user is to watch a video than anybody is, and the counters keep what they
+know better. Both are for training only; retrieval scores are the plain inner products.
+
+`LOSSES` is the table of those that read nothing but logits and corrections. The hierarchical
+softmax has parameters besides: models/hierarchical_softmax.py.
 
 Sources:
     Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations,
     RecSys 2019, https://doi.org/10.1145/3298689.3346996
     Jean et al., On Using Very Large Target Vocabulary for Neural Machine Translation, ACL 2015
+    Gutmann, Hyvarinen, Noise-Contrastive Estimation, AISTATS 2010; Mnih, Teh, A Fast and Simple
+    Algorithm for Training Neural Probabilistic Language Models, ICML 2012
+    Hidasi, Karatzoglou, Recurrent Neural Networks with Top-k Gains for Session-based
+    Recommendations, CIKM 2018, https://doi.org/10.1145/3269206.3271761
+    Petrov, Macdonald, gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with
+    Negative Sampling, RecSys 2023, https://doi.org/10.1145/3604915.3608783
 """
 
-import numpy as np
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax, logsigmoid, softplus
 
-# Shape legend: B = examples, C = candidate videos: the labels of the batch and a uniform sample,
-# each video in one column only, so that no label has its own video as a negative.
+from models.retriever import RetrieverConfig
+
+# Shape legend: B = examples, C = candidate videos: the labels of the batch and a draw of the
+# catalogue, each video in one column only, so that no label has its own video as a negative.
+
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Takes what `sampled_softmax` takes, in its order, and returns the mean over the examples."""
 
 
 def sampled_softmax(
@@ -31,30 +48,172 @@ def sampled_softmax(
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of the columns *label_B*.
 
+    With a draw of the whole catalogue (q = 1) it is the softmax itself; with the labels of the
+    batch alone, Yi's in-batch softmax; with a draw by frequency^alpha, GRU4Rec's cross-entropy.
+
     Args:
         logits_BC: similarity / temperature.
         label_B: the column of the video that was watched.
-        log_q_C: log-probability of each column's video to be a candidate.
+        log_q_C: logarithm of how often each column's video is expected among the candidates.
         offset_C: what the ranker adds to the logit of each video.
         hit_BC: accidental hits, columns that are no negatives of a user: what was watched
             before, and is never recommended again. They weigh nothing; the label always counts.
     """
     corrected_BC = logits_BC + (offset_C - log_q_C)
-    is_label_BC = torch.zeros_like(hit_BC).scatter(1, label_B[:, None], value=True)
-    corrected_BC = corrected_BC.masked_fill(hit_BC & ~is_label_BC, -torch.inf)
-    return torch.nn.functional.cross_entropy(corrected_BC, label_B)
+    excluded_BC = hit_BC & ~_is_label(label_B, hit_BC)
+    return cross_entropy(corrected_BC.masked_fill(excluded_BC, -torch.inf), label_B)
 
 
-def log_inclusion(
-    frequency_C: Float[np.ndarray, "C"], *, num_uniform: int, num_videos: int, num_labels: int
-) -> Float[np.ndarray, "C"]:
-    """Return log q: how likely a video is a candidate, by the uniform draw or as a label.
+def plain_softmax(
+    logits_BC: Float[Tensor, "B C"],
+    label_B: Integer[Tensor, "B"],
+    log_q_C: Float[Tensor, "C"],
+    offset_C: Float[Tensor, "C"],
+    hit_BC: Bool[Tensor, "B C"],
+) -> Float[Tensor, ""]:
+    """Return `sampled_softmax` without its correction: what an ablation switches off."""
+    return sampled_softmax(logits_BC, label_B, torch.zeros_like(log_q_C), offset_C, hit_BC)
 
-    *frequency_C* is the streaming estimate of how often each video is a label. When the draw
-    takes the whole catalogue q is 1, and the loss is the exact softmax.
+
+def in_batch_softmax(
+    logits_BB: Float[Tensor, "B B"],
+    video_B: Integer[Tensor, "B"],
+    log_q_B: Float[Tensor, "B"],
+) -> Float[Tensor, ""]:
+    """Return the softmax of each user over the labels of the whole batch, as Yi writes it.
+
+    Column *b* is the label of example *b*, so a video may own several columns: those that show
+    an example its own video again are accidental hits. *log_q_B* is the logarithm of each
+    label's share of the stream (`models.frequency`).
     """
-    missed_by_draw = 1.0 - min(num_uniform / num_videos, 1.0)
-    missed_as_label_C = (1.0 - np.clip(frequency_C, 0.0, 1.0)) ** num_labels
-    q_C: np.ndarray = np.maximum(1.0 - missed_by_draw * missed_as_label_C, 1e-12)
-    log_q_C: np.ndarray = np.log(q_C)
-    return log_q_C
+    own_B = torch.arange(len(video_B))
+    hit_BB = video_B[:, None] == video_B[None, :]
+    return sampled_softmax(logits_BB, own_B, log_q_B, torch.zeros_like(log_q_B), hit_BB)
+
+
+def nce(
+    logits_BC: Float[Tensor, "B C"],
+    label_B: Integer[Tensor, "B"],
+    log_q_C: Float[Tensor, "C"],
+    offset_C: Float[Tensor, "C"],
+    hit_BC: Bool[Tensor, "B C"],
+) -> Float[Tensor, ""]:
+    """Return how badly the label is told from noise: logistic losses of ``logit - log(k q)``.
+
+    Summed over the columns, mean over the examples. *log_q_C* has k in it already. The logits
+    have to be log-probabilities, as far as they go: see `self_normalised`.
+    """
+    odds_BC = logits_BC + (offset_C - log_q_C)
+    is_label_BC = _is_label(label_B, hit_BC)
+    loss_BC = softplus(torch.where(is_label_BC, -odds_BC, odds_BC))
+    return loss_BC.masked_fill(hit_BC & ~is_label_BC, 0.0).sum(dim=1).mean()
+
+
+def gbce(
+    logits_BC: Float[Tensor, "B C"],
+    label_B: Integer[Tensor, "B"],
+    log_q_C: Float[Tensor, "C"],
+    offset_C: Float[Tensor, "C"],
+    hit_BC: Bool[Tensor, "B C"],
+    *,
+    calibration: float,
+) -> Float[Tensor, ""]:
+    """Return gSASRec's loss: cross-entropy with the label's probability to the power of beta.
+
+    Sampled negatives alone make a model overconfident; ``beta = a (t (1 - 1/a) + 1/a)`` with the
+    sampling rate a undoes it: at *calibration* t = 0 this is the plain binary cross-entropy, at 1
+    the sigmoid of a logit is the probability of a watch. Negatives are taken for a uniform draw,
+    of which q only tells the rate. The sum is over label and negatives, divided by their number.
+    """
+    logits_BC = logits_BC + offset_C
+    is_label_BC = _is_label(label_B, hit_BC)
+    beta = 1.0 - calibration * (1.0 - sampling_rate(log_q_C))
+    positive_B = -beta * logsigmoid(logits_BC.gather(1, label_B[:, None]).squeeze(1))
+    excluded_BC = hit_BC | is_label_BC
+    negative_B = softplus(logits_BC).masked_fill(excluded_BC, 0.0).sum(dim=1)
+    return ((positive_B + negative_B) / (1 + (~excluded_BC).sum(dim=1))).mean()
+
+
+def sampling_rate(log_q_C: Float[Tensor, "C"]) -> Float[Tensor, ""]:
+    """Return which share of the catalogue the columns are: the harmonic mean of q.
+
+    One column stands for 1 / q videos (Horvitz and Thompson 1952), so the catalogue has about
+    the sum of these.
+    """
+    return len(log_q_C) / torch.exp(-log_q_C).sum()
+
+
+def bpr_max(
+    logits_BC: Float[Tensor, "B C"],
+    label_B: Integer[Tensor, "B"],
+    log_q_C: Float[Tensor, "C"],  # noqa: ARG001 - every loss of the table takes the same
+    offset_C: Float[Tensor, "C"],
+    hit_BC: Bool[Tensor, "B C"],
+    *,
+    regularisation: float,
+) -> Float[Tensor, ""]:
+    """Return GRU4Rec's pairwise loss: the label against the best of the negatives, softly.
+
+    ``-log sum_j s_j sigmoid(r_label - r_j) + regularisation * sum_j s_j r_j^2``, s being the
+    softmax over the negatives alone. An example without negatives has nothing to learn from.
+    """
+    logits_BC = logits_BC + offset_C
+    excluded_BC = hit_BC | _is_label(label_B, hit_BC)
+    # not -inf: a row of nothing else has no softmax, and its gradient would be no number
+    negative_BC = logits_BC.masked_fill(excluded_BC, torch.finfo(logits_BC.dtype).min / 2)
+    weight_BC = log_softmax(negative_BC, dim=1)
+    is_won_BC = logsigmoid(logits_BC.gather(1, label_B[:, None]) - logits_BC)
+    pairs_BC = (weight_BC + is_won_BC).masked_fill(
+        excluded_BC, torch.finfo(logits_BC.dtype).min / 2
+    )
+    size_B = (weight_BC.exp() * logits_BC.square()).masked_fill(excluded_BC, 0.0).sum(dim=1)
+    loss_B = regularisation * size_B - torch.logsumexp(pairs_BC, dim=1)
+    return loss_B.masked_fill(excluded_BC.all(dim=1), 0.0).mean()
+
+
+def self_normalised(loss: Loss) -> Loss:
+    """Return *loss* on logits minus the logarithm of their sum over the catalogue.
+
+    Losses of one video at a time take a logit for a log-probability. Inner products of unit
+    vectors are bounded and cannot become one, so the normalising constant, which Gutmann and
+    Hyvarinen learn, is estimated from the sample: one for the batch, without a gradient. The
+    label of an example is in its sample for certain, so it counts once, the others 1 / q times.
+    """
+
+    def normalised(
+        logits_BC: Tensor, label_B: Tensor, log_q_C: Tensor, offset_C: Tensor, hit_BC: Tensor
+    ) -> Tensor:
+        certain_BC = (logits_BC + offset_C).detach()
+        weighed_BC = torch.where(_is_label(label_B, hit_BC), certain_BC, certain_BC - log_q_C)
+        log_z_B = torch.logsumexp(weighed_BC, dim=1)
+        return loss(logits_BC - log_z_B.mean(), label_B, log_q_C, offset_C, hit_BC)
+
+    return normalised
+
+
+def _is_label(label_B: Tensor, like_BC: Tensor) -> Tensor:
+    return torch.zeros_like(like_BC).scatter(1, label_B[:, None], value=True)
+
+
+LOSSES: dict[str, Callable[[RetrieverConfig], Loss]] = {
+    "sampled_softmax": lambda c: sampled_softmax if c.is_importance_corrected else plain_softmax,
+    "nce": lambda _: self_normalised(nce),
+    "gbce": lambda c: self_normalised(partial(gbce, calibration=c.gbce_calibration)),
+    "bpr_max": lambda c: partial(bpr_max, regularisation=c.bpr_max_regularisation),
+}
+
+
+HIERARCHICAL = "hierarchical_softmax"
+"""The name of the one loss with parameters of its own."""
+
+
+def loss_of(config: RetrieverConfig) -> Loss:
+    """Return the loss that *config* names.
+
+    Raises:
+        ValueError: there is no such loss in the table.
+    """
+    if config.loss not in LOSSES:
+        known = ", ".join(sorted([*LOSSES, HIERARCHICAL]))
+        raise ValueError(f"unknown loss {config.loss!r}; known: {known}")
+    return LOSSES[config.loss](config)
