@@ -5,7 +5,7 @@ two shared cores. `run` releases the interpreter lock. Embedding tables stay out
 graphs, in numpy, so new videos need no new export.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -111,7 +111,7 @@ class UserEncoder:
         """
         batch = self._features.windows(windows, rows or items.rows, now_ms)
         inputs = self._tables.tower_inputs(batch, items.inputs_ND)
-        vectors: np.ndarray = self._session.run(["user"], inputs)[0]
+        vectors: np.ndarray = self._session.run(["user"], asked_for(self._session, inputs))[0]
         return vectors
 
     def _check_golden(self, bundle: Bundle) -> None:
@@ -119,7 +119,7 @@ class UserEncoder:
         golden = bundle.tensors(GOLDEN)
         expected = golden.pop("user", None)
         try:
-            vectors = self._session.run(["user"], golden)[0]
+            vectors = self._session.run(["user"], asked_for(self._session, golden))[0]
         except Exception as error:
             # onnxruntime's exceptions share no parent of their own
             raise BundleError("the user tower does not take its golden inputs") from error
@@ -160,6 +160,14 @@ def feature_encoder(bundle: Bundle) -> FeatureEncoder:
         context_buckets=manifest.context_buckets,
         completion=CompletionRule(min_watch_ms=manifest.min_watch_ms),
     )
+
+
+def asked_for(
+    session: ort.InferenceSession, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return those of *inputs* that the model reads: an export leaves out what a tower ignores."""
+    names = {one.name for one in session.get_inputs()}
+    return {name: array for name, array in inputs.items() if name in names}
 
 
 def session(model: bytes) -> ort.InferenceSession:

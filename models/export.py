@@ -21,6 +21,8 @@ from models.encoder import MAX_DIFFERENCE
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES
 from models.item_tower import ItemTower
 from models.layers import unit
+from models.live_head import LiveHead
+from models.live_signals import NUM_SIGNALS, served_items
 from models.retriever import RetrieverConfig
 from models.towers import USER_INPUTS
 
@@ -30,15 +32,22 @@ _SHAPES = ((1, 1), (3, 1), (1, 50), (3, 7), (5, 50))
 
 
 def export(
-    user_tower: nn.Module, item_tower: ItemTower, config: RetrieverConfig
+    user_tower: nn.Module,
+    item_tower: ItemTower,
+    config: RetrieverConfig,
+    head: LiveHead | None = None,
 ) -> dict[str, bytes]:
     """Return ``user_tower.onnx``, ``item_tower.onnx`` and the golden file, by name.
+
+    With *head* both towers give vectors of taste and live signals together.
 
     Raises:
         BundleError: ONNX Runtime computes something else than torch.
     """
+    if head is not None:
+        user_tower = _ServedUserTower(user_tower, head)
     user_model = _user_model(user_tower, config)
-    item_model = _item_model(item_tower, config)
+    item_model = _item_model(item_tower, config, has_signals=head is not None)
     return {
         encoder.USER_TOWER: user_model,
         encoder.ITEM_TOWER: item_model,
@@ -51,43 +60,65 @@ def _user_model(tower: nn.Module, config: RetrieverConfig) -> bytes:
     axes = {name: {0: "B"} for name in (*USER_INPUTS, "user")}
     for name in ("watches", "watch_features", "mask"):
         axes[name] = {0: "B", 1: "T"}
-    model = _exported(tower, inputs, list(USER_INPUTS), ["user"], axes)
+    model = exported(tower, inputs, list(USER_INPUTS), ["user"], axes)
     for num_users, num_watches in _SHAPES:
         inputs = _user_inputs(config, num_users=num_users, num_watches=num_watches)
-        _compare(model, tower, dict(zip(USER_INPUTS, inputs, strict=True)), ["user"])
+        compare(model, tower, dict(zip(USER_INPUTS, inputs, strict=True)), ["user"])
     return model
 
 
-class _UnitItemTower(nn.Module):
-    """The item tower as serving needs it: of a video without an id embedding."""
+class _ServedUserTower(nn.Module):
+    """A user tower whose vectors weigh taste against live signals."""
 
-    def __init__(self, tower: ItemTower) -> None:
+    def __init__(self, tower: nn.Module, head: LiveHead) -> None:
         super().__init__()
         self.tower = tower
+        self.head = head
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        served_BE: Tensor = self.head(self.tower(*inputs))
+        return served_BE
+
+
+class _ServedItemTower(nn.Module):
+    """The item tower as serving needs it: of a video without an id embedding, and unwatched."""
+
+    def __init__(self, tower: ItemTower, *, has_signals: bool) -> None:
+        super().__init__()
+        self.tower = tower
+        dim = tower.to_output.out_features
+        served_NE = np.eye(1, dim)
+        if has_signals:
+            served_NE = served_items(served_NE, np.zeros((1, NUM_SIGNALS)))
+        self.share = float(served_NE[0, 0])
+        self.rest_E: Tensor
+        self.register_buffer("rest_E", torch.from_numpy(served_NE[0, dim:].astype(np.float32)))
 
     def forward(self, content_ND: Tensor, log_duration_N1: Tensor) -> tuple[Tensor, Tensor]:
         input_ND, output_ND = self.tower(content_ND, log_duration_N1)
-        return input_ND, unit(output_ND)
+        rest_NE = torch.ones_like(log_duration_N1) * self.rest_E
+        return input_ND, torch.cat([unit(output_ND) * self.share, rest_NE], dim=1)
 
 
-def _item_model(tower: ItemTower, config: RetrieverConfig) -> bytes:
-    module = _UnitItemTower(tower)
+def _item_model(tower: ItemTower, config: RetrieverConfig, *, has_signals: bool) -> bytes:
+    module = _ServedItemTower(tower, has_signals=has_signals)
     names = ["content", "log_duration"]
     axes = {name: {0: "N"} for name in (*names, "input", "output")}
-    model = _exported(module, _item_inputs(config, 2), names, ["input", "output"], axes)
+    model = exported(module, _item_inputs(config, 2), names, ["input", "output"], axes)
     for num_videos in (1, 3, 64):
         inputs = dict(zip(names, _item_inputs(config, num_videos), strict=True))
-        _compare(model, module, inputs, ["input", "output"])
+        compare(model, module, inputs, ["input", "output"])
     return model
 
 
-def _exported(
+def exported(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     input_names: list[str],
     output_names: list[str],
     dynamic_axes: dict[str, dict[int, str]],
 ) -> bytes:
+    """Return *module* as ONNX, within what `models.onnx_check` allows."""
     buffer: Any = io.BytesIO()  # the annotation of torch.onnx.export knows of paths only
     with warnings.catch_warnings(), torch.no_grad():
         # the exporter that traces is deprecated, and 20 times faster than its successor
@@ -107,15 +138,21 @@ def _exported(
     return model
 
 
-def _compare(
+def compare(
     model: bytes, module: nn.Module, inputs: dict[str, Tensor], output_names: list[str]
 ) -> None:
+    """Hold *model* against *module* on *inputs*.
+
+    Raises:
+        BundleError: ONNX Runtime computes something else than torch.
+    """
     with torch.no_grad():
         expected = module(*inputs.values())
     if isinstance(expected, Tensor):
         expected = (expected,)
+    session = encoder.session(model)
     given = {name: tensor.numpy() for name, tensor in inputs.items()}
-    outputs = encoder.session(model).run(output_names, given)
+    outputs = session.run(output_names, encoder.asked_for(session, given))
     for name, one, other in zip(output_names, outputs, expected, strict=True):
         difference = float(np.abs(one - other.numpy()).max(initial=0.0))
         if not difference <= MAX_DIFFERENCE:

@@ -16,9 +16,10 @@ MAX_MODEL_BYTES = 64 << 20
 # fmt: off
 OPERATORS = frozenset({
     "Add", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Exp",
-    "Expand", "Flatten", "Gather", "Gemm", "Identity", "Log", "MatMul", "Max", "Mul", "Neg",
-    "Pow", "ReduceL2", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Slice", "Softmax",
-    "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Expand", "Flatten", "GRU", "Gather", "Gemm", "Identity", "LSTM", "LayerNormalization", "Log",
+    "MatMul", "Max", "Mul", "Neg", "Pow", "ReduceL2", "ReduceMax", "ReduceSum", "Relu", "Reshape",
+    "Shape", "Sigmoid", "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Where",
 })
 # fmt: on
 

@@ -6,17 +6,25 @@ can therefore learn in the trainer and serve in streams.
 """
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from models import youtube_dnn
+from models import dssm, gru4rec, sasrec, youtube_dnn, youtube_lstm
 from models.retriever import RetrieverConfig
+
+# Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector.
 
 USER_INPUTS = ("watches", "watch_features", "mask", "search", "context", "example_age")
 """What every tower is given, in this order; shapes as `models.youtube_dnn.UserTower.forward` says."""
 
 USER_TOWERS: dict[str, Callable[[RetrieverConfig], nn.Module]] = {
+    "dssm": dssm.UserTower,
+    "gru4rec": gru4rec.UserTower,
+    "sasrec": sasrec.UserTower,
     "youtube_dnn": youtube_dnn.UserTower,
+    "youtube_lstm": youtube_lstm.UserTower,
 }
 
 
@@ -30,3 +38,17 @@ def user_tower(config: RetrieverConfig) -> nn.Module:
         known = ", ".join(sorted(USER_TOWERS))
         raise ValueError(f"unknown model {config.model!r}; known: {known}")
     return USER_TOWERS[config.model](config)
+
+
+@runtime_checkable
+class SequenceTower(Protocol):
+    """A user tower that can learn from all positions of a sequence at once."""
+
+    def positions(
+        self,
+        watches_BTD: Float[Tensor, "B T D"],
+        watch_features_BTF: Float[Tensor, "B T F"],
+        mask_BT: Float[Tensor, "B T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Return the user vectors as of every watch, of norm 1; nothing later counts."""
+        ...

@@ -3,8 +3,8 @@
 Averages of what was watched and searched for, with context and example age, through a ReLU
 tower. Three things differ from the paper, each because it was measured or has to be so:
 
-* the history is averaged over the last 50, 5 and 1 watches, and over the completed ones of
-  each; one average over 50 forgets the order, which was worth two thirds of the hit rate;
+* the history is averaged over the last 50, 5 and 1 watches (``pools`` of the configuration),
+  and over the completed ones of each; one average over 50 forgets the order, which was worth two thirds of the hit rate;
 * the averages also reach the output directly: a user vector is at first the mean of the
   watched vectors, so an untrained model recommends by content, and the tower learns the rest;
 * outputs have unit norm and a temperature, since nearest-neighbour graphs lose half of their
@@ -22,19 +22,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES
-from models.layers import mean, unit
+from models.layers import mean, running_mean, unit
 from models.retriever import RetrieverConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, P = pools, D = width of a vector,
 # C = width of all context embeddings together, A = forms of example age.
 
-LAST = (50, 5, 1)
-"""How many of the newest watches each pool averages; over all of them and the completed ones."""
-
-_NUM_POOLS = 2 * len(LAST)
 # Small, but far above what the untrained tower adds: content decides at first, and what the
 # tower learns of everybody's taste need not grow for minutes before it is heard.
-_FIRST_POOL_WEIGHTS = (0.04, 0.04, 0.04, 0.12, 0.12, 0.12)
+_FIRST_POOL_WEIGHT, _FIRST_COMPLETED_POOL_WEIGHT = 0.04, 0.12
 _FIRST_SEARCH_WEIGHT = 0.2
 _NUM_AGE_FORMS = 3
 
@@ -45,7 +41,10 @@ class UserTower(nn.Module):
     def __init__(self, config: RetrieverConfig) -> None:
         super().__init__()
         dim, context_dim = config.dim, config.context_dim * len(CONTEXT_FIELDS)
-        width = _NUM_POOLS * dim + dim + context_dim + _NUM_AGE_FORMS + len(WATCH_FEATURES) + 1
+        self.num_beside = dim + context_dim + _NUM_AGE_FORMS
+        self.pools = config.pools
+        num_pools = 2 * len(self.pools)
+        width = num_pools * dim + self.num_beside + len(WATCH_FEATURES) + 1
         self.hidden = nn.Sequential(
             nn.Linear(width, config.hidden_dim),
             nn.ReLU(),
@@ -53,7 +52,9 @@ class UserTower(nn.Module):
             nn.ReLU(),
         )
         self.out = nn.Linear(config.hidden_dim, dim)
-        self.pool_weight_P = nn.Parameter(torch.tensor(_FIRST_POOL_WEIGHTS))
+        weight_P = torch.full((num_pools,), _FIRST_POOL_WEIGHT)
+        weight_P[len(self.pools) :] = _FIRST_COMPLETED_POOL_WEIGHT
+        self.pool_weight_P = nn.Parameter(weight_P)
         self.search_weight = nn.Parameter(torch.tensor(_FIRST_SEARCH_WEIGHT))
         with torch.no_grad():
             self.out.weight.mul_(0.02)
@@ -73,7 +74,7 @@ class UserTower(nn.Module):
         pools = [
             mean(watches_BTD[:, -last:], weight_BT[:, -last:])
             for weight_BT in (mask_BT, completed_BT)
-            for last in LAST
+            for last in self.pools
         ]
         pools_BPD = torch.stack(pools, dim=1)
         skip_BD = (pools_BPD * self.pool_weight_P[None, :, None]).sum(dim=1)
@@ -88,3 +89,30 @@ class UserTower(nn.Module):
             torch.log(length_B1 + 1.0),
         ]
         return unit(skip_BD + self.out(self.hidden(torch.cat(everything, dim=1))))
+
+    def positions(
+        self,
+        watches_BTD: Float[Tensor, "B T D"],
+        watch_features_BTF: Float[Tensor, "B T F"],
+        mask_BT: Float[Tensor, "B T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Return the user vectors as of every watch, for which only it and earlier ones count.
+
+        Nobody has searched, there is no context and the example age is zero.
+        """
+        num_users, length, _ = watches_BTD.shape
+        completed_BT = mask_BT * watch_features_BTF[:, :, 0]
+        pools = [
+            running_mean(watches_BTD, weight_BT, last)
+            for weight_BT in (mask_BT, completed_BT)
+            for last in self.pools
+        ]
+        pools_BTPD = torch.stack(pools, dim=2)
+        skip_BTD = (pools_BTPD * self.pool_weight_P[:, None]).sum(dim=2)
+        everything = [
+            pools_BTPD.flatten(start_dim=2),
+            torch.zeros(num_users, length, self.num_beside),
+            running_mean(watch_features_BTF, mask_BT, length),
+            torch.log(mask_BT.cumsum(dim=1) + 1.0).unsqueeze(-1),
+        ]
+        return unit(skip_BTD + self.out(self.hidden(torch.cat(everything, dim=2))))

@@ -51,14 +51,14 @@ def test_an_export_computes_what_torch_computes(towers, files):
 @pytest.mark.parametrize("name", [encoder.USER_TOWER, encoder.ITEM_TOWER])
 def test_an_exporter_that_goes_wrong_silently_is_noticed(towers, monkeypatch, name):
     """One row of one weight is enough; nothing is handed over."""
-    exported = export._exported
+    exported = export.exported
     spoilt = "user" if name == encoder.USER_TOWER else "input"
 
     def spoil(module, inputs, input_names, output_names, axes):
         model = exported(module, inputs, input_names, output_names, axes)
         return perturbed(model) if spoilt in output_names else model
 
-    monkeypatch.setattr(export, "_exported", spoil)
+    monkeypatch.setattr(export, "exported", spoil)
     tower = ItemTower(SMALL)
     torch.nn.init.ones_(tower.to_input.weight)
 
