@@ -46,6 +46,9 @@ VERSION = 2
 """Part of the name of what is kept: raise it when the content changes."""
 
 NUM_CENTRES = 500
+CONFIG = RetrieverConfig(has_live_signals=False)
+"""Vectors of 64 dimensions: what the figures of the serving path are about."""
+
 GENERATION = 1
 COLLECTION_PREFIX = "nextwatch"
 EPOCH_MS = 1_700_000_000_000
@@ -129,7 +132,7 @@ def centre_of(number: np.ndarray) -> np.ndarray:
 
 def _snapshot(num_videos: int) -> ItemSnapshot:
     draw = np.random.Generator(np.random.PCG64(1))
-    dim = RetrieverConfig().dim
+    dim = CONFIG.dim
     centre_KD = _unit(draw.normal(size=(NUM_CENTRES, dim)))
     noise_ND = _unit(draw.normal(size=(num_videos, dim))) * _SPREAD
     vector_ND = _unit(centre_KD[centre_of(np.arange(num_videos))] + noise_ND)
@@ -160,12 +163,11 @@ def _unit(x_ND: np.ndarray) -> Float32[np.ndarray, "N D"]:
 def _write_bundle(catalogue: Catalogue, snapshot: ItemSnapshot) -> None:
     from trainer.learner import Learner  # noqa: PLC0415 - torch, for the first run only
 
-    config = RetrieverConfig()
-    learner = Learner(config, seed=0)
+    learner = Learner(CONFIG, seed=0)
     card = learner.card(
         bundle_id=catalogue.bundle_id, generation=GENERATION, offsets={}, metrics={}
     )
-    ranker = mlp_ranker_export.export(mlp_ranker_export.drawn(config.dim, seed=3))
+    ranker = mlp_ranker_export.export(mlp_ranker_export.drawn(CONFIG.dim, seed=3))
     root = (catalogue.directory / "bundles").as_uri()
     bundles.write(root, card, learner.bundle_files() | ranker, snapshot)
     log.info("bundle_written", videos=len(snapshot.video_ids))

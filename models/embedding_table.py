@@ -35,7 +35,7 @@ class EmbeddingTable:
         self.weight_ND = weight_ND
         self.weight_ND[0] = 0.0
         self.moment_N = torch.zeros(len(weight_ND))
-        self._lr = lr
+        self.lr = lr
 
     def lookup(self, rows_U: Integer[np.ndarray, "U"]) -> Lookup:
         """Return the vectors of *rows_U*, each of which may stand there once."""
@@ -49,7 +49,7 @@ class EmbeddingTable:
             return
         rows_U = torch.from_numpy(lookup.rows_U.astype(np.int64))
         self.moment_N[rows_U] += (gradient_UD * gradient_UD).mean(dim=1)
-        scale_U = self._lr / (self.moment_N[rows_U].sqrt() + _EPSILON)
+        scale_U = self.lr / (self.moment_N[rows_U].sqrt() + _EPSILON)
         self.weight_ND[rows_U] -= gradient_UD * scale_U[:, None]
         self.weight_ND[0] = 0.0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xxhash
-from jaxtyping import Int64, Integer
+from jaxtyping import Float32, Int64, Integer
 
 from models.examples import Example
 from models.features import (
@@ -22,16 +22,22 @@ from models.features import (
     Rows,
     UserBatch,
 )
+from models.live_signals import NUM_SIGNALS
 
-# Shape legend: B = examples, K = slots.
+# Shape legend: B = examples; K = slots, or live signals.
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """Users as the tower reads them, and the row of the video that each watched next."""
+    """Users as the tower reads them, and the row of the video that each watched next.
+
+    *label_signals_BK* are the live signals of that video as they were before it was watched: those
+    of today have counted the very watch that is to be predicted.
+    """
 
     users: UserBatch
     label_rows_B: Int64[np.ndarray, "B"]
+    label_signals_BK: Float32[np.ndarray, "B K"]
 
 
 class ReplayBuffer:
@@ -45,6 +51,7 @@ class ReplayBuffer:
             "token_rows": np.zeros((size, MAX_TOKENS), np.int32),
             "context_rows": np.zeros((size, len(CONTEXT_FIELDS)), np.int32),
             "label_rows": np.zeros(size, np.int64),
+            "label_signals": np.zeros((size, NUM_SIGNALS), np.float32),
             "event_time_ms": np.zeros(size, np.int64),
             "user_hash": np.zeros(size, np.uint64),
         }
@@ -57,7 +64,11 @@ class ReplayBuffer:
         return len(self.arrays["label_rows"])
 
     def add(
-        self, examples: Sequence[Example], features: FeatureEncoder, rows: Rows
+        self,
+        examples: Sequence[Example],
+        features: FeatureEncoder,
+        rows: Rows,
+        label_signals_BK: Float32[np.ndarray, "B K"] | None = None,
     ) -> Int64[np.ndarray, "B"]:
         """Keep *examples*, in place of the oldest, and return their slots."""
         users = encode_examples(examples, features, rows)
@@ -73,9 +84,27 @@ class ReplayBuffer:
             array[slots, -padded.shape[1] :] = padded
         self.arrays["context_rows"][slots] = users.context_rows_BC
         self.arrays["label_rows"][slots] = rows([example.video_id for example in examples])
+        self.arrays["label_signals"][slots] = 0.0 if label_signals_BK is None else label_signals_BK
         self.arrays["event_time_ms"][slots] = [example.event_time_ms for example in examples]
         self.arrays["user_hash"][slots] = [_hashed(example.user_id) for example in examples]
         return slots
+
+    def draw(
+        self, draw: np.random.Generator, size: int, *, max_per_user: int | None = None
+    ) -> Int64[np.ndarray, "K"]:
+        """Return *size* slots by lot, with repeats.
+
+        With *max_per_user* only that many newest examples of each user take part, so that few
+        heavy watchers do not own the loss (Covington et al. 2016, section 3.4).
+        """
+        if max_per_user is None:
+            return draw.integers(len(self), size=size)
+        newest_first = (self.num_added - 1 - np.arange(len(self))) % self._size
+        order = newest_first[np.argsort(self.arrays["user_hash"][newest_first], kind="stable")]
+        hashes = self.arrays["user_hash"][order]
+        firsts = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1]))
+        place = np.arange(len(order)) - np.repeat(firsts, np.diff(np.append(firsts, len(order))))
+        return draw.choice(order[place < max_per_user], size=size)
 
     def take(
         self, slots: Integer[np.ndarray, "K"], features: FeatureEncoder, *, now_ms: int
@@ -94,6 +123,7 @@ class ReplayBuffer:
                 example_age_BA=features.example_age(now_ms - self.arrays["event_time_ms"][slots]),
             ),
             label_rows_B=self.arrays["label_rows"][slots],
+            label_signals_BK=self.arrays["label_signals"][slots],
         )
 
     def state(self) -> dict[str, np.ndarray]:

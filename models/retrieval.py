@@ -20,26 +20,36 @@ from models.catalogue import Catalogue
 from models.embedding_table import EmbeddingTable
 from models.encoder import Tables
 from models.features import ContentBatch, UserBatch
+from models.hierarchical_softmax import HierarchicalSoftmax
+from models.item2vec import Vectors
 from models.item_tower import ItemTower
 from models.layers import unit
-from models.losses import sampled_softmax
+from models.live_head import LiveHead
+from models.losses import HIERARCHICAL, Loss, loss_of, sampled_softmax
 from models.replay import TrainingBatch
 from models.retriever import RetrieverConfig
 from models.towers import USER_INPUTS, user_tower
 
 # Shape legend: B = examples, T = watches, C = candidates, U = different videos of a step,
-# N = videos, M = hashed features, D = width of a vector, E = width of a context embedding.
+# N = videos, M = hashed features, D = width of a vector, E = width of a context embedding or of
+# a vector with its live signals, K = live signals.
 
 _FIRST_ID_ROWS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The videos that one step tells apart: their rows, sorted, each once, and its corrections."""
+    """The videos that one step tells apart: their rows, sorted, each once, and its corrections.
+
+    *band_C*, the place in the order of popularity, is for the hierarchical softmax alone;
+    *signals_CK* are the live signals of this moment.
+    """
 
     rows_C: Integer[np.ndarray, "C"]
     log_q_C: Float32[np.ndarray, "C"]
     offset_C: Float32[np.ndarray, "C"]
+    band_C: Integer[np.ndarray, "C"] | None = None
+    signals_CK: Float32[np.ndarray, "C K"] | None = None
 
 
 class RetrievalModel:
@@ -47,15 +57,20 @@ class RetrievalModel:
 
     def __init__(self, config: RetrieverConfig, *, seed: int) -> None:
         self.config = config
+        is_flat = config.loss != HIERARCHICAL
+        self._flat_loss = loss_of(config) if is_flat else sampled_softmax
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.user_tower = user_tower(config)
             self.item_tower = ItemTower(config)
             self.context = nn.Embedding(config.context_buckets, config.context_dim, padding_idx=0)
+            self.bands = None if is_flat else HierarchicalSoftmax(config)
+            self.head = LiveHead(config) if config.has_live_signals else None
             content_HD = torch.randn(config.content_buckets, config.dim) / config.dim**0.5
         self.content = EmbeddingTable(content_HD, lr=config.content_lr)
         self.ids = EmbeddingTable(torch.zeros(_FIRST_ID_ROWS, config.dim), lr=config.id_lr)
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.dense_lr, foreach=False)
+        self._lr_share = 1.0
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -73,11 +88,39 @@ class RetrievalModel:
         """Make room for the id embeddings of rows 1 to *num_videos*."""
         self.ids.grow(num_videos + 1)
 
+    def slow_down(self, share: float) -> None:
+        """Learn at this share of the configured rates from now on: most is known already."""
+        self._lr_share = share
+        self.optimizer.param_groups[0]["lr"] = self.config.dense_lr * share
+        self.content.lr = self.config.content_lr * share
+        self.ids.lr = self.config.id_lr * share
+
+    def start_from(self, vectors: Vectors) -> None:
+        """Let videos and the words of searches start from *vectors*; zero rows stay as they are."""
+        self.reserve(len(vectors.video_ND) - 1)
+        for table, vector_ND in ((self.ids, vectors.video_ND), (self.content, vectors.word_HD)):
+            rows = np.flatnonzero(vector_ND.any(axis=1))
+            table.weight_ND[torch.from_numpy(rows)] = torch.from_numpy(vector_ND[rows])
+
     def item_vectors(
         self, content: ContentBatch, rows_N: Integer[np.ndarray, "N"]
     ) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
         """Return (input vectors, output vectors of unit norm) of the videos in *rows_N*."""
         return add_id_embeddings(self, self.tables, self.item_tower, content, rows_N)
+
+    def joined_users(self, user_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """Return what gives logits as inner products with outputs, or outputs beside signals."""
+        if self.head is None:
+            return user_BD / self.config.temperature
+        return self.head.joined(user_BD)
+
+    @torch.no_grad()
+    def served_users(self, user_BD: Float32[np.ndarray, "B D"]) -> Float32[np.ndarray, "B E"]:
+        """Return user vectors as the exported tower gives them."""
+        if self.head is None:
+            return user_BD
+        served_BE: np.ndarray = self.head(torch.from_numpy(user_BD)).numpy()
+        return served_BE
 
     @torch.no_grad()
     def user_vectors(
@@ -92,7 +135,9 @@ class RetrievalModel:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return weights and moments by name; views, not copies."""
-        tensors: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {
+            "lr_share": torch.tensor([self._lr_share], dtype=torch.float64)
+        }
         for name, module in self._modules().items():
             for key, tensor in module.state_dict().items():
                 tensors[f"{name}.{key}"] = tensor
@@ -118,6 +163,7 @@ class RetrievalModel:
             for name, table in self._tables().items():
                 table.weight_ND = tensors[f"{name}.weight_ND"]
                 table.moment_N = tensors[f"{name}.moment_N"]
+            self.slow_down(tensors["lr_share"].item())
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"not the state of this model: {error}") from error
         moments: dict[int, dict[str, Tensor]] = {}
@@ -128,11 +174,13 @@ class RetrievalModel:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {
+        modules: dict[str, nn.Module] = {
             "user_tower": self.user_tower,
             "item_tower": self.item_tower,
             "context": self.context,
         }
+        optional = {"bands": self.bands, "head": self.head}
+        return modules | {name: one for name, one in optional.items() if one is not None}
 
     def _tables(self) -> dict[str, EmbeddingTable]:
         return {"content": self.content, "ids": self.ids}
@@ -163,11 +211,11 @@ class RetrievalModel:
             mask_BT,
             _search(words.rows_U, words.vectors_UD, tokens),
             self.context(torch.from_numpy(users.context_rows_BC).long()).flatten(start_dim=1),
-            torch.from_numpy(users.example_age_BA),
+            torch.from_numpy(users.example_age_BA) * self.config.has_example_age,
         )
         at_C = torch.from_numpy(np.searchsorted(rows_U, candidates.rows_C))
-        loss = sampled_softmax(
-            user_BD @ output_UD[at_C].T / self.config.temperature,
+        loss = self._loss(user_BD, candidates)(
+            self._logits(user_BD, output_UD[at_C], batch, candidates),
             torch.from_numpy(np.searchsorted(candidates.rows_C, batch.label_rows_B)),
             torch.from_numpy(candidates.log_q_C),
             torch.from_numpy(candidates.offset_C),
@@ -181,6 +229,29 @@ class RetrievalModel:
             self.content.update(words)
             self.ids.update(ids)
         return loss.item()
+
+    def _logits(
+        self,
+        user_BD: Float[Tensor, "B D"],
+        output_CD: Float[Tensor, "C D"],
+        batch: TrainingBatch,
+        candidates: Candidates,
+    ) -> Float[Tensor, "B C"]:
+        """Return the logits of the candidates; each label has the signals of before its watch."""
+        if self.head is None or candidates.signals_CK is None:
+            return self.joined_users(user_BD)[:, : user_BD.shape[1]] @ output_CD.T
+        signals_CK = torch.from_numpy(candidates.signals_CK)
+        user_BE = self.joined_users(user_BD)
+        logits_BC = user_BE @ torch.cat([output_CD, signals_CK], dim=1).T
+        label_B = torch.from_numpy(np.searchsorted(candidates.rows_C, batch.label_rows_B))
+        gained_BK = torch.from_numpy(batch.label_signals_BK) - signals_CK[label_B]
+        gained_B1 = (user_BE[:, -gained_BK.shape[1] :] * gained_BK).sum(dim=1, keepdim=True)
+        return logits_BC.scatter_add(1, label_B[:, None], gained_B1)
+
+    def _loss(self, user_BD: Float[Tensor, "B D"], candidates: Candidates) -> Loss:
+        if self.bands is None or candidates.band_C is None:
+            return self._flat_loss
+        return self.bands.loss(user_BD, torch.from_numpy(candidates.band_C))
 
 
 @torch.no_grad()

@@ -17,19 +17,37 @@ DIM = 64
 class RetrieverConfig:
     """The YouTube DNN, sized for seconds of data on a fifth of one core.
 
-    One optimiser step is taken for every ``examples_per_step`` new examples, at least one for a
-    batch; each is over the whole batch and ``num_replayed`` examples drawn from the newest
+    One optimiser step is taken for every ``examples_per_step`` new examples, however they come in
+    batches; each is over all that are new and ``num_replayed`` drawn from the newest
     ``replay_size`` ones. With these values a replay of KuaiRand from cold takes 1.7 ms of CPU for
     each example, scoring included (measured 2026-11-22, one thread of a busy 2-core machine).
+
+    With ``has_live_signals`` item vectors carry how often a video was watched of late, and user
+    vectors what this user gives for it (models/live_signals.py). After histories were learned,
+    streaming goes on at ``lr_share_after_histories`` of the learning rates: a step that teaches a
+    new model its first pattern makes one that knows its catalogue forget. Measured on KuaiRand,
+    recall@100 on 26 April after histories and a day of streaming: .531 without learning, .556 with
+    a share of 0.02; with 0.1 learning does harm within three days.
     """
 
     model: str = "youtube_dnn"
     dim: int = DIM
     hidden_dim: int = 128
+    pools: tuple[int, ...] = (50, 5, 1)
     context_dim: int = 8
     content_buckets: int = 16_384
     context_buckets: int = 512
+    loss: str = "sampled_softmax"
+    is_importance_corrected: bool = True
+    negatives: str = "uniform"
     num_negatives: int = 1_024
+    sample_alpha: float = 0.5
+    bpr_max_regularisation: float = 0.01
+    gbce_calibration: float = 0.75
+    num_bands: int = 64
+    has_example_age: bool = True
+    has_live_signals: bool = True
+    max_per_user: int | None = None
     examples_per_step: int = 16
     num_replayed: int = 192
     replay_size: int = 8_192
@@ -37,6 +55,7 @@ class RetrieverConfig:
     dense_lr: float = 3e-3
     id_lr: float = 0.05
     content_lr: float = 0.005
+    lr_share_after_histories: float = 0.025
     max_grad_norm: float = 10.0
     frequency_half_life_ms: int = DAY_MS
     num_generations: int = 3
@@ -44,7 +63,24 @@ class RetrieverConfig:
     completion: CompletionRule = field(default_factory=CompletionRule)
 
     def __post_init__(self) -> None:
-        for name in ("dim", "hidden_dim", "context_dim", "num_negatives", "examples_per_step"):
+        if not self.pools or min(self.pools) < 1:
+            raise ValueError(f"pools must be counts of watches, got {self.pools}")
+        if not 0.0 < self.lr_share_after_histories <= 1.0:
+            raise ValueError(
+                f"lr_share_after_histories must be in (0, 1], got {self.lr_share_after_histories}"
+            )
+        if self.max_per_user is not None and self.max_per_user < 1:
+            raise ValueError(f"max_per_user must be at least 1, got {self.max_per_user}")
+        if not 0.0 <= self.gbce_calibration <= 1.0:
+            raise ValueError(f"gbce_calibration must be from 0 to 1, got {self.gbce_calibration}")
+        for name in (
+            "dim",
+            "hidden_dim",
+            "context_dim",
+            "num_negatives",
+            "examples_per_step",
+            "num_bands",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("content_buckets", "context_buckets"):

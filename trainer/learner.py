@@ -9,6 +9,7 @@ the id embeddings of this moment on top of it (models/frozen.py).
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,39 +21,24 @@ from contract.events import VideoUpload
 from models import encoder, export
 from models.bundle import Card
 from models.catalogue import Catalogue
-from models.examples import Example
+from models.examples import Example, cap_per_user
 from models.features import FeatureEncoder
 from models.frequency import LabelFrequency
 from models.frozen import FrozenGenerations
+from models.item2vec import Vectors
 from models.items import ItemSnapshot
-from models.losses import log_inclusion
+from models.live_signals import RANKER, LiveSignals, served_dim, served_items
 from models.ranking import RankerParams
 from models.replay import ReplayBuffer, encode_examples
-from models.retrieval import Candidates, RetrievalModel
+from models.retrieval import RetrievalModel
 from models.retriever import RetrieverConfig
+from models.sequence_training import Recipe
+from trainer.candidates import CandidateDraw
+from trainer.histories import GoesOn, PastWatches, always, study
+from trainer.popularity import Viewing
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
-# C = candidates of a step, D = width of a vector, F = ranking features.
-
-
-def cap_per_user(examples: Sequence[Example], most: int) -> list[Example]:
-    """Return *examples* in their order with at most the *most* newest of each user.
-
-    A fixed number of examples per user keeps few heavy watchers from owning the loss
-    (Covington et al. 2016, section 3.4).
-
-    Raises:
-        ValueError: *most* is below 1.
-    """
-    if most < 1:
-        raise ValueError(f"most must be at least 1, got {most}")
-    counts: dict[str, int] = {}
-    kept: list[Example] = []
-    for example in reversed(examples):
-        counts[example.user_id] = counts.get(example.user_id, 0) + 1
-        if counts[example.user_id] <= most:
-            kept.append(example)
-    return kept[::-1]
+# D = width of a vector, F = ranking features.
 
 
 class Learner:
@@ -69,9 +55,13 @@ class Learner:
         self._catalogue = Catalogue(self.features)
         self._replay = ReplayBuffer(config.replay_size)
         self._draw = np.random.Generator(np.random.PCG64(seed))
+        self._candidates = CandidateDraw(config)
         self._frequency = LabelFrequency(half_life_ms=config.frequency_half_life_ms)
+        self._signals = LiveSignals()
         self._frozen = FrozenGenerations(config)
         self._touched: set[str] = set()
+        self._waiting: list[int] = []
+        self._loss = 0.0
         self._vectors: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
@@ -87,13 +77,14 @@ class Learner:
     @property
     def ranker_params(self) -> RankerParams:
         """How the served order is made of this model's similarities."""
-        return self.config.ranker
+        return RANKER if self.config.has_live_signals else self.config.ranker
 
     def upload(self, upload: VideoUpload) -> None:
         """Make a video known by its content, or replace what is known of it."""
         row = self._catalogue.put(upload)
         self._model.reserve(row)
         self._frequency.reserve(row)
+        self._signals.reserve(row)
         self._vectors = None
 
     def remove(self, video_id: str) -> None:
@@ -109,20 +100,60 @@ class Learner:
         """Erase the examples of a user that are kept for replay."""
         self._replay.forget_user(user_id)
 
+    def start_from(self, vectors: Vectors) -> None:
+        """Start the embeddings from `models.item2vec`, whose row n is the n-th of *video_ids*."""
+        self._model.start_from(vectors)
+        self._vectors = None
+
     def similarity(self, examples: Sequence[Example]) -> Float32[np.ndarray, "B N"]:
-        """Return the cosine of each user with each of *video_ids*, before learning from any.
+        """Return the cosine of each served user vector with each of *video_ids*, learning nothing.
 
         Videos taken down have a similarity like all others: mask them by `is_live_N`.
         """
-        input_ND, output_ND = self._all_vectors()
-        users = encode_examples(examples, self.features, self._catalogue.rows)
-        user_BD = self._model.user_vectors(users, input_ND)
-        similarity_BN: np.ndarray = user_BD @ output_ND[1:].T
+        similarity_BN: np.ndarray = self.user_vectors(examples) @ self._all_vectors()[1][1:].T
         return similarity_BN
+
+    def user_vectors(self, examples: Sequence[Example]) -> Float32[np.ndarray, "B E"]:
+        """Return the served user vectors of *examples*, learning nothing."""
+        input_ND, _ = self._all_vectors()
+        users = encode_examples(examples, self.features, self._catalogue.rows)
+        return self._model.served_users(self._model.user_vectors(users, input_ND))
+
+    def study_histories(
+        self,
+        histories: Sequence[PastWatches],
+        recipe: Recipe,
+        *,
+        span_ms: int,
+        goes_on: GoesOn = always,
+    ) -> None:
+        """Learn what users watched in the *span_ms* before the stream (trainer/histories.py).
+
+        Raises:
+            ValueError: the tower of this model cannot learn from sequences.
+        """
+        seed = int(self._draw.integers(2**32))
+        parts = self._model, self._catalogue, self._signals
+        study(*parts, histories, recipe, span_ms=span_ms, seed=seed, goes_on=goes_on)
+        self._vectors = None
+
+    def count(self, viewings: Sequence[Viewing]) -> None:
+        """Let these watches, completed or not, move the live signals of their videos."""
+        if not self.config.has_live_signals or not viewings:
+            return
+        video_ids = [viewing.video_id for viewing in viewings]
+        self._signals.count(
+            self._catalogue.rows(video_ids),
+            np.array([viewing.event_time_ms for viewing in viewings], np.int64),
+            np.array([viewing.is_completed for viewing in viewings], bool),
+        )
+        self._touched.update(video_ids)
+        self._vectors = None
 
     def learn(self, examples: Sequence[Example]) -> float:
         """Learn from *examples*, with some older ones beside, and return the mean loss.
 
+        Until `RetrieverConfig.examples_per_step` have come they wait, and the loss is the last one.
         Examples of videos that are not in the catalogue are left out; without any other the
         loss is 0 and nothing is learned. A loss that is not finite is returned as it is, and
         the step that had it has changed nothing.
@@ -130,21 +161,35 @@ class Learner:
         known = [example for example in examples if self._catalogue.row(example.video_id)]
         if not known:
             return 0.0
+        if self.config.max_per_user is not None:
+            known = cap_per_user(known, self.config.max_per_user)
         self._frequency.move_to(max(example.event_time_ms for example in known))
-        slots = self._replay.add(known, self.features, self._catalogue.rows)
+        label_rows = self._catalogue.rows([example.video_id for example in known])
+        slots = self._replay.add(
+            known, self.features, self._catalogue.rows, self._signals.signals(label_rows)
+        )
+        self._waiting += slots.tolist()
         losses = []
-        for _ in range(-(-len(known) // self.config.examples_per_step)):
-            older = self._draw.integers(len(self._replay), size=self.config.num_replayed)
-            batch = self._replay.take(
-                np.concatenate([slots, older]), self.features, now_ms=self._frequency.newest_ms
+        for _ in range(len(self._waiting) // self.config.examples_per_step):
+            older = self._replay.draw(
+                self._draw, self.config.num_replayed, max_per_user=self.config.max_per_user
             )
-            candidates = self._candidates(batch.label_rows_B)
+            batch = self._replay.take(
+                np.concatenate([self._waiting, older]),
+                self.features,
+                now_ms=self._frequency.newest_ms,
+            )
+            candidates = self._candidates.candidates(
+                self._draw, batch.label_rows_B, self._catalogue, self._frequency, self._signals
+            )
             losses.append(self._model.step(batch, candidates, self._catalogue))
+        if losses:
+            self._waiting, self._loss = [], float(np.mean(losses))
         self._frequency.add(self._catalogue.rows([example.video_id for example in known]))
         for example in known:
             self._touched.update(example.window.video_ids, (example.video_id,))
         self._vectors = None
-        return float(np.mean(losses))
+        return self._loss
 
     def freeze(self, generation: int) -> None:
         """Keep the dense half as it is now under *generation*; the oldest beyond three goes."""
@@ -162,10 +207,16 @@ class Learner:
         if not rows.all():
             raise ValueError(f"{int((rows == 0).sum())} of {len(rows)} videos are not known")
         content = self._catalogue.content(rows)
-        return self._frozen.vectors(generation, self._model, content, rows)
+        input_ND, output_ND = self._frozen.vectors(generation, self._model, content, rows)
+        return input_ND, self._served(output_ND, rows)
 
     def drain_touched(self) -> set[str]:
-        """Return the videos that learning was about since the last call, live ones only."""
+        """Return the videos whose vectors have moved since the last call, live ones only.
+
+        By learning, by being watched, or by not being watched while their signals decay.
+        """
+        decayed = self._signals.take_moved(len(self._catalogue)).tolist()
+        self._touched.update(self.video_ids[row - 1] for row in decayed)
         touched = {video_id for video_id in self._touched if self._catalogue.row(video_id)}
         self._touched = set()
         return touched
@@ -178,7 +229,8 @@ class Learner:
         """
         tables = self._model.tables
         arrays = {"content_HD": tables.content_HD, "context_KE": tables.context_KE}
-        files = export.export(self._model.user_tower, self._model.item_tower, self.config)
+        model = self._model
+        files = export.export(model.user_tower, model.item_tower, self.config, model.head)
         return {**files, encoder.TABLES: safetensors.numpy.save(arrays)}
 
     def card(
@@ -196,7 +248,7 @@ class Learner:
             generation=generation,
             model=config.model,
             input_dim=config.dim,
-            output_dim=config.dim,
+            output_dim=self._output_dim,
             content_buckets=config.content_buckets,
             context_buckets=config.context_buckets,
             min_watch_ms=config.completion.min_watch_ms,
@@ -225,12 +277,15 @@ class Learner:
         arrays = {f"model.{name}": array for name, array in self._model.state().items()}
         arrays |= {f"replay.{name}": array for name, array in self._replay.state().items()}
         arrays |= {f"frozen.{name}": array for name, array in self._frozen.state().items()}
+        arrays |= {f"signals.{name}": array for name, array in self._signals.state().items()}
         arrays["catalogue"] = np.frombuffer(self._catalogue.encoded(), np.uint8)
         arrays["label_count_N"] = self._frequency.count_N
         meta = {
             "newest_ms": self._frequency.newest_ms,
             "num_added": self._replay.num_added,
             "touched": sorted(self._touched),
+            "waiting": list(self._waiting),
+            "loss": self._loss if math.isfinite(self._loss) else 0.0,
             "generations": self._frozen.generations,
             # as text: its numbers have 128 bits, more than most readers of JSON take
             "draw": json.dumps(self._draw.bit_generator.state),
@@ -253,41 +308,42 @@ class Learner:
         replay.load_state(_under("replay.", arrays), num_added=meta["num_added"])
         frozen = FrozenGenerations(self.config)
         frozen.load_state(_under("frozen.", arrays), meta["generations"])
+        signals = LiveSignals()
+        signals.load_state(_under("signals.", arrays))
+        self._signals = signals
         self._catalogue, self._model, self._replay, self._frozen = catalogue, model, replay, frozen
         self._frequency.count_N = arrays["label_count_N"].copy()
         self._frequency.newest_ms = meta["newest_ms"]
         self._touched = set(meta["touched"])
+        self._waiting, self._loss = list(meta["waiting"]), meta["loss"]
         self._draw.bit_generator.state = json.loads(meta["draw"])
         self._vectors = None
 
     def _all_vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the vectors of every row, row 0 included; kept until something is learned."""
         if self._vectors is None:
-            num_videos, dim = len(self._catalogue), self.config.dim
-            input_ND, output_ND = (np.zeros((num_videos + 1, dim), np.float32) for _ in range(2))
+            num_videos = len(self._catalogue)
+            input_ND, output_ND = (
+                np.zeros((num_videos + 1, dim), np.float32)
+                for dim in (self.config.dim, self._output_dim)
+            )
             if num_videos:
                 rows = np.arange(1, num_videos + 1)
                 vectors = self._model.item_vectors(self._catalogue.content(), rows)
-                input_ND[1:], output_ND[1:] = vectors
+                input_ND[1:], output_ND[1:] = vectors[0], self._served(vectors[1], rows)
             self._vectors = input_ND, output_ND
         return self._vectors
 
-    def _candidates(self, label_rows_B: np.ndarray) -> Candidates:
-        """Return a uniform draw of the catalogue with the labels of the batch, each video once."""
-        live = np.flatnonzero(self.is_live_N)
-        drawn = live
-        if len(live) > self.config.num_negatives:
-            drawn = self._draw.choice(live, self.config.num_negatives, replace=False)
-        rows_C = np.union1d(drawn + 1, label_rows_B)
-        log_q_C = log_inclusion(
-            self._frequency.shares(rows_C),
-            num_uniform=len(drawn),
-            num_videos=len(live),
-            num_labels=len(label_rows_B),
-        )
-        popularity_C = self._frequency.counts(rows_C) + self.ranker_params.popularity_prior
-        offset_C = self.config.popularity_offset * np.log(popularity_C)
-        return Candidates(rows_C, log_q_C.astype(np.float32), offset_C.astype(np.float32))
+    @property
+    def _output_dim(self) -> int:
+        dim = self.config.dim
+        return served_dim(dim) if self.config.has_live_signals else dim
+
+    def _served(self, output_ND: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return output vectors with the live signals of this moment beside the taste."""
+        if not self.config.has_live_signals:
+            return output_ND
+        return served_items(output_ND, self._signals.signals(rows))
 
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

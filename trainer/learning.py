@@ -16,6 +16,7 @@ from models.bundle import Card
 from models.examples import Example
 from models.items import ItemSnapshot
 from models.ranking import RankerParams
+from trainer.popularity import Viewing
 
 # Shape legend: B = examples, N = videos ever uploaded, n = some videos, D = width of a vector,
 # F = ranking features.
@@ -62,6 +63,10 @@ class Learning(Protocol):
         """Learn from these examples and return the loss; one that is not finite changed nothing."""
         ...
 
+    def count(self, viewings: Sequence[Viewing]) -> None:
+        """Take note of watches, completed or not, of examples that were learned from and others."""
+        ...
+
     def freeze(self, generation: int) -> None:
         """Keep the dense half as it is now, under this generation."""
         ...
@@ -73,7 +78,7 @@ class Learning(Protocol):
         ...
 
     def drain_touched(self) -> set[str]:
-        """Return the videos that learning was about since the last call."""
+        """Return the videos whose vectors have moved since the last call."""
         ...
 
     def bundle_files(self) -> dict[str, bytes]:

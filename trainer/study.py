@@ -118,6 +118,7 @@ class Study:
             self.progressive.score(examples, similarity_BN, self.learner.is_live_N, self.popularity)
             self.loss = self.learner.learn(examples)
         self.popularity.count(self.pending.viewings)
+        self.learner.count(self.pending.viewings)
         self._touch([viewing.video_id for viewing in self.pending.viewings])
         self.pending = Pending()
 

@@ -1,5 +1,7 @@
 """The ranking network: its features, its numbers, and what it refuses."""
 
+import dataclasses
+
 import msgspec
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from models.mlp_ranker_export import drawn, export
 from models.ranking import RankedUsers
 from streams.serving import load
 from tests.builders import T0, item_vector
-from tests.models.bundles import catalogue, learner_of, no_features
+from tests.models.bundles import SMALL, catalogue, learner_of, no_features
 
 DIM = 64
 LAYERS = drawn(DIM, seed=1, hidden=(16, 8))
@@ -23,7 +25,7 @@ LAYERS = drawn(DIM, seed=1, hidden=(16, 8))
 
 def bundle_with(files, root):
     """A bundle of the small learner with *files* beside its own."""
-    learner = learner_of(catalogue())
+    learner = learner_of(catalogue(), dataclasses.replace(SMALL, has_live_signals=False))
     card = learner.card(bundle_id="b1", generation=1, offsets={}, metrics={})
     snapshot = learner.snapshot(no_features(learner))
     bundle.write(f"file://{root}", card, learner.bundle_files() | files, snapshot)

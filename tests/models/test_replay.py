@@ -72,3 +72,15 @@ def test_a_video_taken_down_is_no_label_any_more():
     buffer.forget_video(2)
 
     assert labels(buffer) == [1]
+
+
+def test_a_cap_draws_only_the_newest_examples_of_each_user():
+    """A heavy watcher has as many places in the draw as anybody."""
+    # ring of 6 after 8: a a a b a b, of which the newest two of each are v6 v8 (b), v5 v7 (a)
+    users = "aaaaabab"
+    buffer = buffer_of(*(example(f"v{n}", user_id=u) for n, u in enumerate(users, 1)), size=6)
+
+    slots = buffer.draw(np.random.default_rng(0), 200, max_per_user=2)
+
+    drawn = set(buffer.take(slots, FEATURES, now_ms=T0).label_rows_B.tolist())
+    assert drawn == {5, 6, 7, 8}

@@ -62,6 +62,9 @@ class RecordingLearner:
         self.touched |= {example.video_id for example in examples}
         return self.loss
 
+    def count(self, viewings):
+        self.touched |= {viewing.video_id for viewing in viewings}
+
     def freeze(self, generation):
         self.journal.append(("freeze", generation))
         self.frozen = sorted({*self.frozen, generation})[-NUM_FROZEN:]

@@ -10,12 +10,13 @@ import pytest
 
 from models import bundle as bundles
 from models.encoder import UserEncoder
-from models.examples import Example
+from models.examples import Example, cap_per_user
 from models.history import EMPTY, WindowPolicy, fold
+from models.item2vec import Item2VecConfig, item2vec
 from models.items import ItemStore
 from tests.builders import T0, upload, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, no_features, write
-from trainer.learner import Learner, cap_per_user
+from trainer.learner import Learner
 
 
 def window_of(*video_ids, at_ms=0):
@@ -71,6 +72,67 @@ def test_the_loss_falls_to_the_entropy_of_the_pattern():
 
     assert losses[0] > 2.5
     assert np.mean(losses[-10:]) == pytest.approx(math.log(5), abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("loss", "negatives"),
+    [
+        ("sampled_softmax", "in_batch"),
+        ("sampled_softmax", "frequency"),
+        ("nce", "uniform"),
+        ("gbce", "uniform"),
+        ("bpr_max", "frequency"),
+        ("hierarchical_softmax", "uniform"),
+    ],
+)
+def test_a_planted_pattern_is_learned_by_every_loss(loss, negatives):
+    """What comes next is found whichever way the model is told of its mistakes."""
+    config = dataclasses.replace(SMALL, loss=loss, negatives=negatives)
+    learner = learner_of(catalogue(), config)
+
+    for batch in batches(pairs(320)):
+        learner.learn(batch)
+
+    assert share_of_next_taste(learner, pairs(64, seed=1)) > 0.7
+
+
+def test_a_cap_leaves_a_heavy_watcher_no_more_examples_than_others():
+    """The oldest of a user's examples in a batch are not learned from."""
+    learner = learner_of(catalogue(), dataclasses.replace(SMALL, max_per_user=1))
+
+    learner.learn([example("chess0", label=f"trains{n}", at_ms=100 + n) for n in range(3)])
+
+    assert learner.drain_touched() == {"chess0", "trains2"}
+
+
+@pytest.mark.parametrize("has_example_age", [True, False])
+def test_the_age_of_examples_can_be_left_out(has_example_age):
+    """Two batches that differ in nothing but their ages: only one kind of model tells them."""
+    fresh = pairs(8)
+    stale = [one._replace(event_time_ms=T0 - 10**9) for one in fresh[:-1]] + fresh[-1:]
+    config = dataclasses.replace(SMALL, has_example_age=has_example_age)
+    similarities = []
+    for batch in (fresh, stale):
+        learner = learner_of(catalogue(), config)
+        learner.learn(batch)
+        similarities.append(learner.similarity(fresh))
+
+    assert np.array_equal(*similarities) is not has_example_age
+
+
+def test_a_learner_starts_from_vectors_learned_before():
+    """Content says that two videos are far apart, the histories of users that they are near."""
+    learner = learner_of(catalogue(), dataclasses.replace(SMALL, has_live_signals=False))
+    chess, trains = (learner.video_ids.index(name) for name in ("chess0", "trains0"))
+    before = learner.similarity([example("chess0", label="chess1")])[0, trains]
+    others = [row for row in range(1, 21) if row not in (chess + 1, trains + 1)]
+    sequences = [[chess + 1, trains + 1, 20, chess + 1], others] * 40
+    config = Item2VecConfig(dim=SMALL.dim, subsampling=1.0, pairs_per_step=512)
+    together = item2vec(sequences, config, num_videos=20, seed=0)
+
+    learner.start_from(together)
+
+    assert learner.similarity([example("chess0", label="chess1")])[0, trains] > before + 0.3
 
 
 def test_scoring_learns_nothing():

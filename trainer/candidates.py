@@ -1,0 +1,62 @@
+"""The videos that one step of learning tells apart: a draw of the catalogue, and the labels.
+
+With each come the corrections that a loss takes off or puts on (models/losses.py,
+models/negatives.py), and the live signals of this moment.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Integer
+
+from models.catalogue import Catalogue
+from models.frequency import LabelFrequency
+from models.hierarchical_softmax import bands
+from models.live_signals import LiveSignals
+from models.losses import HIERARCHICAL
+from models.negatives import NegativeDraw
+from models.retrieval import Candidates
+from models.retriever import RetrieverConfig
+
+# Shape legend: B = examples, N = videos that may be recommended, C = candidates of a step.
+
+
+class CandidateDraw:
+    """Draws as the configuration says."""
+
+    def __init__(self, config: RetrieverConfig) -> None:
+        self._config = config
+        self._negatives = NegativeDraw(
+            config.negatives, num_negatives=config.num_negatives, alpha=config.sample_alpha
+        )
+
+    def candidates(
+        self,
+        draw: np.random.Generator,
+        label_rows_B: Integer[np.ndarray, "B"],
+        catalogue: Catalogue,
+        frequency: LabelFrequency,
+        signals: LiveSignals,
+    ) -> Candidates:
+        """Return drawn videos and the labels of the batch, each once."""
+        config = self._config
+        live_N = np.flatnonzero(catalogue.is_live_N) + 1
+        count_N = frequency.counts(live_N)
+        rows_C = np.union1d(self._negatives.rows(draw, live_N, count_N), label_rows_B)
+        count_C = frequency.counts(rows_C)
+        log_q_C = self._negatives.log_q(
+            count_C, frequency.shares(rows_C), count_N, num_labels=len(label_rows_B)
+        )
+        offset_C = config.popularity_offset * np.log(count_C + config.ranker.popularity_prior)
+        band_C = None
+        if config.loss == HIERARCHICAL:
+            count_N = frequency.count_N[: len(catalogue) + 1]
+            num_bands = min(config.num_bands, math.isqrt(len(count_N)))
+            band_C = bands(count_N, num_bands=num_bands)[rows_C]
+        return Candidates(
+            rows_C,
+            log_q_C.astype(np.float32),
+            offset_C.astype(np.float32),
+            band_C,
+            signals.signals(rows_C) if config.has_live_signals else None,
+        )

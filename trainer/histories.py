@@ -1,0 +1,75 @@
+"""Learning from what users watched before there was a stream: sequences whose times are not known.
+
+A log that starts with histories teaches most of what there is to know about taste before its
+first event. The live signals start from the same watches, at the level that they have when
+watches come evenly; the model learns against these signals, so that taste does not learn what
+is merely popular.
+
+Measured on KuaiRand, two passes over the histories of 9 to 24 April (75 s of one core):
+recall@100 on 26 April .531 with the signals live and nothing else learned since.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from models import sequence_training
+from models.catalogue import Catalogue
+from models.live_signals import LiveSignals
+from models.retrieval import RetrievalModel
+from models.sequence_batches import History
+from models.sequence_training import Recipe
+
+GoesOn = Callable[[int, float], bool]
+"""Takes the number of an epoch, from 1 on, and its mean loss; False ends the learning."""
+
+
+class PastWatches(NamedTuple):
+    """What one user watched before, oldest first, and which of it was completed."""
+
+    video_ids: Sequence[str]
+    is_completed: Sequence[bool]
+
+
+def always(_epoch: int, _loss: float) -> bool:
+    """Go on."""
+    return True
+
+
+def study(
+    model: RetrievalModel,
+    catalogue: Catalogue,
+    signals: LiveSignals,
+    histories: Sequence[PastWatches],
+    recipe: Recipe,
+    *,
+    span_ms: int,
+    seed: int,
+    goes_on: GoesOn = always,
+) -> None:
+    """Teach *model* and *signals* these *histories*, of the last *span_ms*; in place.
+
+    Watches of unknown videos are left out.
+    """
+    known = [_known(one, catalogue) for one in histories]
+    rows = np.concatenate([np.zeros(0, np.int64), *(one.rows_T for one in known)])
+    flags = np.concatenate([np.zeros(0, bool), *(one.is_completed_T for one in known)])
+    signals.start(rows, flags, span_ms=span_ms)
+    sequence_training.train(
+        model,
+        catalogue,
+        known,
+        recipe,
+        seed=seed,
+        signals_NK=signals.signals(np.arange(1, len(catalogue) + 1)),
+        goes_on=goes_on,
+    )
+    model.slow_down(model.config.lr_share_after_histories)
+
+
+def _known(past: PastWatches, catalogue: Catalogue) -> History:
+    rows_T = catalogue.rows(past.video_ids)
+    return History(
+        rows_T[rows_T > 0].astype(np.int64), np.array(past.is_completed, bool)[rows_T > 0]
+    )
