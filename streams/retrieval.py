@@ -4,6 +4,9 @@ When the index does not answer in time, the next best is taken at once and says 
 search in memory, exact, for a catalogue small enough; else the last candidates that the
 index gave this user; else what is trending. The index is left alone for a while and then
 asked again, so that batches do not queue behind it and full service returns by itself.
+
+A bundle with a tree (`models.tdm_index`) needs no index: its candidates come from a beam search
+in memory, and an index that is away takes nothing from them.
 """
 
 from collections import OrderedDict
@@ -23,7 +26,7 @@ from streams.serving import Serving
 log = structlog.get_logger()
 
 # Shape legend: B = users of the batch, C = candidates, D = vector width, N = videos.
-ANN, EXACT, LAST_GOOD, TRENDING = "ann", "exact", "last_good", "trending"
+ANN, TDM, EXACT, LAST_GOOD, TRENDING = "ann", "tdm", "exact", "last_good", "trending"
 INDEX_AWAY = "index_away"
 REST_S, LONGEST_REST_S = 0.5, 4.0
 """After a failure the index is left alone for this long, doubled with every further one."""
@@ -94,7 +97,8 @@ class Retrieval:
         self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
     ) -> Near | None:
         """Return what the index finds nearest to each vector, None while it is not to be asked."""
-        if self._is_in_memory or self._monotonic() < self._rests_until:
+        is_asked = not self._is_in_memory and serving.tree is None
+        if not is_asked or self._monotonic() < self._rests_until:
             return None
         try:
             found = self._index.nearest(serving.collection, vectors_BD, self._num_ranked)
@@ -113,6 +117,9 @@ class Retrieval:
         self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
     ) -> Near:
         """Return what there is without the index; the item store must stand still meanwhile."""
+        if serving.tree is not None:
+            found = serving.tree.nearest(vectors_BD, serving.items, self._num_ranked)
+            return Near(_points(serving, found), TDM)
         if self._is_in_memory:
             return Near(self._exact(serving, vectors_BD), EXACT)
         if self._is_small(serving):
@@ -152,9 +159,14 @@ class Retrieval:
             self._last_good.popitem(last=False)
 
     def _exact(self, serving: Serving, vectors_BD: Float32[np.ndarray, "B D"]) -> list[list[int]]:
-        items = serving.items
-        best = exact.nearest(vectors_BD, items.outputs_ND, self._num_ranked)
-        return [[point_id(items.video_id(row)) for row in rows.tolist() if row] for rows in best]
+        best = exact.nearest(vectors_BD, serving.items.outputs_ND, self._num_ranked)
+        return _points(serving, best)
+
+
+def _points(serving: Serving, found: Sequence[Int64[np.ndarray, "K"]]) -> list[list[int]]:
+    """Return the ids of the points of these rows, without the unknown row."""
+    video_id = serving.items.video_id
+    return [[point_id(video_id(row)) for row in rows.tolist() if row] for rows in found]
 
 
 def _fresh(

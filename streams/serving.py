@@ -23,6 +23,8 @@ from models.items import ItemStore
 from models.mlp_ranker import MODEL as RANKER_MODEL
 from models.mlp_ranker import MlpRanker
 from models.ranking import RankedUsers, Ranker
+from models.tdm_index import SCORER as TREE_SCORER
+from models.tdm_index import TreeIndex
 from streams.point_rows import PointRows
 
 # Shape legend: B = users of a batch, C = candidates of one user, padded with row 0.
@@ -53,15 +55,21 @@ class Serving:
     ranker: PairRanker
     items: ItemStore
     points: PointRows = field(default_factory=PointRows)
+    tree: TreeIndex | None = None
 
     def put(self, vector: ItemVector) -> None:
         """Take in a video's new vectors."""
         self.items.put(vector)
-        self.points.put(point_id(vector.video_id), self.items.row(vector.video_id))
+        row = self.items.row(vector.video_id)
+        self.points.put(point_id(vector.video_id), row)
+        if self.tree is not None:
+            self.tree.put(row, self.items.outputs_ND[row])
 
     def remove(self, video_id: str) -> None:
         """Forget a video that was taken down."""
         self.points.put(point_id(video_id), 0)
+        if self.tree is not None:
+            pass
         self.items.remove(video_id)
 
 
@@ -82,6 +90,7 @@ def load(bundle: Bundle, *, collection_prefix: str) -> Serving:
         ranker=_ranker(bundle),
         items=items,
         points=points,
+        tree=TreeIndex(bundle, items) if TREE_SCORER in bundle.files else None,
     )
 
 

@@ -26,13 +26,12 @@ from contract.kafka import producer_config
 from contract.outbox import Outbox
 from contract.settings import KafkaSettings, ProcessSettings, Settings, load, usage
 from models.history import WindowPolicy
-from models.retriever import RetrieverConfig
 from models.settings import WindowSettings
 from trainer.checkpoint import Checkpoints
 from trainer.feed import Feed, feed_config
 from trainer.generations import Generations
 from trainer.intake import Intake
-from trainer.learner import Learner
+from trainer.learners import learner
 from trainer.loop import Parts, Trainer
 from trainer.popularity import HOUR_MS, Popularity
 from trainer.publishing import Publisher
@@ -58,12 +57,18 @@ def main() -> None:
         epilog=usage(*GROUPS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.parse_args()
+    parser.add_argument(
+        "--model", metavar="NAME", help="instead of NEXTWATCH_TRAINER_MODEL, for this run"
+    )
+    given = parser.parse_args()
+    environ = dict(os.environ)
+    if given.model is not None:
+        environ["NEXTWATCH_TRAINER_MODEL"] = given.model
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        run(os.environ, should_stop=stop.is_set)
+        run(environ, should_stop=stop.is_set)
     except NextwatchError as error:
         sys.exit(f"trainer: {error}")
 
@@ -94,9 +99,8 @@ def build(
     policy: WindowPolicy,
 ) -> tuple[Trainer, Feed]:
     """Return the trainer, put together from the real things, and the feed to close after it."""
-    config = RetrieverConfig(completion=settings.completion)
     study = Study(
-        Learner(config, seed=settings.seed),
+        learner(settings.model, completion=settings.completion, seed=settings.seed),
         Windows(policy, max_users=settings.max_users),
         Popularity(
             half_life_ms=settings.popularity_half_life_h * HOUR_MS,

@@ -9,12 +9,19 @@ from pydantic_settings import SettingsConfigDict
 from contract.settings import PREFIX, Settings
 from models.examples import CompletionRule
 
+Model = Literal["dssm", "gru4rec", "sasrec", "tdm", "youtube_dnn", "youtube_lstm"]
+"""The names in `trainer.learners.NAMES`, known here without loading torch."""
+
 
 class TrainerSettings(Settings):
     """What the trainer may be told; the defaults are right for production."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "TRAINER_")
 
+    model: Model = Field(
+        default="youtube_dnn",
+        description="what learns and is served",
+    )
     checkpoint_dir: Path = Path(".nextwatch/trainer")
     checkpoint_every_s: float = Field(default=30.0, ge=0.1, le=86_400)
     publish_every_s: float = Field(

@@ -1,0 +1,262 @@
+"""TDM while it learns: what scores a node for a user, level by level (torch; training only).
+
+One network scores nodes of every level, the leaves included. Nodes begin as means over their
+leaves (`models.tdm_nodes`), so a tree that was just made anew searches sensibly at once, and a
+video that came a second ago is scored like any other. Two things learn from two teachers:
+
+* the network, from what is watched (`TreeModel.step`): at each level the ancestor of the watched
+  video against others of that level, drawn by lot;
+* a correction of every inner node, from the leaves (`TreeModel.calibrate`): a node should score
+  the soft maximum of its leaves. One watched video at a time says too little of that.
+
+The loss of a level is a softmax over the draw, where the paper has a logistic loss of every
+node: a beam compares the nodes of one level, and nothing else.
+
+Sources:
+    Zhu et al., Learning Tree-based Deep Model for Recommender Systems, KDD 2018,
+    https://arxiv.org/abs/1801.02294
+    Zhuo et al., Learning Optimal Tree Models under Beam Search, ICML 2020,
+    https://arxiv.org/abs/2006.15408 (why watched videos do not teach inner nodes to be right)
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, Integer
+from torch import Tensor, nn
+
+from models import tdm_nodes
+from models.tdm_scorer import NodeScorer, TdmConfig, heap_loss, level_loss
+from models.tdm_tree import Found, Shape, Tree, beam_search
+
+# Shape legend: B = users, M = nodes of each user, S = nodes drawn, N = videos, n = nodes of a level,
+# L = leaves, D = width of a vector, E = D + 1: a node, its bias last.
+
+
+class TreeModel:
+    """A tree over videos, the network that scores its nodes, and what they learned.
+
+    *nodes* are as of the last `refresh`, by level, with the corrections of the inner ones.
+    """
+
+    def __init__(self, config: TdmConfig, dim: int, *, gain: float, seed: int) -> None:
+        self.config = config
+        self._dim = dim
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.scorer = NodeScorer(dim, config.hidden_dim, gain=gain)
+        self._optimizer = torch.optim.Adam(self.scorer.parameters(), lr=config.lr, foreach=False)
+        self.plant(Tree(1), Shape((1,), ()))
+
+    def plant(self, tree: Tree, shape: Shape) -> None:
+        """Take another tree; what the nodes of the old one had learned is gone."""
+        self.tree, self.shape = tree, shape
+        self._learned = {level: torch.zeros(1 << level, self._dim + 1) for level in shape.inner}
+        self._plain: dict[int, Tensor] = {}
+        self.parents_nD = np.zeros((1 << shape.parents, self._dim), np.float32)
+
+    @property
+    def nodes(self) -> dict[int, Tensor]:
+        """What is scored, by level."""
+        inner = {level: self._plain[level] + self._learned[level] for level in self.shape.inner}
+        return inner | {self.shape.depth: self._plain[self.shape.depth]}
+
+    def refresh(
+        self, output_ND: Float32[np.ndarray, "N D"], user_D: Float32[np.ndarray, "D"]
+    ) -> None:
+        """Take in what videos are now, and the mean user; row 0 is of no video."""
+        vector_LD = output_ND[self.tree.row_L]
+        is_there_L = self.tree.is_there(self.tree.depth)
+        levels = self.shape.inner
+        blend = self.config.blend if levels else 0.0
+        last = self.shape.parents
+        self.parents_nD = tdm_nodes.parent_means(vector_LD, is_there_L, last)
+        parent_LD = np.repeat(self.parents_nD, 1 << (self.tree.depth - last), axis=0)
+        leaf_LE = tdm_nodes.leaf_nodes(vector_LD, parent_LD, blend)
+        self._plain = {self.shape.depth: torch.from_numpy(leaf_LE)}
+        for level in levels:
+            nodes_nE = tdm_nodes.inner_nodes(
+                leaf_LE[:, :-1],
+                is_there_L,
+                level,
+                user_D=self.gain * user_D,
+                sharpness=self.config.sharpness,
+            )
+            self._plain[level] = torch.from_numpy(nodes_nE)
+
+    @property
+    def gain(self) -> float:
+        """What similarities are multiplied by, as learned so far."""
+        return float(self.scorer.gain.detach())
+
+    def welcome(self, row: int, output_D: Float32[np.ndarray, "D"]) -> None:
+        """Give a newcomer a free leaf, where videos are most like it; there must be one."""
+        leaf = self.tree.free_leaf(self.shape.parents, self.parents_nD @ output_D)
+        assert leaf is not None, "who welcomes newcomers has made room for them"
+        self.tree.place(row, leaf)
+
+    def step(
+        self,
+        user_BD: Float32[np.ndarray, "B D"],
+        leaf_B: Integer[np.ndarray, "B"],
+        draw: np.random.Generator,
+    ) -> float:
+        """Let the network learn that these users watched what is at these leaves; return the loss.
+
+        A step whose loss or gradient is not finite changes nothing.
+        """
+        users_BD = torch.from_numpy(user_BD)
+        loss = torch.zeros(())
+        for level, node_nE in self.nodes.items():
+            right_B = leaf_B >> (self.tree.depth - level)
+            there = np.flatnonzero(self.tree.is_there(level))
+            if len(there) < 2:  # noqa: PLR2004 - a node without others has nothing to learn
+                continue
+            drawn_S = draw.choice(there, min(self.config.num_negatives, len(there)), replace=False)
+            nodes_BS = np.concatenate(
+                [right_B[:, None], np.tile(drawn_S, (len(leaf_B), 1))], axis=1
+            )
+            logits_BS = self.scorer(users_BD, node_nE[torch.from_numpy(nodes_BS)])
+            is_hit_BS = torch.from_numpy(drawn_S[None, :] == right_B[:, None])
+            loss = loss + level_loss(
+                logits_BS[:, 0], logits_BS[:, 1:], is_hit_BS, num_others=len(there) - 1
+            )
+        if not loss.requires_grad:
+            return 0.0
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.scorer.parameters(), 10.0)
+        if torch.isfinite(loss) and torch.isfinite(norm):
+            self._optimizer.step()
+        return loss.item()
+
+    def calibrate(
+        self,
+        user_BD: Float32[np.ndarray, "B D"],
+        draw: np.random.Generator,
+        *,
+        share: float = 1.0,
+    ) -> float:
+        """Let inner nodes learn the soft maximum of their leaves for these users; return the loss.
+
+        *share* is how much of a whole calibration it is.
+        """
+        if not self.shape.inner or not len(self.tree) or not len(user_BD):
+            return 0.0
+        learned = {level: node.requires_grad_() for level, node in self._learned.items()}
+        optimizer = torch.optim.Adam(learned.values(), lr=self.config.node_lr, foreach=False)
+        loss = torch.zeros(())
+        for _ in range(round(share * self.config.calibration_steps)):
+            chosen = draw.integers(len(user_BD), size=self.config.calibration_users)
+            loss = self._heap_losses(torch.from_numpy(user_BD[chosen]))
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+        self._learned = {level: node.detach() for level, node in learned.items()}
+        return loss.item()
+
+    def _heap_losses(self, user_BD: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+        nodes, sharpness = self.nodes, self.config.sharpness
+        with torch.no_grad():
+            leaf_BL = self._leaf_scores(user_BD)
+            num_best = min(self.config.num_best, len(self.tree))
+            bar_B1 = leaf_BL.topk(num_best, dim=1).values[:, -1:]
+        loss = torch.zeros(())
+        for level in self.shape.inner:
+            below_BnF = leaf_BL.reshape(len(user_BD), 1 << level, -1)
+            best_Bn = torch.logsumexp(sharpness * below_BnF, dim=2) / sharpness
+            loss = loss + heap_loss(self.scorer.of_all(user_BD, nodes[level]), best_Bn, bar_B1)
+        return loss
+
+    def _leaf_scores(self, user_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B L"]:
+        is_there_L = torch.from_numpy(self.tree.is_there(self.tree.depth))
+        score_BL = self.scorer.of_all(user_BD, self._plain[self.tree.depth])
+        return score_BL.masked_fill(~is_there_L, -torch.inf)
+
+    @torch.no_grad()
+    def exhaustive(self, user_BD: Float32[np.ndarray, "B D"]) -> Float32[np.ndarray, "B L"]:
+        """Return the score of every leaf, -inf where there is no video."""
+        scores: np.ndarray = self._leaf_scores(torch.from_numpy(user_BD)).numpy()
+        return scores
+
+    @torch.no_grad()
+    def search(self, user_BD: Float32[np.ndarray, "B D"]) -> Found:
+        """Return what a beam finds."""
+        nodes, users_BD = self.nodes, torch.from_numpy(user_BD)
+
+        def score(level: int, nodes_BM: Int64[np.ndarray, "B M"]) -> Float32[np.ndarray, "B M"]:
+            scores: np.ndarray = self.scorer(users_BD, nodes[level][nodes_BM]).numpy()
+            return scores
+
+        return beam_search(self.tree, self.shape, score, num_users=len(user_BD))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything a restart needs, by name; views, not copies."""
+        tensors = {f"scorer.{name}": value for name, value in self.scorer.state_dict().items()}
+        tensors |= {f"learned.{level}": node for level, node in self._learned.items()}
+        tensors |= {f"plain.{level}": node for level, node in self._plain.items()}
+        for place, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{place}.{key}": tensor for key, tensor in moments.items()}
+        arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+        return arrays | {
+            "row_L": self.tree.row_L,
+            "parents_nD": self.parents_nD,
+            "levels": np.array(self.shape.levels, np.int64),
+            "widths": np.array(self.shape.widths, np.int64),
+        }
+
+    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Become the model that `state` was taken of.
+
+        Raises:
+            ValueError: an array is missing or of another shape.
+        """
+        try:
+            shape = Shape(tuple(arrays["levels"].tolist()), tuple(arrays["widths"].tolist()))
+            taken_L = np.flatnonzero(arrays["row_L"])
+            self.plant(_planted(arrays["row_L"], taken_L, shape.depth), shape)
+            learned = {level: torch.tensor(arrays[f"learned.{level}"]) for level in shape.inner}
+            self.parents_nD = arrays["parents_nD"].copy()
+            names = self.scorer.state_dict().keys()
+            self.scorer.load_state_dict({n: torch.tensor(arrays[f"scorer.{n}"]) for n in names})
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"not the state of this tree: {error}") from error
+        self._learned = learned
+        self._plain = {
+            level: torch.tensor(arrays[f"plain.{level}"])
+            for level in shape.levels
+            if f"plain.{level}" in arrays
+        }
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, array in arrays.items():
+            if name.startswith("adam."):
+                _, place, key = name.split(".")
+                moments.setdefault(int(place), {})[key] = torch.tensor(array)
+        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": moments})
+
+
+def _planted(row_L: Int64[np.ndarray, "L"], taken_L: Int64[np.ndarray, "N"], depth: int) -> Tree:
+    tree = Tree(depth)
+    for leaf in taken_L.tolist():
+        tree.place(int(row_L[leaf]), leaf)
+    return tree
+
+
+def score_space(
+    output_ND: Float[np.ndarray, "N D"], user_BD: Float[np.ndarray, "B D"]
+) -> Float[np.ndarray, "N E"]:
+    """Return videos as points whose squared distance is how differently users like these score them.
+
+    The mean over users of (u . v - u . w)^2 is the squared distance of v and w when each is
+    replaced by (C^(1/2) v, mean score), with C the covariance of the user vectors. Two-means on
+    these points keeps apart what a beam has to tell apart, and popular videos come to stand
+    beside popular ones. Measured on KuaiRand, 30 April, with vectors of a factorisation at blend .5:
+    the beam kept .971 of the exhaustive recall@100, and .959 with two-means on the vectors and the
+    popularity as they are.
+    """
+    mean_D = user_BD.mean(axis=0)
+    centred_BD = user_BD - mean_D
+    values_D, axes_DD = np.linalg.eigh(centred_BD.T @ centred_BD / len(user_BD))
+    root_DD = axes_DD * np.sqrt(np.maximum(values_D, 0.0))
+    return np.column_stack([output_ND @ root_DD, output_ND @ mean_D])
