@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-e2e check fmt lint types floors docs bench bench-peers clean
+.PHONY: help install demo test test-e2e check fmt lint types floors docs bench bench-peers bench-retrieval-peers clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -13,7 +13,7 @@ help: ## show this list
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nextwatch needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,embedded,replay,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,embedded,replay,evaluate,dev]'
 	@touch $@
 
 install: $(INSTALLED) ## set up .venv with everything
@@ -52,6 +52,9 @@ bench: $(INSTALLED) ## run the demo for a minute and print its figures as JSON
 
 bench-peers: $(INSTALLED) ## the same job on Quix Streams and plain Faust, beside ours: docs/results/serving.md
 	$(BIN)/python -m benchmarks.peers --report
+
+bench-retrieval-peers: $(INSTALLED) ## models of other libraries on DATA=ml1m:DIR, beside ours: docs/results/retrieval_peers.md
+	$(BIN)/python -m benchmarks.peers.retrieval --data $(DATA) --report
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from contract.errors import NextwatchError
+from nextwatch.evaluate.cli import evaluate_app
 from nextwatch.operate.cli import dlq_app, erase
 from nextwatch.sources.cli import replay_app, simulate
 
@@ -34,6 +35,7 @@ stack_app = typer.Typer(
 app.add_typer(stack_app, name="stack")
 app.add_typer(replay_app, name="replay")
 app.add_typer(dlq_app, name="dlq")
+app.add_typer(evaluate_app, name="evaluate")
 app.command("simulate")(simulate)
 app.command("erase")(erase)
 

@@ -39,7 +39,7 @@ _EXPOSURES = DataFiles(
     },
     REMEDY,
 )
-_VIDEOS = DataFiles(
+VIDEOS = DataFiles(
     (
         "video_features.csv.gz",
         "video_features.csv",
@@ -66,7 +66,7 @@ def read(directory: Path) -> ExposureLog:
     Raises:
         DatasetError: with the remedy, when files or columns are missing or damaged.
     """
-    uploads, skipped = _uploads(_VIDEOS.read(directory))
+    uploads, skipped = uploads_of(VIDEOS.read(directory))
     exposures = _EXPOSURES.read(directory)
     return sift(
         source="kuairand",
@@ -83,7 +83,8 @@ def read(directory: Path) -> ExposureLog:
     )
 
 
-def _uploads(videos: dict[str, Column]) -> tuple[list[VideoUpload], Counter[str]]:
+def uploads_of(videos: dict[str, Column]) -> tuple[list[VideoUpload], Counter[str]]:
+    """Return the uploads in the columns of `VIDEOS`, and by reason how many rows are none."""
     uploads: list[VideoUpload] = []
     skipped: Counter[str] = Counter()
     for row in zip(*videos.values(), strict=True):

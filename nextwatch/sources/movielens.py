@@ -58,7 +58,12 @@ def read(directory: Path) -> ExposureLog:
     return sift(
         source="movielens",
         uploads=[
-            _upload(film, title, genres, opened_ms, first_rated_ms.get(film))
+            film_upload(
+                film,
+                title,
+                genres,
+                _uploaded_at_ms(film, _year(title), opened_ms, first_rated_ms.get(film)),
+            )
             for film, title, genres in zip(
                 films["movieId"].tolist(), films["title"], films["genres"], strict=True
             )
@@ -83,20 +88,23 @@ def _first_rated_ms(film: Ints, time_ms: Ints) -> dict[int, int]:
     return dict(zip(films.tolist(), first_ms.tolist(), strict=True))
 
 
-def _upload(
-    film: int, title: str, genres: str, opened_ms: int, first_rated_ms: int | None
-) -> VideoUpload:
+def film_upload(film: int, title: str, genres: str, uploaded_at_ms: int) -> VideoUpload:
+    """Return a film as an upload: its first genre is the category, its year is a tag."""
     match = _TITLE_AND_YEAR.match(title.strip())
-    year = int(match["year"]) if match else None
     names = [name for name in genres.split("|") if name and not name.startswith("(")]
     return VideoUpload(
         video_id=f"m{film}",
         title=(match["title"] if match else title.strip())[:256],
         category=names[0] if names else None,
-        tags=[*names, *([f"year:{year}"] if year else [])],
+        tags=[*names, *([f"year:{match['year']}"] if match else [])],
         duration_ms=DURATION_MS,
-        uploaded_at_ms=_uploaded_at_ms(film, year, opened_ms, first_rated_ms),
+        uploaded_at_ms=uploaded_at_ms,
     )
+
+
+def _year(title: str) -> int | None:
+    match = _TITLE_AND_YEAR.match(title.strip())
+    return int(match["year"]) if match else None
 
 
 def _uploaded_at_ms(film: int, year: int | None, opened_ms: int, first_rated_ms: int | None) -> int:

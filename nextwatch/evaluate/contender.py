@@ -1,0 +1,82 @@
+"""What takes part in a trial, and what it is asked: the one seam between protocol and models.
+
+A contender is prepared with the catalogue and with what is known of users beforehand. Then it
+scores, and only afterwards learns, batch after batch in the order of time. Histories are the
+trial's own: a case brings the window, as serving would hold it the moment before the watch, so
+a contender keeps no state of users.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from contract.events import VideoUpload
+from models.history import Window
+from nextwatch.evaluate.trial import History
+
+# Shape legend: B = cases, N = videos of the catalogue.
+
+
+class Case(NamedTuple):
+    """One user at the moment before a watch of something that was never shown to them.
+
+    ``completed`` and ``exposed`` are columns, oldest first, with repeats, and reach as far back
+    as anything is known. ``label`` is the column of the watch to come: for learning, not for
+    scoring.
+    """
+
+    user_id: str
+    window: Window
+    event_time_ms: int
+    label: int
+    completed: Sequence[int]
+    exposed: Sequence[int]
+
+
+class Exposure(NamedTuple):
+    """What happened, in full, with the window from before it.
+
+    ``is_first`` says that the user was never shown the video before: a completed first exposure
+    is what cases are made of.
+    """
+
+    user_id: str
+    window: Window
+    event_time_ms: int
+    column: int
+    watch_ms: int
+    is_completed: bool
+    is_first: bool
+
+
+class Contender(Protocol):
+    """A way to rank the whole catalogue for a user."""
+
+    def prepare(
+        self,
+        uploads: Sequence[VideoUpload],
+        histories: Sequence[History],
+        validation: Sequence[Case],
+    ) -> None:
+        """Learn what can be known beforehand; column n belongs to ``uploads[n]``.
+
+        *validation* is for early stopping only; empty where a trial sets none apart.
+        """
+        ...
+
+    def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
+        """Return a score for each video, the higher the better, in an array of the caller's own.
+
+        Videos that were seen may be scored like all others: the trial leaves them out.
+        """
+        ...
+
+    def observe(self, exposures: Sequence[Exposure]) -> None:
+        """Learn from what happened since the last call, in the order of time."""
+        ...
+
+    def frozen(self) -> "Contender":
+        """Return this contender as it is now: it will only be asked to score."""
+        ...

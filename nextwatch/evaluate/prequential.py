@@ -1,0 +1,172 @@
+"""The replay of a log: score, then learn, in the order of time, all contenders side by side.
+
+Before each completed watch of a video that the user was never shown, every contender scores
+the whole catalogue for that user; the rank of the watched video is noted; only then does
+anybody learn from it. Baselines learn from every exposure at once. A model learns in small
+batches, as it would in the trainer: all cases of a batch are scored before it learns from any
+exposure of it, so it is never fresher than a baseline. Windows wait for no batch: serving folds
+a watch in before it recommends, so a case sees all that its own user did before.
+
+Frozen copies are taken before the first tested exposure. They score with windows that go on
+(``frozen``), and with windows that stopped then (``frozen_windows``).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import process_time
+
+from contract.events import VideoUpload
+from models.history import WindowPolicy
+from nextwatch.evaluate import ranks
+from nextwatch.evaluate.contender import Case, Contender, Exposure
+from nextwatch.evaluate.people import People
+from nextwatch.evaluate.ranks import Ranks
+from nextwatch.evaluate.trial import History, TrialLog
+
+LIVE, FROZEN, FROZEN_WINDOWS = "live", "frozen", "frozen_windows"
+WAYS = (LIVE, FROZEN, FROZEN_WINDOWS)
+_TELL_EVERY = 64
+
+Tell = Callable[[str, float], None]
+"""Takes what is going on, and the share of it that is done, from 0 to 1."""
+
+
+def untold(_what: str, _done: float) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much may happen between two lessons.
+
+    A batch ends with its *most_completed*-th completed watch, or before the first exposure
+    that is *span_ms* after its own first one.
+    """
+
+    most_completed: int
+    span_ms: int
+
+
+AT_ONCE = Pace(most_completed=1, span_ms=0)
+IN_BATCHES = Pace(most_completed=64, span_ms=60_000)
+
+
+@dataclass(slots=True)
+class Entrant:
+    """A contender in a trial, and what came out of it so far, by the way in which it took part."""
+
+    name: str
+    contender: Contender
+    is_frozen_too: bool = False
+    pace: Pace = IN_BATCHES
+    ranks: dict[str, list[Ranks]] = field(default_factory=lambda: {way: [] for way in WAYS})
+    train_s: float = 0.0
+    score_s: float = 0.0
+    _copy: Contender | None = None
+    _exposures: list[Exposure] = field(default_factory=list)
+    _num_completed: int = 0
+    _cases: list[Case] = field(default_factory=list)
+    _stopped: list[Case] = field(default_factory=list)
+
+    def prepare(
+        self,
+        uploads: Sequence[VideoUpload],
+        histories: Sequence[History],
+        validation: Sequence[Case],
+    ) -> None:
+        """Let the contender learn what is known beforehand."""
+        started_s = process_time()
+        self.contender.prepare(uploads, histories, validation)
+        self.train_s += process_time() - started_s
+
+    def freeze(self) -> None:
+        """Finish the batch, and take the frozen copy if there is to be one."""
+        self.finish_batch()
+        if self.is_frozen_too:
+            self._copy = self.contender.frozen()
+
+    def take(self, exposure: Exposure, case: Case | None, stopped: Case | None) -> None:
+        """Take in what happens; *case* and *stopped* are given where it is to be ranked."""
+        waiting = self._exposures
+        is_late = waiting and (
+            exposure.event_time_ms - waiting[0].event_time_ms >= self.pace.span_ms
+        )
+        if is_late:
+            self.finish_batch()
+        self._exposures.append(exposure)
+        self._num_completed += exposure.is_completed
+        if case is not None and stopped is not None:
+            self._cases.append(case)
+            self._stopped.append(stopped)
+        if self._num_completed >= self.pace.most_completed:
+            self.finish_batch()
+
+    def finish_batch(self) -> None:
+        """Score the cases that wait, then learn from all that happened."""
+        if self._cases:
+            self.score(LIVE, self.contender, self._cases)
+            if self._copy is not None:
+                self.score(FROZEN, self._copy, self._cases)
+                self.score(FROZEN_WINDOWS, self._copy, self._stopped)
+        if self._exposures:
+            started_s = process_time()
+            self.contender.observe(self._exposures)
+            self.train_s += process_time() - started_s
+        self._exposures, self._cases, self._stopped, self._num_completed = [], [], [], 0
+
+    def score(self, way: str, contender: Contender, cases: Sequence[Case]) -> None:
+        """Let *contender* rank *cases*, and note where the labels stood."""
+        started_s = process_time()
+        score_BN = contender.score(cases)
+        if way == LIVE:
+            self.score_s += process_time() - started_s
+        labels, exposed = [case.label for case in cases], [case.exposed for case in cases]
+        self.ranks[way].append(ranks.rank(score_BN, labels, exposed))
+
+
+@dataclass(slots=True)
+class Tested:
+    """Whose cases were ranked, and when: one entry per case, in the order of time."""
+
+    user_ids: list[str] = field(default_factory=list)
+    periods: list[str] = field(default_factory=list)
+
+
+def replay(
+    log: TrialLog, entrants: Sequence[Entrant], *, policy: WindowPolicy, tell: Tell = untold
+) -> Tested:
+    """Take *log* through all *entrants*, which are filled, and return whose cases were ranked."""
+    prepare(log.uploads, log.histories, entrants, tell)
+    people, tested, is_test = People(log, policy), Tested(), False
+    for row in range(len(log)):
+        if log.is_tested[row] and not is_test:
+            is_test = True
+            people.stop()
+            for entrant in entrants:
+                entrant.freeze()
+        exposure, case = people.meet(row)
+        stopped = None
+        if case is not None and log.is_tested[row]:
+            tested.user_ids.append(case.user_id)
+            tested.periods.append(log.period[row])
+            stopped = people.as_stopped(case)
+        for entrant in entrants:
+            entrant.take(exposure, case, stopped)
+        if row % _TELL_EVERY == 0:
+            tell("replaying", row / len(log))
+    for entrant in entrants:
+        entrant.finish_batch()
+    return tested
+
+
+def prepare(
+    uploads: Sequence[VideoUpload],
+    histories: Sequence[History],
+    entrants: Sequence[Entrant],
+    tell: Tell,
+    validation: Sequence[Case] = (),
+) -> None:
+    """Prepare every entrant."""
+    for place, entrant in enumerate(entrants):
+        tell(f"preparing {entrant.name}", place / len(entrants))
+        entrant.prepare(uploads, histories, validation)

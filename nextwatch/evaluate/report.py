@@ -1,0 +1,162 @@
+"""Results for a reader: a table in Markdown, and a curve of recall by day as a picture."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contract.errors import DatasetError
+from nextwatch.evaluate.ranks import MEASURES
+
+CURVE = "recall_at_100"
+NUM_BASELINES_DRAWN = 3
+_COLUMNS = {
+    **{f"recall_at_{k}": f"R@{k}" for k in (10, 20, 50, 100, 200)},
+    "ndcg_at_10": "NDCG@10",
+    "mrr": "MRR",
+    "coverage_at_100": "cov@100",
+    "gini_at_100": "Gini@100",
+}
+_PAGE = """# Retrieval, measured
+
+Written by `nextwatch evaluate retrieval --all`; [evaluation](../evaluation.md) says what the
+figures mean and how to get them. Brackets hold 95 % of bootstrap draws of users.
+"""
+
+Result = Mapping[str, Any]
+
+
+def lines_of(result: Result) -> list[tuple[str, Result]]:
+    """Return (name, figures) of everybody, models first, each with its frozen copies below."""
+    told: list[tuple[str, Result]] = []
+    for name, one in result["models"].items():
+        told.append((f"**{name}**", one))
+        told += [
+            (f"{name}, {words}", one[way])
+            for way, words in (("frozen", "frozen"), ("frozen_windows", "frozen, windows too"))
+            if one.get(way)
+        ]
+    baselines = result["baselines"].items()
+    return told + sorted(baselines, key=lambda item: -item[1][CURVE])
+
+
+def table(result: Result) -> str:
+    """Return the figures of *result* as a Markdown table under a heading."""
+    window = f", {result['window']} window" if result["window"] else ""
+    heading = f"## {result['data']}{window}: n = {result['n']:,} among {result['num_videos']:,}"
+    settings = ", ".join(f"{name} = {value}" for name, value in result["overrides"].items())
+    return "\n".join(
+        [
+            heading,
+            "",
+            f"Seeds of the models: {result['seeds']}.{f' Settings: {settings}.' if settings else ''}",
+            "",
+            *_rows(result),
+            "",
+        ]
+    )
+
+
+def _rows(result: Result) -> Iterator[str]:
+    names = ["", *_COLUMNS.values(), f"95 % of {_COLUMNS[CURVE]}", "learning", "scoring"]
+    yield _row(names)
+    yield _row(["---"] * len(names))
+    for name, figures in lines_of(result):
+        low, high = figures["intervals"][CURVE]
+        cost = figures.get("train_seconds"), figures.get("score_ms")
+        yield _row(
+            [
+                name,
+                *(_short(figures[column]) for column in _COLUMNS),
+                f"[{_short(low)}, {_short(high)}]",
+                "" if cost[0] is None else f"{cost[0]:,.0f} s",
+                "" if cost[1] is None else f"{cost[1]:.2f} ms",
+            ]
+        )
+
+
+def page(results: Sequence[Result]) -> str:
+    """Return the whole page of all *results*."""
+    return "\n".join([_PAGE, *map(table, results)])
+
+
+def write_report(results: Sequence[Result], directory: Path) -> list[Path]:
+    """Write the table, the figures as JSON and a picture per trial; return what was written.
+
+    Raises:
+        DatasetError: matplotlib is not installed.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written = [directory / "retrieval.md", directory / "retrieval.json"]
+    written[0].write_text(page(results), encoding="utf-8")
+    written[1].write_text(json.dumps(list(results), indent=1), encoding="utf-8")
+    for result in results:
+        picture = directory / f"retrieval-{result['data']}.png"
+        if _is_curve(result):
+            draw(result, picture)
+            written.append(picture)
+    return written
+
+
+def draw(result: Result, path: Path) -> None:
+    """Draw recall@100 by day, of the models, their frozen copies, and the best baselines.
+
+    Raises:
+        DatasetError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise DatasetError(
+            "a picture needs matplotlib: pip install 'nextwatch[evaluate]'"
+        ) from error
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, figures, style in _curves(result):
+        days = sorted(figures["per_day"])
+        values = [figures["per_day"][day][CURVE] for day in days]
+        axes.plot(days, values, style, label=name, marker="o", markersize=3)
+    axes.set_ylabel("recall@100, whole catalogue")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.set_title(f"{result['data']}: before each completed watch of something new")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, dpi=120)
+
+
+def _is_curve(result: Result) -> bool:
+    return any(len(figures["per_day"]) > 1 for _, figures in lines_of(result))
+
+
+def _curves(result: Result) -> Iterator[tuple[str, Result, str]]:
+    for name, figures in result["models"].items():
+        yield name, figures, "-"
+        if figures.get("frozen"):
+            yield f"{name}, frozen", figures["frozen"], "--"
+    best = sorted(result["baselines"].items(), key=lambda item: -item[1][CURVE])
+    for name, figures in best[:NUM_BASELINES_DRAWN]:
+        yield name, figures, ":"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def rounded(value: Any) -> Any:
+    """Return *value* with all floats in it to six digits, for printing."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, Mapping):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return value
+
+
+assert all(name in _COLUMNS for name in MEASURES), "every measure has a column"

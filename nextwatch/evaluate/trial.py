@@ -1,0 +1,120 @@
+"""A log laid out for a trial: what was watched, by whom, when, and which of it is a test.
+
+Videos are columns: video *n* is ``uploads[n]``, column *n* of every score matrix. The events
+that windows are folded from are real ones of the contract, so a window of a trial is what
+serving would hold.
+
+What is known of a user before the log has no times of its own. Its watches get made-up ones:
+evenly spaced and ending at the user's last known time (`History.times_ms`). A completed one
+lasts as long as its video (the median long view of KuaiRand, 25-30 April, lasts 96 % of it),
+another one `UNFINISHED_MS`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.events import Context, VideoUpload, Watch
+from models.examples import CompletionRule
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+UNFINISHED_MS = 2_800
+"""The median of played exposures without a long view, KuaiRand 25-30 April: 2,785 ms."""
+
+UNKNOWN_DURATION_MS = 60_000
+"""For videos of which the log knows none (picture posts): with it, the completion rule says of
+all 1,665 such exposures of KuaiRand, 25-30 April, what the log's own flag says."""
+
+_RULE = CompletionRule()
+_HISTORY_IDS = 1 << 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What a user did before the log: columns, oldest first.
+
+    ``completed`` may reach further back than ``columns``: the last completed watches of all.
+    ``first_ms`` and ``last_ms`` bound the times that the single watches are given.
+    """
+
+    user_id: str
+    columns: Sequence[int]
+    is_completed: Sequence[bool]
+    completed: Sequence[int]
+    first_ms: int
+    last_ms: int
+
+    def times_ms(self) -> list[int]:
+        """Return a time for each of ``columns``, evenly spaced, the last one at ``last_ms``."""
+        count = len(self.columns)
+        gap_ms = (self.last_ms - self.first_ms) // max(count - 1, 1)
+        return [self.last_ms - gap_ms * (count - 1 - place) for place in range(count)]
+
+    def watches(self, uploads: Sequence[VideoUpload]) -> list[Watch]:
+        """Return the watches of ``columns`` as events, oldest first."""
+        return [
+            _made_up(self.user_id, place, uploads[column], time_ms, is_completed=is_completed)
+            for place, (column, time_ms, is_completed) in enumerate(
+                zip(self.columns, self.times_ms(), self.is_completed, strict=True)
+            )
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialLog:
+    """Exposures in the order of time, and which of them are tests.
+
+    All columns have one entry per exposure. ``period`` names what results are told by beside
+    the whole (a day, a year); only completed first exposures where ``is_tested`` are ranked.
+    """
+
+    name: str
+    uploads: Sequence[VideoUpload]
+    histories: Sequence[History]
+    user_id: Sequence[str]
+    column: Ints
+    time_ms: Ints
+    watch_ms: Ints
+    duration_ms: Ints
+    surface: Ints
+    is_completed: Bools
+    is_tested: Bools
+    period: Sequence[str] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def watch(self, row: int) -> Watch | None:
+        """Return the watch of exposure *row*; None when nothing of it was played."""
+        if self.watch_ms[row] <= 0:
+            return None
+        duration_ms = int(self.duration_ms[row])
+        surface = int(self.surface[row])
+        return Watch(
+            event_id=str(UUID(int=_HISTORY_IDS + row)),
+            user_id=self.user_id[row],
+            video_id=self.uploads[self.column[row]].video_id,
+            event_time_ms=int(self.time_ms[row]),
+            watch_ms=min(int(self.watch_ms[row]), duration_ms),
+            duration_ms=duration_ms,
+            context=Context(surface=f"tab:{surface}") if surface >= 0 else Context(),
+        )
+
+
+def _made_up(
+    user_id: str, place: int, upload: VideoUpload, time_ms: int, *, is_completed: bool
+) -> Watch:
+    too_short_ms = min(_RULE.min_watch_ms, upload.duration_ms) - 1
+    return Watch(
+        event_id=str(UUID(int=place)),
+        user_id=user_id,
+        video_id=upload.video_id,
+        event_time_ms=time_ms,
+        watch_ms=upload.duration_ms if is_completed else min(UNFINISHED_MS, too_short_ms),
+        duration_ms=upload.duration_ms,
+    )

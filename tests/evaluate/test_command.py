@@ -1,0 +1,128 @@
+"""The command as people run it: figures, report, and errors with their remedy."""
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import nextwatch.evaluate
+from contract.errors import DatasetError
+from nextwatch.cli import app
+from nextwatch.evaluate.ranks import MEASURES
+from tests.evaluate.trials import write_kuairand, write_ml1m
+
+for extra in ("pyarrow", "implicit", "matplotlib"):
+    pytest.importorskip(extra, reason="the evaluate extra is not installed")
+
+
+def run(*arguments):
+    """Return what the command ended with."""
+    return CliRunner().invoke(app, ["evaluate", "retrieval", *map(str, arguments)])
+
+
+def figures(*arguments):
+    """Return the last line of stdout, which is one JSON object."""
+    found = run(*arguments, "--json")
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def kuairand(tmp_path_factory):
+    """The folder of a small KuaiRand."""
+    return write_kuairand(tmp_path_factory.mktemp("kuairand"))
+
+
+def test_json_has_every_figure(kuairand):
+    """Of the one who is measured, of its frozen copy, and of the baselines in the same run."""
+    told = figures("--data", f"kuairand:{kuairand}", "--model", "popularity_24h")
+
+    wanted = {*MEASURES, "coverage_at_100", "gini_at_100", "per_day", "intervals", "n"}
+    assert wanted | {"frozen", "baselines", "train_seconds", "seeds"} <= told.keys()
+    assert wanted <= told["frozen"].keys()
+    assert {"popularity_frozen", "ials_64", "item_cosine", "ease_x_popularity_24h"} <= set(
+        told["baselines"]
+    )
+    assert all(wanted <= one.keys() for one in told["baselines"].values())
+    assert set(told["per_day"]) == {"2022-05-01", "2022-05-02"}
+
+
+def test_the_same_command_prints_the_same_figures(kuairand):
+    """Down to the interval; only what was measured in seconds differs."""
+    arguments = ("--data", f"kuairand:{kuairand}", "--model", "ease", "--no-baselines")
+    one, other = (figures(*arguments) for _ in range(2))
+
+    for told in (one, other):
+        del told["train_seconds"], told["score_ms"]
+    assert one == other
+
+
+def test_leave_one_out_has_no_frozen_copies(tmp_path):
+    """Nothing is learned during it, so there is nothing that could have stopped."""
+    told = figures("--data", f"ml1m:{write_ml1m(tmp_path)}", "--model", "directed_cooccurrence")
+
+    assert told["n"] == 20
+    assert told["frozen"] is None
+    assert told["recall_at_10"] > told["baselines"]["popularity_frozen"]["recall_at_10"]
+
+
+def test_a_report_is_a_table_a_picture_and_the_figures(kuairand, tmp_path):
+    """Everybody has a line in the table, and the picture is one."""
+    found = run(
+        *("--data", f"kuairand:{kuairand}", "--model", "popularity_24h"), "--report", tmp_path
+    )
+
+    assert found.exit_code == 0, found.output
+    table = (tmp_path / "retrieval.md").read_text()
+    assert "| **popularity_24h** |" in table
+    assert "| popularity_24h, frozen |" in table
+    assert "| ease_x_popularity_24h |" in table
+    assert (tmp_path / "retrieval-kuairand.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "retrieval.json").read_text())[0]["data"] == "kuairand"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--data", "netflix:x", "--model", "ease"), "kuairand:DIR, ml1m:DIR, movielens:DIR"),
+        (("--data", "kuairand:/nowhere", "--model", "ease"), "https://kuairand.com"),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_told_with_the_remedy(arguments, told):
+    """One error of ours, which the command line prints as one line."""
+    found = run(*arguments)
+
+    assert isinstance(found.exception, DatasetError)
+    assert told in str(found.exception)
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    """Nobody has to find out from a traceback what to install."""
+    for name in ("nextwatch.evaluate.entrants", "nextwatch.evaluate.affinity"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delattr(nextwatch.evaluate, "entrants", raising=False)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+
+    found = run("--data", "kuairand:/nowhere", "--model", "ease")
+
+    assert "pip install 'nextwatch[evaluate]'" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--model", "oracle"), "known: "),
+        (("--model", "youtube_dnn", "--set", "dim"), "NAME=VALUE"),
+        (("--model", "youtube_dnn", "--set", "depth=3"), "unknown settings: depth"),
+        (("--model", "youtube_dnn", "--set", "dim=wide"), "refused"),
+        (("--model", "ease", "--window", "winter"), "tune, test"),
+        ((), "--all for every one"),
+    ],
+)
+def test_what_is_wrong_with_the_options_is_told_before_anything_is_read(arguments, told):
+    """Nothing is at that path, and nobody has looked."""
+    found = run("--data", "kuairand:/nowhere", *arguments)
+
+    assert found.exit_code == 2
+    assert told in " ".join(found.output.replace("│", " ").split())
