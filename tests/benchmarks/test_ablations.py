@@ -1,0 +1,111 @@
+"""The ablations: arms that differ in what they say alone, and differences case by case."""
+
+import numpy as np
+import pytest
+
+from benchmarks.ablations.__main__ import ablate, table, told
+from benchmarks.ablations.arms import ABLATIONS, KUAIRAND, Arm
+from benchmarks.ablations.sequences import _second_last as second_last
+from benchmarks.ablations.streaming import Outcome, Streaming
+from models.history import EMPTY, WindowPolicy, fold
+from models.losses import HIERARCHICAL
+from models.retriever import RetrieverConfig
+from nextwatch.evaluate.contender import Case, Exposure
+from nextwatch.evaluate.ranks import MEASURES
+from nextwatch.evaluate.trial import History
+from tests.builders import T0, watch
+from tests.models.bundles import SMALL, catalogue
+
+USERS = ["a", "a", "b"]
+
+
+def outcome(*recalls):
+    """Return cases of USERS that each had the same gain on every measure."""
+    gain_QM = np.tile(np.array(recalls)[:, None], (1, len(MEASURES)))
+    return Outcome(gain_QM, USERS, 60.0, "3 exposures")
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_arm_is_a_configuration_of_its_own(name):
+    """The first one is what the others are compared with; no two are the same."""
+    arms = ABLATIONS[name].arms
+
+    assert len({arm.name for arm in arms}) == len(arms) > 1
+    assert all(arm.of(RetrieverConfig()).model == arm.model for arm in arms)
+    assert all(arm.policy.max_watches == arm.max_watches for arm in arms)
+
+
+def test_differences_are_taken_case_by_case():
+    """Half a point more in each case is half a point more for certain."""
+    found = told([outcome(1.0, 0.5, 0.5)], [outcome(0.5, 0.0, 0.0)])
+
+    assert found["recall_at_100"] == pytest.approx(2 / 3)
+    assert found["difference"]["recall_at_100"] == pytest.approx(0.5)
+    assert found["difference_intervals"]["recall_at_100"] == pytest.approx([0.5, 0.5])
+
+
+def test_every_arm_has_the_same_seeds_and_a_row():
+    """The table tells the question, the arms in their order and how sure a difference is."""
+    asked = []
+
+    def run(arm, seed):
+        asked.append((arm.name, seed))
+        return outcome(0.0, 1.0, 1.0)
+
+    report = ablate("per_user_cap", KUAIRAND, run, num_seeds=2)
+    names = [arm.name for arm in ABLATIONS["per_user_cap"].arms]
+    lines = table(report, ("recall_at_20", "recall_at_100")).splitlines()
+
+    assert asked == [(arm, seed) for arm in names for seed in (0, 1)]
+    assert lines[4].startswith("| no cap | 0.6667 | 0.6667 | +0.0000 (+0.0000 to +0.0000)")
+    assert len(lines) == 4 + len(names)
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        Arm("served", start="item2vec"),
+        Arm(
+            "own",
+            {"loss": HIERARCHICAL, "has_live_signals": False},
+            is_ranked_by_probability=True,
+        ),
+    ],
+)
+def test_an_arm_starts_scores_and_learns(arm):
+    """What it scores by moves when it learns, and probabilities sum to one."""
+    uploads = catalogue()
+    contender = Streaming(arm, arm.of(SMALL), seed=0)
+    columns = [0, 1, 2, 0]
+    history = History(
+        user_id="u",
+        columns=columns,
+        is_completed=[True] * 4,
+        completed=columns,
+        first_ms=T0,
+        last_ms=T0 + 3,
+    )
+    window = fold(EMPTY, [watch(uploads[0].video_id)], WindowPolicy())
+    case = Case("u", window, T0 + 9, 7, [0], [0])
+    exposure = Exposure("u", window, T0 + 9, 7, 20_000, is_completed=True, is_first=True)
+
+    contender.prepare(uploads, [history] * 20, [])
+    before = contender.score([case])
+    contender.observe([exposure])
+    after = contender.score([case])
+
+    assert before.shape == (1, len(uploads))
+    assert not np.array_equal(before, after)
+    if arm.is_ranked_by_probability:
+        assert np.exp(after).sum() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_last_film_is_cut_off_everywhere():
+    """It stands in no window, no history and no label."""
+    window = fold(EMPTY, [watch(f"v{n}", at_ms=n) for n in range(3)], WindowPolicy())
+    test = Case("u", window, T0, 3, [0, 1, 2], [0, 1, 2])
+
+    case = second_last(test)
+
+    assert (case.label, list(case.completed)) == (2, [0, 1])
+    assert case.window.video_ids == ("v0", "v1")
