@@ -9,7 +9,7 @@ KuaiRand: recall@100 of the served order .285 with one embedding, .281 with two.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from models.features import ContentBatch, UserBatch
 from models.hierarchical_softmax import HierarchicalSoftmax
 from models.item2vec import Vectors
 from models.item_tower import ItemTower
-from models.layers import unit
+from models.layers import content_vectors, unit
 from models.live_head import LiveHead
 from models.losses import HIERARCHICAL, Loss, loss_of, sampled_softmax
 from models.replay import TrainingBatch
@@ -196,9 +196,12 @@ class RetrievalModel:
         content = catalogue.content(rows_U)
         tokens = users.token_rows_BS
         words = self.content.lookup(np.union1d(content.rows_M, tokens[tokens > 0]))
+        of_words = replace(
+            content, rows_M=np.searchsorted(words.rows_U, content.rows_M).astype(np.int32)
+        )
         ids = self.ids.lookup(rows_U)
         input_UD, output_UD = self.item_tower(
-            _bags(np.searchsorted(words.rows_U, content.rows_M), words.vectors_UD, content),
+            content_vectors(words.vectors_UD, of_words),
             torch.from_numpy(content.log_duration_N1),
         )
         input_UD = input_UD + ids.vectors_UD
@@ -263,24 +266,11 @@ def add_id_embeddings(
     rows_N: Integer[np.ndarray, "N"],
 ) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
     """Return item vectors: the dense half as given (live or frozen), the id embeddings of *model*."""
-    content_ND = _bags(content.rows_M, torch.from_numpy(tables.content_HD), content)
+    content_ND = content_vectors(torch.from_numpy(tables.content_HD), content)
     input_ND, output_ND = item_tower(content_ND, torch.from_numpy(content.log_duration_N1))
     at_N = torch.from_numpy(rows_N.astype(np.int64))
     id_ND = model.ids.weight_ND[at_N]
     return (input_ND + id_ND).numpy(), unit(output_ND + id_ND).numpy()
-
-
-def _bags(
-    at_M: Integer[np.ndarray, "M"], vectors_UD: Float[Tensor, "U D"], content: ContentBatch
-) -> Float[Tensor, "N D"]:
-    """Return the content vectors, as `Tables.content` does: 20 times faster for a whole catalogue."""
-    return torch.nn.functional.embedding_bag(
-        torch.from_numpy(at_M.astype(np.int64)),
-        vectors_UD,
-        torch.from_numpy(content.starts_N),
-        mode="sum",
-        per_sample_weights=torch.from_numpy(content.weights_M),
-    )
 
 
 def _gather(
