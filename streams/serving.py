@@ -69,7 +69,7 @@ class Serving:
         """Forget a video that was taken down."""
         self.points.put(point_id(video_id), 0)
         if self.tree is not None:
-            pass
+            self.tree.remove(self.items.row(video_id))
         self.items.remove(video_id)
 
 

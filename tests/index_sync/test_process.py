@@ -21,6 +21,7 @@ from contract.settings import KafkaSettings, load
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Topic
 from models import bundle
 from models.items import RANKING_FEATURE_NAMES
+from models.live_signals import served_dim
 from models.retriever import RetrieverConfig
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.process import Child, Plan
@@ -197,8 +198,10 @@ def test_the_life_of_a_video(neighbours):
     assert answer.points[0].payload["video_id"] == "new"
 
     dim = RetrieverConfig().dim
-    trained = [1.0] + [0.0] * (dim - 1)
-    learned = msgspec.structs.replace(item_vector("new", trained), updated_at_ms=system_clock())
+    trained = [1.0] + [0.0] * (served_dim(dim) - 1)
+    learned = msgspec.structs.replace(
+        item_vector("new", trained), input_vector=trained[:dim], updated_at_ms=system_clock()
+    )
     neighbours.send(ITEM_VECTORS, learned)
     wait_until(lambda: neighbours.vector(1, "new") == pytest.approx(trained))
 
