@@ -29,7 +29,7 @@ class TdmConfig:
     calibration_users: int = 32
     num_best: int = 130
     lr: float = 1e-3
-    node_lr: float = 0.02
+    node_lr: float = 0.002
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.blend <= 1.0:

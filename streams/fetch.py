@@ -33,9 +33,10 @@ POLL_S = 0.05
 MOST = 128
 """Records that are handed over at once."""
 
-FETCH_BYTES = 131_072
-"""Of one partition at a time, some 400 events: what was fetched is worked off partition by
-partition, and with a megabyte of each a backlog of one would hold up the others for seconds."""
+FETCH_BYTES = 65_536
+"""Of one partition at a time, some 200 events. librdkafka hands over in the order of fetching, so
+what it keeps ready of a busy partition is what the others wait for. Beside a user of 1,000
+events/s their p99 was 620 ms with all it likes to keep, 190 ms when it asks once all is taken."""
 
 BUSY_S = 0.001
 
@@ -73,8 +74,8 @@ def fetch_config(kafka: KafkaSettings, *, group_id: str) -> ClientConfig:
         "check.crcs": True,
         "statistics.interval.ms": STATISTICS_MS,
         "max.partition.fetch.bytes": FETCH_BYTES,
-        "queued.max.messages.kbytes": 4_096,
-        "fetch.queue.backoff.ms": 10,  # the default would be a second's pause in each backlog
+        "queued.min.messages": 1,  # ask again when all is taken: then an answer brings more
+        "fetch.queue.backoff.ms": 2,  # the default would be a second's pause in each backlog
         "fetch.error.backoff.ms": 100,
         "socket.timeout.ms": 10_000,
         "reconnect.backoff.ms": 50,

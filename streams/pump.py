@@ -92,7 +92,7 @@ class Pump:
         self._is_stopping = False
 
     def has_room(self, *, within_s: float) -> bool:
-        """Return whether the inbox holds less than two batches, as soon as it does."""
+        """Return whether the inbox holds less than starts a batch, as soon as it does."""
         return self._room.wait(within_s)
 
     def put(self, records: Sequence[Received]) -> None:
@@ -166,7 +166,7 @@ class Pump:
 
     def _tell(self) -> None:
         self._changed.set()
-        if len(self._inbox) < 2 * self._max_batch:
+        if len(self._inbox) < OVERLAP_FROM:
             self._room.set()
         else:
             self._room.clear()

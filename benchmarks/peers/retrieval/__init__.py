@@ -1,0 +1,1 @@
+"""Retrieval models of other libraries on the split, the time and the measures of our own."""
