@@ -13,8 +13,10 @@ video is better than an index that refuses it.
 What is added meets only zeros of the users, so its direction is free. In the paper it is one
 component, which brings all short items together at one pole, and a graph finds little there.
 With *is_spread* it points where the item points: neighbours are then those of like direction.
-Measured with HNSW (m = 16, ef = 400) on 5,000 normal vectors of 64 components with log-normal
-norms (sigma 0.5), recall of the exact 100 best: .22 with one component, .996 spread.
+Measured with HNSW (m = 16, ef = 800; ``python -m benchmarks.simple_lsh``), recall of the exact 100
+best: on 20,000 normal vectors of 64 components with log-normal norms .22 with one component,
+.97 spread; on factors of iALS over KuaiRand .68 and .954. Vectors that hardly differ in norm, as
+those of `models.live_signals`, need none of it: .999 with one component at ef = 200.
 
 Source:
     Neyshabur and Srebro, On Symmetric and Asymmetric LSHs for Inner Product Search, ICML 2015,

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class TdmConfig:
-    """What defines a tree and its scorer apart from the catalogue."""
+    """What defines a tree and its scorer apart from the catalogue.
+
+    Similarities are multiplied by a gain of about 60, and so is every step of a node: with a
+    *node_lr* of .02 calibration was noise (a beam kept .987 of the exhaustive recall@100, .992
+    without it), with .002 it kept all of it (KuaiRand, 29 and 30 April, 1,656 cases).
+    """
 
     hidden_dim: int = 8
     num_negatives: int = 128

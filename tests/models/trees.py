@@ -9,7 +9,9 @@ from models.tdm_tree import clustered_leaves, planted, shape_for
 
 torch.set_num_threads(1)  # threads spin against each other on shared cores
 
-SMALL = TdmConfig(hidden_dim=4, num_negatives=16, calibration_steps=60, calibration_users=16)
+SMALL = TdmConfig(
+    hidden_dim=4, num_negatives=16, calibration_steps=60, calibration_users=16, node_lr=0.02
+)
 
 
 def generator(seed=0):
