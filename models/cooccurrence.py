@@ -1,9 +1,8 @@
 """First embeddings of videos: what is watched near what, factorised (torch; training only).
 
 Half a million steps of a model that starts from random vectors mostly find out which videos
-are watched together, and that can be counted. On MovieLens-1M the YouTube DNN that starts
-from these vectors has a hit rate of .256 at 10 after one pass over the data; from random ones
-a pass of the same length ends near .05 (second last films, measured 2026-11-22).
+are watched together, and that can be counted (``python -m benchmarks.ablations item2vec``
+compares the starts).
 
 Counts within a window, each divided by the distance, become pointwise mutual information
 where it is positive, with the smoothing of item2vec's negative sampling; its leading

@@ -16,49 +16,24 @@ Sources:
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.layers import Situation, WatchReader, unit
+from models.layers import CausalTower, WatchReader
 from models.retriever import RetrieverConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector,
 # C = width of all context embeddings together, A = forms of example age.
 
 
-class UserTower(nn.Module):
+class UserTower(CausalTower):
     """What a user did -> user vector of unit norm. The example age is not read."""
 
     def __init__(self, config: RetrieverConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.read = WatchReader(config)
         self.unit = nn.GRU(config.dim + 1, config.hidden_dim, bias=False, batch_first=True)
         self.out = nn.Linear(config.hidden_dim, config.dim, bias=False)
         self.newest_weight = nn.Parameter(torch.tensor(1.0))
-        self.situation = Situation(config)
-
-    def forward(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-        search_BD: Float[Tensor, "B D"],
-        context_BC: Float[Tensor, "B C"],
-        example_age_BA: Float[Tensor, "B A"],  # noqa: ARG002 - every tower is given the same
-    ) -> Float[Tensor, "B D"]:
-        """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
-        newest_BD = self._states(watches_BTD, watch_features_BTF, mask_BT)[:, -1]
-        return unit(newest_BD + self.situation(search_BD, context_BC))
-
-    def positions(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, "B T D"]:
-        """Return the user vectors as of every watch, for which only it and earlier ones count."""
-        states_BTD = self._states(watches_BTD, watch_features_BTF, mask_BT)
-        return unit(states_BTD + self.situation.nothing_D)
 
     def _states(self, watches_BTD: Tensor, watch_features_BTF: Tensor, mask_BT: Tensor) -> Tensor:
         read_BTD = self.read(watches_BTD, watch_features_BTF, mask_BT)

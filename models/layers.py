@@ -9,7 +9,7 @@ from models.features import CONTEXT_FIELDS, WATCH_FEATURES, ContentBatch
 from models.retriever import RetrieverConfig
 
 # Shape legend: N = rows, B = users, T = watches, D = width of a vector, F = features of a watch,
-# C = width of all context embeddings together, H = rows of the content table.
+# C = width of all context embeddings together, A = forms of example age, H = rows of the content table.
 
 _EPSILON = 1e-12
 _FIRST_SEARCH_WEIGHT = 0.2
@@ -99,3 +99,38 @@ def content_vectors(weight_HD: Float[Tensor, "H D"], content: ContentBatch) -> F
         mode="sum",
         per_sample_weights=torch.from_numpy(content.weights_M),
     )
+
+
+class CausalTower(nn.Module):
+    """A user tower whose state after a watch is made of that watch and of earlier ones alone."""
+
+    def __init__(self, config: RetrieverConfig) -> None:
+        super().__init__()
+        self.situation = Situation(config)
+
+    def forward(
+        self,
+        watches_BTD: Float[Tensor, "B T D"],
+        watch_features_BTF: Float[Tensor, "B T F"],
+        mask_BT: Float[Tensor, "B T"],
+        search_BD: Float[Tensor, "B D"],
+        context_BC: Float[Tensor, "B C"],
+        example_age_BA: Float[Tensor, "B A"],  # noqa: ARG002 - every tower is given the same
+    ) -> Float[Tensor, "B D"]:
+        """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
+        newest_BD = self._states(watches_BTD, watch_features_BTF, mask_BT)[:, -1]
+        return unit(newest_BD + self.situation(search_BD, context_BC))
+
+    def positions(
+        self,
+        watches_BTD: Float[Tensor, "B T D"],
+        watch_features_BTF: Float[Tensor, "B T F"],
+        mask_BT: Float[Tensor, "B T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Return the user vectors as of every watch, for which only it and earlier ones count."""
+        states_BTD = self._states(watches_BTD, watch_features_BTF, mask_BT)
+        return unit(states_BTD + self.situation.nothing_D)
+
+    def _states(self, watches_BTD: Tensor, watch_features_BTF: Tensor, mask_BT: Tensor) -> Tensor:
+        """Return the state after every watch, B T D."""
+        raise NotImplementedError

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.features import MAX_WATCHES
-from models.layers import Situation, WatchReader, unit
+from models.layers import CausalTower, WatchReader
 from models.retriever import RetrieverConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector, H = heads,
@@ -94,41 +94,17 @@ class Block(nn.Module):
         return seen_BTD
 
 
-class UserTower(nn.Module):
+class UserTower(CausalTower):
     """What a user did -> user vector of unit norm. The example age is not read."""
 
     def __init__(self, config: RetrieverConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         if config.dim % NUM_HEADS:
             raise ValueError(f"dim must be a multiple of {NUM_HEADS}, got {config.dim}")
         self.read = WatchReader(config)
         self.blocks = nn.ModuleList(Block(config.dim, NUM_HEADS) for _ in range(NUM_LAYERS))
         self.norm = nn.LayerNorm(config.dim)
-        self.situation = Situation(config)
         self.scale = config.dim**0.5  # a vector of norm 1 then has entries as large as a norm makes
-
-    def forward(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-        search_BD: Float[Tensor, "B D"],
-        context_BC: Float[Tensor, "B C"],
-        example_age_BA: Float[Tensor, "B A"],  # noqa: ARG002 - every tower is given the same
-    ) -> Float[Tensor, "B D"]:
-        """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
-        newest_BD = self._states(watches_BTD, watch_features_BTF, mask_BT)[:, -1]
-        return unit(newest_BD + self.situation(search_BD, context_BC))
-
-    def positions(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, "B T D"]:
-        """Return the user vectors as of every watch, for which only it and earlier ones count."""
-        states_BTD = self._states(watches_BTD, watch_features_BTF, mask_BT)
-        return unit(states_BTD + self.situation.nothing_D)
 
     def _states(self, watches_BTD: Tensor, watch_features_BTF: Tensor, mask_BT: Tensor) -> Tensor:
         """Return the newest position of each layer's residual path, divided by the scale again."""

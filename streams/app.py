@@ -84,7 +84,11 @@ class Consumer(driver.Consumer):
             await asyncio.sleep(0)
 
     async def headers(self, tp: TP, offset: int) -> Headers:
-        """Return the headers of one record, as aiokafka reads them."""
+        """Return the headers of one record, as aiokafka reads them.
+
+        Raises:
+            TimeoutError: the broker does not give it; the worker ends, and reads it again.
+        """
         consumer = self._thread._create_client_consumer(cast("Transport", self.app.transport))  # noqa: SLF001
         consumer._enable_auto_commit = False  # noqa: SLF001
         await consumer.start()
@@ -92,7 +96,8 @@ class Consumer(driver.Consumer):
             place = TopicPartition(*tp)
             consumer.assign([place])
             consumer.seek(place, offset)
-            record = await consumer.getone(place)
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                record = await consumer.getone(place)
             return tuple(record.headers or ()) if record.offset == offset else UNREADABLE
         finally:
             await consumer.stop()
