@@ -22,6 +22,8 @@ COMMAND = (sys.executable, "-m", "nextwatch")
 def start(tmp_path):
     """Start a command of ours; whatever happens, it and its children end with the test."""
     started = []
+    # a job in the background ignores Ctrl-C, and hands that down to whatever it starts
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*arguments: str) -> psutil.Popen:
         process = psutil.Popen(
@@ -36,6 +38,7 @@ def start(tmp_path):
         return process
 
     yield run
+    signal.signal(signal.SIGINT, before)
     for process in started:
         with suppress(psutil.NoSuchProcess):
             process.kill()
