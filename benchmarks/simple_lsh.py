@@ -24,8 +24,8 @@ from jaxtyping import Float32
 from models import exact, simple_lsh
 from nextwatch.embedded import index_build, index_create
 from nextwatch.embedded.index_collection import Settings
-from nextwatch.evaluate import kuairand
-from nextwatch.evaluate.affinity import indicators
+from nextwatch.evaluate.baselines.affinity import indicators
+from nextwatch.evaluate.logs import kuairand
 
 # Shape legend: N = items, B = users, D = width of a vector.
 

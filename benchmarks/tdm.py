@@ -26,11 +26,12 @@ from models.history import WindowPolicy
 from models.items import RANKING_FEATURE_NAMES, ItemStore
 from models.tdm_index import TreeIndex
 from models.tdm_tree import Found
-from nextwatch.evaluate import kuairand, ranks
+from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
-from nextwatch.evaluate.entrants import settings
 from nextwatch.evaluate.learned import Learned
+from nextwatch.evaluate.logs import kuairand
 from nextwatch.evaluate.prequential import Entrant, replay
+from nextwatch.evaluate.settings import settings
 from trainer.tdm_learner import TdmLearner
 
 # Shape legend: B = cases, N = videos, K = leaves found.
@@ -47,8 +48,7 @@ class Searched(Learned):
 
     def __init__(self, name: str, *, seed: int) -> None:
         config, recipe = settings(name, "kuairand", {})
-        super().__init__(config, seed=seed, recipe=recipe)
-        self.learner = TdmLearner(config, seed=seed)
+        super().__init__(TdmLearner(config, seed=seed), recipe=recipe)
         self.hits: list[bool] = []
         self.scored: list[int] = []
 

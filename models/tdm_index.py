@@ -101,9 +101,15 @@ class TreeIndex:
         self, user_BD: Float32[np.ndarray, "B D"], items: ItemStore, k: int
     ) -> list[Int64[np.ndarray, "K"]]:
         """Return the rows of up to *k* videos for each user, best first."""
+        row_BK, _ = self.scored(user_BD, items)
+        return [rows[rows > 0] for rows in row_BK[:, :k]]
+
+    def scored(
+        self, user_BD: Float32[np.ndarray, "B D"], items: ItemStore
+    ) -> tuple[Int64[np.ndarray, "B K"], Float32[np.ndarray, "B K"]]:
+        """Return the rows that a beam ends at, best first, and their scores: row 0 for -inf."""
         found = self.search(user_BD, items)
-        rows_BK = self._tree.row_L[found.leaf_BK[:, :k]]
-        return [rows[rows > 0] for rows in rows_BK]
+        return self._tree.row_L[found.leaf_BK], found.score_BK
 
     def _leaves(
         self, leaf_BM: Int64[np.ndarray, "B M"], outputs_ND: Float32[np.ndarray, "N D"]

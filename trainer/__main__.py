@@ -7,6 +7,7 @@ group. SIGTERM or SIGINT: it leaves a checkpoint and goes; the next start goes o
 """
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -31,7 +32,7 @@ from trainer.checkpoint import Checkpoints
 from trainer.feed import Feed, feed_config
 from trainer.generations import Generations
 from trainer.intake import Intake
-from trainer.learners import learner
+from trainer.learners import config_of, learner
 from trainer.loop import Parts, Trainer
 from trainer.popularity import HOUR_MS, Popularity
 from trainer.publishing import Publisher
@@ -99,8 +100,9 @@ def build(
     policy: WindowPolicy,
 ) -> tuple[Trainer, Feed]:
     """Return the trainer, put together from the real things, and the feed to close after it."""
+    config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
     study = Study(
-        learner(settings.model, completion=settings.completion, seed=settings.seed),
+        learner(settings.model, config, seed=settings.seed),
         Windows(policy, max_users=settings.max_users),
         Popularity(
             half_life_ms=settings.popularity_half_life_h * HOUR_MS,

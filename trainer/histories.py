@@ -16,10 +16,15 @@ import numpy as np
 
 from models import sequence_training
 from models.catalogue import Catalogue
+from models.features import MAX_WATCHES
+from models.history import WatchEntry, Window
 from models.live_signals import LiveSignals
 from models.retrieval import RetrievalModel
 from models.sequence_batches import History
 from models.sequence_training import Recipe
+
+_WHOLE_MS = 60_000
+"""What a watch of unknown length counts for: only its share is told to a tower."""
 
 GoesOn = Callable[[int, float], bool]
 """Takes the number of an epoch, from 1 on, and its mean loss; False ends the learning."""
@@ -28,8 +33,21 @@ GoesOn = Callable[[int, float], bool]
 class PastWatches(NamedTuple):
     """What one user watched before, oldest first, and which of it was completed."""
 
+    user_id: str
     video_ids: Sequence[str]
     is_completed: Sequence[bool]
+
+    def window(self) -> Window:
+        """Return the last watches, whole or not at all and none older than another.
+
+        So does sequence training tell them to a tower.
+        """
+        watched = zip(self.video_ids, self.is_completed, strict=True)
+        entries = [
+            WatchEntry(0, b"", video_id, _WHOLE_MS * is_completed, _WHOLE_MS)
+            for video_id, is_completed in watched
+        ]
+        return Window(tuple(entries[-MAX_WATCHES:]))
 
 
 def always(_epoch: int, _loss: float) -> bool:

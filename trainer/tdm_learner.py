@@ -20,9 +20,11 @@ from models import tdm_export
 from models.bundle import Card
 from models.examples import Example
 from models.retriever import RetrieverConfig
+from models.sequence_training import Recipe
 from models.tdm import TreeModel, score_space
 from models.tdm_scorer import TdmConfig
 from models.tdm_tree import Found, category_leaves, clustered_leaves, planted, shape_for
+from trainer.histories import GoesOn, PastWatches, always
 from trainer.learner import Learner
 
 # Shape legend: B = examples, K = leaves found, D = width of a served vector.
@@ -67,6 +69,26 @@ class TdmLearner(Learner):
         kept = [place for place, other in enumerate(self._user_ids) if other != user_id]
         self._users_KD = self._users_KD[kept]
         self._user_ids = [self._user_ids[place] for place in kept]
+
+    def study_histories(
+        self,
+        histories: Sequence[PastWatches],
+        recipe: Recipe,
+        *,
+        span_ms: int,
+        goes_on: GoesOn = always,
+    ) -> None:
+        """Let the towers learn histories, and keep who these users are: the next tree is theirs.
+
+        Raises:
+            ValueError: the tower of this model cannot learn from sequences.
+        """
+        super().study_histories(histories, recipe, span_ms=span_ms, goes_on=goes_on)
+        last = histories[-self._tdm.num_kept :]
+        if last:
+            users = [Example(one.user_id, one.window(), "", 0) for one in last]
+            self._keep(self.user_vectors(users), [one.user_id for one in last])
+        self._num_since_rebuild = self._tdm.rebuild_examples
 
     def learn(self, examples: Sequence[Example]) -> float:
         """Let towers and tree learn; return the loss of the towers."""

@@ -21,10 +21,11 @@ from models.features import FeatureEncoder
 from models.history import Window, WindowPolicy
 from models.presets import OF_SEQUENCES
 from models.retrieval import RetrievalModel
-from nextwatch.evaluate import ml1m, ranks
+from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
+from nextwatch.evaluate.logs import ml1m
+from nextwatch.evaluate.logs.trial import History
 from nextwatch.evaluate.prequential import Tell
-from nextwatch.evaluate.trial import History
 
 # Shape legend: B = cases, N = videos.
 

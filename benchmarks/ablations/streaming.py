@@ -24,11 +24,12 @@ from models.presets import RETRIEVERS
 from models.replay import encode_examples
 from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
-from nextwatch.evaluate import kuairand, ranks
+from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.learned import Learned
+from nextwatch.evaluate.logs import kuairand
+from nextwatch.evaluate.logs.trial import History, TrialLog
 from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, replay
-from nextwatch.evaluate.trial import History, TrialLog
 from trainer.learner import Learner
 
 # Shape legend: B = cases, N = videos, Q = all cases, M = measures.
@@ -50,10 +51,9 @@ class Streaming(Learned):
     def __init__(
         self, arm: Arm, config: RetrieverConfig, *, seed: int, recipe: Recipe | None = None
     ) -> None:
-        super().__init__(config, seed=seed, recipe=recipe if arm.start is None else None)
+        learner = (ByProbability if arm.is_ranked_by_probability else Learner)(config, seed=seed)
+        super().__init__(learner, recipe=recipe if arm.start is None else None)
         self._arm, self._seed = arm, seed
-        if arm.is_ranked_by_probability:
-            self.learner = ByProbability(config, seed=seed)
 
     def prepare(
         self,

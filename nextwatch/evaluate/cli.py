@@ -106,7 +106,7 @@ def retrieval(  # noqa: PLR0913 - options
 
     from models.history import WindowPolicy  # noqa: PLC0415
     from nextwatch.evaluate import report as reports  # noqa: PLC0415
-    from nextwatch.evaluate.kuairand import WINDOWS  # noqa: PLC0415
+    from nextwatch.evaluate.logs.kuairand import WINDOWS  # noqa: PLC0415
     from nextwatch.evaluate.run import Trial, split  # noqa: PLC0415
 
     if window not in WINDOWS:

@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from contract.events import VideoUpload
 from models.history import Window
-from nextwatch.evaluate.trial import History
+from nextwatch.evaluate.logs.trial import History
 
 # Shape legend: B = cases, N = videos of the catalogue.
 

@@ -1,41 +1,19 @@
 """Who takes part: the models that learn, and the baselines that they have to beat.
 
 Each is made anew for a trial, by name and seed. A model is one line in
-`models.presets.RETRIEVERS`; a baseline is one line here.
+`models.presets.RETRIEVERS`, or in `trainer.learners`; a baseline is one line here.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-import msgspec
-
-from models.retriever import RetrieverConfig
-from nextwatch.evaluate.affinity import Affinity, ItemToItem, cosine, ease
+from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine, ease
+from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
+from nextwatch.evaluate.baselines.factors import ImplicitFactors
+from nextwatch.evaluate.baselines.popularity import Popularity
 from nextwatch.evaluate.contender import Contender
-from nextwatch.evaluate.cooccurrence import DirectedCooccurrence
-from nextwatch.evaluate.factors import ImplicitFactors
-from nextwatch.evaluate.popularity import Popularity
-
-if TYPE_CHECKING:
-    from models.sequence_training import Recipe
-
-RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "kuairand": {
-        "num_epochs": 2,
-        "batch_size": 96,
-        "num_negatives": 1_024,
-        "unfinished_share": 0.3,
-        "dropout": 0.1,
-    },
-}
-"""How histories are learned, by source: what differs from the defaults of `Recipe`."""
 
 UNTIMED = "ml1m"
 """The source whose log has no times, so that models learn all of it beforehand."""
-
-_RECIPE = "recipe."
-_Settings = TypeVar("_Settings", RetrieverConfig, "Recipe")
 
 
 def timed_baselines(*, has_histories: bool = True) -> dict[str, Contender]:
@@ -85,67 +63,25 @@ def baseline_names() -> frozenset[str]:
 
 def model_names() -> Sequence[str]:
     """Return the names of the models that learn (torch)."""
-    from models.presets import RETRIEVERS  # noqa: PLC0415 - an extra
+    from trainer.learners import NAMES  # noqa: PLC0415 - an extra
 
-    return sorted(RETRIEVERS)
+    return NAMES
 
 
 def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) -> Contender:
     """Return a new model that has learned nothing yet, for the log of *source* (torch).
 
+    *overrides* are as `nextwatch.evaluate.settings.settings` takes them.
+
     Raises:
         ValueError: there is no such model, or *overrides* has what its settings refuse.
     """
-    from nextwatch.evaluate import learned, sequences  # noqa: PLC0415 - an extra
+    from nextwatch.evaluate.learned import Learned  # noqa: PLC0415 - an extra
+    from nextwatch.evaluate.settings import settings  # noqa: PLC0415
+    from trainer.learners import learner  # noqa: PLC0415
 
-    if source == UNTIMED:
-        return sequences.model(name, seed=seed, overrides=overrides)
-    config, recipe = settings(name, source, overrides)
-    return learned.Learned(config, seed=seed, recipe=recipe)
-
-
-def settings(
-    name: str, source: str, overrides: Mapping[str, str]
-) -> tuple[RetrieverConfig, "Recipe"]:
-    """Return how model *name* is built, and how it learns the histories of *source* (torch).
-
-    *overrides* are fields of the one, or of the other behind ``recipe.``, as text.
-
-    Raises:
-        ValueError: there is no such model or field, or it does not take the value.
-    """
-    from models.presets import RETRIEVERS  # noqa: PLC0415 - an extra
-    from models.sequence_training import Recipe  # noqa: PLC0415
-
-    if name not in RETRIEVERS:
+    if name not in model_names():
         known = ", ".join(sorted({*model_names(), *baseline_names()}))
         raise ValueError(f"unknown model {name!r}; known: {known}")
-    of_recipe = {
-        key.removeprefix(_RECIPE): value
-        for key, value in overrides.items()
-        if key.startswith(_RECIPE)
-    }
-    of_config = {key: value for key, value in overrides.items() if not key.startswith(_RECIPE)}
-    recipe = Recipe(**RECIPES.get(source, {}))
-    return _changed(RETRIEVERS[name], of_config), _changed(recipe, of_recipe)
-
-
-def _changed(whole: _Settings, given: Mapping[str, str]) -> _Settings:
-    """Return *whole* with the fields that are *given* as text.
-
-    Raises:
-        ValueError: there is no such field, or it does not take the value.
-    """
-    kinds = get_type_hints(type(whole))
-    known = {one.name for one in fields(whole)} - {"model"}
-    if unknown := sorted(given.keys() - known):
-        raise ValueError(
-            f"unknown settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}"
-        )
-    try:
-        values = {
-            name: msgspec.convert(value, kinds[name], strict=False) for name, value in given.items()
-        }
-    except msgspec.ValidationError as error:
-        raise ValueError(f"a setting is refused: {error}") from error
-    return replace(whole, **values)
+    config, recipe = settings(name, source, overrides)
+    return Learned(learner(name, config, seed=seed), recipe=recipe)

@@ -1,29 +1,30 @@
 """A learner of the trainer in a trial, scored by what it would serve (torch; the `train` extra).
 
-It learns as in the trainer. It is scored as in streams: the user vectors come from the exported
-ONNX tower of the last bundle, the item vectors from the store of that generation. A bundle is
-made every `GENERATION_MS` of the log's time and no sooner than somebody is scored; in between,
-the videos that learning touched get new vectors of the same generation, batch by batch.
+It learns as in the trainer. It is scored as in streams: from a bundle, made every
+`GENERATION_MS` of the log's time and no sooner than somebody is scored; in between, the videos
+that learning touched get new vectors of the same generation, batch by batch. Histories from
+before the log are learned by a recipe; how many epochs is chosen beforehand, and the users set
+apart for validation are listened to, epoch by epoch, while nobody learns from them.
 """
 
-import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import process_time
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
 from contract.events import VideoUpload
 from models import bundle as bundles
-from models.encoder import UserEncoder
 from models.examples import Example
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot, ItemStore
-from models.retriever import RetrieverConfig
+from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.sequence_training import Recipe
+from nextwatch.evaluate import ranks, served
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.trial import History
+from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.served import Towers
 from trainer.histories import PastWatches
 from trainer.learner import Learner
 from trainer.popularity import Viewing
@@ -33,31 +34,12 @@ from trainer.popularity import Viewing
 GENERATION_MS = 3_600_000
 
 
-class Towers:
-    """One generation as streams holds it: the exported user tower and the vectors of all videos."""
+class Epoch(NamedTuple):
+    """The loss of one epoch, and what the validation said after it; empty without validation."""
 
-    def __init__(self, bundle: bundles.Bundle) -> None:
-        self._encoder = UserEncoder(bundle)
-        self._items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
-        self._items.put_many(bundle.snapshot)
-
-    def put(self, snapshot: ItemSnapshot) -> None:
-        """Take in new vectors of this generation."""
-        self._items.put_many(snapshot)
-
-    def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return the inner products of the users with all videos; row n + 1 is column n."""
-        windows = [case.window for case in cases]
-        newest_ms = [window.newest_ms for window in windows]
-        user_BD = self._encoder.encode(windows, self._items, newest_ms)
-        score_BN: np.ndarray = user_BD @ self._items.outputs_ND[1:].T
-        return score_BN
-
-    def copy(self) -> "Towers":
-        """Return these towers with an item store of their own."""
-        copied = copy.copy(self)
-        copied._items = copy.deepcopy(self._items)  # noqa: SLF001 - of this class
-        return copied
+    number: int
+    loss: float
+    validation: dict[str, float]
 
 
 class FrozenTowers:
@@ -87,29 +69,29 @@ class FrozenTowers:
 
 
 class Learned:
-    """A `Learner` that takes part in a trial."""
+    """A `Learner` that takes part in a trial; without a *recipe* it learns no histories."""
 
     def __init__(
         self,
-        config: RetrieverConfig,
+        learner: Learner,
         *,
-        seed: int,
         recipe: Recipe | None = None,
         generation_ms: int = GENERATION_MS,
     ) -> None:
-        self.learner = Learner(config, seed=seed)
+        self.learner = learner
+        self.epochs: list[Epoch] = []
+        self.num_generations = 0
+        self.export_s = 0.0
         self._recipe = recipe
         self._generation_ms = generation_ms
         self._generation = -1
         self._towers: Towers | None = None
-        self.num_generations = 0
-        self.export_s = 0.0
 
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
         histories: Sequence[History],
-        validation: Sequence[Case],  # noqa: ARG002 - a recipe's learning rate ends at nothing
+        validation: Sequence[Case],
     ) -> None:
         """Make the videos known, in the order of the columns, and learn the histories."""
         for upload in uploads:
@@ -118,14 +100,21 @@ class Learned:
         assert len(video_ids) == len(uploads), "every upload has an id of its own"
         if histories and self._recipe is not None:
             past = [
-                PastWatches([video_ids[column] for column in one.columns], one.is_completed)
+                PastWatches(
+                    one.user_id, [video_ids[column] for column in one.columns], one.is_completed
+                )
                 for one in histories
             ]
             span_ms = max(one.last_ms for one in histories) - min(one.first_ms for one in histories)
-            self.learner.study_histories(past, self._recipe, span_ms=max(span_ms, 1))
+            self.learner.study_histories(
+                past,
+                self._recipe,
+                span_ms=max(span_ms, 1),
+                goes_on=lambda number, loss: self._note(number, loss, validation),
+            )
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return the inner products of the served vectors, of a new generation when it is time."""
+        """Return what the served generation says, of a new one when it is time."""
         generation = cases[0].event_time_ms // self._generation_ms
         if self._towers is None or generation != self._generation:
             self._start(generation)
@@ -160,6 +149,17 @@ class Learned:
         video_id = self.learner.video_ids[column]
         return Example(one.user_id, one.window, video_id, one.event_time_ms)
 
+    def _note(self, number: int, loss: float, validation: Sequence[Case]) -> bool:
+        self.epochs.append(Epoch(number, loss, self._measured(validation)))
+        return True
+
+    def _measured(self, cases: Sequence[Case]) -> dict[str, float]:
+        if not cases:
+            return {}
+        score_BN = self.learner.similarity([self.example(case, case.label) for case in cases])
+        found = ranks.rank(score_BN, [case.label for case in cases], [one.exposed for one in cases])
+        return ranks.means(ranks.gains(found))
+
     def _start(self, generation: int) -> None:
         """Start a generation: a bundle written, read and loaded, as from trainer to streams."""
         started_s = process_time()
@@ -170,7 +170,7 @@ class Learned:
         features_NF = np.zeros((len(learner.video_ids), len(RANKING_FEATURE_NAMES)))
         with tempfile.TemporaryDirectory() as root:
             bundles.write(root, card, learner.bundle_files(), learner.snapshot(features_NF))
-            self._towers = Towers(bundles.load(str(Path(root) / card.bundle_id)))
+            self._towers = served.loaded(bundles.load(str(Path(root) / card.bundle_id)))
         self.num_generations += 1
         self.export_s += process_time() - started_s
 

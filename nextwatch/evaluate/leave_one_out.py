@@ -3,7 +3,7 @@
 Everybody learns beforehand from all that comes before, and nobody learns while being tested.
 """
 
-from nextwatch.evaluate.ml1m import Halves
+from nextwatch.evaluate.logs.ml1m import Halves
 from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, Tested, prepare, untold
 
 CASES_AT_A_TIME = 128

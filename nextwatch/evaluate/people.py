@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from models.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.trial import TrialLog
+from nextwatch.evaluate.logs.trial import TrialLog
 
 
 @dataclass(slots=True)

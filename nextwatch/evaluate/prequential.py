@@ -19,9 +19,9 @@ from contract.events import VideoUpload
 from models.history import WindowPolicy
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case, Contender, Exposure
+from nextwatch.evaluate.logs.trial import History, TrialLog
 from nextwatch.evaluate.people import People
 from nextwatch.evaluate.ranks import Ranks
-from nextwatch.evaluate.trial import History, TrialLog
 
 LIVE, FROZEN, FROZEN_WINDOWS = "live", "frozen", "frozen_windows"
 WAYS = (LIVE, FROZEN, FROZEN_WINDOWS)

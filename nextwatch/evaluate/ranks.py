@@ -44,7 +44,8 @@ def rank(
 ) -> Ranks:
     """Return the ranks of *labels* among all videos but those that each user was *exposed* to.
 
-    *score_BN* is overwritten.
+    *score_BN* is overwritten. What scores -inf is no better than what was not found: it ranks
+    behind everything else, and is shown to nobody.
 
     Raises:
         ValueError: a score is not a number.
@@ -58,11 +59,11 @@ def rank(
         raise ValueError("a case asks for a video that its user has been shown")
     most = min(TOP, score_BN.shape[1])
     shown_BK = np.argpartition(-score_BN, most - 1, axis=1)[:, :most]
-    is_candidate_BK = ~np.isnan(np.take_along_axis(score_BN, shown_BK, axis=1))
+    is_shown_BK = np.isfinite(np.take_along_axis(score_BN, shown_BK, axis=1))
     return Ranks(
         num_better_Q=(score_BN > label_B1).sum(axis=1),
         num_equal_Q=(score_BN == label_B1).sum(axis=1),
-        shown_K=shown_BK[is_candidate_BK].astype(np.int32),
+        shown_K=shown_BK[is_shown_BK].astype(np.int32),
     )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from contract.errors import DatasetError
 from models.history import WindowPolicy
 from nextwatch.evaluate import entrants as contestants
-from nextwatch.evaluate import kuairand, leave_one_out, ml1m, movielens, prequential
+from nextwatch.evaluate import leave_one_out, prequential
 from nextwatch.evaluate.contender import Contender
 from nextwatch.evaluate.entrants import UNTIMED
+from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.prequential import (
     AT_ONCE,
     FROZEN,
@@ -30,8 +31,8 @@ SOURCES = ("kuairand", "ml1m", "movielens")
 class Trial:
     """What is run: which data, who takes part besides the baselines, how often.
 
-    *overrides* are settings as `nextwatch.evaluate.entrants.settings` takes them; *is_frozen_too*
-    asks for the models' frozen copies; *window* is one of `nextwatch.evaluate.kuairand.WINDOWS`.
+    *overrides* are settings as `nextwatch.evaluate.settings.settings` takes them; *is_frozen_too*
+    asks for the models' frozen copies; *window* is one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
     """
 
     source: str

@@ -11,8 +11,8 @@ from models.history import EMPTY, WindowPolicy, fold
 from models.losses import HIERARCHICAL
 from models.retriever import RetrieverConfig
 from nextwatch.evaluate.contender import Case, Exposure
+from nextwatch.evaluate.logs.trial import History
 from nextwatch.evaluate.ranks import MEASURES
-from nextwatch.evaluate.trial import History
 from tests.builders import T0, watch
 from tests.models.bundles import SMALL, catalogue
 

@@ -12,7 +12,8 @@ from benchmarks.peers.retrieval import contest, environment, report, task
 from benchmarks.peers.retrieval.contest import CONTESTANTS, Contest, Contestant, Outcome
 from benchmarks.peers.retrieval.split import NOBODY, TOP, Split, first, ndcg, ndcg_of_lists, windows
 from models.history import WindowPolicy
-from nextwatch.evaluate import ml1m, ranks
+from nextwatch.evaluate import ranks
+from nextwatch.evaluate.logs import ml1m
 from tests.evaluate.trials import write_ml1m
 
 PIN = re.compile(r"^([\w.-]+)==(\S+)$", re.MULTILINE)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from models.history import EMPTY
+from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
+from nextwatch.evaluate.baselines.popularity import HOUR_MS, Popularity
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.cooccurrence import DirectedCooccurrence
-from nextwatch.evaluate.popularity import HOUR_MS, Popularity
 from tests.evaluate.trials import T0, history, uploads
 
 pytest.importorskip("scipy", reason="the evaluate extra is not installed")
 
-from nextwatch.evaluate.affinity import (
+from nextwatch.evaluate.baselines.affinity import (
     REGULARIZATION,
     Affinity,
     ItemToItem,
@@ -191,7 +191,7 @@ def test_the_newest_watch_votes_the_most():
 def test_a_user_is_folded_into_the_factors_by_least_squares():
     """X = (Y'Y + (c - 1) sum y y' + r I)^-1 c sum y, over what the user completed."""
     pytest.importorskip("implicit", reason="the evaluate extra is not installed")
-    from nextwatch.evaluate import factors  # noqa: PLC0415
+    from nextwatch.evaluate.baselines import factors  # noqa: PLC0415
 
     draw = np.random.default_rng(0)
     told = [history(f"u{n}", sorted(set(draw.integers(30, size=8).tolist()))) for n in range(50)]

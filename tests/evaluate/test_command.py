@@ -99,7 +99,7 @@ def test_what_is_wrong_with_the_data_is_told_with_the_remedy(arguments, told):
 
 def test_a_missing_extra_is_named(monkeypatch):
     """Nobody has to find out from a traceback what to install."""
-    for name in ("nextwatch.evaluate.entrants", "nextwatch.evaluate.affinity"):
+    for name in ("nextwatch.evaluate.entrants", "nextwatch.evaluate.baselines.affinity"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delattr(nextwatch.evaluate, "entrants", raising=False)
     monkeypatch.setitem(sys.modules, "scipy", None)

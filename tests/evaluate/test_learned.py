@@ -11,6 +11,7 @@ from nextwatch.evaluate.people import People
 from nextwatch.evaluate.prequential import LIVE, Entrant, Pace, replay
 from nextwatch.evaluate.ranks import gains, joined, means
 from tests.evaluate.trials import drawn_rows, trial_log
+from trainer.learner import Learner
 
 SMALL = RetrieverConfig(
     dim=8, hidden_dim=8, content_buckets=64, context_buckets=16, num_replayed=32, replay_size=512
@@ -41,7 +42,7 @@ def chains(*, num_steps, tested_from_ms):
 
 def entered(log, *, generation_ms=3_600_000, seed=0):
     """Return an entrant that went through *log*."""
-    contender = Learned(SMALL, seed=seed, generation_ms=generation_ms)
+    contender = Learned(Learner(SMALL, seed=seed), generation_ms=generation_ms)
     entrant = Entrant("small", contender, is_frozen_too=True, pace=BY_EIGHT)
     replay(log, [entrant], policy=WindowPolicy())
     return entrant
@@ -63,7 +64,7 @@ def test_served_scores_are_those_of_the_learner():
             seen.append(np.abs(served_BN - self.learner.similarity(examples)).max())
             return served_BN
 
-    contender = Compared(SMALL, seed=0, generation_ms=1)
+    contender = Compared(Learner(SMALL, seed=0), generation_ms=1)
     replay(log, [Entrant("small", contender, pace=BY_EIGHT)], policy=WindowPolicy())
 
     assert seen
@@ -92,7 +93,7 @@ def test_a_frozen_copy_stands_still_while_the_learner_goes_on():
     people = People(log, WindowPolicy())
     met = [people.meet(row) for row in range(len(log))]
     cases = [case for _, case in met]
-    contender = Learned(SMALL, seed=0)
+    contender = Learned(Learner(SMALL, seed=0))
     contender.prepare(log.uploads, (), ())
     contender.score(cases[:1])
     frozen = contender.frozen()

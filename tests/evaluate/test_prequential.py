@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.history import EMPTY, WindowPolicy, fold
-from nextwatch.evaluate.affinity import Affinity, ItemToItem, cosine
-from nextwatch.evaluate.popularity import Popularity
+from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine
+from nextwatch.evaluate.baselines.popularity import Popularity
 from nextwatch.evaluate.prequential import (
     AT_ONCE,
     FROZEN,

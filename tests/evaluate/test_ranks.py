@@ -129,3 +129,11 @@ def test_seeds_are_averaged_case_by_case():
 
     assert told["recall_at_200"] == 0.5
     assert [one["recall_at_200"] for one in told["by_seed"]] == [1.0, 0.0]
+
+
+def test_what_was_not_found_stands_behind_all_that_was_and_is_shown_to_nobody():
+    """A search that ends with three videos shows three; the label is one of seven others."""
+    found = ranked([3.0, 2.0, 1.0, *[-math.inf] * 7], label=9)
+
+    assert (found.num_better_Q.tolist(), found.num_equal_Q.tolist()) == ([3], [7])
+    assert sorted(found.shown_K.tolist()) == [0, 1, 2]

@@ -8,8 +8,8 @@ import pytest
 from contract.errors import DatasetError
 from models.examples import CompletionRule
 from models.history import WindowPolicy
-from nextwatch.evaluate import kuairand, ml1m, movielens
-from nextwatch.evaluate.trial import UNKNOWN_DURATION_MS
+from nextwatch.evaluate.logs import kuairand, ml1m, movielens
+from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS
 from tests.evaluate.trials import write_kuairand, write_ml1m
 from tests.sources.logs import write_movielens
 

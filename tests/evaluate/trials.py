@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 
 from contract.events import VideoUpload
-from nextwatch.evaluate.trial import History, TrialLog
+from nextwatch.evaluate.logs.trial import History, TrialLog
 
 T0 = 1_650_812_741_436
 """When the small logs begin; tests count milliseconds from here."""

@@ -17,7 +17,7 @@ from models.towers import USER_TOWERS
 from tests.builders import T0, search, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
 from trainer import learners
-from trainer.learner import PastWatches
+from trainer.histories import PastWatches
 from trainer.settings import TrainerSettings
 
 NAMES = sorted(USER_TOWERS)
@@ -83,7 +83,7 @@ def test_a_model_goes_on_from_its_histories(name):
     learner = learner_of(catalogue(), config_of(name))
     tastes = list(TASTES)
     past = [
-        PastWatches([f"{tastes[(n + step) % 4]}{n % 5}" for step in range(6)], [True] * 6)
+        PastWatches("u", [f"{tastes[(n + step) % 4]}{n % 5}" for step in range(6)], [True] * 6)
         for n in range(20)
     ]
     recipe = Recipe(num_epochs=15, batch_size=8, learning_rate=1e-2, warm_up_steps=1, dropout=0.0)

@@ -144,7 +144,9 @@ def histories():
     """After each taste comes the next: what content cannot tell."""
     tastes = list(TASTES)
     return [
-        PastWatches([f"{tastes[(first + n) % 4]}{(row + n) % 5}" for n in range(3)], [True] * 3)
+        PastWatches(
+            "u", [f"{tastes[(first + n) % 4]}{(row + n) % 5}" for n in range(3)], [True] * 3
+        )
         for first in range(4)
         for row in range(5)
         for _ in range(4)
@@ -173,7 +175,9 @@ def test_histories_of_unknown_videos_teach_nothing():
     """A video that was never uploaded has no row."""
     learner = learner_of([upload("only")])
 
-    learner.study_histories([PastWatches(["gone", "lost"], [True, False])], RECIPE, span_ms=HOUR_MS)
+    learner.study_histories(
+        [PastWatches("u", ["gone", "lost"], [True, False])], RECIPE, span_ms=HOUR_MS
+    )
 
     assert not learner._signals.signals(np.arange(3)).any()
 

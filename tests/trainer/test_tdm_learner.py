@@ -7,14 +7,16 @@ import pytest
 
 from models import bundle as bundles
 from models.encoder import UserEncoder
-from models.examples import CompletionRule, Example
+from models.examples import Example
 from models.history import EMPTY, WindowPolicy, fold
 from models.items import ItemStore
+from models.sequence_training import Recipe
 from models.tdm_index import TreeIndex
 from models.tdm_scorer import TdmConfig
 from tests.builders import T0, upload, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, write
 from trainer import learners
+from trainer.histories import PastWatches
 from trainer.learner import Learner
 from trainer.tdm_learner import TdmLearner
 
@@ -185,19 +187,42 @@ def test_goes_on_from_its_state(trained):
     assert (one.leaf_BK == other.leaf_BK).all()
 
 
+def test_histories_leave_a_tree_that_knows_its_users():
+    """The next generation has a tree by what they are like, not one by category."""
+    learner = learner_of(catalogue(10))
+    tastes = list(TASTES)
+    past = [
+        PastWatches(f"u{n}", [f"{tastes[n % 4]}{(n + step) % 10}" for step in range(5)], [True] * 5)
+        for n in range(80)
+    ]
+
+    learner.study_histories(past, Recipe(num_epochs=1, batch_size=8), span_ms=1_000)
+
+    users_KD, ids = learner.state()[0]["tree_users_KD"], learner.state()[1]["tree"]["user_ids"]
+    assert len(users_KD) == 80
+    assert ids == [f"u{n}" for n in range(80)]
+    assert np.linalg.norm(users_KD, axis=1) == pytest.approx(1.0, abs=1e-4)
+    learner.freeze(1)
+    assert any(node.any() for node in learner.tree._learned.values())
+
+
 def test_the_trainer_knows_it_by_name():
     """All other models have the learner of towers."""
-    completion = CompletionRule(1_000)
-
-    tdm = learners.learner("tdm", completion=completion, seed=0)
-    dssm = learners.learner("dssm", completion=completion, seed=0)
+    tdm, dssm = (
+        learners.learner(name, learners.config_of(name), seed=0) for name in ("tdm", "dssm")
+    )
 
     assert (type(tdm), type(dssm)) == (TdmLearner, Learner)
     assert (tdm.config.model, dssm.config.model) == ("youtube_dnn", "dssm")
-    assert tdm.config.completion == completion
 
 
 def test_refuses_a_model_that_there_is_not():
     """With those that there are."""
     with pytest.raises(ValueError, match=r"unknown model 'tmd'; known: .*tdm"):
-        learners.learner("tmd", completion=CompletionRule(), seed=0)
+        learners.config_of("tmd")
+
+
+def test_refuses_the_settings_of_another_tower():
+    """A tree is built on what it says it is built on."""
+    with pytest.raises(ValueError, match="tdm is built on youtube_dnn, got settings of dssm"):
+        learners.learner("tdm", learners.config_of("dssm"), seed=0)

@@ -22,7 +22,7 @@ from benchmarks.peers.retrieval.split import NOBODY, TOP, Ints, Split
 from benchmarks.peers.retrieval.task import LISTS, TOLD
 from nextwatch.embedded.plans import inherited
 from nextwatch.evaluate import ranks
-from nextwatch.evaluate.ml1m import Halves
+from nextwatch.evaluate.logs.ml1m import Halves
 
 # Shape legend: U = users, T = first places, B = users of a batch, N = videos.
 

@@ -14,8 +14,9 @@ from benchmarks.peers.retrieval.split import Split, first
 from benchmarks.peers.retrieval.task import Answer, Task, main
 from models.history import WindowPolicy
 from models.presets import OF_SEQUENCES
-from nextwatch.evaluate import ml1m
-from nextwatch.evaluate.sequences import Schooled
+from nextwatch.evaluate.learned import Learned
+from nextwatch.evaluate.logs import ml1m
+from trainer.learners import learner
 
 _CASES_AT_A_TIME = 128
 
@@ -28,9 +29,9 @@ def answer(task: Task) -> Answer:
     learned = [history.columns for history in halves.histories]
     assert _is_same(task.split, learned), "everybody learns from the same"
 
-    def schooled(num_epochs: int) -> Schooled:
+    def schooled(num_epochs: int) -> Learned:
         recipe = dataclasses.replace(preset.recipe, num_epochs=num_epochs)
-        model = Schooled(preset._replace(recipe=recipe), seed=task.seed)
+        model = Learned(learner(task.name, preset.config, seed=task.seed), recipe=recipe)
         model.prepare(halves.uploads, halves.histories, ())
         return model
 

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from models.history import WindowPolicy
-from models.presets import OF_SEQUENCES, SequencePreset
+from models.presets import OF_SEQUENCES
 from models.sequence_training import Recipe
-from nextwatch.evaluate import ml1m, ranks, sequences
+from nextwatch.evaluate import ranks
+from nextwatch.evaluate.learned import Learned
+from nextwatch.evaluate.logs import ml1m
 from tests.evaluate.trials import write_ml1m
+from trainer.learners import learner
 
 QUICK = Recipe(num_epochs=6, batch_size=8, learning_rate=1e-2, warm_up_steps=1, dropout=0.0)
 
@@ -19,11 +22,12 @@ def halves(tmp_path_factory):
     return ml1m.read(write_ml1m(tmp_path_factory.mktemp("ml1m")), policy=WindowPolicy())
 
 
-def schooled(halves, validation):
-    config = dataclasses.replace(
-        OF_SEQUENCES["gru4rec"].config, dim=32, hidden_dim=32, content_buckets=256
-    )
-    contender = sequences.Schooled(SequencePreset(config, QUICK), seed=0)
+SMALL = {"dim": 32, "hidden_dim": 32, "content_buckets": 256}
+
+
+def schooled(halves, validation, name="gru4rec", tower="gru4rec"):
+    config = dataclasses.replace(OF_SEQUENCES[tower].config, **SMALL)
+    contender = Learned(learner(name, config, seed=0), recipe=QUICK)
     contender.prepare(halves.uploads, halves.histories, validation)
     return contender
 
@@ -58,27 +62,15 @@ def test_listening_to_the_validation_changes_nothing_that_is_learned(halves, lis
     np.testing.assert_array_equal(deaf.score(halves.tests), listening.score(halves.tests))
 
 
-def test_settings_of_the_model_and_of_the_recipe_are_taken_as_text():
-    """The preset holds for everything that is not said."""
-    changed = sequences.model(
-        "sasrec", seed=0, overrides={"dim": "32", "recipe.num_epochs": "3"}
-    )._preset
+def test_a_tree_is_scored_by_what_its_beam_finds(halves):
+    """Over a tower that has learned the histories, made anew of their users before it is asked."""
+    contender = schooled(halves, (), name="tdm", tower="youtube_dnn")
 
-    preset = OF_SEQUENCES["sasrec"]
-    assert changed.config == dataclasses.replace(preset.config, dim=32)
-    assert changed.recipe == dataclasses.replace(preset.recipe, num_epochs=3)
+    score_BN = contender.score(halves.tests)
 
-
-@pytest.mark.parametrize(
-    ("name", "overrides", "message"),
-    [
-        ("gru5rec", {}, "unknown model 'gru5rec'; known: dssm, gru4rec"),
-        ("sasrec", {"recipe.epochs": "3"}, "unknown settings: epochs; known: .*num_epochs"),
-        ("sasrec", {"dim": "wide"}, "Expected `int`"),
-        ("sasrec", {"recipe.num_epochs": "0"}, "num_epochs must be at least 1, got 0"),
-    ],
-)
-def test_what_there_is_not_is_refused_with_what_there_is(name, overrides, message):
-    """Before anything is read or learned."""
-    with pytest.raises(ValueError, match=message):
-        sequences.model(name, seed=0, overrides=overrides)
+    index = contender._towers._tree
+    assert len(index) == len(halves.uploads)
+    assert (np.isfinite(score_BN).sum(axis=1) <= index.form.shape.widths[-1] * 4).all()
+    exposed = [case.exposed for case in halves.tests]
+    found = ranks.rank(score_BN, [case.label for case in halves.tests], exposed)
+    assert ranks.means(ranks.gains(found))["recall_at_10"] > 0.6

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DatasetError
-from nextwatch.evaluate.trial import TrialLog
+from nextwatch.evaluate.logs.trial import TrialLog
 from nextwatch.sources import movielens
 
 TESTED_SHARE = 0.2

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from contract.events import VideoUpload
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.trial import History
+from nextwatch.evaluate.logs.trial import History
 
 # Shape legend: B = cases, N = videos.
 

@@ -20,8 +20,8 @@ from contract.errors import DatasetError
 from contract.events import VideoUpload
 from models.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.evaluate.contender import Case
-from nextwatch.evaluate.tables import read_lines
-from nextwatch.evaluate.trial import History
+from nextwatch.evaluate.logs.tables import read_lines
+from nextwatch.evaluate.logs.trial import History
 from nextwatch.sources.columns import Column, DataFiles
 from nextwatch.sources.movielens import film_upload
 

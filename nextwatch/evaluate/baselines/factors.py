@@ -17,9 +17,9 @@ from jaxtyping import Float32
 
 from contract.errors import DatasetError
 from contract.events import VideoUpload
-from nextwatch.evaluate.affinity import indicators
+from nextwatch.evaluate.baselines.affinity import indicators
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.trial import History
+from nextwatch.evaluate.logs.trial import History
 
 # Shape legend: B = cases, N = videos, K = factors, n = the videos that one user completed.
 

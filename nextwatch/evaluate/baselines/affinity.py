@@ -17,9 +17,9 @@ import scipy.sparse as sp
 from jaxtyping import Float32
 
 from contract.events import VideoUpload
+from nextwatch.evaluate.baselines.popularity import Popularity
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.popularity import Popularity
-from nextwatch.evaluate.trial import History
+from nextwatch.evaluate.logs.trial import History
 
 # Shape legend: U = users, B = cases, N = videos.
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from contract.errors import DatasetError
 from contract.events import MAX_DURATION_MS, MAX_TIME_MS, VideoUpload
-from nextwatch.evaluate.tables import read_rows
-from nextwatch.evaluate.trial import UNKNOWN_DURATION_MS, History, Ints, TrialLog
+from nextwatch.evaluate.logs.tables import read_rows
+from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS, History, Ints, TrialLog
 from nextwatch.sources.columns import Column, DataFiles
 from nextwatch.sources.kuairand import REMEDY, VIDEOS, uploads_of
 

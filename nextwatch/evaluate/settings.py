@@ -1,0 +1,73 @@
+"""How a model that learns is built for a log, and how it learns what is known from before (torch).
+
+Each starts from what `models.presets` says of it; what a trial changes is given as text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, NamedTuple, TypeVar, get_type_hints
+
+import msgspec
+
+from models.presets import OF_SEQUENCES
+from models.retriever import RetrieverConfig
+from models.sequence_training import Recipe
+from nextwatch.evaluate.entrants import UNTIMED
+from trainer.learners import config_of, tower_of
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "kuairand": {
+        "num_epochs": 2,
+        "batch_size": 96,
+        "num_negatives": 1_024,
+        "unfinished_share": 0.3,
+        "dropout": 0.1,
+    },
+}
+"""How histories are learned, by source: what differs from the defaults of `Recipe`."""
+
+OF_RECIPE = "recipe."
+
+_Settings = TypeVar("_Settings", RetrieverConfig, Recipe)
+
+
+class Settings(NamedTuple):
+    """What a model is, and how it learns histories."""
+
+    config: RetrieverConfig
+    recipe: Recipe
+
+
+def settings(name: str, source: str, overrides: Mapping[str, str]) -> Settings:
+    """Return the settings of model *name* for the log of *source*.
+
+    *overrides* are fields of `RetrieverConfig`, or of `Recipe` behind ``recipe.``, as text.
+
+    Raises:
+        ValueError: there is no such model or field, or it does not take the value.
+    """
+    if source == UNTIMED:
+        config, recipe = OF_SEQUENCES[tower_of(name)]
+    else:
+        config, recipe = config_of(name), Recipe(**RECIPES.get(source, {}))
+    of_recipe = {key: value for key, value in overrides.items() if key.startswith(OF_RECIPE)}
+    of_config = {key: value for key, value in overrides.items() if key not in of_recipe}
+    bare = {key.removeprefix(OF_RECIPE): value for key, value in of_recipe.items()}
+    return Settings(_changed(config, of_config), _changed(recipe, bare))
+
+
+def _changed(whole: _Settings, given: Mapping[str, str]) -> _Settings:
+    """Return *whole* with the fields that are *given* as text."""
+    kinds = get_type_hints(type(whole))
+    known = {one.name for one in fields(whole)} - {"model"}
+    if unknown := sorted(given.keys() - known):
+        raise ValueError(
+            f"unknown settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
+    try:
+        values = {
+            name: msgspec.convert(value, kinds[name], strict=False) for name, value in given.items()
+        }
+    except msgspec.ValidationError as error:
+        raise ValueError(f"a setting is refused: {error}") from error
+    return replace(whole, **values)
