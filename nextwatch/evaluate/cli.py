@@ -70,6 +70,14 @@ def retrieval(  # noqa: PLR0913 - options
         int, typer.Option(min=1, max=300, help="How many watches a history window remembers.")
     ] = 50,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            file_okay=False,
+            help="Keep each run there, and take from there what the same code and settings ran.",
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -126,6 +134,7 @@ def retrieval(  # noqa: PLR0913 - options
             window=window,
             overrides=overrides,
             policy=WindowPolicy(max_watches=max_watches),
+            kept=keep,
         )
         for source, directory in sources
     ]

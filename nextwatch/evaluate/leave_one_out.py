@@ -3,13 +3,15 @@
 Everybody learns beforehand from all that comes before, and nobody learns while being tested.
 """
 
+from collections.abc import Sequence
+
 from nextwatch.evaluate.logs.ml1m import Halves
 from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, Tested, prepare, untold
 
 CASES_AT_A_TIME = 128
 
 
-def run(halves: Halves, entrants: list[Entrant], *, tell: Tell = untold) -> Tested:
+def run(halves: Halves, entrants: Sequence[Entrant], *, tell: Tell = untold) -> Tested:
     """Take *halves* through all *entrants*, which are filled, and return whose cases were ranked."""
     prepare(halves.uploads, halves.histories, entrants, tell, halves.validation)
     for start in range(0, len(halves.tests), CASES_AT_A_TIME):

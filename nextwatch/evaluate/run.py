@@ -1,5 +1,6 @@
 """One trial from the data to the figures: reads the log, lets everybody take part, sums up."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from nextwatch.evaluate import entrants as contestants
 from nextwatch.evaluate import leave_one_out, prequential
 from nextwatch.evaluate.contender import Contender
 from nextwatch.evaluate.entrants import UNTIMED
+from nextwatch.evaluate.kept import Kept, Run
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.prequential import (
     AT_ONCE,
@@ -32,7 +34,7 @@ class Trial:
     """What is run: which data, who takes part besides the baselines, how often.
 
     *overrides* are settings as `nextwatch.evaluate.settings.settings` takes them; *is_frozen_too*
-    asks for the models' frozen copies; *window* is one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
+    asks for the models' frozen copies; *kept* is where runs are kept and found again; *window* is one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
     """
 
     source: str
@@ -44,6 +46,7 @@ class Trial:
     window: str = "test"
     overrides: Mapping[str, str] = field(default_factory=dict)
     policy: WindowPolicy = field(default_factory=WindowPolicy)
+    kept: Path | None = None
 
 
 def split(text: str) -> tuple[str, Path]:
@@ -66,30 +69,19 @@ def run(trial: Trial, *, tell: Tell = untold) -> dict[str, Any]:
         DatasetError: with the remedy, when files or an extra are missing or damaged.
         ValueError: there is no such model, or a setting of it is none.
     """
-    is_untimed = trial.source == UNTIMED
-    entrants = _entrants(trial, is_untimed=is_untimed)
+    entrants = _entrants(trial)
     everybody = [one for those in entrants.values() for one in those]
-    tell("reading", 0.0)
-    if is_untimed:
-        halves = ml1m.read(trial.directory, policy=trial.policy)
-        tested = leave_one_out.run(halves, everybody, tell=tell)
-        num_videos = len(halves.uploads)
-    else:
-        log = (
-            movielens.read(trial.directory)
-            if trial.source == "movielens"
-            else kuairand.read(trial.directory, window=trial.window)
-        )
-        tested = prequential.replay(log, everybody, policy=trial.policy, tell=tell)
-        num_videos = len(log.uploads)
+    runs, tested = _runs(trial, everybody, tell)
     if not tested.user_ids:
         raise DatasetError(f"{trial.directory} has no case to test: nothing new is completed")
-    told = {name: _told(those, tested, num_videos) for name, those in entrants.items()}
+    told = {
+        name: _told([runs[one.name] for one in those], tested) for name, those in entrants.items()
+    }
     return {
         "data": trial.source,
         "window": trial.window if trial.source == "kuairand" else None,
         "n": len(tested.user_ids),
-        "num_videos": num_videos,
+        "num_videos": len(runs[everybody[0].name].tallies[LIVE].num_shown_N),
         "seeds": trial.num_seeds,
         "overrides": dict(trial.overrides),
         "models": {name: told[name] for name in trial.models},
@@ -97,14 +89,71 @@ def run(trial: Trial, *, tell: Tell = untold) -> dict[str, Any]:
     }
 
 
-def _entrants(trial: Trial, *, is_untimed: bool) -> dict[str, list[Entrant]]:
+def _runs(trial: Trial, everybody: Sequence[Entrant], tell: Tell) -> tuple[dict[str, Run], Tested]:
+    """Return what everybody came to, by name, and the cases.
+
+    All go through the log side by side; where runs are kept, one after another, so that each is
+    there as soon as it is done.
+    """
+    if trial.kept is None:
+        return _measured(trial, everybody, tell)
+    kept, found, tested = Kept(trial.kept / trial.source), {}, Tested()
+    for one in everybody:
+        what = _what(trial, one)
+        there = kept.get(one.name, what)
+        if there is None:
+            runs, tested = _measured(trial, [one], tell)
+            kept.put(one.name, what, runs[one.name], tested)
+            there = runs[one.name], tested
+        found[one.name], tested = there
+    return found, tested
+
+
+def _measured(
+    trial: Trial, entrants: Sequence[Entrant], tell: Tell
+) -> tuple[dict[str, Run], Tested]:
+    tell("reading", 0.0)
+    tested, num_videos = _measure(trial, entrants, tell)
+    runs = {}
+    for one in entrants:
+        tallies = {way: joined(ranks, num_videos) for way, ranks in one.ranks.items() if ranks}
+        runs[one.name] = Run(tallies, one.train_s, one.score_s)
+    return runs, tested
+
+
+def _measure(trial: Trial, entrants: Sequence[Entrant], tell: Tell) -> tuple[Tested, int]:
+    """Take the log through *entrants*; return the cases, and how many videos there are."""
+    if trial.source == UNTIMED:
+        halves = ml1m.read(trial.directory, policy=trial.policy)
+        return leave_one_out.run(halves, entrants, tell=tell), len(halves.uploads)
+    log = (
+        movielens.read(trial.directory)
+        if trial.source == "movielens"
+        else kuairand.read(trial.directory, window=trial.window)
+    )
+    return prequential.replay(log, entrants, policy=trial.policy, tell=tell), len(log.uploads)
+
+
+def _what(trial: Trial, one: Entrant) -> dict[str, Any]:
+    """Return what a kept run must have been run with to count for *one*."""
+    files = sorted(path for path in trial.directory.glob("*") if path.is_file())
+    return {
+        "files": [(path.name, path.stat().st_size) for path in files],
+        "window": trial.window,
+        "overrides": dict(trial.overrides),
+        "policy": dataclasses.asdict(trial.policy),
+        "is_frozen_too": one.is_frozen_too,
+    }
+
+
+def _entrants(trial: Trial) -> dict[str, list[Entrant]]:
     """Return all who take part by name; a model once for each seed."""
     known = contestants.baselines(trial.source)
     entrants: dict[str, list[Entrant]] = {}
     for name, contender in known.items():
         is_measured = name in trial.models
         if trial.has_baselines or is_measured:
-            is_frozen_too = is_measured and trial.is_frozen_too and not is_untimed
+            is_frozen_too = is_measured and trial.is_frozen_too and trial.source != UNTIMED
             entrants[name] = [Entrant(name, contender, is_frozen_too, AT_ONCE)]
     for name in trial.models:
         if name not in known:
@@ -120,20 +169,20 @@ def _learner(trial: Trial, name: str, seed: int) -> Entrant:
     return Entrant(f"{name}, seed {seed}", contender, is_frozen_too=is_frozen_too)
 
 
-def _told(entrants: Sequence[Entrant], tested: Tested, num_videos: int) -> dict[str, Any]:
+def _told(runs: Sequence[Run], tested: Tested) -> dict[str, Any]:
     """Return the figures of one contender over all of its seeds."""
 
     def of(way: str) -> dict[str, Any] | None:
-        by_seed = [joined(one.ranks[way], num_videos) for one in entrants if one.ranks[way]]
+        by_seed = [one.tallies[way] for one in runs if way in one.tallies]
         return summary(by_seed, tested.user_ids, tested.periods) if by_seed else None
 
     live = of(LIVE)
     assert live is not None, "everybody is scored"
-    count = len(entrants)
+    count = len(runs)
     return live | {
         "frozen": of(FROZEN),
         "frozen_windows": of(FROZEN_WINDOWS),
-        "train_seconds": sum(one.train_s for one in entrants) / count,
-        "score_ms": 1_000 * sum(one.score_s for one in entrants) / count / live["n"],
+        "train_seconds": sum(one.train_s for one in runs) / count,
+        "score_ms": 1_000 * sum(one.score_s for one in runs) / count / live["n"],
         "seeds": count,
     }

@@ -126,3 +126,28 @@ def test_what_is_wrong_with_the_options_is_told_before_anything_is_read(argument
 
     assert found.exit_code == 2
     assert told in " ".join(found.output.replace("│", " ").split())
+
+
+def test_kept_runs_are_not_run_again(kuairand, tmp_path):
+    """Down to the CPU seconds, which no second run would have; what is new is measured beside."""
+    data = ("--data", f"kuairand:{kuairand}", "--no-baselines", "--keep", tmp_path)
+    first = figures(*data, "--model", "ease")
+
+    again = figures(*data, "--model", "ease", "--model", "popularity_6h")
+
+    assert {**again["trials"][0]["models"]["ease"], "model": "ease"} == {
+        key: first[key] for key in ("model", *again["trials"][0]["models"]["ease"])
+    }
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
+
+
+def test_a_kept_run_of_other_code_or_settings_does_not_count(kuairand, tmp_path, monkeypatch):
+    """It stays where it is, and another one comes to lie beside it."""
+    data = ("--data", f"kuairand:{kuairand}", "--no-baselines", "--keep", tmp_path)
+    figures(*data, "--model", "ease")
+
+    figures(*data, "--model", "ease", "--max-watches", "20")
+    monkeypatch.setattr("nextwatch.evaluate.kept.code", lambda: b"of tomorrow")
+    figures(*data, "--model", "ease")
+
+    assert len(list(tmp_path.rglob("ease-*.npz"))) == 3

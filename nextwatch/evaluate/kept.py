@@ -1,0 +1,90 @@
+"""Runs kept on disk: a measurement of hours goes on where it stopped, and may be shared out.
+
+One file for each run of one contender with one seed, named after it. A file counts only for the
+very same trial: the same log, settings and seed, and the same code of the packages that a run goes
+through. What differs in anything is measured anew, beside it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import contract
+import models
+import nextwatch.evaluate
+import nextwatch.sources
+import trainer
+from nextwatch.evaluate.prequential import Tested
+from nextwatch.evaluate.ranks import Tally
+
+_PACKAGES = (contract, models, trainer, nextwatch.evaluate, nextwatch.sources)
+_TELLERS = {"cli.py", "progress.py", "report.py"}
+"""Modules that only say what came out: changing them changes no run."""
+
+
+class Run(NamedTuple):
+    """What one contender came to: where the labels stood in each way of taking part, and its cost."""
+
+    tallies: Mapping[str, Tally]
+    train_s: float
+    score_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The runs in *directory*, each by its name and by *what* it was run with, which JSON can say."""
+
+    directory: Path
+
+    def get(self, name: str, what: Mapping[str, Any]) -> tuple[Run, Tested] | None:
+        """Return the run of *name* and the cases it was given, or None without one."""
+        path = self._path(name, what)
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            ways = sorted({key.split(".")[0] for key in arrays.files if "." in key})
+            tallies = {
+                way: Tally(*(arrays[f"{way}.{field}"] for field in Tally.__annotations__))
+                for way in ways
+            }
+            train_s, score_s = arrays["seconds"].tolist()
+            tested = Tested(arrays["user_ids"].tolist(), arrays["periods"].tolist())
+        return Run(tallies, train_s, score_s), tested
+
+    def put(self, name: str, what: Mapping[str, Any], run: Run, tested: Tested) -> None:
+        """Keep a run; whole or not at all."""
+        arrays = {
+            f"{way}.{field}": getattr(tally, field)
+            for way, tally in run.tallies.items()
+            for field in Tally.__annotations__
+        }
+        arrays["seconds"] = np.array([run.train_s, run.score_s])
+        arrays["user_ids"] = np.array(tested.user_ids, np.str_)
+        arrays["periods"] = np.array(tested.periods, np.str_)
+        path = self._path(name, what)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".part")
+        with beside.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        beside.rename(path)
+
+    def _path(self, name: str, what: Mapping[str, Any]) -> Path:
+        said = json.dumps(what, sort_keys=True).encode() + code()
+        digest = hashlib.sha256(said).hexdigest()[:16]
+        return self.directory / f"{name.replace(', seed ', '-')}-{digest}.npz"
+
+
+def code() -> bytes:
+    """Return a digest of the code that a run goes through."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        root = Path(str(package.__file__)).parent
+        for path in sorted(one for one in root.rglob("*.py") if one.name not in _TELLERS):
+            digest.update(f"{package.__name__}/{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.digest()
