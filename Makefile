@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-e2e check fmt lint types floors docs bench bench-peers bench-retrieval-peers clean
+.PHONY: help install demo test test-e2e test-models check fmt lint types floors docs bench bench-peers bench-retrieval-peers clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ test: $(INSTALLED) ## run all tests, end-to-end ones on the embedded stack inclu
 
 test-e2e: $(INSTALLED) ## run only the tests on a whole stack
 	$(BIN)/pytest -m stack
+
+test-models: $(INSTALLED) ## every model of the trainer on a whole stack, one after another
+	NEXTWATCH_TEST_MODELS=1 $(BIN)/pytest tests/e2e/test_models.py
 
 check: lint types floors test ## what CI runs: lint, types, import floors, tests
 

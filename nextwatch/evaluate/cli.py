@@ -145,12 +145,9 @@ def retrieval(  # noqa: PLR0913 - options
     if not as_json:
         typer.echo("\n".join(map(reports.table, results)))
     if every_model:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(reports.page(results), encoding="utf-8")
-        console.print(f"wrote {page}", highlight=False)
+        _say_written(console, reports.write_page(results, page))
     if report is not None:
-        written = reports.write_report(results, report)
-        console.print(f"wrote {', '.join(map(str, written))}", highlight=False)
+        _say_written(console, reports.write_report(results, report))
     if as_json:
         typer.echo(json.dumps(reports.rounded(_flat(results))))
 
@@ -161,6 +158,10 @@ def _run(trial: "Trial", console: Any) -> dict[str, Any]:
 
     with progress(trial.source, console) as tell:
         return run.run(trial, tell=tell)
+
+
+def _say_written(console: Any, paths: list[Path]) -> None:
+    console.print(f"wrote {', '.join(map(str, paths))}", highlight=False)
 
 
 def _names(given: list[str], threads: int, *, is_all: bool) -> list[str]:

@@ -19,8 +19,9 @@ _COLUMNS = {
 }
 _PAGE = """# Retrieval, measured
 
-Written by `nextwatch evaluate retrieval --all`; [evaluation](../evaluation.md) says what the
-figures mean and how to get them. Brackets hold 95 % of bootstrap draws of users.
+Written by `nextwatch evaluate retrieval`. The page on evaluation says what the figures mean, how to
+get them and what is to be seen in them. Brackets hold 95 % of 1,000 bootstrap draws of users;
+learning is CPU seconds, scoring CPU milliseconds a case.
 """
 
 Result = Mapping[str, Any]
@@ -49,12 +50,20 @@ def table(result: Result) -> str:
         [
             heading,
             "",
-            f"Seeds of the models: {result['seeds']}.{f' Settings: {settings}.' if settings else ''}",
+            f"Seeds of a model: {_seeds(result)}.{f' Settings: {settings}.' if settings else ''}",
             "",
             *_rows(result),
             "",
         ]
     )
+
+
+def _seeds(result: Result) -> str:
+    """Return how many seeds each model was run with, told once where it is the same for all."""
+    counts = {name: one["seeds"] for name, one in result["models"].items()}
+    if len(set(counts.values())) <= 1:
+        return str(next(iter(counts.values()), result["seeds"]))
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _rows(result: Result) -> Iterator[str]:
@@ -75,27 +84,35 @@ def _rows(result: Result) -> Iterator[str]:
         )
 
 
-def page(results: Sequence[Result]) -> str:
-    """Return the whole page of all *results*."""
-    return "\n".join([_PAGE, *map(table, results)])
-
-
-def write_report(results: Sequence[Result], directory: Path) -> list[Path]:
-    """Write the table, the figures as JSON and a picture per trial; return what was written.
+def write_page(results: Sequence[Result], page: Path) -> list[Path]:
+    """Write a table per trial, and beside the page a picture of each; return what was written.
 
     Raises:
         DatasetError: matplotlib is not installed.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    written = [directory / "retrieval.md", directory / "retrieval.json"]
-    written[0].write_text(page(results), encoding="utf-8")
-    written[1].write_text(json.dumps(list(results), indent=1), encoding="utf-8")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    parts, written = [_PAGE], [page]
     for result in results:
-        picture = directory / f"retrieval-{result['data']}.png"
+        parts.append(table(result))
         if _is_curve(result):
+            picture = page.with_name(f"{page.stem}-{result['data']}.png")
             draw(result, picture)
             written.append(picture)
+            parts.append(f"![recall@100 by day on {result['data']}]({picture.name})\n")
+    page.write_text("\n".join(parts), encoding="utf-8")
     return written
+
+
+def write_report(results: Sequence[Result], directory: Path) -> list[Path]:
+    """Write the page with its pictures, and the figures as JSON; return what was written.
+
+    Raises:
+        DatasetError: matplotlib is not installed.
+    """
+    written = write_page(results, directory / "retrieval.md")
+    figures = directory / "retrieval.json"
+    figures.write_text(json.dumps(list(results), indent=1), encoding="utf-8")
+    return [*written, figures]
 
 
 def draw(result: Result, path: Path) -> None:

@@ -151,3 +151,17 @@ def test_a_kept_run_of_other_code_or_settings_does_not_count(kuairand, tmp_path,
     figures(*data, "--model", "ease")
 
     assert len(list(tmp_path.rglob("ease-*.npz"))) == 3
+
+
+def test_all_writes_the_page_of_results_with_its_picture(kuairand, tmp_path, monkeypatch):
+    """A picture of the same name lies beside the page, and the page shows it."""
+    pytest.importorskip("torch", reason="the train extra is not installed")
+    monkeypatch.setattr("nextwatch.evaluate.entrants.model_names", lambda: ["popularity_24h"])
+    page = tmp_path / "results" / "found.md"
+
+    found = run("--data", f"kuairand:{kuairand}", "--all", "--seeds", "1", "--page", page)
+
+    assert found.exit_code == 0, found.output
+    assert "| **popularity_24h** |" in page.read_text()
+    assert "](found-kuairand.png)" in page.read_text()
+    assert (page.parent / "found-kuairand.png").exists()
