@@ -28,6 +28,7 @@ TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS, description="epoch 
 DurationMs = Annotated[int, Meta(ge=1, le=MAX_DURATION_MS)]
 WatchMs = Annotated[int, Meta(ge=0, le=MAX_DURATION_MS)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
+ShortLabel = Annotated[str, Meta(min_length=1, max_length=32)]
 Number = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Component = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Vector = Annotated[list[Component], Meta(min_length=1, max_length=1024)]
@@ -39,12 +40,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Context(Event, frozen=True, kw_only=True):
-    """Where and on what somebody watched; all of it optional."""
+    """Where and on what somebody watched, and who, as far as they told; all of it optional.
+
+    ``age_group`` and ``gender`` are labels of the producer's own, the same ones in every event.
+    """
 
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}(?![\s\S])")] | None = None
     language: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{2,16}(?![\s\S])")] | None = None
     device: Label | None = None
     surface: Label | None = None
+    age_group: ShortLabel | None = None
+    gender: ShortLabel | None = None
 
 
 class Watch(Event, frozen=True, kw_only=True):

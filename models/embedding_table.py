@@ -4,18 +4,26 @@ Row-wise Adagrad keeps one number per row, the sum of its mean squared gradients
 is seen often settles, a new one moves fast, and rows that were not looked up stay still bit
 for bit, which a dense Adam with its decaying moments would not let them.
 
-Source:
+A table may have a filter for rare ids: a row learns nothing before it has been seen often enough,
+and until then is what it was in the beginning.
+
+Sources:
     Duchi, Hazan, Singer, Adaptive Subgradient Methods for Online Learning, JMLR 2011
+    Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, RecSys 2016,
+    section 4.1 (ids out of the vocabulary of the frequent ones are zero vectors)
+    Liu et al., Monolith, ORSUM 2022, https://arxiv.org/abs/2209.07663, section 2.2 (a filter by
+    occurrences, before an id gets a vector)
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-# Shape legend: N = rows of the table, D = width, U = different rows of a lookup.
+# Shape legend: N = rows of the table, D = width, U = different rows of a lookup,
+# n = rows with repeats.
 
 _EPSILON = 1e-6
 
@@ -31,11 +39,22 @@ class Lookup:
 class EmbeddingTable:
     """Rows by number; row 0 is nothing, zero for ever."""
 
-    def __init__(self, weight_ND: Float[Tensor, "N D"], *, lr: float) -> None:
+    def __init__(self, weight_ND: Float[Tensor, "N D"], *, lr: float, min_seen: int = 0) -> None:
         self.weight_ND = weight_ND
         self.weight_ND[0] = 0.0
         self.moment_N = torch.zeros(len(weight_ND))
+        self.seen_N = torch.zeros(len(weight_ND), dtype=torch.int64)
         self.lr = lr
+        self.min_seen = min_seen
+
+    @property
+    def is_rare_N(self) -> Bool[Tensor, "N"]:
+        """Which rows have been seen too rarely to learn."""
+        return self.seen_N < self.min_seen
+
+    def see(self, rows_n: Integer[np.ndarray, "n"]) -> None:
+        """Take note that these rows were seen; one that stands twice was seen twice."""
+        np.add.at(self.seen_N.numpy(), rows_n, 1)
 
     def lookup(self, rows_U: Integer[np.ndarray, "U"]) -> Lookup:
         """Return the vectors of *rows_U*, each of which may stand there once."""
@@ -48,6 +67,9 @@ class EmbeddingTable:
         if gradient_UD is None:
             return
         rows_U = torch.from_numpy(lookup.rows_U.astype(np.int64))
+        if self.min_seen:
+            is_known_U = ~self.is_rare_N[rows_U]
+            rows_U, gradient_UD = rows_U[is_known_U], gradient_UD[is_known_U]
         self.moment_N[rows_U] += (gradient_UD * gradient_UD).mean(dim=1)
         scale_U = self.lr / (self.moment_N[rows_U].sqrt() + _EPSILON)
         self.weight_ND[rows_U] -= gradient_UD * scale_U[:, None]
@@ -64,3 +86,4 @@ class EmbeddingTable:
         dim = self.weight_ND.shape[1]
         self.weight_ND = torch.cat([self.weight_ND, torch.zeros(more, dim)])
         self.moment_N = torch.cat([self.moment_N, torch.zeros(more)])
+        self.seen_N = torch.cat([self.seen_N, torch.zeros(more, dtype=torch.int64)])

@@ -27,11 +27,11 @@ from models.history import DAY_MS, Window
 # F = features of a watch, C = context fields, A = forms of example age, N = uploads,
 # M = hashed features of all uploads together.
 
-VERSION = 1
+VERSION = 2
 """Bundles say which version their towers were trained on; another one is refused."""
 
 WATCH_FEATURES = ("completed", "fraction_watched", "log_age")
-CONTEXT_FIELDS = ("country", "language", "device", "surface")
+CONTEXT_FIELDS = ("country", "language", "device", "surface", "age_group", "gender")
 MAX_WATCHES = 50
 MAX_SEARCHES = 5
 MAX_TOKENS = 32
@@ -206,7 +206,8 @@ def _context_rows(window: Window, num_buckets: int) -> tuple[int, ...]:
     context = window.context
     if context is None:
         return (0,) * len(CONTEXT_FIELDS)
-    values = (context.country, context.language.lower(), context.device, context.surface)
+    where = (context.country, context.language.lower(), context.device, context.surface)
+    values = (*where, context.age_group, context.gender)
     return tuple(
         _hashed(name, value, num_buckets) if value else 0
         for name, value in zip(CONTEXT_FIELDS, values, strict=True)

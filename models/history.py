@@ -48,6 +48,8 @@ class ContextEntry(NamedTuple):
     language: str
     device: str
     surface: str
+    age_group: str = ""
+    gender: str = ""
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -173,12 +175,13 @@ def _search_entry(event: Search) -> SearchEntry:
 
 def _context_entries(event: Watch) -> list[ContextEntry]:
     given = event.context
-    values = (given.country, given.language, given.device, given.surface)
-    if not any(values):
+    where = (given.country, given.language, given.device, given.surface)
+    who = (given.age_group, given.gender)
+    if not any(where) and not any(who):
         return []
-    country, language, device, surface = (value or "" for value in values)
     event_id = bytes.fromhex(event.event_id.replace("-", ""))
-    return [ContextEntry(event.event_time_ms, event_id, country, language, device, surface)]
+    values = [value or "" for value in (*where, *who)]
+    return [ContextEntry(event.event_time_ms, event_id, *values)]
 
 
 Entry = TypeVar("Entry", WatchEntry, SearchEntry, ContextEntry)

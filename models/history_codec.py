@@ -6,7 +6,7 @@ be compared by hash. Readers of older versions stay; a newer version stops the r
 
 Version 2 keeps the columns together: event ids as one run of bytes, times as differences
 from the entry before. Version 1 wrote entry by entry (measured: 2,060 bytes for 50 watches,
-1,630 now).
+1,630 now). Version 3 is version 2 with who the viewer is in the context.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,14 +21,14 @@ import xxhash
 from contract.errors import WindowError
 from models.history import ContextEntry, SearchEntry, WatchEntry, Window
 
-VERSION = 2
+VERSION = 3
 MAX_RECORD_BYTES = 65_536
 _HEADER_BYTES = 9
 _ID_BYTES = 16
 
 
 class _Columns(msgspec.Struct, frozen=True, array_like=True):
-    """The body of version 2."""
+    """The body of versions 2 and 3: what a context did not have in version 2 is unknown."""
 
     watch_ids: bytes
     watch_steps_ms: list[int]
@@ -115,7 +115,11 @@ def _read_columns(body: bytes) -> Window:
 _watch_entry: Callable[[Iterable[Any]], WatchEntry] = partial(tuple.__new__, WatchEntry)
 _search_entry: Callable[[Iterable[Any]], SearchEntry] = partial(tuple.__new__, SearchEntry)
 
-_READERS: dict[int, Callable[[bytes], Window]] = {1: _ENTRIES.decode, 2: _read_columns}
+_READERS: dict[int, Callable[[bytes], Window]] = {
+    1: _ENTRIES.decode,
+    2: _read_columns,
+    3: _read_columns,
+}
 
 
 def _transposed(entries: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:

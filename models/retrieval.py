@@ -68,7 +68,9 @@ class RetrievalModel:
             self.head = LiveHead(config) if config.has_live_signals else None
             content_HD = torch.randn(config.content_buckets, config.dim) / config.dim**0.5
         self.content = EmbeddingTable(content_HD, lr=config.content_lr)
-        self.ids = EmbeddingTable(torch.zeros(_FIRST_ID_ROWS, config.dim), lr=config.id_lr)
+        self.ids = EmbeddingTable(
+            torch.zeros(_FIRST_ID_ROWS, config.dim), lr=config.id_lr, min_seen=config.min_id_count
+        )
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.dense_lr, foreach=False)
         self._lr_share = 1.0
 
@@ -144,6 +146,7 @@ class RetrievalModel:
         for name, table in self._tables().items():
             tensors[f"{name}.weight_ND"] = table.weight_ND
             tensors[f"{name}.moment_N"] = table.moment_N
+            tensors[f"{name}.seen_N"] = table.seen_N
         for place, moments in self.optimizer.state_dict()["state"].items():
             for key, tensor in moments.items():
                 tensors[f"adam.{place}.{key}"] = tensor
@@ -163,6 +166,7 @@ class RetrievalModel:
             for name, table in self._tables().items():
                 table.weight_ND = tensors[f"{name}.weight_ND"]
                 table.moment_N = tensors[f"{name}.moment_N"]
+                table.seen_N = tensors[f"{name}.seen_N"]
             self.slow_down(tensors["lr_share"].item())
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"not the state of this model: {error}") from error

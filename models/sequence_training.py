@@ -148,6 +148,11 @@ class SequenceTraining:
             signals_NK = np.zeros((self._num_videos, NUM_SIGNALS), np.float32)
         self._signals_NK = torch.from_numpy(signals_NK)
         model.reserve(self._num_videos)
+        count_N = np.zeros(self._num_videos + 1)
+        for one in self._histories:
+            np.add.at(count_N, one.rows_T[1:][one.is_completed_T[1:]], 1.0)
+        model.ids.see(np.repeat(np.arange(len(count_N)), count_N.astype(np.int64)))
+        self._is_rare_N = model.ids.is_rare_N
         if recipe.is_warm_started:
             self._warm_start(seed)
         # these share their memory with the tables of the model, which so learn in place
@@ -159,9 +164,6 @@ class SequenceTraining:
         self._optimizer = torch.optim.Adam(self._weights, betas=(0.9, 0.98), foreach=False)
         self._average = [weight.detach().clone() for weight in self._weights]
         self._num_steps = 0
-        count_N = np.zeros(self._num_videos + 1)
-        for one in self._histories:
-            np.add.at(count_N, one.rows_T[1:][one.is_completed_T[1:]], 1.0)
         weight_N = (count_N[1:] + 1.0) ** recipe.negative_alpha
         self._share_N = weight_N / weight_N.sum()
 
@@ -196,6 +198,7 @@ class SequenceTraining:
         dim = self._model.config.dim
         first_ND = cooccurrence.embeddings(rows, self._num_videos, dim, seed=seed)
         self._model.ids.weight_ND[1 : self._num_videos + 1] = torch.from_numpy(first_ND)
+        self._model.ids.weight_ND[self._model.ids.is_rare_N] = 0.0
 
     @torch.no_grad()
     def _swap(self) -> None:
@@ -215,6 +218,8 @@ class SequenceTraining:
         loss = self._loss(batch)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
+        if self._ids.grad is not None:
+            self._ids.grad[self._is_rare_N] = 0.0
         norm = nn.utils.clip_grad_norm_(self._weights, self._recipe.max_grad_norm)
         self._num_steps += 1
         if torch.isfinite(norm):

@@ -5,21 +5,22 @@ the item store at every search, so videos move with the fast path like everywher
 newcomer gets a free leaf below the node whose vector is nearest to its own, at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 import onnxruntime as ort
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int, Int64
 
 from contract.errors import BundleError
 from models import tdm_nodes
 from models.bundle import Bundle
 from models.encoder import MAX_DIFFERENCE, session
 from models.items import ItemStore
-from models.tdm_tree import Found, Shape, Tree, beam_search, planted
+from models.tdm_tree import FREE, Found, Shape, Tree, beam_search, planted
 
-# Shape legend: B = users, M = nodes of each user, K = videos found, L = leaves,
+# Shape legend: B = users, M = nodes of each user, K = videos found, S = rows seen, L = leaves,
 # D = width of a vector, E = D + 1: a node, its bias last.
 
 SCORER = "tdm_scorer.onnx"
@@ -79,9 +80,15 @@ class TreeIndex:
         """Free the leaf of a video that goes."""
         self._tree.remove(row)
 
-    def search(self, user_BD: Float32[np.ndarray, "B D"], items: ItemStore) -> Found:
-        """Return the leaves that a beam ends at, with their scores."""
+    def search(
+        self,
+        user_BD: Float32[np.ndarray, "B D"],
+        items: ItemStore,
+        seen: Sequence[Int[np.ndarray, "S"]] | None = None,
+    ) -> Found:
+        """Return the leaves that a beam ends at, without those of rows *seen* by that user."""
         outputs_ND = items.outputs_ND
+        is_out_BL = None if seen is None else self._tree.are_at(seen)
 
         def score(level: int, nodes_BM: Int64[np.ndarray, "B M"]) -> Float32[np.ndarray, "B M"]:
             is_leaves = level == self._tree.depth
@@ -95,21 +102,21 @@ class TreeIndex:
             ]
             return scores
 
-        return beam_search(self._tree, self.form.shape, score, num_users=len(user_BD))
+        return beam_search(
+            self._tree, self.form.shape, score, num_users=len(user_BD), is_out_BL=is_out_BL
+        )
 
     def nearest(
-        self, user_BD: Float32[np.ndarray, "B D"], items: ItemStore, k: int
+        self,
+        user_BD: Float32[np.ndarray, "B D"],
+        items: ItemStore,
+        k: int,
+        seen: Sequence[Int[np.ndarray, "S"]] | None = None,
     ) -> list[Int64[np.ndarray, "K"]]:
-        """Return the rows of up to *k* videos for each user, best first."""
-        row_BK, _ = self.scored(user_BD, items)
-        return [rows[rows > 0] for rows in row_BK[:, :k]]
-
-    def scored(
-        self, user_BD: Float32[np.ndarray, "B D"], items: ItemStore
-    ) -> tuple[Int64[np.ndarray, "B K"], Float32[np.ndarray, "B K"]]:
-        """Return the rows that a beam ends at, best first, and their scores: row 0 for -inf."""
-        found = self.search(user_BD, items)
-        return self._tree.row_L[found.leaf_BK], found.score_BK
+        """Return the rows of up to *k* videos for each user, best first, without those *seen*."""
+        found = self.search(user_BD, items, seen)
+        row_BK = np.where(found.score_BK > -np.inf, self._tree.row_L[found.leaf_BK], FREE)[:, :k]
+        return [rows[rows != FREE] for rows in row_BK]
 
     def _leaves(
         self, leaf_BM: Int64[np.ndarray, "B M"], outputs_ND: Float32[np.ndarray, "N D"]

@@ -26,21 +26,24 @@ class TdmConfig:
 
     hidden_dim: int = 8
     num_negatives: int = 128
-    blend: float = 0.85
+    blend: float = 0.6
     sharpness: float = 1.0
     num_kept: int = 4_096
-    rebuild_examples: int = 512
+    rebuild_examples: int = 1_024
     calibration_steps: int = 20
     calibration_users: int = 32
     num_best: int = 130
+    list_edge: float = 0.3
+    list_dim: int = 64
     lr: float = 1e-3
     node_lr: float = 0.002
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.blend <= 1.0:
             raise ValueError(f"blend must be from 0 to 1, got {self.blend}")
-        if not self.sharpness > 0:
-            raise ValueError(f"sharpness must be above 0, got {self.sharpness}")
+        for name in ("sharpness", "list_edge"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
 
 class NodeScorer(nn.Module):

@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
 
-# Shape legend: N = items, B = users, M = nodes looked at of each user, K = leaves found,
+# Shape legend: N = items, B = users, M = nodes looked at of each user, m = those of them that are
+# scored, R = rows of one user, K = leaves found,
 # L = leaves, n = nodes of a level, D = width of a vector.
 
 FREE = 0
@@ -32,7 +33,7 @@ Scorer = Callable[[int, Int64[np.ndarray, "B M"]], Float[np.ndarray, "B M"]]
 _TWO_MEANS_STEPS = 6
 _STEP = 2
 _FIRST_LEVEL = 5
-_WIDTHS = (41, 25, 13, 8)
+_WIDTHS = (43, 25, 13, 8)
 _ROOM = 1.05
 
 
@@ -136,6 +137,16 @@ class Tree:
             self._there[level] = (self.row_L != FREE).reshape(1 << level, -1).any(axis=1)
         return self._there[level]
 
+    def are_at(
+        self, rows: Sequence[Integer[np.ndarray, "R"] | Sequence[int]]
+    ) -> Bool[np.ndarray, "B L"]:
+        """Return which leaves hold one of a user's *rows*; rows without a leaf are nowhere."""
+        is_there_BL = np.zeros((len(rows), len(self.row_L)), np.bool_)
+        leaf_of = self._leaf_of
+        for is_there_L, mine in zip(is_there_BL, rows, strict=True):
+            is_there_L[[leaf_of[row] for row in map(int, mine) if row in leaf_of]] = True
+        return is_there_BL
+
     def free_leaf(self, level: int, likeness_n: Float[np.ndarray, "n"]) -> int | None:
         """Return a free leaf below the node of *level* of most likeness that has one, if any has."""
         is_free_nL = (self.row_L == FREE).reshape(1 << level, -1)
@@ -209,11 +220,19 @@ def _preference(
     return preference_N
 
 
-def beam_search(tree: Tree, shape: Shape, score: Scorer, *, num_users: int) -> Found:
+def beam_search(
+    tree: Tree,
+    shape: Shape,
+    score: Scorer,
+    *,
+    num_users: int,
+    is_out_BL: Bool[np.ndarray, "B L"] | None = None,
+) -> Found:
     """Return the leaves that a beam ends at, best first, with the cost of each user's search.
 
     With widths as large as the levels it finds what the exhaustive search finds. Nodes without
-    items are neither gone on from, where there are others, nor counted.
+    items are neither gone on from, where there are others, nor counted. Of the leaves that a beam
+    comes to, those that are out for the user (watched already) are neither scored nor counted.
 
     Raises:
         ValueError: *shape* is of a tree of another depth.
@@ -230,13 +249,26 @@ def beam_search(tree: Tree, shape: Shape, score: Scorer, *, num_users: int) -> F
         fan = 1 << (next_level - level)
         first_BW = np.take_along_axis(nodes_BM, best_BW, 1) * fan
         nodes_BM = (first_BW[:, :, None] + np.arange(fan)).reshape(num_users, kept * fan)
-    score_BM, is_there_BM = _scored(tree, shape.depth, nodes_BM, score)
+    nodes_BM, is_there_BM = _packed(tree, nodes_BM, is_out_BL)
+    score_BM = np.where(is_there_BM, score(shape.depth, nodes_BM), -np.inf)
     order_BM = np.argsort(-score_BM, axis=1, kind="stable")
     return Found(
         np.take_along_axis(nodes_BM, order_BM, 1),
         np.take_along_axis(score_BM, order_BM, 1),
         num_scored_B + is_there_BM.sum(axis=1),
     )
+
+
+def _packed(
+    tree: Tree, nodes_BM: Int64[np.ndarray, "B M"], is_out_BL: Bool[np.ndarray, "B L"] | None
+) -> tuple[Int64[np.ndarray, "B m"], Bool[np.ndarray, "B m"]]:
+    """Return the leaves to score in front, in as few columns as they need, and which they are."""
+    is_there_BM = tree.is_there(tree.depth)[nodes_BM]
+    if is_out_BL is not None:
+        is_there_BM &= ~np.take_along_axis(is_out_BL, nodes_BM, axis=1)
+    most = max(1, int(is_there_BM.sum(axis=1).max(initial=0)))
+    order_Bm = np.argsort(~is_there_BM, axis=1, kind="stable")[:, :most]
+    return np.take_along_axis(nodes_BM, order_Bm, 1), np.take_along_axis(is_there_BM, order_Bm, 1)
 
 
 def _scored(

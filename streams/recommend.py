@@ -108,8 +108,10 @@ class Recommender:
         user_ids = [request.user_id for request in draft.requests]
         near = self._retrieval.near(serving, user_ids, vectors_BD)
         if near is None:
+            windows = [request.window for request in draft.requests]
             with self._switch.searching:
-                near = self._retrieval.next_best(serving, user_ids, vectors_BD)
+                seen = (draft.seen or SeenRows(serving.items)).of(windows)
+                near = self._retrieval.next_best(serving, user_ids, vectors_BD, seen)
         draft.near = near
 
     def answers(self, draft: Draft) -> list[Recommendation]:

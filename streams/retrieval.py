@@ -114,11 +114,18 @@ class Retrieval:
         return Near(found, ANN)
 
     def next_best(
-        self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
+        self,
+        serving: Serving,
+        user_ids: Sequence[str],
+        vectors_BD: Float32[np.ndarray, "B D"],
+        seen: Sequence[Int[np.ndarray, "S"]],
     ) -> Near:
-        """Return what there is without the index; the item store must stand still meanwhile."""
+        """Return what there is without the index; the item store must stand still meanwhile.
+
+        A tree spends nothing on the rows *seen*; elsewhere they fall out later, as `candidates` says.
+        """
         if serving.tree is not None:
-            found = serving.tree.nearest(vectors_BD, serving.items, self._num_ranked)
+            found = serving.tree.nearest(vectors_BD, serving.items, self._num_ranked, seen)
             return Near(_points(serving, found), TDM)
         if self._is_in_memory:
             return Near(self._exact(serving, vectors_BD), EXACT)

@@ -165,6 +165,7 @@ class Learner:
             known = cap_per_user(known, self.config.max_per_user)
         self._frequency.move_to(max(example.event_time_ms for example in known))
         label_rows = self._catalogue.rows([example.video_id for example in known])
+        self._model.ids.see(label_rows)
         slots = self._replay.add(
             known, self.features, self._catalogue.rows, self._signals.signals(label_rows)
         )
@@ -185,7 +186,7 @@ class Learner:
             losses.append(self._model.step(batch, candidates, self._catalogue))
         if losses:
             self._waiting, self._loss = [], float(np.mean(losses))
-        self._frequency.add(self._catalogue.rows([example.video_id for example in known]))
+        self._frequency.add(label_rows)
         for example in known:
             self._touched.update(example.window.video_ids, (example.video_id,))
         self._vectors = None

@@ -21,7 +21,7 @@ from models.bundle import Card
 from models.examples import Example
 from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
-from models.tdm import TreeModel, score_space
+from models.tdm import TreeModel, list_space
 from models.tdm_scorer import TdmConfig
 from models.tdm_tree import Found, category_leaves, clustered_leaves, planted, shape_for
 from trainer.histories import GoesOn, PastWatches, always
@@ -115,8 +115,11 @@ class TdmLearner(Learner):
             categories = [self._categories[place] for place in live.tolist()]
             leaf_N = category_leaves(categories, shape.depth, self._tree_draw)
         else:
-            points_NE = score_space(output_ND[live + 1], self._users_KD)
-            leaf_N = clustered_leaves(points_NE, shape.depth, self._tree_draw)
+            points_NW = list_space(
+                *(output_ND[live + 1], self._users_KD, self._tdm, self._tree_draw),
+                gain=self.tree.gain,
+            )
+            leaf_N = clustered_leaves(points_NW, shape.depth, self._tree_draw)
         self.tree.plant(planted(live + 1, leaf_N, shape.depth), shape)
         self._refresh()
         self.tree.calibrate(self._users_KD, self._tree_draw)
@@ -125,7 +128,7 @@ class TdmLearner(Learner):
     def search(self, examples: Sequence[Example]) -> tuple[Found, Float32[np.ndarray, "B N"]]:
         """Return what a beam finds, and what every video scores, column n for ``video_ids[n]``.
 
-        Learns nothing, but gives newcomers their leaves; videos without one score -inf.
+        The beam leaves out what stands in the windows, as in serving. Learns nothing, but gives newcomers their leaves; videos without one score -inf.
         """
         self._tend()
         user_BD = self.user_vectors(examples)
@@ -133,7 +136,8 @@ class TdmLearner(Learner):
         score_BN = np.full((len(examples), len(self.video_ids)), -np.inf, np.float32)
         taken_L = np.flatnonzero(self.tree.tree.row_L)
         score_BN[:, self.tree.tree.row_L[taken_L] - 1] = score_BL[:, taken_L]
-        return self.tree.search(user_BD), score_BN
+        seen = [self._catalogue.rows(example.window.video_ids) for example in examples]
+        return self.tree.search(user_BD, seen), score_BN
 
     def bundle_files(self) -> dict[str, bytes]:
         """Return the files of the towers, and those of the tree.

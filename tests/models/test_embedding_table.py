@@ -54,3 +54,17 @@ def test_growing_keeps_what_there_is_and_adds_zeros():
     assert len(table.weight_ND) >= 10
     assert table.weight_ND[1].tolist() == [1.0, 1.0]
     assert not table.weight_ND[3:].any()
+
+
+def test_a_rare_row_learns_nothing_before_it_was_seen_often_enough():
+    """Seen twice where three are asked for, it is what it was; seen once more, it moves."""
+    table = EmbeddingTable(torch.zeros(4, 2), lr=0.5, min_seen=3)
+    table.see(np.array([1, 1, 1, 2, 2]))
+
+    step(table, [1, 2], [[3.0, 4.0], [3.0, 4.0]])
+    moved_first = table.weight_ND.any(dim=1).tolist()
+    table.see(np.array([2]))
+    step(table, [2, 3], [[3.0, 4.0], [3.0, 4.0]])
+
+    assert moved_first == [False, True, False, False]
+    assert table.weight_ND.any(dim=1).tolist() == [False, True, True, False]

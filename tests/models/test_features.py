@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from contract.events import Context
 from models.examples import CompletionRule, Example
-from models.features import FeatureEncoder
+from models.features import CONTEXT_FIELDS, FeatureEncoder
 from models.history import DAY_MS, EMPTY, WindowPolicy, fold
 from models.items import ItemStore
 from models.replay import ReplayBuffer, encode_examples
@@ -52,7 +52,7 @@ def test_an_empty_window_is_one_column_of_padding():
 
     assert batch.watch_rows_BT.tolist() == [[0]]
     assert batch.token_rows_BS.tolist() == [[0]]
-    assert batch.context_rows_BC.tolist() == [[0, 0, 0, 0]]
+    assert batch.context_rows_BC.tolist() == [[0] * len(CONTEXT_FIELDS)]
 
 
 def test_watch_features_are_completion_fraction_and_age():
@@ -79,7 +79,7 @@ def test_training_and_serving_see_the_same_arrays():
     """A window encoded for serving and the same window as a training example: bit for bit."""
     windows = [
         window_of(
-            watch("a", at_ms=5, context=Context(country="DE", device="tv")),
+            watch("a", at_ms=5, context=Context(country="DE", device="tv", gender="f")),
             watch("b", at_ms=70_000),
             search("steam trains", at_ms=80_000),
         ),

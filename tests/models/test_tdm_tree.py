@@ -98,7 +98,7 @@ def test_a_beam_as_wide_as_the_levels_is_the_exhaustive_search(num_items, seed):
     shape = Shape(levels, tuple(1 << level for level in levels[:-1]))
     found = beam_search(tree, shape, score, num_users=3)
 
-    expected = np.where(tree.row_L != FREE, score_BL, -np.inf)
+    expected = score_BL[:, tree.row_L != FREE]
     assert (found.score_BK == -np.sort(-expected, axis=1)).all()
 
 
@@ -113,7 +113,7 @@ def test_over_a_max_heap_a_narrow_beam_finds_the_best_leaves(num_items, width, s
     shape = Shape(levels, (width,) * (len(levels) - 1))
     found = beam_search(tree, shape, of_leaves(score_BL), num_users=2)
 
-    best = -np.sort(-score_BL, axis=1)[:, :width]
+    best = -np.sort(-score_BL, axis=1)[:, : min(width, num_items)]
     assert (found.score_BK[:, : best.shape[1]] == best).all()
 
 
@@ -131,13 +131,34 @@ def test_counts_every_node_that_it_scores():
 
 
 def test_neither_scores_nor_counts_nodes_without_items():
-    """Half of the tree is empty: its nodes come last, and cost nothing."""
+    """Half of the tree is empty: its nodes are not there, and cost nothing."""
     tree = planted(np.array([7, 8]), np.array([0, 1]), 2)
 
     found = beam_search(tree, Shape((1, 2), (2,)), of_leaves(np.zeros((1, 4))), num_users=1)
 
     assert found.num_scored_B.tolist() == [1 + 2]
-    assert found.score_BK.tolist() == [[0.0, 0.0, -np.inf, -np.inf]]
+    assert found.score_BK.tolist() == [[0.0, 0.0]]
+
+
+def test_what_a_user_has_seen_costs_nothing_and_is_not_found():
+    """Of four leaves the first user is out of two and the second of none; each pays for the rest."""
+    tree = planted(np.arange(1, 5), np.arange(4), 2)
+    is_out = tree.are_at([[4, 2, 99], []])
+
+    found = beam_search(
+        tree,
+        Shape((2,), ()),
+        of_leaves(np.array([[1.0, 2, 3, 4]] * 2)),
+        num_users=2,
+        is_out_BL=is_out,
+    )
+
+    there = [
+        leaves[scores > -np.inf].tolist()
+        for leaves, scores in zip(found.leaf_BK, found.score_BK, strict=True)
+    ]
+    assert there == [[2, 0], [3, 2, 1, 0]]
+    assert found.num_scored_B.tolist() == [2, 4]
 
 
 def test_a_newcomer_goes_where_it_is_most_alike_and_there_is_room():

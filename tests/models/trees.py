@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from models.tdm import TreeModel, score_space
+from models.tdm import TreeModel, list_space
 from models.tdm_scorer import TdmConfig
 from models.tdm_tree import clustered_leaves, planted, shape_for
 
@@ -41,7 +41,7 @@ def tree_of(outputs, user_vectors, config=SMALL, *, gain=5.0, seed=0):
     num_videos = len(outputs) - 1
     shape = shape_for(num_videos)
     model = TreeModel(config, outputs.shape[1], gain=gain, seed=seed)
-    points = score_space(outputs[1:], user_vectors)
+    points = list_space(outputs[1:], user_vectors, config, generator(seed), gain=max(gain, 5.0))
     leaves = clustered_leaves(points, shape.depth, generator(seed))
     model.plant(planted(np.arange(1, num_videos + 1), leaves, shape.depth), shape)
     model.refresh(outputs, user_vectors.mean(axis=0))

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from contract.events import Context
 from models import bundle as bundles
 from models.encoder import UserEncoder
 from models.examples import Example
@@ -41,6 +42,12 @@ def example(*watched, label):
     return Example("u", window_of(*watched), label, T0 + 1_000)
 
 
+def who_watches(age_group, *, label):
+    context = Context(age_group=age_group)
+    window = fold(EMPTY, [watch("cooking0", context=context)], WindowPolicy())
+    return Example("u", window, label, T0 + 1_000)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_learns_from_a_stream(name):
     """After soup comes goal: what untrained content would never say is learned in a few steps."""
@@ -52,6 +59,23 @@ def test_a_model_learns_from_a_stream(name):
     best = learner.similarity(batch).argmax(axis=1)
     assert losses[-1] < losses[0]
     assert all(learner.video_ids[column].startswith("football") for column in best)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_learns_what_people_who_say_who_they_are_watch(name):
+    """One watch of the same video, and what comes next depends on the age group alone."""
+    learner = learner_of(catalogue(), config_of(name))
+    batch = [
+        who_watches(age_group, label=f"{taste}{n}")
+        for age_group, taste in (("13-17", "chess"), ("55-64", "trains"))
+        for n in range(5)
+    ] * 2
+
+    for _ in range(30):
+        learner.learn(batch)
+
+    best = [learner.video_ids[column] for column in learner.similarity(batch).argmax(axis=1)]
+    assert [one[:5] for one in best] == [example.video_id[:5] for example in batch]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -125,7 +125,8 @@ def test_the_bundle_serves_what_the_learner_finds(trained, tmp_path):
     windows = [one.window for one in examples]
     newest_ms = [window.newest_ms for window in windows]
     vectors = UserEncoder(loaded).encode(windows, items, newest_ms)
-    found = TreeIndex(loaded, items).search(vectors, items)
+    seen = [items.rows(window.video_ids) for window in windows]
+    found = TreeIndex(loaded, items).search(vectors, items, seen)
 
     assert loaded.manifest.model == "tdm"
     assert found.score_BK == pytest.approx(expected.score_BK, abs=1e-3)
