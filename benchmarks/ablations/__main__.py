@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.ablations import sequences, streaming
+from benchmarks.ablations import page, sequences, streaming
 from benchmarks.ablations.arms import ABLATIONS, KUAIRAND, ML1M, Arm
 from benchmarks.ablations.streaming import Outcome
 from nextwatch.evaluate import ranks
@@ -87,6 +87,17 @@ def _runner(data: str, directory: Path, given: argparse.Namespace, tell: Tell) -
     return lambda arm, seed: sequences.run(split, arm, seed=seed, minutes=minutes, tell=tell)
 
 
+def _command(given: argparse.Namespace, data: str) -> str:
+    """Return the command that measures this again."""
+    words = ["python -m benchmarks.ablations", given.name, f"--data {data}:DIR"]
+    words += [f"--seeds {given.seeds}"] if given.seeds > 1 else []
+    if data == ML1M:
+        return " ".join([*words, f"--minutes {given.minutes:g}"])
+    words += [] if given.exposures is None else [f"--exposures {given.exposures}"]
+    words += [f"--history-epochs {given.history_epochs}"] if given.history_epochs else []
+    return " ".join(words)
+
+
 def main() -> None:
     """Run the ablation that is named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
@@ -98,6 +109,7 @@ def main() -> None:
         "--history-epochs", type=int, default=0, help="over KuaiRand's histories, before the log"
     )
     parser.add_argument("--minutes", type=float, default=5.0, help="of CPU for an arm, ml1m")
+    parser.add_argument("--report", action="store_true", help=f"into {page.PAGE} as well")
     given = parser.parse_args()
     data, _, directory = given.data.partition(":")
     known = ABLATIONS[given.name].data
@@ -107,7 +119,10 @@ def main() -> None:
     with progress(given.name, Console(stderr=True)) as tell:
         run = _runner(data, Path(directory), given, tell)
         report = ablate(given.name, data, run, num_seeds=given.seeds)
-    print(table(report, _SHOWN[data]))
+    text = table(report, _SHOWN[data])
+    print(text)
+    if given.report:
+        page.written(page.PAGE, f"{given.name}, {data}", f"{text}\n\n`{_command(given, data)}`")
     print(json.dumps(report))
 
 

@@ -135,6 +135,16 @@ ABLATIONS: dict[str, Ablation] = {
             Arm("3 examples, or 1 slice, of a user", {"max_per_user": 3}, max_slices=1),
         ),
     ),
+    "rare_ids": Ablation(
+        "Should a video have an id embedding before it was watched some times?",
+        _BOTH,
+        (
+            Arm("from the first watch on"),
+            Arm("from the 3rd watch on", {"min_id_count": 3}),
+            Arm("from the 10th watch on", {"min_id_count": 10}),
+            Arm("from the 50th watch on", {"min_id_count": 50}),
+        ),
+    ),
     "window_length": Ablation(
         "How much history does a user vector need?",
         _BOTH,

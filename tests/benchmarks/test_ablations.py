@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.ablations import page
 from benchmarks.ablations.__main__ import ablate, table, told
 from benchmarks.ablations.arms import ABLATIONS, KUAIRAND, Arm
 from benchmarks.ablations.sequences import _second_last as second_last
@@ -109,3 +110,18 @@ def test_the_last_film_is_cut_off_everywhere():
 
     assert (case.label, list(case.completed)) == (2, [0, 1])
     assert case.window.video_ids == ("v0", "v1")
+
+
+def test_a_section_of_the_page_is_replaced_by_the_next_run_and_the_others_stay(tmp_path):
+    """One file, sections by name."""
+    path = tmp_path / "results" / "ablations.md"
+
+    for heading, text in (
+        ("width, ml1m", "old"),
+        ("pooling, ml1m", "other"),
+        ("width, ml1m", "new"),
+    ):
+        page.written(path, heading, text)
+
+    assert path.read_text().endswith("## pooling, ml1m\n\nother\n\n## width, ml1m\n\nnew\n")
+    assert "old" not in path.read_text()
