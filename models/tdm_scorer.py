@@ -29,13 +29,13 @@ class TdmConfig:
     blend: float = 0.6
     sharpness: float = 1.0
     num_kept: int = 4_096
-    rebuild_examples: int = 1_024
-    calibration_steps: int = 20
+    rebuild_examples: int = 512
+    calibration_steps: int = 60
     calibration_users: int = 32
     num_best: int = 130
     list_edge: float = 0.3
     list_dim: int = 64
-    lr: float = 1e-3
+    lr: float = 1e-4
     node_lr: float = 0.002
 
     def __post_init__(self) -> None:

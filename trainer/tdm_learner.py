@@ -33,7 +33,7 @@ MODEL = "tdm"
 _REFRESH_EXAMPLES = 256
 _MIN_USERS = 64
 """With fewer kept users it is not known what users are like: the tree goes by category."""
-_TOUCH_UP = 0.2
+_TOUCH_UP = 0.33
 """How much of a calibration a generation gets whose tree was not made anew."""
 
 

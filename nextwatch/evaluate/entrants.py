@@ -6,11 +6,15 @@ Each is made anew for a trial, by name and seed. A model is one line in
 
 from collections.abc import Mapping, Sequence
 
+from models.history import DAY_MS
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine, ease
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.factors import ImplicitFactors
 from nextwatch.evaluate.baselines.popularity import Popularity
 from nextwatch.evaluate.contender import Contender
+
+OF_YEARS = ("movielens",)
+"""Sources whose logs last for years: a generation lasts a day of the log there, else an hour."""
 
 UNTIMED = "ml1m"
 """The source whose log has no times, so that models learn all of it beforehand."""
@@ -76,7 +80,7 @@ def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) ->
     Raises:
         ValueError: there is no such model, or *overrides* has what its settings refuse.
     """
-    from nextwatch.evaluate.learned import Learned  # noqa: PLC0415 - an extra
+    from nextwatch.evaluate.learned import HOUR_MS, Learned  # noqa: PLC0415 - an extra
     from nextwatch.evaluate.settings import settings  # noqa: PLC0415
     from trainer.learners import learner  # noqa: PLC0415
 
@@ -84,4 +88,5 @@ def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) ->
         known = ", ".join(sorted({*model_names(), *baseline_names()}))
         raise ValueError(f"unknown model {name!r}; known: {known}")
     config, recipe = settings(name, source, overrides)
-    return Learned(learner(name, config, seed=seed), recipe=recipe)
+    generation_ms = DAY_MS if source in OF_YEARS else HOUR_MS
+    return Learned(learner(name, config, seed=seed), recipe=recipe, generation_ms=generation_ms)

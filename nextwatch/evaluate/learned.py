@@ -1,7 +1,7 @@
 """A learner of the trainer in a trial, scored by what it would serve (torch; the `train` extra).
 
-It learns as in the trainer. It is scored as in streams: from a bundle, made every
-`GENERATION_MS` of the log's time and no sooner than somebody is scored; in between, the videos
+It learns as in the trainer. It is scored as in streams: from a bundle, made with every
+hour of the log's time, or every day, and no sooner than somebody is scored; in between, the videos
 that learning touched get new vectors of the same generation, batch by batch. Histories from
 before the log are learned by a recipe; how many epochs is chosen beforehand, and the users set
 apart for validation are listened to, epoch by epoch, while nobody learns from them.
@@ -31,7 +31,7 @@ from trainer.popularity import Viewing
 
 # Shape legend: B = cases, N = videos, F = ranking features.
 
-GENERATION_MS = 3_600_000
+HOUR_MS = 3_600_000
 
 
 class Epoch(NamedTuple):
@@ -76,7 +76,7 @@ class Learned:
         learner: Learner,
         *,
         recipe: Recipe | None = None,
-        generation_ms: int = GENERATION_MS,
+        generation_ms: int = HOUR_MS,
     ) -> None:
         self.learner = learner
         self.epochs: list[Epoch] = []
