@@ -3,13 +3,12 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract.errors import DatasetError
 from nextwatch.evaluate.ranks import MEASURES
 
 CURVE = "recall_at_100"
-NUM_BASELINES_DRAWN = 3
 _COLUMNS = {
     **{f"recall_at_{k}": f"R@{k}" for k in (10, 20, 50, 100, 200)},
     "ndcg_at_10": "NDCG@10",
@@ -131,10 +130,16 @@ def draw(result: Result, path: Path) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, figures, style in _curves(result):
-        days = sorted(figures["per_day"])
-        values = [figures["per_day"][day][CURVE] for day in days]
-        axes.plot(days, values, style, label=name, marker="o", markersize=3)
+    for curve in _curves(result):
+        days = sorted(curve.figures["per_day"])
+        values = [curve.figures["per_day"][day][CURVE] for day in days]
+        axes.plot(
+            *(days, values, curve.style),
+            color=curve.color,
+            label=curve.name,
+            marker="o",
+            markersize=3,
+        )
     axes.set_ylabel("recall@100, whole catalogue")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
@@ -147,14 +152,23 @@ def _is_curve(result: Result) -> bool:
     return any(len(figures["per_day"]) > 1 for _, figures in lines_of(result))
 
 
-def _curves(result: Result) -> Iterator[tuple[str, Result, str]]:
-    for name, figures in result["models"].items():
-        yield name, figures, "-"
+class _Curve(NamedTuple):
+    name: str
+    figures: Result
+    style: str
+    color: str
+
+
+def _curves(result: Result) -> Iterator[_Curve]:
+    """Yield a colour for each model, dashed where it stands still, and the baselines in grey."""
+    for place, (name, figures) in enumerate(result["models"].items()):
+        color = f"C{place % 10}"
+        yield _Curve(name, figures, "-", color)
         if figures.get("frozen"):
-            yield f"{name}, frozen", figures["frozen"], "--"
+            yield _Curve(f"{name}, frozen", figures["frozen"], "--", color)
     best = sorted(result["baselines"].items(), key=lambda item: -item[1][CURVE])
-    for name, figures in best[:NUM_BASELINES_DRAWN]:
-        yield name, figures, ":"
+    for (name, figures), grey in zip(best, ("0.2", "0.5", "0.7"), strict=False):
+        yield _Curve(name, figures, ":", grey)
 
 
 def _row(cells: Sequence[str]) -> str:
