@@ -28,7 +28,7 @@ class TdmConfig:
 
     hidden_dim: int = 8
     num_negatives: int = 128
-    blend: float = 0.75
+    blend: float = 0.8
     sharpness: float = 1.0
     num_kept: int = 4_096
     rebuild_examples: int = 512

@@ -33,7 +33,7 @@ Scorer = Callable[[int, Int64[np.ndarray, "B M"]], Float[np.ndarray, "B M"]]
 _TWO_MEANS_STEPS = 6
 _STEP = 2
 _FIRST_LEVEL = 5
-_WIDTHS = (43, 25, 13, 8)
+_WIDTHS = (42, 25, 13, 8)
 _ROOM = 1.05
 
 

@@ -145,6 +145,16 @@ ABLATIONS: dict[str, Ablation] = {
             Arm("from the 50th watch on", {"min_id_count": 50}),
         ),
     ),
+    "replay": Ablation(
+        "Is a second look at older examples worth it?",
+        (KUAIRAND,),
+        (
+            Arm("none replayed"),
+            Arm("192 of 8,192 replayed with each 16", {"num_replayed": 192}),
+            Arm("none replayed, no live signals", _NO_SIGNALS),
+            Arm("192 replayed, no live signals", {**_NO_SIGNALS, "num_replayed": 192}),
+        ),
+    ),
     "window_length": Ablation(
         "How much history does a user vector need?",
         _BOTH,

@@ -18,8 +18,7 @@ def written(page: Path, heading: str, text: str) -> None:
     """Put *text* under *heading* into *page*, in place of what stood there; sections go by heading."""
     before = page.read_text(encoding="utf-8") if page.exists() else _ABOUT
     _, *parts = _HEADING.split(before)
-    sections = dict(part.split("\n", 1) for part in parts)
-    sections[heading] = f"\n{text.strip()}\n\n"
-    body = "".join(f"## {name}\n{sections[name]}" for name in sorted(sections))
+    sections = dict(part.split("\n", 1) for part in parts) | {heading: text}
+    body = "\n".join(f"## {name}\n\n{sections[name].strip()}\n" for name in sorted(sections))
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{_ABOUT}\n{body}".rstrip() + "\n", encoding="utf-8")
+    page.write_text(f"{_ABOUT}\n{body}", encoding="utf-8")
