@@ -6,8 +6,8 @@ the defaults of `models.retriever.RetrieverConfig`, the others what their papers
 `OF_SEQUENCES` is for logs without times, MovieLens-1M first of all: no live signals, a
 temperature that tells a thousand films apart, and a recipe that stays below half an hour of one
 core. Chosen on the second last film of every third user, never on the last. Hit rate and NDCG at
-10 on the last films: SASRec .324/.190 after 14 minutes of a core, YouTube DNN .322/.186 after 9,
-GRU4Rec .309/.179 after 7 (``nextwatch evaluate retrieval --data ml1m:DIR``, one seed).
+10 on the last films: SASRec .321/.190 after 11 minutes of a core, YouTube DNN .323/.186 after 8,
+GRU4Rec .307/.178 after 6 (``nextwatch evaluate retrieval --data ml1m:DIR``, one seed).
 """
 
 import dataclasses
