@@ -74,7 +74,7 @@ def shape_for(num_items: int) -> Shape:
     """Return the shape for a catalogue of *num_items*, with a little room to grow.
 
     Every second level, from one of at most 32 nodes; the beam widens downwards. For the 7,583
-    videos of KuaiRand it scores 4.7 % of them, 379 at most (``python -m benchmarks.tdm``).
+    videos of KuaiRand it scores 4.7 % of them, 377 at most (``python -m benchmarks.tdm``).
     """
     depth = max(1, int(num_items * _ROOM).bit_length())
     levels = tuple(sorted(range(depth, _FIRST_LEVEL - _STEP, -_STEP)))
