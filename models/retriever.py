@@ -19,18 +19,17 @@ class RetrieverConfig:
 
     One optimiser step is taken for every ``examples_per_step`` new examples, however they come in
     batches; each is over all that are new and ``num_replayed`` drawn from the newest
-    ``replay_size`` ones. None is replayed: a second look holds on to yesterday, and most where there are
-    live signals, since those of an old label are of before its watch while those of all other
-    videos are of today. Measured on KuaiRand, the first 20,000 exposures from cold: recall@100 .313
-    with none replayed and .230 with 192, without live signals .293 and .258 (``python -m
-    benchmarks.ablations replay --data kuairand:DIR --exposures 20000``).
+    ``replay_size`` ones. None is replayed by default. Measured on KuaiRand, the first 20,000 exposures from
+    cold: recall@100 .313 with none and .230 with 192, without live signals .293 and .258 (``python -m
+    benchmarks.ablations replay --data kuairand:DIR --exposures 20000``). Why is not known; with live
+    signals an old label has those of before its watch, and all other videos those of today.
 
     With ``has_live_signals`` item vectors carry how often a video was watched of late, and user
     vectors what this user gives for it (models/live_signals.py). After histories were learned,
     streaming goes on at ``lr_share_after_histories`` of the learning rates: a step that teaches a
-    new model its first pattern makes one that knows its catalogue forget. Measured on KuaiRand, the
-    first 16,000 exposures of 25 and 26 April after histories, recall@100: .500 without learning, .510 with
-    a share of .1, .503 with .3; with 192 replayed and a share of .025, the best one then, .504.
+    new model its first pattern makes one that knows its catalogue forget. The share
+    was chosen on the first 16,000 exposures of KuaiRand after histories, one seed, one example replayed:
+    .1 was a little above .3 and above learning nothing.
 
     A video's id embedding learns nothing before the video was completed ``min_id_count`` times: until
     then it is what its content says (the rare-id filter, models/embedding_table.py).

@@ -22,8 +22,7 @@ class TdmConfig:
     Similarities are multiplied by a gain of about 60, and so is every step of a node: with a
     *node_lr* of .02 calibration was noise (a beam kept .987 of the exhaustive recall@100, .992
     without it), with .002 it kept all of it (KuaiRand, 29 and 30 April, 1,656 cases). The network
-    starts as the inner product that the towers were trained for, and learns slowly: with an *lr* of
-    1e-3 what it learned from single watches took 3 % off the recall@100 (1,536 cases of 27 April).
+    starts as the inner product that the towers were trained for, and learns slowly.
     """
 
     hidden_dim: int = 8
