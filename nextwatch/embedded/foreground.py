@@ -1,18 +1,21 @@
 """The embedded stack in a terminal: up until Ctrl-C, with its addresses in a file.
 
 The file holds one ``NAME=value`` a line. It is there while the stack is, so that another
-terminal finds the stack by ``eval "$(nextwatch stack env)"``.
+terminal finds the stack by ``eval "$(nextwatch stack env)"``. A lock beside it tells whether
+that stack still lives: one that was killed leaves the file, and no living one loses its own.
 """
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
 from contract.errors import StackError
+from nextwatch.embedded import lock
 from nextwatch.embedded.stack import EmbeddedStack
 
-_CHECK_EVERY_S = 0.5
+_CHECK_EVERY_S = 0.1
 
 
 def run(
@@ -21,25 +24,49 @@ def run(
     """Start *stack*, keep it up until *is_over*, and stop it; *tell* is given lines to print.
 
     Raises:
-        StackError: it did not start, or did not stay up.
+        StackError: it did not start, or did not stay up, or *env_file* is of another stack.
     """
     try:
-        stack.start()
-        write(env_file, stack.env)
-        tell(f"broker  {stack.bootstrap_servers}")
-        tell(f"index   {stack.qdrant_url}")
-        tell(f"files   {stack.directory}")
-        tell(f'Ctrl-C stops it. In another terminal: eval "$(nextwatch stack env -f {env_file})"')
-        while not is_over.wait(_CHECK_EVERY_S):
-            stack.check()
+        with claimed(env_file):
+            stack.start()
+            write(env_file, stack.env)
+            tell(f"broker  {stack.bootstrap_servers}")
+            tell(f"index   {stack.qdrant_url}")
+            tell(f"files   {stack.directory}")
+            tell(
+                f'Ctrl-C stops it. In another terminal: eval "$(nextwatch stack env -f {env_file})"'
+            )
+            while not is_over.wait(_CHECK_EVERY_S):
+                stack.check()
+    finally:
+        stack.stop()
+
+
+@contextmanager
+def claimed(env_file: Path) -> Iterator[None]:
+    """Keep *env_file* for this process, and remove it at the end of the block.
+
+    Raises:
+        StackError: another stack that is up tells its addresses in it.
+    """
+    env_file.parent.mkdir(parents=True, exist_ok=True)
+    path = _lock_path(env_file)
+    held = lock.hold(path)
+    if held is None:
+        raise StackError(
+            f"a stack is up already, and {env_file} tells where: stop it, or name another file"
+            " for this one: nextwatch stack up --env-file FILE"
+        )
+    try:
+        yield
     finally:
         env_file.unlink(missing_ok=True)
-        stack.stop()
+        path.unlink(missing_ok=True)
+        held.close()
 
 
 def write(env_file: Path, env: Mapping[str, str]) -> None:
     """Put *env* into *env_file*, whole or not at all."""
-    env_file.parent.mkdir(parents=True, exist_ok=True)
     draft = env_file.with_name(env_file.name + ".new")
     draft.write_text("".join(f"{name}={value}\n" for name, value in sorted(env.items())))
     draft.rename(env_file)
@@ -49,9 +76,17 @@ def exports(env_file: Path) -> list[str]:
     """Return the lines by which a shell takes over the settings in *env_file*.
 
     Raises:
-        StackError: there is no such file, so no stack is up.
+        StackError: there is no such file, or its stack is gone.
     """
     if not env_file.exists():
         raise StackError(f"no stack is up ({env_file} is missing): start one by nextwatch stack up")
+    if not lock.is_held(_lock_path(env_file)):
+        raise StackError(
+            f"{env_file} is left over from a stack that is gone: start one by nextwatch stack up"
+        )
     pairs = (line.partition("=") for line in env_file.read_text().splitlines() if line)
     return [f"export {name}={shlex.quote(value)}" for name, _, value in pairs]
+
+
+def _lock_path(env_file: Path) -> Path:
+    return env_file.with_name(env_file.name + ".lock")

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from contract.errors import BrokerUnavailable, StackError
+from contract.errors import BrokerUnavailable
 from nextwatch import cli
-from nextwatch.embedded import foreground
 from nextwatch.topics import Finding, Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -106,24 +105,6 @@ def test_topics_that_are_right_exit_with_zero(monkeypatch):
 
     assert invoke("topics").exit_code == 0
     assert '"outcome":"same"' in invoke("topics", "--json").output
-
-
-def test_settings_of_a_stack_survive_a_shell(tmp_path):
-    """Whatever is in a value, the shell takes it as it is."""
-    env_file = tmp_path / "deep" / "stack.env"
-    env = {"NEXTWATCH_QDRANT_URL": "http://127.0.0.1:1", "NEXTWATCH_X": "a b'c $HOME"}
-    foreground.write(env_file, env)
-    script = "\n".join(foreground.exports(env_file)) + "\nprintenv NEXTWATCH_X"
-    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
-
-    assert shown.stdout == "a b'c $HOME\n"
-    assert not list(env_file.parent.glob("*.new"))
-
-
-def test_no_stack_is_told_with_the_remedy(tmp_path):
-    """Without a running stack there is nothing to export."""
-    with pytest.raises(StackError, match="nextwatch stack up"):
-        foreground.exports(tmp_path / "stack.env")
 
 
 def test_module_runs_too():
