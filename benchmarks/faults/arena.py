@@ -72,7 +72,7 @@ def arena(
             is_supervised=False,
             env={"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{proxy_port}", **env},
         )
-        ending.callback(lambda: stack.stop(is_kept=is_kept()))
+        ending.callback(lambda: stack.stop(is_kept=is_kept(), with_state=True))
         logs = stack.directory / "logs"
         broker = EmbeddedBroker(
             env=inherited_env, log_path=logs / "broker.log", advertised_port=proxy_port

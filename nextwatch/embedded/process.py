@@ -190,11 +190,15 @@ class Child:
         self.wait_ended(timeout_s)
         self.kill()
 
+    def ending(self) -> str:
+        """Return by which signal or with which exit code it ended."""
+        code = self.exit_code
+        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
     def obituary(self) -> str:
         """Return one sentence on how it ended, and the last lines of its log."""
-        code = self.exit_code
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return f"{self.name} ended ({how}); see {self.log_path}\n{self.log_tail()}".rstrip()
+        ended = f"{self.name} ended ({self.ending()})"
+        return f"{ended}; see {self.log_path}\n{self.log_tail()}".rstrip()
 
     def log_tail(self) -> str:
         """Return the end of its log, at most some two thousand bytes of whole lines."""

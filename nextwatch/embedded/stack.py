@@ -29,8 +29,8 @@ OnStep = Callable[[str], None]
 """Is told once the name of each process that is ready, and ``topics`` when they exist."""
 
 _BOOTSTRAP = "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
-_WORKER_STOP_S = 8.0  # the trainer writes a last checkpoint
-_STORAGE_STOP_S = 3.0
+_WORKER_STOP_S = 1.0  # all of them recover from SIGKILL: what stops sooner only saves them work
+_STORAGE_STOP_S = 0.5
 _LOOK_EVERY_S = 0.01
 
 
@@ -196,7 +196,7 @@ class EmbeddedStack:
     ) -> Child:
         """Start a program of the caller's, with settings by which it finds this stack, and *env*.
 
-        It is never restarted, and `stop` ends it before all others.
+        It is never restarted, and `stop` ends it with the workers.
         """
         env = {**self._plans.inherited, **self.env, **(env or {})}
         guest = Child(Plan(name, tuple(argv), env, self._plans.log_path(name)))
@@ -225,27 +225,33 @@ class EmbeddedStack:
         return self._supervisor.failure if self._supervisor is not None else ""
 
     @property
-    def num_restarts(self) -> int:
-        """How many accidents were mended."""
-        return self._supervisor.num_restarts if self._supervisor is not None else 0
+    def restarts(self) -> dict[str, int]:
+        """How often each process that ended by accident was restarted."""
+        return dict(self._supervisor.restarts) if self._supervisor is not None else {}
 
-    def stop(self, *, is_kept: bool = False) -> None:
+    def stop(self, *, is_kept: bool = False, with_state: bool = False) -> None:
         """Stop everything; what does not go by itself is killed. A second call does nothing.
 
-        With *is_kept* a temporary directory stays, for the logs in it.
+        With *is_kept* a temporary directory stays for the logs in it, *with_state* as a whole.
         """
         try:
             if self._supervisor is not None:
                 self._supervisor.stop()
-            self._stop_children(self._guests, _WORKER_STOP_S)
-            self._stop_children(self._named(WORKERS), _WORKER_STOP_S)
+            self._stop_children([*self._guests, *self._named(WORKERS)], _WORKER_STOP_S)
             if self._broker is not None:
                 self._broker.child.kill()  # in memory only, nothing to save; SIGTERM took it 3 s
             self._stop_children(self._named(STORAGE), _STORAGE_STOP_S)
         finally:
-            for child in (*self._guests, *self.children):
-                child.kill()
-            self._directory.release(is_kept=is_kept or bool(self.failure))
+            self.kill()
+            is_kept = is_kept or bool(self.failure)
+            self._directory.release(is_kept=is_kept, with_state=with_state)
+
+    def kill(self) -> None:
+        """Kill everything at once; `stop` has nothing left to wait for then."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        for child in (*self._guests, *self.children):
+            child.kill()
 
     def _start_broker(self) -> None:
         from nextwatch.topics import reconcile  # noqa: PLC0415 - it loads librdkafka
@@ -276,7 +282,7 @@ class EmbeddedStack:
             child.terminate()
         for child in leaving:
             if not child.wait_ended(max(0.0, deadline_s - monotonic())):
-                log.warning("process_killed", process=child.name, after_s=timeout_s)
+                log.info("process_killed", process=child.name, after_s=timeout_s)
             child.kill()
 
     @contextmanager

@@ -4,6 +4,7 @@ One rule: what lost nothing by dying is started again, ever later; the death of 
 or of one that cannot stay up, is the failure of the whole stack.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -41,7 +42,7 @@ class Supervisor:
     children: Sequence[Child]
     vital: frozenset[str] = frozenset()
     on_failure: Callable[[str], None] = lambda _reason: None
-    num_restarts: int = 0
+    restarts: Counter[str] = field(default_factory=Counter)
     failure: str = ""
     _records: dict[str, _Record] = field(default_factory=dict)
     _is_over: Event = field(default_factory=Event)
@@ -76,7 +77,7 @@ class Supervisor:
         if record.restart_at_s is None:
             self._note_end(child, record, now_s)
         elif now_s >= record.restart_at_s:
-            self.num_restarts += 1
+            self.restarts[child.name] += 1
             record.num_restarts += 1
             record.restart_at_s = None
             child.start()
@@ -95,7 +96,7 @@ class Supervisor:
             log.warning(
                 "process_ended",
                 process=child.name,
-                exit_code=child.exit_code,
+                how=child.ending(),
                 restart_in_s=delay_s,
                 log_path=str(child.log_path),
             )

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from nextwatch.embedded import supervision
 from nextwatch.embedded.process import Child, Plan
@@ -27,6 +28,9 @@ class StandIn(Child):
     def obituary(self):
         return f"{self.name} ended"
 
+    def ending(self):
+        return "signal 9"
+
     def start(self):
         self.runs, self.starts = True, self.starts + 1
 
@@ -48,7 +52,28 @@ def test_accident_is_restarted_after_its_delay_only():
     watcher._look_after(child, 0.1)
     assert child.starts == 0
     watcher._look_after(child, 0.3)
-    assert (child.starts, watcher.num_restarts) == (1, 1)
+    assert (child.starts, watcher.restarts) == (1, {"worker": 1})
+
+
+def test_who_ended_is_told_with_the_log():
+    """The name, the signal and the path are facts of the log entry; nothing is told twice."""
+    child = StandIn()
+    watcher = Supervisor([child])
+    child.runs = False
+    with capture_logs() as entries:
+        watcher._look_after(child, 0.0)
+        watcher._look_after(child, 0.1)
+
+    assert entries == [
+        {
+            "event": "process_ended",
+            "log_level": "warning",
+            "process": "worker",
+            "how": "signal 9",
+            "restart_in_s": 0.25,
+            "log_path": "its log",
+        }
+    ]
 
 
 def test_death_right_after_a_restart_waits_anew():
