@@ -24,10 +24,19 @@ class Display:
         """Whether pictures are drawn."""
         return self._live is not None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to draw again."""
+        return monotonic() >= self._next_s
+
     def say(self, text: str) -> None:
         """Print *text*, unless a picture shows it anyway."""
         if self._live is None:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """Print *text*, above the picture where there is one; from any thread."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def keep(self, picture: RenderableType) -> None:
         """Leave *picture* above what is drawn from now on; lines have told it already."""
@@ -43,13 +52,13 @@ class Display:
         is_last: bool = False,
     ) -> None:
         """Draw *picture*, or print *text*, if it is time to or *is_last*."""
-        if not is_last and monotonic() < self._next_s:
+        if not is_last and not self.is_due:
             return
         self._next_s = monotonic() + (PICTURE_EVERY_S if self._live else LINE_EVERY_S)
         if self._live is not None:
             self._live.update(picture(), refresh=True)
         elif text is not None:
-            self.say(text())
+            self.note(text())
 
 
 @contextmanager

@@ -1,42 +1,53 @@
-"""How long things took: the newest of them, and their percentiles."""
+"""How long things took: over the whole run, and now."""
 
-import math
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-MOST_KEPT = 100_000
+from nextwatch.demo.histogram import Histogram, Percentiles
 
-
-def percentile(ordered: Sequence[float], percent: float) -> float | None:
-    """Return the smallest of *ordered* that at least *percent* of them do not exceed.
-
-    That is the nearest-rank definition: the answer is always one that was measured. None when
-    nothing was.
-    """
-    if not 0 < percent <= 100:  # noqa: PLR2004 - per cent
-        raise ValueError(f"percent must be above 0 and at most 100, got {percent}")
-    if not ordered:
-        return None
-    rank = math.ceil(len(ordered) * percent / 100)
-    return ordered[rank - 1]
+RECENT_S = 10
+COURSE_S = 60
+KEPT_S = COURSE_S + 4  # the course begins at a multiple of its step
 
 
 @dataclass(slots=True)
 class Latencies:
-    """Durations in milliseconds, of which the newest `MOST_KEPT` are kept."""
+    """Durations of the whole run, and beside them those of its newest `KEPT_S` seconds."""
 
-    _newest_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_KEPT))
-
-    def add(self, latency_ms: float) -> None:
-        """Keep one more; clocks that disagree by a little make no negative durations."""
-        self._newest_ms.append(max(0.0, latency_ms))
+    whole: Histogram = field(default_factory=Histogram)
+    _seconds: dict[int, Histogram] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self._newest_ms)
+        return len(self.whole)
 
-    def percentiles(self, *percents: float, last: int | None = None) -> dict[str, float | None]:
-        """Return ``{"p50": ...}`` in milliseconds, over the newest *last* or all that are kept."""
-        kept = list(self._newest_ms)
-        ordered = sorted(kept[-last:] if last else kept)
-        return {f"p{percent:g}": percentile(ordered, percent) for percent in percents}
+    def add(self, duration_ms: float, *, ended_ms: int) -> None:
+        """Count what took *duration_ms* and ended at *ended_ms*."""
+        self.whole.add(duration_ms)
+        second = ended_ms // 1000
+        if second not in self._seconds:
+            self._seconds[second] = Histogram()
+            if len(self._seconds) > KEPT_S:
+                del self._seconds[min(self._seconds)]
+        self._seconds[second].add(duration_ms)
+
+    def percentiles(self, *percents: float) -> Percentiles:
+        """Return the percentiles of the whole run."""
+        return self.whole.percentiles(*percents)
+
+    def recent(self, *percents: float, now_ms: int, within_s: int = RECENT_S) -> Percentiles:
+        """Return the percentiles of what ended in the newest *within_s* whole seconds."""
+        return self._between(now_ms // 1000 - within_s, within_s).percentiles(*percents)
+
+    def course(self, percent: float, *, now_ms: int, step_s: int = 2) -> list[float | None]:
+        """Return the percentile of each *step_s* seconds of the last minute, oldest first."""
+        end = now_ms // 1000 // step_s * step_s
+        return [
+            self._between(first, step_s).percentile(percent)
+            for first in range(end - COURSE_S, end, step_s)
+        ]
+
+    def _between(self, first: int, num_seconds: int) -> Histogram:
+        found = Histogram()
+        for second in range(first, first + num_seconds):
+            if second in self._seconds:
+                found.include(self._seconds[second])
+        return found

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
+from time import monotonic
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
@@ -26,11 +27,14 @@ from contract.topics import (
     WATCH_EVENTS,
 )
 from nextwatch.demo.ledger import Position
+from nextwatch.demo.report import Course, Report, Uploads, report
 from nextwatch.demo.retrievable import Probe, RestIndex
 from nextwatch.demo.tally import Tally
+from nextwatch.sources.feed import quiet
 
 _POLL_S = 0.1
 _MOST_AT_ONCE = 500
+_STOP_S = 0.2
 _CONTEXT_FETCH_MS = 50  # events, uploads and bundles bear their own times
 
 Handler = Callable[[Message], None]
@@ -75,10 +79,21 @@ class Observer:
             self._threads[-1].start()
 
     def stop(self) -> None:
-        """Observe no longer."""
+        """Observe no longer; a thread that waits for a broker that is gone is not waited for."""
         self._is_over.set()
+        deadline_s = monotonic() + _STOP_S
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(max(0.0, deadline_s - monotonic()))
+
+    def report(self, course: Course) -> Report:
+        """Return the figures of the run as they are now."""
+        with self.lock:
+            uploads = Uploads(
+                latencies=self.probe.latencies,
+                num_waiting=self.probe.num_waiting,
+                num_unmeasured=self.probe.num_unmeasured,
+            )
+            return report(self.tally, uploads, course, now_ms=self.clock())
 
     def check(self) -> None:
         """Raise what made the observer blind, if something did.
@@ -131,7 +146,7 @@ class Observer:
 @contextmanager
 def _consumer_of(settings: KafkaSettings, topics: Iterable[str]) -> Iterator[Consumer]:
     """Give a consumer of all partitions of *topics*, which exist."""
-    consumer = Consumer(consumer_config(settings, group_id="nextwatch-observer"))
+    consumer = Consumer(quiet(consumer_config(settings, group_id="nextwatch-observer")))
     try:
         known = consumer.list_topics(timeout=10).topics
         consumer.assign(

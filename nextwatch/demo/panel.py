@@ -8,11 +8,16 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from nextwatch.demo.latency import RECENT_S
 from nextwatch.demo.report import Report
 from nextwatch.demo.tally import Sample, Tally
 
 NUM_SHOWN = 6
-_BARS = " ▁▂▃▄▅▆▇█"
+NAME_WIDTH = 22
+NOW_WIDTH = 30  # that of the sparkline
+LATE_S = 1.0  # so long an answer may take before the wait is told
+ONE_FOR_SEVERAL = "one answers all events of a user in a micro-batch"
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 class _Item(msgspec.Struct):
@@ -25,57 +30,129 @@ class _Items(msgspec.Struct):
     items: list[_Item]
 
 
-MANY_EVENTS = 10_000
-"""From here on the embedded broker's own slowing shows (``python -m benchmarks.broker_hop``)."""
+def sparkline(values: Sequence[float | None]) -> str:
+    """Return one bar for each of *values*, the highest as high as a line; None is blank."""
+    highest = max((value for value in values if value is not None), default=0.0)
+    return "".join(" " if value is None else _bar(value, highest) for value in values)
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """Return one bar for each of *values*, the highest as high as a line."""
-    highest = max(values, default=0)
-    if highest <= 0:
-        return _BARS[0] * len(values)
-    return "".join(_BARS[round(value / highest * (len(_BARS) - 1))] for value in values)
-
-
-def line(figures: Report, tally: Tally) -> str:
-    """Return the state of the run in one line."""
-    recall = figures.progressive_recall_at_20
+def answers(figures: Report) -> str:
+    """Return how events and recommendations relate: one may answer several events of its user."""
     return (
-        f"{figures.seconds:5.0f} s  {tally.events_per_s():5.1f} events/s  "
-        f"answered in {_ms(figures.event_to_recommendation_ms)}  generation {tally.generation}  "
-        f"recall@20 {_share(recall['model'])} (popularity {_share(recall['popularity'])})  "
-        f"{figures.uploads} uploads found in {_ms(figures.upload_to_retrievable_ms)}  "
-        f"dead letters {figures.dead_letters}"
+        f"{figures.events_in:,} events, {figures.answered:,} answered by "
+        f"{figures.recommendations_out:,} recommendations"
     )
 
 
-def panel(figures: Report, tally: Tally, *, num_restarts: int = 0) -> RenderableType:
-    """Return the whole panel: the figures, and below them one user who is followed."""
+def recalls(figures: Report) -> str:
+    """Return what the trainer measured, as text."""
     recall = figures.progressive_recall_at_20
-    seconds = sorted(tally.events_by_second)[:-1]
-    rows = {
-        "events": f"{tally.events_per_s():.1f}/s  {figures.events_in} in all  "
-        f"[cyan]{sparkline([tally.events_by_second[second] for second in seconds])}[/]",
-        "event → recommendation": _ms(figures.event_to_recommendation_ms),
-        "generation in service": f"{tally.generation}"
-        + (f"  [dim]{_coming(tally)}[/]" if _coming(tally) else ""),
-        "progressive recall@20": f"model {_share(recall['model'])}   "
-        f"retrieval {_share(recall['retrieval'])}   popularity {_share(recall['popularity'])}",
-        "upload → retrievable": f"{_ms(figures.upload_to_retrievable_ms)}  "
-        f"{figures.uploads} uploads",
-        "dead letters": f"{figures.dead_letters}   [dim]degraded {_counts(figures.degraded)}, "
-        f"restarted {num_restarts}[/]",
-    }
-    if figures.events_in > MANY_EVENTS:
-        rows["note"] = (
-            "[yellow]the embedded broker keeps every record and slows down as it fills: "
-            "start anew, or run on Kafka (README)[/]"
-        )
-    grid = Table.grid(padding=(0, 2))
-    for name, value in rows.items():
-        grid.add_row(f"[dim]{name}[/]", value)
+    return f"recall@20 {share(recall['model'])} (popularity {share(recall['popularity'])})"
+
+
+def line(figures: Report, tally: Tally, *, now_ms: int) -> str:
+    """Return the state of the run in one line: the last seconds, then the whole run."""
+    recent = figures.last_10_s
+    waiting = _waiting(tally, now_ms)
+    told = [
+        f"{figures.seconds:5.0f} s  last {RECENT_S} s: {tally.events_per_s():.1f} events/s, "
+        f"{ms(recent['event_to_recommendation_ms'])}" + (f", {waiting}" if waiting else ""),
+        f"whole run: {ms(figures.event_to_recommendation_ms)}, {answers(figures)}",
+        f"generation {tally.generation}, {recalls(figures)}",
+        f"{figures.uploads} uploads found in {ms(figures.upload_to_retrievable_ms)}",
+        f"dead letters {figures.dead_letters}",
+    ]
+    if figures.restarts:
+        told.append(f"restarted {counts(figures.restarts)}")
+    return " | ".join(told)
+
+
+def panel(figures: Report, tally: Tally, *, now_ms: int) -> RenderableType:
+    """Return the whole panel: the figures, and below them one user who is followed."""
     title = f"nextwatch · {figures.seconds:.0f} s · {figures.catalogue_videos} videos"
-    return Group(Panel(grid, title=title, title_align="left"), _sample(tally.sample, tally.titles))
+    drawn = Group(_latencies(figures, tally, now_ms), _state(figures, tally, now_ms))
+    return Group(Panel(drawn, title=title, title_align="left"), _sample(tally.sample, tally.titles))
+
+
+def ms(percentiles: Mapping[str, float | None]) -> str:
+    """Return *percentiles* as text."""
+    told = [
+        f"{name} {value:,.0f}" if value is not None else f"{name} -"
+        for name, value in percentiles.items()
+    ]
+    return " ".join(told) + " ms"
+
+
+def share(value: float | None) -> str:
+    """Return a share from 0 to 1 as text."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def counts(named: Mapping[str, int]) -> str:
+    """Return counts by name as text."""
+    return ", ".join(f"{escape(name)} {count}" for name, count in named.items()) or "0"
+
+
+def _waiting(tally: Tally, now_ms: int) -> str:
+    """Return how many events wait for their answer, and how long; empty where none waits long."""
+    oldest_ms = tally.ledger.oldest_owed_ms()
+    waited_s = (now_ms - oldest_ms) / 1000 if oldest_ms is not None else 0.0
+    if waited_s < LATE_S:
+        return ""
+    return f"{tally.ledger.num_owed:,} unanswered for up to {waited_s:,.0f} s"
+
+
+def _latencies(figures: Report, tally: Tally, now_ms: int) -> Table:
+    recent = figures.last_10_s
+    course = tally.ledger.latencies.course(99, now_ms=now_ms)
+    highest = max((value for value in course if value is not None), default=None)
+    grid = _grid()
+    grid.add_column(min_width=NOW_WIDTH)
+    grid.add_row("", f"[dim]last {RECENT_S} s[/]", "[dim]whole run[/]")
+    rows = {
+        "events": (f"{tally.events_per_s():.1f}/s", f"{figures.events_in:,}"),
+        "event → recommendation": (
+            ms(recent["event_to_recommendation_ms"]),
+            ms(figures.event_to_recommendation_ms),
+        ),
+        "p99, last minute": (
+            f"[cyan]{sparkline(course)}[/]",
+            "" if highest is None else f"[dim]up to {highest:,.0f} ms[/]",
+        ),
+        "upload → retrievable": (
+            ms(recent["upload_to_retrievable_ms"]),
+            f"{ms(figures.upload_to_retrievable_ms)}  {figures.uploads:,} uploads",
+        ),
+    }
+    for name, (now, whole) in rows.items():
+        grid.add_row(f"[dim]{name}[/]", now, whole)
+    return grid
+
+
+def _state(figures: Report, tally: Tally, now_ms: int) -> Table:
+    recall = figures.progressive_recall_at_20
+    coming, waiting = tally.coming(), _waiting(tally, now_ms)
+    rows = {
+        "answered": f"{figures.answered:,} by {figures.recommendations_out:,} recommendations"
+        f"  [dim]{ONE_FOR_SEVERAL}[/]",
+        "waiting": f"[yellow]{waiting}[/]" if waiting else "",
+        "generation in service": f"{tally.generation}" + (f"  [dim]{coming}[/]" if coming else ""),
+        "progressive recall@20": f"model {share(recall['model'])}   "
+        f"retrieval {share(recall['retrieval'])}   popularity {share(recall['popularity'])}",
+        "dead letters": f"{figures.dead_letters}   [dim]degraded {counts(figures.degraded)}[/]",
+        "restarted": f"[yellow]{counts(figures.restarts)}[/]" if figures.restarts else "",
+    }
+    grid = _grid()
+    for name, value in rows.items():
+        if value:
+            grid.add_row(f"[dim]{name}[/]", value)
+    return grid
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(min_width=NAME_WIDTH, no_wrap=True)
+    return grid
 
 
 def _sample(sample: Sample | None, titles: Mapping[str, str]) -> RenderableType:
@@ -104,22 +181,5 @@ def _recommended(value: bytes, titles: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _coming(tally: Tally) -> str:
-    newer = [number for number in tally.bundle_states if number > tally.generation]
-    return f"{max(newer)} is {tally.bundle_states[max(newer)]}" if newer else ""
-
-
-def _ms(percentiles: Mapping[str, float | None]) -> str:
-    told = [
-        f"{name} {value:.0f}" if value is not None else f"{name} -"
-        for name, value in percentiles.items()
-    ]
-    return " ".join(told) + " ms"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{escape(name)} {count}" for name, count in counts.items()) or "0"
+def _bar(value: float, highest: float) -> str:
+    return _BARS[round(value / highest * (len(_BARS) - 1))] if highest else _BARS[0]

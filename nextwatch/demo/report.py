@@ -1,13 +1,14 @@
 """The figures of one run: what the panel shows, and the JSON object at the end."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
-from nextwatch.demo.observer import Observer
-
-Percentiles = dict[str, float | None]
+from nextwatch.demo.histogram import Percentiles
+from nextwatch.demo.latency import Latencies
+from nextwatch.demo.minutes import Minute
+from nextwatch.demo.tally import Tally
 
 _RECALLS = {
     "model": "progressive_recall_at_20",
@@ -19,8 +20,12 @@ _RECALLS = {
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All that a run has shown. Latencies are milliseconds; null where nothing was measured.
 
-    ``events_in`` counts watches and searches as they stand in their topics, ``lost`` those that
-    were neither dead-lettered nor answered, ``lost_uploads`` those that were never found.
+    ``events_in`` counts watches and searches as they stand in their topics; ``answered`` those
+    with a recommendation, of which one may answer several events of its user; ``lost`` those that
+    were neither dead-lettered nor answered; ``lost_uploads`` those that were never found.
+    ``memory_mb`` is resident MiB by process, after so many minutes and at the end; ``cpu_percent``
+    is of one core. A run that was stopped by hand is ``interrupted``; ``error`` is what ended a run
+    that failed.
     """
 
     startup_s: float | None
@@ -28,12 +33,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     catalogue_videos: int
     events_in: int
+    answered: int
     recommendations_out: int
     event_to_recommendation_ms: Percentiles
+    last_10_s: dict[str, Percentiles]
+    minutes: list[Minute]
     uploads: int
     upload_to_retrievable_ms: Percentiles
     lost_uploads: int
     unmeasured_uploads: int
+    generation: int
     generations_served: int
     generations: dict[str, int]
     progressive_recall_at_20: dict[str, float | None]
@@ -41,41 +50,71 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     degraded: dict[str, int]
     dead_letters: int
     lost: int
+    restarts: dict[str, int]
+    memory_mb: dict[str, dict[str, float]]
+    cpu_percent: dict[str, dict[str, float | None]]
+    interrupted: bool
+    error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What the observer cannot know: when the first answer came, the rate, how long it went."""
+    """What cannot be read from topics and index: how long the run went, its cost and its end."""
 
     startup_s: float | None
     rate: float
     seconds: float
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    memory_mb: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    cpu_percent: Mapping[str, dict[str, float | None]] = field(default_factory=dict)
+    is_interrupted: bool = False
+    error: str | None = None
 
 
-def report(observer: Observer, course: Course, *, last: int | None = None) -> Report:
-    """Return the figures as they are now; the percentiles over the newest *last*, or over all."""
-    with observer.lock:
-        tally, probe = observer.tally, observer.probe
-        return Report(
-            startup_s=_rounded(course.startup_s, 2),
-            rate=course.rate,
-            seconds=round(course.seconds, 1),
-            catalogue_videos=tally.num_catalogue,
-            events_in=tally.ledger.num_sent,
-            recommendations_out=tally.num_recommendations,
-            event_to_recommendation_ms=tally.ledger.latencies.percentiles(50, 95, 99, last=last),
-            uploads=tally.num_uploads,
-            upload_to_retrievable_ms=probe.latencies.percentiles(50, 99, last=last),
-            lost_uploads=probe.num_waiting,
-            unmeasured_uploads=probe.num_unmeasured,
-            generations_served=len(tally.generations),
-            generations={str(number): count for number, count in tally.generations.items()},
-            progressive_recall_at_20=_recalls(tally.metrics),
-            progressive_examples=tally.metrics.get("progressive_examples"),
-            degraded=dict(tally.degraded),
-            dead_letters=tally.dead_letters.total(),
-            lost=tally.ledger.num_owed,
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploads:
+    """How the uploads have fared in the index."""
+
+    latencies: Latencies = field(default_factory=Latencies)
+    num_waiting: int = 0
+    num_unmeasured: int = 0
+
+
+def report(tally: Tally, uploads: Uploads, course: Course, *, now_ms: int) -> Report:
+    """Return the figures as they are now; the caller holds the lock of the observer."""
+    ledger = tally.ledger
+    return Report(
+        startup_s=_rounded(course.startup_s, 2),
+        rate=course.rate,
+        seconds=round(course.seconds, 1),
+        catalogue_videos=tally.num_catalogue,
+        events_in=ledger.num_sent,
+        answered=ledger.num_answered,
+        recommendations_out=tally.num_recommendations,
+        event_to_recommendation_ms=ledger.latencies.percentiles(50, 95, 99),
+        last_10_s={
+            "event_to_recommendation_ms": ledger.latencies.recent(50, 95, 99, now_ms=now_ms),
+            "upload_to_retrievable_ms": uploads.latencies.recent(50, 99, now_ms=now_ms),
+        },
+        minutes=ledger.minutes.told(),
+        uploads=tally.num_uploads,
+        upload_to_retrievable_ms=uploads.latencies.percentiles(50, 99),
+        lost_uploads=uploads.num_waiting,
+        unmeasured_uploads=uploads.num_unmeasured,
+        generation=tally.generation,
+        generations_served=len(tally.generations),
+        generations={str(number): count for number, count in tally.generations.items()},
+        progressive_recall_at_20=_recalls(tally.metrics),
+        progressive_examples=tally.metrics.get("progressive_examples"),
+        degraded=dict(tally.degraded),
+        dead_letters=tally.dead_letters.total(),
+        lost=ledger.num_owed,
+        restarts=dict(course.restarts),
+        memory_mb=dict(course.memory_mb),
+        cpu_percent=dict(course.cpu_percent),
+        interrupted=course.is_interrupted,
+        error=course.error,
+    )
 
 
 def as_json(figures: Report) -> str:

@@ -154,7 +154,7 @@ class Probe:
         with self._lock:
             uploaded_ms = self._waiting.pop(point, None)
         if uploaded_ms is not None:
-            self.latencies.add(now_ms - uploaded_ms)
+            self.latencies.add(now_ms - uploaded_ms, ended_ms=now_ms)
 
 
 def _is_among(point: int, neighbours: Neighbours) -> bool:

@@ -14,7 +14,7 @@ from nextwatch.demo.ledger import Ledger, Position
 
 SAMPLE_PATIENCE_MS = 4_000
 NUM_SAMPLED_EVENTS = 4
-NUM_SECONDS = 40
+NUM_SECONDS = 12
 
 T = TypeVar("T")
 
@@ -123,19 +123,29 @@ class Tally:
         news = _read(_ANNOUNCEMENT, value)
         if news is None:
             return
-        self.bundle_states[news.generation] = news.state
         if news.metrics:
             self.metrics = news.metrics
         if news.state == BundleState.IN_SERVICE:
             self.generation = news.generation
+        states = {**self.bundle_states, news.generation: news.state}
+        self.bundle_states = {
+            number: state for number, state in states.items() if number > self.generation
+        }
 
     def dead_letter(self, topic: str, source: Position | None) -> None:
-        """Count a dead letter on *topic*; *source* is where the refused record stands."""
+        """Count a dead letter on *topic*; *source* is where the rejected record stands."""
         self.dead_letters[topic] += 1
         if source is not None:
             self.ledger.dead_lettered(source)
 
-    def events_per_s(self, *, over_s: int = 5) -> float:
+    def coming(self) -> str:
+        """Return how far the newest bundle after the one in service is; empty without one."""
+        if not self.bundle_states:
+            return ""
+        newest = max(self.bundle_states)
+        return f"{newest} is {self.bundle_states[newest]}"
+
+    def events_per_s(self, *, over_s: int = 10) -> float:
         """Return the mean rate of the newest *over_s* whole seconds with events in sight."""
         if not self.events_by_second:
             return 0.0

@@ -1,53 +1,47 @@
-"""Percentiles: nearest rank, so that each was measured."""
+"""Latencies: the whole run, and beside it what is going on now."""
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from nextwatch.demo import latency
-from nextwatch.demo.latency import Latencies, percentile
+from nextwatch.demo.latency import COURSE_S, KEPT_S, Latencies
 
 
-def test_percentile_worked_by_hand():
-    """Of five values, the median is the third and the 99th percentile the last."""
-    ordered = [10, 20, 30, 40, 50]
-
-    assert [percentile(ordered, p) for p in (20, 50, 60, 61, 99, 100)] == [10, 30, 30, 40, 50, 50]
-
-
-def test_nothing_measured_is_not_zero():
-    """No figure is better than a wrong one."""
-    assert percentile([], 50) is None
-
-
-def test_senseless_percent_is_refused():
-    """Zero per cent of anything has no rank."""
-    with pytest.raises(ValueError, match="above 0"):
-        percentile([1.0], 0)
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1), st.integers(1, 100))
-def test_percentile_covers_its_share(values, percent):
-    """At least so many per cent of the values do not exceed it, and it is one of them."""
-    found = percentile(sorted(values), percent)
-
-    assert found in values
-    assert sum(value <= found for value in values) * 100 >= percent * len(values)
-
-
-def test_only_the_newest_are_kept(monkeypatch):
-    """A demo that runs for days does not fill the memory."""
+def test_recent_percentiles_leave_out_what_ended_earlier():
+    """The figure of the last seconds is not hidden by a long good beginning."""
+    # ended at   5 s        20 s      now = 21 s
+    #            10 ms      900 ms
     kept = Latencies()
-    for value in range(latency.MOST_KEPT + 10):
-        kept.add(value)
+    for _ in range(99):
+        kept.add(10, ended_ms=5_000)
+    kept.add(90, ended_ms=20_000)
 
-    assert len(kept) == latency.MOST_KEPT
-    assert kept.percentiles(100, last=5) == {"p100": latency.MOST_KEPT + 9}
+    assert kept.recent(50, now_ms=21_000) == {"p50": 90}
+    assert kept.percentiles(50) == {"p50": 10}
 
 
-def test_clocks_that_disagree_make_no_negative_duration():
-    """An answer seen a millisecond before its event took no time."""
+def test_recent_percentiles_of_a_stall_are_none():
+    """Where nothing was answered for ten seconds, there is no latency to show."""
     kept = Latencies()
-    kept.add(-1)
+    kept.add(10, ended_ms=5_000)
 
-    assert kept.percentiles(50) == {"p50": 0}
+    assert kept.recent(99, now_ms=60_000) == {"p99": None}
+
+
+def test_course_of_the_last_minute_is_oldest_first():
+    """One value for two seconds each; blank where nothing ended."""
+    kept = Latencies()
+    kept.add(10, ended_ms=1_999)
+    kept.add(20, ended_ms=3_999)
+    kept.add(30, ended_ms=6_000)
+    kept.add(40, ended_ms=61_999)
+
+    course = kept.course(99, now_ms=63_000)
+    assert (course[:3], course[-1]) == ([20, None, 30], 40)
+    assert len(course) == COURSE_S // 2
+
+
+def test_memory_of_seconds_is_bounded():
+    """All durations count for the whole run, those of the newest seconds for now."""
+    kept = Latencies()
+    for second in range(1_000):
+        kept.add(second, ended_ms=second * 1_000)
+
+    assert len(kept) == 1_000
+    assert len(kept._seconds) == KEPT_S

@@ -45,7 +45,7 @@ def test_answer_may_be_seen_before_its_event():
 
 
 def test_dead_letter_is_owed_nothing():
-    """A refused event is told by the place of its record, before or after it was seen."""
+    """A rejected event is told by the place of its record, before or after it was seen."""
     ledger = Ledger()
     ledger.dead_lettered(at(0))
     ledger.sent("a", at(0), 1_000)
@@ -74,16 +74,52 @@ def test_case_of_the_id_does_not_matter():
 
 
 def test_answers_of_long_ago_are_forgotten(monkeypatch):
-    """The memory of a long run is bounded; what is owed is never forgotten."""
-    monkeypatch.setattr(ledger_module, "_MOST_REMEMBERED", 10)
+    """The memory of a long run is bounded; what is owed is not forgotten."""
+    monkeypatch.setattr(ledger_module, "MOST_REMEMBERED", 10)
     ledger = Ledger()
     ledger.sent("owed", at(0), 0)
     for number in range(100):
         ledger.sent(str(number), at(number + 1), 0)
         ledger.answered(str(number), 1)
+        ledger.dead_lettered(("search-events", 0, number))
 
     assert ledger.num_owed == 1
-    assert len(ledger._answered_ms) == 10
+    assert (len(ledger._answered_ms), len(ledger._dead)) == (10, 10)
+    assert len(ledger._owed_at) == 1
+
+
+def test_a_system_that_answers_nothing_does_not_fill_the_memory(monkeypatch):
+    """From some number on, unanswered events are only counted."""
+    monkeypatch.setattr(ledger_module, "MOST_OWED", 10)
+    ledger = Ledger()
+    for number in range(100):
+        ledger.sent(str(number), at(number), 0)
+
+    assert ledger.num_owed == 100
+    assert (len(ledger._owed), len(ledger._owed_at)) == (10, 10)
+
+
+def test_the_longest_wait_is_told():
+    """What is not answered at all shows before any latency does."""
+    ledger = Ledger()
+    for number, sent_ms in enumerate((1_000, 2_000, 3_000)):
+        ledger.sent(str(number), at(number), sent_ms)
+    ledger.answered("0", 3_000)
+
+    assert ledger.oldest_owed_ms() == 2_000
+    ledger.answered("1", 3_000)
+    ledger.dead_lettered(at(2))
+    assert ledger.oldest_owed_ms() is None
+
+
+def test_latency_counts_for_the_minute_of_the_event():
+    """The account by minutes is kept beside that of the whole run."""
+    ledger = Ledger()
+    ledger.sent("a", at(0), 0)
+    ledger.sent("b", at(1), 60_000)
+    ledger.answered("a", 61_000)
+
+    assert [(m.events, m.answered) for m in ledger.minutes.told()] == [(1, 1), (1, 0)]
 
 
 @given(
@@ -105,4 +141,5 @@ def test_debt_is_what_was_sent_and_neither_answered_nor_refused(steps):
             ledger.dead_lettered(at(number))
 
     assert ledger.num_owed == len(seen["sent"] - seen["answered"] - seen["dead"])
-    assert len(ledger.latencies) == len(seen["sent"] & seen["answered"])
+    both = seen["sent"] & seen["answered"]
+    assert len(both - seen["dead"]) <= ledger.num_answered <= len(both)

@@ -15,11 +15,13 @@ from contract.records import Received
 from contract.settings import KafkaSettings, QdrantSettings
 from contract.topics import WATCH_EVENTS
 from nextwatch.demo.observer import Observer
-from nextwatch.demo.report import Course, report
+from nextwatch.demo.report import Course
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics import reconcile
 
 pytestmark = pytest.mark.stack
+
+COURSE = Course(startup_s=None, rate=50.0, seconds=2.0)
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_whole_course_of_two_events_is_seen(kafka, observer):
             t.dead_letters and t.generation and t.num_recommendations and t.ledger.num_sent == 2
         ),
     )
-    figures = report(observer, Course(1.0, 50.0, 2.0))
+    figures = observer.report(Course(startup_s=1.0, rate=50.0, seconds=2.0))
     assert (figures.events_in, figures.recommendations_out, figures.lost) == (2, 1, 0)
     assert figures.dead_letters == 1
     assert figures.event_to_recommendation_ms["p50"] == 30
@@ -97,17 +99,17 @@ def test_uploads_of_the_feed_are_looked_for(kafka, observer):
     producer.flush(10)
 
     wait_for(observer, lambda t: len(t.titles) == 2)
-    figures = report(observer, Course(None, 50.0, 2.0))
+    figures = observer.report(COURSE)
     assert (figures.catalogue_videos, figures.uploads, figures.lost_uploads) == (1, 1, 1)
 
 
 def test_recall_of_nothing_is_not_zero(observer):
     """Before the trainer has scored an example, there is no recall to show."""
     observer.tally.metrics = {"progressive_recall_at_20": 0.0, "progressive_examples": 0.0}
-    assert report(observer, Course(None, 50.0, 2.0)).progressive_recall_at_20["model"] is None
+    assert observer.report(COURSE).progressive_recall_at_20["model"] is None
     observer.tally.metrics = {"progressive_recall_at_20": 0.0, "progressive_examples": 9.0}
 
-    assert report(observer, Course(None, 50.0, 2.0)).progressive_recall_at_20["model"] == 0.0
+    assert observer.report(COURSE).progressive_recall_at_20["model"] == 0.0
 
 
 def test_blind_observer_says_so(observer):

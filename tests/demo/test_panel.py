@@ -7,8 +7,10 @@ from rich.console import Console
 
 from nextwatch.demo.checklist import STEPS, Checklist
 from nextwatch.demo.display import display
+from nextwatch.demo.minutes import Minute
 from nextwatch.demo.panel import line, panel, sparkline
 from nextwatch.demo.report import Report, as_json
+from nextwatch.demo.summary import summary
 from nextwatch.demo.tally import Tally
 
 FIGURES = Report(
@@ -16,13 +18,20 @@ FIGURES = Report(
     rate=50.0,
     seconds=61.0,
     catalogue_videos=2_000,
-    events_in=3_000,
-    recommendations_out=3_000,
+    events_in=3_003,
+    answered=3_003,
+    recommendations_out=3_001,
     event_to_recommendation_ms={"p50": 18, "p95": 40, "p99": 90},
+    last_10_s={
+        "event_to_recommendation_ms": {"p50": 700, "p95": 800, "p99": 1_900},
+        "upload_to_retrievable_ms": {"p50": 41, "p99": 55},
+    },
+    minutes=[Minute(minute=1, events=3_003, answered=3_003, p50=18, p95=40, p99=90)],
     uploads=60,
     upload_to_retrievable_ms={"p50": 36, "p99": None},
     lost_uploads=0,
     unmeasured_uploads=0,
+    generation=2,
     generations_served=2,
     generations={"1": 1_000, "2": 2_000},
     progressive_recall_at_20={"model": 0.4, "popularity": 0.1, "retrieval": None},
@@ -30,7 +39,13 @@ FIGURES = Report(
     degraded={},
     dead_letters=3,
     lost=0,
+    restarts={"index_sync": 1},
+    memory_mb={"broker": {"1": 390.0, "end": 400.0}, "feed": {"end": 70.0}},
+    cpu_percent={"broker": {"first_minute": 30.0, "run": 18.0, "last_10_s": 15.0}},
+    interrupted=False,
+    error=None,
 )
+NOW_MS = 2_500
 
 
 def drawn(renderable) -> str:
@@ -55,7 +70,7 @@ def followed() -> Tally:
 
 def test_panel_shows_every_figure():
     """Rates, latencies, the generation, recalls, uploads and dead letters are all there."""
-    shown = drawn(panel(FIGURES, followed(), num_restarts=1))
+    shown = drawn(panel(FIGURES, followed(), now_ms=NOW_MS))
 
     for text in ("p50 18 p95 40 p99 90 ms", "3 is indexed", "model 0.400", "60 uploads"):
         assert text in shown
@@ -64,7 +79,7 @@ def test_panel_shows_every_figure():
 
 def test_panel_shows_what_a_user_watched_and_gets():
     """Titles are text: brackets in them are drawn, not obeyed."""
-    shown = drawn(panel(FIGURES, followed()))
+    shown = drawn(panel(FIGURES, followed(), now_ms=NOW_MS))
 
     assert "watched 90 % of [red]a[/] ][" in shown
     assert "7 s, ann" in shown
@@ -72,12 +87,12 @@ def test_panel_shows_what_a_user_watched_and_gets():
 
 def test_panel_can_be_drawn_before_anything_happened():
     """The first picture comes before the first event."""
-    assert "events" in drawn(panel(FIGURES, Tally()))
+    assert "events" in drawn(panel(FIGURES, Tally(), now_ms=NOW_MS))
 
 
 def test_line_fits_where_there_is_no_terminal():
     """One line tells the same, and breaks nowhere."""
-    told = line(FIGURES, followed())
+    told = line(FIGURES, followed(), now_ms=NOW_MS)
 
     assert "\n" not in told
     assert "generation 2" in told
@@ -85,9 +100,10 @@ def test_line_fits_where_there_is_no_terminal():
 
 
 def test_sparkline_is_highest_at_the_highest():
-    """Bars are relative to the highest; nothing at all is blank."""
-    assert sparkline([0, 1, 2, 4]) == " ▂▄█"
-    assert sparkline([0, 0]) == "  "
+    """Bars are relative to the highest; where nothing was measured it is blank."""
+    assert sparkline([0, 1, 2, None, 4]) == "▁▃▅ █"
+    assert sparkline([0, 0]) == "▁▁"
+    assert sparkline([None]) == " "
     assert sparkline([]) == ""
 
 
@@ -102,6 +118,16 @@ def test_json_has_what_was_promised():
         assert name in decoded
     for name in ("upload_to_retrievable_ms", "generations_served", "lost", "catalogue_videos"):
         assert name in decoded
+    assert decoded["minutes"][0] == {
+        "minute": 1,
+        "events": 3_003,
+        "answered": 3_003,
+        "p50": 18,
+        "p95": 40,
+        "p99": 90,
+    }
+    assert decoded["memory_mb"]["broker"] == {"1": 390.0, "end": 400.0}
+    assert (decoded["interrupted"], decoded["error"]) == (False, None)
 
 
 def test_checklist_ticks_each_step_once():
@@ -152,10 +178,74 @@ def test_terminal_gets_the_last_picture():
     assert "not shown" not in shown
 
 
-def test_a_long_run_is_told_why_it_slows_down():
-    """The embedded broker is for a look, not for a day."""
-    few = drawn(panel(FIGURES, Tally()))
-    many = drawn(panel(msgspec.structs.replace(FIGURES, events_in=10_001), Tally()))
+def test_last_seconds_stand_beside_the_whole_run():
+    """What is happening now is not hidden behind a good beginning."""
+    shown = drawn(panel(FIGURES, followed(), now_ms=NOW_MS))
+    told = line(FIGURES, followed(), now_ms=NOW_MS)
 
-    assert "slows down" in many
-    assert "slows down" not in few
+    for text in (shown, told):
+        assert "p50 700 p95 800 p99 1,900 ms" in text
+        assert "p50 18 p95 40 p99 90 ms" in text
+
+
+def test_more_events_than_recommendations_are_explained_where_they_stand():
+    """One recommendation answers all events that a user has in one micro-batch."""
+    assert "3,003 by 3,001 recommendations" in drawn(panel(FIGURES, Tally(), now_ms=NOW_MS))
+    assert "3,003 events, 3,003 answered by 3,001 recommendations" in line(
+        FIGURES, Tally(), now_ms=NOW_MS
+    )
+
+
+def test_p99_over_the_last_minute_is_drawn():
+    """Bars of the latency, which changes, and not of the rate, which does not."""
+    tally = Tally()
+    for second in range(60):
+        tally.ledger.latencies.add(10 if second < 58 else 80, ended_ms=second * 1_000)
+
+    assert "▁" * 10 + "█" in drawn(panel(FIGURES, tally, now_ms=60_000)).replace("▂", "▁")
+    assert "up to 80 ms" in drawn(panel(FIGURES, tally, now_ms=60_000))
+
+
+def test_events_that_wait_are_told_while_they_wait():
+    """A worker that stands still makes no latencies at all; the wait shows that it does."""
+    tally = Tally()
+    tally.ledger.sent("a", ("watch-events", 0, 0), 1_000)
+    assert "unanswered" not in line(FIGURES, tally, now_ms=1_500)
+    assert "waiting" not in drawn(panel(FIGURES, tally, now_ms=1_500))
+
+    assert "1 unanswered for up to 8 s" in line(FIGURES, tally, now_ms=9_000)
+    assert "1 unanswered for up to 8 s" in drawn(panel(FIGURES, tally, now_ms=9_000))
+
+
+def test_restarted_processes_are_named():
+    """A number alone does not tell which one to look at."""
+    assert "index_sync 1" in drawn(panel(FIGURES, Tally(), now_ms=NOW_MS))
+    assert "restarted index_sync 1" in line(FIGURES, Tally(), now_ms=NOW_MS)
+
+
+def test_summary_tells_the_whole_run():
+    """What is left on the screen after Ctrl-C."""
+    told = "\n".join(summary(FIGURES))
+
+    assert "3,003 events, 3,003 answered by 3,001 recommendations, lost 0" in told
+    for text in ("p50 18 p95 40 p99 90 ms", "2 in service", "index_sync 1", "broker 400"):
+        assert text in told
+
+
+def test_summary_says_how_the_run_ended():
+    """By itself, by hand, or by a failure."""
+    by_hand = msgspec.structs.replace(FIGURES, interrupted=True)
+    failed = msgspec.structs.replace(FIGURES, error="feed ended (signal 9)")
+
+    assert [summary(figures)[0].split()[0] for figures in (FIGURES, by_hand, failed)] == [
+        "ended",
+        "stopped",
+        "failed",
+    ]
+
+
+def test_summary_of_a_run_that_never_began_has_no_costs():
+    """Ctrl-C in the boot: nothing was measured."""
+    figures = msgspec.structs.replace(FIGURES, memory_mb={}, cpu_percent={})
+
+    assert "memory" not in "\n".join(summary(figures))

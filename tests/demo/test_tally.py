@@ -91,6 +91,19 @@ def test_bundle_in_service_is_the_last_that_said_so():
     assert tally.metrics == {"progressive_recall_at_20": 0.2}
 
 
+def test_states_of_old_bundles_are_forgotten():
+    """Only what comes after the one in service is told, however many there were."""
+    tally = Tally()
+    for generation in range(1, 1_000):
+        tally.announcement(announcement(generation, "offered"))
+        tally.announcement(announcement(generation, "in_service"))
+    assert (tally.coming(), tally.bundle_states) == ("", {})
+    tally.announcement(announcement(1_000, "offered"))
+    tally.announcement(announcement(1_000, "indexed"))
+
+    assert tally.coming() == "1000 is indexed"
+
+
 def test_dead_letter_of_an_event_is_not_lost():
     """Its source is named in the headers, and nothing is owed for it."""
     tally = Tally()

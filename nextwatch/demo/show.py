@@ -1,0 +1,199 @@
+"""One run of the demo: boot, feed, watch, wait for the last answers.
+
+One rule: whatever ends it, the figures up to then can still be told.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic, sleep
+
+from contract.clock import Clock
+from contract.errors import StackError
+from nextwatch.demo.age import process_age_s
+from nextwatch.demo.boot import LOOK_EVERY_S, boot, wait_until
+from nextwatch.demo.checklist import Checklist
+from nextwatch.demo.display import Display
+from nextwatch.demo.feed import Feed
+from nextwatch.demo.interruption import Interruption
+from nextwatch.demo.observer import Observer
+from nextwatch.demo.panel import line, panel
+from nextwatch.demo.report import Course, Report, Uploads, report
+from nextwatch.demo.tally import Tally
+from nextwatch.demo.usage import Usage
+from nextwatch.embedded.process import Child
+from nextwatch.embedded.stack import EmbeddedStack
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long something may take at the end of a run, and how long after Ctrl-C."""
+
+    orderly_s: float
+    hurried_s: float
+
+
+FEED_STOP = Patience(10.0, 0.5)
+ANSWERS = Patience(10.0, 0.3)
+QUIET = Patience(0.5, 0.1)  # so long no event is seen any more
+
+
+class Show:
+    """One run of the demo; the caller stops the stack. Without *seconds* it runs until stopped."""
+
+    def __init__(
+        self,
+        stack: EmbeddedStack,
+        screen: Display,
+        checklist: Checklist,
+        interruption: Interruption,
+        *,
+        rate: float,
+        seconds: float | None,
+        clock: Clock,
+    ) -> None:
+        self.stack = stack
+        self.screen = screen
+        self.checklist = checklist
+        self.interruption = interruption
+        self.rate = rate
+        self.most_s = seconds
+        self.clock = clock
+        self.is_well = False
+        self.error: str | None = None
+        self.startup_s: float | None = None
+        self.seconds = 0.0
+        self._observer: Observer | None = None
+        self._events: Child | None = None
+        self._usage = Usage(self._pids)
+
+    def run(self, feed: Feed) -> None:
+        """Show the run to its end; what made it fail is in `error`."""
+        try:
+            self._run(feed)
+        except StackError as error:
+            self._fail(str(error))
+        except KeyboardInterrupt:
+            self.stack.kill()
+        finally:
+            if self._observer is not None:
+                self._observer.stop()
+        self.is_well = self.error is None
+
+    def figures(self) -> Report:
+        """Return the figures as they are now."""
+        course = Course(
+            startup_s=self.startup_s,
+            rate=self.rate,
+            seconds=self.seconds,
+            restarts=self.stack.restarts,
+            memory_mb=self._usage.memory_mb,
+            cpu_percent=self._usage.cpu_percent(),
+            is_interrupted=self.interruption.asked.is_set(),
+            error=self.error.splitlines()[0] if self.error else None,
+        )
+        if self._observer is None:
+            return report(Tally(), Uploads(), course, now_ms=self.clock())
+        return self._observer.report(course)
+
+    def _run(self, feed: Feed) -> None:
+        booted = boot(self.stack, feed, self.checklist, clock=self.clock, tick=self._while_booting)
+        observer, events = booted.observer, booted.events
+        self._observer, self._events = observer, events
+        booted.open_gate(self.clock)
+        self._await_first_recommendation(observer, events)
+        self.interruption.is_orderly = True
+        try:
+            self._watch(observer, events)
+        finally:
+            self._usage.finish(monotonic())
+        self._stop_feed(events)
+        self._await_answers(observer)
+        self._draw(observer, is_last=True)
+
+    def _await_first_recommendation(self, observer: Observer, events: Child) -> None:
+        def is_there() -> bool:
+            self.stack.check()
+            observer.check()
+            if has_failed(events):
+                raise StackError(events.obituary())
+            return observer.tally.first_recommendation_ms is not None
+
+        logs = self.stack.directory / "logs"
+        wait_until(is_there, self._while_booting, f"the first recommendation (logs: {logs})")
+        ago_ms = self.clock() - (observer.tally.first_recommendation_ms or 0)
+        self.startup_s = process_age_s(self.clock) - ago_ms / 1000
+        self.checklist.done("recommendation")
+        self.screen.keep(self.checklist.table())
+
+    def _watch(self, observer: Observer, events: Child) -> None:
+        """Show how it goes until the time is up, the feed is at its end, or somebody stops it."""
+        started_s = now_s = monotonic()
+        while self.most_s is None or now_s - started_s < self.most_s:
+            self._usage.sample(now_s)
+            self.stack.check()
+            observer.check()
+            if self.screen.is_due:
+                self._draw(observer)
+            if not events.is_running or self.interruption.asked.wait(0.1):
+                break
+            now_s = monotonic()
+            self.seconds = now_s - started_s
+
+    def _stop_feed(self, events: Child) -> None:
+        """Let the feed finish what it sent; one that failed is the failure of the run."""
+        started_s = monotonic()
+        has_ended_itself = not events.is_running
+        events.terminate()
+        while not events.wait_ended(LOOK_EVERY_S):
+            if self._is_late(started_s, FEED_STOP):
+                events.kill()
+        if has_failed(events) and (has_ended_itself or not self.interruption.asked.is_set()):
+            self._fail(events.obituary())
+
+    def _await_answers(self, observer: Observer) -> None:
+        """Wait for what is still owed, but not for ever."""
+        started_s = quiet_since_s = monotonic()
+        num_seen = -1
+        while not self._is_late(started_s, ANSWERS):
+            self.stack.check()
+            observer.check()
+            with observer.lock:
+                ledger = observer.tally.ledger
+                num_waiting = ledger.num_owed + observer.probe.num_waiting
+                num_sent = ledger.num_sent
+            if num_sent != num_seen:
+                num_seen, quiet_since_s = num_sent, monotonic()
+            if not num_waiting and self._is_late(quiet_since_s, QUIET):
+                return
+            sleep(LOOK_EVERY_S)
+
+    def _is_late(self, since_s: float, patience: Patience) -> bool:
+        is_hurried = self.interruption.asked.is_set()
+        return monotonic() - since_s >= (patience.hurried_s if is_hurried else patience.orderly_s)
+
+    def _while_booting(self) -> None:
+        self.screen.show(self.checklist.table)
+
+    def _draw(self, observer: Observer, *, is_last: bool = False) -> None:
+        figures, now_ms = self.figures(), self.clock()
+        with observer.lock:
+            self.screen.show(
+                lambda: panel(figures, observer.tally, now_ms=now_ms),
+                lambda: line(figures, observer.tally, now_ms=now_ms),
+                is_last=is_last,
+            )
+
+    def _fail(self, error: str) -> None:
+        self.error = self.error or error  # the first one is the cause
+
+    def _pids(self) -> Mapping[str, int]:
+        running = {child.name: child.pid for child in self.stack.children if child.is_running}
+        if self._events is not None and self._events.is_running:
+            running["feed"] = self._events.pid
+        return running | {"demo": os.getpid()}
+
+
+def has_failed(events: Child) -> bool:
+    """Return whether the feed ended for another reason than its end."""
+    return events.exit_code not in (None, 0)

@@ -1,0 +1,46 @@
+"""The last words of a run: its figures as lines of text, however it ended."""
+
+from collections.abc import Mapping
+
+from nextwatch.demo.panel import NAME_WIDTH, ONE_FOR_SEVERAL, answers, counts, ms, recalls
+from nextwatch.demo.report import Report
+
+
+def summary(figures: Report) -> list[str]:
+    """Return the figures of the whole run, a line for each kind."""
+    rows = {
+        "events": f"{answers(figures)}, lost {figures.lost:,} ({ONE_FOR_SEVERAL})",
+        "event → recommendation": ms(figures.event_to_recommendation_ms),
+        "upload → retrievable": f"{ms(figures.upload_to_retrievable_ms)}, "
+        f"{figures.uploads:,} uploads, {figures.lost_uploads} not found",
+        "generation": f"{figures.generation} in service, {figures.generations_served} served, "
+        f"{recalls(figures)}",
+        "dead letters": f"{figures.dead_letters}, degraded {counts(figures.degraded)}",
+        "restarted": counts(figures.restarts),
+        **_costs(figures),
+    }
+    told = [f"  {name:<{NAME_WIDTH}}  {row}" for name, row in rows.items()]
+    return [f"{_how(figures)} after {figures.seconds:,.0f} s", *told]
+
+
+def _how(figures: Report) -> str:
+    if figures.error is not None:
+        return "failed"
+    return "stopped" if figures.interrupted else "ended"
+
+
+def _costs(figures: Report) -> dict[str, str]:
+    """Return what each process took; nothing where the run ended before it was looked at."""
+    memory = {name: sizes["end"] for name, sizes in figures.memory_mb.items() if "end" in sizes}
+    shares = {name: taken["run"] or 0.0 for name, taken in figures.cpu_percent.items()}
+    costs = {"memory": (memory, "MiB"), "CPU": (shares, "% of a core")}
+    return {
+        name: f"{sum(taken.values()):,.0f} {unit}: {_each(taken)}"
+        for name, (taken, unit) in costs.items()
+        if taken
+    }
+
+
+def _each(taken: Mapping[str, float]) -> str:
+    ordered = sorted(taken.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {value:,.0f}" for name, value in ordered)

@@ -1,0 +1,62 @@
+"""Log lines as a person reads them, above the panel and never through it."""
+
+import io
+
+import pytest
+import structlog
+from rich.console import Console
+
+from nextwatch.demo.display import display
+from nextwatch.demo.notices import log_to, sentence
+
+ENDED = {
+    "event": "process_ended",
+    "process": "index_sync",
+    "how": "signal 9",
+    "restart_in_s": 0.25,
+    "log_path": "/runs/1/logs/index_sync.log",
+}
+TOLD = "index_sync ended (signal 9), restarted after 0.25 s; log: /runs/1/logs/index_sync.log"
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """Leave structlog as it was."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+def test_a_process_that_ended_is_named_with_its_log():
+    """Who died, how, and where its last words are."""
+    assert sentence(ENDED) == TOLD
+
+
+def test_other_entries_are_told_by_name_and_fields():
+    """Nothing is left out for want of a sentence."""
+    assert sentence({"event": "disk_full", "level": "error", "path": "/x"}) == "disk_full path=/x"
+
+
+def test_log_lines_go_where_they_are_told_to():
+    """From warnings on: a line each."""
+    said = []
+    log_to(said.append)
+    log = structlog.get_logger("test")
+    log.warning(**ENDED)
+    log.info("not_shown")
+
+    assert said == [TOLD]
+
+
+def test_log_lines_stand_above_the_panel():
+    """The panel is drawn once more below the line; its head is not left behind."""
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    with display(console, is_headless=False) as screen:
+        log_to(screen.note)
+        screen.show(lambda: "the panel")
+        before = len(console.file.getvalue())
+        structlog.get_logger("test").warning(**ENDED)
+
+    drawn = console.file.getvalue()[before:]
+    erased, line, again = drawn.index("\x1b[2K"), drawn.index(TOLD), drawn.index("the panel")
+    assert erased < line < again
