@@ -9,7 +9,8 @@ from nextwatch.demo.report import Report
 def summary(figures: Report) -> list[str]:
     """Return the figures of the whole run, a line for each kind."""
     rows = {
-        "events": f"{answers(figures)}, lost {figures.lost:,} ({ONE_FOR_SEVERAL})",
+        "events": f"{answers(figures)}, lost {figures.lost:,}",
+        "": f"({ONE_FOR_SEVERAL})" if figures.recommendations_out < figures.answered else "",
         "event → recommendation": ms(figures.event_to_recommendation_ms),
         "upload → retrievable": f"{ms(figures.upload_to_retrievable_ms)}, "
         f"{figures.uploads:,} uploads, {figures.lost_uploads} not found",
@@ -19,7 +20,7 @@ def summary(figures: Report) -> list[str]:
         "restarted": counts(figures.restarts),
         **_costs(figures),
     }
-    told = [f"  {name:<{NAME_WIDTH}}  {row}" for name, row in rows.items()]
+    told = [f"  {name:<{NAME_WIDTH}}  {row}" for name, row in rows.items() if row]
     return [f"{_how(figures)} after {figures.seconds:,.0f} s", *told]
 
 

@@ -88,7 +88,7 @@ class Supervisor:
             record.num_restarts = 0
         delay_s = restart_delay_s(record.num_restarts)
         if child.name in self.vital:
-            self.failure = f"{child.obituary()}\nIts data was in memory only: the stack ends."
+            self.failure = f"{child.obituary()}\nNothing works without it: the stack ends."
         elif record.num_restarts >= _MOST_RESTARTS:
             self.failure = f"{child.obituary()}\nIt was restarted {_MOST_RESTARTS} times in vain."
         else:

@@ -55,6 +55,14 @@ def wait_until(holds, timeout_s=60.0):
         sleep(0.02)
 
 
+def read_until(stream, text: str) -> None:
+    """Read lines until one has *text* in it."""
+    for line in stream:
+        if text in line:
+            return
+    pytest.fail(f"{text!r} never came")
+
+
 def children_of(process, *, at_least: int) -> list[psutil.Process]:
     """Return the children once there are so many, past their leash."""
     found: list[psutil.Process] = []
@@ -110,6 +118,45 @@ def test_failing_process_ends_the_demo_with_its_words(start, tmp_path):
     assert demo.returncode == 1
     assert "catalogue ended (exit code 1)" in errors
     assert "Traceback" not in errors
+    assert are_gone(children)
+
+
+@pytest.mark.timeout(240)
+def test_ctrl_c_tells_the_figures_and_leaves_nothing(start, tmp_path):
+    """A summary for the person, one JSON object for the program, and no process or file."""
+    demo = start("demo", "--headless", "--json")
+    read_until(demo.stderr, "whole run")
+    children = demo.children(recursive=True)
+    demo.send_signal(signal.SIGINT)
+    output, errors = demo.communicate(timeout=60)
+    figures = msgspec.json.decode(output.splitlines()[-1])
+
+    assert (demo.returncode, figures["interrupted"], figures["error"]) == (0, True, None)
+    assert figures["answered"] > 0
+    assert figures["minutes"][0]["events"] > 0
+    assert set(figures["memory_mb"]) > {"broker", "streams", "trainer", "feed", "demo"}
+    assert "stopped after" in errors
+    assert f"{figures['answered']:,} answered by" in errors
+    assert are_gone(children)
+    assert not list(tmp_path.glob("nextwatch-*"))
+
+
+@pytest.mark.timeout(240)
+def test_killed_simulator_ends_the_demo_with_its_figures(start, tmp_path):
+    """The run fails in order: its figures, the cause, and the logs under the path that is told."""
+    demo = start("demo", "--headless", "--json")
+    read_until(demo.stderr, "whole run")
+    children = demo.children(recursive=True)
+    next(child for child in children if "nextwatch.demo.gate" in child.cmdline()).kill()
+    output, errors = demo.communicate(timeout=60)
+    figures = msgspec.json.decode(output.splitlines()[-1])
+
+    assert demo.returncode == 1
+    assert figures["error"].startswith("feed ended (signal 9)")
+    assert figures["answered"] > 0
+    (kept,) = tmp_path.glob("nextwatch-*/logs")
+    assert f"kept: {kept}" in errors
+    assert (kept / "feed.log").exists()
     assert are_gone(children)
 
 

@@ -100,10 +100,10 @@ def test_death_of_the_broker_ends_the_stack(monkeypatch, tmp_path):
         stack.process("broker").kill(is_wanted=True)
         while not stack.failure:
             stack.process("broker").wait_ended(0.05)
-        with pytest.raises(StackError, match="in memory only"):
+        with pytest.raises(StackError, match="the stack ends"):
             stack.check()
         is_kept = stack.directory
-    assert is_kept.exists()
+    assert (is_kept / "logs" / "broker.log").exists()
 
 
 def test_failed_start_leaves_no_process(tmp_path):

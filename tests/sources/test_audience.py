@@ -19,6 +19,7 @@ from contract.events import (
 from contract.topics import IMPRESSIONS, SEARCH_EVENTS, WATCH_EVENTS
 from nextwatch.sources.audience import Audience
 from nextwatch.sources.studio import Studio
+from nextwatch.sources.viewer import MEMORY
 from nextwatch.sources.words import CATEGORIES
 from tests.builders import T0, event_id
 
@@ -247,3 +248,15 @@ def test_an_audience_of_nobody_is_refused():
     """Somebody must act."""
     with pytest.raises(ValueError, match="num_users must be from 1"):
         audience(num_users=0)
+
+
+def test_memory_of_an_audience_is_that_of_its_viewers_and_videos():
+    """It may run for days: neither what was watched nor what was recommended piles up."""
+    of = audience(num_users=5)
+    for _ in range(50):
+        acts(of, 20)
+        for user in range(5):
+            of.offer(recommendation(f"s0u{user}", ["s0v1", "s0v2"]))
+
+    assert len(of.offers) <= 5
+    assert all(len(viewer.seen) <= MEMORY for viewer in of.viewers)
