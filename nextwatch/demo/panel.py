@@ -55,7 +55,7 @@ def line(figures: Report, tally: Tally, *, now_ms: int) -> str:
     recent = figures.last_10_s
     waiting = _waiting(tally, now_ms)
     told = [
-        f"{figures.seconds:5.0f} s  last {RECENT_S} s: {tally.events_per_s():.1f} events/s, "
+        f"{figures.seconds:5.0f} s  last {RECENT_S} s: {tally.events_per_s(now_ms=now_ms):.1f} events/s, "
         f"{ms(recent['event_to_recommendation_ms'])}" + (f", {waiting}" if waiting else ""),
         f"whole run: {ms(figures.event_to_recommendation_ms)}, {answers(figures)}",
         f"generation {tally.generation}, {recalls(figures)}",
@@ -110,7 +110,7 @@ def _latencies(figures: Report, tally: Tally, now_ms: int) -> Table:
     grid.add_column(min_width=NOW_WIDTH)
     grid.add_row("", f"[dim]last {RECENT_S} s[/]", "[dim]whole run[/]")
     rows = {
-        "events": (f"{tally.events_per_s():.1f}/s", f"{figures.events_in:,}"),
+        "events": (f"{tally.events_per_s(now_ms=now_ms):.1f}/s", f"{figures.events_in:,}"),
         "event → recommendation": (
             ms(recent["event_to_recommendation_ms"]),
             ms(figures.event_to_recommendation_ms),

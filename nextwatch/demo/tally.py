@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from contract.events import BundleState
+from nextwatch.demo.latency import RECENT_S
 from nextwatch.demo.ledger import Ledger, Position
 
 SAMPLE_PATIENCE_MS = 4_000
@@ -145,14 +146,14 @@ class Tally:
         newest = max(self.bundle_states)
         return f"{newest} is {self.bundle_states[newest]}"
 
-    def events_per_s(self, *, over_s: int = 10) -> float:
-        """Return the mean rate of the newest *over_s* whole seconds with events in sight."""
+    def events_per_s(self, *, now_ms: int, over_s: int = RECENT_S) -> float:
+        """Return the mean rate of the newest *over_s* whole seconds, of which none is before events."""
         if not self.events_by_second:
             return 0.0
-        newest = max(self.events_by_second)
-        seconds = range(max(newest - over_s, min(self.events_by_second)), newest)
+        now_s = now_ms // 1000
+        seconds = range(max(now_s - over_s, min(self.events_by_second)), now_s)
         counts = [self.events_by_second[second] for second in seconds]
-        return sum(counts) / len(counts) if counts else float(self.events_by_second[newest])
+        return sum(counts) / len(counts) if counts else 0.0
 
     def _count_second(self, second: int) -> None:
         self.events_by_second[second] += 1

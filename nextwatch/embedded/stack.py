@@ -30,7 +30,7 @@ OnStep = Callable[[str], None]
 
 _BOOTSTRAP = "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
 _WORKER_STOP_S = 1.0  # all of them recover from SIGKILL: what stops sooner only saves them work
-_STORAGE_STOP_S = 0.5
+_STORAGE_STOP_S = 0.3
 _LOOK_EVERY_S = 0.01
 
 

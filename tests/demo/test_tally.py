@@ -119,7 +119,18 @@ def test_rate_is_over_whole_seconds():
     for number, stamp_ms in enumerate((1_000, 1_500, 2_000, 2_100, 2_200, 2_300, 3_000)):
         tally.event(at(number), watch(str(number)), stamp_ms)
 
-    assert tally.events_per_s() == 3.0
+    assert tally.events_per_s(now_ms=3_500) == 3.0
+
+
+def test_rate_of_a_source_that_stands_still_falls():
+    """The newest seconds are those of the clock, not those of the newest events."""
+    tally = Tally()
+    for second in range(20):
+        tally.event(at(second), watch(str(second)), second * 1_000)
+
+    assert tally.events_per_s(now_ms=20_000) == 1.0
+    assert tally.events_per_s(now_ms=25_000) == 0.5
+    assert tally.events_per_s(now_ms=90_000) == 0.0
 
 
 def test_memory_of_rates_is_bounded():
