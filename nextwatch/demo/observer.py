@@ -26,10 +26,10 @@ from contract.topics import (
     VIDEO_UPLOADS,
     WATCH_EVENTS,
 )
-from nextwatch.demo.ledger import Position
-from nextwatch.demo.report import Course, Report, Uploads, report
+from nextwatch.demo.figures.ledger import Position
+from nextwatch.demo.figures.report import Course, Report, Uploads, report
+from nextwatch.demo.figures.tally import Tally
 from nextwatch.demo.retrievable import Probe, RestIndex
-from nextwatch.demo.tally import Tally
 from nextwatch.sources.feed import quiet
 
 _POLL_S = 0.1

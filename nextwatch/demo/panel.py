@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from nextwatch.demo.latency import RECENT_S
-from nextwatch.demo.report import Report
-from nextwatch.demo.tally import Sample, Tally
+from nextwatch.demo.figures.latency import RECENT_S
+from nextwatch.demo.figures.report import Report
+from nextwatch.demo.figures.tally import Sample, Tally
 
 NUM_SHOWN = 6
 NAME_WIDTH = 22

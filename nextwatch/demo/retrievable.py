@@ -15,7 +15,7 @@ import urllib3
 
 from contract.clock import Clock
 from contract.points import point_id
-from nextwatch.demo.latency import Latencies
+from nextwatch.demo.figures.latency import Latencies
 
 NEAREST = 10
 MOST_IN_FLIGHT = 64

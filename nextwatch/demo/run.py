@@ -20,9 +20,9 @@ from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display, display
 from nextwatch.demo.feed import parse
+from nextwatch.demo.figures.report import Report, as_json
 from nextwatch.demo.interruption import Interruption, interruptible
 from nextwatch.demo.notices import log_to
-from nextwatch.demo.report import Report, as_json
 from nextwatch.demo.show import Show
 from nextwatch.demo.summary import summary
 from nextwatch.embedded.stack import EmbeddedStack

@@ -15,12 +15,12 @@ from nextwatch.demo.boot import LOOK_EVERY_S, boot, wait_until
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display
 from nextwatch.demo.feed import Feed
+from nextwatch.demo.figures.report import Course, Report, Uploads, report
+from nextwatch.demo.figures.tally import Tally
+from nextwatch.demo.figures.usage import Usage
 from nextwatch.demo.interruption import Interruption
 from nextwatch.demo.observer import Observer
 from nextwatch.demo.panel import line, panel
-from nextwatch.demo.report import Course, Report, Uploads, report
-from nextwatch.demo.tally import Tally
-from nextwatch.demo.usage import Usage
 from nextwatch.embedded.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from nextwatch.demo.figures.report import Report
 from nextwatch.demo.panel import NAME_WIDTH, ONE_FOR_SEVERAL, answers, counts, ms, recalls
-from nextwatch.demo.report import Report
 
 
 def summary(figures: Report) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextwatch.demo.histogram import Histogram
+from nextwatch.demo.figures.histogram import Histogram
 
 
 def of(durations_ms):

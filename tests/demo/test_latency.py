@@ -1,6 +1,6 @@
 """Latencies: the whole run, and beside it what is going on now."""
 
-from nextwatch.demo.latency import COURSE_S, KEPT_S, Latencies
+from nextwatch.demo.figures.latency import COURSE_S, KEPT_S, Latencies
 
 
 def test_recent_percentiles_leave_out_what_ended_earlier():

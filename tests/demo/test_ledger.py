@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextwatch.demo import ledger as ledger_module
-from nextwatch.demo.ledger import Ledger
+from nextwatch.demo.figures import ledger as ledger_module
+from nextwatch.demo.figures.ledger import Ledger
 
 
 def at(offset):

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from nextwatch.demo import minutes as minutes_module
-from nextwatch.demo.minutes import Minutes
+from nextwatch.demo.figures import minutes as minutes_module
+from nextwatch.demo.figures.minutes import Minutes
 
 
 def told(minutes):

@@ -14,8 +14,8 @@ from contract.kafka import producer_config
 from contract.records import Received
 from contract.settings import KafkaSettings, QdrantSettings
 from contract.topics import WATCH_EVENTS
+from nextwatch.demo.figures.report import Course
 from nextwatch.demo.observer import Observer
-from nextwatch.demo.report import Course
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics import reconcile
 

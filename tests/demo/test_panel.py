@@ -7,11 +7,11 @@ from rich.console import Console
 
 from nextwatch.demo.checklist import STEPS, Checklist
 from nextwatch.demo.display import display
-from nextwatch.demo.minutes import Minute
+from nextwatch.demo.figures.minutes import Minute
+from nextwatch.demo.figures.report import Report, as_json
+from nextwatch.demo.figures.tally import Tally
 from nextwatch.demo.panel import line, panel, sparkline
-from nextwatch.demo.report import Report, as_json
 from nextwatch.demo.summary import summary
-from nextwatch.demo.tally import Tally
 
 FIGURES = Report(
     startup_s=9.5,

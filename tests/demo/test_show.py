@@ -12,10 +12,10 @@ from nextwatch.demo import show as show_module
 from nextwatch.demo.boot import Booted
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.feed import Feed
+from nextwatch.demo.figures.report import Uploads, report
+from nextwatch.demo.figures.tally import Tally
 from nextwatch.demo.interruption import Interruption
-from nextwatch.demo.report import Uploads, report
 from nextwatch.demo.show import Show
-from nextwatch.demo.tally import Tally
 
 HOURS_S = 10_000.0  # a patience that no test waits for
 FEED = Feed(("simulate",), 50.0)

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from nextwatch.demo import tally as tally_module
-from nextwatch.demo.tally import Tally
+from nextwatch.demo.figures import tally as tally_module
+from nextwatch.demo.figures.tally import Tally
 
 
 def watch(event_id="e", user_id="u", video_id="v", **more):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from nextwatch.demo.usage import SAMPLE_EVERY_S, Usage, cpu_s, resident_mb
+from nextwatch.demo.figures.usage import SAMPLE_EVERY_S, Usage, cpu_s, resident_mb
 
 
 class Machine:

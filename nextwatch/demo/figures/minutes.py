@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from nextwatch.demo.histogram import Histogram
+from nextwatch.demo.figures.histogram import Histogram
 
 NUM_OPEN = 10
 MOST_MINUTES = 10_080  # a week; what comes later is not told by minute

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from nextwatch.demo.histogram import Percentiles
-from nextwatch.demo.latency import Latencies
-from nextwatch.demo.minutes import Minute
-from nextwatch.demo.tally import Tally
+from nextwatch.demo.figures.histogram import Percentiles
+from nextwatch.demo.figures.latency import Latencies
+from nextwatch.demo.figures.minutes import Minute
+from nextwatch.demo.figures.tally import Tally
 
 _RECALLS = {
     "model": "progressive_recall_at_20",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from nextwatch.demo.histogram import Histogram, Percentiles
+from nextwatch.demo.figures.histogram import Histogram, Percentiles
 
 RECENT_S = 10
 COURSE_S = 60

@@ -10,8 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from contract.events import BundleState
-from nextwatch.demo.latency import RECENT_S
-from nextwatch.demo.ledger import Ledger, Position
+from nextwatch.demo.figures.latency import RECENT_S
+from nextwatch.demo.figures.ledger import Ledger, Position
 
 SAMPLE_PATIENCE_MS = 4_000
 NUM_SAMPLED_EVENTS = 4

@@ -8,8 +8,8 @@ bounded: repeated deliveries are recognized as long as they are not too far apar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from nextwatch.demo.latency import Latencies
-from nextwatch.demo.minutes import Minutes
+from nextwatch.demo.figures.latency import Latencies
+from nextwatch.demo.figures.minutes import Minutes
 
 Position = tuple[str, int, int]
 """Topic, partition and offset of a record."""
