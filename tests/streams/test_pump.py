@@ -54,8 +54,9 @@ async def batches_of(*puts):
     return steps.batches
 
 
-def test_impressions_go_with_the_event_that_follows_them():
+def test_impressions_go_with_the_event_that_follows_them(monkeypatch):
     """Nobody waits for them: a batch of their own would only keep the event waiting."""
+    monkeypatch.setattr("streams.pump.LINGER_S", 60.0)
     batches = asyncio.run(batches_of(["impressions"], ["impressions", "watch-events"]))
 
     assert batches == [["impressions", "impressions", "watch-events"]]
