@@ -40,12 +40,8 @@ _NIL_UUID = "00000000-0000-0000-0000-000000000000"
 _TIMES = ("_time_ms", "_at_ms", "_before_ms")
 _MISSING = "Object missing required field"
 _UNKNOWN_WORD = "Invalid enum value"
-_WITH_EVENT_ID = (
-    Watch,
-    Search,
-    Impressions,
-    RecommendationRequest,
-)  # Watch | Search, made anew in each call: 0.4 µs
+# a tuple: Watch | Search, made anew in each call, costs 0.4 µs
+_WITH_EVENT_ID = (Watch, Search, Impressions, RecommendationRequest)
 
 E = TypeVar("E", bound=Event)
 

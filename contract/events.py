@@ -138,7 +138,8 @@ class Recommendation(Event, frozen=True, kw_only=True, omit_defaults=False):
     """The ordered list answered to the events and requests in `caused_by`.
 
     `recommendation_id` is derived from the user, the causing events and the bundle: a
-    re-delivery bears the same one. `degraded` names what was away when it was made.
+    re-delivery bears the same one. `degraded` names what was away when it was made, or why there
+    is nothing new in it.
     """
 
     recommendation_id: EventId

@@ -52,8 +52,8 @@ MAX_SEEKS = 3
 class Share:
     """One partition's share of a micro-batch: what happened by user, and what asks for an answer.
 
-    A request asks and has not happened: it changes no window. ``erased`` are the users with a deletion, ``to_tell`` those of them whose deletion
-    `recommendations` has not been told of.
+    A request asks and has not happened: it changes no window. ``erased`` are the users with a
+    deletion, ``to_tell`` those of them whose deletion `recommendations` has not been told of.
     """
 
     partition: Partition
