@@ -19,11 +19,19 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo
-from contract.words import ALL_SEEN, CATALOGUE_EMPTY, SEEN_AGAIN
+from contract.words import (
+    ALL_SEEN,
+    CATALOGUE_EMPTY,
+    DEFAULT_ARM,
+    MODEL_BROKEN,
+    NO_BUNDLE,
+    SEEN_AGAIN,
+    TRENDING,
+)
 from models.history import Window
 from models.ranking import RankedUsers
 from streams.requests import Request
-from streams.retrieval import TRENDING, Near, Retrieval
+from streams.retrieval import Near, Retrieval
 from streams.rules import demoted
 from streams.seen import SeenRows
 from streams.serving import Serving, Switch
@@ -33,9 +41,6 @@ log = structlog.get_logger()
 
 # Shape legend: B = users of the batch, C = candidates (padded with row 0), K = those kept,
 # D = vector width, M = watches of all users, S = watches of one.
-ARM = "default"
-NO_BUNDLE = "no_bundle"
-MODEL_BROKEN = "model_broken"
 _LAST = -1e6
 """Where a candidate ranks that the ranker has no number for: behind all others."""
 
@@ -216,7 +221,7 @@ class Recommender:
                     caused_by=caused_by,
                     bundle_id=bundle_id,
                     generation=serving.generation if serving else 0,
-                    arm=ARM,
+                    arm=DEFAULT_ARM,
                     items=items,
                     degraded=degraded,
                 )
