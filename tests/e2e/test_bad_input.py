@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 
 from contract.clock import system_clock
 from contract.dead_letters import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES
-from contract.events import Search, UserDeletion, Watch, encode
+from contract.events import RecommendationRequest, UserDeletion, encode
 from models import history_codec
 from models.history import EMPTY, WindowPolicy, fold
 from tests.bad_input import INGESTED_AT_MS, Case, corpus, judged
@@ -30,7 +30,7 @@ from tests.mutations import mutations
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(420)]
 
-TOPICS = ("watch-events", "search-events", "user-deletions")
+TOPICS = ("watch-events", "search-events", "recommendation-requests", "user-deletions")
 PARTITIONS = range(4)
 MAX_RECORD_BYTES = 20_000_000
 MOST_AHEAD_MS = 3_600_000  # Kafka takes no record whose timestamp is further ahead of its clock
@@ -108,7 +108,7 @@ class Flood:
         for events in self.events.values():
             deletions = [e.erase_before_ms for e in events if isinstance(e, UserDeletion)]
             erased_before_ms = max(deletions, default=0)
-            happened = [event for event in events if isinstance(event, Watch | Search)]
+            happened = [event for event in events if not isinstance(event, UserDeletion)]
             may |= {event.event_id for event in happened}
             must |= {e.event_id for e in happened if e.event_time_ms > erased_before_ms}
         return must, may
@@ -116,7 +116,12 @@ class Flood:
     def windows(self):
         """Return what the window of each user must hold, worked out from what was accepted."""
         policy = WindowPolicy()
-        held = {user: fold(EMPTY, events, policy) for user, events in self.events.items()}
+        held = {
+            user: fold(
+                EMPTY, [e for e in events if not isinstance(e, RecommendationRequest)], policy
+            )
+            for user, events in self.events.items()
+        }
         return without_empty(held)
 
 
