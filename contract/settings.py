@@ -41,7 +41,11 @@ class KafkaSettings(Settings):
     user_partitions: int = Field(default=8, ge=1, le=1024)
     video_partitions: int = Field(default=4, ge=1, le=1024)
     replication_factor: int = Field(default=1, ge=1, le=10)
-    fetch_max_wait_ms: int = Field(default=100, ge=1, le=30_000)
+    home: Path | None = Field(
+        default=None,
+        description="an unpacked Kafka distribution, for the embedded broker alone",
+    )
+    fetch_max_wait_ms: int = Field(default=500, ge=1, le=30_000)
     session_timeout_ms: int = Field(default=10_000, ge=1_000, le=300_000)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None

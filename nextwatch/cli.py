@@ -46,8 +46,20 @@ StateDir = Annotated[
     Path | None,
     typer.Option(
         file_okay=False,
-        help="Keep logs, bundles and state here, to look at afterwards; each run starts empty.",
+        help="Keep topics, state, bundles and logs here; the next run in it goes on from there.",
     ),
+]
+Broker = Annotated[
+    str | None,
+    typer.Option(
+        metavar="kafka:DIR|kafka|tansu",
+        help="Start this broker: an unpacked Kafka distribution, the Kafka that Nextwatch fetches "
+        "(the default), or Tansu, in memory and for minutes.",
+    ),
+]
+Bootstrap = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Start no broker: use the Kafka that runs there."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DEFAULT_ENV_FILE = Path(".nextwatch/stack.env")
@@ -112,6 +124,8 @@ def demo(
         bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
     ] = False,
     state_dir: StateDir = None,
+    broker: Broker = None,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """Watch recommendations follow the events: everything runs on this machine until Ctrl-C.
 
@@ -132,13 +146,21 @@ def demo(
             is_headless=headless,
             as_json=as_json,
             state_dir=state_dir,
+            broker=broker,
+            bootstrap=bootstrap,
         ),
         dict(os.environ),
     )
 
 
 @stack_app.command("up")
-def stack_up(*, state_dir: StateDir = None, env_file: EnvFile = _DEFAULT_ENV_FILE) -> None:
+def stack_up(
+    *,
+    state_dir: StateDir = None,
+    env_file: EnvFile = _DEFAULT_ENV_FILE,
+    broker: Broker = None,
+    bootstrap: Bootstrap = None,
+) -> None:
     """Start the embedded stack and keep it up until Ctrl-C.
 
     Example: nextwatch stack up, and then, in another terminal:
@@ -147,11 +169,18 @@ def stack_up(*, state_dir: StateDir = None, env_file: EnvFile = _DEFAULT_ENV_FIL
     """
     from contract import logging  # noqa: PLC0415
     from nextwatch.embedded import foreground  # noqa: PLC0415
+    from nextwatch.embedded.broker import choose_broker  # noqa: PLC0415
     from nextwatch.embedded.stack import EmbeddedStack  # noqa: PLC0415
 
     logging.configure("info")
+    choice = choose_broker(os.environ, broker=broker, bootstrap_servers=bootstrap)
+    if choice.warning:
+        typer.secho(choice.warning, fg="yellow", err=True)
     stack = EmbeddedStack(
-        os.environ, state_dir=state_dir, on_step=lambda step: typer.echo(f"{step} is ready")
+        os.environ,
+        state_dir=state_dir,
+        on_step=lambda step: typer.echo(f"{step} is ready"),
+        broker=choice,
     )
     is_over = Event()
     signal.signal(signal.SIGTERM, lambda *_: is_over.set())

@@ -9,6 +9,7 @@ are wrong on purpose, and the exit code is 1 if one of them was not found out.
 import argparse
 import json
 import logging
+import os
 import sys
 from itertools import islice
 from time import monotonic
@@ -20,6 +21,7 @@ from benchmarks.faults.broken import BREAKS
 from benchmarks.faults.kinds import FAULTS
 from benchmarks.faults.rounds import RECOVERED_WITHIN_S, play, schedule
 from benchmarks.faults.verdict import Books, summary
+from nextwatch.embedded.broker import default_engine
 
 ROUNDS_OF_A_STACK = 8
 RATE = 120.0
@@ -88,7 +90,7 @@ def run(
         given.tell(
             f"  lost {books.lost}, state equal: {books.state_equal}, {books.trouble or 'well'}"
         )
-    figures = summary(all_books)
+    figures: dict[str, Any] = {"broker": default_engine(os.environ).name, **summary(all_books)}
     figures["is_kept"] = all(books.is_kept for books in all_books)
     figures["seconds"] = round(monotonic() - started_s)
     return figures

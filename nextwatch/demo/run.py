@@ -9,13 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from contract import logging
 from contract.clock import system_clock
 from contract.errors import StackError
+from nextwatch import topics
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display, display
@@ -25,6 +29,7 @@ from nextwatch.demo.interruption import Interruption, interruptible
 from nextwatch.demo.notices import log_to
 from nextwatch.demo.show import Show
 from nextwatch.demo.summary import summary
+from nextwatch.embedded.broker import BrokerChoice, choose_broker
 from nextwatch.embedded.stack import EmbeddedStack
 
 
@@ -38,6 +43,8 @@ class Options:
     is_headless: bool = False
     as_json: bool = False
     state_dir: Path | None = None
+    broker: str | None = None
+    bootstrap: str | None = None
 
 
 def run(options: Options, environ: Mapping[str, str]) -> None:
@@ -48,10 +55,15 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     """
     feed = parse(options.data, rate=options.rate)
     console = Console(stderr=options.as_json)
+    broker = choose_broker(environ, broker=options.broker, bootstrap_servers=options.bootstrap)
+    if broker.warning:
+        console.print(f"[yellow]{escape(broker.warning)}[/]", highlight=False)
     with interruptible() as interruption, ExitStack() as ending:
         with display(console, is_headless=options.is_headless) as screen:
             log_to(screen.note)
-            show = _show(options, environ, screen, interruption)
+            show = _show(options, environ, broker, screen, interruption)
+            if broker.engine is None:
+                ending.callback(topics.delete_all, show.stack.kafka)
             ending.enter_context(_stopped(show))
             show.run(feed)
         logging.configure("warning")
@@ -62,10 +74,20 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
 
 
 def _show(
-    options: Options, environ: Mapping[str, str], screen: Display, interruption: Interruption
+    options: Options,
+    environ: Mapping[str, str],
+    broker: BrokerChoice,
+    screen: Display,
+    interruption: Interruption,
 ) -> Show:
     checklist = Checklist(lambda: process_age_s(system_clock), on_done=screen.say)
-    stack = EmbeddedStack(environ, state_dir=options.state_dir, on_step=checklist.done)
+    stack = EmbeddedStack(
+        environ,
+        state_dir=options.state_dir,
+        on_step=checklist.done,
+        broker=broker,
+        **_names_of_its_own(broker),
+    )
     return Show(
         stack,
         screen,
@@ -75,6 +97,21 @@ def _show(
         seconds=options.seconds,
         clock=system_clock,
     )
+
+
+def _names_of_its_own(broker: BrokerChoice) -> dict[str, Any]:
+    """Return settings that keep the demo apart from whatever else uses a Kafka that runs."""
+    if broker.engine is not None:
+        return {}
+    run = uuid4().hex[:8]
+    return {
+        "env": {
+            "NEXTWATCH_KAFKA_TOPIC_PREFIX": f"nextwatch-demo-{run}-",
+            "NEXTWATCH_KAFKA_USER_PARTITIONS": "4",
+            "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
+        },
+        "env_of": {"streams": {"NEXTWATCH_STREAMS_APP_ID": f"nextwatch-demo-{run}"}},
+    }
 
 
 @contextmanager

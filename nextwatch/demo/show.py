@@ -86,6 +86,7 @@ class Show:
             startup_s=self.startup_s,
             rate=self.rate,
             seconds=self.seconds,
+            broker=self.stack.broker_name,
             restarts=self.stack.restarts,
             memory_mb=self._usage.memory_mb,
             cpu_percent=self._usage.cpu_percent(),

@@ -1,8 +1,7 @@
 """Where one run of the embedded stack keeps its files.
 
-One rule: what a run keeps belongs to that run's broker, which remembers nothing once it ends.
-A later run in the same directory therefore starts empty: offsets, windows and vectors of a
-broker that is gone would not fit the new one.
+Offsets, windows and vectors belong to the broker they came from. A directory whose broker
+keeps its records is therefore used on as a whole, and any other one is emptied first.
 
 Whoever owns a directory holds the lock of a file in it as long as it lives. A temporary directory
 without a living owner is left over from a run that was killed, and the next run removes it.
@@ -25,7 +24,8 @@ KEPT_FOR_MS = 7 * 24 * 3_600_000
 _PREFIX = "nextwatch-"
 _MARK = ".nextwatch-stack"
 _KEPT = b"kept\n"
-_PARTS = ("bundles", "index", "logs", "ready", "streams", "trainer")
+_STATE = ("broker", "bundles", "index", "streams", "trainer")
+_PARTS = (*_STATE, "logs", "ready")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,12 @@ class RunDirectory:
                 shutil.rmtree(entry, ignore_errors=True)
 
 
-def claim(path: Path | None, *, clock: Clock = system_clock) -> RunDirectory:
-    """Return *path*, or a new temporary directory, emptied of what earlier runs left.
+def claim(
+    path: Path | None, *, is_durable: bool = False, clock: Clock = system_clock
+) -> RunDirectory:
+    """Return *path*, or a new temporary directory.
+
+    It is emptied of what earlier runs left, but for the state of a broker that *is durable*.
 
     Raises:
         StackError: another stack runs in it, or it holds files that are not ours.
@@ -75,9 +79,11 @@ def claim(path: Path | None, *, clock: Clock = system_clock) -> RunDirectory:
     else:
         root = path.resolve()
         mark = _claim_named(root)
+    has_records = is_durable and any((root / "broker").glob("*"))
     for name in _PARTS:
-        shutil.rmtree(root / name, ignore_errors=True)
-        (root / name).mkdir(mode=0o700)
+        if name not in _STATE or not has_records:
+            shutil.rmtree(root / name, ignore_errors=True)
+        (root / name).mkdir(mode=0o700, exist_ok=True)
     return RunDirectory(root, path is None, mark)
 
 

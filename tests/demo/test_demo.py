@@ -147,7 +147,7 @@ def test_killed_simulator_ends_the_demo_with_its_figures(start, tmp_path):
     demo = start("demo", "--headless", "--json")
     read_until(demo.stderr, "whole run")
     children = demo.children(recursive=True)
-    next(child for child in children if "nextwatch.demo.gate" in child.cmdline()).kill()
+    next(child for child in children if "--no-catalogue" in child.cmdline()).kill()
     output, errors = demo.communicate(timeout=60)
     figures = msgspec.json.decode(output.splitlines()[-1])
 

@@ -14,6 +14,7 @@ from nextwatch.demo.panel import line, panel, sparkline
 from nextwatch.demo.summary import summary
 
 FIGURES = Report(
+    broker="Apache Kafka 4.1.1",
     startup_s=9.5,
     rate=50.0,
     seconds=61.0,

@@ -73,6 +73,7 @@ class Stack:
 
     children = ()
     directory = Path("/runs/1")
+    broker_name = "Apache Kafka"
 
     def __init__(self, dies_of="", after=3):
         self.dies_of = dies_of

@@ -28,6 +28,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     that failed.
     """
 
+    broker: str
     startup_s: float | None
     rate: float
     seconds: float
@@ -59,11 +60,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What cannot be read from topics and index: how long the run went, its cost and its end."""
+    """What cannot be read from topics and index: how long the run went, on what, its cost and end."""
 
     startup_s: float | None
     rate: float
     seconds: float
+    broker: str = ""
     restarts: Mapping[str, int] = field(default_factory=dict)
     memory_mb: Mapping[str, dict[str, float]] = field(default_factory=dict)
     cpu_percent: Mapping[str, dict[str, float | None]] = field(default_factory=dict)
@@ -84,6 +86,7 @@ def report(tally: Tally, uploads: Uploads, course: Course, *, now_ms: int) -> Re
     """Return the figures as they are now; the caller holds the lock of the observer."""
     ledger = tally.ledger
     return Report(
+        broker=course.broker,
         startup_s=_rounded(course.startup_s, 2),
         rate=course.rate,
         seconds=round(course.seconds, 1),
