@@ -1,0 +1,35 @@
+"""What every test shares: modules that need torch are skipped where it is not installed."""
+
+from importlib.util import find_spec
+
+import pytest
+
+_TRAIN = ("torch", "onnx")
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """Collect a module of tests; skip it when it needs the ``train`` extra, and that is absent."""
+    return Module.from_parent(parent, path=module_path)
+
+
+class Module(pytest.Module):
+    """A module of tests that says in one line that it needs torch, instead of failing."""
+
+    def collect(self):
+        """Return the tests of this module."""
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            if _is_absent(error.__cause__):
+                what = f"{self.nodeid} needs {error.__cause__.name}, which is not installed"
+                pytest.skip(what, allow_module_level=True)
+            raise
+
+
+def _is_absent(error):
+    """Return whether *error* says that a library of the ``train`` extra is not installed."""
+    return (
+        isinstance(error, ModuleNotFoundError)
+        and error.name in _TRAIN
+        and not find_spec(error.name)
+    )
