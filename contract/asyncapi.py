@@ -11,8 +11,8 @@ import yaml
 
 from contract.dead_letters import REASONS
 from contract.topics import TOPICS, Topic
+from contract.version import VERSION
 
-VERSION = "0.1.0"
 _REF = "#/components/schemas/{name}"
 _ON_EVERY_DEAD_LETTER = {
     "dlq.reason": "one stable word, such as key_mismatch or missing:user_id",

@@ -6,13 +6,15 @@ One rule: an error of ours is one clear line with its remedy, never a traceback.
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 from typing import Annotated
 
 import typer
 
-from contract.errors import NextwatchError
+from contract.errors import NextwatchError, StackError
+from contract.version import VERSION
 from nextwatch.evaluate.cli import evaluate_app
 from nextwatch.operate.cli import dlq_app, erase
 from nextwatch.sources.cli import replay_app, simulate
@@ -21,6 +23,7 @@ app = typer.Typer(
     name="nextwatch",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     help="""A streaming, real-time video recommender on Kafka.
 
@@ -51,6 +54,15 @@ StateDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DEFAULT_ENV_FILE = Path(".nextwatch/stack.env")
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65_535,
+        show_default=False,
+        help="Where the broker listens. Without it 9092 when that is free, else another.",
+    ),
+]
 
 
 def main() -> None:
@@ -59,6 +71,25 @@ def main() -> None:
         app()
     except NextwatchError as error:
         sys.exit(f"nextwatch: {error}")
+
+
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    if is_asked:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def nextwatch(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 @app.command()
@@ -124,6 +155,7 @@ def demo(
     """
     from nextwatch.demo.run import Options, run  # noqa: PLC0415
 
+    _require_torch()
     run(
         Options(
             data=data,
@@ -138,7 +170,9 @@ def demo(
 
 
 @stack_app.command("up")
-def stack_up(*, state_dir: StateDir = None, env_file: EnvFile = _DEFAULT_ENV_FILE) -> None:
+def stack_up(
+    *, port: Port = None, state_dir: StateDir = None, env_file: EnvFile = _DEFAULT_ENV_FILE
+) -> None:
     """Start the embedded stack and keep it up until Ctrl-C.
 
     Example: nextwatch stack up, and then, in another terminal:
@@ -147,11 +181,16 @@ def stack_up(*, state_dir: StateDir = None, env_file: EnvFile = _DEFAULT_ENV_FIL
     """
     from contract import logging  # noqa: PLC0415
     from nextwatch.embedded import foreground  # noqa: PLC0415
+    from nextwatch.embedded.ports import broker_port  # noqa: PLC0415
     from nextwatch.embedded.stack import EmbeddedStack  # noqa: PLC0415
 
+    _require_torch()
     logging.configure("info")
     stack = EmbeddedStack(
-        os.environ, state_dir=state_dir, on_step=lambda step: typer.echo(f"{step} is ready")
+        os.environ,
+        broker_port=broker_port(port, tell=typer.echo),
+        state_dir=state_dir,
+        on_step=lambda step: typer.echo(f"{step} is ready"),
     )
     is_over = Event()
     signal.signal(signal.SIGTERM, lambda *_: is_over.set())
@@ -187,9 +226,12 @@ def settings_page() -> None:
 @app.command()
 def version() -> None:
     """Print the version of nextwatch."""
-    from importlib import metadata  # noqa: PLC0415
+    typer.echo(VERSION)
 
-    try:
-        typer.echo(metadata.version("nextwatch"))
-    except metadata.PackageNotFoundError:
-        typer.echo("not installed: run from the source tree")
+
+def _require_torch() -> None:
+    if find_spec("torch") is None:
+        raise StackError(
+            "the trainer needs torch: pip install 'nextwatch[train]', in a checkout "
+            "make demo TORCH=torch (README.md tells how to choose the CPU build)"
+        )

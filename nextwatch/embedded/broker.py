@@ -42,12 +42,19 @@ class EmbeddedBroker:
     With an *advertised_port* clients are sent there, to whoever passes their bytes on to `port`.
     """
 
-    def __init__(self, *, env: Mapping[str, str], log_path: Path, advertised_port: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        env: Mapping[str, str],
+        log_path: Path,
+        port: int = 0,
+        advertised_port: int = 0,
+    ) -> None:
         self._env = {**_ONE_WORKER, **env}
         self._log_path = log_path
         self._advertised_port = advertised_port
         self._program = _program()
-        self.child = self._child(free_ports(1)[0])
+        self.child = self._child(port or free_ports(1)[0])
 
     @property
     def bootstrap_servers(self) -> str:

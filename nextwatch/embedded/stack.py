@@ -39,14 +39,16 @@ class EmbeddedStack:
 
     *environ* is what the children inherit, less every ``NEXTWATCH_*``; *env* is added for all
     clients, *env_of* for the one process it names. Without a *state_dir* the files live in a
-    temporary directory that `stop` removes, unless the stack failed.
+    temporary directory that `stop` removes, unless the stack failed. A *broker_port* of 0 is a
+    free one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - composition by keyword
         self,
         environ: Mapping[str, str],
         *,
         processes: Collection[str] = PROCESSES,
+        broker_port: int = 0,
         state_dir: Path | None = None,
         publish_every_s: float = 20.0,
         is_supervised: bool = True,
@@ -60,6 +62,7 @@ class EmbeddedStack:
         self._is_supervised = is_supervised
         self._env = dict(env or {})
         self._on_step = on_step
+        self._broker_port = broker_port
         self._announced: set[str] = set()
         self._directory = rundir.claim(state_dir)
         self._plans = Plans(self._directory, inherited(environ), env_of or {}, publish_every_s)
@@ -251,7 +254,7 @@ class EmbeddedStack:
         from nextwatch.topics import reconcile  # noqa: PLC0415 - it loads librdkafka
 
         env, log_path = self._plans.inherited, self._plans.log_path("broker")
-        self._broker = EmbeddedBroker(env=env, log_path=log_path)
+        self._broker = EmbeddedBroker(env=env, log_path=log_path, port=self._broker_port)
         self._broker.start()
         self._announce("broker")
         reconcile(self.kafka)
