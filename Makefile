@@ -2,6 +2,7 @@
 #
 #   make demo PYTHON=/path/to/python3.12     another interpreter, from 3.11 to 3.13
 #   make demo TORCH=torch-2.13.0-….whl       the torch to take: a wheel, a requirement, or arguments of pip
+#   make demo ARGS="--rate 100"              options of nextwatch demo
 #   make test TORCH=none                     without torch: the tests that need it are skipped
 PYTHON ?= python3
 TORCH_BEFORE := $(shell cat .venv/.torch 2>/dev/null)
@@ -58,7 +59,7 @@ $(ALL): $(DEMO)
 install: $(ALL) ## set up .venv with everything
 
 demo: $(DEMO) ## run the whole system on this machine and watch recommendations follow the events
-	$(BIN)/nextwatch demo
+	$(BIN)/nextwatch demo $(ARGS)
 
 test: $(ALL) ## run all tests, end-to-end ones on the embedded stack included
 	$(BIN)/pytest
@@ -68,6 +69,20 @@ test-e2e: $(ALL) ## run only the tests on a whole stack
 
 test-models: $(ALL) ## every model of the trainer on a whole stack, one after another
 	NEXTWATCH_TEST_MODELS=1 $(BIN)/pytest tests/e2e/test_models.py
+
+test-clients: $(ALL) ## confluent-kafka, aiokafka, kafkajs and kcat against a stack; the last line is JSON
+	$(BIN)/python -m benchmarks.clients
+
+newcomer-check: ## install from a clone in an empty home, and run README's examples; the last line is JSON
+	$(PYTHON) -m benchmarks.newcomer
+
+dist: $(ALL) ## build sdist and wheel into dist/, and run the wheel in an environment of its own
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(BIN)/python -m venv --clear build/venv
+	build/venv/bin/python -m pip install --disable-pip-version-check --quiet -c $(CONSTRAINTS) dist/*.whl
+	cd build && venv/bin/nextwatch --version
+	rm -rf build
 
 check: lint types floors test ## what CI runs: lint, types, import floors, tests
 

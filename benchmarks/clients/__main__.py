@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Any
 
 from benchmarks.clients.programs import Kafkajs, Kcat, install_kafkajs
-from benchmarks.clients.scenario import Client, ClientFailed, converse
+from benchmarks.clients.scenario import Client, converse
 from benchmarks.clients.stack import stack_up
 
 Start = Callable[[str], Client]
@@ -46,7 +46,9 @@ def main() -> int:
             for name, (start, lacks) in _clients(Path(directory)).items()
         }
     print(json.dumps(found))
-    return int(any(not each["ok"] and (is_required or "skipped" not in each) for each in found.values()))
+    return int(
+        any(not each["ok"] and (is_required or "skipped" not in each) for each in found.values())
+    )
 
 
 def _clients(directory: Path) -> dict[str, tuple[Start, str]]:

@@ -26,7 +26,7 @@ def stack_up(
     env_file, output = directory / "stack.env", directory / "stack.out"
     env = {name: value for name, value in os.environ.items() if not name.startswith("NEXTWATCH_")}
     with output.open("w") as log:
-        stack = subprocess.Popen(
+        stack = subprocess.Popen(  # noqa: S603 - our own command
             (*argv, "stack", "up", "--env-file", str(env_file)),
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -12,7 +12,9 @@ producer = Producer({**BROKER, "partitioner": "murmur2_random"})
 consumer = Consumer({**BROKER, "group.id": "none", "enable.auto.commit": False})
 partitions = [
     TopicPartition("recommendations", number)
-    for number in consumer.list_topics("recommendations", timeout=10).topics["recommendations"].partitions
+    for number in consumer.list_topics("recommendations", timeout=10)
+    .topics["recommendations"]
+    .partitions
 ]
 for partition in partitions:
     _, partition.offset = consumer.get_watermark_offsets(partition, timeout=10)

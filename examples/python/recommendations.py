@@ -9,8 +9,7 @@ consumer = Consumer({"bootstrap.servers": "127.0.0.1:9092", **settings})
 consumer.subscribe(["recommendations"])
 while True:
     message = consumer.poll(1.0)
-    if message is None or message.error():
-        print(message.error() if message else "waiting", flush=True)
-    elif message.value() is not None:  # no value: this user was erased
-        answer = json.loads(message.value())
-        print(answer["user_id"], [item["video_id"] for item in answer["items"]], flush=True)
+    if message is None or message.error() or message.value() is None:
+        continue  # nothing came, the broker is away, or a user was erased
+    answer = json.loads(message.value())
+    print(answer["user_id"], [item["video_id"] for item in answer["items"]], flush=True)
