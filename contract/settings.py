@@ -66,13 +66,17 @@ class KafkaSettings(Settings):
         le=10,
         description="of each topic, when `nextwatch topics` creates it; 3 in production",
     )
+    home: Path | None = Field(
+        default=None,
+        description="an unpacked Kafka distribution, for the embedded broker alone",
+    )
     compression_type: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         default="none",
         description="the codec of all that is produced; every consumer must know it, and kafkajs "
         "knows none and gzip only (docs/clients.md)",
     )
     fetch_max_wait_ms: int = Field(
-        default=100,
+        default=500,
         ge=1,
         le=30_000,
         description="how long the broker holds a fetch back while there is nothing to send",

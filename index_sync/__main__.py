@@ -38,9 +38,6 @@ from index_sync.worker import Worker
 
 log = structlog.get_logger()
 
-LESS_URGENT_FETCH_MS = 50
-"""Uploads are fetched as fast as the settings say; the other topics need not be."""
-
 LINGER_MS = 2.0
 SETTLE_S = 35.0  # a little more than the producer's own delivery timeout
 
@@ -79,8 +76,8 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
     )
     index = VectorIndex(client, stopping.wait, retry_wait_ms=settings.retry_wait_ms)
     uploads = Source(kafka, VIDEO_UPLOADS)
-    announcements = Source(kafka, MODEL_BUNDLES, min_fetch_wait_ms=LESS_URGENT_FETCH_MS)
-    vectors = Source(kafka, ITEM_VECTORS, min_fetch_wait_ms=LESS_URGENT_FETCH_MS)
+    announcements = Source(kafka, MODEL_BUNDLES)
+    vectors = Source(kafka, ITEM_VECTORS)
     worker = Worker(
         settings,
         uploads,

@@ -17,12 +17,13 @@ from confluent_kafka import (
 )
 
 from contract.errors import BrokerUnavailable
-from contract.kafka import consumer_config, partitions_of, take
+from contract.kafka import consumer_config, partitions_of, read_to_end, take
 from contract.records import Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Topic
 
 GROUP_ID = "nextwatch-index-sync"
+END_WITHIN_MS = 100
 ANSWER_S = 30.0
 """How long the broker may take to answer at the start, or to take a commit."""
 
@@ -30,14 +31,9 @@ ANSWER_S = 30.0
 class Source:
     """A consumer of one topic. `open` it before anything else."""
 
-    def __init__(
-        self, settings: KafkaSettings, topic: Topic, *, min_fetch_wait_ms: int = 1
-    ) -> None:
+    def __init__(self, settings: KafkaSettings, topic: Topic) -> None:
         config = consumer_config(settings, group_id=settings.topic_prefix + GROUP_ID)
-        fetch_wait_ms = max(settings.fetch_max_wait_ms, min_fetch_wait_ms)
-        config |= {
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": fetch_wait_ms,
+        config = read_to_end(config, within_ms=END_WITHIN_MS) | {
             "max.poll.interval.ms": 86_400_000,  # it may wait for the index for long
         }
         self._consumer = Consumer(config)

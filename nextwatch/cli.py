@@ -49,8 +49,20 @@ StateDir = Annotated[
     Path | None,
     typer.Option(
         file_okay=False,
-        help="Keep logs, bundles and state here, to look at afterwards; each run starts empty.",
+        help="Keep topics, state, bundles and logs here; the next run in it goes on from there.",
     ),
+]
+Broker = Annotated[
+    str | None,
+    typer.Option(
+        metavar="kafka:DIR|kafka|tansu",
+        help="Start this broker: an unpacked Kafka distribution, the Kafka that Nextwatch fetches "
+        "(the default), or Tansu, in memory and for minutes.",
+    ),
+]
+Bootstrap = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Start no broker: use the Kafka that runs there."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DEFAULT_ENV_FILE = Path(".nextwatch/stack.env")
@@ -143,6 +155,8 @@ def demo(
         bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
     ] = False,
     state_dir: StateDir = None,
+    broker: Broker = None,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """Watch recommendations follow the events: everything runs on this machine until Ctrl-C.
 
@@ -164,6 +178,8 @@ def demo(
             is_headless=headless,
             as_json=as_json,
             state_dir=state_dir,
+            broker=broker,
+            bootstrap=bootstrap,
         ),
         dict(os.environ),
     )
@@ -171,7 +187,12 @@ def demo(
 
 @stack_app.command("up")
 def stack_up(
-    *, port: Port = None, state_dir: StateDir = None, env_file: EnvFile = _DEFAULT_ENV_FILE
+    *,
+    port: Port = None,
+    state_dir: StateDir = None,
+    env_file: EnvFile = _DEFAULT_ENV_FILE,
+    broker: Broker = None,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """Start the embedded stack and keep it up until Ctrl-C.
 
@@ -181,16 +202,25 @@ def stack_up(
     """
     from contract import logging  # noqa: PLC0415
     from nextwatch.embedded import foreground  # noqa: PLC0415
+    from nextwatch.embedded.broker import choose_broker  # noqa: PLC0415
     from nextwatch.embedded.ports import broker_port  # noqa: PLC0415
     from nextwatch.embedded.stack import EmbeddedStack  # noqa: PLC0415
 
     _require_torch()
     logging.configure("info")
+    choice = choose_broker(
+        os.environ,
+        broker=broker,
+        bootstrap_servers=bootstrap,
+        port=0 if bootstrap else broker_port(port, tell=typer.echo),
+    )
+    if choice.warning:
+        typer.secho(choice.warning, fg="yellow", err=True)
     stack = EmbeddedStack(
         os.environ,
-        broker_port=broker_port(port, tell=typer.echo),
         state_dir=state_dir,
         on_step=lambda step: typer.echo(f"{step} is ready"),
+        broker=choice,
     )
     is_over = Event()
     signal.signal(signal.SIGTERM, lambda *_: is_over.set())

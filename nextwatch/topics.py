@@ -12,13 +12,14 @@ from enum import StrEnum
 from time import monotonic, sleep
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -101,12 +102,27 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
         findings += [_missing_finding(topic) for topic in missing]
     else:
         _create(admin, missing, replication_factor=settings.replication_factor)
-        _await_topics(admin, missing, settings)
+        _await_topics(admin, missing)
         findings += [_created_finding(topic) for topic in missing]
     present = [topic for topic in wanted if topic.name in known]
     findings += _config_findings(admin, present, is_check=is_check)
     order = {topic.name: place for place, topic in enumerate(wanted)}
     return sorted(findings, key=lambda finding: order[finding.topic])
+
+
+def delete_all(settings: KafkaSettings) -> None:
+    """Delete every topic of the contract, for a caller who made them under a prefix of its own.
+
+    Raises:
+        BrokerUnavailable: the broker did not answer.
+    """
+    assert settings.topic_prefix, "only topics under a prefix are anybody's own"
+    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    known = _partition_counts(admin, settings)
+    names = [topic.name for topic in wanted_topics(settings.layout) if topic.name in known]
+    if names:
+        for future in admin.delete_topics(names, operation_timeout=_TIMEOUT_S).values():
+            _error_of(future)
 
 
 def _config(topic: Topic) -> dict[str, str]:
@@ -152,15 +168,22 @@ def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_f
             raise BrokerUnavailable(f"the broker did not create {name}: {error.str()}")
 
 
-def _await_topics(
-    admin: AdminClient, topics: Sequence[WantedTopic], settings: KafkaSettings
-) -> None:
-    """Wait until every client would see *topics*: a broker answers before all of them know."""
+def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
+    """Wait until every partition of *topics* can be used: a broker answers before it leads them."""
+    places = [
+        TopicPartition(topic.name, number)
+        for topic in topics
+        for number in range(topic.num_partitions)
+    ]
     deadline_s = monotonic() + _TIMEOUT_S
-    while {topic.name for topic in topics} - _partition_counts(admin, settings).keys():
-        if monotonic() > deadline_s:
-            raise BrokerUnavailable("the broker created the topics, but does not list them")
-        sleep(0.05)
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka's own
+    while places:
+        answers = admin.list_offsets({place: latest for place in places})
+        places = [place for place, future in answers.items() if _error_of(future) is not None]
+        if places and monotonic() > deadline_s:
+            raise BrokerUnavailable(f"the broker created {places[0].topic}, but does not serve it")
+        if places:
+            sleep(0.05)
 
 
 def _partitions_finding(topic: WantedTopic, num_found: int) -> Finding:
@@ -190,7 +213,7 @@ def _config_findings(
     before = _configs(admin, topics)
     strays = [topic for topic in topics if _difference(topic, before.get(topic.name))]
     refusals = {} if is_check else _set_configs(admin, strays, before)
-    after = _configs(admin, strays) if strays and not is_check else {}
+    after = {} if is_check else _configs_once_set(admin, strays, refusals)
     findings = []
     for topic in topics:
         was, now = before.get(topic.name), after.get(topic.name)
@@ -233,6 +256,21 @@ def _configs(admin: AdminClient, topics: Iterable[WantedTopic]) -> dict[str, dic
             entries = future.result().values()
             configs[resource.name] = {entry.name: entry.value for entry in entries}
     return configs
+
+
+def _configs_once_set(
+    admin: AdminClient, topics: Sequence[WantedTopic], refusals: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Return the settings of *topics* once the broker shows what it was told and did not refuse."""
+    told = [topic for topic in topics if topic.name not in refusals]
+    deadline_s = monotonic() + _TIMEOUT_S
+    found = _configs(admin, topics)
+    while any(_difference(topic, found.get(topic.name)) for topic in told):
+        if monotonic() > deadline_s:
+            break
+        sleep(0.05)
+        found = _configs(admin, topics)
+    return found
 
 
 def _set_configs(

@@ -61,9 +61,6 @@ GROUPS: tuple[type[Settings], ...] = (
     *(KafkaSettings, QdrantSettings, ProcessSettings),
     *(WindowSettings, StreamsSettings),
 )
-TAIL_WAIT_MS = 50
-"""Nobody waits for these records by the millisecond, and each idle fetch costs the broker."""
-
 GC_THRESHOLDS = 20_000, 50, 100
 """A batch makes thousands of objects and no cycles; with Python's 700 the collector takes a third
 of the time of encoding (measured)."""
@@ -269,7 +266,6 @@ def _follow(
             clock=system_clock,
         )
         config = consumer_config(kafka, group_id=f"{settings.app_id}-tail")
-        config["fetch.wait.max.ms"] = max(TAIL_WAIT_MS, kafka.fetch_max_wait_ms)
         consumer = Consumer(config)
         tail = Tail(consumer, kafka.layout, follower, monotonic=time.monotonic)
         tail.run(stop.is_set, first_read_s=0.5)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from contract.errors import BrokerUnavailable
-from contract.kafka import consumer_config, take
+from contract.kafka import consumer_config, read_to_end, take
 from contract.settings import KafkaSettings
 
 _SEAL_MARK = b"\0"
@@ -45,9 +45,7 @@ class Changelog:
     def __init__(
         self, settings: KafkaSettings, topic: str, *, group_id: str, patience_s: float = 30.0
     ) -> None:
-        self._config = consumer_config(settings, group_id=group_id) | {
-            "enable.partition.eof": True,
-        }
+        self._config = read_to_end(consumer_config(settings, group_id=group_id))
         self._topic = topic
         self._patience_s = patience_s
         self._consumer: Consumer | None = None

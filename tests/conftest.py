@@ -1,10 +1,31 @@
-"""What every test shares: modules that need torch are skipped where it is not installed."""
+"""Which broker the tests run on, and what is skipped where torch is not installed.
 
+The broker is Apache Kafka, and in CI nothing else.
+"""
+
+import os
 from importlib.util import find_spec
 
 import pytest
 
+from contract.errors import StackError
+from nextwatch.embedded.broker import choose_engine
+
+_REQUIRED = (
+    "kafka" in os.environ.get("NEXTWATCH_TEST_REQUIRE", "") or os.environ.get("CI") == "true"
+)
 _TRAIN = ("torch", "onnx")
+
+
+def pytest_report_header():
+    """Name the broker; fetch and prepare it before the first test has to wait for it."""
+    try:
+        engine = choose_engine(os.environ, may_fall_back=not _REQUIRED)
+    except StackError as error:
+        if _REQUIRED:
+            pytest.exit(f"the tests need Apache Kafka: {error}", returncode=2)
+        return f"embedded broker: none ({error})"
+    return f"embedded broker: {engine.name}. {engine.warning}".rstrip(". ")
 
 
 def pytest_pycollect_makemodule(module_path, parent):

@@ -17,7 +17,7 @@ from confluent_kafka import (
 )
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import ClientConfig, consumer_config, partitions_of, take
+from contract.kafka import ClientConfig, consumer_config, partitions_of, take, unhurried
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Layout, Topic
@@ -26,7 +26,7 @@ from trainer.checkpoint import Offsets
 log = structlog.get_logger()
 
 GROUP_ID = "nextwatch-trainer"
-_FETCH_WAIT_MS = 100  # learning is paced in seconds: fewer fetches leave the cores to serving
+_FETCH_WAIT_MS = 200  # learning is paced in seconds: fewer fetches leave the cores to serving
 _TIMEOUT_S = 10.0
 _OUT_OF_RANGE = (
     KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - librdkafka's own codes are spelt so
@@ -40,10 +40,10 @@ class BrokerLostRecordsError(ContractError):
 
 def feed_config(settings: KafkaSettings) -> ClientConfig:
     """Return the configuration of the feed's consumer."""
-    return consumer_config(settings, group_id=GROUP_ID) | {
+    config = consumer_config(settings, group_id=GROUP_ID)
+    return unhurried(config, within_ms=_FETCH_WAIT_MS) | {
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
-        "fetch.wait.max.ms": max(settings.fetch_max_wait_ms, _FETCH_WAIT_MS),
     }
 
 

@@ -9,7 +9,7 @@ from contract.clock import Clock
 from contract.errors import StackError
 from contract.settings import QdrantSettings, load
 from nextwatch.demo.checklist import Checklist
-from nextwatch.demo.feed import ENV, Feed
+from nextwatch.demo.feed import Feed
 from nextwatch.demo.observer import Observer
 from nextwatch.embedded.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
@@ -43,8 +43,15 @@ def boot(
     Raises:
         StackError: something ended, or took longer than `TIMEOUT_S`; with its last words.
     """
-    stack.start_storage()
-    catalogue = stack.add_guest("catalogue", feed.catalogue, ENV)
+    gate = stack.directory / "feed.gate"
+    has_topics = stack.directory / "catalogue.gate"
+    for file in (gate, has_topics):
+        file.unlink(missing_ok=True)
+    stack.launch()
+    catalogue = stack.add_guest("catalogue", feed.catalogue(has_topics))
+    events = stack.add_guest("feed", feed.events(gate))
+    stack.await_storage()
+    has_topics.touch()
     stack.start_workers()
     observer = Observer(stack.kafka, load(QdrantSettings, stack.env), clock)
     observer.start()
@@ -52,9 +59,6 @@ def boot(
     wait_until(
         lambda: _has_catalogue(stack, catalogue, observer, checklist), tick, f"catalogue, {logs}"
     )
-    gate = stack.directory / "feed.gate"
-    gate.unlink(missing_ok=True)
-    events = stack.add_guest("feed", feed.events(gate), ENV)
     wait_until(lambda: _is_up(stack, observer, checklist), tick, f"the system, {logs}")
     stack.supervise()
     return Booted(observer, events, gate)
@@ -85,6 +89,8 @@ def _has_catalogue(
         return False
     if catalogue.exit_code != 0:
         raise StackError(catalogue.obituary())
+    if not observer.tally.num_catalogue:
+        return False
     checklist.notes["catalogue"] = f"{observer.tally.num_catalogue} videos"
     checklist.done("catalogue")
     return True

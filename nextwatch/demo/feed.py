@@ -1,17 +1,15 @@
 """Where the demo's events come from: the command lines of `nextwatch.sources`."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import DatasetError
+from nextwatch.embedded.plans import gated
 
 LOGS = ("kuairand", "movielens")
 HOLD_BACK = 0.02  # so that a closed log has cold videos, too
-ENV = {"NEXTWATCH_KAFKA_FETCH_MAX_WAIT_MS": "50"}  # the audience looks at its screen no sooner
 
-_NEXTWATCH = (sys.executable, "-m", "nextwatch")
-_GATED = (sys.executable, "-m", "nextwatch.demo.gate")
+_LOADS = "nextwatch.sources.run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +19,14 @@ class Feed:
     source: tuple[str, ...]
     rate: float
 
-    @property
-    def catalogue(self) -> tuple[str, ...]:
-        """The command that sends the catalogue and ends."""
-        return (*_NEXTWATCH, *self.source, "--catalogue-only", "--json")
+    def catalogue(self, gate: Path) -> tuple[str, ...]:
+        """Return the command that, once *gate* exists, sends the catalogue and ends."""
+        return gated(gate, "nextwatch", *self.source, "--catalogue-only", "--json", loads=_LOADS)
 
     def events(self, gate: Path) -> tuple[str, ...]:
-        """The command that, once *gate* exists, sends events until told to stop or out of them."""
+        """Return the command that, once *gate* exists, sends events until told to stop or out of them."""
         options = ("--no-catalogue", "--rate", f"{self.rate:g}", "--json")
-        return (*_GATED, str(gate), *self.source, *options)
+        return gated(gate, "nextwatch", *self.source, *options, loads=_LOADS)
 
 
 def parse(data: str | None, *, rate: float) -> Feed:

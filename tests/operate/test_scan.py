@@ -11,7 +11,7 @@ from contract.kafka import producer_config
 from contract.outbox import Outbox, Outgoing
 from contract.records import Position
 from contract.settings import KafkaSettings
-from nextwatch.embedded.broker import FETCH_MAX_WAIT_MS, EmbeddedBroker
+from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.operate.scan import Scan
 from nextwatch.topics import reconcile
 
@@ -29,7 +29,6 @@ def kafka(tmp_path_factory):
         bootstrap_servers=broker.bootstrap_servers,
         topic_prefix="x-",
         user_partitions=4,
-        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
     )
     reconcile(settings)
     produce(settings, *[(number % 3, b"k", b"%d" % number) for number in range(9)])

@@ -1,0 +1,119 @@
+"""Keep Kafka's jars in a cache of the user: fetched once, verified before every use.
+
+A jar is downloaded beside its place and renamed once its checksum matches, so an interrupted
+download goes on with the jars that are missing. A lock on the cache makes a second process
+wait for the first one instead of fetching the same again.
+"""
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from contract.errors import StackError
+from nextwatch.embedded.kafka.artifacts import KAFKA_VERSION, Artifact, pinned, pins_digest
+
+DOWNLOAD_TIMEOUT_S = 20
+NUM_CONNECTIONS = 4
+_REMEDY = "name an unpacked Kafka distribution by --broker kafka:DIR or NEXTWATCH_KAFKA_HOME"
+
+
+def cache_dir() -> Path:
+    """Return the folder for this version of Kafka, which need not exist."""
+    root = platformdirs.user_cache_path("nextwatch", appauthor=False)
+    return root / f"kafka-{KAFKA_VERSION}-{pins_digest()}"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of *folder*; wait while another process holds it.
+
+    Raises:
+        StackError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / ".lock").open("wb")
+    except OSError as error:
+        raise StackError(
+            f"Kafka's jars cannot be kept in {folder} ({error.strerror}): "
+            f"set XDG_CACHE_HOME to a folder that can be written, or {_REMEDY}"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fetched_jars(folder: Path) -> tuple[Path, ...]:
+    """Return the jars in *folder*, after fetching those that are missing or damaged.
+
+    The caller holds the lock of *folder*.
+
+    Raises:
+        StackError: a jar cannot be fetched or kept, with the way around it.
+    """
+    jars = folder / "jars"
+    missing = [artifact for artifact in pinned() if not artifact.is_at(jars / artifact.file_name)]
+    if missing:
+        jars.mkdir(exist_ok=True)
+        _fetch(missing, jars)
+    return tuple(jars / artifact.file_name for artifact in pinned())
+
+
+def _fetch(missing: Sequence[Artifact], jars: Path) -> None:
+    """Download *missing* into *jars*, with a progress bar on stderr."""
+    staging = Path(tempfile.mkdtemp(prefix=".fetch-", dir=jars))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            total = sum(artifact.num_bytes for artifact in missing)
+            task = bar.add_task(f"fetching Apache Kafka {KAFKA_VERSION}, once", total=total)
+            with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+                done = pool.map(lambda artifact: _fetch_one(artifact, staging, jars), missing)
+                for artifact, _ in zip(missing, done, strict=True):
+                    bar.advance(task, artifact.num_bytes)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _fetch_one(artifact: Artifact, staging: Path, jars: Path) -> None:
+    try:
+        path = _download(artifact, staging)
+        if not artifact.is_at(path):
+            raise StackError(
+                f"{artifact.file_name} was fetched with another checksum than the pinned one and "
+                f"is not used: try again, or {_REMEDY}"
+            )
+        path.replace(jars / artifact.file_name)
+    except OSError as error:  # requests' errors are OSErrors, too
+        reason = error.strerror or type(error).__name__
+        raise StackError(
+            f"Apache Kafka cannot be fetched ({artifact.file_name}: {reason}): connect to Maven "
+            f"Central and start again, which fetches only what is missing, or {_REMEDY}"
+        ) from error
+
+
+def _download(artifact: Artifact, staging: Path) -> Path:
+    """Return where jgo put *artifact* below *staging*."""
+    from jgo.maven import MavenContext  # noqa: PLC0415 - only when something is missing
+
+    maven = MavenContext(repo_cache=staging, local_repos=[], timeout=DOWNLOAD_TIMEOUT_S)
+    project = maven.project(artifact.group, artifact.name)
+    try:
+        return project.at_version(artifact.version).artifact().resolve()
+    except RuntimeError as error:  # jgo's word for "not found" and for a wrong checksum
+        raise StackError(
+            f"Maven Central does not offer {artifact.file_name}: try again, or {_REMEDY}"
+        ) from error

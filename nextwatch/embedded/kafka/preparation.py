@@ -1,0 +1,62 @@
+"""Prepare a distribution once for each user: the formatted template and the AOT cache."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+
+from contract.errors import StackError
+from nextwatch.embedded.kafka import node
+from nextwatch.embedded.kafka.cache import locked
+from nextwatch.embedded.kafka.distribution import Distribution
+from nextwatch.embedded.kafka.recording import record
+
+log = structlog.get_logger(__name__)
+
+_KEPT_AOT_CACHES = 3
+
+
+def prepare(distribution: Distribution) -> None:
+    """Make template and AOT cache of *distribution* exist; returns at once when they do.
+
+    Raises:
+        StackError: the log directory cannot be formatted, or the cache cannot be written.
+    """
+    aot_cache = distribution.aot_cache
+    if _is_prepared(distribution.template, aot_cache):
+        return
+    with locked(distribution.work_dir):
+        if not node.is_formatted(distribution.template):
+            _make_template(distribution)
+        if aot_cache is not None and not aot_cache.exists():
+            _record_with_notice(distribution, aot_cache)
+
+
+def _is_prepared(template: Path, aot_cache: Path | None) -> bool:
+    return node.is_formatted(template) and (aot_cache is None or aot_cache.exists())
+
+
+def _make_template(distribution: Distribution) -> None:
+    with tempfile.TemporaryDirectory(dir=distribution.work_dir, prefix=".format-") as name:
+        draft = Path(name)
+        settings = node.configure(
+            draft, data_dir=draft / "data", port=9092, controller_port=9093, advertised_port=9092
+        )
+        node.format_directory(distribution, settings)
+        shutil.rmtree(distribution.template, ignore_errors=True)
+        (draft / "data").rename(distribution.template)
+
+
+def _record_with_notice(distribution: Distribution, aot_cache: Path) -> None:
+    """Record the AOT cache; without it the broker only starts slower."""
+    console = Console(stderr=True)
+    with console.status(f"preparing {distribution.name} for fast starts, once (about 15 s)"):
+        try:
+            record(distribution, aot_cache)
+        except StackError as error:
+            log.warning("aot_cache_not_recorded", reason=str(error))
+    kept = sorted(aot_cache.parent.glob("*.aot"), key=lambda path: path.stat().st_mtime)
+    for old in kept[:-_KEPT_AOT_CACHES]:
+        old.unlink(missing_ok=True)

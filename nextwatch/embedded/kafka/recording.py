@@ -1,0 +1,121 @@
+"""Record the JVM's AOT cache: run a node under load once, and let the JVM keep what it learned.
+
+The cache holds loaded classes and, since JDK 25, method profiles. A cache recorded on a start
+alone leaves the broker interpreting its hot paths for minutes, so the recording sends what the
+stack sends: small produce requests one by one, waiting fetches, commits and a group that joins.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from contract.errors import StackError
+from contract.kafka import ClientConfig
+from nextwatch.embedded.kafka import node
+from nextwatch.embedded.kafka.distribution import Distribution
+from nextwatch.embedded.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process import Child, Plan
+
+LOAD_S = 8.0
+LOG_CRITICAL = 2
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 120.0
+_NUM_READERS = 4
+_TOPICS = ("events", "answers", "vectors")
+_VALUE = b"x" * 600
+
+
+def record(distribution: Distribution, output: Path) -> None:
+    """Write the AOT cache of *distribution* to *output*; takes some 15 s.
+
+    Raises:
+        StackError: the node did not start, or wrote no cache.
+    """
+    with tempfile.TemporaryDirectory(prefix="nextwatch-kafka-") as name:
+        folder = Path(name)
+        port, controller_port = free_ports(2)
+        settings = node.configure(
+            folder,
+            data_dir=folder / "data",
+            port=port,
+            controller_port=controller_port,
+            advertised_port=port,
+        )
+        node.copy_template(distribution.template, folder / "data")
+        draft = output.with_name(f".{output.name}.{os.getpid()}")
+        command = node.server_command(distribution, settings, f"-XX:AOTCacheOutput={draft}")
+        with _running(command, folder / "log"):
+            _load(f"{LOOPBACK}:{port}")
+        if not draft.exists():
+            raise StackError(f"the JVM wrote no AOT cache:\n{(folder / 'log').read_text()[-2000:]}")
+        draft.replace(output)
+
+
+@contextmanager
+def _running(command: tuple[str, ...], log_path: Path) -> Iterator[None]:
+    """Run *command* as a child; at the end ask it to stop, and wait until it has written all."""
+    child = Child(Plan("kafka", command, dict(os.environ), log_path))
+    child.start()
+    try:
+        yield
+    finally:
+        child.stop(_STOP_TIMEOUT_S)
+
+
+def _load(bootstrap: str) -> None:
+    """Send and read records for `LOAD_S` seconds."""
+    config: ClientConfig = {
+        "bootstrap.servers": bootstrap,
+        "log_level": LOG_CRITICAL,
+        "socket.nagle.disable": True,
+    }
+    _create_topics(config)
+    is_over = Event()
+    readers = [
+        Thread(target=_read, args=(config, number, is_over), daemon=True)
+        for number in range(_NUM_READERS)
+    ]
+    for reader in readers:
+        reader.start()
+    producers = [Producer(config | {"linger.ms": 0, "acks": "all"}) for _ in _TOPICS]
+    deadline_s = monotonic() + LOAD_S
+    number = 0
+    while monotonic() < deadline_s:
+        for producer, topic in zip(producers, _TOPICS, strict=True):
+            producer.produce(topic, key=f"u{number % 97}", value=_VALUE)
+        for producer in producers:
+            producer.flush()
+        number += 1
+    is_over.set()
+    for reader in readers:
+        reader.join()
+
+
+def _create_topics(config: ClientConfig) -> None:
+    admin = AdminClient(config)
+    new = [NewTopic(topic, 4, 1, config={"cleanup.policy": "compact"}) for topic in _TOPICS]
+    try:
+        for future in admin.create_topics(new, operation_timeout=_START_TIMEOUT_S).values():
+            future.result(_START_TIMEOUT_S)
+    except (KafkaException, TimeoutError) as error:
+        raise StackError(
+            f"Kafka did not start while its AOT cache was recorded: {error}"
+        ) from error
+
+
+def _read(config: ClientConfig, number: int, is_over: Event) -> None:
+    """Read all topics as a member of a group, and commit now and then."""
+    group = {"group.id": f"recording-{number}", "auto.offset.reset": "earliest"}
+    consumer = Consumer(config | group | {"enable.auto.commit": False})
+    consumer.subscribe(list(_TOPICS))
+    while not is_over.is_set():
+        if consumer.consume(64, timeout=0.1):
+            consumer.commit(asynchronous=True)
+    consumer.close()

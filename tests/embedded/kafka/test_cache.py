@@ -1,0 +1,101 @@
+"""The cache of jars: fetched once, verified, resumable, and safe for two at once."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from contract.errors import StackError
+from nextwatch.embedded.kafka import cache
+from nextwatch.embedded.kafka.artifacts import Artifact
+
+
+def artifact(name, body):
+    return Artifact("g", name, "1", len(body), hashlib.sha256(body).hexdigest())
+
+
+@pytest.fixture
+def offered(monkeypatch):
+    """A repository of two jars; what is fetched from it is counted."""
+    bodies = {"a": b"first", "b": b"second"}
+    pins = tuple(artifact(name, body) for name, body in bodies.items())
+    fetched = []
+
+    def download(pin, staging):
+        fetched.append(pin.name)
+        path = staging / pin.file_name
+        path.write_bytes(bodies[pin.name])
+        return path
+
+    monkeypatch.setattr(cache, "pinned", lambda: pins)
+    monkeypatch.setattr(cache, "_download", download)
+    return bodies, fetched
+
+
+def test_what_is_there_is_not_fetched_again(offered, tmp_path):
+    """The second start needs no network."""
+    _, fetched = offered
+    cache.fetched_jars(tmp_path)
+    jars = cache.fetched_jars(tmp_path)
+
+    assert sorted(fetched) == ["a", "b"]
+    assert [jar.read_bytes() for jar in jars] == [b"first", b"second"]
+
+
+def test_an_interrupted_fetch_goes_on_with_the_rest(offered, tmp_path):
+    """Only the damaged or missing jar is fetched once more."""
+    _, fetched = offered
+    jars = cache.fetched_jars(tmp_path)
+    jars[1].write_bytes(b"sec")
+    fetched.clear()
+    cache.fetched_jars(tmp_path)
+
+    assert fetched == ["b"]
+    assert jars[1].read_bytes() == b"second"
+
+
+def test_a_jar_with_another_checksum_is_never_kept(offered, tmp_path):
+    """Neither a bad mirror nor a cut connection gets onto the class path."""
+    bodies, _ = offered
+    bodies["b"] = b"forged"
+    with pytest.raises(StackError, match="another checksum"):
+        cache.fetched_jars(tmp_path)
+
+    assert not list((tmp_path / "jars").glob("b-*.jar"))
+    assert not list((tmp_path / "jars").glob(".fetch-*"))
+
+
+def test_no_network_names_the_way_around(monkeypatch, offered, tmp_path):
+    """The remedy is an unpacked distribution."""
+
+    def refuse(pin, staging):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(cache, "_download", refuse)
+    with pytest.raises(StackError, match="NEXTWATCH_KAFKA_HOME"):
+        cache.fetched_jars(tmp_path)
+
+
+def test_two_that_start_at_once_fetch_once(offered, tmp_path):
+    """The second one waits for the first one's lock and finds everything."""
+    _, fetched = offered
+    together = Barrier(2)
+
+    def start(_):
+        together.wait(5)
+        with cache.locked(tmp_path):
+            return cache.fetched_jars(tmp_path)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(start, range(2))
+
+    assert first == second
+    assert sorted(fetched) == ["a", "b"]
+
+
+def test_an_unwritable_cache_is_one_line_with_the_remedy(tmp_path):
+    """A home that cannot be written is common in containers."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match="XDG_CACHE_HOME"), cache.locked(tmp_path / "file" / "x"):
+        pass
