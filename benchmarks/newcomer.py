@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = "127.0.0.1:9092"
@@ -96,7 +96,7 @@ class Newcomer:
         """Produce until *reader* has printed a list with a video of the example's creator."""
         lines: List[str] = []
         assert reader.stdout is not None
-        Thread(target=_collect, args=(reader.stdout, lines), daemon=True).start()
+        Thread(target=lines.extend, args=(reader.stdout,), daemon=True).start()
         deadline_s = time.monotonic() + _ANSWER_WITHIN_S
         while time.monotonic() < deadline_s and reader.poll() is None:
             if self.example(producer, address).wait(30):
@@ -145,11 +145,6 @@ def megabytes(root: Path) -> int:
     """Return the megabytes that the files below *root* take on the disk; links are not followed."""
     files = (Path(place) / name for place, _, names in os.walk(root) for name in names)
     return round(sum(os.lstat(file).st_blocks * 512 for file in files) / 1e6)
-
-
-def _collect(pipe: Iterable[str], lines: List[str]) -> None:
-    for line in pipe:
-        lines.append(line)
 
 
 def _absolute(word: str) -> str:
