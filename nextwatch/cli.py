@@ -66,6 +66,7 @@ Bootstrap = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DEFAULT_ENV_FILE = Path(".nextwatch/stack.env")
+_STACK_NEEDS = (("psutil", "embedded"), ("qdrant_edge", "embedded"), ("torch", "train"))
 Port = Annotated[
     int | None,
     typer.Option(
@@ -167,9 +168,9 @@ def demo(
 
     nextwatch demo --headless --seconds 60 --json | tail -1
     """
+    _require_extras()
     from nextwatch.demo.run import Options, run  # noqa: PLC0415
 
-    _require_torch()
     run(
         Options(
             data=data,
@@ -200,13 +201,13 @@ def stack_up(
 
     eval "$(nextwatch stack env)" && nextwatch simulate --rate 50
     """
+    _require_extras()
     from contract import logging  # noqa: PLC0415
     from nextwatch.embedded import foreground  # noqa: PLC0415
     from nextwatch.embedded.broker import choose_broker  # noqa: PLC0415
     from nextwatch.embedded.ports import broker_port  # noqa: PLC0415
     from nextwatch.embedded.stack import EmbeddedStack  # noqa: PLC0415
 
-    _require_torch()
     logging.configure("info")
     choice = choose_broker(
         os.environ,
@@ -259,9 +260,12 @@ def version() -> None:
     typer.echo(VERSION)
 
 
-def _require_torch() -> None:
-    if find_spec("torch") is None:
+def _require_extras() -> None:
+    """Raise what is not installed that a whole stack on this machine needs."""
+    missing = sorted({extra for module, extra in _STACK_NEEDS if find_spec(module) is None})
+    if missing:
         raise StackError(
-            "the trainer needs torch: pip install 'nextwatch[train]', in a checkout "
-            "make demo TORCH=torch (README.md tells how to choose the CPU build)"
+            f"this needs the extras {' and '.join(missing)}: pip install "
+            f"'nextwatch[{','.join(missing)}]', or in a checkout make demo TORCH=torch "
+            "(README.md says how to choose the CPU build of torch)"
         )

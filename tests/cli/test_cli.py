@@ -73,13 +73,18 @@ def test_the_version_is_told_by_option_and_command():
 
 
 @pytest.mark.parametrize("command", [("demo",), ("stack", "up")], ids=" ".join)
-def test_without_torch_nothing_is_started_and_the_remedy_is_told(monkeypatch, command):
-    """The trainer would end at once, and its log would say why."""
-    monkeypatch.setattr(cli, "find_spec", lambda _name: None)
+@pytest.mark.parametrize(
+    ("module", "told"), [("torch", "'nextwatch[train]'"), ("psutil", "'nextwatch[embedded]'")]
+)
+def test_without_an_extra_nothing_is_started_and_the_remedy_is_told(
+    monkeypatch, command, module, told
+):
+    """A process would end at once, and only its log would say why."""
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == module else name)
     answer = invoke(*command)
 
     assert isinstance(answer.exception, StackError)
-    assert "TORCH=torch" in str(answer.exception)
+    assert told in str(answer.exception)
 
 
 def test_a_stack_tells_its_address_and_how_to_find_it():
