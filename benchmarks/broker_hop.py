@@ -23,7 +23,8 @@ import psutil
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from contract.kafka import ClientConfig
+from contract.kafka import ClientConfig, producer_config
+from contract.settings import KafkaSettings
 from nextwatch.embedded.broker import EmbeddedBroker, Engine, choose_engine
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution
@@ -122,18 +123,19 @@ def _contender(bootstrap_servers: str, started_s: float, pid: int) -> Contender:
 
 
 class Bench:
-    """A producer and a waiting consumer of one topic, with librdkafka's default settings."""
+    """A producer of ours and a waiting consumer with librdkafka's default settings."""
 
     def __init__(self, contender: Contender) -> None:
         self.contender = contender
+        settings = KafkaSettings(bootstrap_servers=contender.bootstrap_servers)
         config: ClientConfig = {"bootstrap.servers": contender.bootstrap_servers}
         admin = AdminClient(config)
         created = admin.create_topics([NewTopic(TOPIC, NUM_PARTITIONS, 1)], operation_timeout=30)
         for future in created.values():
             future.result(30)
         self._config = config
-        self._prompt = Producer(config | {"linger.ms": 0, "acks": "all"})
-        self._bulk = Producer(config | {"linger.ms": 5, "acks": "all"})
+        self._prompt = Producer(producer_config(settings))
+        self._bulk = Producer(producer_config(settings, linger_ms=5))
 
     def fill(self, num_records: int) -> None:
         """Let the broker keep *num_records* more."""

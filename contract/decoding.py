@@ -22,6 +22,7 @@ from contract.events import (
     Event,
     Id,
     Impressions,
+    RecommendationRequest,
     Search,
     UserDeletion,
     Watch,
@@ -39,7 +40,8 @@ _NIL_UUID = "00000000-0000-0000-0000-000000000000"
 _TIMES = ("_time_ms", "_at_ms", "_before_ms")
 _MISSING = "Object missing required field"
 _UNKNOWN_WORD = "Invalid enum value"
-_WITH_EVENT_ID = (Watch, Search, Impressions)  # Watch | Search, made anew in each call: 0.4 µs
+# a tuple: Watch | Search, made anew in each call, costs 0.4 µs
+_WITH_EVENT_ID = (Watch, Search, Impressions, RecommendationRequest)
 
 E = TypeVar("E", bound=Event)
 
@@ -89,7 +91,7 @@ def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None
     """
     if isinstance(event, UserDeletion):
         time_ms = event.erase_before_ms
-    elif isinstance(event, Watch | Search | Impressions):
+    elif isinstance(event, _WITH_EVENT_ID):
         time_ms = event.event_time_ms
     else:
         return
@@ -185,7 +187,8 @@ def _normalise(event: E) -> E:
         if event.event_id == _NIL_UUID:
             raise DecodeError("bad_id", "the nil UUID names no event")
         if not event.event_id.islower():
-            event = msgspec.structs.replace(event, event_id=event.event_id.lower())
+            name = "request_id" if isinstance(event, RecommendationRequest) else "event_id"
+            event = msgspec.structs.replace(event, **{name: event.event_id.lower()})
     if isinstance(event, Watch) and event.watch_ms > event.duration_ms:
         if event.watch_ms > event.duration_ms * MAX_OVERRUN:
             raise DecodeError("watch_gt_duration", f"{event.watch_ms} ms of {event.duration_ms} ms")

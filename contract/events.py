@@ -92,6 +92,25 @@ class Impressions(Event, frozen=True, kw_only=True):
     recommendation_id: EventId | None = None
 
 
+class RecommendationRequest(Event, frozen=True, kw_only=True):
+    """The user wants a list without having done anything, as on opening the app.
+
+    `context` counts for this answer alone and is not remembered. Without `number` the list is
+    as long as any other.
+    """
+
+    request_id: EventId
+    user_id: Id
+    event_time_ms: TimeMs
+    context: Context = Context()
+    number: Annotated[int, Meta(ge=1, le=500, description="how many videos, at most")] | None = None
+
+    @property
+    def event_id(self) -> str:
+        """The id of the request, by the name that it has in every other event."""
+        return self.request_id
+
+
 class VideoUpload(Event, frozen=True, kw_only=True):
     """A video exists and may be recommended; a tombstone under its key takes it down."""
 
@@ -116,10 +135,11 @@ class RecommendedVideo(Event, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Recommendation(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """The ordered list answered to the events in `caused_by`.
+    """The ordered list answered to the events and requests in `caused_by`.
 
     `recommendation_id` is derived from the user, the causing events and the bundle: a
-    re-delivery bears the same one. `degraded` names what was away when it was made.
+    re-delivery bears the same one. `degraded` names what was away when it was made, or why there
+    is nothing new in it.
     """
 
     recommendation_id: EventId

@@ -67,9 +67,19 @@ IMPRESSIONS = Topic(
     "delete",
     events.Impressions,
     ("players",),
-    ("trainer",),
+    ("streams", "trainer"),
     "what was shown, watched or not",
     dead_lettered_by="trainer",
+)
+RECOMMENDATION_REQUESTS = Topic(
+    "recommendation-requests",
+    "user_id",
+    "delete",
+    events.RecommendationRequest,
+    ("players",),
+    ("streams",),
+    "asks for a list without an event; answered on recommendations, the request named in caused_by",
+    dead_lettered_by="streams",
 )
 VIDEO_UPLOADS = Topic(
     "video-uploads",
@@ -88,7 +98,7 @@ RECOMMENDATIONS = Topic(
     events.Recommendation,
     ("streams",),
     ("players",),
-    "the answer to accepted events, named in caused_by; no value: this user was erased, forget them",
+    "the answer to accepted events and requests, named in caused_by; no value: this user was erased, forget them",
     max_value_bytes=262_144,
 )
 RANKING_LOG = Topic(
@@ -148,6 +158,7 @@ TOPICS: tuple[Topic, ...] = (
     WATCH_EVENTS,
     SEARCH_EVENTS,
     IMPRESSIONS,
+    RECOMMENDATION_REQUESTS,
     VIDEO_UPLOADS,
     RECOMMENDATIONS,
     RANKING_LOG,

@@ -6,12 +6,13 @@ be compared by hash. Readers of older versions stay; a newer version stops the r
 
 Version 2 keeps the columns together: event ids as one run of bytes, times as differences
 from the entry before. Version 1 wrote entry by entry (measured: 2,060 bytes for 50 watches,
-1,630 now). Version 3 is version 2 with who the viewer is in the context.
+1,630 now). Version 3 is version 2 with who the viewer is in the context, version 4 is version 3
+with the impressions.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import sub
 from typing import Any
 
@@ -19,16 +20,16 @@ import msgspec
 import xxhash
 
 from contract.errors import WindowError
-from models.history import ContextEntry, SearchEntry, WatchEntry, Window
+from models.history import ContextEntry, ImpressionEntry, SearchEntry, WatchEntry, Window
 
-VERSION = 3
+VERSION = 4
 MAX_RECORD_BYTES = 65_536
 _HEADER_BYTES = 9
 _ID_BYTES = 16
 
 
 class _Columns(msgspec.Struct, frozen=True, array_like=True):
-    """The body of versions 2 and 3: what a context did not have in version 2 is unknown."""
+    """The body of versions 2 to 4: what an older version does not say is unknown, or empty."""
 
     watch_ids: bytes
     watch_steps_ms: list[int]
@@ -40,6 +41,10 @@ class _Columns(msgspec.Struct, frozen=True, array_like=True):
     queries: list[str]
     context: ContextEntry | None
     erased_before_ms: int
+    impression_ids: bytes = b""
+    impression_steps_ms: list[int] = []
+    impression_sizes: list[int] = []
+    points: bytes = b""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -51,6 +56,7 @@ def encode(window: Window) -> bytes:
     """Return the record of *window*, at most `MAX_RECORD_BYTES` long."""
     watch_times, watch_ids, videos, watch_ms, duration_ms = _transposed(window.watches, 5)
     search_times, search_ids, queries = _transposed(window.searches, 3)
+    shown_times, shown_ids, points = _transposed(window.impressions, 3)
     body = _ENCODER.encode(
         _Columns(
             b"".join(watch_ids),
@@ -63,6 +69,10 @@ def encode(window: Window) -> bytes:
             list(queries),
             window.context,
             window.erased_before_ms,
+            b"".join(shown_ids),
+            _steps(shown_times),
+            list(map(len, points)),
+            b"".join(points),
         )
     )
     record = bytes([VERSION]) + _checksum(VERSION, body) + body
@@ -103,22 +113,34 @@ def _read_columns(body: bytes) -> Window:
     searches = zip(
         accumulate(columns.search_steps_ms), _ids(columns.search_ids), columns.queries, strict=True
     )
+    ends = accumulate(columns.impression_sizes, initial=0)
+    impressions = zip(
+        accumulate(columns.impression_steps_ms),
+        _ids(columns.impression_ids),
+        [columns.points[start:end] for start, end in pairwise(ends)],
+        strict=True,
+    )
     return Window(
         tuple(map(_watch_entry, watches)),
         tuple(map(_search_entry, searches)),
         columns.context,
         columns.erased_before_ms,
+        tuple(map(_impression_entry, impressions)),
     )
 
 
 # NamedTuple's own `_make` is Python and was a third of the decoding.
 _watch_entry: Callable[[Iterable[Any]], WatchEntry] = partial(tuple.__new__, WatchEntry)
 _search_entry: Callable[[Iterable[Any]], SearchEntry] = partial(tuple.__new__, SearchEntry)
+_impression_entry: Callable[[Iterable[Any]], ImpressionEntry] = partial(
+    tuple.__new__, ImpressionEntry
+)
 
 _READERS: dict[int, Callable[[bytes], Window]] = {
     1: _ENTRIES.decode,
     2: _read_columns,
     3: _read_columns,
+    4: _read_columns,
 }
 
 

@@ -15,8 +15,16 @@ class WindowSettings(Settings):
     max_watches: int = Field(default=50, ge=1, le=300)
     max_searches: int = Field(default=20, ge=1, le=28)
     max_age_days: int = Field(default=30, ge=1, le=3_650)
+    max_impressions: int = Field(
+        default=24,
+        ge=0,
+        le=32,
+        description="events of `impressions` that streams keeps; 0: being shown costs no place",
+    )
 
     @property
     def policy(self) -> WindowPolicy:
         """The bounds as `models.history` takes them."""
-        return WindowPolicy(self.max_watches, self.max_searches, self.max_age_days * DAY_MS)
+        return WindowPolicy(
+            self.max_watches, self.max_searches, self.max_age_days * DAY_MS, self.max_impressions
+        )

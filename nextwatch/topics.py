@@ -178,7 +178,7 @@ def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
     deadline_s = monotonic() + _TIMEOUT_S
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka's own
     while places:
-        answers = admin.list_offsets({place: latest for place in places})
+        answers = admin.list_offsets(dict.fromkeys(places, latest))
         places = [place for place, future in answers.items() if _error_of(future) is not None]
         if places and monotonic() > deadline_s:
             raise BrokerUnavailable(f"the broker created {places[0].topic}, but does not serve it")

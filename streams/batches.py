@@ -29,7 +29,8 @@ from streams.fence import Fence
 from streams.intake import Intake, Share, Taken
 from streams.partition import CHANGELOG, Partition, record_of, seal_record
 from streams.partitions import Partitions
-from streams.recommend import Draft, Recommender, Request
+from streams.recommend import Draft, Recommender
+from streams.requests import Request, request_of
 from streams.stages import Stages
 
 
@@ -179,7 +180,7 @@ class BatchProcessor:
 
     def _fold(self, share: Share) -> Folded:
         partition = share.partition
-        before = partition.windows(share.events)
+        before = partition.windows(share.events.keys() | share.to_answer.keys())
         windows = {
             user_id: fold(before[user_id], events, self._policy)
             for user_id, events in share.events.items()
@@ -197,7 +198,7 @@ class BatchProcessor:
         changes = {seal_key(seal): seal_record(time_ms) for seal, time_ms in seals.items()}
         return Folded(
             share,
-            windows,
+            before | windows,
             [self._change(partition, key, record) for key, record in changes.items()]
             + [self._change(partition, user.encode(), record) for user, record in records.items()],
         )
@@ -217,12 +218,12 @@ class BatchProcessor:
 
 
 def _requests(folded: Iterable[Folded]) -> list[Request]:
-    """Return one request for each user with events to answer, none for what was erased since."""
+    """Return one request for each user with something to answer, none for what was erased since."""
     requests = []
     for one in folded:
-        for user_id, events in one.share.to_answer.items():
+        for user_id, asking in one.share.to_answer.items():
             window = one.windows[user_id]
-            ids = [e.event_id for e in events if e.event_time_ms > window.erased_before_ms]
-            if ids:
-                requests.append(Request(user_id, window, ids))
+            valid = [each for each in asking if each.event_time_ms > window.erased_before_ms]
+            if valid:
+                requests.append(request_of(user_id, window, valid))
     return requests

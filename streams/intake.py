@@ -3,7 +3,7 @@
 A partition's records are taken in the order of their offsets, without a hole: whoever
 acknowledges an offset vouches for every record before it. An offset that jumps forward is
 sought back, and what comes after the hole waits. What breaks the contract becomes a dead
-letter; nothing here raises for what is in a record.
+letter, or is counted where another process tells of it; nothing here raises for what is in a record.
 """
 
 from collections import Counter, defaultdict
@@ -16,37 +16,50 @@ from contract.clock import Clock
 from contract.dead_letters import dead_letter
 from contract.decoding import check_not_future, decode
 from contract.errors import DecodeError
-from contract.events import Search, UserDeletion, Watch
+from contract.events import Impressions, RecommendationRequest, Search, UserDeletion, Watch
 from contract.outbox import Outgoing
 from contract.records import Position, Received
-from contract.topics import SEARCH_EVENTS, USER_DELETIONS, WATCH_EVENTS, Layout, Topic
+from contract.topics import (
+    IMPRESSIONS,
+    RECOMMENDATION_REQUESTS,
+    SEARCH_EVENTS,
+    USER_DELETIONS,
+    WATCH_EVENTS,
+    Layout,
+    Topic,
+)
+from models.history import Happened
 from streams.partition import Partition
 from streams.partitions import Partitions
 
 log = structlog.get_logger()
 
-Handled = Watch | Search | UserDeletion
-SOURCES: dict[str, tuple[Topic, type[Handled]]] = {
+Asking = Watch | Search | RecommendationRequest
+"""What is answered by a recommendation."""
+SOURCES: dict[str, tuple[Topic, type[Happened | RecommendationRequest]]] = {
     WATCH_EVENTS.name: (WATCH_EVENTS, Watch),
     SEARCH_EVENTS.name: (SEARCH_EVENTS, Search),
+    IMPRESSIONS.name: (IMPRESSIONS, Impressions),
+    RECOMMENDATION_REQUESTS.name: (RECOMMENDATION_REQUESTS, RecommendationRequest),
     USER_DELETIONS.name: (USER_DELETIONS, UserDeletion),
 }
+APP = "streams"
 MAX_SEEKS = 3
 """How often a missing offset is sought again before the records are taken for deleted."""
 
 
 @dataclass(slots=True)
 class Share:
-    """One partition's share of a micro-batch: events by user, and which of them ask for an answer.
+    """One partition's share of a micro-batch: what happened by user, and what asks for an answer.
 
-    ``erased`` are the users with a deletion, ``to_tell`` those of them whose deletion
-    `recommendations` has not been told of.
+    A request asks and has not happened: it changes no window. ``erased`` are the users with a
+    deletion, ``to_tell`` those of them whose deletion `recommendations` has not been told of.
     """
 
     partition: Partition
     next_offsets: dict[str, int] = field(default_factory=dict)
-    events: dict[str, list[Handled]] = field(default_factory=lambda: defaultdict(list))
-    to_answer: dict[str, list[Watch | Search]] = field(default_factory=lambda: defaultdict(list))
+    events: dict[str, list[Happened]] = field(default_factory=lambda: defaultdict(list))
+    to_answer: dict[str, list[Asking]] = field(default_factory=lambda: defaultdict(list))
     erased: set[str] = field(default_factory=set)
     to_tell: set[str] = field(default_factory=set)
 
@@ -124,20 +137,30 @@ class Intake:
         topic, kind = SOURCES[record.topic]
         is_answered = record.offset < share.partition.answered_before[topic.name]
         try:
-            event: Handled = decode(topic, kind, record.key, record.value, record.headers)
+            event = decode(topic, kind, record.key, record.value, record.headers)
             check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         except DecodeError as error:
-            self.counts[f"dead:{error.reason}"] += 1
-            if not is_answered:
-                dead.append(self._dead_letter(record, topic, error))
+            self._refuse(record, topic, error, None if is_answered else dead)
             return
-        share.events[event.user_id].append(event)
+        if not isinstance(event, RecommendationRequest):
+            share.events[event.user_id].append(event)
         if isinstance(event, UserDeletion):
             share.erased.add(event.user_id)
             if not is_answered:
                 share.to_tell.add(event.user_id)
-        elif not is_answered:
+        elif not is_answered and isinstance(event, Asking):
             share.to_answer[event.user_id].append(event)
+
+    def _refuse(
+        self, record: Received, topic: Topic, error: DecodeError, dead: list[Outgoing] | None
+    ) -> None:
+        """Count a record that breaks the contract; it goes to *dead*, if it is for us to tell."""
+        if topic.dead_lettered_by != APP:
+            self.counts[f"skipped:{error.reason}"] += 1
+            return
+        self.counts[f"dead:{error.reason}"] += 1
+        if dead is not None:
+            dead.append(self._dead_letter(record, topic, error))
 
     def _dead_letter(self, record: Received, topic: Topic, error: DecodeError) -> Outgoing:
         # somebody waits for an erasure by law: a deletion that cannot be read needs a person

@@ -166,7 +166,7 @@ def record_of(window: Window) -> bytes | None:
 
 def is_blank(window: Window) -> bool:
     """Return whether *window* holds nothing, but for when it was erased."""
-    return not (window.watches or window.searches or window.context)
+    return not (window.watches or window.searches or window.context or window.impressions)
 
 
 def seal_record(erased_before_ms: int) -> bytes:

@@ -44,7 +44,7 @@ class PointRows:
         self._rows_P = np.fromiter(there.values(), np.int64, len(there))[order_P]
         self._new = {}
 
-    def rows(self, points: Sequence[int]) -> Int64[np.ndarray, "H"]:
+    def rows(self, points: Sequence[int] | Int64[np.ndarray, "H"]) -> Int64[np.ndarray, "H"]:
         """Return the row of each point, 0 for those that the item store lacks."""
         points_H = np.array(points, np.int64)
         if not len(self._points_P):

@@ -1,7 +1,7 @@
 """From windows to recommendations. Read this file first.
 
 A batch of users goes through the same stations as one user would: encode the history
-windows, find candidates, leave out what was seen, rank, keep the best. Every station is one
+windows, find candidates, leave out what was seen, rank, apply the rules, keep the best. Every station is one
 call for the whole batch. Nothing here knows Kafka, and the only thing waited for is the
 vector index, with bounded patience. What is away or broken is left out and named in
 `degraded`; nobody is left without an answer.
@@ -10,18 +10,30 @@ vector index, with bounded patience. What is away or broken is left out and name
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from uuid import UUID
 
 import numpy as np
 import structlog
-from jaxtyping import Bool, Float, Float32, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo
+from contract.words import (
+    ALL_SEEN,
+    CATALOGUE_EMPTY,
+    DEFAULT_ARM,
+    MODEL_BROKEN,
+    NO_BUNDLE,
+    SEEN_AGAIN,
+    TRENDING,
+)
 from models.history import Window
-from models.items import ItemStore
 from models.ranking import RankedUsers
-from streams.retrieval import TRENDING, Near, Retrieval
+from streams.requests import Request
+from streams.retrieval import Near, Retrieval
+from streams.rules import demoted
+from streams.seen import SeenRows
 from streams.serving import Serving, Switch
 from streams.trending import Trending
 
@@ -29,27 +41,16 @@ log = structlog.get_logger()
 
 # Shape legend: B = users of the batch, C = candidates (padded with row 0), K = those kept,
 # D = vector width, M = watches of all users, S = watches of one.
-ARM = "default"
-NO_BUNDLE = "no_bundle"
-MODEL_BROKEN = "model_broken"
 _LAST = -1e6
 """Where a candidate ranks that the ranker has no number for: behind all others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One user whose window has changed; *event_ids* caused it, each wants an answer."""
-
-    user_id: str
-    window: Window
-    event_ids: Sequence[str]
 
 
 @dataclass(slots=True)
 class Draft:
     """A batch of requests on its way: the serving it began with is the one it ends with.
 
-    *vectors_BD* holds zeros where the model is broken; ``is_broken`` says for whom.
+    *vectors_BD* holds zeros where the model is broken; ``is_broken`` says for whom. Of each user
+    ``shortages`` says why there is nothing new to recommend, nothing where there is.
     """
 
     requests: Sequence[Request]
@@ -58,8 +59,9 @@ class Draft:
         default_factory=lambda: np.zeros((0, 0), np.float32)
     )
     is_broken: Sequence[bool] = ()
-    seen: "SeenRows | None" = None
+    seen: SeenRows | None = None
     near: Near = field(default_factory=lambda: Near((), TRENDING))
+    shortages: Sequence[str] = ()
 
 
 class Recommender:
@@ -151,11 +153,25 @@ class Recommender:
             draft.is_broken = (is_nan_BC.any(axis=1) | np.array(draft.is_broken)).tolist()
             score_BC = np.where(is_nan_BC, _LAST + similarity_BC, score_BC)
             expected_BC = np.where(is_nan_BC, 0.0, expected_BC)
-        order_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, : self._num_recommended]
+        draft.shortages = [
+            ALL_SEEN if is_again else "" if len(rows) else CATALOGUE_EMPTY
+            for rows, is_again in zip(candidates.rows, candidates.is_again, strict=True)
+        ]
+        order_BC = np.argsort(-score_BC, axis=1, kind="stable")
+        order_BC = demoted(
+            order_BC, rows_BC, draft.requests, serving.points, len(serving.items.outputs_ND)
+        )
+        order_BC[np.array(candidates.is_again, np.bool_)] = np.arange(order_BC.shape[1])
+        lengths = [request.length(self._num_recommended) for request in draft.requests]
+        order_BK = order_BC[:, : max(lengths)]
         return _lists(
             serving,
-            order_BK < np.array(candidates.num_near)[:, None],
-            draft.near.source,
+            lengths,
+            is_near_BK=order_BK < np.array(candidates.num_near)[:, None],
+            sources=[
+                (draft.near.source, SEEN_AGAIN if is_again else TRENDING)
+                for is_again in candidates.is_again
+            ],
             rows_BK=np.take_along_axis(rows_BC, order_BK, 1),
             expected_BK=np.take_along_axis(expected_BC, order_BK, 1),
             score_BK=np.take_along_axis(score_BC, order_BK, 1),
@@ -164,10 +180,11 @@ class Recommender:
     def _trending_lists(self, requests: Sequence[Request]) -> list[list[RecommendedVideo]]:
         """Return what this worker has seen watched most; all there is before the first bundle."""
         for request in requests:
-            for entry in request.window.watches[-1:]:
-                self._trending.note(entry.video_id, entry.watch_ms)
+            for watch in request.watches:
+                self._trending.note(watch.video_id, watch.watch_ms)
+        lengths = [request.length(self._num_recommended) for request in requests]
         longest = max(len(request.window.watches) for request in requests)
-        trends = self._trending.top(self._num_recommended + longest)
+        trends = self._trending.top(max(lengths) + longest)
         return [
             [
                 RecommendedVideo(
@@ -178,8 +195,8 @@ class Recommender:
                 )
                 for trend in trends
                 if trend.video_id not in request.window.video_ids
-            ][: self._num_recommended]
-            for request in requests
+            ][:length]
+            for request, length in zip(requests, lengths, strict=True)
         ]
 
     def _recommendations(
@@ -192,6 +209,8 @@ class Recommender:
             degraded = list(draft.near.degraded) if serving else [NO_BUNDLE]
             if serving and draft.is_broken[number]:
                 degraded.append(MODEL_BROKEN)
+            if serving and draft.shortages[number]:
+                degraded.append(draft.shortages[number])
             event_ids = list(dict.fromkeys(request.event_ids))
             causes = [event_ids] if self._is_coalescing else [[one] for one in event_ids]
             recommendations += [
@@ -202,7 +221,7 @@ class Recommender:
                     caused_by=caused_by,
                     bundle_id=bundle_id,
                     generation=serving.generation if serving else 0,
-                    arm=ARM,
+                    arm=DEFAULT_ARM,
                     items=items,
                     degraded=degraded,
                 )
@@ -215,30 +234,6 @@ def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | N
     """Return the id that any re-delivery of the same recommendation bears, too."""
     named = "\n".join([user_id, bundle_id or "", *sorted(event_ids)])
     return str(UUID(bytes=blake2b(named.encode(), digest_size=16).digest()))
-
-
-class SeenRows:
-    """The rows of the watched videos, looked up for encoding and good for leaving them out.
-
-    Half of the lookups of a batch; in a hundred thousand ids each one misses the cache.
-    """
-
-    def __init__(self, items: ItemStore) -> None:
-        self._items = items
-        self._epoch = items.epoch
-        self._rows_M = np.zeros(0, np.int32)
-
-    def look_up(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "M"]:
-        """Return the row of each video, and keep them."""
-        self._epoch, self._rows_M = self._items.epoch, self._items.rows(video_ids)
-        return self._rows_M
-
-    def of(self, windows: Sequence[Window]) -> list[Int32[np.ndarray, "S"]]:
-        """Return the rows of each window's videos: those kept, if they are whole and still good."""
-        sizes = [len(window.watches) for window in windows]
-        if self._epoch != self._items.epoch or len(self._rows_M) != sum(sizes):
-            return [self._items.rows(window.video_ids) for window in windows]
-        return np.split(self._rows_M, np.cumsum(sizes)[:-1])
 
 
 def _encoded(
@@ -255,15 +250,21 @@ def _encoded(
 
 def _lists(
     serving: Serving,
-    is_near_BK: Bool[np.ndarray, "B K"],
-    source: str,
+    lengths: Sequence[int],
     *,
+    is_near_BK: Bool[np.ndarray, "B K"],
+    sources: Sequence[tuple[str, str]],
     rows_BK: Int64[np.ndarray, "B K"],
     expected_BK: Float[np.ndarray, "B K"],
     score_BK: Float[np.ndarray, "B K"],
 ) -> list[list[RecommendedVideo]]:
-    """Return the chosen videos of each user; padding, row 0, is no video."""
+    """Return the chosen videos of each user; padding, row 0, is no video.
+
+    *sources* are those of each user: what came by the vector is of the first, the rest of the other.
+    """
     columns = zip(
+        lengths,
+        sources,
         rows_BK.tolist(),
         np.round(expected_BK.astype(np.float64), 1).tolist(),
         np.round(score_BK.astype(np.float64), 6).tolist(),
@@ -276,12 +277,12 @@ def _lists(
                 video_id=serving.items.video_id(row),
                 expected_watch_ms=expected_ms,
                 score=score,
-                source=source if is_near else TRENDING,
+                source=near_source if is_near else other_source,
             )
-            for row, expected_ms, score, is_near in zip(*user, strict=True)
+            for row, expected_ms, score, is_near in islice(zip(*user, strict=True), length)
             if row
         ]
-        for user in columns
+        for length, (near_source, other_source), *user in columns
     ]
 
 

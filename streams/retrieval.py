@@ -20,14 +20,15 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from contract.errors import IndexUnavailable
 from contract.points import point_id
+from contract.words import ANN, EXACT, INDEX_AWAY, LAST_GOOD, TDM
 from models import exact
+from models.items import ItemStore
+from streams.seen import longest_ago
 from streams.serving import Serving
 
 log = structlog.get_logger()
 
 # Shape legend: B = users of the batch, C = candidates, D = vector width, N = videos.
-ANN, TDM, EXACT, LAST_GOOD, TRENDING = "ann", "tdm", "exact", "last_good", "trending"
-INDEX_AWAY = "index_away"
 REST_S, LONGEST_REST_S = 0.5, 4.0
 """After a failure the index is left alone for this long, doubled with every further one."""
 MAX_EXACT_VIDEOS = 250_000
@@ -56,10 +57,14 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """For each user the rows of distinct candidates; the first *num_near* came by the vector."""
+    """For each user the rows of distinct candidates; the first *num_near* came by the vector.
+
+    *is_again* says whose candidates were all watched before, the longest ago first.
+    """
 
     rows: list[Int64[np.ndarray, "C"]]
     num_near: list[int]
+    is_again: list[bool]
 
 
 class Retrieval:
@@ -137,23 +142,35 @@ class Retrieval:
     def candidates(
         self, serving: Serving, near: Near, seen: Sequence[Int[np.ndarray, "S"]]
     ) -> Candidates:
-        """Return the candidates of each user, without the rows *seen* by that user."""
+        """Return the candidates of each user, without the rows *seen* by that user.
+
+        Where nothing is left, whatever in the store is unseen; where nothing is, what was seen.
+        """
         items = serving.items
         trending = items.rows(items.popular(self._num_trending))
         rows_H = serving.points.rows([point for ids in near.ids for point in ids])
         near_rows = np.split(rows_H, np.cumsum([len(ids) for ids in near.ids])[:-1])
         is_unwanted_N = np.zeros(len(items.outputs_ND), np.bool_)
-        candidates = Candidates([], [])
+        candidates = Candidates([], [], [])
         for mine, my_seen in zip(near_rows, seen, strict=True):
             kept, others = _fresh(mine, trending, my_seen, is_unwanted_N)
             kept = kept[: max(self._num_ranked - len(others), 0)]
-            candidates.rows.append(np.concatenate([kept, others]))
+            rows = np.concatenate([kept, others])
+            if not len(rows):
+                rows = self._unseen(items, my_seen)
+            is_again = not len(rows) and len(my_seen) > 0
+            candidates.rows.append(longest_ago(my_seen)[: self._num_ranked] if is_again else rows)
             candidates.num_near.append(len(kept))
+            candidates.is_again.append(is_again and len(candidates.rows[-1]) > 0)
         return candidates
 
     def forget(self, user_id: str) -> None:
         """Drop what is remembered of an erased user."""
         self._last_good.pop(user_id, None)
+
+    def _unseen(self, items: ItemStore, seen: Int[np.ndarray, "S"]) -> Int[np.ndarray, "C"]:
+        popular = items.rows(items.popular(len(seen) + self._num_ranked))
+        return popular[~np.isin(popular, seen)][: self._num_ranked]
 
     def _is_small(self, serving: Serving) -> bool:
         return len(serving.items) <= self._max_exact_videos

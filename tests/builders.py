@@ -4,9 +4,12 @@ from uuid import NAMESPACE_OID, uuid5
 
 from contract.events import (
     Context,
+    ImpressedVideo,
+    Impressions,
     ItemVector,
     Origin,
     RankingFeatures,
+    RecommendationRequest,
     Search,
     UserDeletion,
     VideoUpload,
@@ -51,6 +54,27 @@ def search(query="cats", *, user_id="u1", at_ms=0):
         user_id=user_id,
         query=query,
         event_time_ms=T0 + at_ms,
+    )
+
+
+def shown(*video_ids, user_id="u1", at_ms=0):
+    """Return the impressions of *video_ids*, from the top, *at_ms* after T0."""
+    return Impressions(
+        event_id=event_id(f"{user_id}/shown/{video_ids}/{at_ms}"),
+        user_id=user_id,
+        event_time_ms=T0 + at_ms,
+        videos=[ImpressedVideo(video_id=v, position=n) for n, v in enumerate(video_ids)],
+    )
+
+
+def asking(name="asking", *, user_id="u1", at_ms=0, number=None, context=None):
+    """Return a request for a list *at_ms* after T0."""
+    return RecommendationRequest(
+        request_id=event_id(f"{user_id}/{name}"),
+        user_id=user_id,
+        event_time_ms=T0 + at_ms,
+        number=number,
+        context=context or Context(),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from contract.events import Context, encode
-from tests.builders import deletion, search, watch
+from tests.builders import asking, deletion, search, watch
 
 TELLING_BYTES = b'\x00\x09\x0a\x1f "\\,:{}[]-+.0123456789aefnrtuE\x7f\x80\xc0\xe2\xed\xf0\xff'
 TELLING_VALUES = (
@@ -56,6 +56,9 @@ def _valid(chance, number, number_of_users):
     kind = chance.random()
     if kind < 0.05:
         event, topic = deletion(user_id=user_id, at_ms=at_ms // 2), "user-deletions"
+    elif kind < 0.10:
+        event = asking(f"mutation/{number}", user_id=user_id, at_ms=at_ms, number=20)
+        topic = "recommendation-requests"
     elif kind < 0.25:
         event, topic = search(f"cats {number}", user_id=user_id, at_ms=at_ms), "search-events"
     else:

@@ -1,7 +1,6 @@
 """One stack to break: broker behind the proxy, index with a bundle in service, two workers, a flow.
 
-A stack serves some rounds and is then renewed: the embedded broker deletes nothing, and each
-fetch walks over all that it holds.
+A stack serves some rounds and is then renewed, so that a round does not depend on all before it.
 """
 
 import os
@@ -25,6 +24,8 @@ from nextwatch.topics import reconcile
 
 NUM_WORKERS = 2
 START_S = 60.0
+SESSION_TIMEOUT_MS = 6_000
+"""The least that a Kafka of production allows: every round waits for it."""
 
 
 class NotRecoveredError(Exception):
@@ -70,7 +71,11 @@ def arena(
             os.environ,
             processes=("index",),
             is_supervised=False,
-            env={"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{proxy_port}", **env},
+            env={
+                "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{proxy_port}",
+                "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
+                **env,
+            },
         )
         ending.callback(lambda: stack.stop(is_kept=is_kept()))
         logs = stack.directory / "logs"

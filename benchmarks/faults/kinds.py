@@ -8,14 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, sleep
 
+from confluent_kafka import Consumer, TopicPartition
+
 from benchmarks.faults.arena import Arena
 from benchmarks.faults.crew import Worker
 from benchmarks.faults.ledger import eventually
+from contract.kafka import consumer_config
+from contract.topics import WINDOWS
 
 PATIENCE_S = 60.0
 SILENCE_S = 3.0
 LATENCY_MS = 150
-LAST_WORDS_S = 0.2
+LAST_WORDS_S = 5.0
 BURST = 40
 BURST_EVERY_S = 0.02
 NUM_BURSTS = 8
@@ -97,8 +101,9 @@ def isolate_and_wipe(arena: Arena) -> Struck:
     sleep(1.0)
     successor.kill()
     successor.wipe()
+    written = _num_written(arena)
     arena.network.release()
-    sleep(LAST_WORDS_S)
+    eventually(lambda: _num_written(arena) > written, within_s=LAST_WORDS_S)
     victim.kill()
     victim.wipe()
     for worker in (successor, victim):
@@ -205,6 +210,20 @@ def _make_busy(arena: Arena) -> None:
     for _ in range(NUM_BURSTS):
         arena.ledger.burst(BURST)
         sleep(BURST_EVERY_S)
+
+
+def _num_written(arena: Arena) -> int:
+    """Return how many records the changelog has ever been given."""
+    kafka = arena.stack.kafka
+    consumer = Consumer(consumer_config(kafka, group_id="faults"))
+    try:
+        places = [
+            TopicPartition(kafka.layout.name(WINDOWS), number)
+            for number in range(kafka.user_partitions)
+        ]
+        return sum(consumer.get_watermark_offsets(place, timeout=PATIENCE_S)[1] for place in places)
+    finally:
+        consumer.close()
 
 
 def _takeover_s(arena: Arena, orphans: list[int], at_s: float) -> float:

@@ -130,6 +130,7 @@ def _window(record: bytes | None) -> Window:
 def _window_traces(window: Window, where: str, before_ms: int | None, remedy: str) -> list[Trace]:
     times_ms = [watch.event_time_ms for watch in window.watches]
     times_ms += [search.event_time_ms for search in window.searches]
+    times_ms += [shown.event_time_ms for shown in window.impressions]
     times_ms += [window.context.event_time_ms] if window.context else []
     if before_ms is None:
         note = "never erased: `nextwatch erase` does it"

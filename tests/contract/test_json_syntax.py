@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from contract import json_syntax
 from contract.decoding import decode
 from contract.errors import DecodeError
-from contract.events import ItemVector, encode
+from contract.events import Context, ItemVector, encode
 from contract.json_syntax import MAX_DEPTH
 from contract.topics import ITEM_VECTORS, TOPICS
-from tests.builders import T0, deletion, event_id, item_vector, search, upload, watch
+from tests.builders import T0, asking, deletion, event_id, item_vector, search, upload, watch
 
 IMPRESSIONS = {
     "event_id": event_id("shown"),
@@ -53,6 +53,7 @@ GOOD = {
     "watch-events": json.loads(encode(watch())),
     "search-events": json.loads(encode(search('a: "b"'))),
     "impressions": IMPRESSIONS,
+    "recommendation-requests": json.loads(encode(asking(number=3, context=Context(device="tv")))),
     "video-uploads": json.loads(encode(upload())),
     "recommendations": RECOMMENDATION,
     "ranking-log": RANKING_LOG,

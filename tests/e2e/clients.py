@@ -59,6 +59,23 @@ class Player:
         self.produce("watch-events", user_id, event | fields)
         return event_id
 
+    def ask(self, user_id, **fields):
+        """Produce a request for a list and return its id."""
+        request_id = str(uuid.uuid4())
+        request = {"request_id": request_id, "user_id": user_id, "event_time_ms": system_clock()}
+        self.produce("recommendation-requests", user_id, request | fields)
+        return request_id
+
+    def show(self, user_id, video_ids):
+        """Produce the impressions of *video_ids*, from the top."""
+        event = {
+            "event_id": str(uuid.uuid4()),
+            "user_id": user_id,
+            "event_time_ms": system_clock(),
+            "videos": [{"video_id": v, "position": n} for n, v in enumerate(video_ids)],
+        }
+        self.produce("impressions", user_id, event)
+
     def upload(self, video_id, category="cooking", **fields):
         """Produce an upload."""
         video = {

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.faults.rounds import play
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 RATE = 120.0
 
@@ -25,9 +25,15 @@ def test_nothing_is_lost_by_a_crash_a_zombie_or_a_cut():
 
 
 def test_a_build_that_does_not_rewind_is_found_out():
-    """The new owner dies while a zombie's words arrive; only reading again brings back the rest."""
-    breaks = ("no_rewind", "compacted")
-    books = play(("isolate_and_wipe",), 12, rate=RATE, breaks=breaks, within_s=40)
+    """The new owner dies while a zombie's words arrive; only reading again brings back the rest.
 
-    assert books.lost > 0
-    assert not books.state_equal
+    Whether the words that arrive are older than the new owner's is a matter of milliseconds, so the
+    fault is played until it bites, three times at most.
+    """
+    breaks = ("no_rewind", "compacted")
+    plays = (
+        play(("isolate_and_wipe",), seed, rate=RATE, breaks=breaks, within_s=40)
+        for seed in (12, 13, 14)
+    )
+
+    assert any(books.lost > 0 and not books.state_equal for books in plays)

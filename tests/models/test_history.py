@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.events import Context, Search, UserDeletion, Watch
-from models.history import EMPTY, WindowPolicy, fold, merge
+from contract.events import Context, ImpressedVideo, Impressions, Search, UserDeletion, Watch
+from contract.points import point_id
+from models.history import (
+    EMPTY,
+    MAX_SHOWN_VIDEOS,
+    WindowPolicy,
+    fold,
+    merge,
+    with_context,
+)
 
 START_MS = 1_700_000_000_000
-SMALL = WindowPolicy(max_watches=4, max_searches=2, max_age_ms=100)
+SMALL = WindowPolicy(max_watches=4, max_searches=2, max_age_ms=100, max_impressions=3)
 
 
 def event_id(number: int) -> str:
@@ -33,6 +41,15 @@ def watch(video_id="v", *, at_ms=0, number=None, watch_ms=5, context=None):
 def search(query="q", *, at_ms=0, number=9_000):
     return Search(
         event_id=event_id(number), user_id="u", query=query, event_time_ms=START_MS + at_ms
+    )
+
+
+def shown(*video_ids, at_ms=0, number=8_000):
+    return Impressions(
+        event_id=event_id(number),
+        user_id="u",
+        event_time_ms=START_MS + at_ms,
+        videos=[ImpressedVideo(video_id=v, position=n) for n, v in enumerate(video_ids)],
     )
 
 
@@ -58,8 +75,11 @@ watches = st.builds(
 searches = st.builds(
     search, st.sampled_from(["a", "b"]), at_ms=st.integers(0, 200), number=st.integers(40, 50)
 )
+impressions = st.builds(
+    shown, st.sampled_from("ABC"), at_ms=st.integers(0, 200), number=st.integers(60, 70)
+)
 deletions = st.builds(deletion, before_ms=st.integers(0, 200))
-happenings = st.lists(st.one_of(watches, searches, deletions), max_size=25)
+happenings = st.lists(st.one_of(watches, searches, impressions, deletions), max_size=25)
 
 
 @given(happenings, st.randoms(use_true_random=False))
@@ -173,8 +193,87 @@ def test_erasure_is_up_to_and_including_its_time():
     assert window_of(events).video_ids == ("B",)
 
 
-@pytest.mark.parametrize("bad", [{"max_watches": 0}, {"max_searches": 29}, {"max_age_ms": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"max_watches": 0}, {"max_searches": 29}, {"max_age_ms": 0}, {"max_impressions": 33}]
+)
 def test_a_policy_out_of_bounds_is_refused(bad):
     """The bounds are what keeps a record below its 64 KiB."""
     with pytest.raises(ValueError, match=next(iter(bad))):
         WindowPolicy(**bad)
+
+
+def points_of(window):
+    return [entry.points for entry in window.impressions]
+
+
+def points(*video_ids):
+    return b"".join(point_id(video_id).to_bytes(8, "little") for video_id in video_ids)
+
+
+@given(happenings)
+def test_what_was_shown_changes_nothing_else(events):
+    """What the models read is the same with and without impressions: they can't be skewed."""
+    without = [event for event in events if not isinstance(event, Impressions)]
+    one, other = window_of(events), window_of(without)
+
+    assert (one.watches, one.searches, one.context) == (
+        other.watches,
+        other.searches,
+        other.context,
+    )
+    assert one.newest_ms == other.newest_ms
+
+
+def test_the_newest_impressions_are_kept_each_event_once():
+    """Bounded by count, as watches are."""
+    events = [shown(v, at_ms=n, number=n) for n, v in enumerate("ABCD")]
+
+    assert points_of(window_of([*events, events[0]])) == [points(v) for v in "BCD"]
+
+
+def test_impressions_age_from_the_newest_event_of_any_kind():
+    """A user who watches nothing outlives his old impressions all the same."""
+    # event time   0     50    150
+    #              A     B     C       max_age_ms = 100
+    #              x     x     [
+    events = [shown(v, at_ms=ms, number=ms) for v, ms in (("A", 0), ("B", 50), ("C", 150))]
+
+    assert points_of(window_of(events)) == [points("C")]
+    assert points_of(window_of([events[0], watch("W", at_ms=100)])) == []
+
+
+def test_of_one_event_the_first_slots_are_kept_and_a_video_counts_once():
+    """A record must not grow with how long a page is."""
+    names = [f"v{n}" for n in range(100)]
+    event = shown(*names)
+    again = shown("A", "B", "A")
+
+    assert points_of(window_of([event])) == [points(*names[:MAX_SHOWN_VIDEOS])]
+    assert points_of(window_of([again])) == [points("A", "B")]
+
+
+def test_the_order_of_the_list_is_not_the_order_of_the_slots():
+    """Positions say where a video was, whatever the order in which a player lists them."""
+    event = Impressions(
+        event_id=event_id(1),
+        user_id="u",
+        event_time_ms=START_MS,
+        videos=[
+            ImpressedVideo(video_id=f"v{position}", position=position)
+            for position in reversed(range(50))
+        ],
+    )
+
+    assert points_of(window_of([event])) == [points(*(f"v{n}" for n in range(MAX_SHOWN_VIDEOS)))]
+
+
+def test_a_context_that_was_asked_with_is_laid_over_the_known_one():
+    """Somebody on another device is still in the same country."""
+    known = window_of([watch("A", context=Context(country="DE", device="tv"))])
+
+    asked = with_context(known, Context(device="phone")).context
+
+    assert asked is not None
+    assert (asked.country, asked.device) == ("DE", "phone")
+    assert with_context(known, Context()) == known
+    assert with_context(EMPTY, Context(country="JP")).context.country == "JP"

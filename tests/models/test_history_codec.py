@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from contract.errors import WindowError
 from models import history_codec
-from models.history import EMPTY, ContextEntry, SearchEntry, WatchEntry, Window
+from models.history import (
+    EMPTY,
+    MAX_SHOWN_VIDEOS,
+    ContextEntry,
+    ImpressionEntry,
+    SearchEntry,
+    WatchEntry,
+    Window,
+)
 
 times = st.integers(0, 99_999_999_999_999)
 ids = st.binary(min_size=16, max_size=16)
@@ -35,6 +43,9 @@ windows = st.builds(
         *(st.sampled_from(["", "25-34"]), st.sampled_from(["", "f"])),
     ),
     erased_before_ms=times,
+    impressions=st.lists(
+        st.builds(ImpressionEntry, times, ids, st.binary(max_size=16)), max_size=3
+    ).map(tuple),
 )
 
 
@@ -81,7 +92,7 @@ def test_a_newer_version_stops_the_reader():
         history_codec.decode(bytes([history_codec.VERSION + 1]) + record[1:])
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_records_of_older_versions_are_read_and_written_anew_as_of_this_version(version):
     """A store and a changelog outlive an upgrade; what they hold stays readable."""
     record = bytes.fromhex((Path(__file__).parent / f"window_v{version}.hex").read_text())
@@ -102,7 +113,7 @@ def test_records_of_older_versions_are_read_and_written_anew_as_of_this_version(
 
 def test_the_largest_window_fits_a_record():
     """Every bound of the policy and of the contract reached at once stays below 64 KiB."""
-    # 300 watches of 64-byte ids, 28 searches of 256 four-byte characters
+    # 300 watches of 64-byte ids, 28 searches of 256 four-byte characters, 32 pages shown
     late = 99_999_999_999_999
     watches = tuple(
         WatchEntry(late, n.to_bytes(16), "v" * 64, 86_400_000, 86_400_000) for n in range(300)
@@ -112,6 +123,11 @@ def test_the_largest_window_fits_a_record():
         late, bytes(16), "DE", "x" * 16, *["\U0001f600" * 64] * 2, *["\U0001f600" * 32] * 2
     )
 
-    record = history_codec.encode(Window(watches, searches, context, late))
+    shown = tuple(
+        ImpressionEntry(late * (n % 2), n.to_bytes(16), b"\xff" * 8 * MAX_SHOWN_VIDEOS)
+        for n in range(32)
+    )
+
+    record = history_codec.encode(Window(watches, searches, context, late, shown))
 
     assert len(record) <= history_codec.MAX_RECORD_BYTES

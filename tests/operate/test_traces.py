@@ -11,7 +11,7 @@ from models.seals import seal_of
 from nextwatch.operate import traces
 from streams.changelog import seal_key
 from streams.store import RocksMemory, RocksStore
-from tests.builders import T0, search, watch
+from tests.builders import T0, search, shown, watch
 
 USER = "user-to-erase"
 BEFORE_MS = T0 + 10
@@ -61,8 +61,11 @@ def test_a_user_who_came_back_may_stay():
     ]
 
 
-def test_searches_are_events_too():
-    window = fold(EMPTY, [search(user_id=USER, at_ms=3)], WindowPolicy())
+@pytest.mark.parametrize(
+    "event", [search(user_id=USER, at_ms=3), shown("v1", user_id=USER, at_ms=3)]
+)
+def test_searches_and_impressions_are_events_too(event):
+    window = fold(EMPTY, [event], WindowPolicy())
 
     assert ("events", 1, True) in found_in(
         SEAL, logged(USER.encode(), history_codec.encode(window))

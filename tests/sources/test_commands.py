@@ -179,8 +179,8 @@ def test_a_rate_is_kept(prefixed, tmp_path):
 
 def test_an_audience_watches_what_it_is_recommended(prefixed):
     """Who answers each watch with a recommendation finds its id on later watches."""
-    options = ("--users", "1", "--videos", "50", "--rate", "40", "--upload-rate", "5/s")
-    process = start(prefixed, "simulate", *options, "--limit", "100", "--json")
+    options = ("--users", "1", "--videos", "50", "--rate", "10", "--upload-rate", "5/s")
+    process = start(prefixed, "simulate", *options, "--limit", "30", "--json")
     try:
         offered, watches = answer_watches(prefixed, process)
         status, totals, err = finish(process)
@@ -189,7 +189,7 @@ def test_an_audience_watches_what_it_is_recommended(prefixed):
     accepted = [watch for watch in watches if watch.recommendation_id is not None]
 
     assert status == 0, err
-    assert totals["events"] == 100
+    assert totals["events"] == 30
     assert totals["uploads"] > 50
     assert len(watches) == totals["watches"]
     assert 0 < totals["recommendations_received"] <= len(offered)

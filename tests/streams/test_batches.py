@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import BrokerUnavailable, WorkerPausedError
+from contract.events import RecommendationRequest
 from contract.records import Position
 from models.history import EMPTY, fold
 from streams.intake import MAX_SEEKS
-from tests.builders import deletion, search, watch
+from tests.builders import asking, deletion, search, shown, watch
 from tests.streams.worlds import POLICY, World
 
 
@@ -110,6 +111,30 @@ def test_a_bad_message_is_kept_whole_with_its_reason_and_the_next_is_answered():
     assert len(world.recommendations()) == 1
 
 
+def test_impressions_are_remembered_and_cause_no_recommendation():
+    """Nobody asked; the window says what was shown, in store and changelog alike."""
+    world = World()
+
+    world.processor.process([world.record(shown("A", "B"))])
+
+    [change] = world.outbox.to("nextwatch-streams-windows")
+    assert change.value == world.store.get(["u1"])[0]
+    assert world.window() == fold(EMPTY, [shown("A", "B")], POLICY)
+    assert world.recommendations() == []
+    assert world.partitions.committable() == {Position("impressions", 0): 1}
+
+
+def test_impressions_that_break_a_bound_are_counted_and_left_to_the_trainer():
+    """Its letter is the only one."""
+    world = World()
+
+    world.processor.process([world.raw("impressions", b"u1", b"{junk"), world.record(watch("A"))])
+
+    assert world.outbox.to("impressions.dlq") == []
+    assert world.processor._intake.counts == {"skipped:json": 1}
+    assert len(world.recommendations()) == 1
+
+
 def test_an_event_from_the_future_is_a_dead_letter():
     """By the record's own time, five minutes ahead is the most."""
     world = World()
@@ -176,6 +201,8 @@ EVENTS = st.lists(
         at_ms=st.integers(0, 9),
     )
     | st.builds(search, st.sampled_from(["cats", "dogs"]), at_ms=st.integers(0, 9))
+    | st.builds(shown, st.sampled_from("ABC"), at_ms=st.integers(0, 9))
+    | st.builds(asking, at_ms=st.integers(0, 9))
     | st.builds(deletion, at_ms=st.integers(0, 3)),
     max_size=12,
 )
@@ -195,7 +222,11 @@ def test_however_events_are_cut_into_batches_and_repeated_the_windows_are_the_sa
         world.processor.process(records[start : start + batch_size])
 
     for user_id in ("u1", "u2"):
-        mine = [event for event in events if event.user_id == user_id]
+        mine = [
+            event
+            for event in events
+            if event.user_id == user_id and not isinstance(event, RecommendationRequest)
+        ]
         assert world.window(user_id) == fold(EMPTY, mine, POLICY)
 
 

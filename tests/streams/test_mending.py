@@ -4,14 +4,14 @@ from models import history_codec
 from models.history import EMPTY, fold
 from models.seals import seal_of
 from streams.changelog import LoggedWindow, seal_key
-from tests.builders import deletion, watch
+from tests.builders import deletion, shown, watch
 from tests.streams.worlds import POLICY, World
 
 
 def test_a_deletion_leaves_no_window_and_says_so_to_everybody():
     """Store, changelog, and whoever keeps recommendations: all forget the user."""
     world = World()
-    world.processor.process([world.record(watch("A"))])
+    world.processor.process([world.record(watch("A")), world.record(shown("B"))])
 
     world.processor.process([world.record(deletion(at_ms=5))])
 

@@ -12,7 +12,8 @@ from contract.errors import IndexUnavailable
 from contract.events import encode
 from contract.points import point_id
 from models.history import EMPTY, WindowPolicy, fold
-from streams.recommend import Recommender, Request, recommendation_id
+from streams.recommend import Recommender, recommendation_id
+from streams.requests import Request, request_of
 from streams.retrieval import REST_S, Retrieval
 from streams.serving import Switch
 from streams.tail import Follower
@@ -45,13 +46,13 @@ class ListedIndex:
 
 
 class World:
-    def __init__(self, *found, num_trending=0, current=None, **options):
+    def __init__(self, *found, num_trending=0, num_ranked=10, current=None, **options):
         self.index = ListedIndex(*found)
         self.monotonic_s = 0.0
         self.switch = Switch(current or serving(VIDEOS))
         retrieval = Retrieval(
             self.index,
-            num_ranked=10,
+            num_ranked=num_ranked,
             num_trending=num_trending,
             monotonic=lambda: self.monotonic_s,
             **options,
@@ -66,9 +67,19 @@ class World:
             clock=ManualClock(T0),
         )
 
+    @staticmethod
+    def window(*happened):
+        return fold(EMPTY, happened, WindowPolicy())
+
     def recommend(self, *watched):
-        window = fold(EMPTY, [watch(video_id) for video_id in watched], WindowPolicy())
-        [answer] = self.recommender.recommend([Request("u1", window, [event_id("e")])])
+        watches = [watch(video_id) for video_id in watched]
+        request = Request("u1", self.window(*watches), [event_id("e")], watches=watches)
+        [answer] = self.recommender.recommend([request])
+        return answer
+
+    def answer(self, *asking, happened=()):
+        request = request_of("u1", self.window(*happened), asking)
+        [answer] = self.recommender.recommend([request])
         return answer
 
     def listed(self, *watched):

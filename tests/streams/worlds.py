@@ -21,7 +21,13 @@ from streams.trending import Trending
 from tests.builders import T0
 
 POLICY = WindowPolicy(max_watches=3, max_searches=2)
-TOPIC_OF = {"Watch": "watch-events", "Search": "search-events", "UserDeletion": "user-deletions"}
+TOPIC_OF = {
+    "Watch": "watch-events",
+    "Search": "search-events",
+    "Impressions": "impressions",
+    "RecommendationRequest": "recommendation-requests",
+    "UserDeletion": "user-deletions",
+}
 
 
 class RecordingOutbox:

@@ -17,14 +17,15 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from contract.errors import StackError
-from contract.kafka import ClientConfig
+from contract.kafka import ClientConfig, client_config, consumer_config, producer_config
+from contract.settings import KafkaSettings
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution
 from nextwatch.embedded.ports import LOOPBACK, free_ports
 from nextwatch.embedded.process import Child, Plan
 
 LOAD_S = 8.0
-LOG_CRITICAL = 2
+_QUIET: ClientConfig = {"log_level": 2}
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 120.0
 _NUM_READERS = 4
@@ -71,20 +72,16 @@ def _running(command: tuple[str, ...], log_path: Path) -> Iterator[None]:
 
 def _load(bootstrap: str) -> None:
     """Send and read records for `LOAD_S` seconds."""
-    config: ClientConfig = {
-        "bootstrap.servers": bootstrap,
-        "log_level": LOG_CRITICAL,
-        "socket.nagle.disable": True,
-    }
-    _create_topics(config)
+    kafka = KafkaSettings(bootstrap_servers=bootstrap)
+    _create_topics(kafka)
     is_over = Event()
     readers = [
-        Thread(target=_read, args=(config, number, is_over), daemon=True)
+        Thread(target=_read, args=(kafka, number, is_over), daemon=True)
         for number in range(_NUM_READERS)
     ]
     for reader in readers:
         reader.start()
-    producers = [Producer(config | {"linger.ms": 0, "acks": "all"}) for _ in _TOPICS]
+    producers = [Producer(producer_config(kafka) | _QUIET) for _ in _TOPICS]
     deadline_s = monotonic() + LOAD_S
     number = 0
     while monotonic() < deadline_s:
@@ -98,8 +95,8 @@ def _load(bootstrap: str) -> None:
         reader.join()
 
 
-def _create_topics(config: ClientConfig) -> None:
-    admin = AdminClient(config)
+def _create_topics(kafka: KafkaSettings) -> None:
+    admin = AdminClient(client_config(kafka) | _QUIET)
     new = [NewTopic(topic, 4, 1, config={"cleanup.policy": "compact"}) for topic in _TOPICS]
     try:
         for future in admin.create_topics(new, operation_timeout=_START_TIMEOUT_S).values():
@@ -110,10 +107,9 @@ def _create_topics(config: ClientConfig) -> None:
         ) from error
 
 
-def _read(config: ClientConfig, number: int, is_over: Event) -> None:
+def _read(kafka: KafkaSettings, number: int, is_over: Event) -> None:
     """Read all topics as a member of a group, and commit now and then."""
-    group = {"group.id": f"recording-{number}", "auto.offset.reset": "earliest"}
-    consumer = Consumer(config | group | {"enable.auto.commit": False})
+    consumer = Consumer(consumer_config(kafka, group_id=f"recording-{number}") | _QUIET)
     consumer.subscribe(list(_TOPICS))
     while not is_over.is_set():
         if consumer.consume(64, timeout=0.1):

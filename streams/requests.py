@@ -1,0 +1,53 @@
+"""What one user is answered to: the events and requests of a micro-batch, as one request.
+
+A request for a list is no fact about taste: its context counts for this answer and is not kept,
+and it says how long the list is to be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contract.events import RecommendationRequest, Search, Watch
+from models.history import Window, with_context
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One user who is to be answered; *event_ids* caused it, each wants an answer.
+
+    *at_ms* is when the newest of them happened, *watches* are those of them that count as one.
+    *numbers* are the lengths of list that they want, None for the usual length.
+    """
+
+    user_id: str
+    window: Window
+    event_ids: Sequence[str]
+    at_ms: int = 0
+    numbers: Sequence[int | None] = (None,)
+    watches: Sequence[Watch] = ()
+
+    def length(self, usual: int) -> int:
+        """Return how long the list is to be, *usual* being what nobody has to ask for."""
+        return max(usual if number is None else number for number in self.numbers)
+
+
+def request_of(
+    user_id: str, window: Window, asking: Sequence[Watch | Search | RecommendationRequest]
+) -> Request:
+    """Return the request of a user with this *window* for everything in *asking*.
+
+    Where several ask for lists of other lengths, the longest is made, and it answers them all.
+    """
+    asked = [each for each in asking if isinstance(each, RecommendationRequest)]
+    for each in sorted(asked, key=lambda one: (one.event_time_ms, one.request_id)):
+        window = with_context(window, each.context)
+    return Request(
+        user_id,
+        window,
+        [each.event_id for each in asking],
+        at_ms=max(each.event_time_ms for each in asking),
+        numbers=[
+            each.number if isinstance(each, RecommendationRequest) else None for each in asking
+        ],
+        watches=[each for each in asking if isinstance(each, Watch)],
+    )
