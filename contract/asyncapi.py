@@ -74,7 +74,9 @@ def document() -> dict[str, Any]:
 def render() -> str:
     """Return the document as YAML, the same bytes for the same contract."""
     head = "# Generated from contract/: python -m contract.asyncapi > docs/asyncapi.yaml\n"
-    return head + yaml.safe_dump(_dedented(document()), sort_keys=False, width=100, allow_unicode=True)
+    return head + yaml.safe_dump(
+        _dedented(document()), sort_keys=False, width=100, allow_unicode=True
+    )
 
 
 def _dedented(node: Any) -> Any:
