@@ -17,12 +17,16 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from contract.events import Search, UserDeletion, Watch
+from contract.identifiers import event_key
 
 DAY_MS = 86_400_000
 
 
 class WatchEntry(NamedTuple):
-    """One watch in a window; compared field by field, so time and event id come first."""
+    """One watch in a window; compared field by field, so time and event id come first.
+
+    ``duration_ms`` is 0 where it is not known.
+    """
 
     event_time_ms: int
     event_id: bytes
@@ -78,7 +82,7 @@ EMPTY = Window()
 
 @dataclass(frozen=True, slots=True)
 class WindowPolicy:
-    """How much a window remembers. The bounds keep a record below 64 KiB."""
+    """How much a window remembers. The bounds keep a record below 80 KiB."""
 
     max_watches: int = 50
     max_searches: int = 20
@@ -162,15 +166,14 @@ def _appended(window: Window, event: Watch, policy: WindowPolicy) -> Window | No
 
 
 def _watch_entry(event: Watch) -> WatchEntry:
-    event_id = bytes.fromhex(event.event_id.replace("-", ""))
+    event_id = event_key(event.event_id)
     return WatchEntry(
         event.event_time_ms, event_id, event.video_id, event.watch_ms, event.duration_ms
     )
 
 
 def _search_entry(event: Search) -> SearchEntry:
-    event_id = bytes.fromhex(event.event_id.replace("-", ""))
-    return SearchEntry(event.event_time_ms, event_id, event.query)
+    return SearchEntry(event.event_time_ms, event_key(event.event_id), event.query)
 
 
 def _context_entries(event: Watch) -> list[ContextEntry]:
@@ -179,7 +182,7 @@ def _context_entries(event: Watch) -> list[ContextEntry]:
     who = (given.age_group, given.gender)
     if not any(where) and not any(who):
         return []
-    event_id = bytes.fromhex(event.event_id.replace("-", ""))
+    event_id = event_key(event.event_id)
     values = [value or "" for value in (*where, *who)]
     return [ContextEntry(event.event_time_ms, event_id, *values)]
 

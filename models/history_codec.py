@@ -22,7 +22,7 @@ from contract.errors import WindowError
 from models.history import ContextEntry, SearchEntry, WatchEntry, Window
 
 VERSION = 3
-MAX_RECORD_BYTES = 65_536
+MAX_RECORD_BYTES = 81_920
 _HEADER_BYTES = 9
 _ID_BYTES = 16
 

@@ -17,6 +17,7 @@ from contract.dead_letters import dead_letter
 from contract.decoding import check_not_future, decode
 from contract.errors import DecodeError
 from contract.events import Search, UserDeletion, Watch
+from contract.mending import Notes
 from contract.outbox import Outgoing
 from contract.records import Position, Received
 from contract.topics import SEARCH_EVENTS, USER_DELETIONS, WATCH_EVENTS, Layout, Topic
@@ -72,6 +73,7 @@ class Intake:
         self._app_id = app_id
         self._sought: Counter[Position] = Counter()
         self.counts: Counter[str] = Counter()
+        self.mended: Notes = Counter()
 
     def take(self, records: Sequence[Received]) -> Taken:
         """Return what of *records* may be processed; the partitions expect what follows it."""
@@ -122,15 +124,20 @@ class Intake:
 
     def _sort_in(self, record: Received, share: Share, dead: list[Outgoing]) -> None:
         topic, kind = SOURCES[record.topic]
+        num_kinds_mended = len(self.mended)
         is_answered = record.offset < share.partition.answered_before[topic.name]
         try:
-            event: Handled = decode(topic, kind, record.key, record.value, record.headers)
+            event: Handled = decode(
+                topic, kind, record.key, record.value, record.headers, self.mended
+            )
             check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         except DecodeError as error:
             self.counts[f"dead:{error.reason}"] += 1
             if not is_answered:
                 dead.append(self._dead_letter(record, topic, error))
             return
+        if len(self.mended) > num_kinds_mended:  # the first of its kind: senders can do better
+            log.warning("event_mended", topic=topic.name, mended=list(self.mended)[-1])
         share.events[event.user_id].append(event)
         if isinstance(event, UserDeletion):
             share.erased.add(event.user_id)

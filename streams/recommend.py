@@ -10,7 +10,6 @@ vector index, with bounded patience. What is away or broken is left out and name
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from uuid import UUID
 
 import numpy as np
 import structlog
@@ -18,10 +17,12 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo
+from contract.identifiers import as_uuid, event_key
+from contract.words import DEFAULT_ARM, MODEL_BROKEN, NO_BUNDLE, TRENDING
 from models.history import Window
 from models.items import ItemStore
 from models.ranking import RankedUsers
-from streams.retrieval import TRENDING, Near, Retrieval
+from streams.retrieval import Near, Retrieval
 from streams.serving import Serving, Switch
 from streams.trending import Trending
 
@@ -29,9 +30,6 @@ log = structlog.get_logger()
 
 # Shape legend: B = users of the batch, C = candidates (padded with row 0), K = those kept,
 # D = vector width, M = watches of all users, S = watches of one.
-ARM = "default"
-NO_BUNDLE = "no_bundle"
-MODEL_BROKEN = "model_broken"
 _LAST = -1e6
 """Where a candidate ranks that the ranker has no number for: behind all others."""
 
@@ -192,7 +190,7 @@ class Recommender:
             degraded = list(draft.near.degraded) if serving else [NO_BUNDLE]
             if serving and draft.is_broken[number]:
                 degraded.append(MODEL_BROKEN)
-            event_ids = list(dict.fromkeys(request.event_ids))
+            event_ids = list({event_key(one): one for one in request.event_ids}.values())
             causes = [event_ids] if self._is_coalescing else [[one] for one in event_ids]
             recommendations += [
                 Recommendation(
@@ -202,7 +200,7 @@ class Recommender:
                     caused_by=caused_by,
                     bundle_id=bundle_id,
                     generation=serving.generation if serving else 0,
-                    arm=ARM,
+                    arm=DEFAULT_ARM,
                     items=items,
                     degraded=degraded,
                 )
@@ -213,8 +211,9 @@ class Recommender:
 
 def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | None) -> str:
     """Return the id that any re-delivery of the same recommendation bears, too."""
-    named = "\n".join([user_id, bundle_id or "", *sorted(event_ids)])
-    return str(UUID(bytes=blake2b(named.encode(), digest_size=16).digest()))
+    causes = sorted(as_uuid(event_key(event_id)) for event_id in event_ids)
+    named = "\n".join([user_id, bundle_id or "", *causes])
+    return as_uuid(blake2b(named.encode(), digest_size=16).digest())
 
 
 class SeenRows:

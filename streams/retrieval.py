@@ -20,14 +20,13 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from contract.errors import IndexUnavailable
 from contract.points import point_id
+from contract.words import ANN, EXACT, INDEX_AWAY, LAST_GOOD, TDM
 from models import exact
 from streams.serving import Serving
 
 log = structlog.get_logger()
 
 # Shape legend: B = users of the batch, C = candidates, D = vector width, N = videos.
-ANN, TDM, EXACT, LAST_GOOD, TRENDING = "ann", "tdm", "exact", "last_good", "trending"
-INDEX_AWAY = "index_away"
 REST_S, LONGEST_REST_S = 0.5, 4.0
 """After a failure the index is left alone for this long, doubled with every further one."""
 MAX_EXACT_VIDEOS = 250_000

@@ -17,14 +17,14 @@ import numpy as np
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo, Watch, encode
+from contract.words import ANN, DEFAULT_ARM
 from models import bundle as bundles
 from models import history, history_codec
 from models.history import Window, WindowPolicy
 from models.ranking import RankedUsers
 from streams import serving as serving_module
 from streams.index import VectorIndex
-from streams.recommend import ARM, recommendation_id
-from streams.retrieval import ANN
+from streams.recommend import recommendation_id
 from streams.serving import Serving
 
 # Shape legend: C = candidates of the one user, K = those kept, D = width of a vector.
@@ -103,7 +103,7 @@ class Job:
                 caused_by=[event.event_id],
                 bundle_id=bundle_id,
                 generation=self.serving.generation,
-                arm=ARM,
+                arm=DEFAULT_ARM,
                 items=videos,
             )
         )
