@@ -105,7 +105,9 @@ def _is_readable(value: Any, field: msgspec.structs.FieldInfo) -> bool:
 
 
 @cache
-def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[msgspec.structs.FieldInfo, inspect.Type], ...]:
+def _fields(
+    kind: type[msgspec.Struct],
+) -> tuple[tuple[msgspec.structs.FieldInfo, inspect.Type], ...]:
     return tuple(
         (field, _plain(inspect.type_info(field.type))) for field in msgspec.structs.fields(kind)
     )

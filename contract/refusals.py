@@ -59,6 +59,6 @@ def _is_bound(message: str) -> bool:
 
 def _time_error(path: str, document: Any) -> DecodeError:
     given = document.get(path, 0) if isinstance(document, dict) else 0
-    if isinstance(given, int) and (0 < given < MIN_TIME_MS or given > MAX_TIME_MS):
+    if isinstance(given, int | float) and (0 < given < MIN_TIME_MS or given > MAX_TIME_MS):
         return _error("ts_unit", path, "times are milliseconds since 1970")
     return _error("ts_range", path, "a time of zero or below")
