@@ -6,6 +6,7 @@ topics are read side by side, so an answer may be seen before its event.
 
 from dataclasses import dataclass, field
 
+from contract.identifiers import event_key
 from nextwatch.demo.latency import Latencies
 
 Position = tuple[str, int, int]
@@ -21,9 +22,9 @@ class Ledger:
     num_sent: int = 0
     num_unreadable: int = 0
     latencies: Latencies = field(default_factory=Latencies)
-    _owed: dict[str, tuple[int, Position]] = field(default_factory=dict)
-    _answered_ms: dict[str, int] = field(default_factory=dict)
-    _early: set[str] = field(default_factory=set)
+    _owed: dict[bytes, tuple[int, Position]] = field(default_factory=dict)
+    _answered_ms: dict[bytes, int] = field(default_factory=dict)
+    _early: set[bytes] = field(default_factory=set)
     _dead: set[Position] = field(default_factory=set)
 
     def sent(self, event_id: str | None, position: Position, timestamp_ms: int) -> None:
@@ -32,22 +33,22 @@ class Ledger:
         if event_id is None:
             self.num_unreadable += 1
             return
-        event_id = event_id.lower()
-        if event_id in self._early:
-            self._early.remove(event_id)
-            self.latencies.add(self._answered_ms[event_id] - timestamp_ms)
-        elif event_id not in self._answered_ms:
-            self._owed.setdefault(event_id, (timestamp_ms, position))
+        key = event_key(event_id)
+        if key in self._early:
+            self._early.remove(key)
+            self.latencies.add(self._answered_ms[key] - timestamp_ms)
+        elif key not in self._answered_ms:
+            self._owed.setdefault(key, (timestamp_ms, position))
 
     def answered(self, event_id: str, receipt_ms: int) -> None:
         """Note a recommendation that names the event as its cause; only the first one counts."""
-        event_id = event_id.lower()
-        if event_id in self._answered_ms:
+        key = event_key(event_id)
+        if key in self._answered_ms:
             return
-        self._answered_ms[event_id] = receipt_ms
-        owed = self._owed.pop(event_id, None)
+        self._answered_ms[key] = receipt_ms
+        owed = self._owed.pop(key, None)
         if owed is None:
-            self._early.add(event_id)
+            self._early.add(key)
         else:
             self.latencies.add(receipt_ms - owed[0])
         self._forget_oldest()

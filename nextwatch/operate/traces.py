@@ -116,7 +116,7 @@ def naming(user_id: str) -> re.Pattern[bytes]:
 
     An id may have any printable text, so what stands beside it is judged by what most ids are made of.
     """
-    of_id = rb"[A-Za-z0-9._:@=+\x80-\xff-]"
+    of_id = rb"[A-Za-z0-9._:@=+-]"
     written = (user_id, json.dumps(user_id)[1:-1], json.dumps(user_id, ensure_ascii=False)[1:-1])
     forms = {form for text in written for form in (text, text.replace("/", "\\/"))}
     either = b"|".join(re.escape(form.encode()) for form in sorted(forms, key=len, reverse=True))
