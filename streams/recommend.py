@@ -190,7 +190,7 @@ class Recommender:
             degraded = list(draft.near.degraded) if serving else [NO_BUNDLE]
             if serving and draft.is_broken[number]:
                 degraded.append(MODEL_BROKEN)
-            event_ids = _distinct(request.event_ids)
+            event_ids = list(dict.fromkeys(request.event_ids))
             causes = [event_ids] if self._is_coalescing else [[one] for one in event_ids]
             recommendations += [
                 Recommendation(
@@ -211,17 +211,9 @@ class Recommender:
 
 def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | None) -> str:
     """Return the id that any re-delivery of the same recommendation bears, too."""
-    causes = sorted(as_uuid(event_key(event_id)) for event_id in event_ids)
+    causes = sorted({as_uuid(event_key(event_id)) for event_id in event_ids})
     named = "\n".join([user_id, bundle_id or "", *causes])
     return as_uuid(blake2b(named.encode(), digest_size=16).digest())
-
-
-def _distinct(event_ids: Sequence[str]) -> list[str]:
-    """Return each event once, as it was first written."""
-    by_key: dict[bytes, str] = {}
-    for event_id in event_ids:
-        by_key.setdefault(event_key(event_id), event_id)
-    return list(by_key.values())
 
 
 class SeenRows:
