@@ -1,7 +1,7 @@
 """The words that recommendations carry, with their meaning, for code and AsyncAPI document alike.
 
-To add a word: a constant and its line in the table. Consumers must expect words that they do not
-know.
+To add a word: a constant and its line in the table. A test compares the constants of `streams`
+with these tables. Consumers must expect words that they do not know.
 """
 
 NO_BUNDLE = "no_bundle"

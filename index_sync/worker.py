@@ -116,6 +116,7 @@ class Worker:
         self.publisher.tombstones(facts.tombstones)
         self._settle(self.uploads, next_offsets(records), facts.bad)
         self.counts.update(uploads=len(facts.given), takedowns=len(facts.tombstones))
+        self.counts.update({f"mended:{what}": n for what, n in facts.mended.items()})
 
     def take_announcements(self, records: Sequence[Received]) -> None:
         """Take in what has become of bundles, and begin to build the one that is offered."""

@@ -26,7 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 from msgspec import Meta
 
 from contract.errors import BundleError
-from contract.events import Generation, Id, Number
+from contract.events import BundleId, Generation, Id, Number
 from models import features, onnx_check
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.ranking import RankerParams
@@ -53,7 +53,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What a bundle says of itself; `write` adds the files to make a `Manifest`."""
 
-    bundle_id: Id
+    bundle_id: BundleId
     generation: Generation
     model: str
     input_dim: Width

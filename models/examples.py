@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from models.history import Window
 
+USUAL_DURATION_MS = 60_000
+"""Stands for an unknown duration where a number is needed: its logarithm in minutes is 0."""
+
 
 class Example(NamedTuple):
     """*window* is as it stood before the watch; *event_time_ms* is the time of the watch."""
@@ -25,14 +28,15 @@ class CompletionRule:
     """When a watch counts as completed: *min_watch_ms* watched, or the whole of a shorter video.
 
     The default is how the short-video platform of KuaiRand defines a long view (Gao et al.,
-    CIKM 2022): 18 seconds, or to the end.
+    CIKM 2022): 18 seconds, or to the end. Where the duration is not known, as of a live stream,
+    only *min_watch_ms* counts.
     """
 
     min_watch_ms: int = 18_000
 
     def is_completed(self, watch_ms: int, duration_ms: int) -> bool:
         """Return whether *watch_ms* of *duration_ms* says that the user liked to watch it."""
-        return watch_ms >= min(self.min_watch_ms, duration_ms)
+        return watch_ms >= (min(self.min_watch_ms, duration_ms) or self.min_watch_ms)
 
 
 def cap_per_user(examples: Sequence[Example], most: int) -> list[Example]:

@@ -20,7 +20,7 @@ import xxhash
 from jaxtyping import Float32, Int32, Int64
 
 from contract.events import VideoUpload
-from models.examples import CompletionRule
+from models.examples import USUAL_DURATION_MS, CompletionRule
 from models.history import DAY_MS, Window
 
 # Shape legend: B = windows, T = watches of the longest window, S = search tokens of the longest,
@@ -135,10 +135,14 @@ class FeatureEncoder:
         features_BTF = np.zeros((*watch_rows_BT.shape, len(WATCH_FEATURES)), np.float32)
         age_s = np.maximum(np.asarray(now_ms, np.int64)[user_M] - at_ms, 0) / 1_000
         # the rule of CompletionRule.is_completed, for arrays
-        features_BTF[user_M, place.column_M, 0] = watch_ms >= np.minimum(
-            self.completion.min_watch_ms, duration_ms
+        enough_ms = self.completion.min_watch_ms
+        is_known = duration_ms > 0
+        features_BTF[user_M, place.column_M, 0] = watch_ms >= np.where(
+            is_known, np.minimum(enough_ms, duration_ms), enough_ms
         )
-        features_BTF[user_M, place.column_M, 1] = watch_ms / np.maximum(duration_ms, 1)
+        # of unknown length: the fraction of what counts as completed, so that it stays within 0..1
+        whole_ms = np.where(is_known, duration_ms, np.maximum(watch_ms, max(enough_ms, 1)))
+        features_BTF[user_M, place.column_M, 1] = watch_ms / whole_ms
         features_BTF[user_M, place.column_M, 2] = np.log1p(age_s) / _MAX_LOG_AGE
         return watch_rows_BT, features_BTF
 
@@ -162,7 +166,7 @@ class FeatureEncoder:
 
     def content_rows(self, upload: VideoUpload) -> list[int]:
         """Return the rows of the content table that describe *upload*, each once."""
-        whole = [("duration", str(int(np.log2(upload.duration_ms / 1_000 + 1) * 2)))]
+        whole = [("duration", _duration_word(upload.duration_ms))]
         if upload.channel_id:
             whole.append(("channel", upload.channel_id))
         if upload.category:
@@ -179,7 +183,8 @@ class FeatureEncoder:
 def content_batch(rows: Sequence[Sequence[int]], durations_ms: Sequence[int]) -> ContentBatch:
     """Return the batch of videos with these *rows* of the content table."""
     sizes = np.array([len(of_video) for of_video in rows], np.int64)
-    minutes = np.array(durations_ms, np.float64) / 60_000
+    known_ms = [duration_ms or USUAL_DURATION_MS for duration_ms in durations_ms]
+    minutes = np.array(known_ms, np.float64) / 60_000
     return ContentBatch(
         rows_M=np.fromiter(chain.from_iterable(rows), np.int32, int(sizes.sum())),
         weights_M=np.repeat(1.0 / np.sqrt(sizes), sizes).astype(np.float32),
@@ -212,6 +217,11 @@ def _context_rows(window: Window, num_buckets: int) -> tuple[int, ...]:
         _hashed(name, value, num_buckets) if value else 0
         for name, value in zip(CONTEXT_FIELDS, values, strict=True)
     )
+
+
+def _duration_word(duration_ms: int) -> str:
+    """Return a word that videos of about this length share; those of unknown length, another."""
+    return str(int(np.log2(duration_ms / 1_000 + 1) * 2)) if duration_ms else "unknown"
 
 
 def _tag_text(tag: str) -> str:

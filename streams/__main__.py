@@ -166,7 +166,7 @@ def run(environ: dict[str, str]) -> None:
         partitions.close()
         end_watch.set()
         log.info("stages_measured", **stages.totals())
-        log.info("streams_stopped", **intake.counts, **processor.counts)
+        log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
 
 
 def _recommender(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from uuid import UUID
 
 import numpy as np
 import structlog
@@ -19,6 +18,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo
+from contract.identifiers import as_uuid, event_key
 from contract.words import (
     ALL_SEEN,
     CATALOGUE_EMPTY,
@@ -232,8 +232,9 @@ class Recommender:
 
 def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | None) -> str:
     """Return the id that any re-delivery of the same recommendation bears, too."""
-    named = "\n".join([user_id, bundle_id or "", *sorted(event_ids)])
-    return str(UUID(bytes=blake2b(named.encode(), digest_size=16).digest()))
+    causes = sorted({as_uuid(event_key(event_id)) for event_id in event_ids})
+    named = "\n".join([user_id, bundle_id or "", *causes])
+    return as_uuid(blake2b(named.encode(), digest_size=16).digest())
 
 
 def _encoded(

@@ -287,6 +287,7 @@ class Trainer:
             users=len(study.windows),
             vectors=self._num_published,
             refused=self._parts.intake.refused.total(),
+            mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
         )
 

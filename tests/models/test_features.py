@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.events import Context
+from contract.events import Context, VideoUpload
 from models.examples import CompletionRule, Example
 from models.features import CONTEXT_FIELDS, FeatureEncoder
 from models.history import DAY_MS, EMPTY, WindowPolicy, fold
@@ -73,6 +73,29 @@ def test_completion_is_that_of_the_rule(watch_ms, duration_ms):
     completed = encoded(window).watch_features_BTF[0, 0, 0]
 
     assert bool(completed) == FEATURES.completion.is_completed(watch_ms, duration_ms)
+
+
+@given(st.integers(0, 86_400_000))
+def test_of_a_live_stream_only_the_watch_time_counts(watch_ms):
+    """Nobody knows how long it is: completed by the rule's time, a fraction of that until then."""
+    completed, fraction, _age = encoded(
+        window_of(watch("a", watch_ms=watch_ms, duration_ms=0))
+    ).watch_features_BTF[0, 0]
+
+    assert bool(completed) == FEATURES.completion.is_completed(watch_ms, 0) == (watch_ms >= 18_000)
+    assert fraction == pytest.approx(min(watch_ms / 18_000, 1.0))
+
+
+def test_an_upload_without_a_duration_has_finite_content_of_its_own():
+    """Even when it says nothing else; videos of any known length are another word."""
+    nothing = VideoUpload(video_id="live", uploaded_at_ms=T0)
+    short = VideoUpload(video_id="short", uploaded_at_ms=T0, duration_ms=1)
+
+    batch = FEATURES.uploads([nothing, short])
+
+    assert np.isfinite(batch.log_duration_N1).all()
+    assert np.isfinite(batch.weights_M).all()
+    assert FEATURES.content_rows(nothing) != FEATURES.content_rows(short)
 
 
 def test_training_and_serving_see_the_same_arrays():
