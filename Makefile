@@ -1,62 +1,116 @@
 # Everything runs from .venv, which the first target that needs it creates with Python and pip alone.
+#
+#   make demo PYTHON=/path/to/python3.12     another interpreter, from 3.11 to 3.13
+#   make demo TORCH=torch-2.13.0-….whl       the torch to take: a wheel, a requirement, or arguments of pip
+#   make demo ARGS="--rate 100"              options of nextwatch demo
+#   make test TORCH=none                     without torch: the tests that need it are skipped
 PYTHON ?= python3
+TORCH_BEFORE := $(shell cat .venv/.torch 2>/dev/null)
+TORCH ?= $(filter none,$(TORCH_BEFORE))
+export TORCH
 BIN := .venv/bin
-INSTALLED := .venv/.installed
-PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO := .venv/.demo
+ALL := .venv/.all
+CONSTRAINTS := .venv/constraints.txt
+TRAIN := $(if $(filter none,$(TORCH)),,train,)
+PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-e2e test-models check fmt lint types floors docs bench bench-peers bench-retrieval-peers clean
+.PHONY: help force install demo test test-e2e test-models test-clients newcomer-check check fmt lint types floors docs dist \
+  bench bench-peers bench-retrieval-peers clean
 
 help: ## show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
 
-$(INSTALLED): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nextwatch needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,embedded,replay,evaluate,dev]'
+force:
+
+# Looked at before anything is written: a .venv that will not do is made anew, by an interpreter that will.
+SUPPORTED := import sys; from importlib.util import find_spec as found; ok = (3, 11) <= sys.version_info[:2] <= (3, 13)
+USABLE = $(BIN)/python -c '$(SUPPORTED); sys.exit(not (ok and found("pip")))' 2>/dev/null
+define CREATE
+$(USABLE) || { \
+  $(PYTHON) -c '$(SUPPORTED); sys.exit(not ok)' 2>/dev/null || { \
+    echo "nextwatch needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; \
+    echo "name another: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+  $(PYTHON) -m venv --clear .venv \
+    $$($(PYTHON) -c '$(SUPPORTED); print("--system-site-packages" if found("torch") else "")') \
+  || { rm -rf .venv; exit 1; }; }
+endef
+# The torch that is there is pinned before anything else is resolved, so that pip leaves it alone.
+define PIN_TORCH
+grep -v '^torch==' constraints.txt > $(CONSTRAINTS); \
+$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
+  >> $(CONSTRAINTS) 2>/dev/null || grep '^torch==' constraints.txt >> $(CONSTRAINTS)
+endef
+IS_STALE := $(shell $(USABLE) || echo yes)$(filter-out $(TORCH_BEFORE),$(TORCH))
+
+$(DEMO): pyproject.toml constraints.txt $(if $(IS_STALE),force)
+	@$(CREATE)
+	$(if $(filter-out none,$(TORCH)),$(PIP) install $$TORCH)
+	@$(PIN_TORCH)
+	$(PIP) install -c $(CONSTRAINTS) -e '.[$(TRAIN)embedded]'
+	@echo "$$TORCH" > .venv/.torch && touch $@
+
+$(ALL): $(DEMO)
+	$(PIP) install -c $(CONSTRAINTS) -e '.[$(TRAIN)embedded,replay,evaluate,dev]'
 	@touch $@
 
-install: $(INSTALLED) ## set up .venv with everything
+install: $(ALL) ## set up .venv with everything
 
-demo: $(INSTALLED) ## run the whole system on this machine and watch recommendations follow the events
-	$(BIN)/nextwatch demo
+demo: $(DEMO) ## run the whole system on this machine and watch recommendations follow the events
+	$(BIN)/nextwatch demo $(ARGS)
 
-test: $(INSTALLED) ## run all tests, end-to-end ones on the embedded stack included
+test: $(ALL) ## run all tests, end-to-end ones on the embedded stack included
 	$(BIN)/pytest
 
-test-e2e: $(INSTALLED) ## run only the tests on a whole stack
+test-e2e: $(ALL) ## run only the tests on a whole stack
 	$(BIN)/pytest -m stack
 
-test-models: $(INSTALLED) ## every model of the trainer on a whole stack, one after another
+test-models: $(ALL) ## every model of the trainer on a whole stack, one after another
 	NEXTWATCH_TEST_MODELS=1 $(BIN)/pytest tests/e2e/test_models.py
+
+test-clients: $(ALL) ## confluent-kafka, aiokafka, kafkajs and kcat against a stack; the last line is JSON
+	$(BIN)/python -m benchmarks.clients
+
+newcomer-check: ## install from a clone in an empty home, and run README's examples; the last line is JSON
+	$(PYTHON) -m benchmarks.newcomer
+
+dist: $(ALL) ## build sdist and wheel into dist/, and run the wheel in an environment of its own
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(BIN)/python -m venv --clear build/venv
+	build/venv/bin/python -m pip install --disable-pip-version-check --quiet -c $(CONSTRAINTS) dist/*.whl
+	cd build && venv/bin/nextwatch --version
+	rm -rf build
 
 check: lint types floors test ## what CI runs: lint, types, import floors, tests
 
-lint: $(INSTALLED) ## ruff, and the format
+lint: $(ALL) ## ruff, and the format
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/ruff format --check $(PACKAGES)
 
-types: $(INSTALLED) ## mypy, strict
+types: $(ALL) ## mypy, strict
 	$(BIN)/mypy
 
-floors: $(INSTALLED) ## imports go down only
+floors: $(ALL) ## imports go down only
 	$(BIN)/lint-imports
 
-fmt: $(INSTALLED) ## format, and mend what ruff can mend
+fmt: $(ALL) ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(PACKAGES)
 	$(BIN)/ruff format $(PACKAGES)
 
-docs: $(INSTALLED) ## write docs/asyncapi.yaml and docs/settings.md anew
+docs: $(ALL) ## write docs/asyncapi.yaml and docs/settings.md anew
 	$(BIN)/python -m contract.asyncapi > docs/asyncapi.yaml
 	$(BIN)/python -m nextwatch.settings_reference > docs/settings.md
 
-bench: $(INSTALLED) ## run the demo for a minute and print its figures as JSON
+bench: $(ALL) ## run the demo for a minute and print its figures as JSON
 	$(BIN)/nextwatch demo --headless --seconds 60 --json
 
-bench-peers: $(INSTALLED) ## the same job on Quix Streams and plain Faust, beside ours: docs/results/serving.md
+bench-peers: $(ALL) ## the same job on Quix Streams and plain Faust, beside ours: docs/results/serving.md
 	$(BIN)/python -m benchmarks.peers --report
 
-bench-retrieval-peers: $(INSTALLED) ## models of other libraries on DATA=ml1m:DIR, beside ours: docs/results/retrieval_peers.md
+bench-retrieval-peers: $(ALL) ## models of other libraries on DATA=ml1m:DIR, beside ours: docs/results/retrieval_peers.md
 	$(BIN)/python -m benchmarks.peers.retrieval --data $(DATA) --report
 
 clean: ## remove .venv and caches

@@ -3,6 +3,7 @@
 ``python -m contract.asyncapi > docs/asyncapi.yaml`` writes it; a test keeps the file current.
 """
 
+import inspect
 import sys
 from typing import Any
 
@@ -11,8 +12,8 @@ import yaml
 
 from contract.dead_letters import REASONS
 from contract.topics import TOPICS, Topic
+from contract.version import VERSION
 
-VERSION = "0.1.0"
 _REF = "#/components/schemas/{name}"
 _ON_EVERY_DEAD_LETTER = {
     "dlq.reason": "one stable word, such as key_mismatch or missing:user_id",
@@ -73,7 +74,18 @@ def document() -> dict[str, Any]:
 def render() -> str:
     """Return the document as YAML, the same bytes for the same contract."""
     head = "# Generated from contract/: python -m contract.asyncapi > docs/asyncapi.yaml\n"
-    return head + yaml.safe_dump(document(), sort_keys=False, width=100, allow_unicode=True)
+    return head + yaml.safe_dump(
+        _dedented(document()), sort_keys=False, width=100, allow_unicode=True
+    )
+
+
+def _dedented(node: Any) -> Any:
+    """Return *node* with its docstrings as Python 3.13 has them; older ones keep the indentation."""
+    if isinstance(node, dict):
+        return {name: _dedented(child) for name, child in node.items()}
+    if isinstance(node, list):
+        return [_dedented(child) for child in node]
+    return inspect.cleandoc(node) if isinstance(node, str) and "\n" in node else node
 
 
 def _channel(topic: Topic) -> dict[str, Any]:

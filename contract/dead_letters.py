@@ -7,13 +7,12 @@ the parts that are not whole, and lengths and checksums tell of them.
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
-from importlib import metadata
 
 from contract.errors import DecodeError
 from contract.outbox import Header, Outgoing
 from contract.records import Received
 from contract.topics import Layout, Topic
+from contract.version import VERSION
 
 MAX_KEPT_BYTES = 262_144
 """Longer values are cut here; ``dlq.length`` and ``dlq.sha256`` tell of the whole."""
@@ -66,7 +65,7 @@ def dead_letter(
         "dlq.offset": str(record.offset),
         "dlq.ts": str(now_ms),
         "dlq.app": app,
-        "dlq.version": _version(),
+        "dlq.version": VERSION,
         "dlq.length": str(len(body)),
         "dlq.sha256": hashlib.sha256(body).hexdigest(),
     }
@@ -109,11 +108,3 @@ def _kept(headers: Sequence[Header]) -> list[Header]:
             break
         kept.append((name, value))
     return kept
-
-
-@cache
-def _version() -> str:
-    try:
-        return metadata.version("nextwatch")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "unknown"

@@ -43,7 +43,7 @@ def producer_config(settings: KafkaSettings, *, linger_ms: float = 0) -> ClientC
         "acks": "all",
         "partitioner": "murmur2_random",
         "linger.ms": linger_ms,
-        "compression.type": "lz4",
+        "compression.type": settings.compression_type,
         "delivery.timeout.ms": 30_000,
         "socket.nagle.disable": True,
     }

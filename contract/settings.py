@@ -36,24 +36,77 @@ class KafkaSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "KAFKA_")
 
-    bootstrap_servers: str = Field(default="127.0.0.1:9092", pattern=_SERVERS)
-    topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=64)
-    user_partitions: int = Field(default=8, ge=1, le=1024)
-    video_partitions: int = Field(default=4, ge=1, le=1024)
-    replication_factor: int = Field(default=1, ge=1, le=10)
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092",
+        pattern=_SERVERS,
+        description="host:port of one broker or more, comma-separated",
+    )
+    topic_prefix: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        max_length=64,
+        description="put before the name of every topic, to share a cluster",
+    )
+    user_partitions: int = Field(
+        default=8,
+        ge=1,
+        le=1024,
+        description="of each topic keyed by user, when `nextwatch topics` creates it; as many "
+        "streams workers can share the users",
+    )
+    video_partitions: int = Field(
+        default=4,
+        ge=1,
+        le=1024,
+        description="of each topic keyed by video, when `nextwatch topics` creates it",
+    )
+    replication_factor: int = Field(
+        default=1,
+        ge=1,
+        le=10,
+        description="of each topic, when `nextwatch topics` creates it; 3 in production",
+    )
     home: Path | None = Field(
         default=None,
         description="an unpacked Kafka distribution, for the embedded broker alone",
     )
-    fetch_max_wait_ms: int = Field(default=500, ge=1, le=30_000)
-    session_timeout_ms: int = Field(default=10_000, ge=1_000, le=300_000)
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    ssl_ca_location: str | None = None
-    ssl_certificate_location: str | None = None
-    ssl_key_location: str | None = None
+    compression_type: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        default="none",
+        description="the codec of all that is produced; every consumer must know it, and kafkajs "
+        "knows none and gzip only (docs/clients.md)",
+    )
+    fetch_max_wait_ms: int = Field(
+        default=500,
+        ge=1,
+        le=30_000,
+        description="how long the broker holds a fetch back while there is nothing to send",
+    )
+    session_timeout_ms: int = Field(
+        default=10_000,
+        ge=1_000,
+        le=300_000,
+        description="after so long a silence a worker's partitions are given to others",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="as Kafka's `security.protocol`"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="required by the SASL protocols"
+    )
+    sasl_username: str | None = Field(default=None, description="required by the SASL protocols")
+    sasl_password: SecretStr | None = Field(
+        default=None, description="required by the SASL protocols; never printed"
+    )
+    ssl_ca_location: str | None = Field(
+        default=None,
+        description="PEM file of the authorities to trust, instead of the system's",
+    )
+    ssl_certificate_location: str | None = Field(
+        default=None, description="PEM file of the client's certificate, where the broker asks"
+    )
+    ssl_key_location: str | None = Field(
+        default=None, description="PEM file of the client's private key, without a password"
+    )
 
     @property
     def layout(self) -> Layout:

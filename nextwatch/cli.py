@@ -6,13 +6,15 @@ One rule: an error of ours is one clear line with its remedy, never a traceback.
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 from typing import Annotated
 
 import typer
 
-from contract.errors import NextwatchError
+from contract.errors import NextwatchError, StackError
+from contract.version import VERSION
 from nextwatch.evaluate.cli import evaluate_app
 from nextwatch.operate.cli import dlq_app, erase
 from nextwatch.sources.cli import replay_app, simulate
@@ -21,6 +23,7 @@ app = typer.Typer(
     name="nextwatch",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     help="""A streaming, real-time video recommender on Kafka.
 
@@ -63,6 +66,16 @@ Bootstrap = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DEFAULT_ENV_FILE = Path(".nextwatch/stack.env")
+_STACK_NEEDS = (("psutil", "embedded"), ("qdrant_edge", "embedded"), ("torch", "train"))
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65_535,
+        show_default=False,
+        help="Where the broker listens. Without it 9092 when that is free, else another.",
+    ),
+]
 
 
 def main() -> None:
@@ -71,6 +84,25 @@ def main() -> None:
         app()
     except NextwatchError as error:
         sys.exit(f"nextwatch: {error}")
+
+
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    if is_asked:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def nextwatch(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 @app.command()
@@ -136,6 +168,7 @@ def demo(
 
     nextwatch demo --headless --seconds 60 --json | tail -1
     """
+    _require_extras()
     from nextwatch.demo.run import Options, run  # noqa: PLC0415
 
     run(
@@ -156,6 +189,7 @@ def demo(
 @stack_app.command("up")
 def stack_up(
     *,
+    port: Port = None,
     state_dir: StateDir = None,
     env_file: EnvFile = _DEFAULT_ENV_FILE,
     broker: Broker = None,
@@ -167,13 +201,20 @@ def stack_up(
 
     eval "$(nextwatch stack env)" && nextwatch simulate --rate 50
     """
+    _require_extras()
     from contract import logging  # noqa: PLC0415
     from nextwatch.embedded import foreground  # noqa: PLC0415
     from nextwatch.embedded.broker import choose_broker  # noqa: PLC0415
+    from nextwatch.embedded.ports import broker_port  # noqa: PLC0415
     from nextwatch.embedded.stack import EmbeddedStack  # noqa: PLC0415
 
     logging.configure("info")
-    choice = choose_broker(os.environ, broker=broker, bootstrap_servers=bootstrap)
+    choice = choose_broker(
+        os.environ,
+        broker=broker,
+        bootstrap_servers=bootstrap,
+        port=0 if bootstrap else broker_port(port, tell=typer.echo),
+    )
     if choice.warning:
         typer.secho(choice.warning, fg="yellow", err=True)
     stack = EmbeddedStack(
@@ -216,9 +257,15 @@ def settings_page() -> None:
 @app.command()
 def version() -> None:
     """Print the version of nextwatch."""
-    from importlib import metadata  # noqa: PLC0415
+    typer.echo(VERSION)
 
-    try:
-        typer.echo(metadata.version("nextwatch"))
-    except metadata.PackageNotFoundError:
-        typer.echo("not installed: run from the source tree")
+
+def _require_extras() -> None:
+    """Raise what is not installed that a whole stack on this machine needs."""
+    missing = sorted({extra for module, extra in _STACK_NEEDS if find_spec(module) is None})
+    if missing:
+        raise StackError(
+            f"this needs the extras {' and '.join(missing)}: pip install "
+            f"'nextwatch[{','.join(missing)}]', or in a checkout make demo TORCH=torch "
+            "(README.md says how to choose the CPU build of torch)"
+        )

@@ -1,6 +1,10 @@
-"""Which broker the tests run on: Apache Kafka, and in CI nothing else."""
+"""Which broker the tests run on, and what is skipped where torch is not installed.
+
+The broker is Apache Kafka, and in CI nothing else.
+"""
 
 import os
+from importlib.util import find_spec
 
 import pytest
 
@@ -10,6 +14,7 @@ from nextwatch.embedded.broker import choose_engine
 _REQUIRED = (
     "kafka" in os.environ.get("NEXTWATCH_TEST_REQUIRE", "") or os.environ.get("CI") == "true"
 )
+_TRAIN = ("torch", "onnx")
 
 
 def pytest_report_header():
@@ -21,3 +26,35 @@ def pytest_report_header():
             pytest.exit(f"the tests need Apache Kafka: {error}", returncode=2)
         return f"embedded broker: none ({error})"
     return f"embedded broker: {engine.name}. {engine.warning}".rstrip(". ")
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """Collect a module of tests; skip it when it needs the ``train`` extra, and that is absent."""
+    return Module.from_parent(parent, path=module_path)
+
+
+class Module(pytest.Module):
+    """A module of tests that says in one line that it needs torch, instead of failing."""
+
+    def collect(self):
+        """Return the tests of this module."""
+        if self.path.parent.name == "trainer" and not find_spec("torch"):
+            pytest.skip(
+                f"{self.nodeid} needs torch, which is not installed", allow_module_level=True
+            )
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            if _is_absent(error.__cause__):
+                what = f"{self.nodeid} needs {error.__cause__.name}, which is not installed"
+                pytest.skip(what, allow_module_level=True)
+            raise
+
+
+def _is_absent(error):
+    """Return whether *error* says that a library of the ``train`` extra is not installed."""
+    return (
+        isinstance(error, ModuleNotFoundError)
+        and error.name in _TRAIN
+        and not find_spec(error.name)
+    )

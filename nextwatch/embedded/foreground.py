@@ -15,6 +15,7 @@ from contract.errors import StackError
 from nextwatch.embedded import lock
 from nextwatch.embedded.stack import EmbeddedStack
 
+_ADDRESSES = ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "NEXTWATCH_QDRANT_URL")
 _CHECK_EVERY_S = 0.1
 
 
@@ -30,12 +31,9 @@ def run(
         with claimed(env_file):
             stack.start()
             write(env_file, stack.env)
-            tell(f"broker  {stack.bootstrap_servers}")
-            tell(f"index   {stack.qdrant_url}")
-            tell(f"files   {stack.directory}")
-            tell(
-                f'Ctrl-C stops it. In another terminal: eval "$(nextwatch stack env -f {env_file})"'
-            )
+            for line in banner(stack.env, env_file):
+                tell(line)
+            tell(f"files   {stack.directory}; Ctrl-C stops the stack")
             while not is_over.wait(_CHECK_EVERY_S):
                 stack.check()
     finally:
@@ -63,6 +61,19 @@ def claimed(env_file: Path) -> Iterator[None]:
         env_file.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         held.close()
+
+
+def banner(env: Mapping[str, str], env_file: Path) -> list[str]:
+    """Return what a person needs to use a stack: its addresses, and how processes find it."""
+    broker, index = (env[name] for name in _ADDRESSES)
+    return [
+        f"broker  {broker}, for any Kafka client",
+        f"index   {index}",
+        "In another terminal, for commands and processes of nextwatch:",
+        f'  eval "$(nextwatch stack env -f {shlex.quote(str(env_file))})"',
+        "which sets, among others:",
+        *(f"  export {name}={shlex.quote(env[name])}" for name in _ADDRESSES),
+    ]
 
 
 def write(env_file: Path, env: Mapping[str, str]) -> None:

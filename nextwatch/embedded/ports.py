@@ -1,9 +1,14 @@
 """Free TCP ports on the loopback interface."""
 
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 
+from contract.errors import StackError
+
 LOOPBACK = "127.0.0.1"
+KAFKA_PORT = 9092
+"""Where a Kafka client looks when nobody tells it."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -24,3 +29,33 @@ def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server may listen on *port*; one that closed a moment ago does not hold it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def broker_port(wanted: int | None, *, tell: Callable[[str], None]) -> int:
+    """Return the port that the broker shall take: *wanted*, or Kafka's own, or another free one.
+
+    *tell* is given the line that says why it is not Kafka's own.
+
+    Raises:
+        StackError: *wanted* is taken.
+    """
+    if wanted is not None:
+        if not is_free(wanted):
+            raise StackError(f"port {wanted} is taken: name another by --port, or leave it out")
+        return wanted
+    if is_free(KAFKA_PORT):
+        return KAFKA_PORT
+    [port] = free_ports(1)
+    tell(f"port {KAFKA_PORT} is taken: clients of this stack use {LOOPBACK}:{port}")
+    return port

@@ -129,6 +129,8 @@ class Child:
             for thread in threads:
                 if os.getpriority(os.PRIO_PROCESS, thread) < niceness:
                     os.setpriority(os.PRIO_PROCESS, thread, niceness)
+        with suppress(OSError):  # Linux weighs sessions by this, and only within one by the threads
+            Path(f"/proc/{self.pid}/autogroup").write_text(f"{niceness}")
 
     def is_ready(self) -> bool:
         """Return whether it runs and says that it does its work."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from contract.errors import BrokerUnavailable
+from contract.errors import BrokerUnavailable, StackError
+from contract.version import VERSION
 from nextwatch import cli
 from nextwatch.topics import Finding, Outcome
 
@@ -55,6 +56,47 @@ def test_help_teaches_with_an_example(command):
     shown = re.sub(r"\s+", " ", invoke(command, "--help").output)
 
     assert f"nextwatch {command}" in shown
+
+
+@pytest.mark.parametrize("command", [(), ("topics",), ("stack", "up")], ids=" ".join)
+def test_h_is_help(command):
+    """Everybody's fingers type it."""
+    answer = invoke(*command, "-h")
+
+    assert answer.exit_code == 0
+    assert "Usage" in answer.output
+
+
+def test_the_version_is_told_by_option_and_command():
+    assert invoke("--version").output == invoke("version").output == f"{VERSION}\n"
+
+
+@pytest.mark.parametrize("command", [("demo",), ("stack", "up")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("module", "told"), [("torch", "'nextwatch[train]'"), ("psutil", "'nextwatch[embedded]'")]
+)
+def test_without_an_extra_nothing_is_started_and_the_remedy_is_told(
+    monkeypatch, command, module, told
+):
+    """A process would end at once, and only its log would say why."""
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == module else name)
+    answer = invoke(*command)
+
+    assert isinstance(answer.exception, StackError)
+    assert told in str(answer.exception)
+
+
+def test_a_stack_tells_its_address_and_how_to_find_it():
+    """The lines can be pasted into a shell."""
+    env = {
+        "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
+        "NEXTWATCH_QDRANT_URL": "http://127.0.0.1:6333",
+    }
+    lines = foreground.banner(env, Path("a b.env"))
+
+    assert lines[0] == "broker  127.0.0.1:9092, for any Kafka client"
+    assert """  eval "$(nextwatch stack env -f 'a b.env')\"""" in lines
+    assert lines[-2:] == [f"  export {name}={value}" for name, value in env.items()]
 
 
 def test_help_loads_nothing_heavy():

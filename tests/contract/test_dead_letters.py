@@ -1,12 +1,12 @@
 """A dead letter: whole, with its reason and the place it was read from."""
 
 import hashlib
-from importlib import metadata
 
 from contract.dead_letters import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES, dead_letter
 from contract.errors import DecodeError
 from contract.records import Received
 from contract.topics import WATCH_EVENTS, Layout
+from contract.version import VERSION
 from tests.builders import T0
 
 
@@ -40,7 +40,7 @@ def test_its_headers_say_why_and_from_where():
         "dlq.offset": b"41",
         "dlq.ts": str(T0 + 5).encode(),
         "dlq.app": b"test",
-        "dlq.version": metadata.version("nextwatch").encode(),
+        "dlq.version": VERSION.encode(),
         "dlq.length": b"1",
         "dlq.sha256": hashlib.sha256(b"{").hexdigest().encode(),
     }

@@ -12,6 +12,7 @@ import msgspec
 import psutil
 import pytest
 
+pytest.importorskip("torch", reason="the demo has a trainer, and torch is not installed")
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]

@@ -40,3 +40,8 @@ def test_choices_and_bounds_are_told():
     assert "`PLAIN` or `SCRAM-SHA-256`" in lines["NEXTWATCH_KAFKA_SASL_MECHANISM"]
     assert "from 1 to 1,024" in lines["NEXTWATCH_KAFKA_USER_PARTITIONS"]
     assert "more than 0" in lines["NEXTWATCH_TRAINER_POPULARITY_HALF_LIFE_H"]
+
+
+def test_every_setting_of_the_broker_is_described():
+    """Whoever connects a secured cluster has to know what each row asks for."""
+    assert all(field.description for field in contract_settings.KafkaSettings.model_fields.values())

@@ -24,6 +24,7 @@ KAFKA_IMAGE = "apache/kafka:4.1.0"
 QDRANT_IMAGE = "qdrant/qdrant:v1.20.0"
 BACKENDS = ("embedded", "containers")
 WORKERS = ("streams", "trainer", "index_sync")
+_ENGINE_ANSWERS_WITHIN_S = 60
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Services:
 @contextmanager
 def running_stack(backend, *, processes=WORKERS, env_of=None, **options):
     """Start *processes* on *backend*, unsupervised so that tests may kill; stop them after."""
+    if "trainer" in processes:
+        pytest.importorskip("torch", reason="the trainer needs torch, which is not installed")
     if backend == "embedded":
         processes = ("broker", "index", *processes)
         env = {}
@@ -82,11 +85,17 @@ def _no_engine():
 
     Asked in a process of its own: the client leaves an open socket behind when none answers.
     """
-    ping = "import docker; docker.from_env(timeout=5).ping()"
-    asked = subprocess.run(
-        [sys.executable, "-c", ping], capture_output=True, text=True, check=False
-    )
-    return "" if asked.returncode == 0 else "no Docker engine answers"
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-m", "tests.e2e.engine", KAFKA_IMAGE, QDRANT_IMAGE],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_ENGINE_ANSWERS_WITHIN_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the Docker engine did not answer within {_ENGINE_ANSWERS_WITHIN_S} s"
+    return "" if asked.returncode == 0 else asked.stdout.strip() or "no Docker engine answers"
 
 
 def _start_containers():

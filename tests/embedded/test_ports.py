@@ -2,7 +2,11 @@
 
 import socket
 
-from nextwatch.embedded.ports import LOOPBACK, free_ports, is_listening
+import pytest
+
+from contract.errors import StackError
+from nextwatch.embedded import ports
+from nextwatch.embedded.ports import LOOPBACK, broker_port, free_ports, is_listening
 
 
 def test_ports_are_different_and_can_be_bound():
@@ -23,3 +27,32 @@ def test_listening_is_told_from_silence():
         assert not is_listening(port)
         server.listen()
         assert is_listening(port)
+
+
+def test_the_broker_takes_the_port_that_is_asked_for_or_says_that_it_is_taken():
+    told = []
+    [free] = free_ports(1)
+
+    assert broker_port(free, tell=told.append) == free
+    with socket.socket() as server:
+        server.bind((LOOPBACK, free))
+        server.listen()
+        with pytest.raises(StackError, match=f"port {free} is taken.*--port"):
+            broker_port(free, tell=told.append)
+    assert told == []
+
+
+def test_kafkas_own_port_is_taken_when_it_is_free_and_another_one_is_told(monkeypatch):
+    """So that an example that names no port finds the stack, and a second stack starts, too."""
+    told = []
+    [own] = free_ports(1)
+    monkeypatch.setattr(ports, "KAFKA_PORT", own)
+
+    assert broker_port(None, tell=told.append) == own
+    with socket.socket() as server:
+        server.bind((LOOPBACK, own))
+        server.listen()
+        other = broker_port(None, tell=told.append)
+
+    assert other != own
+    assert told == [f"port {own} is taken: clients of this stack use 127.0.0.1:{other}"]

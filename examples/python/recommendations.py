@@ -1,0 +1,15 @@
+import json
+
+from confluent_kafka import Consumer
+
+# A group begins at its committed offset, the first time at "earliest": nothing that came while it
+# was joining is missed. Give each of your applications a group.id of its own.
+settings = {"group.id": "my-application", "auto.offset.reset": "earliest"}
+consumer = Consumer({"bootstrap.servers": "127.0.0.1:9092", **settings})
+consumer.subscribe(["recommendations"])
+while True:
+    message = consumer.poll(1.0)
+    if message is None or message.error() or message.value() is None:
+        continue  # nothing came, the broker is away, or a user was erased
+    answer = json.loads(message.value())
+    print(answer["user_id"], [item["video_id"] for item in answer["items"]], flush=True)

@@ -1,0 +1,114 @@
+"""The examples do what they say, in the words that README prints."""
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.e2e.clients import eventually
+from tests.e2e.stacks import running_stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+ADDRESS = "127.0.0.1:9092"
+UPLOADED = re.compile(r"v4[2-5]")
+
+
+@pytest.fixture(scope="module")
+def bootstrap_servers():
+    """A stack with the topics' own names, as `nextwatch stack up` starts it."""
+    with running_stack("embedded") as stack:
+        yield stack.bootstrap_servers
+
+
+@pytest.fixture(params=["python", "javascript"])
+def language(request, bootstrap_servers, tmp_path):
+    """The examples of one language, with the address of the stack instead of README's."""
+    shutil.copytree(EXAMPLES / request.param, tmp_path, dirs_exist_ok=True)
+    scripts = [file for file in tmp_path.iterdir() if file.suffix in {".py", ".js"}]
+    for script in scripts:
+        text = script.read_text()
+        assert ADDRESS in text
+        script.write_text(text.replace(ADDRESS, bootstrap_servers))
+    if request.param == "python":
+        return Language(tmp_path, sys.executable, ".py")
+    _install_kafkajs(tmp_path)
+    return Language(tmp_path, "node", ".js")
+
+
+def _install_kafkajs(directory):
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("node or npm is not installed")
+    install = ("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent")
+    done = subprocess.run(install, cwd=directory, capture_output=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip("npm cannot install kafkajs")
+
+
+@dataclass
+class Language:
+    """Where the scripts are, and what runs them."""
+
+    directory: Path
+    program: str
+    suffix: str
+    running: list = field(default_factory=list)
+
+    def run(self, name):
+        """Run the script *name* to its end, and return what it printed."""
+        argv = (self.program, name + self.suffix)
+        done = subprocess.run(
+            argv, cwd=self.directory, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, name, lines):
+        """Start the script *name*, which never ends; collect its lines."""
+        argv = (self.program, name + self.suffix)
+        child = subprocess.Popen(argv, cwd=self.directory, stdout=subprocess.PIPE, text=True)
+        Thread(target=lambda: [lines.append(line) for line in child.stdout], daemon=True).start()
+        return child
+
+
+def test_what_is_watched_is_answered_with_what_was_uploaded(language):
+    """The creator's, the player's and the reader's example, side by side."""
+    lines = []
+    language.run("upload")
+    reader = language.start("recommendations", lines)
+
+    def answered():
+        language.run("watch")
+        return [line for line in lines if line.startswith("u1 ") and UPLOADED.search(line)]
+
+    try:
+        assert eventually(answered, within_s=60, every_s=1.0), lines
+    finally:
+        reader.kill()
+        reader.wait()
+        reader.stdout.close()
+
+
+def test_a_player_asks_and_is_given_a_list_each_time(language):
+    """Without any event before the first one."""
+    language.run("upload")
+
+    assert language.run("ask").count("u2 [") == 3
+
+
+def test_readme_prints_the_examples_word_for_word():
+    """Whoever copies them from there runs what the tests run."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+
+    assert blocks == [
+        (EXAMPLES / "python" / name).read_text() for name in ("watch.py", "recommendations.py")
+    ]
