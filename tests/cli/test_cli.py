@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from contract.errors import BrokerUnavailable, StackError
 from contract.version import VERSION
 from nextwatch import cli
+from nextwatch.embedded import foreground
 from nextwatch.topics import Finding, Outcome
 
 ROOT = Path(__file__).parents[2]
