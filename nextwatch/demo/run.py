@@ -83,7 +83,7 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
             state_dir=options.state_dir,
             on_step=checklist.done,
             broker=broker,
-            **_names_of_its_own(broker),
+            **_settings(broker, feed),
         )
         try:
             show = Show(options, stack, screen, checklist, is_over, system_clock)
@@ -96,10 +96,10 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
         typer.echo(as_json(figures))
 
 
-def _names_of_its_own(broker: BrokerChoice) -> dict[str, Any]:
-    """Return settings that keep the demo apart from whatever else uses a Kafka that runs."""
+def _settings(broker: BrokerChoice, feed: Feed) -> dict[str, Any]:
+    """Return what *feed* needs, and what keeps the demo apart from others on a Kafka that runs."""
     if broker.engine is not None:
-        return {}
+        return {"env_of": feed.env_of}
     run = uuid4().hex[:8]
     return {
         "env": {
@@ -107,7 +107,8 @@ def _names_of_its_own(broker: BrokerChoice) -> dict[str, Any]:
             "NEXTWATCH_KAFKA_USER_PARTITIONS": "4",
             "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
         },
-        "env_of": {"streams": {"NEXTWATCH_STREAMS_APP_ID": f"nextwatch-demo-{run}"}},
+        "env_of": {"streams": {"NEXTWATCH_STREAMS_APP_ID": f"nextwatch-demo-{run}"}}
+        | dict(feed.env_of),
     }
 
 
