@@ -153,7 +153,7 @@ WINDOWS = Topic(
     "compact",
     None,
     ("streams",),
-    ("streams",),
+    ("streams", "trainer"),
     "changelog: each user's history window as a binary record (models/history_codec.py), and seals",
     max_value_bytes=98_304,
     config={"delete.retention.ms": str(7 * DAY_MS)},

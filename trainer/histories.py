@@ -55,7 +55,7 @@ def always(_epoch: int, _loss: float) -> bool:
     return True
 
 
-def study(
+def study(  # noqa: PLR0913 - options
     model: RetrievalModel,
     catalogue: Catalogue,
     signals: LiveSignals,
@@ -65,15 +65,20 @@ def study(
     span_ms: int,
     seed: int,
     goes_on: GoesOn = always,
+    most: int | None = None,
 ) -> None:
     """Teach *model* and *signals* these *histories*, of the last *span_ms*; in place.
 
-    Watches of unknown videos are left out.
+    Watches of unknown videos are left out. With *most*, all of them count for the signals, and
+    *model* learns from so many users, by lot.
     """
     known = [_known(one, catalogue) for one in histories]
     rows = np.concatenate([np.zeros(0, np.int64), *(one.rows_T for one in known)])
     flags = np.concatenate([np.zeros(0, bool), *(one.is_completed_T for one in known)])
     signals.start(rows, flags, span_ms=span_ms)
+    if most is not None and len(known) > most:
+        draw = np.random.Generator(np.random.PCG64(seed))
+        known = [known[at] for at in draw.choice(len(known), most, replace=False)]
     sequence_training.train(
         model,
         catalogue,

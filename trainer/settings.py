@@ -38,6 +38,13 @@ class TrainerSettings(Settings):
     catalogue_wait_s: float = Field(
         default=5.0, ge=0, le=600, description="before the first bundle, at the very first start"
     )
+    backfill_users: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="at the very first start: take over the windows that streams keeps, and learn "
+        "from those of so many users (4,000 take 5 s of a core); 0: start with nothing",
+    )
     after_broker_loss: Literal["stop", "continue"] = Field(
         default="stop",
         description="when the broker no longer has the records the checkpoint stands at: stop, "
