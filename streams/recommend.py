@@ -14,15 +14,18 @@ from uuid import UUID
 
 import numpy as np
 import structlog
-from jaxtyping import Bool, Float, Float32, Int32, Int64
+from jaxtyping import Float, Float32, Int32, Int64, Shaped
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo
 from models.history import Window
 from models.items import ItemStore
 from models.ranking import RankedUsers
+from streams import skips
+from streams.asked import Asked, put_first, sources, with_matches
 from streams.retrieval import TRENDING, Near, Retrieval
 from streams.serving import Serving, Switch
+from streams.text_index import TextIndex
 from streams.trending import Trending
 
 log = structlog.get_logger()
@@ -74,6 +77,8 @@ class Recommender:
         num_recommended: int,
         is_coalescing: bool,
         clock: Clock,
+        asked: Asked | None = None,
+        skip_weight: float = 1.0,
     ) -> None:
         self._switch = switch
         self._retrieval = retrieval
@@ -81,6 +86,8 @@ class Recommender:
         self._num_recommended = num_recommended
         self._is_coalescing = is_coalescing
         self._clock = clock
+        self._asked = asked or Asked(TextIndex(), share=0.0, num_recommended=num_recommended)
+        self._skip_weight = skip_weight
 
     def recommend(self, requests: Sequence[Request]) -> list[Recommendation]:
         """Return the recommendations for *requests*, in order."""
@@ -137,7 +144,8 @@ class Recommender:
         near = Near(ids, draft.near.source)
         seen = (draft.seen or SeenRows(serving.items)).of(windows)
         candidates = self._retrieval.candidates(serving, near, seen)
-        rows_BC = _padded(candidates.rows)
+        matches = self._asked.matches(windows, serving.items, seen, serving.completion)
+        rows_BC = _padded(with_matches(candidates.rows, matches))
         item_BCD = serving.items.outputs_ND.take(rows_BC, axis=0)  # ten times as fast as [rows_BC]
         similarity_BC = (item_BCD @ draft.vectors_BD[:, :, None])[:, :, 0]
         users = RankedUsers(
@@ -151,11 +159,16 @@ class Recommender:
             draft.is_broken = (is_nan_BC.any(axis=1) | np.array(draft.is_broken)).tolist()
             score_BC = np.where(is_nan_BC, _LAST + similarity_BC, score_BC)
             expected_BC = np.where(is_nan_BC, 0.0, expected_BC)
+        score_BC = skips.turn_away(
+            score_BC, rows_BC, windows, serving.items, serving.completion, weight=self._skip_weight
+        )
+        score_BC, first = put_first(score_BC, rows_BC, matches)
         order_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, : self._num_recommended]
         return _lists(
             serving,
-            order_BK < np.array(candidates.num_near)[:, None],
-            draft.near.source,
+            np.take_along_axis(
+                sources(rows_BC.shape, candidates, draft.near.source, first), order_BK, 1
+            ),
             rows_BK=np.take_along_axis(rows_BC, order_BK, 1),
             expected_BK=np.take_along_axis(expected_BC, order_BK, 1),
             score_BK=np.take_along_axis(score_BC, order_BK, 1),
@@ -255,8 +268,7 @@ def _encoded(
 
 def _lists(
     serving: Serving,
-    is_near_BK: Bool[np.ndarray, "B K"],
-    source: str,
+    source_BK: Shaped[np.ndarray, "B K"],
     *,
     rows_BK: Int64[np.ndarray, "B K"],
     expected_BK: Float[np.ndarray, "B K"],
@@ -267,7 +279,7 @@ def _lists(
         rows_BK.tolist(),
         np.round(expected_BK.astype(np.float64), 1).tolist(),
         np.round(score_BK.astype(np.float64), 6).tolist(),
-        is_near_BK.tolist(),
+        source_BK.tolist(),
         strict=True,
     )
     return [
@@ -276,9 +288,9 @@ def _lists(
                 video_id=serving.items.video_id(row),
                 expected_watch_ms=expected_ms,
                 score=score,
-                source=source if is_near else TRENDING,
+                source=source,
             )
-            for row, expected_ms, score, is_near in zip(*user, strict=True)
+            for row, expected_ms, score, source in zip(*user, strict=True)
             if row
         ]
         for user in columns

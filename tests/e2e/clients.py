@@ -59,6 +59,13 @@ class Player:
         self.produce("watch-events", user_id, event | fields)
         return event_id
 
+    def search(self, user_id, query):
+        """Produce a search event and return its id."""
+        event_id = str(uuid.uuid4())
+        event = {"event_id": event_id, "user_id": user_id, "query": query}
+        self.produce("search-events", user_id, event | {"event_time_ms": system_clock()})
+        return event_id
+
     def upload(self, video_id, category="cooking", **fields):
         """Produce an upload."""
         video = {
