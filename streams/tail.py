@@ -28,7 +28,7 @@ from contract.events import (
 from contract.kafka import take
 from contract.outbox import Outbox, Outgoing
 from contract.records import Headers, headers_of
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout
+from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
 from models.bundle import Bundle
 from streams.serving import Serving, Switch
 from streams.text_index import TextIndex
@@ -89,7 +89,7 @@ class Follower:
             self.counts["vectors_outdated"] += 1
 
     @property
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """The topics that are followed; uploads only where their texts are searched."""
         uploads = (VIDEO_UPLOADS,) if self._texts is not None else ()
         return (MODEL_BUNDLES, ITEM_VECTORS, *uploads)

@@ -10,8 +10,6 @@ dead number behind, and the index is packed when half of them are dead.
 """
 
 from array import array
-from collections import Counter
-from dataclasses import dataclass, field
 from threading import Lock
 
 import numpy as np
@@ -22,19 +20,15 @@ from contract.events import VideoUpload
 from models.features import tag_text
 from models.text import ngrams, words
 
-# Shape legend: N = numbers of videos.
+# Shape legend: N = numbers of videos, V = words.
 
 MIN_OVERLAP = 0.5
 """Dice coefficient of the trigrams of two words from which on one stands for the other."""
+MAX_SIMILAR = 50
+"""Words of the vocabulary that stand for one of a query, at most."""
 MIN_SHARE_OF_BEST = 0.5
 """What scores less than this share of the best match is left out."""
 _MIN_DEAD = 1_000
-
-
-@dataclass(slots=True)
-class _Word:
-    num_ngrams: int
-    numbers: "array[int]" = field(default_factory=lambda: array("I"))
 
 
 class TextIndex:
@@ -42,8 +36,10 @@ class TextIndex:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._words: dict[str, _Word] = {}
-        self._of_ngram: dict[str, list[str]] = {}
+        self._word_of: dict[str, int] = {}
+        self._numbers: list[array[int]] = []  # by word
+        self._num_ngrams = array("I")  # by word
+        self._of_ngram: dict[str, array[int]] = {}  # words by n-gram
         self._video_ids: list[str] = []
         self._number_of: dict[str, int] = {}
         self._digests: list[int] = []
@@ -66,7 +62,7 @@ class TextIndex:
             self._video_ids.append(upload.video_id)
             self._digests.append(digest)
             for word in found:
-                self._word(word).numbers.append(number)
+                self._numbers[self._word(word)].append(number)
 
     def remove(self, video_id: str) -> None:
         """Forget a video; forgetting an unknown one does nothing."""
@@ -94,30 +90,36 @@ class TextIndex:
     def _weighed(self, word: str) -> Float32[np.ndarray, "N"]:
         """Return what a word of a query adds to the score of every number."""
         strength_N = np.zeros(len(self._video_ids), np.float32)
-        for overlap, similar in sorted(self._similar(word)):
-            strength_N[self._words[similar].numbers] = overlap**2
-        num_found = np.count_nonzero(strength_N)
+        for overlap, similar in sorted(self._similar(word))[-MAX_SIMILAR:]:
+            strength_N[self._numbers[similar]] = overlap**2
+        num_found = int(np.count_nonzero(strength_N))
         return strength_N * np.float32(np.log1p(len(self) / max(num_found, 1)))
 
-    def _similar(self, word: str) -> list[tuple[float, str]]:
+    def _similar(self, word: str) -> list[tuple[float, int]]:
         """Return the words of the vocabulary that stand for *word*, and how well."""
-        similar = [(1.0, word)] if word in self._words else []
+        known = self._word_of.get(word)
+        similar = [] if known is None else [(1.0, known)]
         parts = ngrams(word)
-        shared = Counter(other for part in parts for other in self._of_ngram.get(part, ()))
-        for other, num_shared in shared.items():
-            overlap = 2 * num_shared / (len(parts) + self._words[other].num_ngrams)
-            if other != word and overlap >= MIN_OVERLAP:
-                similar.append((overlap, other))
+        found = [self._of_ngram[part] for part in parts if part in self._of_ngram]
+        if found:
+            shared_V = np.bincount(np.concatenate(found), minlength=len(self._numbers))
+            overlap_V = 2 * shared_V / (len(parts) + np.array(self._num_ngrams))
+            others = np.flatnonzero(overlap_V >= MIN_OVERLAP).tolist()
+            similar += [(float(overlap_V[other]), other) for other in others if other != known]
         return similar
 
-    def _word(self, word: str) -> _Word:
-        known = self._words.get(word)
-        if known is None:
-            parts = ngrams(word)
-            known = self._words[word] = _Word(len(parts))
-            for part in parts:
-                self._of_ngram.setdefault(part, []).append(word)
-        return known
+    def _word(self, word: str) -> int:
+        """Return the number of *word*; a new one is indexed by its n-grams."""
+        known = self._word_of.get(word)
+        if known is not None:
+            return known
+        new = self._word_of[word] = len(self._numbers)
+        parts = ngrams(word)
+        self._numbers.append(array("I"))
+        self._num_ngrams.append(len(parts))
+        for part in parts:
+            self._of_ngram.setdefault(part, array("I")).append(new)
+        return new
 
     def _remove(self, video_id: str) -> None:
         number = self._number_of.pop(video_id, None)
@@ -132,15 +134,15 @@ class TextIndex:
         """Give the living new numbers and forget the words that only the dead had."""
         is_alive_N = np.array([bool(video_id) for video_id in self._video_ids])
         new_N = np.cumsum(is_alive_N) - 1
-        for word, entry in list(self._words.items()):
-            numbers = np.array(entry.numbers, np.int64)
-            entry.numbers = array("I", new_N[numbers[is_alive_N[numbers]]].tolist())
-            if not entry.numbers:
-                del self._words[word]
-        self._of_ngram = {}
-        for word in self._words:
-            for part in ngrams(word):
-                self._of_ngram.setdefault(part, []).append(word)
+        kept = {}
+        for word, entry in self._word_of.items():
+            numbers = np.array(self._numbers[entry], np.int64)
+            kept[word] = array("I", new_N[numbers[is_alive_N[numbers]]].tolist())
+        self._word_of, self._numbers, self._of_ngram = {}, [], {}
+        self._num_ngrams = array("I")
+        for word, of_word in kept.items():
+            if of_word:
+                self._numbers[self._word(word)] = of_word
         self._digests = [self._digests[number] for number in np.flatnonzero(is_alive_N)]
         self._video_ids = [video_id for video_id in self._video_ids if video_id]
         self._number_of = {video_id: n for n, video_id in enumerate(self._video_ids)}
