@@ -28,10 +28,11 @@ from msgspec import Meta
 from contract.errors import BundleError
 from contract.events import BundleId, Generation, Id, Number
 from models import features, onnx_check
+from models.examples import CompletionRule
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.ranking import RankerParams
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SNAPSHOT = "snapshot.safetensors"
 SNAPSHOT_IDS = "snapshot_ids.json"
@@ -61,6 +62,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     content_buckets: Annotated[int, Meta(ge=2)]
     context_buckets: Annotated[int, Meta(ge=2)]
     min_watch_ms: Annotated[int, Meta(ge=0)]
+    max_skip_ms: Annotated[int, Meta(ge=0)] = CompletionRule().max_skip_ms
     ranker: RankerParams = RankerParams()
     offsets: dict[str, dict[str, int]] = {}
     metrics: dict[str, Number] = {}

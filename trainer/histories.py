@@ -23,7 +23,9 @@ from models.retrieval import RetrievalModel
 from models.sequence_batches import History
 from models.sequence_training import Recipe
 
-_WHOLE_MS = 60_000
+_WHOLE = (60_000, 60_000)
+_UNFINISHED = (10_000, 1_000_000_000)
+"""Watched and whole milliseconds: neither completed nor skipped, and next to nothing of it."""
 """What a watch of unknown length counts for: only its share is told to a tower."""
 
 GoesOn = Callable[[int, float], bool]
@@ -44,7 +46,7 @@ class PastWatches(NamedTuple):
         """
         watched = zip(self.video_ids, self.is_completed, strict=True)
         entries = [
-            WatchEntry(0, b"", video_id, _WHOLE_MS * is_completed, _WHOLE_MS)
+            WatchEntry(0, b"", video_id, *(_WHOLE if is_completed else _UNFINISHED))
             for video_id, is_completed in watched
         ]
         return Window(tuple(entries[-MAX_WATCHES:]))

@@ -254,6 +254,7 @@ class Learner:
             content_buckets=config.content_buckets,
             context_buckets=config.context_buckets,
             min_watch_ms=config.completion.min_watch_ms,
+            max_skip_ms=config.completion.max_skip_ms,
             ranker=self.ranker_params,
             offsets={topic: dict(of_topic) for topic, of_topic in offsets.items()},
             metrics=dict(metrics),

@@ -55,6 +55,12 @@ class TrainerSettings(Settings):
     min_watch_ms: int = Field(
         default=18_000, ge=0, le=86_400_000, description="watched so long, or to the end: completed"
     )
+    max_skip_ms: int = Field(
+        default=2_000,
+        ge=0,
+        le=86_400_000,
+        description="watched for less, and less than a fifth of the video: skipped; 0, nothing is",
+    )
     popularity_half_life_h: float = Field(
         default=24.0, gt=0, le=87_600, description="of the baseline in progressive validation"
     )
@@ -66,5 +72,5 @@ class TrainerSettings(Settings):
 
     @property
     def completion(self) -> CompletionRule:
-        """When a watch is a label."""
-        return CompletionRule(self.min_watch_ms)
+        """When a watch is a label, and when a skip."""
+        return CompletionRule(self.min_watch_ms, self.max_skip_ms)
