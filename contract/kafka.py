@@ -5,23 +5,32 @@ user's events would land on two partitions depending on the client. Every produc
 project, and of its users, sets ``partitioner=murmur2_random``.
 """
 
+from pathlib import Path
+
 from confluent_kafka import Consumer, KafkaException, Message
 
+from contract.client_log import CLIENT_LOG, ClientLog
 from contract.errors import BrokerUnavailable, ContractError
 from contract.settings import KafkaSettings
 
 UNHURRIED_FETCH_BYTES = 65_536
 END_WITHIN_MS = 20
 
-ClientConfig = dict[str, str | int | float | bool]
+ClientConfig = dict[str, str | int | float | bool | ClientLog]
 
 
 def client_config(settings: KafkaSettings) -> ClientConfig:
-    """Return what every confluent-kafka client needs to reach the broker."""
+    """Return what every confluent-kafka client needs to reach the broker.
+
+    Raises:
+        ContractError: a file of keys or certificates cannot be read.
+    """
+    _check_files(settings)
     config: ClientConfig = {
         "bootstrap.servers": settings.bootstrap_servers,
         "security.protocol": settings.security_protocol,
         "allow.auto.create.topics": False,
+        "logger": CLIENT_LOG,
     }
     password = settings.sasl_password
     optional = {
@@ -33,6 +42,20 @@ def client_config(settings: KafkaSettings) -> ClientConfig:
         "ssl.key.location": settings.ssl_key_location,
     }
     return config | {name: value for name, value in optional.items() if value is not None}
+
+
+def _check_files(settings: KafkaSettings) -> None:
+    for name in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
+        place = getattr(settings, name)
+        if place is None or place == "probe" or Path(place).is_dir():
+            continue
+        try:
+            Path(place).open("rb").close()
+        except OSError as error:
+            raise ContractError(
+                f"NEXTWATCH_KAFKA_{name.upper()}: {place}: {error.strerror}: name a file that "
+                "this user may read"
+            ) from error
 
 
 def producer_config(settings: KafkaSettings, *, linger_ms: float = 0) -> ClientConfig:

@@ -26,9 +26,13 @@ from contract.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
 from nextwatch.operate import traces
 from nextwatch.operate.replay import Delivery
 from nextwatch.operate.scan import Scan
+from nextwatch.operate.terminal import one_line
 from nextwatch.operate.traces import Trace
 from nextwatch.operate.when import moment, shown
 
+ID_WORDS = (
+    "wanted 1 to 64 ASCII letters, digits and . _ : @ = + -, the first a letter, a digit or _"
+)
 _ADMIN_S = 10.0
 _RETENTION = "retention.ms"
 
@@ -60,7 +64,9 @@ def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletio
             UserDeletion,
         )
     except msgspec.ValidationError as error:
-        raise ValueError(f"{user_id!r} up to {before_ms}: {error}") from None
+        if "regex" in str(error):
+            raise ValueError(f"{one_line(user_id)!r} is no user id: {ID_WORDS}") from None
+        raise ValueError(f"{one_line(user_id)!r} up to {before_ms}: {error}") from None
 
 
 def ask(
