@@ -8,6 +8,7 @@
   + IndexUnavailable     the vector index did not answer           -> answer from what is there
   + BrokerUnavailable    the broker did not answer                 -> retry, then stop
   + WorkerPausedError    this process stood still for too long     -> stop; another one took over
+  + StorageFull          a disk that is written to is full         -> stop, and tell the person
   + StackError           the embedded stack cannot start or run    -> tell the person, with the remedy
   + DatasetError         a log to replay is missing or damaged     -> tell the person, with the remedy
 """
@@ -52,6 +53,10 @@ class BrokerUnavailable(NextwatchError):  # noqa: N818 - the name states the con
 
 class WorkerPausedError(NextwatchError):
     """The process stood still so long that another may own its partitions by now."""
+
+
+class StorageFull(NextwatchError):  # noqa: N818 - the name states the condition
+    """A disk that the process writes to is full."""
 
 
 class StackError(NextwatchError):

@@ -6,11 +6,13 @@ project, and of its users, sets ``partitioner=murmur2_random``.
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from contract.client_log import CLIENT_LOG
 from contract.errors import BrokerUnavailable, ContractError
 from contract.settings import KafkaSettings
 
@@ -50,16 +52,22 @@ RETRIABLE = frozenset(
 """Kafka's retriable errors, and librdkafka's own. Its `KafkaError.retriable` is set for
 transactions alone."""
 
-ClientConfig = dict[str, str | int | float | bool]
+ClientConfig = dict[str, Any]
 T = TypeVar("T")
 
 
 def client_config(settings: KafkaSettings) -> ClientConfig:
-    """Return what every confluent-kafka client needs to reach the broker."""
+    """Return what every confluent-kafka client needs to reach the broker.
+
+    Raises:
+        ContractError: a file of keys or certificates cannot be read.
+    """
+    _check_files(settings)
     config: ClientConfig = {
         "bootstrap.servers": settings.bootstrap_servers,
         "security.protocol": settings.security_protocol,
         "allow.auto.create.topics": False,
+        "logger": CLIENT_LOG,
     }
     password = settings.sasl_password
     optional = {
@@ -71,6 +79,20 @@ def client_config(settings: KafkaSettings) -> ClientConfig:
         "ssl.key.location": settings.ssl_key_location,
     }
     return config | {name: value for name, value in optional.items() if value is not None}
+
+
+def _check_files(settings: KafkaSettings) -> None:
+    for name in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
+        place = getattr(settings, name)
+        if place is None or place == "probe" or Path(place).is_dir():
+            continue
+        try:
+            Path(place).open("rb").close()
+        except OSError as error:
+            raise ContractError(
+                f"NEXTWATCH_KAFKA_{name.upper()}: {place}: {error.strerror}: name a file that "
+                "this user may read"
+            ) from error
 
 
 def producer_config(settings: KafkaSettings, *, linger_ms: float = 0) -> ClientConfig:

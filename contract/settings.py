@@ -5,11 +5,12 @@ to no group, or to a group but to none of its fields, stops the start: a misspel
 must never be a silent default.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.errors import ContractError
@@ -18,9 +19,18 @@ from contract.topics import Layout
 PREFIX = "NEXTWATCH_"
 GROUPS = ("KAFKA_", "QDRANT_", "STREAMS_", "TRAINER_", "INDEX_", "PROCESS_", "WINDOW_", "TEST_")
 
+WORDS = "words"
+"""Under this key a field with a pattern says in words what the pattern allows."""
+
+NAME_WORDS = {WORDS: "letters, digits, dots, underscores and hyphens, at most 64"}
+
 _SERVER = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?"
 _SERVERS = rf"^\s*{_SERVER}(\s*,\s*{_SERVER})*\s*$"
 _URL = r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$"
+
+_SASL = ("sasl_mechanism", "sasl_username", "sasl_password")
+_SSL = ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
+_PROTOCOLS_WITH = {"sasl": ("SASL_SSL", "SASL_PLAINTEXT"), "ssl_": ("SSL", "SASL_SSL")}
 
 S = TypeVar("S", bound="Settings")
 
@@ -39,11 +49,13 @@ class KafkaSettings(Settings):
     bootstrap_servers: str = Field(
         default="127.0.0.1:9092",
         pattern=_SERVERS,
+        json_schema_extra={WORDS: "HOST:PORT of one broker or more, comma-separated"},
         description="host:port of one broker or more, comma-separated",
     )
     topic_prefix: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9._-]*$",
+        json_schema_extra=dict(NAME_WORDS),
         max_length=64,
         description="put before the name of every topic, to share a cluster",
     )
@@ -108,6 +120,23 @@ class KafkaSettings(Settings):
         default=None, description="PEM file of the client's private key, without a password"
     )
 
+    @model_validator(mode="after")
+    def check_security(self) -> Self:
+        """Refuse a protocol without what it needs, and what would go unused with it."""
+        given = {name for name in (*_SASL, *_SSL) if getattr(self, name)}
+        has_sasl, has_ssl = "SASL" in self.security_protocol, "SSL" in self.security_protocol
+        missing = [name for name in _SASL if has_sasl and name not in given]
+        useless = [name for name in _SASL if not has_sasl and name in given]
+        useless += [name for name in _SSL if not has_ssl and name in given]
+        if missing:
+            raise ValueError(f"{_listed(missing)} must be set with {_protocol_is(self)}")
+        if useless:
+            raise ValueError(
+                f"{_listed(useless)} would go unused with {_protocol_is(self)}: name a protocol "
+                f"that takes it, one of {', '.join(_PROTOCOLS_WITH[useless[0][:4]])}, or unset it"
+            )
+        return self
+
     @property
     def layout(self) -> Layout:
         """How the topics are named and partitioned on this cluster."""
@@ -118,17 +147,33 @@ class KafkaSettings(Settings):
         )
 
 
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"{PREFIX}KAFKA_{name.upper()}" for name in names)
+
+
+def _protocol_is(settings: KafkaSettings) -> str:
+    return f"{PREFIX}KAFKA_SECURITY_PROTOCOL={settings.security_protocol}"
+
+
 class QdrantSettings(Settings):
     """How to reach the vector index: a Qdrant server, or the embedded one."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "QDRANT_")
 
     url: str = Field(
-        default="http://127.0.0.1:6333", pattern=_URL, description="without user or password"
+        default="http://127.0.0.1:6333",
+        pattern=_URL,
+        json_schema_extra={WORDS: "http://HOST:PORT or https://HOST, without user or password"},
+        description="without user or password",
     )
     api_key: SecretStr | None = None
     timeout_ms: int = Field(default=2_000, ge=10, le=60_000)
-    collection_prefix: str = Field(default="nextwatch", pattern=r"^[a-z0-9-]+$", max_length=64)
+    collection_prefix: str = Field(
+        default="nextwatch",
+        pattern=r"^[a-z0-9-]+$",
+        json_schema_extra={WORDS: "small letters, digits and hyphens, 1 to 64"},
+        max_length=64,
+    )
 
 
 class ProcessSettings(Settings):
@@ -162,7 +207,7 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
         or (name.startswith(prefix) and name not in known)
     }
     if strays:
-        raise ContractError("unknown settings: " + ", ".join(sorted(strays)))
+        raise ContractError("unknown settings: " + ", ".join(map(_told, sorted(strays))))
     values = {
         field: environ[prefix + field.upper()]
         for field in group.model_fields
@@ -171,8 +216,33 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
     try:
         return group(**values)
     except ValidationError as error:
-        lines = [f"{prefix}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+        lines = [_complaint(group, prefix, one) for one in error.errors()]
         raise ContractError("bad settings: " + "; ".join(lines)) from None
+
+
+def _told(stray: str) -> str:
+    """Return the unknown variable *stray*, with the known one that was probably meant."""
+    meant = get_close_matches(stray, list(_all_names()), n=1, cutoff=0.8)
+    return f"{stray} (did you mean {meant[0]}?)" if meant else stray
+
+
+def _all_names() -> Iterator[str]:
+    """Yield every variable of the groups that this process has loaded."""
+    for group in Settings.__subclasses__():
+        prefix = str(group.model_config.get("env_prefix", ""))
+        yield from (prefix + name.upper() for name in group.model_fields)
+
+
+def _complaint(group: type[Settings], prefix: str, error: Any) -> str:
+    """Return one error of pydantic's for a person: the variable, and what it may be."""
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
+    name = str(error["loc"][0])
+    extra = group.model_fields[name].json_schema_extra
+    words = extra.get(WORDS) if isinstance(extra, dict) else None
+    if error["type"] == "string_pattern_mismatch":
+        return f"{prefix}{name.upper()}: wanted {words}"
+    return f"{prefix}{name.upper()}: {error['msg']}"
 
 
 def usage(*groups: type[Settings]) -> str:

@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from math import ceil
 from threading import Event
@@ -14,11 +15,12 @@ from confluent_kafka import Producer
 from qdrant_client import QdrantClient
 
 from contract import logging as nextwatch_logging
-from contract import readiness
+from contract import preflight, readiness
 from contract.clock import system_clock
-from contract.errors import IndexUnavailable, NextwatchError
+from contract.errors import IndexUnavailable
 from contract.kafka import producer_config
 from contract.outbox import Outbox
+from contract.process import ExitCode, told_in_one_line
 from contract.settings import (
     KafkaSettings,
     ProcessSettings,
@@ -45,29 +47,27 @@ GROUPS: tuple[type[Settings], ...] = (KafkaSettings, QdrantSettings, ProcessSett
 
 
 def main() -> int:
-    """Run until SIGTERM or Ctrl-C; return the exit code."""
+    """Run until SIGTERM or Ctrl-C; `contract.process` says what its exit code means."""
     _parser().parse_args()
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    try:
+    with told_in_one_line("index_sync"):
         process = load(ProcessSettings, os.environ)
         nextwatch_logging.configure(process.log_level)
         stamina.instrumentation.set_on_retry_hooks([])  # index.py logs an outage once, itself
-        _run(process, stopping)
-    except IndexUnavailable:
-        pass  # told to stop while waiting; nothing was committed that is not written
-    except NextwatchError as error:
-        log.critical("worker_failed", error=type(error).__name__, why=str(error))
-        return 1
-    return 0
+        with suppress(IndexUnavailable):  # told to stop while waiting; nothing is half done
+            _run(process, stopping)
+    return ExitCode.STOPPED
 
 
 def _run(process: ProcessSettings, stopping: Event) -> None:
-    readiness.withdraw(process.ready_file)
     settings = load(IndexSettings, os.environ)
     kafka = load(KafkaSettings, os.environ)
     qdrant = load(QdrantSettings, os.environ)
+    preflight.check_ready_file(process.ready_file)
+    readiness.withdraw(process.ready_file)
+    preflight.check_cluster(kafka, "index_sync")
     client = QdrantClient(
         url=qdrant.url,
         api_key=qdrant.api_key.get_secret_value() if qdrant.api_key else None,

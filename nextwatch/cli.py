@@ -5,7 +5,6 @@ One rule: an error of ours is one clear line with its remedy, never a traceback.
 
 import os
 import signal
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
@@ -13,7 +12,9 @@ from typing import Annotated
 
 import typer
 
-from contract.errors import NextwatchError, StackError
+from contract import logging
+from contract.errors import StackError
+from contract.process import told_in_one_line
 from contract.version import VERSION
 from nextwatch.evaluate.cli import evaluate_app
 from nextwatch.operate.cli import dlq_app, erase
@@ -79,11 +80,10 @@ Port = Annotated[
 
 
 def main() -> None:
-    """Run the command line; exit 1 with one line when an error of ours ends it."""
-    try:
+    """Run the command line; `contract.process` says what its exit code means."""
+    logging.configure("warning")
+    with told_in_one_line("nextwatch"):
         app()
-    except NextwatchError as error:
-        sys.exit(f"nextwatch: {error}")
 
 
 def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - as Typer calls it
@@ -202,7 +202,6 @@ def stack_up(
     eval "$(nextwatch stack env)" && nextwatch simulate --rate 50
     """
     _require_extras()
-    from contract import logging  # noqa: PLC0415
     from nextwatch.embedded import foreground  # noqa: PLC0415
     from nextwatch.embedded.broker import choose_broker  # noqa: PLC0415
     from nextwatch.embedded.ports import broker_port  # noqa: PLC0415

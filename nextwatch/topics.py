@@ -26,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from contract.dead_letters import MAX_KEPT_BYTES
 from contract.errors import BrokerUnavailable
 from contract.kafka import client_config
+from contract.preflight import partition_counts
 from contract.settings import KafkaSettings
 from contract.topics import DAY_MS, TOPICS, Layout, Topic
 
@@ -90,10 +91,11 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
 
     Raises:
         BrokerUnavailable: the broker did not answer, or refused to create a topic.
+        ContractError: the connection settings are refused.
     """
+    known = partition_counts(settings)
     admin = AdminClient(client_config(settings) | {"log_level": 0})
     wanted = wanted_topics(settings.layout)
-    known = _partition_counts(admin, settings)
     missing = [topic for topic in wanted if topic.name not in known]
     findings = [
         _partitions_finding(topic, known[topic.name]) for topic in wanted if topic not in missing
@@ -117,8 +119,8 @@ def delete_all(settings: KafkaSettings) -> None:
         BrokerUnavailable: the broker did not answer.
     """
     assert settings.topic_prefix, "only topics under a prefix are anybody's own"
+    known = partition_counts(settings)
     admin = AdminClient(client_config(settings) | {"log_level": 0})
-    known = _partition_counts(admin, settings)
     names = [topic.name for topic in wanted_topics(settings.layout) if topic.name in known]
     if names:
         for future in admin.delete_topics(names, operation_timeout=_TIMEOUT_S).values():
@@ -142,17 +144,6 @@ def _dlq_config() -> dict[str, str]:
         "max.message.bytes": str(most_bytes),
         "retention.ms": str(DLQ_RETENTION_MS),
     }
-
-
-def _partition_counts(admin: AdminClient, settings: KafkaSettings) -> dict[str, int]:
-    try:
-        metadata = admin.list_topics(timeout=_TIMEOUT_S)
-    except KafkaException as error:
-        raise BrokerUnavailable(
-            f"no Kafka broker answered at {settings.bootstrap_servers}: start one, or name it "
-            "by NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS (`nextwatch stack up` starts one here)"
-        ) from error
-    return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 
 
 def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_factor: int) -> None:

@@ -19,12 +19,12 @@ import uvloop
 from confluent_kafka import Consumer, Producer
 
 from contract import logging as nextwatch_logging
-from contract import readiness
+from contract import preflight, readiness
 from contract.clock import system_clock
-from contract.errors import ContractError, NextwatchError
 from contract.events import BundleAnnouncement
 from contract.kafka import consumer_config, producer_config
 from contract.outbox import Outbox
+from contract.process import ExitCode, code_of, told_in_one_line
 from contract.settings import (
     KafkaSettings,
     ProcessSettings,
@@ -38,7 +38,7 @@ from models import bundle as bundles
 from models.history import WindowPolicy
 from models.settings import WindowSettings
 from streams import app as faust_app
-from streams import exits, liveness, preflight
+from streams import liveness
 from streams import serving as serving_module
 from streams.asked import Asked
 from streams.batches import BatchProcessor
@@ -76,7 +76,7 @@ STANDBY_EVERY_S = 2.0
 
 
 def main() -> None:
-    """Run the worker until SIGTERM or SIGINT; `streams.exits` says what its exit code means."""
+    """Run the worker until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
     parser = argparse.ArgumentParser(
         prog="python -m streams",
         description=__doc__,
@@ -84,11 +84,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()
-    try:
+    with told_in_one_line("streams"):
         run(dict(os.environ))
-    except NextwatchError as error:
-        print(f"streams: {error}", file=sys.stderr)
-        sys.exit(exits.code_of(error))
 
 
 def run(environ: dict[str, str]) -> None:
@@ -98,9 +95,9 @@ def run(environ: dict[str, str]) -> None:
     process = load(ProcessSettings, environ)
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
-    _make_state_dir(settings)
+    _check_machine(settings, process)
     readiness.withdraw(process.ready_file)
-    preflight.check_cluster(kafka)
+    preflight.check_cluster(kafka, "streams")
     nextwatch_logging.configure(process.log_level)
     uvloop.install()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -160,7 +157,7 @@ def run(environ: dict[str, str]) -> None:
         worker.execute_from_commandline()
     except SystemExit as ended:
         if ended.code:  # Faust's own services crashed, and it has logged why
-            raise SystemExit(exits.ExitCode.FAILED) from ended
+            raise SystemExit(ExitCode.FAILED) from ended
         raise
     finally:
         stop.set()
@@ -197,11 +194,11 @@ def _recommender(
     )
 
 
-def _make_state_dir(settings: StreamsSettings) -> None:
-    try:
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ContractError(f"NEXTWATCH_STREAMS_STATE_DIR: {error.strerror}") from error
+def _check_machine(settings: StreamsSettings, process: ProcessSettings) -> None:
+    preflight.check_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
+    preflight.check_ready_file(process.ready_file)
+    if settings.http_port is not None:
+        preflight.check_port(settings.http_host, settings.http_port, "NEXTWATCH_STREAMS_HTTP_PORT")
 
 
 def _partitions(
@@ -287,17 +284,19 @@ def _follow(
 
 def _die(error: BaseException) -> None:
     """End the process at once: nothing that failed may be committed by an orderly shutdown."""
-    log.critical("streams_failed", error=f"{type(error).__name__}: {error}", exc_info=error)
-    _exit(exits.code_of(error))
+    code = code_of(error)
+    trace = error if code is ExitCode.FAILED else None
+    log.critical("streams_failed", error=f"{type(error).__name__}: {error}", exc_info=trace)
+    _exit(code)
 
 
 def _end_stalled(reason: str) -> None:
     """End the process at once, so that the group gives its partitions to another worker."""
     log.critical("worker_stalled", reason=reason)
-    _exit(exits.ExitCode.STALLED)
+    _exit(ExitCode.STALLED)
 
 
-def _exit(code: exits.ExitCode) -> None:
+def _exit(code: ExitCode) -> None:
     sys.stderr.flush()
     os._exit(code)
 

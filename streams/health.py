@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from contract.errors import ContractError
+from contract.preflight import port_error
 
 log = structlog.get_logger()
 
@@ -73,9 +73,8 @@ class HealthServer:
         try:
             await web.TCPSite(self._runner, self._host, self._port).start()
         except OSError as error:
-            raise ContractError(
-                f"NEXTWATCH_STREAMS_HTTP_PORT: {self._host}:{self._port}: {error.strerror}"
-            ) from error
+            variable = "NEXTWATCH_STREAMS_HTTP_PORT"
+            raise port_error(error, self._host, self._port, variable) from error
         log.info("health_served", host=self._host, port=self._port)
 
     async def stop(self) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from contract.settings import PREFIX, Settings
+from contract.settings import NAME_WORDS, PREFIX, Settings
 from contract.topics import STREAMS_APP
 
 
@@ -15,7 +15,11 @@ class StreamsSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "STREAMS_")
 
-    app_id: str = Field(default=STREAMS_APP, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    app_id: str = Field(
+        default=STREAMS_APP,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        json_schema_extra=dict(NAME_WORDS),
+    )
     state_dir: Path = Path(".nextwatch/streams")
     cache_mb: int = Field(default=64, ge=1, le=65_536, description="RocksDB, whole worker")
     max_batch: int = Field(default=64, ge=1, le=10_000, description="records in a micro-batch")
@@ -75,6 +79,7 @@ class StreamsSettings(Settings):
     instance_id: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        json_schema_extra=dict(NAME_WORDS),
         description="static membership: Kafka's group.instance.id, one for each worker",
     )
     standby_replicas: int = Field(

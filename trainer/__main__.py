@@ -10,21 +10,22 @@ import argparse
 import dataclasses
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import fsspec
 import structlog
 import torch
 from confluent_kafka import Consumer, Producer
+from fsspec.implementations.local import LocalFileSystem
 
 from contract import logging as nextwatch_logging
-from contract import readiness
+from contract import preflight, readiness
 from contract.clock import system_clock
-from contract.errors import NextwatchError
 from contract.kafka import producer_config
 from contract.outbox import Outbox
+from contract.process import told_in_one_line
 from contract.settings import KafkaSettings, ProcessSettings, Settings, load, usage
 from models.history import WindowPolicy
 from models.settings import WindowSettings
@@ -51,7 +52,7 @@ LINGER_MS = 5.0
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; exit 1 with one line when it cannot start or go on."""
+    """Run until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
         description=__doc__,
@@ -68,10 +69,8 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    try:
+    with told_in_one_line("trainer"):
         run(environ, should_stop=stop.is_set)
-    except NextwatchError as error:
-        sys.exit(f"trainer: {error}")
 
 
 def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
@@ -81,7 +80,9 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     settings = load(TrainerSettings, environ)
     policy = load(WindowSettings, environ).policy
     nextwatch_logging.configure(process.log_level)
+    _check_machine(settings, process)
     readiness.withdraw(process.ready_file)
+    preflight.check_cluster(kafka, "trainer")
     torch.set_num_threads(1)
     trainer, feed = build(kafka, process, settings, policy)
     try:
@@ -91,6 +92,14 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     finally:
         feed.close()
     log.info("trainer_stopped")
+
+
+def _check_machine(settings: TrainerSettings, process: ProcessSettings) -> None:
+    preflight.check_directory(settings.checkpoint_dir, "NEXTWATCH_TRAINER_CHECKPOINT_DIR")
+    preflight.check_ready_file(process.ready_file)
+    filesystem, bundles = fsspec.core.url_to_fs(process.bundle_url)
+    if isinstance(filesystem, LocalFileSystem):
+        preflight.check_directory(Path(bundles), "NEXTWATCH_PROCESS_BUNDLE_URL")
 
 
 def build(

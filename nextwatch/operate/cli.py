@@ -235,13 +235,11 @@ def erase(
     from contract.clock import system_clock  # noqa: PLC0415
     from nextwatch.operate import erase as erasing  # noqa: PLC0415
 
+    kafka, before_ms, is_confirmed = kafka_settings(), None, None
     with refusing():
-        erasing.check_user_id(user)
-    kafka, now_ms, before_ms, is_confirmed = kafka_settings(), system_clock(), None, None
+        deletion = erasing.deletion_of(user, before, now_ms=system_clock())
     with scan_of(kafka) as scan:
         if not check:
-            with refusing():
-                deletion = erasing.deletion_of(user, before, now_ms=now_ms)
             before_ms = deletion.erase_before_ms
             is_confirmed = erasing.ask(
                 deletion, scan, outbox_of(kafka), kafka.layout, timeout_s=timeout

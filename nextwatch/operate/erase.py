@@ -32,6 +32,9 @@ from nextwatch.operate.scan import Scan
 from nextwatch.operate.traces import Trace
 from nextwatch.operate.when import moment, shown
 
+ID_WORDS = (
+    "wanted 1 to 64 ASCII letters, digits and . _ : @ = + -, the first a letter, a digit or _"
+)
 _ADMIN_S = 10.0
 _RETENTION = "retention.ms"
 

@@ -45,12 +45,19 @@ def outbox_of(kafka: "KafkaSettings") -> "Outbox":
 
 @contextmanager
 def scan_of(kafka: "KafkaSettings") -> "Iterator[Scan]":
-    """Give a scan that tells a person on standard error how far it has come."""
+    """Give a scan that tells a person on standard error how far it has come.
+
+    Raises:
+        BrokerUnavailable: no broker answers.
+        ContractError: the connection settings are refused.
+    """
     from rich.console import Console  # noqa: PLC0415
 
+    from contract.preflight import partition_counts  # noqa: PLC0415
     from nextwatch.operate.scan import Scan  # noqa: PLC0415
 
     with Console(stderr=True).status("asking the broker") as status:
+        partition_counts(kafka)
         yield Scan(
             kafka,
             monotonic=monotonic,

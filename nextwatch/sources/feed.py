@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 
 from contract.decoding import decode
 from contract.errors import BrokerUnavailable, ContractError, DecodeError
 from contract.events import Event, Impressions, Search, VideoUpload, Watch, encode
 from contract.kafka import ClientConfig, producer_config
+from contract.preflight import partition_counts
 from contract.settings import KafkaSettings
 from contract.topics import (
     IMPRESSIONS,
@@ -148,23 +149,16 @@ def connect(settings: KafkaSettings, stop: threading.Event) -> Feed:
 
     Raises:
         BrokerUnavailable: no broker answers there.
-        ContractError: it lacks topics.
+        ContractError: it lacks topics, or the connection settings are refused.
     """
-    producer = Producer(quiet(producer_config(settings)))
+    topics = partition_counts(settings)
     wanted = [settings.layout.name(topic) for topic in (*TOPIC_OF.values(), RECOMMENDATIONS)]
-    try:
-        topics = producer.list_topics(timeout=ANSWER_WITHIN_S).topics
-    except KafkaException as error:
-        raise BrokerUnavailable(
-            f"no broker answered at {settings.bootstrap_servers}: {error.args[0].str()}. Start one"
-            " (`nextwatch stack up`), or name it by NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
     if missing := [name for name in wanted if name not in topics]:
         raise ContractError(
             f"no such topics at {settings.bootstrap_servers}: {', '.join(missing)}."
             " `nextwatch topics` creates them"
         )
-    return Feed(producer, settings.layout, stop)
+    return Feed(Producer(quiet(producer_config(settings))), settings.layout, stop)
 
 
 def quiet(config: ClientConfig) -> ClientConfig:

@@ -14,11 +14,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from contract.events import BundleAnnouncement, BundleState, encode
 from contract.kafka import consumer_config, producer_config, take
 from contract.points import collection_name, point_id
+from contract.process import ExitCode
 from contract.topics import WATCH_EVENTS
 from models import bundle as bundles
 from nextwatch.embedded.ports import free_ports
 from streams.__main__ import main as streams_main
-from streams.exits import ExitCode
 from tests.builders import T0
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered, events

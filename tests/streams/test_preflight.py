@@ -6,15 +6,15 @@ from functools import partial
 
 import pytest
 
+from contract import preflight
 from contract.errors import BrokerUnavailable, BundleError, ContractError, WorkerPausedError
+from contract.preflight import check_cluster, layout_differences, wanted_partitions
+from contract.process import ExitCode, code_of
 from contract.settings import KafkaSettings, QdrantSettings, load
 from contract.topics import Layout
 from nextwatch.embedded.ports import free_ports
 from nextwatch.topics import wanted_topics
-from streams import preflight
 from streams.__main__ import main
-from streams.exits import ExitCode, code_of
-from streams.preflight import check_cluster, layout_differences, wanted_partitions
 
 LAYOUT = Layout(prefix="p-", user_partitions=4, video_partitions=2)
 
@@ -23,16 +23,16 @@ def test_the_topics_that_nextwatch_creates_are_the_ones_that_streams_wants():
     """What `nextwatch topics` makes is enough, partitions and all."""
     made = {topic.name: topic.num_partitions for topic in wanted_topics(LAYOUT)}
 
-    assert layout_differences(LAYOUT, made) == []
-    assert "p-watch-events.dlq" in wanted_partitions(LAYOUT)
+    assert layout_differences(LAYOUT, made, "streams") == []
+    assert "p-watch-events.dlq" in wanted_partitions(LAYOUT, "streams")
 
 
 def test_missing_topics_are_named_with_the_remedy():
     """One sentence for all of them."""
-    found = wanted_partitions(LAYOUT)
+    found = wanted_partitions(LAYOUT, "streams")
     del found["p-recommendations"], found["p-watch-events"]
 
-    [sentence] = layout_differences(LAYOUT, found)
+    [sentence] = layout_differences(LAYOUT, found, "streams")
 
     assert "p-recommendations, p-watch-events" in sentence
     assert "nextwatch topics" in sentence
@@ -40,7 +40,9 @@ def test_missing_topics_are_named_with_the_remedy():
 
 def test_another_partition_count_is_named_with_both_numbers():
     """A worker with the wrong count would look for users where nobody puts them."""
-    [sentence] = layout_differences(LAYOUT, wanted_partitions(LAYOUT) | {"p-watch-events": 8})
+    [sentence] = layout_differences(
+        LAYOUT, wanted_partitions(LAYOUT, "streams") | {"p-watch-events": 8}, "streams"
+    )
 
     assert sentence.startswith("partitions: p-watch-events has 8, not 4 (set NEXTWATCH_KAFKA_USER")
 

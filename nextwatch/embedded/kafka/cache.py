@@ -6,11 +6,14 @@ wait for the first one instead of fetching the same again.
 """
 
 import fcntl
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -26,9 +29,53 @@ _REMEDY = "name an unpacked Kafka distribution by --broker kafka:DIR or NEXTWATC
 
 
 def cache_dir() -> Path:
-    """Return the folder for this version of Kafka, which need not exist."""
+    """Return the folder for this version of Kafka, which need not exist.
+
+    It is below the user's cache or, where that cannot be written, in a private directory below the
+    temporary one.
+
+    Raises:
+        StackError: neither can be had.
+    """
     root = platformdirs.user_cache_path("nextwatch", appauthor=False)
+    if not _can_be_written(root):
+        root = _private_directory(root)
     return root / f"kafka-{KAFKA_VERSION}-{pins_digest()}"
+
+
+def _can_be_written(root: Path) -> bool:
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return False
+    return os.access(root, os.W_OK | os.X_OK)
+
+
+@cache
+def _private_directory(wanted: Path) -> Path:
+    """Return a directory that nobody else can write, and say once that it replaces *wanted*."""
+    root = Path(tempfile.gettempdir()) / f"nextwatch-cache-{os.getuid()}"
+    try:
+        root.mkdir(exist_ok=True, mode=0o700)
+        status = root.lstat()
+    except OSError as error:
+        raise StackError(
+            f"neither {wanted} nor {root} can be written ({error.strerror}): set XDG_CACHE_HOME "
+            f"to a folder that can be, or {_REMEDY}"
+        ) from error
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    if not is_ours or status.st_mode & 0o077:
+        raise StackError(
+            f"{wanted} cannot be written, and {root} is open to other users: set XDG_CACHE_HOME "
+            f"to a folder that can be written, or {_REMEDY}"
+        )
+    Console(stderr=True, soft_wrap=True).print(
+        f"{wanted} cannot be written: Kafka is kept in {root}; XDG_CACHE_HOME names another place",
+        style="yellow",
+        highlight=False,
+        markup=False,
+    )
+    return root
 
 
 @contextmanager

@@ -116,9 +116,7 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
         [*command, *arguments],
         capture_output=True,
         text=True,
-        timeout=ENV = {"MALLOC_ARENA_MAX": "2"}
-"""glibc gives each thread an arena of its own, and never takes it back."""
-_FORMAT_TIMEOUT_S,
+        timeout=_FORMAT_TIMEOUT_S,
         check=False,
     )
     if done.returncode != 0:

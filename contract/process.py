@@ -1,0 +1,103 @@
+"""How a process or a command ends: one line on standard error, and a number for its supervisor.
+
+The codes are those of ``sysexits.h`` where it has a fitting one. Only 74 and 78 need a person;
+after every other one the next start continues where the acknowledged offsets stand.
+"""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+from contract.errors import (
+    BrokerUnavailable,
+    ContractError,
+    DatasetError,
+    IndexUnavailable,
+    NextwatchError,
+    StackError,
+    StorageFull,
+    WorkerPausedError,
+)
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_WORDS = "No space left on device"
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+
+
+class ExitCode(IntEnum):
+    """What an exit code says, of every process and command."""
+
+    STOPPED = 0
+    """It was asked to stop and left everything in order, or it did what it was asked to do."""
+    UNDONE = 1
+    """A command did not do all that it was asked to do; it says what is left and the remedy."""
+    BROKER_AWAY = 69
+    """The broker did not answer at the start, or did not acknowledge later."""
+    FAILED = 70
+    """Something went wrong that nobody foresaw; the log has the traceback."""
+    PAUSED = 73
+    """It stood still for so long that another worker may own its partitions."""
+    STORAGE_FULL = 74
+    """A disk that it writes to is full."""
+    STALLED = 75
+    """The watchdog ended it: nothing moved although something waited."""
+    MISCONFIGURED = 78
+    """Settings or topics do not fit; starting again will not help."""
+
+
+_CODES: tuple[tuple[type[NextwatchError] | tuple[type[NextwatchError], ...], ExitCode], ...] = (
+    ((BrokerUnavailable, IndexUnavailable), ExitCode.BROKER_AWAY),
+    (WorkerPausedError, ExitCode.PAUSED),
+    (StorageFull, ExitCode.STORAGE_FULL),
+    (ContractError, ExitCode.MISCONFIGURED),
+    ((StackError, DatasetError), ExitCode.UNDONE),
+)
+
+
+def code_of(error: BaseException) -> ExitCode:
+    """Return the code that tells *error* to a supervisor."""
+    if is_storage_full(error):
+        return ExitCode.STORAGE_FULL
+    return next((code for kinds, code in _CODES if isinstance(error, kinds)), ExitCode.FAILED)
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Return whether *error* says that a disk is full; RocksDB says it in words alone."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return _FULL_WORDS in str(error)
+
+
+def error_of_file(error: OSError) -> NextwatchError | None:
+    """Return *error* as one line with its remedy; None where it is not about disks and rights."""
+    place = error.filename or "a file"
+    if error.errno in _FULL:
+        return StorageFull(f"{place}: {error.strerror}: make room there and start again")
+    if error.errno in _UNWRITABLE:
+        return ContractError(
+            f"{place}: {error.strerror}: let this user write there, or name another place"
+        )
+    return None
+
+
+@contextmanager
+def told_in_one_line(program: str) -> Iterator[None]:
+    """End the process with one line, and the code for it, on an error that a person can mend.
+
+    Any other error passes with its traceback.
+    """
+    try:
+        yield
+    except NextwatchError as error:
+        _end(program, error)
+    except OSError as error:
+        if (told := error_of_file(error)) is None:
+            raise
+        _end(program, told)
+
+
+def _end(program: str, error: NextwatchError) -> None:
+    sys.stderr.write(f"{program}: {error}\n")
+    raise SystemExit(int(code_of(error))) from error
