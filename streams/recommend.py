@@ -79,7 +79,7 @@ class Recommender:
         is_coalescing: bool,
         clock: Clock,
         asked: Asked | None = None,
-        skip_weight: float = 1.0,
+        skip_weight: float = 2.0,
     ) -> None:
         self._switch = switch
         self._retrieval = retrieval

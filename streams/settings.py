@@ -60,7 +60,7 @@ class StreamsSettings(Settings):
         "not read",
     )
     skip_weight: float = Field(
-        default=1.0,
+        default=2.0,
         ge=0,
         le=10,
         description="how far what is like a video just skipped falls, in standard deviations of the "
