@@ -2,13 +2,11 @@
 
 import argparse
 import os
-import signal
 import sys
 from functools import partial
 from math import ceil
 from threading import Event
 
-import stamina.instrumentation
 import structlog
 from confluent_kafka import Producer
 from qdrant_client import QdrantClient
@@ -34,6 +32,7 @@ from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
 from index_sync.shelf import Shelf
 from index_sync.source import Source
+from index_sync.stopping import stop_on_signals
 from index_sync.worker import Worker
 
 log = structlog.get_logger()
@@ -48,12 +47,10 @@ def main() -> int:
     """Run until SIGTERM or Ctrl-C; return the exit code."""
     _parser().parse_args()
     stopping = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stop_on_signals(stopping)
     try:
         process = load(ProcessSettings, os.environ)
         nextwatch_logging.configure(process.log_level)
-        stamina.instrumentation.set_on_retry_hooks([])  # index.py logs an outage once, itself
         _run(process, stopping)
     except IndexUnavailable:
         pass  # told to stop while waiting; nothing was committed that is not written
