@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import ceil
 from threading import Event
@@ -26,6 +27,7 @@ from contract.settings import (
     usage,
 )
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from index_sync.background import Background
 from index_sync.index import VectorIndex
 from index_sync.opened import open_bundle
 from index_sync.publisher import Publisher
@@ -87,6 +89,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
             system_clock,
         ),
         partial(open_bundle, process.bundle_url),
+        Background(ThreadPoolExecutor(1, "background").submit),
         system_clock,
     )
     try:
@@ -96,6 +99,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         while not stopping.is_set():
             worker.turn()
     finally:
+        stopping.set()  # nothing in the background waits on for the index
         for source in (uploads, announcements, vectors):
             source.close()
         index.close()
