@@ -6,6 +6,7 @@ after every other one the next start continues where the acknowledged offsets st
 
 import errno
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -86,18 +87,19 @@ def error_of_file(error: OSError) -> NextwatchError | None:
 def told_in_one_line(program: str) -> Iterator[None]:
     """End the process with one line, and the code for it, on an error that a person can mend.
 
-    Any other error passes with its traceback.
+    Any other error ends it with its traceback and `ExitCode.FAILED`.
     """
     try:
         yield
     except NextwatchError as error:
-        _end(program, error)
-    except OSError as error:
-        if (told := error_of_file(error)) is None:
-            raise
-        _end(program, told)
+        _end(program, error, error)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: it tells the error and ends
+        _end(program, error, error_of_file(error) if isinstance(error, OSError) else None)
 
 
-def _end(program: str, error: NextwatchError) -> None:
-    sys.stderr.write(f"{program}: {error}\n")
-    raise SystemExit(int(code_of(error))) from error
+def _end(program: str, error: Exception, told: NextwatchError | None) -> None:
+    if told is None:
+        traceback.print_exception(error)
+    else:
+        sys.stderr.write(f"{program}: {told}\n")
+    raise SystemExit(int(code_of(told or error))) from error
