@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from contract import preflight
 from contract.errors import BrokerUnavailable, StackError
 from contract.process import ExitCode
 from contract.version import VERSION
@@ -18,7 +17,6 @@ from nextwatch.embedded import foreground
 from nextwatch.topics import Finding, Outcome
 
 ROOT = Path(__file__).parents[2]
-_HASTY = {**preflight.partition_counts.__kwdefaults__, "patience_s": 0.3}
 COMMANDS = (
     (),
     ("topics",),
@@ -151,7 +149,7 @@ def test_every_command_says_in_the_same_line_why_it_cannot_reach_the_broker(
     monkeypatch, capfd, command, name, value, code
 ):
     """Nothing of librdkafka's own, no traceback, and the code that the processes have."""
-    monkeypatch.setattr(preflight.partition_counts, "__kwdefaults__", _HASTY)
+    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.3)
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["nextwatch", *command])
     with pytest.raises(SystemExit) as ended:

@@ -33,7 +33,7 @@ def test_everything_up_to_now_is_erased_unless_said_otherwise():
         ("u1", "2030-01-01", "has not come yet"),
         ("u1", "soon", "is no time"),
         ("u1", "5", "erase_before_ms"),
-        ("two words", None, "user_id"),
+        ("two words", None, "no user id: wanted"),
     ],
 )
 def test_a_slip_of_the_keys_erases_nobody(user_id, before, why):

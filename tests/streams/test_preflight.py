@@ -4,7 +4,6 @@ import errno
 import os
 import socket
 import sys
-from functools import partial
 
 import pytest
 
@@ -220,7 +219,7 @@ def test_a_worker_that_cannot_start_says_so_in_one_line(
     }
     monkeypatch.setattr(os, "environ", given)
     monkeypatch.setattr(sys, "argv", ["streams"])
-    monkeypatch.setattr(preflight, "check_cluster", partial(check_cluster, patience_s=0.3))
+    monkeypatch.setattr(preflight, "PATIENCE_S", 0.3)
 
     with pytest.raises(SystemExit) as ended:
         main()
