@@ -5,6 +5,7 @@ after every other one the next start continues where the acknowledged offsets st
 """
 
 import errno
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -65,17 +66,18 @@ def code_of(error: BaseException) -> ExitCode:
 
 
 def is_storage_full(error: BaseException) -> bool:
-    """Return whether *error* says that a disk is full; RocksDB says it in words alone."""
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    return _FULL_WORDS in str(error)
+    """Return whether *error* says that a disk is full; RocksDB and shutil have words alone."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or _FULL_WORDS in str(error)
 
 
 def error_of_file(error: OSError) -> NextwatchError | None:
     """Return *error* as one line with its remedy; None where it is not about disks and rights."""
     place = error.filename or "a file"
-    if error.errno in _FULL:
-        return StorageFull(f"{place}: {error.strerror}: make room there and start again")
+    if isinstance(error, shutil.Error):  # of a copy of many files; the first one says enough
+        place = error.args[0][0][1]
+    if is_storage_full(error):
+        reason = error.strerror or _FULL_WORDS
+        return StorageFull(f"{place}: {reason}: make room there and start again")
     if error.errno in _UNWRITABLE:
         return ContractError(
             f"{place}: {error.strerror}: let this user write there, or name another place"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 
 import pytest
 
@@ -31,6 +32,13 @@ def test_a_full_disk_is_one_line_with_the_place(capsys, number):
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("program: /srv/state: ")
     assert line.endswith(": make room there and start again")
+
+
+def test_a_disk_that_is_full_while_a_directory_is_copied_is_one_line(capsys):
+    failed = shutil.Error([("/template/a", "/srv/state/a", f"[Errno 28] {os.strerror(28)}: 'a'")])
+
+    assert end_of(failed) == ExitCode.STORAGE_FULL
+    assert capsys.readouterr().err.startswith("program: /srv/state/a: No space left on device: ")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])
