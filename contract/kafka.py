@@ -52,7 +52,7 @@ RETRIABLE = frozenset(
 """Kafka's retriable errors, and librdkafka's own. Its `KafkaError.retriable` is set for
 transactions alone."""
 
-ClientConfig = dict[str, Any]
+ClientConfig = dict[str, str | int | float | bool]
 T = TypeVar("T")
 
 
@@ -67,7 +67,7 @@ def client_config(settings: KafkaSettings) -> ClientConfig:
         "bootstrap.servers": settings.bootstrap_servers,
         "security.protocol": settings.security_protocol,
         "allow.auto.create.topics": False,
-        "logger": CLIENT_LOG,
+        "logger": CLIENT_LOG,  # type: ignore[dict-item]  # confluent-kafka types no logger
     }
     password = settings.sasl_password
     optional = {

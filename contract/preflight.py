@@ -41,7 +41,7 @@ _REMEDY_FOR_PARTITIONS = (
 _REJECTED = "authentication"
 
 
-def check_cluster(kafka: KafkaSettings, app: str, *, patience_s: float = PATIENCE_S) -> None:
+def check_cluster(kafka: KafkaSettings, app: str, *, patience_s: float | None = None) -> None:
     """Return when the broker has every topic of *app*, with the partitions of the settings.
 
     Raises:
@@ -57,15 +57,16 @@ def check_cluster(kafka: KafkaSettings, app: str, *, patience_s: float = PATIENC
 def partition_counts(
     kafka: KafkaSettings,
     *,
-    patience_s: float = PATIENCE_S,
+    patience_s: float | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[str, int]:
     """Return the partition count of each topic of the cluster, by full name.
 
     Raises:
-        BrokerUnavailable: the broker did not answer within *patience_s*.
+        BrokerUnavailable: the broker did not answer within *patience_s*, or `PATIENCE_S`.
         ContractError: the connection settings are refused, here or by the broker.
     """
+    patience_s = PATIENCE_S if patience_s is None else patience_s
     said = ClientLog(is_silent=True)
     admin = _admin(kafka, said)
     deadline_s = monotonic() + patience_s
@@ -84,7 +85,7 @@ def partition_counts(
     reason = f" ({_short(said.last_error)})" if said.last_error else ""
     raise BrokerUnavailable(
         f"no Kafka broker answered at {kafka.bootstrap_servers} within {patience_s:g} s{reason}: "
-        f"start it, or name another by {_SERVERS}"
+        f"start one (`nextwatch stack up` does), or name another by {_SERVERS}"
     )
 
 
@@ -169,7 +170,7 @@ def port_error(error: OSError, host: str, port: int, variable: str) -> ContractE
 def _admin(kafka: KafkaSettings, said: ClientLog) -> AdminClient:
     config = client_config(kafka)
     config |= {
-        "logger": said,
+        "logger": said,  # type: ignore[dict-item]  # confluent-kafka types no logger
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": _RECONNECT_MS,
     }

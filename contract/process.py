@@ -5,7 +5,9 @@ after every other one the next start continues where the acknowledged offsets st
 """
 
 import errno
+import shutil
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -64,17 +66,18 @@ def code_of(error: BaseException) -> ExitCode:
 
 
 def is_storage_full(error: BaseException) -> bool:
-    """Return whether *error* says that a disk is full; RocksDB says it in words alone."""
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    return _FULL_WORDS in str(error)
+    """Return whether *error* says that a disk is full; RocksDB and shutil have words alone."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or _FULL_WORDS in str(error)
 
 
 def error_of_file(error: OSError) -> NextwatchError | None:
     """Return *error* as one line with its remedy; None where it is not about disks and rights."""
     place = error.filename or "a file"
-    if error.errno in _FULL:
-        return StorageFull(f"{place}: {error.strerror}: make room there and start again")
+    if isinstance(error, shutil.Error):  # of a copy of many files; the first one says enough
+        place = error.args[0][0][1]
+    if is_storage_full(error):
+        reason = error.strerror or _FULL_WORDS
+        return StorageFull(f"{place}: {reason}: make room there and start again")
     if error.errno in _UNWRITABLE:
         return ContractError(
             f"{place}: {error.strerror}: let this user write there, or name another place"
@@ -86,18 +89,19 @@ def error_of_file(error: OSError) -> NextwatchError | None:
 def told_in_one_line(program: str) -> Iterator[None]:
     """End the process with one line, and the code for it, on an error that a person can mend.
 
-    Any other error passes with its traceback.
+    Any other error ends it with its traceback and `ExitCode.FAILED`.
     """
     try:
         yield
     except NextwatchError as error:
-        _end(program, error)
-    except OSError as error:
-        if (told := error_of_file(error)) is None:
-            raise
-        _end(program, told)
+        _end(program, error, error)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: it tells the error and ends
+        _end(program, error, error_of_file(error) if isinstance(error, OSError) else None)
 
 
-def _end(program: str, error: NextwatchError) -> None:
-    sys.stderr.write(f"{program}: {error}\n")
-    raise SystemExit(int(code_of(error))) from error
+def _end(program: str, error: Exception, told: NextwatchError | None) -> None:
+    if told is None:
+        traceback.print_exception(error)
+    else:
+        sys.stderr.write(f"{program}: {told}\n")
+    raise SystemExit(int(code_of(told or error))) from error

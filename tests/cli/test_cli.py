@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from contract.errors import BrokerUnavailable, StackError
+from contract.process import ExitCode
 from contract.version import VERSION
 from nextwatch import cli
 from nextwatch.embedded import foreground
@@ -123,7 +124,62 @@ def test_error_of_ours_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main()
 
-    assert ended.value.code == "nextwatch: nobody there: start one"
+    assert ended.value.code == ExitCode.BROKER_AWAY
+    assert capsys.readouterr().err == "nextwatch: nobody there: start one\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("topics",),
+        ("dlq", "list"),
+        ("erase", "u1"),
+        ("simulate", "--seconds", "1"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", ExitCode.BROKER_AWAY),
+        ("NEXTWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", ExitCode.MISCONFIGURED),
+    ],
+)
+def test_every_command_says_in_the_same_line_why_it_cannot_reach_the_broker(
+    monkeypatch, capfd, command, name, value, code
+):
+    """Nothing of librdkafka's own, no traceback, and the code that the processes have."""
+    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.3)
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["nextwatch", *command])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    [line] = capfd.readouterr().err.splitlines()
+    assert ended.value.code == code
+    assert line.startswith("nextwatch: ")
+    assert name in line
+
+
+def test_the_id_of_a_user_is_asked_for_in_words():
+    """A regular expression says nothing to a person, and no broker is needed to see it."""
+    answer = invoke("erase", "a b")
+
+    assert answer.exit_code == 2
+    assert "wanted 1 to 64 ASCII letters" in re.sub(r"[\s│]+", " ", answer.output)
+    assert "regex" not in answer.output
+
+
+@pytest.mark.parametrize("command", [("stack", "up"), ("demo", "--headless", "--seconds", "1")])
+def test_a_stack_without_a_place_for_its_files_says_so_in_one_line(monkeypatch, capfd, command):
+    """As root, too: there is no directory below a file."""
+    monkeypatch.setattr(sys, "argv", ["nextwatch", *command, "--state-dir", "/dev/null/x"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    [line] = capfd.readouterr().err.splitlines()
+    assert ended.value.code == ExitCode.MISCONFIGURED
+    assert line.startswith("nextwatch: /dev/null/x: Not a directory")
 
 
 def test_topics_prints_differences_only(monkeypatch):

@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from contract.process import ExitCode
 from nextwatch.embedded.plans import inherited
 
 
@@ -30,8 +33,20 @@ def test_help_names_every_setting_with_its_default():
         assert line in told
 
 
-def test_a_misspelt_setting_stops_the_start():
-    """It is named, in one line, and nothing is connected to."""
-    ended = run(NEXTWATCH_INDEX_KEPT_GENERATION="5")
-    assert ended.returncode == 1
-    assert "unknown settings: NEXTWATCH_INDEX_KEPT_GENERATION" in ended.stderr
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("NEXTWATCH_INDEX_KEPT_GENERATION", "5", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_PROCESS_READY_FILE", "/dev/null/x/ready", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", ExitCode.BROKER_AWAY),
+    ],
+)
+def test_a_process_that_cannot_start_says_so_in_one_line(name, value, code):
+    """With the variable to look at, and the code that streams has for the same."""
+    ended = run(**{name: value})
+
+    [line] = ended.stderr.splitlines()
+    assert ended.returncode == code
+    assert line.startswith("index_sync: ")
+    assert name in line

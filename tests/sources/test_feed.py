@@ -87,7 +87,7 @@ def test_a_catalogue_can_be_interrupted():
 
 def test_a_missing_broker_is_one_clear_error(monkeypatch):
     """It names the address that was tried, and how to start or name another."""
-    monkeypatch.setattr("nextwatch.sources.feed.ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.2)
 
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*nextwatch stack up"):
         connect(KafkaSettings(bootstrap_servers="127.0.0.1:1"), threading.Event())

@@ -1,20 +1,46 @@
 """A worker does not take part in a cluster that its settings do not fit."""
 
+import errno
 import os
+import socket
 import sys
-from functools import partial
 
 import pytest
 
 from contract import preflight
-from contract.errors import BrokerUnavailable, BundleError, ContractError, WorkerPausedError
-from contract.preflight import check_cluster, layout_differences, wanted_partitions
+from contract.errors import (
+    BrokerUnavailable,
+    BundleError,
+    ContractError,
+    IndexUnavailable,
+    StackError,
+    StorageFull,
+    WorkerPausedError,
+)
+from contract.kafka import producer_config
+from contract.preflight import (
+    check_cluster,
+    check_directory,
+    check_port,
+    layout_differences,
+    wanted_partitions,
+)
 from contract.process import ExitCode, code_of
 from contract.settings import KafkaSettings, QdrantSettings, load
 from contract.topics import Layout
 from nextwatch.embedded.ports import free_ports
 from nextwatch.topics import wanted_topics
 from streams.__main__ import main
+
+
+@pytest.fixture
+def taken_port():
+    """A port on which somebody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
 
 LAYOUT = Layout(prefix="p-", user_partitions=4, video_partitions=2)
 
@@ -51,19 +77,73 @@ def test_another_partition_count_is_named_with_both_numbers():
 def test_a_broker_that_is_away_is_waited_for_within_bounds():
     """The message names the setting, and no secret."""
     [port] = free_ports(1)
-    kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}", sasl_password="canary-7f3a")
+    kafka = KafkaSettings(
+        bootstrap_servers=f"127.0.0.1:{port}",
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="PLAIN",
+        sasl_username="somebody",
+        sasl_password="canary-7f3a",
+    )
 
     with pytest.raises(BrokerUnavailable, match="NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS") as refused:
-        check_cluster(kafka, patience_s=0.3)
+        check_cluster(kafka, "streams", patience_s=0.3)
+    assert f"127.0.0.1:{port} within 0.3 s" in str(refused.value)
+    assert "Connection refused" in str(refused.value)
     assert "canary" not in str(refused.value)
 
 
-def test_connection_settings_that_the_client_refuses_are_a_persons_matter():
+def test_connection_settings_that_the_client_refuses_are_a_persons_matter(tmp_path):
     """Starting again would not help."""
-    kafka = KafkaSettings(security_protocol="SSL", ssl_ca_location="/nowhere/ca.pem")
+    (tmp_path / "ca.pem").write_text("no certificate")
+    kafka = KafkaSettings(security_protocol="SSL", ssl_ca_location=str(tmp_path / "ca.pem"))
 
     with pytest.raises(ContractError, match="settings of Kafka"):
-        check_cluster(kafka)
+        check_cluster(kafka, "streams")
+
+
+def test_a_certificate_that_is_not_there_is_named_with_its_variable_and_path():
+    """Every client finds it before librdkafka does."""
+    kafka = KafkaSettings(security_protocol="SSL", ssl_ca_location="/nowhere/ca.pem")
+
+    with pytest.raises(
+        ContractError, match=r"NEXTWATCH_KAFKA_SSL_CA_LOCATION: /nowhere/ca\.pem: No"
+    ):
+        producer_config(kafka)
+
+
+def test_a_port_that_is_taken_is_named(taken_port):
+    """Before anything else is started."""
+    with pytest.raises(ContractError, match=f"PORT: port {taken_port} of 127.0.0.1 is taken"):
+        check_port("127.0.0.1", taken_port, "NEXTWATCH_STREAMS_HTTP_PORT")
+    check_port("127.0.0.1", *free_ports(1), "NEXTWATCH_STREAMS_HTTP_PORT")
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    """As root, too: there is no directory below a file."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ContractError, match=r"X_DIR: /.*/file/state: Not a directory: name"):
+        check_directory(tmp_path / "file" / "state", "X_DIR")
+
+
+def test_a_full_disk_is_told_with_its_own_code(tmp_path, monkeypatch):
+    """The directory is there, and nothing fits in it."""
+
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(preflight.tempfile, "TemporaryFile", lambda dir: Full())  # noqa: A006
+
+    with pytest.raises(StorageFull, match=r"X_DIR: .*: No space left on device: make room") as full:
+        check_directory(tmp_path, "X_DIR")
+    assert code_of(full.value) is ExitCode.STORAGE_FULL
 
 
 @pytest.mark.parametrize(
@@ -101,6 +181,11 @@ def test_what_is_no_url_of_an_index_is_refused_and_not_quoted(url):
         (BundleError("x"), ExitCode.MISCONFIGURED),
         (BrokerUnavailable("x"), ExitCode.BROKER_AWAY),
         (WorkerPausedError("x"), ExitCode.PAUSED),
+        (IndexUnavailable("x"), ExitCode.BROKER_AWAY),
+        (StackError("x"), ExitCode.UNDONE),
+        (OSError(errno.ENOSPC, "x"), ExitCode.STORAGE_FULL),
+        (Exception("IO error: No space left on device: /db/7.log"), ExitCode.STORAGE_FULL),
+        (OSError(errno.EIO, "x"), ExitCode.FAILED),
         (RuntimeError("x"), ExitCode.FAILED),
     ],
 )
@@ -115,23 +200,26 @@ def test_each_way_to_end_has_a_code_of_its_own(error, code):
     [
         ("NEXTWATCH_QDRANT_URL", "http://u:canary@h", ExitCode.MISCONFIGURED),
         ("NEXTWATCH_STREAMS_STATE", "canary", ExitCode.MISCONFIGURED),
-        ("NEXTWATCH_STREAMS_STATE_DIR", "/dev/null/canary", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_STREAMS_STATE_DIR", "/dev/null/x", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_STREAMS_HTTP_PORT", "{taken}", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_PROCESS_READY_FILE", "/dev/null/x/ready", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_KAFKA_SASL_PASSWORD", "canary", ExitCode.MISCONFIGURED),
         ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:{port}", ExitCode.BROKER_AWAY),
     ],
 )
 def test_a_worker_that_cannot_start_says_so_in_one_line(
-    tmp_path, monkeypatch, capfd, name, value, code
+    tmp_path, monkeypatch, capfd, taken_port, name, value, code
 ):
     """With the setting to look at, a code of its own, and no secret."""
     [port] = free_ports(1)
     given = {
         "NEXTWATCH_STREAMS_STATE_DIR": str(tmp_path),
-        "NEXTWATCH_KAFKA_SASL_PASSWORD": "canary",
-        name: value.format(port=port),
+        "NEXTWATCH_QDRANT_API_KEY": "canary",
+        name: value.format(port=port, taken=taken_port),
     }
     monkeypatch.setattr(os, "environ", given)
     monkeypatch.setattr(sys, "argv", ["streams"])
-    monkeypatch.setattr(preflight, "check_cluster", partial(check_cluster, patience_s=0.3))
+    monkeypatch.setattr(preflight, "PATIENCE_S", 0.3)
 
     with pytest.raises(SystemExit) as ended:
         main()

@@ -111,6 +111,6 @@ def test_partition_count_is_only_reported(settings):
 @pytest.mark.slow
 def test_silent_broker_is_named(monkeypatch):
     """The error says where nobody answered, and what to do."""
-    monkeypatch.setattr("nextwatch.topics._TIMEOUT_S", 0.3)
+    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.3)
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*nextwatch stack up"):
         reconcile(KafkaSettings(bootstrap_servers="127.0.0.1:1"))

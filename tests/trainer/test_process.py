@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from contract.events import BundleAnnouncement, BundleState, ItemVector, encode
 from contract.kafka import consumer_config, producer_config
 from contract.outbox import Outbox, Outgoing
+from contract.process import ExitCode
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS
 from models import bundle
 from tests.builders import upload, watch
@@ -209,8 +210,25 @@ def test_help_teaches_the_settings():
     assert "NEXTWATCH_TRAINER_PUBLISH_EVERY_S=60.0" in done.stdout
 
 
-def test_an_unknown_setting_stops_the_start_with_one_line():
-    done = run(NEXTWATCH_TRAINER_PUBLISH_EVRY_S="5")
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("NEXTWATCH_TRAINER_PUBLISH_EVRY_S", "5", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_TRAINER_CHECKPOINT_DIR", "/dev/null/x", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_PROCESS_BUNDLE_URL", "file:///dev/null/x", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", ExitCode.BROKER_AWAY),
+    ],
+)
+def test_a_trainer_that_cannot_start_says_so_in_one_line(tmp_path, name, value, code):
+    given = {
+        "NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
+        "NEXTWATCH_PROCESS_BUNDLE_URL": (tmp_path / "bundles").as_uri(),
+        name: value,
+    }
+    done = run(**given)
 
-    assert done.returncode == 1
-    assert done.stderr == "trainer: unknown settings: NEXTWATCH_TRAINER_PUBLISH_EVRY_S\n"
+    [line] = done.stderr.splitlines()
+    assert done.returncode == code
+    assert line.startswith("trainer: ")
+    assert name in line

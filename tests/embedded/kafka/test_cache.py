@@ -1,7 +1,9 @@
 """The cache of jars: fetched once, verified, resumable, and safe for two at once."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -99,3 +101,33 @@ def test_an_unwritable_cache_is_one_line_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match="XDG_CACHE_HOME"), cache.locked(tmp_path / "file" / "x"):
         pass
+
+
+@pytest.fixture
+def unwritable_home(monkeypatch, tmp_path):
+    """A cache of the user that cannot be made, and a temporary directory of one's own."""
+    cache._private_directory.cache_clear()
+    monkeypatch.setattr(cache.platformdirs, "user_cache_path", lambda *_, **__: Path("/dev/null/x"))
+    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))
+    yield tmp_path
+    cache._private_directory.cache_clear()
+
+
+def test_without_a_writable_home_a_private_directory_takes_its_place(unwritable_home, capfd):
+    """In containers and CI there is often no home; it is said once."""
+    folder = cache.cache_dir()
+
+    assert folder.parent == cache.cache_dir().parent
+    assert folder.parent.parent == unwritable_home
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("/dev/null/x cannot be written: Kafka is kept in ")
+
+
+def test_a_directory_that_others_can_write_is_no_cache(unwritable_home):
+    """Somebody else could put a program into it."""
+    (unwritable_home / f"nextwatch-cache-{os.getuid()}").mkdir()
+    (unwritable_home / f"nextwatch-cache-{os.getuid()}").chmod(0o777)
+
+    with pytest.raises(StackError, match="open to other users: set XDG_CACHE_HOME"):
+        cache.cache_dir()
