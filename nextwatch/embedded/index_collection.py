@@ -17,6 +17,7 @@ import qdrant_edge as edge
 
 from nextwatch.embedded import index_child
 from nextwatch.embedded.index_filters import engine_filter, engine_query
+from nextwatch.embedded.index_space import INSUFFICIENT_STORAGE, WRITE_BYTES, check_space
 from nextwatch.embedded.index_wire import (
     Condition,
     Delete,
@@ -69,8 +70,13 @@ def engine_errors() -> Iterator[None]:
     except (TypeError, ValueError) as error:
         raise Refused(400, f"Bad request: {error}") from error
     except Exception as error:
-        is_ours = "Service runtime error" in str(error)
-        raise Refused(500 if is_ours else 400, f"Wrong input: {error}") from error
+        raise Refused(_status_of(str(error)), f"Wrong input: {error}") from error
+
+
+def _status_of(reason: str) -> int:
+    if "No space left" in reason:
+        return INSUFFICIENT_STORAGE
+    return 500 if "Service runtime error" in reason else 400
 
 
 @dataclass(slots=True)
@@ -182,6 +188,7 @@ class Collection:
         async with self.writing:
             self._check_open()
             for operation in operations:
+                check_space(self.directory, WRITE_BYTES)
                 with engine_errors():
                     self.shard.update(operation)
                 await asyncio.sleep(0)  # a search may go between two slices

@@ -19,6 +19,7 @@ from nextwatch.embedded.index_collection import (
     Settings,
     load_settings,
 )
+from nextwatch.embedded.index_space import COLLECTION_BYTES, check_space, warn_of_full_disk
 from nextwatch.embedded.index_wire import CreateCollection, Hnsw, Refused
 
 MAX_SIZE = 65_536
@@ -30,6 +31,7 @@ class Collections:
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
+        warn_of_full_disk(root)
         self.root = root
         self._aliases_file = root / "aliases.json"
         self.aliases: dict[str, str] = {}
@@ -60,7 +62,8 @@ class Collections:
         """Create an empty collection, in a child process when others have to be searched.
 
         Raises:
-            Refused: the name is taken or not fit for a directory, or the vectors are not.
+            Refused: the name is taken or not fit for a directory, the vectors are not of a size
+                or distance that there is, or the disk is full.
         """
         if name in self._being_made:
             raise Refused(503, f"Service unavailable: collection `{name}` is being made")
@@ -78,6 +81,7 @@ class Collections:
             m=hnsw.m or 16,
             ef_construct=hnsw.ef_construct or 200,
         )
+        check_space(self.root, COLLECTION_BYTES)
         self._being_made.add(name)
         try:
             draft = self.root / f".{name}.draft"

@@ -8,6 +8,7 @@ DIR``; it is for one machine: it listens on 127.0.0.1 and knows neither keys nor
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import signal
 import sys
@@ -28,6 +29,7 @@ from starlette.routing import Route
 from nextwatch.embedded import index_wire as wire
 from nextwatch.embedded.index_collection import Collection
 from nextwatch.embedded.index_collections import Collections
+from nextwatch.embedded.index_failures import Failures, refusal_of
 
 log = structlog.get_logger()
 
@@ -188,15 +190,18 @@ ANSWERS: tuple[tuple[str, str, Answer], ...] = (
 
 def build_app(collections: Collections) -> Starlette:
     """Return the web application that serves *collections*."""
+    failures = Failures()
     routes = [
-        Route(path, _answered(collections, answer), methods=[method])
+        Route(path, _answered(collections, answer, failures), methods=[method])
         for method, path, answer in ANSWERS
     ]
     probes = [Route(path, healthy) for path in ("/healthz", "/readyz", "/livez")]
     return Starlette(routes=[*routes, Route("/", root), *probes])
 
 
-def _answered(collections: Collections, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+def _answered(
+    collections: Collections, answer: Answer, failures: Failures
+) -> Callable[[Request], Awaitable[Response]]:
     """Wrap *answer* in Qdrant's envelope, whatever becomes of it."""
 
     async def respond(request: Request) -> Response:
@@ -204,11 +209,10 @@ def _answered(collections: Collections, answer: Answer) -> Callable[[Request], A
         status, body = 200, {}
         try:
             body = {"result": await answer(collections, request), "status": "ok"}
-        except wire.Refused as refused:
+        except Exception as error:  # noqa: BLE001 - it is logged and answered
+            refused = refusal_of(error)
             status, body = refused.status, {"status": {"error": refused.message}}
-        except msgspec.DecodeError as error:
-            told = f"Format error in JSON body: {error}"
-            status, body = 400, {"status": {"error": told}}
+            failures.note(request.method, request.url.path, status, refused.message)
         body["time"] = time.perf_counter() - started
         return Response(msgspec.json.encode(body), status, media_type="application/json")
 
@@ -268,6 +272,7 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    faulthandler.enable(all_threads=False)  # names a SIGBUS, which ends this process
     collections = Collections(given.data)
     config = uvicorn.Config(
         build_app(collections),

@@ -1,0 +1,130 @@
+"""A full disk, and other failures of the index server, are answered and logged with reasons."""
+
+import asyncio
+import errno
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import structlog
+
+from nextwatch.embedded import index_space
+from nextwatch.embedded.index_collections import Collections
+from nextwatch.embedded.index_failures import QUIET_S, Failures, refusal_of
+from nextwatch.embedded.index_server import build_app
+from nextwatch.embedded.index_space import COLLECTION_BYTES, WRITE_BYTES, warn_of_full_disk
+
+EMPTY = {"vectors": {"size": 2, "distance": "Cosine"}}
+POINTS = {"points": [{"id": 1, "vector": [0.0, 1.0], "payload": {}}]}
+
+
+class Client:
+    """Sends requests to an app of this process."""
+
+    def __init__(self, app):
+        self._app = app
+
+    def put(self, path, *, json):
+        return self.send("PUT", path, json)
+
+    def post(self, path, *, json):
+        return self.send("POST", path, json)
+
+    def delete(self, path):
+        return self.send("DELETE", path, None)
+
+    def send(self, method, path, json):
+        async def answer():
+            transport = httpx.ASGITransport(self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://index") as client:
+                return await client.request(method, path, json=json)
+
+        return asyncio.run(answer())
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk with as much free space as the test says."""
+    disk = SimpleNamespace(free=1 << 40)
+    monkeypatch.setattr(index_space.shutil, "disk_usage", lambda _path: disk)
+    return disk
+
+
+@pytest.fixture
+def client(tmp_path, disk):
+    """A client of an index in this process, with an empty collection ``c``."""
+    collections = Collections(tmp_path)
+    client = Client(build_app(collections))
+    assert client.put("/collections/c", json=EMPTY).status_code == 200
+    yield client
+    collections.close()
+
+
+def reason(response):
+    """Return why a request was refused."""
+    return response.json()["status"]["error"]
+
+
+def test_a_write_is_refused_while_there_is_still_space(client, disk):
+    """The engine would die of SIGBUS; what is there can still be read and deleted."""
+    assert client.put("/collections/c/points", json=POINTS).status_code == 200
+    disk.free = WRITE_BYTES - 1
+    with structlog.testing.capture_logs() as logs:
+        refused = client.put("/collections/c/points", json=POINTS)
+
+    assert refused.status_code == 507
+    assert "No space left on device: 15 MB free" in reason(refused)
+    assert [(entry["event"], entry["status"]) for entry in logs] == [("request_failed", 507)]
+    assert logs[0]["reason"] == reason(refused)
+    assert client.post("/collections/c/points/count", json={}).json()["result"]["count"] == 1
+    assert client.delete("/collections/c").json()["result"]
+
+
+def test_a_collection_is_refused_if_it_would_fill_the_disk(client, disk):
+    """It takes much more than a write."""
+    disk.free = COLLECTION_BYTES - 1
+    refused = client.put("/collections/d", json=EMPTY)
+    assert (refused.status_code, "No space left" in reason(refused)) == (507, True)
+    disk.free = COLLECTION_BYTES
+    assert client.put("/collections/d", json=EMPTY).status_code == 200
+
+
+def test_a_start_on_a_full_disk_is_logged(tmp_path, disk):
+    """Before the collections are opened, since that may be the end."""
+    disk.free = 0
+    with structlog.testing.capture_logs() as logs:
+        warn_of_full_disk(tmp_path)
+    assert "0 MB free" in logs[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 507),
+        (OSError(errno.EIO, "Input/output error"), 500),
+        (RuntimeError("why"), 500),
+    ],
+)
+def test_what_nobody_foresaw_is_answered_with_its_reason(error, status):
+    """Not by a closed connection or an empty page."""
+    refused = refusal_of(error)
+    assert refused.status == status
+    assert str(error) in refused.message
+
+
+def test_a_failure_that_repeats_is_counted_instead_of_logged():
+    """Refused requests come again, twice a second."""
+    now_s = [0.0]
+    failures = Failures(lambda: now_s[0])
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(10):
+            failures.note("PUT", "/collections/c", 500, "why")
+        failures.note("PUT", "/collections/d", 500, "why")
+        failures.note("PUT", "/collections/c", 404, "not there")
+        now_s[0] += QUIET_S
+        failures.note("PUT", "/collections/c", 500, "why")
+    assert [(entry["path"], entry["unlogged"]) for entry in logs] == [
+        ("/collections/c", 0),
+        ("/collections/d", 0),
+        ("/collections/c", 9),
+    ]
