@@ -11,12 +11,17 @@ import msgspec
 import yaml
 
 from contract.dead_letters import REASONS
+from contract.events import BundleId, EventId, Id
+from contract.examples import dead_letter_example, payload_of
+from contract.identifiers import EXACT_END
 from contract.topics import TOPICS, Topic
 from contract.version import VERSION
 
 _REF = "#/components/schemas/{name}"
+_SHARED_TYPES = {"Id": Id, "EventId": EventId, "BundleId": BundleId}
+_SHARED = {msgspec.json.schema(given)["description"]: name for name, given in _SHARED_TYPES.items()}
 _ON_EVERY_DEAD_LETTER = {
-    "dlq.reason": "one stable word, such as key_mismatch or missing:user_id",
+    "dlq.reason": "a stable word (see x-meanings), then a colon and the field if it is about one",
     "dlq.topic": "the topic it came from, without prefix",
     "dlq.partition": "its partition there",
     "dlq.offset": "its offset there",
@@ -36,12 +41,14 @@ _ON_A_CUT_DEAD_LETTER = {
 
 def document() -> dict[str, Any]:
     """Return the AsyncAPI document as plain dicts and lists."""
-    kinds = [topic.kind for topic in TOPICS if topic.kind is not None]
-    _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
+    topics = [topic for topic in TOPICS if topic.producers]
+    kinds = [topic.kind for topic in topics if topic.kind is not None]
+    _, structs = msgspec.json.schema_components(kinds, ref_template=_REF)
+    schemas = {name: _portable(schema) for name, schema in structs.items()} | _shared_types()
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {}
-    for topic in TOPICS:
+    for topic in topics:
         channels[topic.name] = _channel(topic)
         messages[_message_name(topic)] = _message(topic)
         operations |= _operations(topic)
@@ -51,7 +58,7 @@ def document() -> dict[str, Any]:
                 "send", topic.dlq
             )
     messages["DeadLetter"] = _dead_letter()
-    return {
+    whole = {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Nextwatch",
@@ -60,7 +67,14 @@ def document() -> dict[str, Any]:
                 "Events in, recommendations out. JSON values, UTF-8 keys, times in epoch "
                 "milliseconds, durations in milliseconds. Unknown fields are ignored; fields are "
                 "added with a default, and none is removed, renamed or given another unit. "
-                "Producers must place keys by murmur2 (librdkafka: partitioner=murmur2_random)."
+                "Producers must place keys by murmur2 (librdkafka: partitioner=murmur2_random). "
+                "Producers may use any compression codec of Kafka; consumers must read the one that "
+                "Nextwatch is set to produce with. "
+                "Of events from players and creators, an optional field may be absent or null; an "
+                "optional text, list or object that cannot be read is left out and the event is "
+                "accepted; fractions of whole numbers are rounded; a title or a list of tags that is "
+                "too long is cut; a watch time above a known duration is the duration. "
+                "Patterns are those of JSON Schema, in syntax that Go and Rust read, too."
             ),
             "license": {"name": "Apache-2.0"},
         },
@@ -69,14 +83,14 @@ def document() -> dict[str, Any]:
         "operations": operations,
         "components": {"messages": messages, "schemas": dict(sorted(schemas.items()))},
     }
+    plain: dict[str, Any] = _dedented(whole)
+    return plain
 
 
 def render() -> str:
     """Return the document as YAML, the same bytes for the same contract."""
     head = "# Generated from contract/: python -m contract.asyncapi > docs/asyncapi.yaml\n"
-    return head + yaml.safe_dump(
-        _dedented(document()), sort_keys=False, width=100, allow_unicode=True
-    )
+    return head + yaml.safe_dump(document(), sort_keys=False, width=100)
 
 
 def _dedented(node: Any) -> Any:
@@ -93,7 +107,7 @@ def _channel(topic: Topic) -> dict[str, Any]:
     bindings = {"topicConfiguration": {"cleanup.policy": [topic.cleanup]}}
     return {
         "address": topic.name,
-        "description": f"{topic.what}; keyed by {topic.key_field}",
+        "description": f"{topic.what}; keyed by {topic.key_field}; {_size_limit(topic)}",
         "messages": {name: {"$ref": f"#/components/messages/{name}"}},
         "bindings": {"kafka": bindings},
     }
@@ -118,9 +132,20 @@ def _message(topic: Topic) -> dict[str, Any]:
     return {
         "name": _message_name(topic),
         "contentType": "application/json" if topic.kind else "application/octet-stream",
+        "description": _size_limit(topic),
         "payload": payload,
         "bindings": {"kafka": {"key": key}},
+        "examples": [_example(topic)],
     }
+
+
+def _size_limit(topic: Topic) -> str:
+    return f"a value has at most {topic.max_value_bytes:,} bytes"
+
+
+def _example(topic: Topic) -> dict[str, Any]:
+    example: dict[str, Any] = {"name": "example", "payload": payload_of(topic.kind)}
+    return example if topic.kind else example | {"summary": "the bytes, in base64"}
 
 
 def _dead_letter() -> dict[str, Any]:
@@ -135,6 +160,28 @@ def _dead_letter() -> dict[str, Any]:
         "description": "the original key, value and headers, and why it is here",
         "headers": {"type": "object", "properties": properties},
         "payload": {"type": "string", "format": "binary"},
+        "examples": [{"name": "example", **dead_letter_example()}],
+    }
+
+
+def _portable(schema: Any) -> Any:
+    """Return *schema* with ids as references, and patterns that end as JSON Schema ends them."""
+    if isinstance(schema, dict):
+        name = _SHARED.get(schema.get("description", ""))
+        if name:
+            return {"$ref": _REF.format(name=name)}
+        return {key: _portable(value) for key, value in schema.items()}
+    if isinstance(schema, list):
+        return [_portable(value) for value in schema]
+    if isinstance(schema, str) and schema.startswith("^") and schema.endswith(EXACT_END):
+        return schema.removesuffix(EXACT_END) + "$"
+    return schema
+
+
+def _shared_types() -> dict[str, Any]:
+    return {
+        name: {key: _portable(value) for key, value in msgspec.json.schema(given).items()}
+        for name, given in _SHARED_TYPES.items()
     }
 
 

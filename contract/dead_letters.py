@@ -35,22 +35,24 @@ REASONS = {
     "json": "no JSON document, or more than one",
     "depth": "more than 32 levels, in unknown fields, too",
     "duplicate_key": "an object with one key twice, in unknown fields, too",
-    "missing": "a required field is not there; its name follows the colon",
-    "type": "a field, or the whole document, of another JSON type: `1.0` and `true` are no integers",
+    "missing": "a required field is not there",
+    "type": "a required field, a number, or the whole document is of another JSON type",
     "range": "a number out of its bounds",
-    "length": "a text or a list too short or too long",
-    "pattern": "a text of other characters than its field allows",
-    "bad_id": "an id of other characters, or too long, or an `event_id` that is no UUID, or nil",
+    "length": "a required text or list is too short or too long",
+    "pattern": "a text that is not of the form its field has",
+    "bad_id": "an id that is not 1 to 128 bytes of printable text, or is only blanks, or the nil UUID",
     "enum": "a word that is none of those its field knows",
     "ts_unit": "a time in seconds, or in units finer than milliseconds",
     "ts_range": "a time of zero or below",
     "ts_future": "a time more than five minutes after the record's own",
-    "watch_gt_duration": "watched for more than 1.1 of the duration",
     "generation_unknown": "an item vector of a generation nobody announced; too many wait already",
     "vector_dim": "an item vector of another width than its bundle says",
     "vector_norm": "an output vector whose norm is not one",
 }
-"""Every word that ``dlq.reason`` may be, or begin with before a colon, and its meaning."""
+"""Every word that ``dlq.reason`` may be, or begin with before a colon, and its meaning.
+
+After the colon stands the field that it is about: ``type:watch_ms``, ``bad_id:videos.video_id``.
+"""
 
 
 def dead_letter(

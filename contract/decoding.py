@@ -6,10 +6,15 @@ nobody watches more than the whole video). The first that is broken gives the re
 reasons are in `contract.dead_letters.REASONS`. The verdict depends on the record alone, so
 that streams, trainer and index_sync agree and a replay judges as the first delivery did; the
 clock is asked only for a record without a timestamp.
+
+Events that come from outside are read strictly first, and by `contract.mending` only if that
+fails. What our own processes write is only read strictly.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -17,8 +22,6 @@ from contract import json_syntax
 from contract.clock import Clock
 from contract.errors import DecodeError
 from contract.events import (
-    MAX_TIME_MS,
-    MIN_TIME_MS,
     Event,
     Id,
     Impressions,
@@ -28,18 +31,17 @@ from contract.events import (
     Watch,
     encode,
 )
+from contract.identifiers import is_nil, is_too_long
+from contract.mending import Notes, mended
 from contract.records import Headers
+from contract.refusals import bad_id, refusal
 from contract.topics import Topic
 
 MAX_KEY_BYTES = 256
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 16_384  # names and values of all headers of a record
 MAX_SKEW_MS = 5 * 60_000
-MAX_OVERRUN = 1.1  # players drift: up to 10 % over the duration is a whole watch
-_NIL_UUID = "00000000-0000-0000-0000-000000000000"
-_TIMES = ("_time_ms", "_at_ms", "_before_ms")
-_MISSING = "Object missing required field"
-_UNKNOWN_WORD = "Invalid enum value"
+_BACKSLASH = ord("\\")
 # a tuple: Watch | Search, made anew in each call, costs 0.4 µs
 _WITH_EVENT_ID = (Watch, Search, Impressions, RecommendationRequest)
 
@@ -47,9 +49,14 @@ E = TypeVar("E", bound=Event)
 
 
 def decode(
-    topic: Topic, kind: type[E], key: bytes | None, value: bytes | None, headers: Headers = ()
+    topic: Topic,
+    kind: type[E],
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers = (),
+    notes: Notes | None = None,
 ) -> E:
-    """Return the event in *value*, normalised.
+    """Return the event in *value*, normalised; *notes* counts what was left out, cut or rounded.
 
     Raises:
         DecodeError: with the reason, for whatever breaks the contract of *topic*.
@@ -59,10 +66,11 @@ def decode(
         _check_headers(headers)
     if value is None:
         raise DecodeError("tombstone", "this topic carries no tombstones")
-    event = _parse(kind, value, max_bytes=topic.max_value_bytes)
+    noted: Notes = Counter() if notes is None else notes
+    event = _parse(topic, kind, value, noted)
     if _text(given_key) != getattr(event, topic.key_field):
         raise DecodeError("key_mismatch", f"the key is not the value's {topic.key_field}")
-    return _normalise(event)
+    return _normalise(event, noted)
 
 
 def tombstone_id(key: bytes | None, headers: Headers = ()) -> str:
@@ -73,10 +81,18 @@ def tombstone_id(key: bytes | None, headers: Headers = ()) -> str:
     """
     text = _text(_checked_key(key))
     _check_headers(headers)
+    if not is_id(text):
+        raise DecodeError("bad_id", "the key of a tombstone is no id")
+    return text
+
+
+def is_id(text: str) -> bool:
+    """Return whether *text* may be the id of a user, a video or a channel."""
     try:
-        return msgspec.convert(text, Id)
-    except msgspec.ValidationError:
-        raise DecodeError("bad_id", "the key of a tombstone is no id") from None
+        msgspec.convert(text, Id)
+        return not is_too_long(text)
+    except (msgspec.ValidationError, UnicodeEncodeError):  # half a surrogate pair is no text
+        return False
 
 
 def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None:
@@ -90,14 +106,16 @@ def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None
         DecodeError: ``ts_future``.
     """
     if isinstance(event, UserDeletion):
-        time_ms = event.erase_before_ms
+        field, time_ms = "erase_before_ms", event.erase_before_ms
     elif isinstance(event, _WITH_EVENT_ID):
-        time_ms = event.event_time_ms
+        field, time_ms = "event_time_ms", event.event_time_ms
     else:
         return
     ahead_ms = time_ms - (ingested_at_ms if ingested_at_ms > 0 else clock())
     if ahead_ms > MAX_SKEW_MS:
-        raise DecodeError("ts_future", f"{ahead_ms} ms ahead of the record, at most {MAX_SKEW_MS}")
+        raise DecodeError(
+            f"ts_future:{field}", f"{ahead_ms} ms ahead of the record, at most {MAX_SKEW_MS}"
+        )
 
 
 def _checked_key(key: bytes | None) -> bytes:
@@ -126,17 +144,38 @@ def _check_headers(headers: Headers) -> None:
         raise DecodeError("headers_too_large", f"{num_bytes} bytes, at most {MAX_HEADER_BYTES}")
 
 
-def _parse(kind: type[E], value: bytes, *, max_bytes: int) -> E:
+def _parse(topic: Topic, kind: type[E], value: bytes, notes: Notes) -> E:
     if not value:
         raise DecodeError("empty", "a record without a value")
-    if len(value) > max_bytes:
-        raise DecodeError("too_large", f"{len(value)} bytes, at most {max_bytes}")
+    if len(value) > topic.max_value_bytes:
+        raise DecodeError("too_large", f"{len(value)} bytes, at most {topic.max_value_bytes}")
     try:
         event = cast(E, _decoder(kind).decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         json_syntax.check_document(value)
-        raise _refusal(str(error), value) from None
+        document = msgspec.json.decode(value)
+        if not topic.is_from_outside or not isinstance(document, dict):
+            raise refusal(str(error), document) from None
+        return _lenient(kind, document, notes)
     json_syntax.check(value, encode(event) if _leaves_out_defaults(kind) else b"")
+    if value.isascii() and _BACKSLASH not in value:  # then no id has more bytes than characters
+        return event
+    too_long = next(_too_long_ids(event), "")
+    if not too_long:
+        return event
+    if not topic.is_from_outside:
+        raise bad_id(too_long)
+    return _lenient(kind, msgspec.json.decode(value), notes)
+
+
+def _lenient(kind: type[E], document: dict[str, Any], notes: Notes) -> E:
+    """Return the event in *document* but for what it can do without."""
+    try:
+        event = msgspec.convert(mended(kind, document, notes), kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise refusal(str(error), document) from None
+    for path in _too_long_ids(event):
+        raise bad_id(path)
     return event
 
 
@@ -149,48 +188,26 @@ def _leaves_out_defaults(kind: type[Event]) -> bool:
     return bool(kind.__struct_config__.omit_defaults)
 
 
-def _refusal(message: str, value: bytes) -> DecodeError:
-    """Return the error for a `msgspec.ValidationError`, from its message and the path in it."""
-    if message.startswith(_UNKNOWN_WORD):  # first: this message alone quotes the payload
-        return DecodeError("enum", "a word that is not one of those known")
-    if message.startswith(_MISSING):
-        return DecodeError("missing:" + message.split("`")[1], message)
-    path = message.rpartition("`$")[2].rstrip("`") if "`$" in message else ""
-    if path.endswith(_TIMES):
-        return DecodeError(_time_reason(message, path, value), message)
-    return DecodeError(_bound_reason(message, path), message)
+def _too_long_ids(event: msgspec.Struct, path: str = "") -> Iterator[str]:
+    """Yield the paths of the ids of *event* that have too many bytes."""
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if isinstance(value, str):
+            if name.endswith("_id") and is_too_long(value):
+                yield path + name
+        elif isinstance(value, list):
+            for one in value:
+                if isinstance(one, msgspec.Struct):
+                    yield from _too_long_ids(one, f"{path}{name}.")
+                elif name == "caused_by" and is_too_long(one):
+                    yield path + name
 
 
-def _bound_reason(message: str, path: str) -> str:
-    if "matching regex" in message:
-        return "bad_id" if path.endswith(("_id", "]")) else "pattern"
-    if "length" in message:
-        return "length"
-    return "range" if _is_bound(message) else "type"
-
-
-def _is_bound(message: str) -> bool:
-    return "<=" in message or ">=" in message or "out of range" in message
-
-
-def _time_reason(message: str, path: str, value: bytes) -> str:
-    if not _is_bound(message):
-        return "type"
-    document = msgspec.json.decode(value)
-    given = document.get(path.lstrip("."), 0) if isinstance(document, dict) else 0
-    is_other_unit = isinstance(given, int) and (0 < given < MIN_TIME_MS or given > MAX_TIME_MS)
-    return "ts_unit" if is_other_unit else "ts_range"
-
-
-def _normalise(event: E) -> E:
-    if isinstance(event, _WITH_EVENT_ID):
-        if event.event_id == _NIL_UUID:
-            raise DecodeError("bad_id", "the nil UUID names no event")
-        if not event.event_id.islower():
-            name = "request_id" if isinstance(event, RecommendationRequest) else "event_id"
-            event = msgspec.structs.replace(event, **{name: event.event_id.lower()})
-    if isinstance(event, Watch) and event.watch_ms > event.duration_ms:
-        if event.watch_ms > event.duration_ms * MAX_OVERRUN:
-            raise DecodeError("watch_gt_duration", f"{event.watch_ms} ms of {event.duration_ms} ms")
-        event = msgspec.structs.replace(event, watch_ms=event.duration_ms)
+def _normalise(event: E, notes: Notes) -> E:
+    if isinstance(event, _WITH_EVENT_ID) and is_nil(event.event_id):
+        field = "request_id" if isinstance(event, RecommendationRequest) else "event_id"
+        raise DecodeError(f"bad_id:{field}", "the nil UUID names no event")
+    if isinstance(event, Watch) and event.watch_ms > event.duration_ms > 0:  # seen in loops
+        notes["clipped:watch_ms"] += 1
+        return msgspec.structs.replace(event, watch_ms=event.duration_ms)
     return event

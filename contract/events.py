@@ -1,38 +1,73 @@
 """Events on the wire. One frozen struct per fact; a fact that happened is never changed.
 
-JSON objects, strictly typed; unknown fields are ignored. Times are epoch milliseconds and
+JSON objects; unknown fields are ignored, and what `contract.mending` says of optional ones. Times are epoch milliseconds and
 durations milliseconds, both with ``_ms`` in the name. Fields may be added with a default;
 none may be removed, renamed or given a new unit. `contract.topics` says which struct lives
 on which topic, `contract.decoding` turns bytes into these structs or says why it cannot.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-# ``(?![\s\S])`` means the very end in Python and ECMAScript alike; ``$`` would let a newline by.
-ID_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._:@=+-]{0,63}(?![\s\S])"
-UUID_PATTERN = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![\s\S])"
+from contract.identifiers import (
+    BUNDLE_ID_BODY,
+    ID_BODY,
+    ID_RULE,
+    MAX_ID_BYTES,
+    UUID_BODY,
+    matching,
+)
+from contract.words import ARMS, DEGRADED, SOURCES
 
 MIN_TIME_MS = 100_000_000_000  # 1973: anything smaller is in seconds, or no time at all
 MAX_TIME_MS = 99_999_999_999_999  # year 5138: anything larger is in microseconds or smaller units
 MAX_DURATION_MS = 86_400_000
 
-Id = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 ASCII characters; opaque")]
+Id = Annotated[str, matching(ID_BODY, f"{ID_RULE}; opaque", max_length=MAX_ID_BYTES)]
 EventId = Annotated[
-    str, Meta(pattern=UUID_PATTERN, description="UUID; a repeated delivery bears the same one")
+    str,
+    matching(
+        ID_BODY,
+        f"{ID_RULE}; a repeated delivery bears the same one. A UUID is the same in either case, "
+        "with or without dashes",
+        max_length=MAX_ID_BYTES,
+    ),
+]
+RecommendationId = Annotated[str, matching(UUID_BODY, "a UUID")]
+BundleId = Annotated[
+    str, matching(BUNDLE_ID_BODY, "1 to 64 ASCII characters; it names a directory")
 ]
 TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS, description="epoch milliseconds")]
-DurationMs = Annotated[int, Meta(ge=1, le=MAX_DURATION_MS)]
+DurationMs = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=MAX_DURATION_MS,
+        description="length of the video; absent, null or 0 where it is not known, as of a live stream",
+    ),
+]
 WatchMs = Annotated[int, Meta(ge=0, le=MAX_DURATION_MS)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Country = Annotated[str, matching("[A-Z]{2}", "two capital letters (ISO 3166-1)")]
+Language = Annotated[str, matching("[A-Za-z0-9-]{2,16}", "a tag such as en or pt-BR (BCP 47)")]
+Sha256 = Annotated[str, matching("[0-9a-f]{64}", "SHA-256 in hexadecimal digits")]
 ShortLabel = Annotated[str, Meta(min_length=1, max_length=32)]
 Number = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Component = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Vector = Annotated[list[Component], Meta(min_length=1, max_length=1024)]
 Generation = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+def _words(meanings: Mapping[str, str], description: str) -> Meta:
+    """Return the note of a field whose words have meanings; more words may come."""
+    return Meta(
+        description=f"{description}; x-meanings has the words of today, more may come",
+        extra_json_schema={"x-meanings": dict(meanings)},
+    )
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,8 +80,8 @@ class Context(Event, frozen=True, kw_only=True):
     ``age_group`` and ``gender`` are labels of the producer's own, the same ones in every event.
     """
 
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}(?![\s\S])")] | None = None
-    language: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{2,16}(?![\s\S])")] | None = None
+    country: Country | None = None
+    language: Language | None = None
     device: Label | None = None
     surface: Label | None = None
     age_group: ShortLabel | None = None
@@ -61,9 +96,9 @@ class Watch(Event, frozen=True, kw_only=True):
     video_id: Id
     event_time_ms: TimeMs
     watch_ms: WatchMs
-    duration_ms: DurationMs
+    duration_ms: DurationMs = 0
     context: Context = Context()
-    recommendation_id: EventId | None = None
+    recommendation_id: Id | None = None
 
 
 class Search(Event, frozen=True, kw_only=True):
@@ -89,7 +124,7 @@ class Impressions(Event, frozen=True, kw_only=True):
     user_id: Id
     event_time_ms: TimeMs
     videos: Annotated[list[ImpressedVideo], Meta(min_length=1, max_length=100)]
-    recommendation_id: EventId | None = None
+    recommendation_id: Id | None = None
 
 
 class RecommendationRequest(Event, frozen=True, kw_only=True):
@@ -119,8 +154,8 @@ class VideoUpload(Event, frozen=True, kw_only=True):
     channel_id: Id | None = None
     category: Label | None = None
     tags: Annotated[list[Label], Meta(max_length=32)] = []
-    language: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{2,16}(?![\s\S])")] | None = None
-    duration_ms: DurationMs
+    language: Language | None = None
+    duration_ms: DurationMs = 0
     uploaded_at_ms: TimeMs
 
 
@@ -130,27 +165,31 @@ class RecommendedVideo(Event, frozen=True, kw_only=True, omit_defaults=False):
     video_id: Id
     expected_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)]
     score: Number
-    source: Label
+    source: Annotated[Label, _words(SOURCES, "where the video came from")]
     propensity: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
 class Recommendation(Event, frozen=True, kw_only=True, omit_defaults=False):
     """The ordered list answered to the events and requests in `caused_by`.
 
-    `recommendation_id` is derived from the user, the causing events and the bundle: a
-    re-delivery bears the same one. `degraded` names what was away when it was made, or why there
-    is nothing new in it.
+    `recommendation_id` is a UUID derived from the user, the causing events and the bundle: a
+    re-delivery bears the same one. `caused_by` has the ids of the events as their producer wrote
+    them. `degraded` names what was away when it was made, or why there is nothing new in it.
     """
 
-    recommendation_id: EventId
+    recommendation_id: RecommendationId
     user_id: Id
     generated_at_ms: TimeMs
     caused_by: Annotated[list[EventId], Meta(min_length=1, max_length=10_000)]
-    bundle_id: Id | None
+    bundle_id: BundleId | None
     generation: Generation
-    arm: Label
+    arm: Annotated[Label, _words(ARMS, "the arm of an experiment")]
     items: Annotated[list[RecommendedVideo], Meta(max_length=500)]
-    degraded: Annotated[list[Label], Meta(max_length=8)] = []
+    degraded: Annotated[
+        list[Label],
+        Meta(max_length=8),
+        _words(DEGRADED, "what it had to do without; empty when nothing was missing"),
+    ] = []
 
 
 class LoggedCandidate(Event, frozen=True, kw_only=True):
@@ -163,10 +202,10 @@ class LoggedCandidate(Event, frozen=True, kw_only=True):
 class RankingLog(Event, frozen=True, kw_only=True):
     """The exact features of one recommendation, for the trainer of the ranker."""
 
-    recommendation_id: EventId
+    recommendation_id: RecommendationId
     user_id: Id
     generated_at_ms: TimeMs
-    bundle_id: Id | None
+    bundle_id: BundleId | None
     feature_names: Annotated[list[Label], Meta(max_length=512)]
     candidates: Annotated[list[LoggedCandidate], Meta(max_length=500)]
 
@@ -216,11 +255,11 @@ class BundleState(StrEnum):
 class BundleAnnouncement(Event, frozen=True, kw_only=True):
     """One bundle reached a state; who announces which is in `contract.topics`."""
 
-    bundle_id: Id
+    bundle_id: BundleId
     generation: Generation
     state: BundleState
     url: Annotated[str, Meta(min_length=1, max_length=1024)]
-    manifest_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}(?![\s\S])")]
+    manifest_sha256: Sha256
     announced_at_ms: TimeMs
     metrics: dict[str, Number] = {}
     reason: Annotated[str, Meta(max_length=256)] = ""

@@ -5,9 +5,12 @@ user's events would land on two partitions depending on the client. Every produc
 project, and of its users, sets ``partitioner=murmur2_random``.
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract.client_log import CLIENT_LOG
 from contract.errors import BrokerUnavailable, ContractError
@@ -15,8 +18,42 @@ from contract.settings import KafkaSettings
 
 UNHURRIED_FETCH_BYTES = 65_536
 END_WITHIN_MS = 20
+RETRY_WAIT_S = 0.05
+LONGEST_RETRY_WAIT_S = 1.0
 
-ClientConfig = dict[str, str | int | float | bool]
+RETRIABLE = frozenset(
+    {
+        "BROKER_NOT_AVAILABLE",
+        "COORDINATOR_LOAD_IN_PROGRESS",
+        "COORDINATOR_NOT_AVAILABLE",
+        "KAFKA_STORAGE_ERROR",
+        "LEADER_NOT_AVAILABLE",
+        "NETWORK_EXCEPTION",
+        "NOT_COORDINATOR",
+        "NOT_ENOUGH_REPLICAS",
+        "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+        "NOT_LEADER_FOR_PARTITION",
+        "OFFSET_NOT_AVAILABLE",
+        "PREFERRED_LEADER_NOT_AVAILABLE",
+        "REPLICA_NOT_AVAILABLE",
+        "REQUEST_TIMED_OUT",
+        "THROTTLING_QUOTA_EXCEEDED",
+        "UNSTABLE_OFFSET_COMMIT",
+        "_ALL_BROKERS_DOWN",
+        "_RESOLVE",
+        "_RETRY",
+        "_TIMED_OUT",
+        "_TIMED_OUT_QUEUE",
+        "_TRANSPORT",
+        "_WAIT_CACHE",
+        "_WAIT_COORD",
+    }
+)
+"""Kafka's retriable errors, and librdkafka's own. Its `KafkaError.retriable` is set for
+transactions alone."""
+
+ClientConfig = dict[str, Any]
+T = TypeVar("T")
 
 
 def client_config(settings: KafkaSettings) -> ClientConfig:
@@ -30,7 +67,7 @@ def client_config(settings: KafkaSettings) -> ClientConfig:
         "bootstrap.servers": settings.bootstrap_servers,
         "security.protocol": settings.security_protocol,
         "allow.auto.create.topics": False,
-        "logger": CLIENT_LOG,  # type: ignore[dict-item]  # confluent-kafka types no logger
+        "logger": CLIENT_LOG,
     }
     password = settings.sasl_password
     optional = {
@@ -103,6 +140,52 @@ def read_to_end(config: ClientConfig, *, within_ms: int = END_WITHIN_MS) -> Clie
     return config | {"enable.partition.eof": True, "fetch.wait.max.ms": within_ms}
 
 
+def is_retriable(error: KafkaError) -> bool:
+    """Return whether the same request may succeed later."""
+    return not error.fatal() and (error.retriable() or error.name() in RETRIABLE)
+
+
+def retried(
+    request: Callable[[float], T],
+    *,
+    within_s: float,
+    monotonic: Callable[[], float] = monotonic,
+    sleep: Callable[[float], object] = sleep,
+) -> T:
+    """Return the result of *request*, repeated with backoff after retriable errors.
+
+    A fresh cluster answers the first requests of a group with NOT_COORDINATOR. *request* is
+    called with the seconds that are left of *within_s*.
+
+    Raises:
+        BrokerUnavailable: an error that is not retriable, or one that stayed for *within_s*.
+    """
+    deadline_s = monotonic() + within_s
+    wait_s = RETRY_WAIT_S
+    while True:
+        try:
+            return request(max(0.0, deadline_s - monotonic()))
+        except KafkaException as failure:
+            error = failure.args[0]
+            if not is_retriable(error) or monotonic() + wait_s > deadline_s:
+                raise BrokerUnavailable(f"{error.name()}: {error.str()}") from failure
+        sleep(wait_s)
+        wait_s = min(2 * wait_s, LONGEST_RETRY_WAIT_S)
+
+
+def check_partitions(answered: Iterable[TopicPartition]) -> list[TopicPartition]:
+    """Return *answered* as a list.
+
+    Raises:
+        KafkaException: the request failed for a partition.
+    """
+    partitions = list(answered)
+    for partition in partitions:
+        if partition.error is not None:
+            raise KafkaException(partition.error)
+    return partitions
+
+
 def partitions_of(consumer: Consumer, full_name: str, *, within_s: float) -> list[int]:
     """Return the partitions of the topic called *full_name* on this cluster.
 
@@ -110,10 +193,14 @@ def partitions_of(consumer: Consumer, full_name: str, *, within_s: float) -> lis
         BrokerUnavailable: the broker does not answer.
         ContractError: there is no such topic.
     """
-    try:
-        listed = consumer.list_topics(full_name, timeout=within_s).topics.get(full_name)
-    except KafkaException as error:
-        raise BrokerUnavailable(str(error)) from error
+
+    def described(left_s: float) -> Any:
+        listed = consumer.list_topics(full_name, timeout=left_s).topics.get(full_name)
+        if listed is not None and listed.error is not None and is_retriable(listed.error):
+            raise KafkaException(listed.error)
+        return listed
+
+    listed = retried(described, within_s=within_s)
     if listed is None or listed.error is not None or not listed.partitions:
         raise ContractError(f"there is no topic {full_name}: `nextwatch topics` creates it")
     return sorted(listed.partitions)

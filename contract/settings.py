@@ -167,7 +167,12 @@ class QdrantSettings(Settings):
         description="without user or password",
     )
     api_key: SecretStr | None = None
-    timeout_ms: int = Field(default=2_000, ge=10, le=60_000)
+    timeout_ms: int = Field(
+        default=10_000,
+        ge=10,
+        le=60_000,
+        description="of one request of index_sync; longer than the index may stand still",
+    )
     collection_prefix: str = Field(
         default="nextwatch",
         pattern=r"^[a-z0-9-]+$",

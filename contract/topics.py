@@ -10,6 +10,7 @@ from typing import Literal
 
 from contract import events
 
+OUR_PROCESSES = frozenset({"streams", "trainer", "index_sync"})
 STREAMS_APP = "nextwatch-streams"
 DAY_MS = 86_400_000
 
@@ -32,8 +33,13 @@ class Topic:
     consumers: tuple[str, ...]
     what: str
     dead_lettered_by: str | None = None
-    max_value_bytes: int = 16_384
+    max_value_bytes: int = 65_536
     config: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether others than our own processes write here: then small faults are mended."""
+        return bool(self.producers) and not OUR_PROCESSES.intersection(self.producers)
 
     @property
     def dlq(self) -> str:
@@ -106,9 +112,9 @@ RANKING_LOG = Topic(
     "user_id",
     "delete",
     events.RankingLog,
-    ("streams",),
-    ("trainer",),
-    "the exact features of the recommended videos",
+    (),
+    (),
+    "not produced yet: the exact features of the recommended videos",
     max_value_bytes=262_144,
 )
 ITEM_VECTORS = Topic(
@@ -120,7 +126,6 @@ ITEM_VECTORS = Topic(
     ("index_sync", "streams"),
     "vectors and ranking features of each video, with their generation",
     dead_lettered_by="index_sync",
-    max_value_bytes=65_536,
 )
 MODEL_BUNDLES = Topic(
     "model-bundles",
@@ -148,9 +153,9 @@ WINDOWS = Topic(
     "compact",
     None,
     ("streams",),
-    ("streams",),
+    ("streams", "trainer"),
     "changelog: each user's history window as a binary record (models/history_codec.py), and seals",
-    max_value_bytes=65_536,
+    max_value_bytes=98_304,
     config={"delete.retention.ms": str(7 * DAY_MS)},
 )
 

@@ -1,7 +1,7 @@
 """The words that recommendations carry, with their meaning, for code and AsyncAPI document alike.
 
-To add a word: a constant and its line in the table. Consumers must expect words that they do not
-know.
+To add a word: a constant and its line in the table. A test compares the constants of `streams`
+with these tables. Consumers must expect words that they do not know.
 """
 
 NO_BUNDLE = "no_bundle"
@@ -15,6 +15,7 @@ TDM = "tdm"
 EXACT = "exact"
 LAST_GOOD = "last_good"
 TRENDING = "trending"
+SEARCH = "search"
 SEEN_AGAIN = "seen_again"
 
 DEFAULT_ARM = "default"
@@ -34,6 +35,7 @@ SOURCES = {
     EXACT: "nearest to the user's vector, by a search through all videos in memory",
     LAST_GOOD: "what the index last found for this user, while it does not answer",
     TRENDING: "watched most lately by everybody",
+    SEARCH: "its title, category or tags match what the user has just searched for",
     SEEN_AGAIN: "watched by this user before, the longest ago first: there is nothing unseen",
 }
 """Where a recommended video came from."""

@@ -2,14 +2,13 @@
 
 import argparse
 import os
-import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from math import ceil
 from threading import Event
 
-import stamina.instrumentation
 import structlog
 from confluent_kafka import Producer
 from qdrant_client import QdrantClient
@@ -30,12 +29,14 @@ from contract.settings import (
     usage,
 )
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from index_sync.background import Background
 from index_sync.index import VectorIndex
 from index_sync.opened import open_bundle
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
 from index_sync.shelf import Shelf
 from index_sync.source import Source
+from index_sync.stopping import stop_on_signals
 from index_sync.worker import Worker
 
 log = structlog.get_logger()
@@ -50,12 +51,10 @@ def main() -> int:
     """Run until SIGTERM or Ctrl-C; `contract.process` says what its exit code means."""
     _parser().parse_args()
     stopping = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stop_on_signals(stopping)
     with told_in_one_line("index_sync"):
         process = load(ProcessSettings, os.environ)
         nextwatch_logging.configure(process.log_level)
-        stamina.instrumentation.set_on_retry_hooks([])  # index.py logs an outage once, itself
         with suppress(IndexUnavailable):  # told to stop while waiting; nothing is half done
             _run(process, stopping)
     return ExitCode.STOPPED
@@ -90,6 +89,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
             system_clock,
         ),
         partial(open_bundle, process.bundle_url),
+        Background(ThreadPoolExecutor(1, "background").submit),
         system_clock,
     )
     try:
@@ -99,6 +99,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         while not stopping.is_set():
             worker.turn()
     finally:
+        stopping.set()  # nothing in the background waits on for the index
         for source in (uploads, announcements, vectors):
             source.close()
         index.close()

@@ -1,34 +1,38 @@
 """The vector index. The only module of this process that knows Qdrant.
 
-Every call is repeated until the index has acknowledged it, first a few times in quick
-succession, then at a steady pace, since there is nothing else this process could do and
-nothing that may be skipped. Only being told to stop ends the waiting, with
-`IndexUnavailable`. An outage is logged when it begins and when it is over.
+Every call is repeated until the index has acknowledged it, with backoff, since there is
+nothing else this process could do and nothing that may be skipped. Only being told to stop
+ends the waiting, with `IndexUnavailable`.
+
+Every request is idempotent, since one that timed out may have been done all the same.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, TypeVar
 
-import stamina
-import structlog
 from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from contract.errors import ContractError, IndexUnavailable
 from contract.points import point_id
 from index_sync.generation import Point, Version
-
-log = structlog.get_logger()
+from index_sync.outage import Outage
 
 T = TypeVar("T")
 Wait = Callable[[float], bool]
 """Waits some seconds, or until it is time to stop; returns whether it is."""
 
-QUICK_TRIES = 3
+FIRST_WAIT_S = 0.02
 _PAGE = 2_000
-_SERVER_ERROR, _NOT_FOUND, _TOO_MANY = 500, 404, 429
+_MAX_REASON_CHARS = 300
+_FAILURES = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse)
+_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+"""Statuses under 500 that are worth another try. Beyond them, 404 says that a collection is
+missing, 409 that there is one of that name, and the others that a request of ours is wrong."""
 
 
 class VectorIndex:
@@ -37,26 +41,28 @@ class VectorIndex:
     def __init__(self, client: QdrantClient, wait: Wait, *, retry_wait_ms: int) -> None:
         self._client = client
         self._wait = wait
-        self._retry_wait_s = retry_wait_ms / 1_000
+        self._longest_wait_s = retry_wait_ms / 1_000
+        self._outage = Outage(monotonic)
 
     def collections(self) -> set[str]:
         """Return the names of all collections."""
-        answer = self._until_done(self._client.get_collections)
+        answer = self._until_done("list_collections", self._client.get_collections)
         return {found.name for found in answer.collections}
 
     def create_empty(self, collection: str, dim: int) -> None:
-        """Make *collection* one with no points and vectors of width *dim*, whatever it was."""
-        params = models.VectorParams(size=dim, distance=models.Distance.COSINE)
+        """Make *collection* one with no points and vectors of width *dim*, whatever it was.
 
-        def create() -> None:
-            self._client.delete_collection(collection)
-            self._client.create_collection(collection, vectors_config=params)
-
-        self._until_done(create)
+        A create that timed out may have succeeded: what it made is taken as it is, so that an
+        index which is slower than the timeout gets there, too.
+        """
+        while not self._create(collection, dim):
+            if self._is_empty(collection, dim):
+                return
+            self.drop(collection)
 
     def drop(self, collection: str) -> None:
         """Delete *collection* with all its points."""
-        self._until_done(lambda: self._client.delete_collection(collection))
+        self._until_done("delete_collection", lambda: self._client.delete_collection(collection))
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """Insert or replace *points*; they can be found when this returns."""
@@ -65,23 +71,28 @@ class VectorIndex:
             vectors=[point.vector for point in points],
             payloads=[_payload(point) for point in points],
         )
-        self._until_done(lambda: self._client.upsert(collection, batch, wait=True))
+        self._until_done("upsert_points", lambda: self._client.upsert(collection, batch, wait=True))
 
     def delete(self, collection: str, video_ids: Iterable[str]) -> None:
         """Delete points; those that are not there are no error."""
         selector = models.PointIdsList(points=[point_id(video_id) for video_id in video_ids])
-        self._until_done(lambda: self._client.delete(collection, selector, wait=True))
+        self._until_done(
+            "delete_points", lambda: self._client.delete(collection, selector, wait=True)
+        )
 
     def count(self, collection: str) -> int:
         """Return how many points there are, exactly."""
-        return int(self._until_done(lambda: self._client.count(collection, exact=True)).count)
+        call = partial(self._client.count, collection, exact=True)
+        return int(self._until_done("count_points", call).count)
 
     def versions(self, collection: str) -> dict[str, Version]:
         """Return the version of every point, by video id."""
         versions: dict[str, Version] = {}
         offset: Any = None
         while True:
-            page, offset = self._until_done(partial(self._page, collection, offset))
+            page, offset = self._until_done(
+                "scroll_points", partial(self._page, collection, offset)
+            )
             for record in page:
                 payload = record.payload
                 versions[payload["video_id"]] = Version(
@@ -94,7 +105,7 @@ class VectorIndex:
         """Let *alias* name *collection* from now on."""
         create = models.CreateAlias(collection_name=collection, alias_name=alias)
         action = models.CreateAliasOperation(create_alias=create)
-        self._until_done(lambda: self._client.update_collection_aliases([action]))
+        self._until_done("update_aliases", lambda: self._client.update_collection_aliases([action]))
 
     def close(self) -> None:
         """Close the connections."""
@@ -105,47 +116,88 @@ class VectorIndex:
             collection, limit=_PAGE, offset=offset, with_payload=True, with_vectors=False
         )
 
-    def _until_done(self, call: Callable[[], T]) -> T:
-        away_since_s: float | None = None
+    def _create(self, collection: str, dim: int) -> bool:
+        """Create *collection*; return False if there is one of that name."""
+        params = models.VectorParams(size=dim, distance=models.Distance.COSINE)
+
+        def create() -> bool:
+            try:
+                self._client.create_collection(collection, vectors_config=params)
+            except UnexpectedResponse as error:
+                if error.status_code != HTTPStatus.CONFLICT:
+                    raise
+                return False
+            return True
+
+        return self._until_done("create_collection", create)
+
+    def _is_empty(self, collection: str, dim: int) -> bool:
+        """Return whether *collection* is there with no points and vectors of width *dim*."""
+
+        def look() -> bool:
+            try:
+                vectors = self._client.get_collection(collection).config.params.vectors
+                num_points = self._client.count(collection, exact=True).count
+            except UnexpectedResponse as error:
+                if error.status_code != HTTPStatus.NOT_FOUND:
+                    raise
+                return False
+            is_fit = isinstance(vectors, models.VectorParams) and vectors.size == dim
+            return is_fit and num_points == 0
+
+        return self._until_done("describe_collection", look)
+
+    def _until_done(self, name: str, request: Callable[[], T]) -> T:
+        """Return the result of *request*, repeated while its failure may pass.
+
+        Raises:
+            ContractError: the failure will not pass.
+            IndexUnavailable: it is time to stop.
+        """
+        wait_s = FIRST_WAIT_S
         while True:
             try:
-                result = _quickly(call)
-            except (ResponseHandlingException, UnexpectedResponse) as error:
-                if not _is_passing(error):
-                    raise _final(error) from error
-                if away_since_s is None:
-                    away_since_s = monotonic()
-                    log.warning("index_went_away", error=type(error).__name__)
-                if self._wait(self._retry_wait_s):
+                result = request()
+            except _FAILURES as error:
+                status, reason = _status(error), _reason(error)
+                if not _is_passing(status):
+                    raise _final(name, status, reason) from error
+                self._outage.failed(name, status, reason)
+                if self._wait(wait_s):
                     raise IndexUnavailable("told to stop while the index was away") from error
+                wait_s = min(2 * wait_s, self._longest_wait_s)
             else:
-                if away_since_s is not None:
-                    log.info("index_came_back", away_ms=round(1e3 * (monotonic() - away_since_s)))
+                self._outage.answered()
                 return result
 
 
-def _quickly(call: Callable[[], T]) -> T:
-    for attempt in stamina.retry_context(
-        on=_is_passing, attempts=QUICK_TRIES, wait_initial=0.02, wait_max=0.2, wait_jitter=0.05
-    ):
-        with attempt:
-            return call()
-    raise AssertionError("stamina either returns or raises")
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status; None when there was no answer, or none that could be read."""
+    if isinstance(error, ResourceExhaustedResponse):
+        return HTTPStatus.TOO_MANY_REQUESTS
+    return error.status_code if isinstance(error, UnexpectedResponse) else None
 
 
-def _is_passing(error: Exception) -> bool:
-    """Return whether *error* may be gone at the next try."""
+def _reason(error: Exception) -> str:
     if isinstance(error, UnexpectedResponse):
-        status = error.status_code or _SERVER_ERROR
-        return status >= _SERVER_ERROR or status == _TOO_MANY
-    return isinstance(error, ResponseHandlingException)
+        reason = error.content.decode(errors="replace") or error.reason_phrase
+    elif isinstance(error, ResponseHandlingException):
+        reason = f"{type(error.source).__name__}: {error.source}"
+    else:
+        reason = str(error)
+    return reason[:_MAX_REASON_CHARS]
 
 
-def _final(error: ResponseHandlingException | UnexpectedResponse) -> ContractError:
-    status = getattr(error, "status_code", None)
-    if status == _NOT_FOUND:
-        return ContractError("a collection vanished from the index; the next start rebuilds it")
-    return ContractError(f"the index refused a request with status {status}")
+def _is_passing(status: int | None) -> bool:
+    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING
+
+
+def _final(name: str, status: int | None, reason: str) -> ContractError:
+    if status == HTTPStatus.NOT_FOUND:
+        return ContractError(
+            f"{name}: a collection vanished from the index; the next start rebuilds it"
+        )
+    return ContractError(f"the index refused {name} with status {status}: {reason}")
 
 
 def _payload(point: Point) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Pure: no broker, no index. One batch of a topic goes in; out come the facts, by 
 the bad records with their reasons, which the worker sends to the dead-letter topic.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
@@ -11,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from contract.decoding import decode, tombstone_id
 from contract.errors import DecodeError
 from contract.events import Event
+from contract.mending import Notes
 from contract.records import Received
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 
@@ -32,6 +34,7 @@ class Facts(Generic[E]):
 
     newest: dict[str, E | None] = field(default_factory=dict)
     bad: list[BadRecord] = field(default_factory=list)
+    mended: Notes = field(default_factory=Counter)
 
     @property
     def given(self) -> list[E]:
@@ -44,7 +47,7 @@ class Facts(Generic[E]):
         return [video_id for video_id, event in self.newest.items() if event is None]
 
 
-def read(record: Received, kind: type[E]) -> tuple[str, E | None]:
+def read(record: Received, kind: type[E], notes: Notes | None = None) -> tuple[str, E | None]:
     """Return the video id of *record* and its event, or None for a tombstone.
 
     Raises:
@@ -53,7 +56,7 @@ def read(record: Received, kind: type[E]) -> tuple[str, E | None]:
     if record.value is None:
         return tombstone_id(record.key, record.headers), None
     topic = SOURCES[record.topic]
-    event = decode(topic, kind, record.key, record.value, record.headers)
+    event = decode(topic, kind, record.key, record.value, record.headers, notes)
     return getattr(event, topic.key_field), event
 
 
@@ -62,7 +65,7 @@ def newest_facts(records: Iterable[Received], kind: type[E]) -> Facts[E]:
     facts: Facts[E] = Facts()
     for record in records:
         try:
-            video_id, event = read(record, kind)
+            video_id, event = read(record, kind, facts.mended)
         except DecodeError as error:
             facts.bad.append(BadRecord(record, error))
         else:

@@ -13,7 +13,7 @@ class IndexSettings(Settings):
 
     batch_records: int = Field(default=1_000, ge=1, le=10_000)
     build_slice_videos: int = Field(
-        default=250, ge=1, le=10_000, description="an upload waits for at most one slice of a build"
+        default=100, ge=1, le=10_000, description="an upload waits for at most one slice of a build"
     )
     kept_generations: int = Field(default=3, ge=1, le=100)
     max_held_vectors: int = Field(

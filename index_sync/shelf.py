@@ -33,11 +33,17 @@ class Shelf:
         return generation
 
     def create(self, announcement: BundleAnnouncement, opened: Opened) -> Generation:
-        """Take in a generation with an empty collection, whatever was there before."""
+        """Return a generation with an empty collection; nothing is written to it before `put`.
+
+        May be called in another thread.
+        """
         generation = self._generation(announcement, opened)
         self._index.create_empty(generation.collection, generation.output_dim)
-        self.generations[generation.number] = generation
         return generation
+
+    def put(self, generation: Generation) -> None:
+        """Take in a generation that was created."""
+        self.generations[generation.number] = generation
 
     def add(self, number: int, uploads: Sequence[VideoUpload], *, now_ms: int) -> list[ItemVector]:
         """Embed *uploads*, write them into one generation, and return their vectors."""
@@ -73,14 +79,20 @@ class Shelf:
         if found != expected:
             raise ContractError(f"{generation.collection} has {found} points, not {expected}")
 
-    def tidy(self, kept: set[int], newest: int) -> None:
-        """Point the alias to the *newest* generation, then delete all that is not *kept*."""
+    def point_alias(self, newest: int) -> None:
+        """Point the alias to the generation *newest*."""
         self._index.point_alias(self._prefix, collection_name(self._prefix, newest))
+
+    def forget_all_but(self, kept: set[int]) -> None:
+        """Write to the generations *kept* only."""
+        self.generations = {n: found for n, found in self.generations.items() if n in kept}
+
+    def drop_all_but(self, kept: set[int]) -> None:
+        """Delete the collections of all generations but *kept*. May be called in another thread."""
         for name in sorted(self._index.collections()):
             found = re.fullmatch(re.escape(self._prefix) + r"-g(\d+)", name)
             if found and int(found[1]) not in kept:
                 self._index.drop(name)
-                self.generations.pop(int(found[1]), None)
 
     def _generation(self, announcement: BundleAnnouncement, opened: Opened) -> Generation:
         return Generation(

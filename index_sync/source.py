@@ -11,13 +11,20 @@ from time import monotonic
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    KafkaException,
     Message,
     TopicPartition,
 )
 
 from contract.errors import BrokerUnavailable
-from contract.kafka import consumer_config, partitions_of, read_to_end, take
+from contract.kafka import (
+    check_partitions,
+    consumer_config,
+    is_retriable,
+    partitions_of,
+    read_to_end,
+    retried,
+    take,
+)
 from contract.records import Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Topic
@@ -48,14 +55,14 @@ class Source:
 
         Raises:
             ContractError: there is no such topic.
-            BrokerUnavailable: the broker did not answer.
+            BrokerUnavailable: the broker did not answer within `ANSWER_S`.
         """
         self._partitions = partitions_of(self._consumer, self._name, within_s=ANSWER_S)
-        try:
-            asked = [TopicPartition(self._name, number) for number in self._partitions]
-            answered = self._consumer.committed(asked, timeout=ANSWER_S)
-        except KafkaException as error:
-            raise BrokerUnavailable(str(error)) from error
+        asked = [TopicPartition(self._name, number) for number in self._partitions]
+        answered = retried(
+            lambda left_s: check_partitions(self._consumer.committed(asked, timeout=left_s)),
+            within_s=ANSWER_S,
+        )
         self.committed = {at.partition: at.offset for at in answered if at.offset >= 0}
         self._consumer.assign(
             [
@@ -102,18 +109,16 @@ class Source:
         """Commit *next_offsets*, by partition, and wait for the broker's word.
 
         Raises:
-            BrokerUnavailable: the broker did not take them.
+            BrokerUnavailable: the broker did not take them within `ANSWER_S`.
         """
-        offsets = [TopicPartition(self._name, at, offset) for at, offset in next_offsets.items()]
-        if not offsets:
+        if not next_offsets:
             return
-        try:
-            answered = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            raise BrokerUnavailable(f"offsets were not committed: {error}") from error
-        failed = [at.error for at in answered or () if at.error is not None]
-        if failed:
-            raise BrokerUnavailable(f"offsets were not committed: {failed[0]}")
+        offsets = [TopicPartition(self._name, at, offset) for at, offset in next_offsets.items()]
+
+        def commit(_left_s: float) -> None:
+            check_partitions(self._consumer.commit(offsets=offsets, asynchronous=False) or ())
+
+        retried(commit, within_s=ANSWER_S)
         self.committed |= next_offsets
 
     def close(self) -> None:
@@ -128,6 +133,6 @@ class Source:
             partition = message.partition()
             assert partition is not None
             self._ended.add(partition)
-        elif error.fatal() or (not error.retriable() and error.code() > 0):
+        elif error.fatal() or (error.code() > 0 and not is_retriable(error)):
             raise BrokerUnavailable(f"{self._name}: {error}")
         return False

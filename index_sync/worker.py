@@ -1,8 +1,10 @@
 """Read this file first: how uploads and item vectors become points that can be found.
 
 One turn takes what is there, the most urgent first: uploads, announcements, vectors, and then
-one slice of the generation that is being built, if any. For every batch the order of effects
-is the same:
+one slice of the generation that is being built, if any. What takes longer than a slice is
+done by one thread in the background, which a later turn hears of: opening a bundle, creating
+and deleting a collection. So an upload waits for at most one slice. For every batch the order
+of effects is the same:
 
 1. the index has acknowledged the points (and the deletions),
 2. the broker has acknowledged the records that follow from them,
@@ -20,6 +22,7 @@ waits, and commits nothing meanwhile (`index_sync.index`).
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 import msgspec
@@ -29,9 +32,11 @@ from contract.clock import Clock
 from contract.errors import BundleError, DecodeError
 from contract.events import BundleAnnouncement, BundleState, VideoUpload
 from contract.records import Received
+from index_sync.background import Background, Opening
 from index_sync.build import build
 from index_sync.bundles import Bundles
 from index_sync.catalogue import Catalogue
+from index_sync.generation import Generation
 from index_sync.opened import OpenBundle, Opened
 from index_sync.publisher import Publisher
 from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read
@@ -65,6 +70,7 @@ class Worker:
     shelf: Shelf
     publisher: Publisher
     open_bundle: OpenBundle
+    background: Background
     clock: Clock
     catalogue: Catalogue = field(default_factory=Catalogue)
     bundles: Bundles = field(default_factory=Bundles)
@@ -96,10 +102,11 @@ class Worker:
     def turn(self) -> None:
         """Take what is there, uploads first; wait a moment for them if nothing else is to do."""
         most = self.settings.batch_records
-        wait_s = 0.0 if self.building else self.settings.idle_wait_ms / 1_000
+        wait_s = 0.0 if self.building is not None else self.settings.idle_wait_ms / 1_000
         self.take_uploads(self.uploads.take(most, wait_s=wait_s))
         self.take_announcements(self.announcements.take(most))
-        self.take_vectors(self.vectors.take(most))
+        self.take_vectors(self.vectors.take(self.settings.build_slice_videos))
+        self.hear_background()
         self.build_on()
 
     def take_uploads(self, records: Sequence[Received]) -> None:
@@ -116,20 +123,28 @@ class Worker:
         self.publisher.tombstones(facts.tombstones)
         self._settle(self.uploads, next_offsets(records), facts.bad)
         self.counts.update(uploads=len(facts.given), takedowns=len(facts.tombstones))
+        self.counts.update({f"mended:{what}": n for what, n in facts.mended.items()})
 
     def take_announcements(self, records: Sequence[Received]) -> None:
-        """Take in what has become of bundles, and begin to build the one that is offered."""
+        """Take in what has become of bundles, and begin to open the one that is offered."""
         if records:
             self._hear(records)
-        offered = self.bundles.to_build() if self.building is None else None
+        is_busy = self.background.opening is not None or self.building is not None
+        offered = None if is_busy else self.bundles.to_build()
         if offered is not None:
-            self._begin(offered)
+            self.background.open(offered, partial(self._create, offered))
 
     def take_vectors(self, records: Sequence[Received]) -> None:
         """Write the vectors of one batch into the collections of their generations."""
         if records:
             self.reached |= next_offsets(records)
             self._sort_in(records)
+
+    def hear_background(self) -> None:
+        """Begin to build the bundle that is open by now, and raise what failed meanwhile."""
+        opening = self.background.finished_opening()
+        if opening is not None:
+            self._begin(opening)
 
     def build_on(self) -> None:
         """Take one step of the build; after the last one announce the generation as indexed."""
@@ -228,25 +243,34 @@ class Worker:
                 continue
             if announcement.generation in needed:
                 log.warning("collection_missing", generation=announcement.generation)
-                for _step in self._steps(announcement, opened):
+                generation = self.shelf.create(announcement, opened)
+                for _step in self._steps(generation, opened):
                     pass
                 has_rebuilt = True
         return has_rebuilt
 
-    def _begin(self, offered: BundleAnnouncement) -> None:
-        opened = self._open(offered)
-        if opened is None:
+    def _create(self, offered: BundleAnnouncement) -> tuple[Generation, Opened]:
+        """Open a bundle and create its collection. Called in the background."""
+        opened = self.open_bundle(offered)
+        return self.shelf.create(offered, opened), opened
+
+    def _begin(self, opening: Opening) -> None:
+        offered = opening.announcement
+        try:
+            generation, opened = opening.created.result()
+        except BundleError as error:
+            self._refuse(offered, error)
             self.bundles.refuse(offered.bundle_id)
             return
-        self.building = Building(offered, self._steps(offered, opened), monotonic())
+        self.building = Building(offered, self._steps(generation, opened), opening.started_s)
         held, self.held = self.held, []
         self._sort_in(held)
 
-    def _steps(self, announcement: BundleAnnouncement, opened: Opened) -> Iterator[None]:
-        self.shelf.create(announcement, opened)
+    def _steps(self, generation: Generation, opened: Opened) -> Iterator[None]:
+        self.shelf.put(generation)
         return build(
             self.shelf,
-            announcement.generation,
+            generation.number,
             opened.snapshot,
             catalogue=self.catalogue,
             sink=self.publisher,
@@ -258,12 +282,19 @@ class Worker:
         try:
             return self.open_bundle(announcement)
         except BundleError as error:
-            log.warning("bundle_refused", bundle_id=announcement.bundle_id, why=str(error))
-            self.counts["bundles_refused"] += 1
+            self._refuse(announcement, error)
             return None
 
+    def _refuse(self, announcement: BundleAnnouncement, error: BundleError) -> None:
+        log.warning("bundle_refused", bundle_id=announcement.bundle_id, why=str(error))
+        self.counts["bundles_refused"] += 1
+
     def _tidy(self) -> None:
-        kept = self.bundles.kept(self.settings.kept_generations)
-        if kept:
-            building = {self.building.announcement.generation} if self.building else set()
-            self.shelf.tidy(building | {a.generation for a in kept}, newest=kept[-1].generation)
+        """Point the alias to the newest generation, then delete all that is not kept."""
+        indexed = self.bundles.kept(self.settings.kept_generations)
+        if not indexed:
+            return
+        kept = {announcement.generation for announcement in indexed}
+        self.shelf.point_alias(indexed[-1].generation)
+        self.shelf.forget_all_but(kept)
+        self.background.run(partial(self.shelf.drop_all_but, kept))

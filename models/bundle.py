@@ -26,12 +26,13 @@ from fsspec.implementations.local import LocalFileSystem
 from msgspec import Meta
 
 from contract.errors import BundleError
-from contract.events import Generation, Id, Number
+from contract.events import BundleId, Generation, Id, Number
 from models import features, onnx_check
+from models.examples import CompletionRule
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.ranking import RankerParams
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SNAPSHOT = "snapshot.safetensors"
 SNAPSHOT_IDS = "snapshot_ids.json"
@@ -53,7 +54,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What a bundle says of itself; `write` adds the files to make a `Manifest`."""
 
-    bundle_id: Id
+    bundle_id: BundleId
     generation: Generation
     model: str
     input_dim: Width
@@ -61,6 +62,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     content_buckets: Annotated[int, Meta(ge=2)]
     context_buckets: Annotated[int, Meta(ge=2)]
     min_watch_ms: Annotated[int, Meta(ge=0)]
+    max_skip_ms: Annotated[int, Meta(ge=0)] = CompletionRule().max_skip_ms
     ranker: RankerParams = RankerParams()
     offsets: dict[str, dict[str, int]] = {}
     metrics: dict[str, Number] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Integer
 
 from contract.events import VideoUpload
-from models.features import ContentBatch, FeatureEncoder, content_batch
+from models.features import ContentBatch, FeatureEncoder, Weighted, content_batch
 
 # Shape legend: N = known videos, M = hashed features of some videos together.
 
@@ -25,7 +25,7 @@ class Catalogue:
         self._row_of: dict[str, int] = {}
         self.video_ids: list[str] = []
         self._uploads: list[VideoUpload] = []
-        self._hashed: list[list[int]] = []
+        self._hashed: list[Weighted] = []
         self._is_live = np.zeros(1_024, bool)
         self._content: ContentBatch | None = None
 

@@ -79,12 +79,10 @@ class Tables:
         return np.add.reduceat(weighted_MD, batch.starts_N, axis=0)
 
     def _search(self, batch: UserBatch) -> Float32[np.ndarray, "B D"]:
-        rows_BS = batch.token_rows_BS
-        count_B1 = np.maximum((rows_BS > 0).sum(axis=1, keepdims=True), 1).astype(np.float32)
-        if not rows_BS.any():
-            return np.zeros((len(rows_BS), self.content_HD.shape[1]), np.float32)
-        total_BD: np.ndarray = self.content_HD[rows_BS].sum(axis=1)  # row 0 holds zeros
-        search_BD: np.ndarray = total_BD / np.sqrt(count_B1)
+        if not batch.token_rows_BS.any():
+            return np.zeros((len(batch.token_rows_BS), self.content_HD.shape[1]), np.float32)
+        tokens_BSD = self.content_HD[batch.token_rows_BS]
+        search_BD: np.ndarray = (batch.token_weights_BS[:, None, :] @ tokens_BSD)[:, 0]
         return search_BD
 
 
@@ -158,8 +156,13 @@ def feature_encoder(bundle: Bundle) -> FeatureEncoder:
     return FeatureEncoder(
         content_buckets=manifest.content_buckets,
         context_buckets=manifest.context_buckets,
-        completion=CompletionRule(min_watch_ms=manifest.min_watch_ms),
+        completion=completion_of(bundle),
     )
+
+
+def completion_of(bundle: Bundle) -> CompletionRule:
+    """Return which watches *bundle* takes as completed, and which as skips."""
+    return CompletionRule(bundle.manifest.min_watch_ms, bundle.manifest.max_skip_ms)
 
 
 def asked_for(

@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from contract.events import Context, Impressions, Search, UserDeletion, Watch
+from contract.identifiers import event_key
 from contract.points import point_id
 
 DAY_MS = 86_400_000
@@ -30,7 +31,10 @@ MAX_SHOWN_VIDEOS = 12
 
 
 class WatchEntry(NamedTuple):
-    """One watch in a window; compared field by field, so time and event id come first."""
+    """One watch in a window; compared field by field, so time and event id come first.
+
+    ``duration_ms`` is 0 where it is not known.
+    """
 
     event_time_ms: int
     event_id: bytes
@@ -104,7 +108,7 @@ EMPTY = Window()
 
 @dataclass(frozen=True, slots=True)
 class WindowPolicy:
-    """How much a window remembers. The bounds keep a record below 64 KiB."""
+    """How much a window remembers. The bounds keep a record below 80 KiB."""
 
     max_watches: int = 50
     max_searches: int = 20
@@ -242,23 +246,21 @@ def _with_impression(window: Window, event: Impressions, policy: WindowPolicy) -
 
 
 def _watch_entry(event: Watch) -> WatchEntry:
-    event_id = bytes.fromhex(event.event_id.replace("-", ""))
+    event_id = event_key(event.event_id)
     return WatchEntry(
         event.event_time_ms, event_id, event.video_id, event.watch_ms, event.duration_ms
     )
 
 
 def _search_entry(event: Search) -> SearchEntry:
-    event_id = bytes.fromhex(event.event_id.replace("-", ""))
-    return SearchEntry(event.event_time_ms, event_id, event.query)
+    return SearchEntry(event.event_time_ms, event_key(event.event_id), event.query)
 
 
 def _impression_entry(event: Impressions) -> ImpressionEntry:
-    event_id = bytes.fromhex(event.event_id.replace("-", ""))
     in_order = sorted(event.videos, key=lambda shown: (shown.position, shown.video_id))
     video_ids = list(dict.fromkeys(shown.video_id for shown in in_order))[:MAX_SHOWN_VIDEOS]
     points = b"".join(point_id(video_id).to_bytes(POINT_BYTES, "little") for video_id in video_ids)
-    return ImpressionEntry(event.event_time_ms, event_id, points)
+    return ImpressionEntry(event.event_time_ms, event_key(event.event_id), points)
 
 
 def _context_entries(event: Watch) -> list[ContextEntry]:
@@ -267,7 +269,7 @@ def _context_entries(event: Watch) -> list[ContextEntry]:
     who = (given.age_group, given.gender)
     if not any(where) and not any(who):
         return []
-    event_id = bytes.fromhex(event.event_id.replace("-", ""))
+    event_id = event_key(event.event_id)
     values = [value or "" for value in (*where, *who)]
     return [ContextEntry(event.event_time_ms, event_id, *values)]
 

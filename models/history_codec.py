@@ -23,7 +23,7 @@ from contract.errors import WindowError
 from models.history import ContextEntry, ImpressionEntry, SearchEntry, WatchEntry, Window
 
 VERSION = 4
-MAX_RECORD_BYTES = 65_536
+MAX_RECORD_BYTES = 98_304
 _HEADER_BYTES = 9
 _ID_BYTES = 16
 

@@ -18,6 +18,8 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Float32, Integer
 
+from models.examples import USUAL_DURATION_MS
+
 # Shape legend: B = users, C = candidates of one user, N = rows of the item store,
 # D = width of a vector.
 
@@ -111,7 +113,8 @@ class Ranker:
         """Return, for *rows*, the terms that no user changes, usual watch time, and length."""
         params = self.params
         duration_ms, mean_ms = items.duration_ms_N[rows], items.mean_watch_ms_N[rows]
-        watch_ms = np.where(mean_ms > 0, mean_ms, duration_ms * params.unwatched_share)
+        length_ms = np.where(duration_ms > 0, duration_ms, USUAL_DURATION_MS)
+        watch_ms = np.where(mean_ms > 0, mean_ms, length_ms * params.unwatched_share)
         popularity = items.popularity_N[rows] + params.popularity_prior
         prior = params.popularity_weight * np.log(popularity * _known_rates(items, rows))
         prior = prior + params.watch_weight * np.log1p(watch_ms / 1_000)

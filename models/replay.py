@@ -49,6 +49,7 @@ class ReplayBuffer:
             "watch_rows": np.zeros((size, MAX_WATCHES), np.int32),
             "watch_features": np.zeros((size, MAX_WATCHES, len(WATCH_FEATURES)), np.float32),
             "token_rows": np.zeros((size, MAX_TOKENS), np.int32),
+            "token_weights": np.zeros((size, MAX_TOKENS), np.float32),
             "context_rows": np.zeros((size, len(CONTEXT_FIELDS)), np.int32),
             "label_rows": np.zeros(size, np.int64),
             "label_signals": np.zeros((size, NUM_SIGNALS), np.float32),
@@ -78,6 +79,7 @@ class ReplayBuffer:
             ("watch_rows", users.watch_rows_BT),
             ("watch_features", users.watch_features_BTF),
             ("token_rows", users.token_rows_BS),
+            ("token_weights", users.token_weights_BS),
         ):
             array = self.arrays[name]
             array[slots] = 0
@@ -119,6 +121,7 @@ class ReplayBuffer:
                 watch_rows_BT=watch_rows[:, -width:],
                 watch_features_BTF=self.arrays["watch_features"][slots, -width:],
                 token_rows_BS=token_rows[:, -num_tokens:],
+                token_weights_BS=self.arrays["token_weights"][slots, -num_tokens:],
                 context_rows_BC=self.arrays["context_rows"][slots],
                 example_age_BA=features.example_age(now_ms - self.arrays["event_time_ms"][slots]),
             ),

@@ -216,7 +216,7 @@ class RetrievalModel:
             _gather(rows_U, input_UD, users.watch_rows_BT) * mask_BT[:, :, None],
             torch.from_numpy(users.watch_features_BTF),
             mask_BT,
-            _search(words.rows_U, words.vectors_UD, tokens),
+            _search(words.rows_U, words.vectors_UD, users),
             self.context(torch.from_numpy(users.context_rows_BC).long()).flatten(start_dim=1),
             torch.from_numpy(users.example_age_BA) * self.config.has_example_age,
         )
@@ -286,11 +286,12 @@ def _gather(
 
 
 def _search(
-    rows_U: Integer[np.ndarray, "U"], vectors_UD: Float[Tensor, "U D"], tokens_BS: np.ndarray
+    rows_U: Integer[np.ndarray, "U"], vectors_UD: Float[Tensor, "U D"], users: UserBatch
 ) -> Float[Tensor, "B D"]:
-    mask_BS = torch.from_numpy((tokens_BS > 0).astype(np.float32))
-    total_BD = (_gather(rows_U, vectors_UD, tokens_BS) * mask_BS[:, :, None]).sum(dim=1)
-    return total_BD / mask_BS.sum(dim=1, keepdim=True).clamp(min=1.0).sqrt()
+    """Return what `models.encoder.Tables` makes of the searches, with gradients."""
+    tokens_BSD = _gather(rows_U, vectors_UD, users.token_rows_BS)
+    weights_BS = torch.from_numpy(users.token_weights_BS)  # 0 on padding
+    return (tokens_BSD * weights_BS[:, :, None]).sum(dim=1)
 
 
 def _is_watched(

@@ -40,6 +40,7 @@ from models.settings import WindowSettings
 from streams import app as faust_app
 from streams import liveness
 from streams import serving as serving_module
+from streams.asked import Asked
 from streams.batches import BatchProcessor
 from streams.changelog import Changelog, LoggedWindow
 from streams.fence import Fence
@@ -53,6 +54,7 @@ from streams.stages import Stages
 from streams.standby import Standby, Yielding
 from streams.store import RocksMemory
 from streams.tail import Follower, Tail, announcer
+from streams.text_index import TextIndex
 from streams.trending import Trending
 
 log = structlog.get_logger()
@@ -113,12 +115,13 @@ def run(environ: dict[str, str]) -> None:
         is_in_memory=settings.search == "memory",
     )
     taken_down: set[str] = set()
+    texts = TextIndex() if settings.search_share else None
     intake = Intake(partitions, layout=kafka.layout, clock=system_clock, app_id=settings.app_id)
     stages = Stages(time.thread_time, time.monotonic)
     processor = BatchProcessor(
         intake,
         partitions,
-        _recommender(settings, switch, retrieval, Trending(taken_down)),
+        _recommender(settings, switch, retrieval, Trending(taken_down), texts),
         Outbox(Producer(producer_config(kafka))),
         fence,
         layout=kafka.layout,
@@ -128,7 +131,7 @@ def run(environ: dict[str, str]) -> None:
     stop = threading.Event()
     tail = threading.Thread(
         target=_follow,
-        args=(kafka, qdrant, settings, switch, taken_down, stop),
+        args=(kafka, qdrant, settings, switch, taken_down, texts, stop),
         name="tail",
         daemon=True,
     )
@@ -163,7 +166,7 @@ def run(environ: dict[str, str]) -> None:
         partitions.close()
         end_watch.set()
         log.info("stages_measured", **stages.totals())
-        log.info("streams_stopped", **intake.counts, **processor.counts)
+        log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
 
 
 def _recommender(
@@ -171,16 +174,23 @@ def _recommender(
     switch: serving_module.Switch,
     retrieval: Retrieval,
     trending: Trending,
+    texts: TextIndex | None,
 ) -> Recommender | None:
     if not settings.recommend:
         return None
+    num_recommended = settings.num_recommended
+    asked = None
+    if texts is not None:
+        asked = Asked(texts, share=settings.search_share, num_recommended=num_recommended)
     return Recommender(
         switch,
         retrieval,
         trending,
-        num_recommended=settings.num_recommended,
+        num_recommended=num_recommended,
         is_coalescing=settings.coalesce,
         clock=system_clock,
+        asked=asked,
+        skip_weight=settings.skip_weight,
     )
 
 
@@ -243,6 +253,7 @@ def _follow(
     settings: StreamsSettings,
     switch: serving_module.Switch,
     taken_down: set[str],
+    texts: TextIndex | None,
     stop: threading.Event,
 ) -> None:
     def load_bundle(offer: BundleAnnouncement) -> bundles.Bundle:
@@ -261,6 +272,7 @@ def _follow(
             announce=announcer(Outbox(Producer(producer_config(kafka))), kafka.layout),
             taken_down=taken_down,
             clock=system_clock,
+            texts=texts,
         )
         config = consumer_config(kafka, group_id=f"{settings.app_id}-tail")
         consumer = Consumer(config)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from contract.errors import BrokerUnavailable
-from contract.kafka import consumer_config, read_to_end, take
+from contract.kafka import consumer_config, is_retriable, read_to_end, take
 from contract.settings import KafkaSettings
 
 _SEAL_MARK = b"\0"
@@ -69,8 +69,10 @@ class Changelog:
             heard_at = monotonic()
             while open_partitions:
                 for message in take(consumer, 500, within_s=0.2):
-                    heard_at = monotonic()
                     error = message.error()
+                    if error is not None and is_retriable(error):
+                        continue  # librdkafka repeats the request; the patience is the bound
+                    heard_at = monotonic()
                     if error is None:
                         yield _logged(message)
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name

@@ -17,6 +17,7 @@ from contract.dead_letters import dead_letter
 from contract.decoding import check_not_future, decode
 from contract.errors import DecodeError
 from contract.events import Impressions, RecommendationRequest, Search, UserDeletion, Watch
+from contract.mending import Notes
 from contract.outbox import Outgoing
 from contract.records import Position, Received
 from contract.topics import (
@@ -85,6 +86,7 @@ class Intake:
         self._app_id = app_id
         self._sought: Counter[Position] = Counter()
         self.counts: Counter[str] = Counter()
+        self.mended: Notes = Counter()
 
     def take(self, records: Sequence[Received]) -> Taken:
         """Return what of *records* may be processed; the partitions expect what follows it."""
@@ -135,13 +137,16 @@ class Intake:
 
     def _sort_in(self, record: Received, share: Share, dead: list[Outgoing]) -> None:
         topic, kind = SOURCES[record.topic]
+        num_kinds_mended = len(self.mended)
         is_answered = record.offset < share.partition.answered_before[topic.name]
         try:
-            event = decode(topic, kind, record.key, record.value, record.headers)
+            event = decode(topic, kind, record.key, record.value, record.headers, self.mended)
             check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         except DecodeError as error:
             self._refuse(record, topic, error, None if is_answered else dead)
             return
+        if len(self.mended) > num_kinds_mended:  # the first of its kind: senders can do better
+            log.warning("event_mended", topic=topic.name, mended=list(self.mended)[-1])
         if not isinstance(event, RecommendationRequest):
             share.events[event.user_id].append(event)
         if isinstance(event, UserDeletion):

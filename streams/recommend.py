@@ -11,30 +11,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from uuid import UUID
 
 import numpy as np
 import structlog
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64, Shaped
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo
+from contract.identifiers import as_uuid, event_key
 from contract.words import (
     ALL_SEEN,
     CATALOGUE_EMPTY,
     DEFAULT_ARM,
     MODEL_BROKEN,
     NO_BUNDLE,
-    SEEN_AGAIN,
     TRENDING,
 )
 from models.history import Window
 from models.ranking import RankedUsers
+from streams import skips
+from streams.asked import Asked, put_first, sources, with_matches
 from streams.requests import Request
 from streams.retrieval import Near, Retrieval
 from streams.rules import demoted
 from streams.seen import SeenRows
 from streams.serving import Serving, Switch
+from streams.text_index import TextIndex
 from streams.trending import Trending
 
 log = structlog.get_logger()
@@ -76,6 +78,8 @@ class Recommender:
         num_recommended: int,
         is_coalescing: bool,
         clock: Clock,
+        asked: Asked | None = None,
+        skip_weight: float = 2.0,
     ) -> None:
         self._switch = switch
         self._retrieval = retrieval
@@ -83,6 +87,8 @@ class Recommender:
         self._num_recommended = num_recommended
         self._is_coalescing = is_coalescing
         self._clock = clock
+        self._asked = asked or Asked(TextIndex(), share=0.0, num_recommended=num_recommended)
+        self._skip_weight = skip_weight
 
     def recommend(self, requests: Sequence[Request]) -> list[Recommendation]:
         """Return the recommendations for *requests*, in order."""
@@ -139,7 +145,8 @@ class Recommender:
         near = Near(ids, draft.near.source)
         seen = (draft.seen or SeenRows(serving.items)).of(windows)
         candidates = self._retrieval.candidates(serving, near, seen)
-        rows_BC = _padded(candidates.rows)
+        matches = self._asked.matches(windows, serving.items, seen, serving.completion)
+        rows_BC = _padded(with_matches(candidates.rows, matches))
         item_BCD = serving.items.outputs_ND.take(rows_BC, axis=0)  # ten times as fast as [rows_BC]
         similarity_BC = (item_BCD @ draft.vectors_BD[:, :, None])[:, :, 0]
         users = RankedUsers(
@@ -154,9 +161,13 @@ class Recommender:
             score_BC = np.where(is_nan_BC, _LAST + similarity_BC, score_BC)
             expected_BC = np.where(is_nan_BC, 0.0, expected_BC)
         draft.shortages = [
-            ALL_SEEN if is_again else "" if len(rows) else CATALOGUE_EMPTY
-            for rows, is_again in zip(candidates.rows, candidates.is_again, strict=True)
+            ALL_SEEN if is_again else "" if row else CATALOGUE_EMPTY
+            for row, is_again in zip(rows_BC[:, 0].tolist(), candidates.is_again, strict=True)
         ]
+        score_BC = skips.turn_away(
+            score_BC, rows_BC, windows, serving.items, serving.completion, weight=self._skip_weight
+        )
+        score_BC, first = put_first(score_BC, rows_BC, matches)
         order_BC = np.argsort(-score_BC, axis=1, kind="stable")
         order_BC = demoted(
             order_BC, rows_BC, draft.requests, serving.points, len(serving.items.outputs_ND)
@@ -164,14 +175,11 @@ class Recommender:
         order_BC[np.array(candidates.is_again, np.bool_)] = np.arange(order_BC.shape[1])
         lengths = [request.length(self._num_recommended) for request in draft.requests]
         order_BK = order_BC[:, : max(lengths)]
+        source_BC = sources(rows_BC.shape, candidates, draft.near.source, first)
         return _lists(
             serving,
             lengths,
-            is_near_BK=order_BK < np.array(candidates.num_near)[:, None],
-            sources=[
-                (draft.near.source, SEEN_AGAIN if is_again else TRENDING)
-                for is_again in candidates.is_again
-            ],
+            np.take_along_axis(source_BC, order_BK, 1),
             rows_BK=np.take_along_axis(rows_BC, order_BK, 1),
             expected_BK=np.take_along_axis(expected_BC, order_BK, 1),
             score_BK=np.take_along_axis(score_BC, order_BK, 1),
@@ -232,8 +240,9 @@ class Recommender:
 
 def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | None) -> str:
     """Return the id that any re-delivery of the same recommendation bears, too."""
-    named = "\n".join([user_id, bundle_id or "", *sorted(event_ids)])
-    return str(UUID(bytes=blake2b(named.encode(), digest_size=16).digest()))
+    causes = sorted({as_uuid(event_key(event_id)) for event_id in event_ids})
+    named = "\n".join([user_id, bundle_id or "", *causes])
+    return as_uuid(blake2b(named.encode(), digest_size=16).digest())
 
 
 def _encoded(
@@ -251,24 +260,19 @@ def _encoded(
 def _lists(
     serving: Serving,
     lengths: Sequence[int],
+    source_BK: Shaped[np.ndarray, "B K"],
     *,
-    is_near_BK: Bool[np.ndarray, "B K"],
-    sources: Sequence[tuple[str, str]],
     rows_BK: Int64[np.ndarray, "B K"],
     expected_BK: Float[np.ndarray, "B K"],
     score_BK: Float[np.ndarray, "B K"],
 ) -> list[list[RecommendedVideo]]:
-    """Return the chosen videos of each user; padding, row 0, is no video.
-
-    *sources* are those of each user: what came by the vector is of the first, the rest of the other.
-    """
+    """Return the chosen videos of each user; padding, row 0, is no video."""
     columns = zip(
         lengths,
-        sources,
         rows_BK.tolist(),
         np.round(expected_BK.astype(np.float64), 1).tolist(),
         np.round(score_BK.astype(np.float64), 6).tolist(),
-        is_near_BK.tolist(),
+        source_BK.tolist(),
         strict=True,
     )
     return [
@@ -277,12 +281,12 @@ def _lists(
                 video_id=serving.items.video_id(row),
                 expected_watch_ms=expected_ms,
                 score=score,
-                source=near_source if is_near else other_source,
+                source=source,
             )
-            for row, expected_ms, score, is_near in islice(zip(*user, strict=True), length)
+            for row, expected_ms, score, source in islice(zip(*user, strict=True), length)
             if row
         ]
-        for length, (near_source, other_source), *user in columns
+        for length, *user in columns
     ]
 
 

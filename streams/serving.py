@@ -17,7 +17,8 @@ from jaxtyping import Float, Integer
 from contract.events import ItemVector
 from contract.points import collection_name, point_id
 from models.bundle import Bundle
-from models.encoder import UserEncoder
+from models.encoder import UserEncoder, completion_of
+from models.examples import CompletionRule
 from models.history import EMPTY
 from models.items import ItemStore
 from models.mlp_ranker import MODEL as RANKER_MODEL
@@ -56,6 +57,7 @@ class Serving:
     items: ItemStore
     points: PointRows = field(default_factory=PointRows)
     tree: TreeIndex | None = None
+    completion: CompletionRule = field(default_factory=CompletionRule)
 
     def put(self, vector: ItemVector) -> None:
         """Take in a video's new vectors."""
@@ -91,6 +93,7 @@ def load(bundle: Bundle, *, collection_prefix: str) -> Serving:
         items=items,
         points=points,
         tree=TreeIndex(bundle, items) if TREE_SCORER in bundle.files else None,
+        completion=completion_of(bundle),
     )
 
 

@@ -52,6 +52,20 @@ class StreamsSettings(Settings):
     num_trending: int = Field(
         default=50, ge=0, le=5_000, description="how many of the candidates may be trending ones"
     )
+    search_share: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="of the list, for videos whose text matches a search just made; 0: uploads are "
+        "not read",
+    )
+    skip_weight: float = Field(
+        default=2.0,
+        ge=0,
+        le=10,
+        description="how far what is like a video just skipped falls, in standard deviations of the "
+        "scores",
+    )
     http_host: str = "127.0.0.1"
     http_port: int | None = Field(
         default=None, ge=1, le=65_535, description="/healthz and /readyz; none, not served"

@@ -1,4 +1,4 @@
-"""Follows `item-vectors` and `model-bundles`, and keeps the serving current.
+"""Follows `item-vectors`, `model-bundles` and `video-uploads`, and keeps the serving current.
 
 One thread, one consumer without a group: every worker sees every record. Vectors of the
 generation in service go straight into its item store; vectors of generations to come wait
@@ -17,13 +17,21 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from contract.clock import Clock
 from contract.decoding import decode, tombstone_id
 from contract.errors import BundleError, DecodeError
-from contract.events import BundleAnnouncement, BundleState, ItemVector, Origin, encode
+from contract.events import (
+    BundleAnnouncement,
+    BundleState,
+    ItemVector,
+    Origin,
+    VideoUpload,
+    encode,
+)
 from contract.kafka import take
 from contract.outbox import Outbox, Outgoing
 from contract.records import Headers, headers_of
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
+from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
 from models.bundle import Bundle
 from streams.serving import Serving, Switch
+from streams.text_index import TextIndex
 
 log = structlog.get_logger()
 
@@ -42,8 +50,10 @@ class Follower:
         announce: Callable[[BundleAnnouncement], None],
         taken_down: set[str],
         clock: Clock,
+        texts: TextIndex | None = None,
     ) -> None:
         self._switch = switch
+        self._texts = texts
         self._load_bundle = load_bundle
         self._make_serving = make_serving
         self._announce = announce
@@ -77,6 +87,24 @@ class Follower:
             self._waiting[vector.generation][vector.video_id] = vector
         else:
             self.counts["vectors_outdated"] += 1
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """The topics that are followed; uploads only where their texts are searched."""
+        uploads = (VIDEO_UPLOADS,) if self._texts is not None else ()
+        return (MODEL_BUNDLES, ITEM_VECTORS, *uploads)
+
+    def on_upload(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Take in one record of `video-uploads`: only its text, for searches."""
+        if self._texts is None:
+            return
+        try:
+            if value is None:
+                self._texts.remove(tombstone_id(key, headers))
+            else:
+                self._texts.put(decode(VIDEO_UPLOADS, VideoUpload, key, value, headers))
+        except DecodeError as error:
+            self.counts[f"uploads_skipped:{error.reason}"] += 1
 
     def on_announcement(
         self, key: bytes | None, value: bytes | None, headers: Headers = ()
@@ -181,11 +209,11 @@ class Tail:
         self._consumer = consumer
         self._monotonic = monotonic
         self._bundles = layout.name(MODEL_BUNDLES)
-        self._vectors = layout.name(ITEM_VECTORS)
+        self._uploads = layout.name(VIDEO_UPLOADS)
         self._follower = follower
         places = [
             TopicPartition(layout.name(topic), number, OFFSET_BEGINNING)
-            for topic in (MODEL_BUNDLES, ITEM_VECTORS)
+            for topic in follower.topics
             for number in range(layout.num_partitions(topic))
         ]
         consumer.assign(places)
@@ -212,5 +240,7 @@ class Tail:
         headers = headers_of(message)
         if message.topic() == self._bundles:
             self._follower.on_announcement(message.key(), message.value(), headers)
+        elif message.topic() == self._uploads:
+            self._follower.on_upload(message.key(), message.value(), headers)
         else:
             self._follower.on_item_vector(message.key(), message.value(), headers)

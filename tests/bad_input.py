@@ -81,8 +81,8 @@ def _bytes(text):
 def large_cases():
     """Yield what would fill a file: great in size, in depth or in number."""
     yield _watch("A8", key=b"k" * 1_000_000, reason="key_too_long")
-    yield _watch("A20", _padded("A20", 16_384))
-    yield _watch("A21", _padded("A21", 16_385), reason="too_large")
+    yield _watch("A20", _padded("A20", 65_536))
+    yield _watch("A21", _padded("A21", 65_537), reason="too_large")
     yield _watch("A22", _padded("A22", 900_000), reason="too_large")
     yield _watch("A22b", b"x" * 10_000_000, reason="too_large")
     yield _watch("A24", headers=_headers(1_000, 1_024), reason="headers_too_large")

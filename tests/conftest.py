@@ -7,6 +7,7 @@ import os
 from importlib.util import find_spec
 
 import pytest
+import structlog
 
 from contract.errors import StackError
 from nextwatch.embedded.broker import choose_engine
@@ -26,6 +27,13 @@ def pytest_report_header():
             pytest.exit(f"the tests need Apache Kafka: {error}", returncode=2)
         return f"embedded broker: none ({error})"
     return f"embedded broker: {engine.name}. {engine.warning}".rstrip(". ")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before():
+    """Undo what a command run in this process made of structlog: its stream is closed by now."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_pycollect_makemodule(module_path, parent):

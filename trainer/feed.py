@@ -17,7 +17,15 @@ from confluent_kafka import (
 )
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import ClientConfig, consumer_config, partitions_of, take, unhurried
+from contract.kafka import (
+    ClientConfig,
+    consumer_config,
+    is_retriable,
+    partitions_of,
+    retried,
+    take,
+    unhurried,
+)
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Layout, Topic
@@ -122,7 +130,7 @@ class Feed:
             self._unread.discard(self._position(message))
         elif error.code() in _OUT_OF_RANGE:
             self._go_to_what_is_left(self._position(message))
-        elif error.fatal() or not error.retriable():
+        elif not is_retriable(error):
             raise BrokerUnavailable(f"{error.name()}: {error.str()}")
         else:
             log.warning("fetch_failed", error=error.name(), topic=message.topic())
@@ -130,7 +138,10 @@ class Feed:
 
     def _go_to_what_is_left(self, at: Position) -> None:
         """Retention deleted records that were not learned from: go on with the first one left."""
-        first, _ = self._consumer.get_watermark_offsets(self._place(at), timeout=_TIMEOUT_S)
+        first, _ = retried(
+            lambda left_s: self._consumer.get_watermark_offsets(self._place(at), timeout=left_s),
+            within_s=_TIMEOUT_S,
+        )
         wanted = self.next_offsets.get(at.topic, {}).get(at.partition, 0)
         if first < wanted:
             raise _lost(at, wanted)

@@ -23,7 +23,9 @@ from models.retrieval import RetrievalModel
 from models.sequence_batches import History
 from models.sequence_training import Recipe
 
-_WHOLE_MS = 60_000
+_WHOLE = (60_000, 60_000)
+_UNFINISHED = (10_000, 1_000_000_000)
+"""Watched and whole milliseconds: neither completed nor skipped, and next to nothing of it."""
 """What a watch of unknown length counts for: only its share is told to a tower."""
 
 GoesOn = Callable[[int, float], bool]
@@ -44,7 +46,7 @@ class PastWatches(NamedTuple):
         """
         watched = zip(self.video_ids, self.is_completed, strict=True)
         entries = [
-            WatchEntry(0, b"", video_id, _WHOLE_MS * is_completed, _WHOLE_MS)
+            WatchEntry(0, b"", video_id, *(_WHOLE if is_completed else _UNFINISHED))
             for video_id, is_completed in watched
         ]
         return Window(tuple(entries[-MAX_WATCHES:]))
@@ -55,7 +57,7 @@ def always(_epoch: int, _loss: float) -> bool:
     return True
 
 
-def study(
+def study(  # noqa: PLR0913 - options
     model: RetrievalModel,
     catalogue: Catalogue,
     signals: LiveSignals,
@@ -65,15 +67,20 @@ def study(
     span_ms: int,
     seed: int,
     goes_on: GoesOn = always,
+    most: int | None = None,
 ) -> None:
     """Teach *model* and *signals* these *histories*, of the last *span_ms*; in place.
 
-    Watches of unknown videos are left out.
+    Watches of unknown videos are left out. With *most*, all of them count for the signals, and
+    *model* learns from so many users, by lot.
     """
     known = [_known(one, catalogue) for one in histories]
     rows = np.concatenate([np.zeros(0, np.int64), *(one.rows_T for one in known)])
     flags = np.concatenate([np.zeros(0, bool), *(one.is_completed_T for one in known)])
     signals.start(rows, flags, span_ms=span_ms)
+    if most is not None and len(known) > most:
+        draw = np.random.Generator(np.random.PCG64(seed))
+        known = [known[at] for at in draw.choice(len(known), most, replace=False)]
     sequence_training.train(
         model,
         catalogue,

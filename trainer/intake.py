@@ -21,6 +21,7 @@ from contract.events import (
     VideoUpload,
     Watch,
 )
+from contract.mending import Notes
 from contract.outbox import Outgoing
 from contract.records import Received
 from contract.topics import (
@@ -77,6 +78,7 @@ class Intake:
         self._layout = layout
         self._clock = clock
         self.refused: Counter[str] = Counter()
+        self.mended: Notes = Counter()
 
     def take(self, record: Received) -> None:
         """Do what *record* says, or refuse it; nothing that is on the wire raises."""
@@ -93,7 +95,7 @@ class Intake:
             self._study.take_down(tombstone_id(record.key, record.headers))
             return
         assert topic.kind is not None
-        event = decode(topic, topic.kind, record.key, record.value, record.headers)
+        event = decode(topic, topic.kind, record.key, record.value, record.headers, self.mended)
         check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         match event:
             case Watch():

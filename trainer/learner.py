@@ -126,6 +126,7 @@ class Learner:
         *,
         span_ms: int,
         goes_on: GoesOn = always,
+        most: int | None = None,
     ) -> None:
         """Learn what users watched in the *span_ms* before the stream (trainer/histories.py).
 
@@ -134,7 +135,7 @@ class Learner:
         """
         seed = int(self._draw.integers(2**32))
         parts = self._model, self._catalogue, self._signals
-        study(*parts, histories, recipe, span_ms=span_ms, seed=seed, goes_on=goes_on)
+        study(*parts, histories, recipe, span_ms=span_ms, seed=seed, goes_on=goes_on, most=most)
         self._vectors = None
 
     def count(self, viewings: Sequence[Viewing]) -> None:
@@ -253,6 +254,7 @@ class Learner:
             content_buckets=config.content_buckets,
             context_buckets=config.context_buckets,
             min_watch_ms=config.completion.min_watch_ms,
+            max_skip_ms=config.completion.max_skip_ms,
             ranker=self.ranker_params,
             offsets={topic: dict(of_topic) for topic, of_topic in offsets.items()},
             metrics=dict(metrics),

@@ -16,6 +16,8 @@ from models.bundle import Card
 from models.examples import Example
 from models.items import ItemSnapshot
 from models.ranking import RankerParams
+from models.sequence_training import Recipe
+from trainer.histories import PastWatches
 from trainer.popularity import Viewing
 
 # Shape legend: B = examples, N = videos ever uploaded, n = some videos, D = width of a vector,
@@ -61,6 +63,17 @@ class Learning(Protocol):
 
     def learn(self, examples: Sequence[Example]) -> float:
         """Learn from these examples and return the loss; one that is not finite changed nothing."""
+        ...
+
+    def study_histories(
+        self,
+        histories: Sequence[PastWatches],
+        recipe: Recipe,
+        *,
+        span_ms: int,
+        most: int | None = None,
+    ) -> None:
+        """Learn what users watched in the *span_ms* before the stream, *most* of them at most."""
         ...
 
     def count(self, viewings: Sequence[Viewing]) -> None:

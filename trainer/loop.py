@@ -25,8 +25,8 @@ import structlog
 from contract.clock import Clock
 from contract.errors import BundleError
 from contract.outbox import Outbox
-from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS
-from trainer import memory
+from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
+from trainer import backfill, memory
 from trainer.checkpoint import Checkpoint, Checkpoints, Offsets
 from trainer.feed import BrokerLostRecordsError, Feed
 from trainer.generations import Generations
@@ -227,9 +227,13 @@ class Trainer:
             log.error("checkpoint_failed", reason=str(error))  # noqa: TRY400 - no traceback of ours
 
     def _begin(self, should_stop: Stop) -> None:
-        feed = self._parts.feed
+        feed, num_users = self._parts.feed, self._settings.backfill_users
+        records = backfill.read_windows(feed, lambda: not should_stop()) if num_users else {}
         feed.open(CATALOGUE, {})
         self._read_until(lambda: feed.has_read(CATALOGUE), should_stop)
+        if records:
+            rule = self._settings.completion
+            backfill.take_over(self._parts.study, records, rule, num_learned=num_users)
         feed.open(ALL, {})
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
@@ -271,11 +275,11 @@ class Trainer:
         return why_withheld(study.metrics(), self._parts.generations.metrics)
 
     def _offsets(self) -> Offsets:
-        """Return where the feed stands; announcements are read from the beginning each time."""
+        """Return where the feed stands; what is read at starts alone has no place in it."""
         return {
             name: dict(offsets)
             for name, offsets in self._parts.feed.next_offsets.items()
-            if name != MODEL_BUNDLES.name
+            if name not in (MODEL_BUNDLES.name, WINDOWS.name)
         }
 
     def _log_progress(self) -> None:
@@ -287,6 +291,7 @@ class Trainer:
             users=len(study.windows),
             vectors=self._num_published,
             refused=self._parts.intake.refused.total(),
+            mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
         )
 

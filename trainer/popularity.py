@@ -103,6 +103,10 @@ class Popularity:
         """Return the row of a video, 0 when it was never uploaded."""
         return self._row_of.get(video_id, 0)
 
+    def duration_ms(self, video_id: str) -> int:
+        """Return the duration of a video by its upload, 0 where it is not known."""
+        return int(self._column("duration_ms")[self.row(video_id)])
+
     def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
         """Return the row of each video, 0 for those never uploaded."""
         return np.array([self._row_of.get(video_id, 0) for video_id in video_ids], np.int32)

@@ -38,6 +38,13 @@ class TrainerSettings(Settings):
     catalogue_wait_s: float = Field(
         default=5.0, ge=0, le=600, description="before the first bundle, at the very first start"
     )
+    backfill_users: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="at the very first start: take over the windows that streams keeps, and learn "
+        "from those of so many users (4,000 take 5 s of a core); 0: start with nothing",
+    )
     after_broker_loss: Literal["stop", "continue"] = Field(
         default="stop",
         description="when the broker no longer has the records the checkpoint stands at: stop, "
@@ -47,6 +54,12 @@ class TrainerSettings(Settings):
     max_users: int = Field(default=200_000, ge=1, description="windows kept; idle users go first")
     min_watch_ms: int = Field(
         default=18_000, ge=0, le=86_400_000, description="watched so long, or to the end: completed"
+    )
+    max_skip_ms: int = Field(
+        default=2_000,
+        ge=0,
+        le=86_400_000,
+        description="watched for less, and less than a fifth of the video: skipped; 0, nothing is",
     )
     popularity_half_life_h: float = Field(
         default=24.0, gt=0, le=87_600, description="of the baseline in progressive validation"
@@ -59,5 +72,5 @@ class TrainerSettings(Settings):
 
     @property
     def completion(self) -> CompletionRule:
-        """When a watch is a label."""
-        return CompletionRule(self.min_watch_ms)
+        """When a watch is a label, and when a skip."""
+        return CompletionRule(self.min_watch_ms, self.max_skip_ms)

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from contract.events import Search, UserDeletion, VideoUpload, Watch
+from contract.identifiers import event_key
 from models.examples import CompletionRule, Example
 from models.history import Entry, Window, WindowPolicy, fold
 from models.ranking import Ranker
@@ -78,14 +79,15 @@ class Study:
         """Let the watch enter the user's window; keep what is to be learned from it."""
         self.counts["watches"] += 1
         before, after = self.windows.fold(event)
-        event_id = bytes.fromhex(event.event_id.replace("-", ""))
+        event_id = event_key(event.event_id)
         if not _has_entered(event_id, before, after):
             self.counts["ignored_watches"] += 1
             return
         if not self.is_live(event.video_id):
             self.counts["unknown_videos"] += 1
             return
-        is_completed = self._completion.is_completed(event.watch_ms, event.duration_ms)
+        duration_ms = event.duration_ms or self.popularity.duration_ms(event.video_id)
+        is_completed = self._completion.is_completed(event.watch_ms, duration_ms)
         self.pending.viewings.append(
             Viewing(event.video_id, event.event_time_ms, event.watch_ms, is_completed)
         )

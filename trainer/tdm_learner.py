@@ -77,13 +77,14 @@ class TdmLearner(Learner):
         *,
         span_ms: int,
         goes_on: GoesOn = always,
+        most: int | None = None,
     ) -> None:
         """Let the towers learn histories, and keep who these users are: the next tree is theirs.
 
         Raises:
             ValueError: the tower of this model cannot learn from sequences.
         """
-        super().study_histories(histories, recipe, span_ms=span_ms, goes_on=goes_on)
+        super().study_histories(histories, recipe, span_ms=span_ms, goes_on=goes_on, most=most)
         last = histories[-self._tdm.num_kept :]
         if last:
             users = [Example(one.user_id, one.window(), "", 0) for one in last]

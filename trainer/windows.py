@@ -47,6 +47,19 @@ class Windows:
             self._put(event.user_id, after)
         return before, after
 
+    def adopt(self, user_id: str, record: bytes) -> Window:
+        """Let the window in *record*, of streams, be the user's, and return it.
+
+        Raises:
+            WindowError: it is damaged, or of a version this code does not know.
+        """
+        window = history_codec.decode(record)
+        if window.erased_before_ms:
+            self._put(user_id, window)
+        else:
+            self._keep(user_id, record)
+        return window
+
     def encoded(self) -> bytes:
         """Return all windows as bytes, for a checkpoint."""
         return _ENCODER.encode(_Saved(list(self._records.items()), list(self._seals.items())))
@@ -68,7 +81,10 @@ class Windows:
         if window == EMPTY:
             self._records.pop(user_id, None)
             return
-        self._records[user_id] = history_codec.encode(window)
+        self._keep(user_id, history_codec.encode(window))
+
+    def _keep(self, user_id: str, record: bytes) -> None:
+        self._records[user_id] = record
         self._records.move_to_end(user_id)
         if len(self._records) > self._max_users:
             self._records.popitem(last=False)

@@ -52,13 +52,15 @@ def boot(
     events = stack.add_guest("feed", feed.events(gate))
     stack.await_storage()
     has_topics.touch()
-    stack.start_workers()
+    checklist.notes.update(feed.notes)
+    stack.start_workers(feed.first_workers)
     observer = Observer(stack.kafka, load(QdrantSettings, stack.env), clock)
     observer.start()
     logs = stack.directory / "logs"
     wait_until(
         lambda: _has_catalogue(stack, catalogue, observer, checklist), tick, f"catalogue, {logs}"
     )
+    stack.start_workers()
     wait_until(lambda: _is_up(stack, observer, checklist), tick, f"the system, {logs}")
     stack.supervise()
     return Booted(observer, events, gate)

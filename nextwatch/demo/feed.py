@@ -1,13 +1,16 @@
 """Where the demo's events come from: the command lines of `nextwatch.sources`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import DatasetError
-from nextwatch.embedded.plans import gated
+from nextwatch.embedded.plans import WORKERS, gated
 
 LOGS = ("kuairand", "movielens")
 HOLD_BACK = 0.02  # so that a closed log has cold videos, too
+
+BACKFILL_USERS = 2_000  # of 26,469 with histories: some 4 s of learning
 
 _LOADS = "nextwatch.sources.run"
 
@@ -18,10 +21,31 @@ class Feed:
 
     source: tuple[str, ...]
     rate: float
+    has_histories: bool = False
+
+    @property
+    def env_of(self) -> Mapping[str, Mapping[str, str]]:
+        """Settings of single processes: with histories, the trainer learns from them first."""
+        if not self.has_histories:
+            return {}
+        return {"trainer": {"NEXTWATCH_TRAINER_BACKFILL_USERS": str(BACKFILL_USERS)}}
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What the checklist tells beside its steps, by step."""
+        what = "learning from what users watched before"
+        return {"trainer": what} if self.has_histories else {}
+
+    @property
+    def first_workers(self) -> Sequence[str]:
+        """Who may begin beside the catalogue; the others read the histories that come with it."""
+        return ("index_sync",) if self.has_histories else WORKERS
 
     def catalogue(self, gate: Path) -> tuple[str, ...]:
         """Return the command that, once *gate* exists, sends the catalogue and ends."""
-        return gated(gate, "nextwatch", *self.source, "--catalogue-only", "--json", loads=_LOADS)
+        histories = ("--histories",) if self.has_histories else ()
+        options = ("--catalogue-only", *histories, "--json")
+        return gated(gate, "nextwatch", *self.source, *options, loads=_LOADS)
 
     def events(self, gate: Path) -> tuple[str, ...]:
         """Return the command that, once *gate* exists, sends events until told to stop or out of them."""
@@ -41,7 +65,12 @@ def parse(data: str | None, *, rate: float) -> Feed:
     if name not in LOGS or not directory:
         raise DatasetError(f"--data is one of {', '.join(f'{log}:DIR' for log in LOGS)}")
     path = Path(directory).expanduser()
-    if not path.is_dir():
+    if not path.is_dir() and path.suffix != ".zip":
         raise DatasetError(f"{path} is no directory: name the one that holds the {name} files")
     source = ("replay", name, str(path.resolve()), "--hold-back", str(HOLD_BACK))
-    return Feed(source, rate)
+    if name != "kuairand":
+        return Feed(source, rate)
+    from nextwatch.sources.kuairand_past import LOG_STARTS, has_pasts  # noqa: PLC0415 - numpy
+
+    has_histories = has_pasts(path)
+    return Feed((*source, "--from", LOG_STARTS) if has_histories else source, rate, has_histories)

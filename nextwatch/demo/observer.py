@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
-from time import monotonic
+from time import monotonic, sleep
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from contract.clock import Clock
 from contract.errors import StackError
@@ -130,8 +130,7 @@ class Observer:
             TopicPartition(name, number) for name in topics for number in known[name].partitions
         ]
         for place in places:
-            _, end = consumer.get_watermark_offsets(place, timeout=_ANSWER_S)
-            place.offset = OFFSET_BEGINNING if place.topic in kept else end
+            place.offset = OFFSET_BEGINNING if place.topic in kept else _end_of(consumer, place)
         consumer.assign(places)
         return consumer
 
@@ -165,6 +164,26 @@ class Observer:
 
     def _on_dead_letter(self, message: Message) -> None:
         self.tally.dead_letter(str(message.topic()), _source(message))
+
+
+def _end_of(consumer: Consumer, place: TopicPartition) -> int:
+    """Return the offset after the last record of *place*.
+
+    A broker that has just come back listens before it leads its partitions, so it is asked again.
+
+    Raises:
+        StackError: it did not say within `_ANSWER_S`.
+    """
+    deadline_s = monotonic() + _ANSWER_S
+    while True:
+        try:
+            _, end = consumer.get_watermark_offsets(place, timeout=_ANSWER_S)
+        except KafkaException as error:
+            if monotonic() > deadline_s:
+                raise StackError(f"the observer cannot read {place.topic}: {error}") from error
+            sleep(_POLL_S)
+        else:
+            return int(end)
 
 
 def _position(message: Message) -> Position:

@@ -23,7 +23,7 @@ from nextwatch import topics
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display, display
-from nextwatch.demo.feed import parse
+from nextwatch.demo.feed import Feed, parse
 from nextwatch.demo.figures.report import Report, as_json
 from nextwatch.demo.interruption import Interruption, interruptible
 from nextwatch.demo.notices import log_to
@@ -61,7 +61,7 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     with interruptible() as interruption, ExitStack() as ending:
         with display(console, is_headless=options.is_headless) as screen:
             log_to(screen.note)
-            show = _show(options, environ, broker, screen, interruption)
+            show = _show(options, environ, broker, feed, screen, interruption)
             if broker.engine is None:
                 ending.callback(topics.delete_all, show.stack.kafka)
             ending.enter_context(_stopped(show))
@@ -77,6 +77,7 @@ def _show(
     options: Options,
     environ: Mapping[str, str],
     broker: BrokerChoice,
+    feed: Feed,
     screen: Display,
     interruption: Interruption,
 ) -> Show:
@@ -86,7 +87,7 @@ def _show(
         state_dir=options.state_dir,
         on_step=checklist.done,
         broker=broker,
-        **_names_of_its_own(broker),
+        **_settings(broker, feed),
     )
     return Show(
         stack,
@@ -99,10 +100,10 @@ def _show(
     )
 
 
-def _names_of_its_own(broker: BrokerChoice) -> dict[str, Any]:
-    """Return settings that keep the demo apart from whatever else uses a Kafka that runs."""
+def _settings(broker: BrokerChoice, feed: Feed) -> dict[str, Any]:
+    """Return what *feed* needs, and what keeps the demo apart from others on a Kafka that runs."""
     if broker.engine is not None:
-        return {}
+        return {"env_of": feed.env_of}
     run = uuid4().hex[:8]
     return {
         "env": {
@@ -110,7 +111,8 @@ def _names_of_its_own(broker: BrokerChoice) -> dict[str, Any]:
             "NEXTWATCH_KAFKA_USER_PARTITIONS": "4",
             "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
         },
-        "env_of": {"streams": {"NEXTWATCH_STREAMS_APP_ID": f"nextwatch-demo-{run}"}},
+        "env_of": {"streams": {"NEXTWATCH_STREAMS_APP_ID": f"nextwatch-demo-{run}"}}
+        | dict(feed.env_of),
     }
 
 

@@ -200,7 +200,7 @@ class EmbeddedBroker:
         free = free_ports(2)
         self.port = self._wanted_port or free[0]
         argv = self._kafka(free[1]) if self.engine.distribution else self._tansu()
-        env = {**self._env, **({} if self.engine.distribution else tansu.ENV)}
+        env = {**self._env, **(node.ENV if self.engine.distribution else tansu.ENV)}
         ready = ready_when_listening(self.port)
         return Child(Plan("broker", argv, env, self._log_path, ready))
 

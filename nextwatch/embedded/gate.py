@@ -18,6 +18,7 @@ def main(gate: Path, loaded: str, module: str, arguments: list[str]) -> None:
     import_module(loaded)
     while not gate.exists():
         sleep(_LOOK_EVERY_S)
+    sys.modules.pop(f"{module}.__main__", None)  # it is run now, as a new module
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

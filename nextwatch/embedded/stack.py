@@ -31,6 +31,7 @@ OnStep = Callable[[str], None]
 
 _BOOTSTRAP = "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
 _WORKER_STOP_S = 1.0  # all of them recover from SIGKILL: what stops sooner only saves them work
+_WORKER_STOP_WITHOUT_STATE_S = 0.5
 _STORAGE_STOP_S = 1.0
 _LOOK_EVERY_S = 0.01
 
@@ -280,8 +281,11 @@ class EmbeddedStack:
         try:
             if self._supervisor is not None:
                 self._supervisor.stop()
-            self._stop_children([*self._guests, *self._named(WORKERS)], _WORKER_STOP_S)
-            if not self._directory.is_temporary:  # else there is nothing to save
+            leaving = [*self._guests, *self._named(WORKERS)]
+            if self._directory.is_temporary:  # nothing to save
+                self._stop_children(leaving, _WORKER_STOP_WITHOUT_STATE_S)
+            else:
+                self._stop_children(leaving, _WORKER_STOP_S)
                 self._stop_children(self._named(STORAGE), _STORAGE_STOP_S)
         finally:
             self.kill()

@@ -26,7 +26,8 @@ dlq_app = typer.Typer(
     no_args_is_help=True,
     help="""Dead letters: messages that could not be taken, kept whole with their reason.
 
-nextwatch dlq list, then nextwatch dlq show LETTER, then, once the reason is mended, nextwatch dlq replay.""",
+nextwatch dlq list, then nextwatch dlq show LETTER. A letter that would pass today can be sent again by nextwatch dlq
+replay; for all others the sender has to be mended.""",
 )
 
 TopicName = Annotated[
@@ -34,7 +35,7 @@ TopicName = Annotated[
 ]
 Reason = Annotated[
     str | None,
-    typer.Option(metavar="WORD", help="Only with this reason: json, or missing for missing:*."),
+    typer.Option(metavar="WORD", help="Only with this reason: json, or type for type:*."),
 ]
 Since = Annotated[
     str | None,
@@ -59,7 +60,7 @@ def list_letters(
 ) -> None:
     """Count the dead letters by topic and reason; with --each name them one by one.
 
-    `passing` are those that would be taken if they were replayed now.
+    `pass today` are those that would be taken if they were replayed now; in JSON they are `passing`.
 
     Examples: nextwatch dlq list
 
@@ -187,7 +188,10 @@ def replay_letters(
 
 
 def erase(
-    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")],
+    user: Annotated[
+        str,
+        typer.Argument(metavar="USER", help="The user's id; put -- before one that begins with -."),
+    ],
     *,
     before: Annotated[
         str | None,
@@ -221,6 +225,8 @@ def erase(
     is safe, and so is a user whom nobody knows.
 
     Examples: nextwatch erase u123
+
+    nextwatch erase --check -- -u123
 
     nextwatch erase u123 --check --state-dir /var/lib/nextwatch/streams
 

@@ -5,6 +5,7 @@ what you have of this user. By then it has deleted the window from its store and
 left a seal, under a hash, that keeps late and repeated events out. Asking again changes nothing.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from rich.table import Table
 from rich.text import Text
 
-from contract.events import UserDeletion, encode
+from contract.decoding import is_id
+from contract.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
+from contract.identifiers import ID_RULE
 from contract.kafka import client_config
 from contract.outbox import Outgoing
 from contract.records import Received
@@ -26,7 +29,6 @@ from contract.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
 from nextwatch.operate import traces
 from nextwatch.operate.replay import Delivery
 from nextwatch.operate.scan import Scan
-from nextwatch.operate.terminal import one_line
 from nextwatch.operate.traces import Trace
 from nextwatch.operate.when import moment, shown
 
@@ -47,6 +49,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     traces: list[Trace]
 
 
+def check_user_id(user_id: str) -> None:
+    """Refuse what cannot be the id of a user.
+
+    Raises:
+        ValueError: it is no id.
+    """
+    if not is_id(user_id):
+        raise ValueError(f"{user_id!r} is no user id: an id is {ID_RULE}")
+
+
 def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletion:
     """Return the request to erase what *user_id* did up to *before*, or up to now.
 
@@ -58,15 +70,10 @@ def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletio
         raise ValueError(
             f"{shown(before_ms)} has not come yet: everything until then would be ignored"
         )
-    try:
-        return msgspec.convert(
-            {"user_id": user_id, "requested_at_ms": now_ms, "erase_before_ms": before_ms},
-            UserDeletion,
-        )
-    except msgspec.ValidationError as error:
-        if "regex" in str(error):
-            raise ValueError(f"{one_line(user_id)!r} is no user id: {ID_WORDS}") from None
-        raise ValueError(f"{one_line(user_id)!r} up to {before_ms}: {error}") from None
+    check_user_id(user_id)
+    if not MIN_TIME_MS <= before_ms <= MAX_TIME_MS:
+        raise ValueError(f"{before_ms} is no time: write epoch milliseconds, or an ISO time in UTC")
+    return UserDeletion(user_id=user_id, requested_at_ms=now_ms, erase_before_ms=before_ms)
 
 
 def ask(
@@ -155,13 +162,23 @@ def table(report: Report) -> Table:
     return drawn
 
 
+def _check_command(user_id: str) -> str:
+    user = shlex.quote(user_id)
+    is_like_option = user_id.startswith("-")
+    return (
+        f"nextwatch erase --check -- {user}"
+        if is_like_option
+        else f"nextwatch erase {user} --check"
+    )
+
+
 def conclusion(report: Report, *, timeout_s: float) -> str:
     """Return what it all comes to, in one line, with what to do if it is not well."""
     if report.is_confirmed is False:
         return (
             f"no worker said within {timeout_s:g} s that it is done. The request is on "
             "user-deletions and will be met: see that a streams worker runs and has no lag, then "
-            f"`nextwatch erase {report.user_id} --check`"
+            f"`{_check_command(report.user_id)}`"
         )
     if not report.is_clean:
         return "not clean: do what is said above, then look again with --check"

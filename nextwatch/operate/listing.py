@@ -51,7 +51,7 @@ def table(kinds: Sequence[Kind]) -> Table:
     drawn.add_column("topic", overflow="fold")
     drawn.add_column("reason", overflow="fold")
     drawn.add_column("letters", justify="right")
-    drawn.add_column("passing", justify="right")
+    drawn.add_column("pass today", justify="right")
     drawn.add_column("first", no_wrap=True)
     drawn.add_column("last", no_wrap=True)
     for kind in kinds:
@@ -117,4 +117,4 @@ def _today(letter: Letter, would: DecodeError | None) -> str:
         return "cannot be replayed: these are not the bytes that were refused"
     if would is None:
         return f"would pass: nextwatch dlq replay {letter.place}"
-    return terminal.one_line(f"would be refused: {would}", most=300)
+    return terminal.one_line(f"would be refused: {would}; mend the sender", most=300)

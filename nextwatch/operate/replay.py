@@ -39,7 +39,7 @@ class Fate(StrEnum):
 
 
 REMEDIES = {
-    Fate.STILL_BAD: "refused today, too: mend the reader and come again, or --even-if-bad",
+    Fate.STILL_BAD: "would be refused again: mend the sender (`dlq show` says why), or --even-if-bad",
     Fate.CUT: "only the beginning was kept: take the whole record from its source topic while that "
     "has it, or produce it anew",
     Fate.ALTERED: "not the bytes that were refused: take them from the source topic, or produce anew",

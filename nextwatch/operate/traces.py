@@ -4,6 +4,7 @@ Only state can be erased at once, and must be. A record on a topic with ``cleanu
 goes when its retention ends, and nobody can take it out before; so it is counted and dated.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -111,11 +112,15 @@ def in_topics(
 
 
 def naming(user_id: str) -> re.Pattern[bytes]:
-    """Return a pattern that finds *user_id* as a whole id: `u1` is not in `u10`."""
+    """Return a pattern that finds *user_id* as a whole id, as JSON may write it: `u1` is not in `u10`.
+
+    An id may have any printable text, so what stands beside it is judged by what most ids are made of.
+    """
     of_id = rb"[A-Za-z0-9._:@=+-]"
-    return re.compile(
-        rb"(?<!" + of_id + rb")" + re.escape(user_id.encode()) + rb"(?!" + of_id + rb")"
-    )
+    written = (user_id, json.dumps(user_id)[1:-1], json.dumps(user_id, ensure_ascii=False)[1:-1])
+    forms = {form for text in written for form in (text, text.replace("/", "\\/"))}
+    either = b"|".join(re.escape(form.encode()) for form in sorted(forms, key=len, reverse=True))
+    return re.compile(rb"(?<!" + of_id + rb")(?:" + either + rb")(?!" + of_id + rb")")
 
 
 def _names(record: Received, pattern: re.Pattern[bytes]) -> bool:

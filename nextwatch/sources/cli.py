@@ -29,7 +29,10 @@ def quantity(text: str | float) -> float:
 
 
 Directory = Annotated[
-    Path, typer.Argument(metavar="DIR", help="The folder of the unpacked data set.")
+    Path,
+    typer.Argument(
+        metavar="DIR", help="The folder of the unpacked data set, or the .zip of MovieLens."
+    ),
 ]
 Speed = Annotated[
     float | None,
@@ -64,6 +67,15 @@ From = Annotated[
 CatalogueOnly = Annotated[
     bool, typer.Option("--catalogue-only", help="Send the catalogue, and no events.")
 ]
+Histories = Annotated[
+    bool,
+    typer.Option(
+        "--histories",
+        help="Behind the catalogue, send what users watched before the log, as history windows:"
+        " streams knows them, and a trainer with NEXTWATCH_TRAINER_BACKFILL_USERS learns from them."
+        " With all of the official files, replay --from 2022-04-24T16:00.",
+    ),
+]
 NoCatalogue = Annotated[
     bool, typer.Option("--no-catalogue", help="Send the events; the catalogue is there already.")
 ]
@@ -88,6 +100,7 @@ def replay_kuairand(  # noqa: PLR0913 - options
     seconds: Seconds = None,
     hold_back: HoldBack = 0.0,
     from_: From = None,
+    histories: Histories = False,
     catalogue_only: CatalogueOnly = False,
     no_catalogue: NoCatalogue = False,
     bootstrap_servers: Bootstrap = None,
@@ -105,7 +118,8 @@ def replay_kuairand(  # noqa: PLR0913 - options
         bootstrap_servers=bootstrap_servers,
         as_json=as_json,
     )
-    _replay("kuairand", directory, command, _pace(speed, rate), hold_back, from_)
+    pace = _pace(speed, rate)
+    _replay("kuairand", directory, command, pace, hold_back, from_, has_histories=histories)
 
 
 @replay_app.command("movielens")
@@ -191,11 +205,21 @@ def _replay(
     pace: "Pace",
     hold_back: float,
     from_: datetime | None,
+    *,
+    has_histories: bool = False,
 ) -> None:
     from nextwatch.sources.run import run_replay  # noqa: PLC0415
 
     from_ms = int(from_.replace(tzinfo=UTC).timestamp() * 1000) if from_ else 0
-    run_replay(name, directory, command, pace=pace, from_ms=from_ms, hold_back=hold_back)
+    run_replay(
+        name,
+        directory,
+        command,
+        pace=pace,
+        from_ms=from_ms,
+        hold_back=hold_back,
+        has_histories=has_histories,
+    )
 
 
 def _pace(speed: float | None, rate: float | None) -> "Pace":

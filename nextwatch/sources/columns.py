@@ -1,4 +1,4 @@
-"""Reads a few columns of a data set's files: .parquet, .csv and .csv.gz, batch by batch.
+"""Reads a few columns of a data set's files: .parquet, .csv, .dat and either in .gz, batch by batch.
 
 Nobody ships these data sets with the project, so what goes wrong here is told with the
 remedy. Types are given, never guessed: a guess from the first block fails on a later one.
@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import DatasetError
+from nextwatch.sources.files import DataFile, find_or_raise
 
 BATCH_ROWS = 65_536
 MISSING: Mapping[str, Any] = {"int64": -1, "float64": -1.0, "string": ""}
@@ -24,19 +26,24 @@ Column = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class DataFiles:
-    """Where to find one table of a data set: the first pattern that matches anything wins."""
+    """Where to find one table of a data set: the first pattern that matches anything wins.
+
+    ``header`` names all columns of a file of numbers that has no header and parts them by ``::``.
+    """
 
     patterns: Sequence[str]
     columns: Mapping[str, ColumnType]
     remedy: str
+    header: Sequence[str] = ()
 
-    def read(self, directory: Path) -> dict[str, Column]:
+    def read(self, place: Path) -> dict[str, Column]:
         """Return the columns by name; several files of one pattern are read one after another.
 
         Raises:
             DatasetError: the folder, the file or a column is missing, or a file is damaged.
         """
-        pieces = [batch for path in self._find(directory) for batch in self._batches(path)]
+        found = find_or_raise(place, self.patterns, self.remedy)
+        pieces = [batch for file in found for batch in self._batches(file)]
         return {
             name: np.concatenate([piece[name] for piece in pieces])
             if pieces
@@ -44,27 +51,24 @@ class DataFiles:
             for name, kind in self.columns.items()
         }
 
-    def _find(self, directory: Path) -> list[Path]:
-        if not directory.is_dir():
-            raise DatasetError(f"no folder {directory}. {self.remedy}")
-        for pattern in self.patterns:
-            if found := sorted(directory.glob(pattern)):
-                return found
-        raise DatasetError(f"{directory} holds no {' or '.join(self.patterns)}. {self.remedy}")
-
-    def _batches(self, path: Path) -> Iterator[dict[str, Column]]:
+    def _batches(self, file: DataFile) -> Iterator[dict[str, Column]]:
         pa = _pyarrow()
-        read = _parquet_batches if path.suffix == ".parquet" else _csv_batches
         try:
-            for batch in read(path, self.columns):
+            for batch in self._read(file):
                 yield {
                     name: _to_numpy(batch.column(name), kind) for name, kind in self.columns.items()
                 }
         except KeyError as error:
-            raise DatasetError(f"{path} lacks a column: {error}. {self.remedy}") from error
-        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{file} lacks a column: {error}. {self.remedy}") from error
+        except (pa.ArrowException, OSError, EOFError, BadZipFile) as error:
             reason = str(error).splitlines()[0]
-            raise DatasetError(f"{path} cannot be read: {reason}. {self.remedy}") from error
+            raise DatasetError(f"{file} cannot be read: {reason}. {self.remedy}") from error
+
+    def _read(self, file: DataFile) -> Iterator[Any]:
+        if file.name.endswith(".parquet"):
+            yield from _parquet_batches(file.path, self.columns)
+        else:
+            yield from _text_batches(file, self.columns, self.header)
 
 
 def _pyarrow() -> Any:
@@ -84,13 +88,25 @@ def _parquet_batches(path: Path, columns: Mapping[str, ColumnType]) -> Iterator[
         yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
 
 
-def _csv_batches(path: Path, columns: Mapping[str, ColumnType]) -> Iterator[Any]:
+def _text_batches(
+    file: DataFile, columns: Mapping[str, ColumnType], header: Sequence[str]
+) -> Iterator[Any]:
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv  # noqa: PLC0415
 
     types = {name: pa.type_for_alias(kind) for name, kind in columns.items()}
     convert = csv.ConvertOptions(column_types=types, include_columns=list(columns))
-    with csv.open_csv(path, convert_options=convert) as batches:
+    read, parse = csv.ReadOptions(), csv.ParseOptions()
+    if header:
+        # pyarrow parts by one character: of "1::1193::5" every second column is empty
+        read.column_names = [name for one in header for name in (one, f"after {one}")][:-1]
+        parse.delimiter = ":"
+    with (
+        file.open() as opened,
+        csv.open_csv(
+            opened, read_options=read, parse_options=parse, convert_options=convert
+        ) as batches,
+    ):
         yield from batches
 
 

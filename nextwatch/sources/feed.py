@@ -26,6 +26,7 @@ from contract.topics import (
     SEARCH_EVENTS,
     VIDEO_UPLOADS,
     WATCH_EVENTS,
+    WINDOWS,
     Layout,
     Topic,
 )
@@ -74,13 +75,7 @@ class Feed:
         except DecodeError as error:
             self.totals.skipped[error.reason] += 1
             return False
-        while len(self.producer) >= MAX_IN_FLIGHT and not self.failures:
-            self.producer.poll(TICK_S)
-        self._check()
-        self.producer.produce(
-            self.layout.name(topic), key=key, value=value, on_delivery=self._on_delivery
-        )
-        self.producer.poll(0)
+        self._produce(topic, key, value)
         self.totals.count(event)
         return True
 
@@ -109,6 +104,28 @@ class Feed:
                 self.send(upload)
                 tell(self.totals)
         self.flush()
+
+    def backfill(self, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write history windows, user id and record, and wait until they are acknowledged.
+
+        Raises:
+            BrokerUnavailable: something was not; the message says how much.
+        """
+        for key, value in records:
+            if self.stop.is_set():
+                break
+            self._produce(WINDOWS, key, value)
+            self.totals.windows += 1
+        self.flush()
+
+    def _produce(self, topic: Topic, key: bytes, value: bytes) -> None:
+        while len(self.producer) >= MAX_IN_FLIGHT and not self.failures:
+            self.producer.poll(TICK_S)
+        self._check()
+        self.producer.produce(
+            self.layout.name(topic), key=key, value=value, on_delivery=self._on_delivery
+        )
+        self.producer.poll(0)
 
     def _on_delivery(self, error: Any, message: Any) -> None:
         del message

@@ -5,8 +5,8 @@ instant (1 % of the log) are not a page of thumbnails: both were played in full 
 after the other, so each row keeps an impression of its own. Videos without a known duration
 (3 %, mostly picture posts) cannot be told as watches, and are left out with their rows.
 
-``history.parquet`` has no times and is not replayed. The log names neither country, language
-nor device, and nothing is invented in their place.
+``history.parquet`` has no times and is not replayed (nextwatch/sources/kuairand_past.py). The log
+names neither country, language nor device, and nothing is invented in their place.
 
 Source:
     Gao et al., KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly Exposed
@@ -22,13 +22,15 @@ from nextwatch.sources.columns import Column, DataFiles
 from nextwatch.sources.log import ExposureLog, sift
 
 REMEDY = (
-    "KuaiRand-Pure is at https://kuairand.com: unpack it, and name the folder that holds"
-    " interactions.parquet or log_standard_*.csv beside the video features"
+    "KuaiRand-Pure is at https://kuairand.com: unpack it, and name its folder (in the data folder"
+    " of it are log_standard_4_08_to_4_21_pure.csv, log_standard_4_22_to_5_08_pure.csv and"
+    " video_features_basic_pure.csv)"
 )
+LOG_FILES = ("log_standard_*.csv.gz", "log_standard_*.csv")
 UTC_OFFSET = timedelta(hours=8)  # dates of the log are days in China
 
 _EXPOSURES = DataFiles(
-    ("interactions.parquet", "log_standard_*.csv.gz", "log_standard_*.csv"),
+    ("interactions.parquet", *LOG_FILES),
     {
         "user_id": "int64",
         "video_id": "int64",

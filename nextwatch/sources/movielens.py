@@ -14,34 +14,45 @@ Source:
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
+from contract.errors import DatasetError
 from contract.events import MAX_TIME_MS, MIN_TIME_MS, VideoUpload
 from contract.topics import DAY_MS
-from nextwatch.sources.columns import DataFiles
+from nextwatch.sources.columns import Column, ColumnType, DataFiles
+from nextwatch.sources.files import find
 from nextwatch.sources.log import ExposureLog, Ints, sift
+from nextwatch.sources.tables import read_lines
 
 REMEDY = (
-    "MovieLens is at https://grouplens.org/datasets/movielens/latest: unpack"
-    " ml-latest-small.zip, and name the folder that holds ratings.csv and movies.csv"
+    "MovieLens is at https://grouplens.org/datasets/movielens: name ml-latest-small.zip,"
+    " ml-25m.zip or ml-1m.zip, or its unpacked folder (with ratings.csv and movies.csv, or"
+    " ratings.dat and movies.dat)"
 )
 DURATION_MS = 100 * 60_000
 LEAD_MS = 60_000  # how long a film is there before its first rating, at least
 
-_RATINGS = DataFiles(
-    ("ratings.csv.gz", "ratings.csv"),
-    {"userId": "int64", "movieId": "int64", "timestamp": "int64"},
-    REMEDY,
+_RATING_COLUMNS: Mapping[str, ColumnType] = dict.fromkeys(
+    ("userId", "movieId", "timestamp"), "int64"
 )
-_FILMS = DataFiles(
+_CSV_RATINGS = DataFiles(("ratings.csv.gz", "ratings.csv"), _RATING_COLUMNS, REMEDY)
+_DAT_RATINGS = DataFiles(
+    ("ratings.dat.gz", "ratings.dat"),
+    _RATING_COLUMNS,
+    REMEDY,
+    header=("userId", "movieId", "rating", "timestamp"),
+)
+_CSV_FILMS = DataFiles(
     ("movies.csv.gz", "movies.csv"),
     {"movieId": "int64", "title": "string", "genres": "string"},
     REMEDY,
 )
+_DAT_FILMS = ("movies.dat.gz", "movies.dat")
 _TITLE_AND_YEAR = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-\u2013]\d{0,4})?\)\s*$")
 
 
@@ -51,7 +62,9 @@ def read(directory: Path) -> ExposureLog:
     Raises:
         DatasetError: with the remedy, when files or columns are missing or damaged.
     """
-    films, ratings = _FILMS.read(directory), _RATINGS.read(directory)
+    is_dat = not find(directory, _CSV_RATINGS.patterns) and find(directory, _DAT_RATINGS.patterns)
+    films = _dat_films(directory) if is_dat else _CSV_FILMS.read(directory)
+    ratings = (_DAT_RATINGS if is_dat else _CSV_RATINGS).read(directory)
     time_ms = ratings["timestamp"] * 1000
     first_rated_ms = _first_rated_ms(ratings["movieId"], time_ms)
     opened_ms = min(first_rated_ms.values(), default=MAX_TIME_MS)
@@ -78,6 +91,32 @@ def read(directory: Path) -> ExposureLog:
         duration_ms=np.full(len(time_ms), DURATION_MS),
         skipped={"upload:bad_id": int(np.count_nonzero(films["movieId"] < 0))},
     )
+
+
+def read_dat_films(directory: Path, remedy: str) -> dict[int, tuple[str, str]]:
+    """Return title and genres of each film in ``movies.dat``.
+
+    Raises:
+        DatasetError: the file is missing or damaged; with the *remedy*.
+    """
+    found, lines = read_lines(directory, _DAT_FILMS, remedy)
+    films: dict[int, tuple[str, str]] = {}
+    for line in lines:
+        parts = line.split("::")
+        if len(parts) != 3 or not parts[0].isdigit():  # noqa: PLR2004 - id, title, genres
+            raise DatasetError(f"{found} holds a line that is no film. {remedy}")
+        films[int(parts[0])] = (parts[1], parts[2])
+    return films
+
+
+def _dat_films(directory: Path) -> dict[str, Column]:
+    films = read_dat_films(directory, REMEDY)
+    titles, genres = ([film[place] for film in films.values()] for place in (0, 1))
+    return {
+        "movieId": np.array(list(films), np.int64),
+        "title": np.array(titles, object),
+        "genres": np.array(genres, object),
+    }
 
 
 def _first_rated_ms(film: Ints, time_ms: Ints) -> dict[int, int]:

@@ -17,17 +17,20 @@ from rich.console import Console
 from contract.clock import system_clock
 from contract.events import VideoUpload
 from contract.settings import KafkaSettings, load
+from models.settings import WindowSettings
 from nextwatch.sources import kuairand, movielens
 from nextwatch.sources.audience import Audience
+from nextwatch.sources.backfill import records
 from nextwatch.sources.feed import Feed, connect
 from nextwatch.sources.log import ExposureLog
-from nextwatch.sources.pacing import Pace
+from nextwatch.sources.pacing import LogPace, Pace
 from nextwatch.sources.progress import progress
 from nextwatch.sources.replay import End, replay
 from nextwatch.sources.simulate import follow, outcome, simulate
 from nextwatch.sources.studio import Studio
-from nextwatch.sources.timeline import lay_out
+from nextwatch.sources.timeline import Timeline, lay_out
 
+LIVELY_PER_MINUTE = 60
 LOGS: dict[str, Callable[[Path], ExposureLog]] = {
     "kuairand": kuairand.read,
     "movielens": movielens.read,
@@ -68,11 +71,47 @@ class Run:
                 catalogue, lambda totals: tell(totals.uploads / max(1, len(catalogue)), totals)
             )
 
+    def backfill(self, directory: Path, timeline: Timeline, hold_back: float) -> None:
+        """Send the windows of what users did before *timeline* begins, where *directory* tells it."""
+        policy = load(WindowSettings, os.environ).policy
+        self.console.print("histories: what users watched before the log", highlight=False)
+        self.feed.backfill(
+            records(
+                directory,
+                timeline.log,
+                policy,
+                before_ms=timeline.started_ms,
+                hold_back=hold_back,
+            )
+        )
+
+
+def stillness(timeline: Timeline, pace: Pace) -> str | None:
+    """Return what to tell somebody whose replay nearly stands still at this *pace*; else None."""
+    if not isinstance(pace, LogPace):
+        return None
+    num = timeline.num_watches_within(60_000 * pace.speed)
+    if num >= LIVELY_PER_MINUTE:
+        return None
+    return (
+        f"{num} watches in the next minute at --speed {pace.speed:g}x;"
+        " --rate 200 sends 200 a second, --from skips the beginning"
+    )
+
 
 def run_replay(
-    name: str, directory: Path, command: Command, *, pace: Pace, from_ms: int, hold_back: float
+    name: str,
+    directory: Path,
+    command: Command,
+    *,
+    pace: Pace,
+    from_ms: int,
+    hold_back: float,
+    has_histories: bool = False,
 ) -> None:
     """Replay the log called *name* from *directory*, and print the totals.
+
+    With *has_histories* the windows of its users go out behind the catalogue.
 
     Raises:
         DatasetError, BrokerUnavailable, ContractError: each with its remedy.
@@ -83,7 +122,11 @@ def run_replay(
             run.feed.totals.skipped.update(timeline.log.skipped)
             if command.with_catalogue:
                 run.load(timeline.catalogue)
+                if has_histories:
+                    run.backfill(directory, timeline, hold_back)
             if command.with_feed and not stop.is_set():
+                if hint := stillness(timeline, pace):
+                    run.console.print(hint, highlight=False)
                 with progress(name, run.console) as tell:
                     replay(timeline, run.feed, pace, end=command.end, tell=tell)
 

@@ -35,6 +35,16 @@ class Timeline:
     catalogue: Sequence[VideoUpload]
     uploads: Sequence[VideoUpload]
 
+    @property
+    def started_ms(self) -> int:
+        """When the first exposure is, the last one's time where there is none left."""
+        return int(self.log.time_ms[min(self.first, len(self.log) - 1)]) if len(self.log) else 0
+
+    def num_watches_within(self, span_ms: float) -> int:
+        """Return how many watches there are in the first *span_ms*."""
+        end = int(np.searchsorted(self.log.time_ms, self.started_ms + span_ms, side="right"))
+        return int(np.count_nonzero(self.log.watch_ms[self.first : end]))
+
     def __iter__(self) -> Iterator[Moment]:
         """Yield everything in the order of time; an upload goes before an event of its instant."""
         num_rows = len(self.log)

@@ -18,6 +18,7 @@ class Totals:
     searches: int = 0
     impressions: int = 0
     uploads: int = 0
+    windows: int = 0
     acknowledged: int = 0
     seconds: float = 0.0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -30,7 +31,7 @@ class Totals:
     @property
     def records(self) -> int:
         """Everything that was handed to the broker's client."""
-        return self.events + self.impressions + self.uploads
+        return self.events + self.impressions + self.uploads + self.windows
 
     def count(self, event: Event) -> None:
         """Count one *event* that was sent."""
@@ -63,6 +64,7 @@ class Totals:
             "searches": self.searches,
             "impressions": self.impressions,
             "uploads": self.uploads,
+            "windows": self.windows,
             "acknowledged": self.acknowledged,
             "skipped": sum(self.skipped.values()),
             "skipped_by_reason": {k: v for k, v in sorted(self.skipped.items()) if v},

@@ -34,3 +34,34 @@ def test_unusable_data_is_refused_before_anything_starts(data):
     """The error says what there is, or what is missing."""
     with pytest.raises(DatasetError, match="kuairand"):
         parse(data, rate=50)
+
+
+def test_histories_come_with_the_catalogue_and_are_learned_first(tmp_path):
+    """The log is then replayed from where the histories end."""
+    (tmp_path / "history.parquet").touch()
+    feed = parse(f"kuairand:{tmp_path}", rate=50)
+
+    assert "--histories" in feed.catalogue(Path("gate"))
+    assert "--histories" not in feed.events(Path("gate"))
+    for command in (feed.catalogue(Path("gate")), feed.events(Path("gate"))):
+        assert command[command.index("--from") + 1] == "2022-04-24T16:00:00"
+    assert int(feed.env_of["trainer"]["NEXTWATCH_TRAINER_BACKFILL_USERS"]) > 0
+    assert "trainer" not in feed.first_workers
+    assert "streams" not in feed.first_workers
+    assert feed.notes
+
+
+def test_without_histories_nothing_is_learned_first(tmp_path):
+    """All workers begin beside the catalogue."""
+    for feed in (parse(None, rate=50), parse(f"kuairand:{tmp_path}", rate=50)):
+        assert "--histories" not in feed.catalogue(Path("gate"))
+        assert feed.env_of == {}
+        assert set(feed.first_workers) == {"index_sync", "streams", "trainer"}
+        assert not feed.notes
+
+
+def test_the_zip_of_movielens_is_taken_as_it_is(tmp_path):
+    """A .zip is no folder, and need not be one."""
+    feed = parse(f"movielens:{tmp_path}/ml-latest-small.zip", rate=50)
+
+    assert feed.source[2] == f"{tmp_path}/ml-latest-small.zip"

@@ -5,7 +5,7 @@ from time import monotonic, sleep
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from contract.clock import ManualClock
 from contract.dead_letters import dead_letter
@@ -14,6 +14,7 @@ from contract.kafka import producer_config
 from contract.records import Received
 from contract.settings import KafkaSettings, QdrantSettings
 from contract.topics import WATCH_EVENTS
+from nextwatch.demo import observer as observer_module
 from nextwatch.demo.figures.report import Course
 from nextwatch.demo.observer import Observer
 from nextwatch.embedded.broker import EmbeddedBroker
@@ -117,3 +118,27 @@ def test_blind_observer_says_so(observer):
     observer.failure = RuntimeError("no eyes")
     with pytest.raises(StackError, match="no eyes"):
         observer.check()
+
+
+class SlowToLead:
+    """A consumer whose broker does not lead a partition before it was asked a second time."""
+
+    def __init__(self, failures):
+        self.failures = failures
+
+    def get_watermark_offsets(self, place, timeout):
+        self.failures -= 1
+        if self.failures >= 0:
+            raise KafkaException("not the leader")
+        return 0, 7
+
+
+def test_a_broker_that_does_not_lead_yet_is_asked_again(monkeypatch):
+    """It listens first, and is elected a moment later; one that never is ends the run."""
+    monkeypatch.setattr(observer_module, "_POLL_S", 0)
+    place = TopicPartition("watch-events", 0)
+    assert observer_module._end_of(SlowToLead(1), place) == 7
+
+    monkeypatch.setattr(observer_module, "_ANSWER_S", -1)
+    with pytest.raises(StackError, match="cannot read watch-events: not the leader"):
+        observer_module._end_of(SlowToLead(1), place)

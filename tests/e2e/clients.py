@@ -76,6 +76,13 @@ class Player:
         }
         self.produce("impressions", user_id, event)
 
+    def search(self, user_id, query):
+        """Produce a search event and return its id."""
+        event_id = str(uuid.uuid4())
+        event = {"event_id": event_id, "user_id": user_id, "query": query}
+        self.produce("search-events", user_id, event | {"event_time_ms": system_clock()})
+        return event_id
+
     def upload(self, video_id, category="cooking", **fields):
         """Produce an upload."""
         video = {

@@ -8,14 +8,18 @@ import pytest
 from contract.errors import StackError
 from nextwatch.embedded import foreground
 
-ENV = {"NEXTWATCH_QDRANT_URL": "http://127.0.0.1:1", "NEXTWATCH_X": "a b'c $HOME"}
+ENV = {
+    "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+    "NEXTWATCH_QDRANT_URL": "http://127.0.0.1:1",
+    "NEXTWATCH_X": "a b'c $HOME",
+}
 
 
 class StandIn:
     """A stack without processes."""
 
     env = ENV
-    bootstrap_servers = qdrant_url = directory = "somewhere"
+    directory = "somewhere"
 
     def __init__(self, fails_with=None):
         self.fails_with = fails_with
@@ -37,7 +41,7 @@ def up(env_file, stack, during=lambda: None):
     is_over = Event()
 
     def tell(line):
-        if line.startswith("Ctrl-C"):
+        if line.startswith("files"):
             during()
             is_over.set()
 

@@ -60,7 +60,7 @@ def test_storage_comes_up_with_topics_and_leaves_no_process():
     assert not directory.exists()
 
 
-def test_guest_finds_the_stack_and_goes_first():
+def test_guest_finds_the_stack_and_does_not_outlive_it():
     """A program of the caller's is told where the stack is, and never outlives it."""
     code = "import os, time; print(os.environ['NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS']); {end}"
     with EmbeddedStack(os.environ, processes=("broker",)) as stack:

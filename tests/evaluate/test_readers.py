@@ -10,6 +10,7 @@ from models.examples import CompletionRule
 from models.history import WindowPolicy
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS
+from nextwatch.sources.kuairand_past import Past
 from tests.evaluate.trials import write_kuairand, write_ml1m
 from tests.sources.logs import write_movielens
 
@@ -72,7 +73,9 @@ def test_histories_end_before_the_log_begins(log):
 
 def test_completed_watches_of_a_history_are_found_from_the_end():
     """The newest v5 is the completed one; v9 was completed before the exposures that are told."""
-    assert kuairand._aligned([5, 7, 5, 8], [9, 7, 5]) == [False, True, True, False]
+    past = Past(1, 4, 0, [5, 7, 5, 8], [9, 7, 5])
+
+    assert past.is_completed() == [False, True, True, False]
 
 
 def test_leave_one_out_tests_the_last_and_learns_none_of_what_it_tests(tmp_path):

@@ -1,5 +1,6 @@
 """Stand-ins of this process's surroundings, which write what happens into one journal."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ from contract.errors import BundleError
 from contract.events import BundleAnnouncement, BundleState, encode
 from contract.records import Received
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from index_sync.background import Background
 from index_sync.generation import Point
 from index_sync.opened import Opened
 from index_sync.settings import IndexSettings
@@ -174,6 +176,29 @@ def snapshot(*video_ids):
     return ItemSnapshot(list(video_ids), vectors, vectors, features)
 
 
+class Inline:
+    """Runs background tasks at once, or, while `is_held`, when the test says so."""
+
+    def __init__(self):
+        self.is_held = False
+        self._waiting = []
+
+    def __call__(self, task):
+        future = Future()
+        self._waiting.append((future, task))
+        if not self.is_held:
+            self.finish()
+        return future
+
+    def finish(self):
+        waiting, self._waiting = self._waiting, []
+        for future, task in waiting:
+            try:
+                future.set_result(task())
+            except Exception as error:  # noqa: BLE001 - as an executor does
+                future.set_exception(error)
+
+
 class World:
     """The logs and the index, which outlive a worker, and the workers that come and go."""
 
@@ -183,6 +208,7 @@ class World:
         self.logs = {topic.name: Log(topic, self.journal) for topic in topics}
         self.index = MemoryIndex(self.journal)
         self.snapshots = {}
+        self.background = Inline()
         self.clock = ManualClock(T0)
         self.settings = IndexSettings(**settings)
         self.publisher = MemoryPublisher(self.journal, self.logs)
@@ -228,6 +254,7 @@ class World:
             Shelf(self.index, PREFIX),
             self.publisher,
             self.open_bundle,
+            Background(self.background),
             self.clock,
         )
         worker.start()

@@ -5,14 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
-import stamina.instrumentation
 import structlog
+from httpx import Headers
 from qdrant_client import QdrantClient
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from contract.errors import ContractError, IndexUnavailable
 from contract.points import point_id
 from index_sync.generation import Point, Version
 from index_sync.index import VectorIndex
+from index_sync.outage import QUIET_S, Outage
 from nextwatch.embedded.stack import EmbeddedStack
 from tests.index_sync.doubles import MemoryIndex
 
@@ -44,12 +47,10 @@ def client(stack):
 @pytest.fixture
 def real(client, stopping):
     """The index over the server, empty."""
-    stamina.instrumentation.set_on_retry_hooks([])  # as in the process
     index = VectorIndex(client, stopping.wait, retry_wait_ms=20)
     for name in index.collections():
         index.drop(name)
-    yield index
-    stamina.instrumentation.set_on_retry_hooks(None)
+    return index
 
 
 class IndexConformance:
@@ -122,11 +123,12 @@ def test_a_write_waits_until_the_index_is_back(real, stack):
     process.kill()
     with structlog.testing.capture_logs() as logs, ThreadPoolExecutor(1) as pool:
         write = pool.submit(real.upsert, "c", [Point("a", NORTH, OLD)])
-        while not logs:
+        while not logs:  # the first failed request is logged at once
             assert not write.done()
         process.start()
         write.result(30)
-    assert [entry["event"] for entry in logs] == ["index_went_away", "index_came_back"]
+    assert [entry["event"] for entry in logs] == ["index_unavailable", "index_available"]
+    assert logs[0]["request"] == "upsert_points"
     assert real.versions("c") == {"a": OLD}
 
 
@@ -155,3 +157,97 @@ def test_a_refused_write_is_not_tried_for_ever(real):
     real.create_empty("c", 2)
     with pytest.raises(ContractError, match="400"):
         real.upsert("c", [Point("a", [1.0, 0.0, 0.0], OLD)])
+
+
+class LateClient:
+    """A client whose first create times out, and is done just before the second one."""
+
+    def __init__(self, client):
+        self._client = client
+        self._late = None
+        self._num_creates = 0
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def create_collection(self, *args, **kwargs):
+        self._num_creates += 1
+        if self._num_creates == 1:
+            self._late = args, kwargs
+            raise ResponseHandlingException(TimeoutError("timed out"))
+        if self._late is not None:
+            args, kwargs = self._late
+            self._late = None
+            self._client.create_collection(*args, **kwargs)
+        return self._client.create_collection(*args, **kwargs)
+
+
+def test_a_create_that_was_done_after_its_timeout_is_a_success(client, stopping):
+    """The second try is answered 409 because of the first one."""
+    index = VectorIndex(LateClient(client), stopping.wait, retry_wait_ms=20)
+    index.drop("late")
+    index.create_empty("late", 2)
+    index.upsert("late", [Point("a", NORTH, OLD)])
+    assert index.count("late") == 1
+
+
+class FailingClient:
+    """A client that answers each call with the next of some failures, then with success."""
+
+    def __init__(self, *failures):
+        self._failures = list(failures)
+
+    def delete_collection(self, _name):
+        if self._failures:
+            raise self._failures.pop(0)
+
+
+def answer(status, text="why"):
+    """Return what the client raises for an answer of *status*."""
+    return UnexpectedResponse(status, "", text.encode(), Headers())
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [answer(status) for status in (408, 429, 500, 502, 503, 504, 507)]
+    + [ResponseHandlingException(TimeoutError()), ResourceExhaustedResponse("busy", 1)],
+)
+def test_what_may_pass_is_tried_again(failure):
+    """No answer, an index that is too busy, and every 5xx, however often."""
+    index = VectorIndex(FailingClient(*[failure] * 10), lambda _s: False, retry_wait_ms=20)
+    index.drop("c")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+def test_what_does_not_pass_ends_the_process_with_its_reason(status):
+    """The same request would be refused again."""
+    index = VectorIndex(FailingClient(answer(status)), lambda _s: False, retry_wait_ms=20)
+    with pytest.raises(ContractError, match="delete_collection"):
+        index.drop("c")
+
+
+def test_an_outage_names_the_first_failed_request_once():
+    """With its status and reason; the end of it is one line, too."""
+    failures = [answer(507, "No space left on device"), *[answer(500)] * 50]
+    index = VectorIndex(FailingClient(*failures), lambda _s: False, retry_wait_ms=20)
+    with structlog.testing.capture_logs() as logs:
+        index.drop("c")
+    assert [entry["event"] for entry in logs] == ["index_unavailable", "index_available"]
+    assert logs[0]["request"] == "delete_collection"
+    assert (logs[0]["status"], logs[0]["reason"]) == (507, "No space left on device")
+    assert logs[1]["failed_requests"] == 51
+
+
+def test_an_index_that_fails_every_other_request_does_not_fill_the_log():
+    """The next line counts what was not logged."""
+    now_s = [0.0]
+    outage = Outage(lambda: now_s[0])
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(100):
+            outage.failed("upsert_points", 500, "why")
+            outage.answered()
+        now_s[0] += QUIET_S
+        outage.failed("upsert_points", 500, "why")
+        outage.answered()
+    assert len(logs) == 4
+    assert logs[-1]["failed_requests"] == 100

@@ -278,7 +278,7 @@ def test_it_waits_for_the_index_and_stops_when_told(neighbours):
     index = neighbours.stack.process("index")
     index.kill()
     neighbours.send(VIDEO_UPLOADS, upload("patient"))
-    wait_until(lambda: "index_went_away" in neighbours.process.log_tail())
+    wait_until(lambda: "index_unavailable" in neighbours.process.log_tail())
     assert neighbours.committed(VIDEO_UPLOADS) == len(CATALOGUE)
 
     index.start()
@@ -287,7 +287,7 @@ def test_it_waits_for_the_index_and_stops_when_told(neighbours):
 
     index.kill()
     neighbours.send(VIDEO_UPLOADS, upload("unlucky"))
-    wait_until(lambda: neighbours.process.log_tail().count("index_went_away") == 2)
+    wait_until(lambda: neighbours.process.log_tail().count("index_unavailable") == 2)
     neighbours.process.terminate()
     assert neighbours.process.wait_ended(5.0)
     assert neighbours.process.exit_code == 0

@@ -129,6 +129,100 @@ def test_an_upload_goes_into_the_old_generation_until_the_new_one_serves(world):
     assert "new" in world.points(2)
 
 
+def test_an_upload_does_not_wait_for_a_bundle_that_is_being_opened(world):
+    """Opening one, and creating its collection, takes longer than an upload may wait."""
+    worker = world.settled(world.worker())
+    world.background.is_held = True
+    world.announce(2, video_ids=["old"])
+    worker.turn()
+    assert worker.building is None
+    world.uploads.append(upload("new"))
+    world.uploads.append(key="old")
+    worker.turn()
+    assert set(world.points(1)) == {"new"}
+
+    world.background.finish()
+    world.settled(worker)
+    assert set(world.points(2)) == {"new"}
+    assert world.states()["b2"] == "indexed"
+
+
+def test_one_bundle_is_opened_at_a_time(world):
+    """The newest of those offered meanwhile is next."""
+    worker = world.settled(world.worker())
+    world.background.is_held = True
+    for generation in (2, 3, 4):
+        world.announce(generation, video_ids=["old"])
+        worker.turn()
+    assert worker.background.opening.announcement.generation == 2
+    world.background.is_held = False
+    world.background.finish()
+    world.settled(worker)
+
+    assert world.states() == {"b1": "in_service", "b2": "indexed", "b3": "offered", "b4": "indexed"}
+
+
+def test_vectors_wait_while_their_bundle_is_being_opened(world):
+    """They are written once there is a collection, and committed then."""
+    worker = world.settled(world.worker())
+    world.background.is_held = True
+    world.announce(2, video_ids=["old"])
+    world.vectors.append(trained("old", EAST, generation=2))
+    worker.turn()
+    assert world.vectors.committed == {0: 0}
+    world.background.finish()
+    world.settled(worker)
+
+    assert world.points(2)["old"].vector == list(EAST)
+    assert world.vectors.committed == {0: 1}
+
+
+def test_an_upload_does_not_wait_for_old_collections_to_be_deleted(world):
+    """They are written to no longer, and deleted in the background."""
+    world.settings = world.settings.model_copy(update={"kept_generations": 1})
+    worker = world.settled(world.worker())
+    world.announce(2, video_ids=["old"])
+    world.settled(worker)
+    world.announce(2, BundleState.IN_SERVICE)
+    world.announce(3, video_ids=["old"])
+    worker.turn()
+    world.background.is_held = True
+    world.settled(worker)
+    assert world.states()["b3"] == "indexed"
+    world.uploads.append(upload("new"))
+    world.uploads.append(key="old")
+    worker.turn()
+    assert set(world.points(3)) == {"new"}
+    assert set(world.points(1)) == {"old"}
+
+    world.background.finish()
+    worker.turn()
+    assert world.index.collections() == {"test-g2", "test-g3"}
+
+
+def test_a_failure_in_the_background_ends_the_process(world):
+    """It is raised by a later turn, not lost."""
+    worker = world.settled(world.worker())
+    world.snapshots[2] = None  # no bundle of this kind can be opened
+    world.announce(2)
+    with pytest.raises(AttributeError):
+        world.settled(worker)
+
+
+def test_a_turn_takes_few_vectors_so_that_an_upload_waits_for_few(world):
+    """As many as a slice of a build has; the rest is for the next turns."""
+    world.settings = world.settings.model_copy(update={"build_slice_videos": 2})
+    worker = world.settled(world.worker())
+    world.journal.done.clear()
+    for number in range(5):
+        world.vectors.append(trained(f"v{number}"))
+    worker.turn()
+    assert ("upsert", "test-g1", ["v0", "v1"]) in world.journal.done
+    world.settled(worker)
+
+    assert set(world.points(1)) == {"old", *(f"v{number}" for number in range(5))}
+
+
 def test_a_bundle_withdrawn_during_its_build_is_not_announced(world):
     """Its collection is as good as unbuilt."""
     world.settings = world.settings.model_copy(update={"build_slice_videos": 1})

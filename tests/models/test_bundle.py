@@ -172,7 +172,7 @@ def test_a_name_that_is_no_plain_file_of_a_bundle_is_refused(written, name):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format_version": 2},
+        {"format_version": 3},
         {"feature_version": 99},
         {"feature_names": ["popularity"]},
         {"input_dim": 63},

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.events import Context
+from contract.events import Context, VideoUpload
 from models.examples import CompletionRule, Example
 from models.features import CONTEXT_FIELDS, FeatureEncoder
 from models.history import DAY_MS, EMPTY, WindowPolicy, fold
@@ -75,6 +75,48 @@ def test_completion_is_that_of_the_rule(watch_ms, duration_ms):
     assert bool(completed) == FEATURES.completion.is_completed(watch_ms, duration_ms)
 
 
+@given(st.integers(0, 86_400_000))
+def test_of_a_live_stream_only_the_watch_time_counts(watch_ms):
+    """Nobody knows how long it is: completed by the rule's time, a fraction of that until then."""
+    completed, fraction, _age = encoded(
+        window_of(watch("a", watch_ms=watch_ms, duration_ms=0))
+    ).watch_features_BTF[0, 0]
+
+    assert bool(completed) == FEATURES.completion.is_completed(watch_ms, 0) == (watch_ms >= 18_000)
+    assert fraction == pytest.approx(min(watch_ms / 18_000, 1.0))
+
+
+def test_an_upload_without_a_duration_has_finite_content_of_its_own():
+    """Even when it says nothing else; videos of any known length are another word."""
+    nothing = VideoUpload(video_id="live", uploaded_at_ms=T0)
+    short = VideoUpload(video_id="short", uploaded_at_ms=T0, duration_ms=1)
+
+    batch = FEATURES.uploads([nothing, short])
+
+    assert np.isfinite(batch.log_duration_N1).all()
+    assert np.isfinite(batch.weights_M).all()
+    assert FEATURES.content_rows(nothing) != FEATURES.content_rows(short)
+
+
+def test_a_skip_is_no_input():
+    """A second of a minute says nothing for the video; five seconds are an unfinished watch."""
+    skipped = watch("a", at_ms=1, watch_ms=1_000, duration_ms=60_000)
+    unfinished = watch("b", at_ms=2, watch_ms=5_000, duration_ms=60_000)
+
+    assert encoded(window_of(skipped, unfinished)).watch_rows_BT.tolist() == [[2]]
+
+
+@given(st.integers(0, 60_000), st.integers(1, 60_000), st.integers(0, 20_000))
+def test_a_skip_is_never_completed_and_the_same_in_arrays(watch_ms, duration_ms, max_skip_ms):
+    """The rule in arrays and the rule on one watch never differ, whatever is configured."""
+    rule = CompletionRule(max_skip_ms=max_skip_ms)
+    watch_ms = min(watch_ms, duration_ms)
+    is_skipped = rule.is_skipped(watch_ms, duration_ms)
+
+    assert not (is_skipped and rule.is_completed(watch_ms, duration_ms))
+    assert rule.are_skipped(np.array([watch_ms]), np.array([duration_ms])).tolist() == [is_skipped]
+
+
 def test_training_and_serving_see_the_same_arrays():
     """A window encoded for serving and the same window as a training example: bit for bit."""
     windows = [
@@ -117,6 +159,33 @@ def test_a_search_finds_the_words_of_titles_categories_and_tags():
     titled = FEATURES.content_rows(upload("x", category="film", tags=("genre:Noir",)))
 
     assert set(tokens.tolist()) <= set(titled)
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "other"),
+    [
+        ("guitars", "my first guitar", "my first kitchen"),
+        ("机器学习", "机器学习入门教程", "家庭料理入门教程"),
+        ("เรียนภาษา", "เรียนภาษาไทยเบื้องต้น", "ทำอาหารไทยง่ายๆ"),
+    ],
+)
+def test_a_search_is_nearer_to_a_title_with_a_form_of_its_words(query, title, other):
+    """Before anything is learned, by character n-grams: in rows that both have."""
+    asked = dict(FEATURES.text_rows(query))
+
+    def likeness(text):
+        return sum(asked.get(row, 0.0) * weight for row, weight in FEATURES.text_rows(text))
+
+    assert likeness(title) > 2 * likeness(other)
+    assert likeness(title) > 0.2
+
+
+def test_the_weights_of_a_search_have_norm_1_and_padding_has_none():
+    """A long query is no louder than a short one."""
+    batch = encoded(window_of(search("guitar chords for beginners")), window_of(search("guitar")))
+
+    assert (batch.token_weights_BS**2).sum(axis=1).tolist() == pytest.approx([1.0, 1.0])
+    assert not batch.token_weights_BS[batch.token_rows_BS == 0].any()
 
 
 def test_only_the_newest_searches_count():

@@ -112,11 +112,11 @@ def test_records_of_older_versions_are_read_and_written_anew_as_of_this_version(
 
 
 def test_the_largest_window_fits_a_record():
-    """Every bound of the policy and of the contract reached at once stays below 64 KiB."""
-    # 300 watches of 64-byte ids, 28 searches of 256 four-byte characters, 32 pages shown
+    """Every bound of the policy and of the contract reached at once stays below 96 KiB."""
+    # 300 watches of 128-byte ids, 28 searches of 256 four-byte characters, 32 pages shown
     late = 99_999_999_999_999
     watches = tuple(
-        WatchEntry(late, n.to_bytes(16), "v" * 64, 86_400_000, 86_400_000) for n in range(300)
+        WatchEntry(late, n.to_bytes(16), "v" * 128, 86_400_000, 86_400_000) for n in range(300)
     )
     searches = tuple(SearchEntry(late, n.to_bytes(16), "\U0001f600" * 256) for n in range(28))
     context = ContextEntry(

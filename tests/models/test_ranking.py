@@ -2,9 +2,12 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
+from contract.events import RankingFeatures
+from models.examples import USUAL_DURATION_MS
 from models.items import ItemStore
 from models.ranking import Ranker, RankerParams
 from tests.builders import item_vector
@@ -69,6 +72,18 @@ def test_expected_watch_time_grows_with_preference_and_stays_within_the_video():
 
     assert np.all(np.diff(expected_ms[0]) > 0)
     assert np.all((expected_ms >= 4_500) & (expected_ms <= 30_000))
+
+
+def test_a_live_stream_that_nobody_watched_yet_is_expected_to_be_watched():
+    """Its duration is not known: as long as is usual stands for it, and nothing bounds it."""
+    live = item_vector("live")
+    store = ItemStore(2, 2)
+    store.put(msgspec.structs.replace(live, features=RankingFeatures()))
+
+    expected_ms, score = ranked(store, ["live"], [0.5])
+
+    assert 0 < expected_ms[0, 0] <= USUAL_DURATION_MS
+    assert np.isfinite(score).all()
 
 
 def test_a_batch_is_ranked_as_its_users_one_by_one():

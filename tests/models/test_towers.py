@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from models import encoder, export
-from models.features import CONTEXT_FIELDS, WATCH_FEATURES
+from models.features import CONTEXT_FIELDS, WATCH_FEATURES, FeatureEncoder
+from models.history import EMPTY, WindowPolicy, fold
 from models.item_tower import ItemTower
 from models.towers import USER_INPUTS, USER_TOWERS, user_tower
+from tests.builders import watch
 from tests.models.bundles import SMALL
 
 # Shape legend: B = users, T = watches, D = width of a vector.
@@ -63,6 +65,36 @@ def test_every_user_has_a_vector_of_norm_1(tower):
 
     torch.testing.assert_close(some.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(nobody.norm(dim=1), torch.ones(3))
+
+
+@torch.no_grad()
+def test_a_skip_leaves_the_user_where_it_was(tower):
+    """Who has skipped a video is not drawn towards it, by any tower; who has watched it is."""
+    nobody, skipped, watched = (
+        user_vector(tower, events)
+        for events in (
+            [],
+            [watch("a", watch_ms=1_000, duration_ms=60_000)],
+            [watch("a", watch_ms=60_000, duration_ms=60_000)],
+        )
+    )
+
+    torch.testing.assert_close(skipped, nobody)
+    assert (watched - nobody).abs().max() > 0.01
+
+
+def user_vector(tower, events):
+    """Return the vector of who did *events*, through the arrays that training and serving share."""
+    window = fold(EMPTY, events, WindowPolicy())
+    features = FeatureEncoder(SMALL.content_buckets, SMALL.context_buckets, SMALL.completion)
+    users = features.windows([window], lambda ids: np.ones(len(ids), np.int32), [window.newest_ms])
+    tables = encoder.Tables(
+        np.zeros((SMALL.content_buckets, 16), np.float32),
+        np.zeros((SMALL.context_buckets, SMALL.context_dim), np.float32),
+    )
+    video_ND = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
+    arrays = tables.tower_inputs(users, video_ND)
+    return tower(*(torch.from_numpy(arrays[name]) for name in USER_INPUTS))
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import pytest
 
 from nextwatch.operate.erase import Report, conclusion, deletion_of, table
@@ -32,8 +33,10 @@ def test_everything_up_to_now_is_erased_unless_said_otherwise():
     [
         ("u1", "2030-01-01", "has not come yet"),
         ("u1", "soon", "is no time"),
-        ("u1", "5", "erase_before_ms"),
-        ("two words", None, "no user id: wanted"),
+        ("u1", "5", "write epoch milliseconds"),
+        ("u1\n", None, "printable text in UTF-8, not only blanks$"),
+        ("u" * 129, None, "1 to 128 bytes"),
+        ("\udcff", None, "is no user id"),
     ],
 )
 def test_a_slip_of_the_keys_erases_nobody(user_id, before, why):
@@ -53,6 +56,21 @@ def test_a_slip_of_the_keys_erases_nobody(user_id, before, why):
 )
 def test_the_conclusion_says_what_to_do(given, wanted):
     assert re.search(wanted, conclusion(given, timeout_s=30.0))
+
+
+@pytest.mark.parametrize(
+    ("user_id", "command"),
+    [
+        ("auth0|abc", "nextwatch erase 'auth0|abc' --check"),
+        ("two words", "nextwatch erase 'two words' --check"),
+        ("-u1", "nextwatch erase --check -- -u1"),
+    ],
+)
+def test_the_command_to_run_again_can_be_copied_whatever_the_id_is(user_id, command):
+    """A shell takes a pipe for a pipe, and a dash for an option."""
+    given = msgspec.structs.replace(report(is_confirmed=False, is_clean=False), user_id=user_id)
+
+    assert f"`{command}`" in conclusion(given, timeout_s=30.0)
 
 
 def test_what_must_go_is_told_first():

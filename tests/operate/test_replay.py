@@ -144,7 +144,7 @@ def test_the_plan_says_what_stays_and_the_remedy():
     assert (plan.num_going, plan.num_staying) == (1, 1)
     remedies = [str(cell) for cell in plan.table().columns[-1].cells]
     assert remedies[0] == "to replay"
-    assert remedies[1].startswith("stay: refused today, too")
+    assert remedies[1].startswith("stay: would be refused again: mend the sender")
 
 
 def test_a_broken_replay_says_how_far_it_came():

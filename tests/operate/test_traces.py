@@ -1,5 +1,7 @@
 """What is left of a user: found where it is, and told apart from what may stay."""
 
+import json
+
 import pytest
 
 from contract.errors import WindowError
@@ -149,6 +151,15 @@ def test_an_id_across_two_chunks_is_found(tmp_path, monkeypatch):
 def test_an_id_is_found_whole(text, is_named):
     """`u1` is not in `u10`."""
     assert (traces.naming("u1").search(text) is not None) is is_named
+
+
+@pytest.mark.parametrize("user_id", ["é/ü", 'a"b', "https://v.example/é", "a b", "C:\\d"])
+def test_an_id_is_found_however_json_writes_it(user_id):
+    """Escaped or not, with escaped slashes as some libraries write them."""
+    for is_ascii in (True, False):
+        text = json.dumps({"user_id": user_id}, ensure_ascii=is_ascii)
+        for written in (text, text.replace("/", "\\/")):
+            assert traces.naming(user_id).search(written.encode()), written
 
 
 def test_records_that_name_the_user_are_counted_and_dated():

@@ -32,10 +32,10 @@ def test_what_the_contract_refuses_is_counted_and_not_sent():
     """By the word that a dead letter would bear."""
     feed = taped_feed()
 
-    assert not feed.send(watch(watch_ms=90_000, duration_ms=30_000))
-    assert not feed.send(watch(user_id="not an id"))
+    assert not feed.send(watch(watch_ms=-1))
+    assert not feed.send(watch(user_id="no id\n"))
     assert not feed.producer.records
-    assert feed.totals.skipped == {"watch_gt_duration": 1, "bad_id": 1}
+    assert feed.totals.skipped == {"range:watch_ms": 1, "bad_id:user_id": 1}
 
 
 def test_totals_count_by_kind():

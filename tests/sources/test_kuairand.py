@@ -6,7 +6,14 @@ import pytest
 from contract.errors import DatasetError
 from contract.events import Impressions, Watch
 from nextwatch.sources import kuairand
-from tests.sources.logs import T0, VIDEO, exposure, write_csv, write_kuairand
+from tests.sources.logs import (
+    T0,
+    VIDEO,
+    exposure,
+    write_csv,
+    write_kuairand,
+    write_official_kuairand,
+)
 
 
 def events_of(log):
@@ -116,6 +123,21 @@ def test_the_files_of_the_publisher_are_read_too(tmp_path):
 
     log = kuairand.read(tmp_path)
     assert [log.video_id(index) for index in range(len(log))] == ["v2", "v1"]
+
+
+@pytest.mark.parametrize("is_zipped", [True, False])
+@pytest.mark.parametrize("named", ["", "data"])
+def test_the_official_folder_is_read_by_either_name(tmp_path, named, is_zipped):
+    """Both halves of the standard log, and nothing of the one at random."""
+    rows = [
+        exposure(video_id=1, date=20220409, at_ms=0),
+        exposure(video_id=2, date=20220501, at_ms=9),
+    ]
+    write_official_kuairand(tmp_path, rows, num_videos=3, is_zipped=is_zipped)
+    log = kuairand.read(tmp_path / named)
+
+    assert [log.video_id(index) for index in range(len(log))] == ["v1", "v2"]
+    assert [upload.video_id for upload in log.uploads] == ["v0", "v1", "v2"]
 
 
 def test_a_missing_folder_tells_where_to_get_the_log(tmp_path):

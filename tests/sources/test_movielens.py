@@ -2,11 +2,15 @@
 
 from datetime import UTC, datetime
 
+import numpy as np
+import pytest
+
+from contract.errors import DatasetError
 from contract.events import Watch
 from models.examples import CompletionRule
 from nextwatch.sources import movielens
 from nextwatch.sources.timeline import lay_out
-from tests.sources.logs import write_movielens
+from tests.sources.logs import write_dat_movielens, write_movielens, zipped
 
 
 def second(date):
@@ -86,3 +90,57 @@ def test_damaged_rows_move_nothing_else(tmp_path):
     assert (len(log), log.skipped["row:bad_time"], log.skipped["upload:bad_id"]) == (1, 1, 1)
     (upload,) = log.uploads
     assert upload.uploaded_at_ms == second("1996-01-28") * 1000
+
+
+FILMS = [(1, "Léon: The Professional (1994)", "Crime|Drama"), (2, "Old (1950)", "War")]
+RATINGS = [(7, 1, second("2000-03-01")), (8, 2, second("2000-02-01"))]
+
+
+def assert_same(log, other):
+    """Two logs tell the same events and uploads."""
+    assert log.uploads == other.uploads
+    assert np.array_equal(log.user, other.user)
+    assert [log.events(index) for index in range(len(log))] == [
+        other.events(index) for index in range(len(other))
+    ]
+
+
+def test_the_files_of_movielens_1m_tell_the_same_as_the_newer_ones(tmp_path):
+    """Parted by two colons, in Latin-1, without a header."""
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old").mkdir()
+    new = movielens.read(write_movielens(tmp_path / "new", RATINGS, FILMS))
+    old = movielens.read(write_dat_movielens(tmp_path / "old", RATINGS, FILMS))
+
+    assert len(old) == 2
+    assert_same(old, new)
+
+
+@pytest.mark.parametrize(
+    ("write", "within"), [(write_movielens, "ml-latest-small"), (write_dat_movielens, "ml-1m")]
+)
+def test_the_zip_of_the_site_is_read_where_it_lies(tmp_path, write, within):
+    """Nobody has to unpack it."""
+    (tmp_path / within).mkdir()
+    folder = write(tmp_path / within, RATINGS, FILMS)
+    archive = zipped(folder, tmp_path / f"{within}.zip", within=within)
+
+    assert_same(movielens.read(archive), movielens.read(folder))
+
+
+def test_a_folder_without_ratings_tells_both_layouts(tmp_path):
+    """The remedy names the files of either edition."""
+    write_movielens(tmp_path, RATINGS, FILMS)
+    (tmp_path / "ratings.csv.gz").unlink()
+
+    with pytest.raises(DatasetError, match=r"holds no ratings\.csv.*ratings\.dat"):
+        movielens.read(tmp_path)
+
+
+def test_a_damaged_line_of_films_is_named(tmp_path):
+    """With the file it is in."""
+    write_dat_movielens(tmp_path, RATINGS, [(1, "Old (1950)", "War")])
+    (tmp_path / "movies.dat").write_text("not a film\n")
+
+    with pytest.raises(DatasetError, match=r"movies\.dat holds a line that is no film"):
+        movielens.read(tmp_path)

@@ -12,6 +12,7 @@ from contract.topics import TOPICS
 from nextwatch.sources import kuairand
 from nextwatch.sources.pacing import EvenPace, LogPace
 from nextwatch.sources.replay import End, replay
+from nextwatch.sources.run import stillness
 from nextwatch.sources.timeline import lay_out
 from tests.sources.logs import exposure, taped_feed, write_kuairand
 
@@ -125,3 +126,23 @@ def test_record_values_are_plain_json(timeline):
     """Any consumer can read them."""
     for _, key, value in run(timeline).producer.records:
         assert key.decode() in msgspec.json.decode(value).values()
+
+
+@pytest.mark.parametrize(("speed", "num"), [(1.0, 2), (100.0, 3)])
+def test_a_replay_that_nearly_stands_still_says_so(tmp_path, speed, num):
+    """With the number of watches of the next minute, and what would move it."""
+    rows = [exposure(video_id=n, at_ms=at_ms) for n, at_ms in enumerate((0, 60_000, 600_000))]
+    timeline = lay_out(kuairand.read(write_kuairand(tmp_path, rows)))
+
+    hint = stillness(timeline, LogPace(speed))
+    assert hint is not None
+    assert hint.startswith(f"{num} watches in the next minute at --speed {speed:g}x; --rate")
+
+
+def test_a_lively_replay_says_nothing(tmp_path):
+    """Neither does one with a rate of its own."""
+    rows = [exposure(video_id=n, at_ms=1_000 * n) for n in range(70)]
+    timeline = lay_out(kuairand.read(write_kuairand(tmp_path, rows)))
+
+    assert stillness(timeline, LogPace(100)) is None
+    assert stillness(timeline, EvenPace(0.1)) is None

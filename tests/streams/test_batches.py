@@ -142,7 +142,7 @@ def test_an_event_from_the_future_is_a_dead_letter():
     world.processor.process([world.record(watch("A", at_ms=3_600_000))])
 
     [dead] = world.outbox.to("watch-events.dlq")
-    assert dict(dead.headers)["dlq.reason"] == b"ts_future"
+    assert dict(dead.headers)["dlq.reason"] == b"ts_future:event_time_ms"
 
 
 def test_a_gap_is_sought_back_and_nothing_after_it_is_processed():

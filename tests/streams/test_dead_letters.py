@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import BrokerUnavailable
+from contract.events import encode
 from contract.records import Position, Received
 from tests.bad_input import corpus
 from tests.builders import watch
@@ -58,6 +59,21 @@ def test_each_bad_record_has_one_line_in_the_log_that_quotes_nothing():
             "offset": world.offsets[case.topic] - 1,
         }, case.id
         assert len(json.dumps(line)) < 1_024
+
+
+def test_what_is_mended_is_counted_and_told_once():
+    """The event is answered; one line says that its sender could do better."""
+    world = World()
+    value = json.loads(encode(watch())) | {"context": {"country": "Brasil"}}
+
+    with capture_logs() as told:
+        for number in range(3):
+            body = json.dumps(value | {"event_id": f"e{number}"}).encode()
+            world.processor.process([world.raw("watch-events", b"u1", body)])
+
+    assert [line["mended"] for line in told] == ["dropped:context.country"]
+    assert world.intake.mended == {"dropped:context.country": 3}
+    assert [answer.caused_by for answer in world.recommendations()] == [["e0"], ["e1"], ["e2"]]
 
 
 def test_each_bad_record_changes_nothing_and_the_good_one_behind_it_is_answered():

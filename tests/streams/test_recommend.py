@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from hashlib import blake2b
 from threading import Thread
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -287,6 +289,27 @@ def test_the_id_follows_from_user_events_and_bundle(other):
 def test_the_order_of_the_causing_events_does_not_change_the_id():
     """A batch delivered in another order is the same cause."""
     assert recommendation_id("u1", ["e", "f"], "b1") == recommendation_id("u1", ["f", "e"], "b1")
+
+
+def test_the_id_for_uuids_is_what_it_has_always_been():
+    """Whoever remembers an id from before an upgrade meets the same one in a re-delivery."""
+    causes = sorted([event_id("e"), event_id("f")])
+    named = "\n".join(["u1", "b1", *causes])
+
+    old = str(UUID(bytes=blake2b(named.encode(), digest_size=16).digest()))
+
+    assert recommendation_id("u1", [causes[0].upper(), causes[1]], "b1") == old
+
+
+def test_answers_name_events_as_their_producers_did():
+    """In every form in which they came: whoever waits for an answer finds the id it sent."""
+    uuid = event_id("e")
+    given = [uuid.upper(), "evt_42", uuid.replace("-", ""), "evt_42"]
+
+    [answer] = World("near").recommender.recommend([Request("auth0|u", EMPTY, given)])
+
+    assert answer.caused_by == given[:3]
+    assert answer.recommendation_id == recommendation_id("auth0|u", [uuid, "evt_42"], "b1")
 
 
 def test_a_search_in_memory_asks_no_index_and_is_no_degradation():

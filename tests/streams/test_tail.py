@@ -3,9 +3,11 @@
 from contract.clock import ManualClock
 from contract.errors import BundleError
 from contract.events import BundleState, Origin, encode
+from contract.topics import VIDEO_UPLOADS
 from streams.serving import Switch
 from streams.tail import Follower
-from tests.builders import T0, item_vector
+from streams.text_index import TextIndex
+from tests.builders import T0, item_vector, upload
 from tests.streams.servings import offer, serving
 
 
@@ -153,3 +155,27 @@ def test_junk_and_vectors_of_another_width_are_counted_and_change_nothing():
     assert not world.knows("wide")
     assert world.follower.counts["vectors_misfit"] == 1
     assert world.follower.counts["announcements_skipped:json"] == 1
+
+
+def test_the_text_of_an_upload_is_found_until_it_is_taken_down():
+    """Uploads are followed for their text alone, and only where there is an index for it."""
+    texts = TextIndex()
+    follower = Follower(
+        Switch(),
+        load_bundle=None,
+        make_serving=None,
+        announce=None,
+        taken_down=set(),
+        clock=ManualClock(T0),
+        texts=texts,
+    )
+    follower.on_upload(b"v1", encode(upload("v1", category="guitar")))
+    follower.on_upload(b"v2", b"no json")
+
+    assert [video_id for video_id, _ in texts.find("guitars", 5)] == ["v1"]
+    assert follower.counts["uploads_skipped:json"] == 1
+
+    follower.on_upload(b"v1", None)
+    assert texts.find("guitars", 5) == []
+    assert VIDEO_UPLOADS in follower.topics
+    assert VIDEO_UPLOADS not in World().follower.topics

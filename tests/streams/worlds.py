@@ -84,8 +84,9 @@ class World:
             {Position(t, 0): 0 for t in self.offsets},
         )
         retrieval = Retrieval(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
+        self.intake = Intake(self.partitions, layout=Layout(), clock=self.clock, app_id="test")
         self.processor = BatchProcessor(
-            Intake(self.partitions, layout=Layout(), clock=self.clock, app_id="test"),
+            self.intake,
             self.partitions,
             Recommender(
                 Switch(),

@@ -33,6 +33,7 @@ class RecordingLearner:
         self.seen = []
         self.frozen = []
         self.forgotten = []
+        self.studied = []
         self.loss = 1.0
         self.touched = set()
 
@@ -61,6 +62,9 @@ class RecordingLearner:
         self.seen += [f"{one.user_id}/{one.video_id}/{one.event_time_ms - T0}" for one in examples]
         self.touched |= {example.video_id for example in examples}
         return self.loss
+
+    def study_histories(self, histories, recipe, *, span_ms, most=None):
+        self.studied.append(([one.user_id for one in histories], most))
 
     def count(self, viewings):
         self.touched |= {viewing.video_id for viewing in viewings}

@@ -102,7 +102,7 @@ def test_a_watch_in_the_future_of_its_record_does_nothing(room):
     for ingested_at_ms in (T0, T0 + 1):
         room.intake.take(replace(record, ingested_at_ms=ingested_at_ms))
 
-    assert room.intake.refused == {"watch-events:ts_future": 1}
+    assert room.intake.refused == {"watch-events:ts_future:event_time_ms": 1}
     assert room.study.counts["watches"] == 1
 
 

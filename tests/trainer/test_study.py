@@ -1,5 +1,6 @@
 """Which watches become examples, with which window, and in which order a batch is handled."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +82,22 @@ def test_a_video_that_was_taken_down_is_no_label():
     study.learn()
 
     assert study.learner.seen == []
+
+
+def test_a_watch_without_a_duration_is_judged_by_that_of_the_upload():
+    """A player need not know it; of a live stream, nobody does."""
+    short, live = (
+        msgspec.structs.replace(upload(name), duration_ms=duration_ms)
+        for name, duration_ms in (("short", 5_000), ("live", 0))
+    )
+    study = study_of(short, live)
+
+    study.watch(watch("short", at_ms=0, watch_ms=5_000, duration_ms=0))
+    study.watch(watch("live", at_ms=1, watch_ms=5_000, duration_ms=0))
+    assert [one.is_completed for one in study.pending.viewings] == [True, False]
+
+    study.watch(watch("live", at_ms=2, watch_ms=20_000, duration_ms=0))
+    assert study.pending.viewings[-1].is_completed
 
 
 def test_a_late_watch_sees_only_what_was_before_it():

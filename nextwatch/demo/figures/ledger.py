@@ -8,6 +8,7 @@ bounded: repeated deliveries are recognized as long as they are not too far apar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from contract.identifiers import event_key
 from nextwatch.demo.figures.latency import Latencies
 from nextwatch.demo.figures.minutes import Minutes
 
@@ -30,10 +31,10 @@ class Ledger:
     num_given_up: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     minutes: Minutes = field(default_factory=Minutes)
-    _owed: dict[str, tuple[int, Position]] = field(default_factory=dict)
-    _owed_at: dict[Position, str] = field(default_factory=dict)
-    _answered_ms: dict[str, int] = field(default_factory=dict)
-    _early: set[str] = field(default_factory=set)
+    _owed: dict[bytes, tuple[int, Position]] = field(default_factory=dict)
+    _owed_at: dict[Position, bytes] = field(default_factory=dict)
+    _answered_ms: dict[bytes, int] = field(default_factory=dict)
+    _early: set[bytes] = field(default_factory=set)
     _dead: dict[Position, None] = field(default_factory=dict)
 
     def sent(self, event_id: str | None, position: Position, timestamp_ms: int) -> None:
@@ -43,26 +44,22 @@ class Ledger:
         if event_id is None:
             self.num_unreadable += 1
             return
-        event_id = event_id.lower()
-        if event_id in self._early:
-            self._early.remove(event_id)
-            self._settle(timestamp_ms, self._answered_ms[event_id])
-        elif (
-            event_id not in self._answered_ms
-            and event_id not in self._owed
-            and position not in self._dead
-        ):
-            self._owe(event_id, position, timestamp_ms)
+        key = event_key(event_id)
+        if key in self._early:
+            self._early.remove(key)
+            self._settle(timestamp_ms, self._answered_ms[key])
+        elif key not in self._answered_ms and key not in self._owed and position not in self._dead:
+            self._owe(key, position, timestamp_ms)
 
     def answered(self, event_id: str, receipt_ms: int) -> None:
         """Note a recommendation that names the event as its cause; only the first one counts."""
-        event_id = event_id.lower()
-        if event_id in self._answered_ms:
+        key = event_key(event_id)
+        if key in self._answered_ms:
             return
-        self._answered_ms[event_id] = receipt_ms
-        owed = self._owed.pop(event_id, None)
+        self._answered_ms[key] = receipt_ms
+        owed = self._owed.pop(key, None)
         if owed is None:
-            self._early.add(event_id)
+            self._early.add(key)
         else:
             sent_ms, position = owed
             del self._owed_at[position]
@@ -74,9 +71,9 @@ class Ledger:
         """Note that the record at *position* was rejected: nothing is owed for it."""
         self._dead[position] = None
         _drop_oldest(self._dead, MOST_REMEMBERED)
-        event_id = self._owed_at.pop(position, None)
-        if event_id is not None:
-            del self._owed[event_id]
+        key = self._owed_at.pop(position, None)
+        if key is not None:
+            del self._owed[key]
 
     @property
     def num_answered(self) -> int:
@@ -92,9 +89,9 @@ class Ledger:
         """Return when the event that has waited longest was sent; None where none waits."""
         return next(iter(self._owed.values()))[0] if self._owed else None
 
-    def _owe(self, event_id: str, position: Position, timestamp_ms: int) -> None:
-        self._owed[event_id] = (timestamp_ms, position)
-        self._owed_at[position] = event_id
+    def _owe(self, key: bytes, position: Position, timestamp_ms: int) -> None:
+        self._owed[key] = (timestamp_ms, position)
+        self._owed_at[position] = key
         if len(self._owed) > MOST_OWED:
             _, given_up = self._owed.pop(next(iter(self._owed)))
             del self._owed_at[given_up]

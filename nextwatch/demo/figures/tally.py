@@ -25,8 +25,8 @@ class _Event(msgspec.Struct):
     user_id: str = ""
     video_id: str = ""
     query: str = ""
-    watch_ms: int = 0
-    duration_ms: int = 1
+    watch_ms: float = 0
+    duration_ms: float | None = None
 
 
 class _Recommendation(msgspec.Struct):
@@ -38,8 +38,8 @@ class _Recommendation(msgspec.Struct):
 
 
 class _Upload(msgspec.Struct):
-    title: str = ""
-    category: str = ""
+    title: str | None = None
+    category: str | None = None
 
 
 class _Announcement(msgspec.Struct):
@@ -112,7 +112,7 @@ class Tally:
         upload = _read(_UPLOAD, value)
         if upload is None or video_id in self.titles:
             return False
-        self.titles[video_id] = upload.title or f"{upload.category} {video_id}".strip()
+        self.titles[video_id] = upload.title or f"{upload.category or ''} {video_id}".strip()
         if self.feed_started_ms is None or timestamp_ms < self.feed_started_ms:
             self.num_catalogue += 1
             return False
@@ -170,9 +170,15 @@ class Tally:
         if event.query:
             sample.happened.append(f"searched “{event.query}”")
         else:
-            share = min(100, round(100 * event.watch_ms / max(1, event.duration_ms)))
             title = self.titles.get(event.video_id, event.video_id)
-            sample.happened.append(f"watched {share} % of {title}")
+            sample.happened.append(f"watched {_share_of(event)} {title}")
+
+
+def _share_of(event: _Event) -> str:
+    """Say how much was watched; of a live stream, whose duration nobody knows, how long."""
+    if not event.duration_ms:
+        return f"{event.watch_ms / 1_000:.0f} s of"
+    return f"{min(100, round(100 * event.watch_ms / event.duration_ms))} % of"
 
 
 _EVENT = msgspec.json.Decoder(_Event)

@@ -20,10 +20,10 @@ from contract.errors import DatasetError
 from contract.events import VideoUpload
 from models.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.evaluate.contender import Case
-from nextwatch.evaluate.logs.tables import read_lines
 from nextwatch.evaluate.logs.trial import History
 from nextwatch.sources.columns import Column, DataFiles
-from nextwatch.sources.movielens import film_upload
+from nextwatch.sources.movielens import film_upload, read_dat_films
+from nextwatch.sources.tables import read_lines
 
 GAP_MS = 1
 OPENED_MS = 946_684_800_000
@@ -38,7 +38,6 @@ _SEQUENCES = DataFiles(
     REMEDY,
 )
 _VALIDATION = "gsasrec_val_users.txt"
-_TITLES = "movies.dat.gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,8 @@ def read(directory: Path, *, policy: WindowPolicy) -> Halves:
     columns = _SEQUENCES.read(directory)
     films = np.unique(columns["movie_id"])
     uploads = _uploads(directory, films.tolist())
-    validated = {int(line) for line in read_lines(directory / _VALIDATION, REMEDY) if line.strip()}
+    _, lines = read_lines(directory, (_VALIDATION,), REMEDY)
+    validated = {int(line) for line in lines if line.strip()}
     histories: list[History] = []
     validation: list[Case] = []
     tests: list[Case] = []
@@ -111,13 +111,8 @@ def _window(history: History, uploads: Sequence[VideoUpload], policy: WindowPoli
 
 
 def _uploads(directory: Path, films: Sequence[int]) -> list[VideoUpload]:
-    told: dict[int, VideoUpload] = {}
-    for line in read_lines(directory / _TITLES, REMEDY):
-        parts = line.split("::")
-        if len(parts) != 3 or not parts[0].isdigit():  # noqa: PLR2004 - id, title, genres
-            raise DatasetError(f"{directory / _TITLES} holds a line that is no film. {REMEDY}")
-        told[int(parts[0])] = film_upload(int(parts[0]), parts[1], parts[2], OPENED_MS)
+    told = read_dat_films(directory, REMEDY)
     nobody = [film for film in films if film not in told]
     if nobody:
         raise DatasetError(f"film {nobody[0]} is watched but has no title. {REMEDY}")
-    return [told[film] for film in films]
+    return [film_upload(film, *told[film], OPENED_MS) for film in films]

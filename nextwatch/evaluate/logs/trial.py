@@ -7,7 +7,7 @@ serving would hold.
 What is known of a user before the log has no times of its own. Its watches get made-up ones:
 evenly spaced and ending at the user's last known time (`History.times_ms`). A completed one
 lasts as long as its video (the median long view of KuaiRand, 25-30 April, lasts 96 % of it),
-another one `UNFINISHED_MS`.
+another one 2.8 seconds (`told_watch_ms`).
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.events import Context, VideoUpload, Watch
-from models.examples import CompletionRule
+from nextwatch.sources.kuairand_past import evenly, told_watch_ms
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-UNFINISHED_MS = 2_800
-"""The median of played exposures without a long view, KuaiRand 25-30 April: 2,785 ms."""
 
 UNKNOWN_DURATION_MS = 60_000
 """For videos of which the log knows none (picture posts): with it, the completion rule says of
 all 1,665 such exposures of KuaiRand, 25-30 April, what the log's own flag says."""
 
-_RULE = CompletionRule()
 _HISTORY_IDS = 1 << 96
 
 
@@ -51,9 +47,7 @@ class History:
 
     def times_ms(self) -> list[int]:
         """Return a time for each of ``columns``, evenly spaced, the last one at ``last_ms``."""
-        count = len(self.columns)
-        gap_ms = (self.last_ms - self.first_ms) // max(count - 1, 1)
-        return [self.last_ms - gap_ms * (count - 1 - place) for place in range(count)]
+        return evenly(len(self.columns), self.first_ms, self.last_ms)
 
     def watches(self, uploads: Sequence[VideoUpload]) -> list[Watch]:
         """Return the watches of ``columns`` as events, oldest first."""
@@ -109,12 +103,11 @@ class TrialLog:
 def _made_up(
     user_id: str, place: int, upload: VideoUpload, time_ms: int, *, is_completed: bool
 ) -> Watch:
-    too_short_ms = min(_RULE.min_watch_ms, upload.duration_ms) - 1
     return Watch(
         event_id=str(UUID(int=place)),
         user_id=user_id,
         video_id=upload.video_id,
         event_time_ms=time_ms,
-        watch_ms=upload.duration_ms if is_completed else min(UNFINISHED_MS, too_short_ms),
+        watch_ms=told_watch_ms(upload.duration_ms, is_completed=is_completed),
         duration_ms=upload.duration_ms,
     )

@@ -1,11 +1,12 @@
 """Reads the parts of a data set that are no plain columns: lists in parquet, and text."""
 
-import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from contract.errors import DatasetError
+from nextwatch.sources.files import DataFile, find_or_raise
 
 
 def read_rows(path: Path, names: Sequence[str], remedy: str) -> Iterator[Mapping[str, Any]]:
@@ -15,12 +16,10 @@ def read_rows(path: Path, names: Sequence[str], remedy: str) -> Iterator[Mapping
         DatasetError: the file or a column is missing, or the file is damaged.
     """
     try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, and only evaluating needs it
+        import pyarrow as pa  # noqa: PLC0415 - an extra, and only reading logs needs it
         import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError as error:
-        raise DatasetError(
-            "reading logs needs pyarrow: pip install 'nextwatch[evaluate]'"
-        ) from error
+        raise DatasetError("reading logs needs pyarrow: pip install 'nextwatch[replay]'") from error
     if not path.is_file():
         raise DatasetError(f"{path.parent} holds no {path.name}. {remedy}")
     try:
@@ -34,17 +33,15 @@ def read_rows(path: Path, names: Sequence[str], remedy: str) -> Iterator[Mapping
         raise DatasetError(f"{path} cannot be read: {reason}. {remedy}") from error
 
 
-def read_lines(path: Path, remedy: str) -> list[str]:
-    """Return the lines of a text file, gzipped or not; both of Latin-1, as these sets are.
+def read_lines(place: Path, patterns: Sequence[str], remedy: str) -> tuple[DataFile, list[str]]:
+    """Return the first file that matches, and its lines; these sets are in Latin-1.
 
     Raises:
         DatasetError: the file is missing or damaged.
     """
-    if not path.is_file():
-        raise DatasetError(f"{path.parent} holds no {path.name}. {remedy}")
+    found = find_or_raise(place, patterns, remedy)[0]
     try:
-        data = path.read_bytes()
-        text = gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}. {remedy}") from error
-    return text.decode("latin-1").splitlines()
+        with found.open() as file:
+            return found, file.read().decode("latin-1").splitlines()
+    except (OSError, EOFError, BadZipFile) as error:
+        raise DatasetError(f"{found} cannot be read: {error}. {remedy}") from error
