@@ -79,6 +79,8 @@ class Process:
             "OMP_NUM_THREADS": "1",
             "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "NEXTWATCH_KAFKA_TOPIC_PREFIX": kafka.topic_prefix,
+            "NEXTWATCH_KAFKA_USER_PARTITIONS": str(kafka.user_partitions),
+            "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": str(kafka.video_partitions),
             "NEXTWATCH_KAFKA_FETCH_MAX_WAIT_MS": "10",
             "NEXTWATCH_PROCESS_READY_FILE": str(self.ready),
             "NEXTWATCH_PROCESS_BUNDLE_URL": f"file://{directory}/bundles",
