@@ -170,7 +170,7 @@ def port_error(error: OSError, host: str, port: int, variable: str) -> ContractE
 def _admin(kafka: KafkaSettings, said: ClientLog) -> AdminClient:
     config = client_config(kafka)
     config |= {
-        "logger": said,
+        "logger": said,  # type: ignore[dict-item]  # confluent-kafka types no logger
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": _RECONNECT_MS,
     }
