@@ -1,7 +1,6 @@
 """The figures of the serving path: each function measures some and returns its part of the report.
 
-Every run has a stack of its own: the embedded broker gets slower with what it holds, and what
-one run leaves behind would be paid for by the next.
+Every run has a stack of its own, so that none pays for what another left behind.
 """
 
 import json

@@ -108,7 +108,7 @@ EMPTY = Window()
 
 @dataclass(frozen=True, slots=True)
 class WindowPolicy:
-    """How much a window remembers. The bounds keep a record below 80 KiB."""
+    """How much a window remembers. The bounds keep a record below 96 KiB."""
 
     max_watches: int = 50
     max_searches: int = 20

@@ -1,8 +1,8 @@
 """Reading a changelog to its end: what a partition's windows were when last published.
 
 The end is the high-water mark inside the fetch responses, which librdkafka reports as
-end-of-partition: an end asked for by ListOffsets can be too low (Tansu answers the base of
-the last batch), and a rebuild that stops early is a loss nobody sees.
+end-of-partition. An end that is asked for beforehand can be too low by then, and a rebuild that
+stops early is a loss nobody sees.
 
 Two kinds of keys: a user id, whose record is the window (null: erased), and a *seal*, a zero
 byte and a hash of the user id. A seal outlives the erased user without naming him.

@@ -2,7 +2,7 @@
 
 Consumers are known to stall alive: they hold their partitions, keep sending heartbeats and do
 nothing. The watchdog looks from a thread of its own, because the event loop may be what stands
-still. It needs no offsets from the broker (Tansu's ListOffsets answers low): what waits is what
+still. It asks the broker for no offsets, since that is one more thing to hang on: what waits is what
 was fetched and not acknowledged, or what a fetch response said is there and was not fetched.
 
 It judges each lane by itself, so that seven busy partitions do not hide an eighth that hangs.

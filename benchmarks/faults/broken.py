@@ -3,7 +3,7 @@
 A fault test proves something only if it fails on a build that is wrong. Each break here takes
 away one thing that a promise rests on, in this process alone; the code in production has no
 switch for it. ``compacted`` breaks nothing: it reads the changelog as a broker would hand it out
-that has compacted all of it, which the embedded broker never does.
+that has compacted all of it, which takes a broker longer than a round.
 """
 
 import os

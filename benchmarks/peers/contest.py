@@ -119,7 +119,7 @@ def hold(contest: Contest, starts: Sequence[Start]) -> tuple[list[Standing], flo
 def _warm(rig: Rig) -> None:
     """Answer some hundred events, until all workers have joined and take their share of them.
 
-    The embedded broker does not tell who is in a group; processor time does.
+    Being a member of the group is not yet working; processor time tells.
     """
     for _ in range(_MOST_WARM_UPS):
         before_s = [_cpu_s(worker) for worker in rig.workers]

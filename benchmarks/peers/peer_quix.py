@@ -18,7 +18,7 @@ from models import history_codec
 
 _COMMIT_S = 0.5
 _RETENTION = ("retention.ms", "604800000")
-"""Kafka's default. The embedded broker names only what was set, and Quix wants to be told."""
+"""Kafka's default, as Quix wants to be told it."""
 
 
 def run(place: Place, job: Job) -> None:

@@ -197,7 +197,7 @@ def test_erasure_is_up_to_and_including_its_time():
     "bad", [{"max_watches": 0}, {"max_searches": 29}, {"max_age_ms": 0}, {"max_impressions": 33}]
 )
 def test_a_policy_out_of_bounds_is_refused(bad):
-    """The bounds are what keeps a record below its 64 KiB."""
+    """The bounds are what keeps a record below its 96 KiB."""
     with pytest.raises(ValueError, match=next(iter(bad))):
         WindowPolicy(**bad)
 

@@ -110,7 +110,7 @@ def test_opening_more_topics_repeats_nothing_and_skips_nothing(feed, outbox, kaf
 
 @pytest.mark.parametrize("held", [0, 20])
 def test_notices_that_the_broker_lost_what_it_had(feed, outbox, kafka, held):
-    """The embedded broker keeps its records in memory: it may be another one by now."""
+    """A topic that was deleted and created again, or another cluster at the same address."""
     produce(outbox, kafka, WATCH_EVENTS, *some_watches(held))
 
     feed.open([WATCH_EVENTS], {"watch-events": {0: 400}})
