@@ -52,11 +52,15 @@ def record(distribution: Distribution, output: Path) -> None:
         node.copy_template(distribution.template, folder / "data")
         draft = output.with_name(f".{output.name}.{os.getpid()}")
         command = node.server_command(distribution, settings, f"-XX:AOTCacheOutput={draft}")
-        with _running(command, folder / "log"):
-            _load(f"{LOOPBACK}:{port}")
-        if not draft.exists():
-            raise StackError(f"the JVM wrote no AOT cache:\n{(folder / 'log').read_text()[-2000:]}")
-        draft.replace(output)
+        try:
+            with _running(command, folder / "log"):
+                _load(f"{LOOPBACK}:{port}")
+            if not draft.exists():
+                last = (folder / "log").read_text(errors="replace")[-2000:]
+                raise StackError(f"the JVM wrote no AOT cache:\n{last}")
+            draft.replace(output)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager
