@@ -218,7 +218,7 @@ def test_missing_topics_are_named_with_the_remedy(settings):
     own = settings.model_copy(update={"topic_prefix": "absent-"})
     status, _, err = finish(start(own, "simulate", "--seconds", "1"))
 
-    assert status == 1
+    assert status == 78
     assert "absent-watch-events" in err
     assert "nextwatch topics" in err
     assert "Traceback" not in err

@@ -224,7 +224,8 @@ def test_a_worker_that_cannot_start_says_so_in_one_line(
     with pytest.raises(SystemExit) as ended:
         main()
 
-    [line] = "".join(capfd.readouterr()).splitlines()
+    written = "".join(capfd.readouterr()).splitlines()
+    [line] = [line for line in written if not line.startswith("%")]  # clients of other tests
     assert ended.value.code == code
     assert line.startswith("streams: ")
     assert name in line
