@@ -169,6 +169,7 @@ def demo(
     nextwatch demo --headless --seconds 60 --json | tail -1
     """
     _require_extras()
+    _check_settings()
     from nextwatch.demo.run import Options, run  # noqa: PLC0415
 
     run(
@@ -208,6 +209,8 @@ def stack_up(
     from nextwatch.embedded.stack import EmbeddedStack  # noqa: PLC0415
 
     logging.configure("info")
+    if bootstrap and port is not None:
+        raise StackError("--port is of a broker that is started, and --bootstrap starts none")
     choice = choose_broker(
         os.environ,
         broker=broker,
@@ -257,6 +260,19 @@ def settings_page() -> None:
 def version() -> None:
     """Print the version of nextwatch."""
     typer.echo(VERSION)
+
+
+def _check_settings() -> None:
+    """Refuse a misspelt setting: the stack has settings of its own and would pass it over.
+
+    Raises:
+        ContractError: a variable is unknown or out of bounds.
+    """
+    from contract.settings import load  # noqa: PLC0415
+    from nextwatch.settings_reference import GROUPS  # noqa: PLC0415
+
+    for group in GROUPS:
+        load(group, os.environ)
 
 
 def _require_extras() -> None:

@@ -43,6 +43,7 @@ class TextIndex:
         self._video_ids: list[str] = []
         self._number_of: dict[str, int] = {}
         self._digests: list[int] = []
+        self._dead: list[int] = []
 
     def __len__(self) -> int:
         return len(self._number_of)
@@ -92,6 +93,7 @@ class TextIndex:
         strength_N = np.zeros(len(self._video_ids), np.float32)
         for overlap, similar in sorted(self._similar(word))[-MAX_SIMILAR:]:
             strength_N[self._numbers[similar]] = overlap**2
+        strength_N[self._dead] = 0.0
         num_found = int(np.count_nonzero(strength_N))
         return strength_N * np.float32(np.log1p(len(self) / max(num_found, 1)))
 
@@ -126,8 +128,8 @@ class TextIndex:
         if number is None:
             return
         self._video_ids[number] = ""
-        num_dead = len(self._video_ids) - len(self._number_of)
-        if num_dead >= max(_MIN_DEAD, len(self._number_of)):
+        self._dead.append(number)
+        if len(self._dead) >= max(_MIN_DEAD, len(self._number_of)):
             self._pack()
 
     def _pack(self) -> None:
@@ -143,6 +145,7 @@ class TextIndex:
         for word, of_word in kept.items():
             if of_word:
                 self._numbers[self._word(word)] = of_word
+        self._dead = []
         self._digests = [self._digests[number] for number in np.flatnonzero(is_alive_N)]
         self._video_ids = [video_id for video_id in self._video_ids if video_id]
         self._number_of = {video_id: n for n, video_id in enumerate(self._video_ids)}

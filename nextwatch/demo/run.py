@@ -6,7 +6,7 @@ however a run ends, its figures are told, before its processes are stopped.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from contract import logging
 from contract.clock import system_clock
-from contract.errors import StackError
+from contract.errors import BrokerUnavailable, StackError
 from nextwatch import topics
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
@@ -63,7 +63,7 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
             log_to(screen.note)
             show = _show(options, environ, broker, feed, screen, interruption)
             if broker.engine is None:
-                ending.callback(topics.delete_all, show.stack.kafka)
+                ending.callback(_delete_topics, show)
             ending.enter_context(_stopped(show))
             show.run(feed)
         logging.configure("warning")
@@ -71,6 +71,13 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     if show.error is not None:
         logs = show.stack.directory / "logs"
         raise StackError(f"{show.error}\nThe logs of this run are kept: {logs}")
+
+
+def _delete_topics(show: Show) -> None:
+    """Remove the demo's own topics from a Kafka that runs, if they came to be."""
+    if show.stack.has_topics:
+        with suppress(BrokerUnavailable):
+            topics.delete_all(show.stack.kafka)
 
 
 def _show(

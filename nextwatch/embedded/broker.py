@@ -200,7 +200,7 @@ class EmbeddedBroker:
         free = free_ports(2)
         self.port = self._wanted_port or free[0]
         argv = self._kafka(free[1]) if self.engine.distribution else self._tansu()
-        env = {**self._env, **(node.ENV if self.engine.distribution else tansu.ENV)}
+        env = node.java_env(self._env) if self.engine.distribution else {**self._env, **tansu.ENV}
         ready = ready_when_listening(self.port)
         return Child(Plan("broker", argv, env, self._log_path, ready))
 
@@ -210,7 +210,7 @@ class EmbeddedBroker:
     def _kafka(self, controller_port: int) -> tuple[str, ...]:
         distribution = self.engine.distribution
         assert distribution is not None
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._data_dir.parent.mkdir(parents=True, exist_ok=True)
         if not node.is_formatted(self._data_dir):
             node.copy_template(distribution.template, self._data_dir)
         settings = node.configure(
@@ -220,6 +220,7 @@ class EmbeddedBroker:
             controller_port=controller_port,
             advertised_port=self._advertised_port or self.port,
         )
-        aot_cache = distribution.aot_cache
-        flags = (f"-XX:AOTCache={aot_cache}",) if aot_cache and aot_cache.exists() else ()
+        flags = [f"-XX:ErrorFile={self._log_path.with_suffix('.crash.log')}"]
+        if distribution.aot_cache is not None and distribution.aot_cache.exists():
+            flags.append(f"-XX:AOTCache={distribution.aot_cache}")
         return node.server_command(distribution, settings, *flags)

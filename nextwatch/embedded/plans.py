@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nextwatch.embedded.ports import LOOPBACK
 from nextwatch.embedded.process import Plan, ready_when_listening
 from nextwatch.embedded.rundir import RunDirectory
 
@@ -25,7 +26,17 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """
     kept = {name: value for name, value in environ.items() if not name.startswith(_PREFIX)}
     paths = [str(_SOURCE_ROOT), *filter(None, [environ.get("PYTHONPATH")])]
-    return kept | _ONE_THREAD | {"PYTHONPATH": ":".join(paths), "PYTHONUNBUFFERED": "1"}
+    return (
+        kept
+        | _ONE_THREAD
+        | {name: _beyond_proxies(environ.get(name, "")) for name in ("no_proxy", "NO_PROXY")}
+        | {"PYTHONPATH": ":".join(paths), "PYTHONUNBUFFERED": "1"}
+    )
+
+
+def _beyond_proxies(given: str) -> str:
+    """Return *given* with the loopback interface: no proxy leads to the embedded index."""
+    return ",".join([*filter(None, [given]), LOOPBACK, "localhost"])
 
 
 def gated(gate: Path, module: str, *arguments: str, loads: str) -> tuple[str, ...]:

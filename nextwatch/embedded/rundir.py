@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from contract.clock import Clock, system_clock
-from contract.errors import StackError
+from contract.errors import ContractError, StackError
 from nextwatch.embedded import lock
 
 KEPT_FOR_MS = 7 * 24 * 3_600_000
@@ -71,7 +71,9 @@ def claim(
     It is emptied of what earlier runs left, but for the state of a broker that *is durable*.
 
     Raises:
-        StackError: another stack runs in it, or it holds files that are not ours.
+        ContractError: it cannot be made.
+        StackError: another stack runs in it, it holds files that are not ours, or the topics of a
+            broker when this one is not durable.
     """
     sweep(Path(tempfile.gettempdir()), now_ms=clock())
     if path is None:
@@ -79,7 +81,13 @@ def claim(
     else:
         root = path.resolve()
         mark = _claim_named(root)
-    has_records = is_durable and any((root / "broker").glob("*"))
+    has_records = any((root / "broker").glob("*"))
+    if has_records and not is_durable:
+        mark.close()
+        raise StackError(
+            f"{root} holds the topics of a Kafka, which another broker would not use: "
+            "name another directory, or start Kafka (--broker kafka)"
+        )
     for name in _PARTS:
         if name not in _STATE or not has_records:
             shutil.rmtree(root / name, ignore_errors=True)
@@ -125,7 +133,10 @@ def _new_temporary() -> tuple[Path, IO[bytes]]:
 
 
 def _claim_named(root: Path) -> IO[bytes]:
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ContractError(f"{root} cannot be made ({error.strerror}): name another") from error
     if not (root / _MARK).exists() and any(root.iterdir()):
         raise StackError(f"{root} holds files of somebody else: name an empty directory")
     mark = lock.hold(root / _MARK)

@@ -30,6 +30,7 @@ OnStep = Callable[[str], None]
 """Is told once the name of each process that is ready, and ``topics`` when they exist."""
 
 _BOOTSTRAP = "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
+_CODEC = "NEXTWATCH_KAFKA_COMPRESSION_TYPE"
 _WORKER_STOP_S = 1.0  # all of them recover from SIGKILL: what stops sooner only saves them work
 _WORKER_STOP_WITHOUT_STATE_S = 0.5
 _STORAGE_STOP_S = 1.0
@@ -112,6 +113,11 @@ class EmbeddedStack:
     def broker_name(self) -> str:
         """What broker this is, for people."""
         return self._choice.name if self._choice is not None else self.bootstrap_servers
+
+    @property
+    def has_topics(self) -> bool:
+        """Whether the topics were created."""
+        return "topics" in self._announced
 
     @property
     def bootstrap_servers(self) -> str:
@@ -349,7 +355,8 @@ def _client_env(broker: BrokerChoice | None, environ: Mapping[str, str]) -> dict
     if broker is None:
         return {}
     if broker.engine is not None:
-        return {} if broker.is_durable else dict(tansu.CLIENT_ENV)
+        codec = {_CODEC: environ[_CODEC]} if _CODEC in environ else {}
+        return codec if broker.is_durable else codec | tansu.CLIENT_ENV
     prefix = "NEXTWATCH_KAFKA_"
     given = {name: value for name, value in environ.items() if name.startswith(prefix)}
     return given | {_BOOTSTRAP: broker.bootstrap_servers}

@@ -1,11 +1,12 @@
 """Run directories: one stack each, never somebody else's files, and none left for ever."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from contract.clock import ManualClock
-from contract.errors import StackError
+from contract.errors import ContractError, StackError
 from nextwatch.embedded import rundir
 
 
@@ -156,3 +157,20 @@ def test_files_of_others_are_not_touched(tmp_path):
         rundir.claim(tmp_path)
 
     assert (tmp_path / "bundles" / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_topics_of_a_kafka_are_not_removed_for_another_broker(tmp_path):
+    """Tansu, or a Kafka elsewhere, would not use them: a person has to say what is to become of them."""
+    first = rundir.claim(tmp_path / "state", is_durable=True)
+    (first.part("broker") / "meta.properties").write_text("kept")
+    first.release()
+    with pytest.raises(StackError, match="holds the topics of a Kafka"):
+        rundir.claim(tmp_path / "state")
+
+    assert (tmp_path / "state" / "broker" / "meta.properties").read_text() == "kept"
+
+
+def test_a_directory_that_cannot_be_made_is_named():
+    """One line, no traceback."""
+    with pytest.raises(ContractError, match="cannot be made"):
+        rundir.claim(Path("/dev/null/x"))

@@ -100,3 +100,16 @@ def test_packing_changes_no_answer(history):
 
     for query in ("soup", "chess", "sail"):
         assert sorted(found(index, query)) == sorted(found(index_of(**last), query))
+
+
+def test_what_was_taken_down_hides_nothing_that_is_up():
+    """A better match that is gone is no measure for those that are left."""
+    index = index_of(
+        **{f"c{n}": f"cooking pasta {n}" for n in range(30)},
+        **{f"g{n}": f"guitar tuning {n}" for n in range(3)},
+        gone="rare guitar zither lesson",
+    )
+    index.remove("gone")
+
+    assert sorted(found(index, "rare guitar zither")) == ["g0", "g1", "g2"]
+    assert index.find("rare guitar zither", 1)[0][1] == 1.0

@@ -32,7 +32,7 @@ class Artifact:
     def is_at(self, path: Path) -> bool:
         """Return whether the file at *path* is this jar, byte for byte."""
         try:
-            return path.stat().st_size == self.num_bytes and _sha256(path) == self.sha256
+            return path.stat().st_size == self.num_bytes and sha256_of(path) == self.sha256
         except FileNotFoundError:
             return False
 
@@ -50,10 +50,11 @@ def pinned() -> tuple[Artifact, ...]:
 
 def pins_digest() -> str:
     """Return a short name for exactly this list, for the folder that holds its jars."""
-    return _sha256(_PINS)[:8]
+    return sha256_of(_PINS)[:8]
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):

@@ -5,9 +5,11 @@ small buffers, bounded logs, and no wait before the first rebalance of a group.
 """
 
 import base64
+import os
 import shutil
 import subprocess
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from contract.errors import StackError
@@ -21,6 +23,7 @@ JVM_FLAGS = (
     "-XX:+UseSerialGC",
     "-XX:ReservedCodeCacheSize=64m",
     "-XX:-UsePerfData",
+    "-XX:-CreateCoredumpOnCrash",
     "-Xlog:disable",
     "-Xlog:all=error:stderr",
     "--sun-misc-unsafe-memory-access=allow",
@@ -28,8 +31,11 @@ JVM_FLAGS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
 )
-ENV = {"MALLOC_ARENA_MAX": "2"}
-"""glibc gives each thread an arena of its own, and never takes it back."""
+ENV = {"MALLOC_ARENA_MAX": "2", "LC_ALL": "C.UTF-8"}
+"""glibc gives each thread an arena of its own, and never takes it back. Java encodes the names of
+files by the locale."""
+_OPTIONS_OF_OTHERS = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"}
+_FIRST_BEYOND_ASCII = 0x80
 _FORMAT_TIMEOUT_S = 60
 _META = "meta.properties"
 _SETTINGS = """\
@@ -62,6 +68,8 @@ log.segment.bytes=67108864
 log.retention.bytes=268435456
 log.index.size.max.bytes=1048576
 metadata.max.idle.interval.ms=5000
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 """
 
 
@@ -76,11 +84,30 @@ def configure(
             port=port,
             controller_port=controller_port,
             advertised_port=advertised_port,
-            data_dir=data_dir,
+            data_dir=_escaped(str(data_dir)),
         ),
-        encoding="utf-8",
+        encoding="ascii",
     )
     return file
+
+
+def java_env(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a JVM of ours: UTF-8 paths, and no options meant for others."""
+    kept = {name: value for name, value in environ.items() if name not in _OPTIONS_OF_OTHERS}
+    return kept | ENV
+
+
+def _escaped(path: str) -> str:
+    """Return *path* as a value of a Java properties file.
+
+    Raises:
+        StackError: Kafka takes the path for a list.
+    """
+    if "," in path:
+        raise StackError(f"Kafka cannot keep its records in {path}: name a path without a comma")
+    utf16 = path.replace("\\", "\\\\").encode("utf-16-be")
+    units = [int.from_bytes(utf16[at : at + 2]) for at in range(0, len(utf16), 2)]
+    return "".join(chr(unit) if unit < _FIRST_BEYOND_ASCII else f"\\u{unit:04x}" for unit in units)
 
 
 def server_command(distribution: Distribution, settings: Path, *flags: str) -> tuple[str, ...]:
@@ -91,17 +118,36 @@ def server_command(distribution: Distribution, settings: Path, *flags: str) -> t
 
 def is_formatted(data_dir: Path) -> bool:
     """Return whether *data_dir* is a log directory that a node can be started on."""
-    return (data_dir / _META).exists()
+    try:
+        text = (data_dir / _META).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return all(f"\n{name}=" in text for name in ("cluster.id", "node.id", "version"))
 
 
 def copy_template(template: Path, data_dir: Path) -> None:
-    """Make *data_dir* a formatted log directory with a cluster id of its own."""
-    shutil.copytree(template, data_dir, dirs_exist_ok=True)
-    lines = (data_dir / _META).read_text(encoding="utf-8").splitlines()
+    """Make *data_dir* a formatted log directory with a cluster id of its own.
+
+    Raises:
+        StackError: it holds other files.
+    """
+    draft = data_dir.with_name(f".{data_dir.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(template, draft)
+    lines = (draft / _META).read_text(encoding="utf-8").splitlines()
     renamed = [
         f"cluster.id={_random_id()}" if line.startswith("cluster.id=") else line for line in lines
     ]
-    (data_dir / _META).write_text("\n".join(renamed) + "\n", encoding="utf-8")
+    (draft / _META).write_text("\n".join(renamed) + "\n", encoding="utf-8")
+    try:
+        if data_dir.exists():
+            data_dir.rmdir()
+        draft.rename(data_dir)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise StackError(
+            f"{data_dir} holds files, but no whole log directory of Kafka: name another directory"
+        ) from error
 
 
 def format_directory(distribution: Distribution, settings: Path) -> None:
@@ -116,6 +162,7 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
         [*command, *arguments],
         capture_output=True,
         text=True,
+        env=java_env(os.environ),
         timeout=_FORMAT_TIMEOUT_S,
         check=False,
     )

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from contract.errors import StackError
 from nextwatch.embedded.kafka import node
+from nextwatch.embedded.kafka.artifacts import sha256_of
 from nextwatch.embedded.kafka.cache import locked
 from nextwatch.embedded.kafka.distribution import Distribution
 from nextwatch.embedded.kafka.recording import record
@@ -30,12 +31,25 @@ def prepare(distribution: Distribution) -> None:
     with locked(distribution.work_dir):
         if not node.is_formatted(distribution.template):
             _make_template(distribution)
-        if aot_cache is not None and not aot_cache.exists():
+        if aot_cache is not None and not _is_whole(aot_cache):
+            _sweep(distribution.work_dir)
             _record_with_notice(distribution, aot_cache)
 
 
 def _is_prepared(template: Path, aot_cache: Path | None) -> bool:
-    return node.is_formatted(template) and (aot_cache is None or aot_cache.exists())
+    return node.is_formatted(template) and (aot_cache is None or _is_whole(aot_cache))
+
+
+def _is_whole(aot_cache: Path) -> bool:
+    """Return whether the file is as it was recorded: the JVM crashes on a damaged one."""
+    try:
+        return sha256_of(aot_cache) == _checksum_of(aot_cache).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _checksum_of(aot_cache: Path) -> Path:
+    return aot_cache.with_suffix(".aot.sha256")
 
 
 def _make_template(distribution: Distribution) -> None:
@@ -55,8 +69,19 @@ def _record_with_notice(distribution: Distribution, aot_cache: Path) -> None:
     with console.status(f"preparing {distribution.name} for fast starts, once (about 15 s)"):
         try:
             record(distribution, aot_cache)
+            _checksum_of(aot_cache).write_text(sha256_of(aot_cache), encoding="ascii")
         except StackError as error:
             log.warning("aot_cache_not_recorded", reason=str(error))
     kept = sorted(aot_cache.parent.glob("*.aot"), key=lambda path: path.stat().st_mtime)
     for old in kept[:-_KEPT_AOT_CACHES]:
         old.unlink(missing_ok=True)
+        _checksum_of(old).unlink(missing_ok=True)
+
+
+def _sweep(work_dir: Path) -> None:
+    """Remove what a killed process left; the caller holds the lock."""
+    for left in (*work_dir.glob(".*.aot.*"), *work_dir.glob(".format-*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

@@ -66,12 +66,13 @@ def record(distribution: Distribution, output: Path) -> None:
 @contextmanager
 def _running(command: tuple[str, ...], log_path: Path) -> Iterator[None]:
     """Run *command* as a child; at the end ask it to stop, and wait until it has written all."""
-    child = Child(Plan("kafka", command, dict(os.environ), log_path))
+    child = Child(Plan("kafka", command, node.java_env(os.environ), log_path))
     child.start()
     try:
         yield
-    finally:
         child.stop(_STOP_TIMEOUT_S)
+    finally:
+        child.kill()
 
 
 def _load(bootstrap: str) -> None:

@@ -43,3 +43,47 @@ def test_a_folder_without_kafka_is_refused_with_what_is_missing(tmp_path):
     """The error names the jar, so that a wrong folder is recognised."""
     with pytest.raises(StackError, match=r"libs/kafka_2\.13-\*\.jar is missing"):
         unpacked(tmp_path, {})
+
+
+def test_a_path_in_any_script_is_one_that_java_reads(tmp_path):
+    """Java reads a properties file as ISO 8859-1, with escapes for all else."""
+    place = tmp_path / "jürgen 𝄞"
+    file = node.configure(tmp_path, data_dir=place, port=1, controller_port=2, advertised_port=3)
+
+    [line] = [line for line in file.read_text("ascii").splitlines() if line.startswith("log.dirs")]
+    assert line.endswith(r"/j\u00fcrgen \ud834\udd1e")
+
+
+def test_a_path_with_a_comma_is_refused_in_words(tmp_path):
+    """Kafka would take it for two directories."""
+    with pytest.raises(StackError, match="without a comma"):
+        node.configure(
+            tmp_path, data_dir=tmp_path / "a,b", port=1, controller_port=2, advertised_port=3
+        )
+
+
+def test_a_damaged_template_is_not_taken_for_a_formatted_one(tmp_path):
+    """A file of no bytes is what a full disk leaves."""
+    (tmp_path / "meta.properties").write_text("")
+
+    assert not node.is_formatted(tmp_path)
+
+
+def test_files_of_others_are_not_replaced_by_the_template(tmp_path):
+    """A directory that holds something, but no log directory, is somebody's."""
+    (tmp_path / "template").mkdir()
+    (tmp_path / "template" / "meta.properties").write_text("#\ncluster.id=x\nnode.id=1\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.txt").write_text("years of work")
+    with pytest.raises(StackError, match="name another directory"):
+        node.copy_template(tmp_path / "template", tmp_path / "data")
+
+    assert (tmp_path / "data" / "thesis.txt").read_text() == "years of work"
+
+
+def test_options_for_other_javas_do_not_reach_ours():
+    """Two garbage collectors would end it at its start."""
+    env = node.java_env({"PATH": "/bin", "JAVA_TOOL_OPTIONS": "-XX:+UseG1GC"})
+
+    assert env["PATH"] == "/bin"
+    assert "JAVA_TOOL_OPTIONS" not in env
