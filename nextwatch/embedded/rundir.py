@@ -136,7 +136,7 @@ def _claim_named(root: Path) -> IO[bytes]:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ContractError(f"{root} cannot be made ({error.strerror}): name another") from error
+        raise ContractError(f"{root}: {error.strerror}: name another directory") from error
     if not (root / _MARK).exists() and any(root.iterdir()):
         raise StackError(f"{root} holds files of somebody else: name an empty directory")
     mark = lock.hold(root / _MARK)
