@@ -64,14 +64,14 @@ class Inbox:
 class Reader:
     """A fetch, its inbox, and what went wrong."""
 
-    def __init__(self, kafka):
+    def __init__(self, kafka, overrides):
         self.inbox, self.failures, self.reread = Inbox(), [], []
 
         async def headers(at, offset):
             self.reread.append((at, offset))
             return (("\udcff", b"x"),)
 
-        config = fetch_config(kafka, group_id="test-fetch") | {"statistics.interval.ms": 50}
+        config = fetch_config(kafka, group_id="test-fetch") | overrides
         self.fetch = Fetch(
             config, kafka.layout, self.inbox, reread=headers, on_failure=self.failures.append
         )
@@ -79,14 +79,14 @@ class Reader:
     async def until(self, is_true):
         async with asyncio.timeout(20):
             while not is_true():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.001)
 
 
-def reading(kafka, story):
+def reading(kafka, story, **overrides):
     """Tell *story* with a reader in an event loop."""
 
     async def tell():
-        reader = Reader(kafka)
+        reader = Reader(kafka, {"statistics.interval.ms": 50} | overrides)
         try:
             await story(reader)
         finally:
@@ -150,6 +150,21 @@ def test_nothing_comes_while_there_is_no_room(kafka):
         await reader.until(lambda: len(reader.inbox.records) == 2)
 
     reading(kafka, story)
+
+
+def test_a_partition_just_read_is_asked_for_again_at_once(kafka):
+    """Its next record need not wait until another partition has one, however often it is tried."""
+    at = Position("impressions", 0)
+    producer = Producer(producer_config(kafka))
+
+    async def story(reader):
+        reader.fetch.read_from({at: 0, SECOND: 4})
+        for number in range(400):
+            producer.produce("test-impressions", value=b"%d" % number, partition=at.partition)
+            producer.poll(0)
+            await reader.until(lambda: len(reader.inbox.records) == number + 1)  # noqa: B023
+
+    reading(kafka, story, **{"fetch.wait.max.ms": 60_000, "socket.timeout.ms": 90_000})
 
 
 def test_the_end_of_each_partition_is_known(kafka):
