@@ -18,7 +18,7 @@ import structlog
 from contract.errors import StackError
 from contract.settings import KafkaSettings, load
 from nextwatch.embedded import rundir, tansu
-from nextwatch.embedded.broker import BrokerChoice, EmbeddedBroker, default_engine
+from nextwatch.embedded.broker import REMEDY, BrokerChoice, EmbeddedBroker, default_engine
 from nextwatch.embedded.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
 from nextwatch.embedded.ports import LOOPBACK, free_ports
 from nextwatch.embedded.process import Child, Plan
@@ -234,7 +234,8 @@ class EmbeddedStack:
                     child.be_nice()
                     self._announce(child.name)
                 elif not child.is_running:
-                    raise StackError(child.obituary())
+                    remedy = f"\nThe embedded broker failed: {REMEDY}" * (child.name == "broker")
+                    raise StackError(child.obituary() + remedy)
                 else:
                     late.append(child)
         return late

@@ -113,9 +113,15 @@ def retrieval(  # noqa: PLR0913 - options
     from rich.console import Console  # noqa: PLC0415
 
     from models.history import WindowPolicy  # noqa: PLC0415
-    from nextwatch.evaluate import report as reports  # noqa: PLC0415
     from nextwatch.evaluate.logs.kuairand import WINDOWS  # noqa: PLC0415
-    from nextwatch.evaluate.run import Trial, split  # noqa: PLC0415
+
+    try:
+        from nextwatch.evaluate import report as reports  # noqa: PLC0415
+        from nextwatch.evaluate.run import Trial, split  # noqa: PLC0415
+    except ImportError as error:
+        raise DatasetError(
+            f"evaluating needs {(error.name or '').partition('.')[0]}: pip install 'nextwatch[evaluate]'"
+        ) from None
 
     if window not in WINDOWS:
         raise typer.BadParameter(f"--window is one of {', '.join(WINDOWS)}, got {window!r}")
@@ -168,10 +174,7 @@ def _names(given: list[str], threads: int, *, is_all: bool) -> list[str]:
     """Return who is measured, and set up torch if it is needed."""
     if bool(given) == is_all:
         raise typer.BadParameter("give --model NAME, or --all for every one")
-    try:
-        from nextwatch.evaluate import entrants  # noqa: PLC0415
-    except ImportError:
-        raise DatasetError("evaluating needs scipy: pip install 'nextwatch[evaluate]'") from None
+    from nextwatch.evaluate import entrants  # noqa: PLC0415
 
     needy = [name for name in given if name not in entrants.baseline_names()]
     if not needy and not is_all:

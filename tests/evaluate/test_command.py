@@ -2,8 +2,6 @@
 
 import json
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 
 import pytest
 from typer.testing import CliRunner
@@ -101,12 +99,12 @@ def test_what_is_wrong_with_the_data_is_told_with_the_remedy(arguments, told):
 
 def test_a_missing_extra_is_named(monkeypatch):
     """Nobody has to find out from a traceback what to install."""
-    for name in ("report", "run", "trials", "logs"):
-        if find_spec(f"nextwatch.evaluate.{name}"):
-            import_module(f"nextwatch.evaluate.{name}")  # whatever test came before
-    for name in ("nextwatch.evaluate.entrants", "nextwatch.evaluate.baselines.affinity"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delattr(nextwatch.evaluate, "entrants", raising=False)
+    for name in [name for name in sys.modules if name.startswith("nextwatch.evaluate.")]:
+        if name != "nextwatch.evaluate.cli":
+            monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in vars(nextwatch.evaluate) if not name.startswith("_")]:
+        if name != "cli":
+            monkeypatch.delattr(nextwatch.evaluate, name)
     monkeypatch.setitem(sys.modules, "scipy", None)
 
     found = run("--data", "kuairand:/nowhere", "--model", "ease")

@@ -33,7 +33,7 @@ class Artifact:
         """Return whether the file at *path* is this jar, byte for byte."""
         try:
             return path.stat().st_size == self.num_bytes and sha256_of(path) == self.sha256
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return False
 
 

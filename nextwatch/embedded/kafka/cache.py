@@ -25,22 +25,24 @@ from nextwatch.embedded.kafka.artifacts import KAFKA_VERSION, Artifact, pinned, 
 
 DOWNLOAD_TIMEOUT_S = 20
 NUM_CONNECTIONS = 4
+_JARS = "jars"
 _REMEDY = "name an unpacked Kafka distribution by --broker kafka:DIR or NEXTWATCH_KAFKA_HOME"
 
 
 def cache_dir() -> Path:
     """Return the folder for this version of Kafka, which need not exist.
 
-    It is below the user's cache or, where that cannot be written, in a private directory below the
-    temporary one.
+    It is below the user's cache or, where that can neither be written nor has all jars, in a
+    private directory below the temporary one.
 
     Raises:
         StackError: neither can be had.
     """
     root = platformdirs.user_cache_path("nextwatch", appauthor=False)
-    if not _can_be_written(root):
+    name = f"kafka-{KAFKA_VERSION}-{pins_digest()}"
+    if not _can_be_written(root) and _missing(root / name):
         root = _private_directory(root)
-    return root / f"kafka-{KAFKA_VERSION}-{pins_digest()}"
+    return root / name
 
 
 def _can_be_written(root: Path) -> bool:
@@ -101,17 +103,21 @@ def locked(folder: Path) -> Iterator[None]:
 def fetched_jars(folder: Path) -> tuple[Path, ...]:
     """Return the jars in *folder*, after fetching those that are missing or damaged.
 
-    The caller holds the lock of *folder*.
-
     Raises:
         StackError: a jar cannot be fetched or kept, with the way around it.
     """
-    jars = folder / "jars"
-    missing = [artifact for artifact in pinned() if not artifact.is_at(jars / artifact.file_name)]
-    if missing:
-        jars.mkdir(exist_ok=True)
-        _fetch(missing, jars)
+    jars = folder / _JARS
+    if _missing(folder):
+        with locked(folder):
+            jars.mkdir(exist_ok=True)
+            if missing := _missing(folder):  # another process may have fetched them meanwhile
+                _fetch(missing, jars)
     return tuple(jars / artifact.file_name for artifact in pinned())
+
+
+def _missing(folder: Path) -> list[Artifact]:
+    jars = folder / _JARS
+    return [artifact for artifact in pinned() if not artifact.is_at(jars / artifact.file_name)]
 
 
 def _fetch(missing: Sequence[Artifact], jars: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from contract.errors import StackError
 from nextwatch.embedded.kafka.artifacts import KAFKA_VERSION
-from nextwatch.embedded.kafka.cache import cache_dir, fetched_jars, locked
+from nextwatch.embedded.kafka.cache import cache_dir, fetched_jars
 
 _SERVER_JAR = "kafka_2.13-"
 _JARS_OF_A_SERVER = (_SERVER_JAR, "kafka-clients-", "kafka-server-")
@@ -70,8 +70,7 @@ def fetched() -> Distribution:
             "pip install 'nextwatch[embedded]'"
         )
     folder = cache_dir()
-    with locked(folder):
-        jars = fetched_jars(folder)
+    jars = fetched_jars(folder)
     return Distribution(KAFKA_VERSION, java, jars, folder, _aot_key(java, jars))
 
 

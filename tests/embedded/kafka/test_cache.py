@@ -86,8 +86,7 @@ def test_two_that_start_at_once_fetch_once(offered, tmp_path):
 
     def start(_):
         together.wait(5)
-        with cache.locked(tmp_path):
-            return cache.fetched_jars(tmp_path)
+        return cache.fetched_jars(tmp_path)
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(start, range(2))
@@ -111,6 +110,20 @@ def unwritable_home(monkeypatch, tmp_path):
     monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))
     yield tmp_path
     cache._private_directory.cache_clear()
+
+
+def test_a_complete_cache_is_used_where_nothing_can_be_written(offered, monkeypatch, tmp_path):
+    """An image of a container brings it; nothing is fetched, and no lock is needed."""
+    _, fetched = offered
+    monkeypatch.setattr(cache.platformdirs, "user_cache_path", lambda *_, **__: tmp_path)
+    cache.fetched_jars(cache.cache_dir())
+    fetched.clear()
+    monkeypatch.setattr(cache, "_can_be_written", lambda _root: False)
+    monkeypatch.setattr(cache, "locked", None)
+
+    assert cache.cache_dir().parent == tmp_path
+    assert len(cache.fetched_jars(cache.cache_dir())) == 2
+    assert fetched == []
 
 
 def test_without_a_writable_home_a_private_directory_takes_its_place(unwritable_home, capfd):
