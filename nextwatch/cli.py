@@ -169,7 +169,7 @@ def demo(
     nextwatch demo --headless --seconds 60 --json | tail -1
     """
     _require_extras()
-    _check_settings()
+    _check_settings(is_kafka_given=bootstrap is not None)
     from nextwatch.demo.run import Options, run  # noqa: PLC0415
 
     run(
@@ -203,6 +203,7 @@ def stack_up(
     eval "$(nextwatch stack env)" && nextwatch simulate --rate 50
     """
     _require_extras()
+    _check_settings(is_kafka_given=bootstrap is not None)
     from nextwatch.embedded import foreground  # noqa: PLC0415
     from nextwatch.embedded.broker import choose_broker  # noqa: PLC0415
     from nextwatch.embedded.ports import broker_port  # noqa: PLC0415
@@ -262,17 +263,24 @@ def version() -> None:
     typer.echo(VERSION)
 
 
-def _check_settings() -> None:
-    """Refuse a misspelt setting: the stack has settings of its own and would pass it over.
+def _check_settings(*, is_kafka_given: bool) -> None:
+    """Refuse a misspelt setting, and name those that the stack passes over: it has its own.
 
     Raises:
         ContractError: a variable is unknown or out of bounds.
     """
     from contract.settings import load  # noqa: PLC0415
+    from nextwatch.embedded.stack import passed_over  # noqa: PLC0415
     from nextwatch.settings_reference import GROUPS  # noqa: PLC0415
 
     for group in GROUPS:
         load(group, os.environ)
+    if names := passed_over(os.environ, is_kafka_given=is_kafka_given):
+        typer.secho(
+            f"not used, since this stack has settings of its own: {', '.join(names)}",
+            fg="yellow",
+            err=True,
+        )
 
 
 def _require_extras() -> None:

@@ -18,7 +18,13 @@ import structlog
 from contract.errors import StackError
 from contract.settings import KafkaSettings, load
 from nextwatch.embedded import rundir, tansu
-from nextwatch.embedded.broker import REMEDY, BrokerChoice, EmbeddedBroker, default_engine
+from nextwatch.embedded.broker import (
+    HOME_VARIABLE,
+    REMEDY,
+    BrokerChoice,
+    EmbeddedBroker,
+    default_engine,
+)
 from nextwatch.embedded.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
 from nextwatch.embedded.ports import LOOPBACK, free_ports
 from nextwatch.embedded.process import Child, Plan
@@ -349,6 +355,22 @@ class EmbeddedStack:
 def _lateness(waiting: Sequence[Child], timeout_s: float) -> str:
     late = "\n".join(f"{child.name}: see {child.log_path}" for child in waiting)
     return f"not ready after {timeout_s:.0f} s:\n{late}\n{waiting[0].log_tail()}"
+
+
+def passed_over(environ: Mapping[str, str], *, is_kafka_given: bool) -> list[str]:
+    """Return the settings in *environ* that no process of an embedded stack is told of.
+
+    The connection settings are used only where a Kafka that runs is given.
+    """
+    used = {_CODEC, HOME_VARIABLE}
+    return sorted(
+        name
+        for name in environ
+        if name.startswith("NEXTWATCH_")
+        and name not in used
+        and not name.startswith("NEXTWATCH_TEST_")
+        and not (is_kafka_given and name.startswith("NEXTWATCH_KAFKA_"))
+    )
 
 
 def _client_env(broker: BrokerChoice | None, environ: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from contract.kafka import client_config, consumer_config, producer_config
 from nextwatch.embedded.broker import EmbeddedBroker, choose_broker
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.ports import LOOPBACK, free_ports, is_listening
-from nextwatch.embedded.stack import EmbeddedStack
+from nextwatch.embedded.stack import EmbeddedStack, passed_over
 
 pytestmark = pytest.mark.stack
 
@@ -172,3 +172,23 @@ def test_children_inherit_no_setting_of_ours():
 
     assert env["PATH"] == "/bin"
     assert not [name for name in env if name.startswith("NEXTWATCH_")]
+
+
+def test_settings_that_no_process_of_the_stack_is_told_are_known():
+    """Who sets one hears that it does nothing."""
+    environ = dict.fromkeys(
+        [
+            "HOME",
+            "NEXTWATCH_TEST_REQUIRE",
+            "NEXTWATCH_KAFKA_COMPRESSION_TYPE",
+            "NEXTWATCH_KAFKA_HOME",
+            "NEXTWATCH_KAFKA_SASL_USERNAME",
+            "NEXTWATCH_STREAMS_NUM_RECOMMENDED",
+        ],
+        "x",
+    )
+
+    own, given = (passed_over(environ, is_kafka_given=is_given) for is_given in (False, True))
+
+    assert own == ["NEXTWATCH_KAFKA_SASL_USERNAME", "NEXTWATCH_STREAMS_NUM_RECOMMENDED"]
+    assert given == ["NEXTWATCH_STREAMS_NUM_RECOMMENDED"]
