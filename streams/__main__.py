@@ -46,13 +46,13 @@ from streams.changelog import Changelog, LoggedWindow
 from streams.fence import Fence
 from streams.index import VectorIndex
 from streams.intake import Intake
-from streams.partitions import Partitions, rocks_opener
+from streams.partitions import Partitions
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
 from streams.settings import StreamsSettings
 from streams.stages import Stages
-from streams.standby import Standby, Yielding
-from streams.store import RocksMemory
+from streams.standby import Standby
+from streams.store import RocksMemory, RocksStore, open_store
 from streams.tail import Follower, Tail, announcer
 from streams.text_index import TextIndex
 from streams.trending import Trending
@@ -96,6 +96,7 @@ def run(environ: dict[str, str]) -> None:
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
     _check_machine(settings, process)
+    locked = preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
     readiness.withdraw(process.ready_file)
     preflight.check_cluster(kafka, "streams")
     nextwatch_logging.configure(process.log_level)
@@ -116,7 +117,7 @@ def run(environ: dict[str, str]) -> None:
     )
     taken_down: set[str] = set()
     texts = TextIndex() if settings.search_share else None
-    intake = Intake(partitions, layout=kafka.layout, clock=system_clock, app_id=settings.app_id)
+    intake = Intake(partitions, layout=kafka.layout, clock=system_clock)
     stages = Stages(time.thread_time, time.monotonic)
     processor = BatchProcessor(
         intake,
@@ -131,7 +132,7 @@ def run(environ: dict[str, str]) -> None:
     stop = threading.Event()
     tail = threading.Thread(
         target=_follow,
-        args=(kafka, qdrant, settings, switch, taken_down, texts, stop),
+        args=(kafka, qdrant, switch, taken_down, texts, stop),
         name="tail",
         daemon=True,
     )
@@ -166,6 +167,7 @@ def run(environ: dict[str, str]) -> None:
         partitions.close()
         end_watch.set()
         log.info("stages_measured", **stages.totals())
+        locked.close()
         log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
 
 
@@ -209,21 +211,20 @@ def _partitions(
     *,
     is_wanted: threading.Event | None = None,
 ) -> Partitions:
-    """Return partitions to own; with *is_wanted*, to copy until it is set."""
+    """Return partitions to own; with *is_wanted*, to copy, reading the changelog until it is set."""
+    should_stop = is_wanted.is_set if is_wanted is not None else lambda: False
     changelog = Changelog(
-        kafka, kafka.layout.name(WINDOWS), group_id=f"{settings.app_id}-changelog"
+        kafka, kafka.layout.name(WINDOWS), group_id=f"{kafka.layout.streams_group}-changelog"
     )
 
     def read(start: Mapping[int, int]) -> Iterator[LoggedWindow]:
-        return changelog.read(start, monotonic=time.monotonic)
+        return changelog.read(start, monotonic=time.monotonic, should_stop=should_stop)
 
-    return Partitions(
-        rocks_opener(settings.state_dir, memory, clock=system_clock, max_idle_ms=MAX_IDLE_MS),
-        read if is_wanted is None else Yielding(read, is_wanted),
-        policy,
-        rewind_records=settings.rewind_records,
-        clock=system_clock,
-    )
+    def opened(number: int) -> RocksStore:
+        directory = settings.state_dir / str(number)
+        return open_store(directory, memory, clock=system_clock, max_idle_ms=MAX_IDLE_MS)
+
+    return Partitions(opened, read, policy, rewind_records=settings.rewind_records)
 
 
 def _standby(
@@ -250,7 +251,6 @@ def _standby(
 def _follow(
     kafka: KafkaSettings,
     qdrant: QdrantSettings,
-    settings: StreamsSettings,
     switch: serving_module.Switch,
     taken_down: set[str],
     texts: TextIndex | None,
@@ -274,7 +274,7 @@ def _follow(
             clock=system_clock,
             texts=texts,
         )
-        config = consumer_config(kafka, group_id=f"{settings.app_id}-tail")
+        config = consumer_config(kafka, group_id=f"{kafka.layout.streams_group}-tail")
         consumer = Consumer(config)
         tail = Tail(consumer, kafka.layout, follower, monotonic=time.monotonic)
         tail.run(stop.is_set, first_read_s=0.5)

@@ -52,8 +52,8 @@ def lanes(app: App, *, patience_s: float, join_patience_s: float) -> dict[str, L
         name, mark = app.membership.name.lower(), frozenset(marks.items())
         return {name: Lane(mark, is_waiting=True, patience_s=join_patience_s)}
     return {
-        f"{at.topic}/{at.partition}": app.reading(at, acknowledged).lane(patience_s)
-        for at, acknowledged in marks.items()
+        f"{at.topic}/{at.partition}": app.reading(at, marks).lane(patience_s)
+        for at in marks
         if at.topic in SOURCES
     }
 
