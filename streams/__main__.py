@@ -96,13 +96,22 @@ def run(environ: dict[str, str]) -> None:
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
     _check_machine(settings, process)
-    locked = preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
-    readiness.withdraw(process.ready_file)
-    preflight.check_cluster(kafka, "streams")
-    nextwatch_logging.configure(process.log_level)
-    uvloop.install()
-    gc.set_threshold(*GC_THRESHOLDS)
+    with preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR"):
+        readiness.withdraw(process.ready_file)
+        preflight.check_cluster(kafka, "streams")
+        nextwatch_logging.configure(process.log_level)
+        uvloop.install()
+        gc.set_threshold(*GC_THRESHOLDS)
+        _serve(kafka, qdrant, process, settings, policy)
 
+
+def _serve(
+    kafka: KafkaSettings,
+    qdrant: QdrantSettings,
+    process: ProcessSettings,
+    settings: StreamsSettings,
+    policy: WindowPolicy,
+) -> None:
     switch = serving_module.Switch()
     memory = RocksMemory.of(settings.cache_mb)
     partitions = _partitions(kafka, settings, policy, memory)
@@ -167,7 +176,6 @@ def run(environ: dict[str, str]) -> None:
         partitions.close()
         end_watch.set()
         log.info("stages_measured", **stages.totals())
-        locked.close()
         log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
 
 
