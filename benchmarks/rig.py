@@ -28,7 +28,7 @@ from contract.clock import system_clock
 from contract.events import BundleAnnouncement, BundleState, encode
 from contract.kafka import consumer_config, producer_config
 from contract.outbox import Outbox, Outgoing
-from contract.topics import MODEL_BUNDLES, STREAMS_APP, WATCH_EVENTS
+from contract.topics import MODEL_BUNDLES, WATCH_EVENTS
 from nextwatch.embedded.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 
@@ -97,7 +97,7 @@ class Rig:
         name = kafka.layout.name(WATCH_EVENTS)
         places = [TopicPartition(name, number) for number in range(kafka.user_partitions)]
         if self._committed is None:
-            self._committed = Consumer(consumer_config(kafka, group_id=STREAMS_APP))
+            self._committed = Consumer(consumer_config(kafka, group_id=kafka.layout.streams_group))
         return sum(max(0, place.offset) for place in self._committed.committed(places, timeout=10))
 
     def close(self) -> None:

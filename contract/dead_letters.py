@@ -28,7 +28,7 @@ REASONS = {
     "key_too_long": "a key of more than 256 bytes",
     "key_encoding": "a key that is not UTF-8",
     "key_mismatch": "a key other than the id in the value: its partition may not be the id's",
-    "header_encoding": "the name of a header is not UTF-8; the letter bears it with escapes",
+    "header_encoding": "the name of a header is not UTF-8; the letter bears none of the headers",
     "headers_too_large": "more than 64 headers, or more than 16 KiB of them",
     "too_large": "a value larger than its topic allows; nothing of it was parsed",
     "encoding": "JSON in another encoding than UTF-8, with a byte order mark, or half a surrogate",
@@ -71,8 +71,11 @@ def dead_letter(
         "dlq.length": str(len(body)),
         "dlq.sha256": hashlib.sha256(body).hexdigest(),
     }
-    kept_headers = _kept(record.headers)
+    is_readable = error.reason != "header_encoding"
+    kept_headers = _kept(record.headers) if is_readable else []
     reasons |= _cuts(body, key, num_lost_headers=len(record.headers) - len(kept_headers))
+    if not is_readable:
+        del reasons["dlq.lost_headers"]  # how many there are is not known either
     return Outgoing(
         layout.dlq_name(topic),
         None if record.key is None else key[:MAX_KEPT_KEY_BYTES],
@@ -103,8 +106,7 @@ def _kept(headers: Sequence[Header]) -> list[Header]:
     """Return the first of *headers* that fit."""
     kept: list[Header] = []
     num_bytes = 0
-    for given_name, value in headers:
-        name = given_name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    for name, value in headers:
         num_bytes += len(name.encode()) + len(value or b"")
         if num_bytes > MAX_KEPT_HEADER_BYTES:
             break

@@ -4,7 +4,9 @@
   + DecodeError          a message breaks the contract             -> dead-letter it
   + ContractError        two processes disagree on a format        -> stop the process
     - BundleError        a model bundle is missing or damaged      -> keep the old bundle
-    - WindowError        a stored window is damaged or too new     -> rebuild the partition
+    - WindowError        a stored window is damaged                -> rebuild it from what is whole
+      . NewerFormatError a newer version of the code wrote it      -> stop; start the newer version
+  + StoreError           the files of a store are damaged          -> rebuild it from the changelog
   + IndexUnavailable     the vector index did not answer           -> answer from what is there
   + BrokerUnavailable    the broker did not answer                 -> retry, then stop
   + WorkerPausedError    this process stood still for too long     -> stop; another one took over
@@ -40,7 +42,15 @@ class BundleError(ContractError):
 
 
 class WindowError(ContractError):
-    """A stored window record is damaged, or written by a newer version."""
+    """A stored window record is damaged."""
+
+
+class NewerFormatError(WindowError):
+    """A stored window record is whole, and of a format that only newer code knows."""
+
+
+class StoreError(NextwatchError):
+    """The files of a local store are damaged."""
 
 
 class IndexUnavailable(NextwatchError):  # noqa: N818 - the name states the condition

@@ -11,10 +11,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from contract import lock
 from contract.client_log import ClientLog
 from contract.errors import BrokerUnavailable, ContractError, StorageFull
 from contract.kafka import client_config
@@ -136,6 +138,20 @@ def check_directory(directory: Path, variable: str) -> None:
         if is_storage_full(error):
             raise StorageFull(f"{where}: make room there, or name another directory") from error
         raise ContractError(f"{where}: name a directory that this user may write") from error
+
+
+def hold_directory(directory: Path, variable: str) -> IO[bytes]:
+    """Make *directory* this process's own until it ends, or closes what is returned.
+
+    Raises:
+        ContractError: another process has it.
+    """
+    held = lock.hold(directory / ".lock")
+    if held is None:
+        raise ContractError(
+            f"{variable}: another process uses {directory}: give each process a directory of its own"
+        )
+    return held
 
 
 def check_ready_file(ready_file: Path | None) -> None:

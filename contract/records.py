@@ -13,10 +13,11 @@ from confluent_kafka import Message
 from contract.topics import Layout
 
 Headers = tuple[tuple[str, bytes | None], ...]
-"""Names and values as they came; bytes of a name that are no UTF-8 are lone surrogates."""
+"""Names and values as they came."""
 
 UNREADABLE: Headers = (("\udcff", None),)
-"""In place of headers that librdkafka's client keeps to itself: one of the names is no UTF-8."""
+"""In place of headers that confluent-kafka does not give: one of the names is no UTF-8. No client
+in Python gives them, so the record is a dead letter without them; it has them where it came from."""
 
 
 _CHECKED_HEADERS = methodcaller("headers")

@@ -182,6 +182,11 @@ class Layout:
     user_partitions: int = 8
     video_partitions: int = 4
 
+    @property
+    def streams_group(self) -> str:
+        """The consumer group of streams: no other deployment on the cluster has its prefix."""
+        return self.prefix + STREAMS_APP
+
     def name(self, topic: Topic) -> str:
         """Return the full name of *topic* on this cluster."""
         return self.prefix + topic.name

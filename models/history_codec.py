@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import xxhash
 
-from contract.errors import WindowError
+from contract.errors import NewerFormatError, WindowError
 from models.history import ContextEntry, ImpressionEntry, SearchEntry, WatchEntry, Window
 
 VERSION = 4
@@ -84,16 +84,17 @@ def decode(record: bytes) -> Window:
     """Return the window in *record*, of this version or an older one.
 
     Raises:
-        WindowError: it is cut, damaged, or of a version this code does not know.
+        WindowError: it is cut or damaged.
+        NewerFormatError: it is whole, and of a version this code does not know.
     """
     if len(record) <= _HEADER_BYTES:
         raise WindowError(f"a window record has more than {_HEADER_BYTES} bytes: {len(record)}")
     version, checksum, body = record[0], record[1:_HEADER_BYTES], record[_HEADER_BYTES:]
-    read = _READERS.get(version)
-    if read is None:
-        raise WindowError(f"window record of version {version}; this code reads 1 to {VERSION}")
     if checksum != _checksum(version, body):
         raise WindowError("the checksum of a window record does not match")
+    read = _READERS.get(version)
+    if read is None:
+        raise NewerFormatError(f"window record of version {version}; this code reads 1 to {VERSION}")
     try:
         return read(body)
     except (msgspec.MsgspecError, ValueError) as error:

@@ -46,13 +46,13 @@ from streams.changelog import Changelog, LoggedWindow
 from streams.fence import Fence
 from streams.index import VectorIndex
 from streams.intake import Intake
-from streams.partitions import Partitions, rocks_opener
+from streams.partitions import Partitions
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
 from streams.settings import StreamsSettings
 from streams.stages import Stages
-from streams.standby import Standby, Yielding
-from streams.store import RocksMemory
+from streams.standby import Standby
+from streams.store import RocksMemory, RocksStore, open_store
 from streams.tail import Follower, Tail, announcer
 from streams.text_index import TextIndex
 from streams.trending import Trending
@@ -96,12 +96,22 @@ def run(environ: dict[str, str]) -> None:
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
     _check_machine(settings, process)
-    readiness.withdraw(process.ready_file)
-    preflight.check_cluster(kafka, "streams")
-    nextwatch_logging.configure(process.log_level)
-    uvloop.install()
-    gc.set_threshold(*GC_THRESHOLDS)
+    with preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR"):
+        readiness.withdraw(process.ready_file)
+        preflight.check_cluster(kafka, "streams")
+        nextwatch_logging.configure(process.log_level)
+        uvloop.install()
+        gc.set_threshold(*GC_THRESHOLDS)
+        _serve(kafka, qdrant, process, settings, policy)
 
+
+def _serve(
+    kafka: KafkaSettings,
+    qdrant: QdrantSettings,
+    process: ProcessSettings,
+    settings: StreamsSettings,
+    policy: WindowPolicy,
+) -> None:
     switch = serving_module.Switch()
     memory = RocksMemory.of(settings.cache_mb)
     partitions = _partitions(kafka, settings, policy, memory)
@@ -116,7 +126,7 @@ def run(environ: dict[str, str]) -> None:
     )
     taken_down: set[str] = set()
     texts = TextIndex() if settings.search_share else None
-    intake = Intake(partitions, layout=kafka.layout, clock=system_clock, app_id=settings.app_id)
+    intake = Intake(partitions, layout=kafka.layout, clock=system_clock)
     stages = Stages(time.thread_time, time.monotonic)
     processor = BatchProcessor(
         intake,
@@ -131,7 +141,7 @@ def run(environ: dict[str, str]) -> None:
     stop = threading.Event()
     tail = threading.Thread(
         target=_follow,
-        args=(kafka, qdrant, settings, switch, taken_down, texts, stop),
+        args=(kafka, qdrant, switch, taken_down, texts, stop),
         name="tail",
         daemon=True,
     )
@@ -209,21 +219,20 @@ def _partitions(
     *,
     is_wanted: threading.Event | None = None,
 ) -> Partitions:
-    """Return partitions to own; with *is_wanted*, to copy until it is set."""
+    """Return partitions to own; with *is_wanted*, to copy, reading the changelog until it is set."""
+    should_stop = is_wanted.is_set if is_wanted is not None else lambda: False
     changelog = Changelog(
-        kafka, kafka.layout.name(WINDOWS), group_id=f"{settings.app_id}-changelog"
+        kafka, kafka.layout.name(WINDOWS), group_id=f"{kafka.layout.streams_group}-changelog"
     )
 
     def read(start: Mapping[int, int]) -> Iterator[LoggedWindow]:
-        return changelog.read(start, monotonic=time.monotonic)
+        return changelog.read(start, monotonic=time.monotonic, should_stop=should_stop)
 
-    return Partitions(
-        rocks_opener(settings.state_dir, memory, clock=system_clock, max_idle_ms=MAX_IDLE_MS),
-        read if is_wanted is None else Yielding(read, is_wanted),
-        policy,
-        rewind_records=settings.rewind_records,
-        clock=system_clock,
-    )
+    def opened(number: int) -> RocksStore:
+        directory = settings.state_dir / str(number)
+        return open_store(directory, memory, clock=system_clock, max_idle_ms=MAX_IDLE_MS)
+
+    return Partitions(opened, read, policy, rewind_records=settings.rewind_records)
 
 
 def _standby(
@@ -250,7 +259,6 @@ def _standby(
 def _follow(
     kafka: KafkaSettings,
     qdrant: QdrantSettings,
-    settings: StreamsSettings,
     switch: serving_module.Switch,
     taken_down: set[str],
     texts: TextIndex | None,
@@ -275,7 +283,7 @@ def _follow(
             clock=system_clock,
             texts=texts,
         )
-        config = consumer_config(kafka, group_id=f"{settings.app_id}-tail")
+        config = consumer_config(kafka, group_id=f"{kafka.layout.streams_group}-tail")
         consumer = Consumer(config)
         tail = Tail(consumer, kafka.layout, follower, monotonic=time.monotonic)
         tail.run(stop.is_set, first_read_s=0.5)

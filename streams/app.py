@@ -1,125 +1,49 @@
 """The Faust app: consumption, group membership, and scaling by partitions. Nothing else.
 
-The only module that knows Faust. It hands every record on as bytes and never lets Faust
+With `streams.group` the only module that knows Faust. It hands every record on as bytes and never lets Faust
 decode, store or acknowledge. What Faust 0.15.3 is overruled in, and why:
 
 * offsets to commit come from `Partitions.committable`, after everything they caused is
   acknowledged; Faust's own bookkeeping commits over holes (FAULTS F2 to F6);
-* positions after a rebalance come from the stores, by way of `perform_seek` (F4, F25);
+* positions after a rebalance come from group and stores, by way of `perform_seek` (F4, F25);
 * records go from librdkafka to the pump (`streams.fetch`); Faust's consumer is paused, and its
-  streams, queues and acknowledgements are passed by (F1 to F3, F11, F12);
-* header names that are no UTF-8 are read by aiokafka, leniently (`streams.header_names`).
+  streams, queues and acknowledgements are passed by (F1 to F3, F11, F12).
 
 ``tests/streams/test_faust_pins.py`` pins the source of every line relied on here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 import faust
-from aiokafka import TopicPartition
-from faust.transport.drivers import aiokafka as driver
+import structlog
+from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
-from contract.records import UNREADABLE, Headers, Position
+from contract.errors import BrokerUnavailable
+from contract.kafka import client_config
+from contract.records import Position
 from contract.settings import KafkaSettings
-from contract.topics import Layout
-from streams import header_names
+from contract.topics import WINDOWS, Layout
+from streams import logs
 from streams.fence import Fence
 from streams.fetch import Fetch, fetch_config
+from streams.group import Consumer, Transport, take_out
 from streams.health import HealthServer
 from streams.intake import SOURCES
+from streams.partition import CHANGELOG
 from streams.partitions import Partitions
 from streams.pump import Pump, Steps
 from streams.settings import StreamsSettings
 from streams.standby import Standby
-from streams.translation import REQUEST_TIMEOUT_S, configuration
+from streams.translation import configuration
 from streams.watchdog import Membership, Reading
 
+log = structlog.get_logger()
+
 T = TypeVar("T")
-
-
-class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer with a request timeout of its own, for the group alone."""
-
-    app: "App"
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        timeout_ms = round(1000 * max(REQUEST_TIMEOUT_S, 2 * self.app.conf.broker_session_timeout))
-        consumer._request_timeout_ms = consumer._client._request_timeout_ms = timeout_ms  # noqa: SLF001
-        return consumer
-
-    async def pause(self, tps: Collection[TP]) -> None:
-        """Have aiokafka fetch nothing of *tps*."""
-
-        async def pause() -> None:
-            self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in tps))
-
-        await self.call_thread(pause)
-
-
-class Consumer(driver.Consumer):
-    """Faust's consumer that fetches nothing and commits our own offsets."""
-
-    app: "App"
-    _thread: ConsumerThread
-
-    def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-    async def perform_seek(self) -> None:
-        """Seek to where the stores say, once Faust has sought to the committed offsets."""
-        await super().perform_seek()
-        await self._thread.pause(self.assignment())
-        committed = {tp: self._committed_offset[tp] for tp in self.assignment()}
-        earliest = await self.earliest_offsets(*committed) if committed else {}
-        self.app.fetch.read_from(await self.app.open_partitions(committed, earliest))
-
-    async def _drain_messages(self, fetcher: Any) -> None:
-        """Ask for records as a member has to; all partitions are paused, and none come."""
-        while not (self.should_stop or fetcher.should_stop):
-            await self._wait_next_records(timeout=1.0)
-            await asyncio.sleep(0)
-
-    async def verify_all_partitions_active(self) -> None:
-        """Look for no fetches of aiokafka: its partitions are paused, and `watchdog` judges ours.
-
-        After five minutes Faust would log an error for each partition once a second, for ever.
-        """
-
-    async def headers(self, tp: TP, offset: int) -> Headers:
-        """Return the headers of one record, as aiokafka reads them.
-
-        Raises:
-            TimeoutError: the broker does not give it; the worker ends, and reads it again.
-        """
-        consumer = self._thread._create_client_consumer(cast("Transport", self.app.transport))  # noqa: SLF001
-        consumer._enable_auto_commit = False  # noqa: SLF001
-        await consumer.start()
-        try:
-            place = TopicPartition(*tp)
-            consumer.assign([place])
-            consumer.seek(place, offset)
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                record = await consumer.getone(place)
-            return tuple(record.headers or ()) if record.offset == offset else UNREADABLE
-        finally:
-            await consumer.stop()
-
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ARG002
-        return iter(self.assignment())
-
-    def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        safe = self.app.committable()
-        return {tp: safe[tp] for tp in tps if tp in safe and self._should_commit(tp, safe[tp])}
-
-
-class Transport(driver.Transport):
-    """Faust's transport with our consumer."""
-
-    Consumer = Consumer
 
 
 class App(faust.App):
@@ -131,7 +55,9 @@ class App(faust.App):
     layout: Layout
     fetch: Fetch
     start_fetch: Callable[[], Fetch]
+    look: Callable[[Collection[Position]], dict[Position, logs.Log]]
     on_assigned: Callable[[], None]
+    member_file: Path
     on_failure: Callable[[BaseException], None]
     health: HealthServer | None = None
     standby: Standby | None = None
@@ -142,6 +68,8 @@ class App(faust.App):
 
     async def on_start(self) -> None:
         """Answer for the worker's health before it has joined its group."""
+        if self.member_file.exists() and self.conf.consumer_group_instance_id is None:
+            await take_out(self.conf, self.member_file.read_text())
         await super().on_start()
         self.fetch = self.start_fetch()
         if self.health is not None:
@@ -156,6 +84,7 @@ class App(faust.App):
         """Note that this worker has its partitions, which may be none."""
         super().on_rebalance_end()
         self.membership = Membership.SERVING
+        self.member_file.write_text(self.consumer.member_id)
 
     def position(self, tp: TP) -> Position:
         """Return *tp* by its contract name."""
@@ -169,60 +98,93 @@ class App(faust.App):
         """Return the offsets that may be committed."""
         return {self.tp(at): offset for at, offset in self.partitions.committable().items()}
 
-    async def open_partitions(
-        self, committed: Mapping[TP, int | None], earliest: Mapping[TP, int]
-    ) -> dict[Position, int]:
+    async def open_partitions(self, committed: Mapping[TP, int | None]) -> dict[Position, int]:
         """Own exactly the partitions in *committed* and return where to read each from."""
         self.membership = Membership.RESTORING
         self.pump.clear()
         ours = {self.position(tp): offset for tp, offset in committed.items()}
-        first = {self.position(tp): offset for tp, offset in earliest.items()}
-        start = await _until_failure(
-            lambda: self.pump.in_thread(lambda: self._assign(ours, first)),
-            self.on_failure,
-        )
+
+        async def open_all() -> dict[Position, int]:
+            found = await asyncio.to_thread(self.look, [*ours, *changelogs(ours)])
+            return await self.pump.in_thread(lambda: self._assign(ours, found))
+
+        start = await _until_failure(open_all, self.on_failure)
         if start:
             self.on_assigned()
         return start
 
-    async def headers(self, at: Position, offset: int) -> Headers:
-        """Return the headers of one record whatever bytes are in their names."""
-        return await self.consumer.headers(self.tp(at), offset)
+    def start_again(self, lost: Position) -> None:
+        """Read on where the log at *lost* begins now: it no longer has what was asked for."""
 
-    def reading(self, at: Position, acknowledged: int) -> Reading:
+        async def start_again() -> None:
+            self.fetch.read_from({})
+            self.pump.clear()
+            found = await asyncio.to_thread(self.look, [lost])
+            start = await self.pump.in_thread(
+                lambda: self.partitions.start_again(lost, found[lost])
+            )
+            if start:
+                self.fetch.read_from(start)
+                self.consumer.forget_commits_beyond(self.partitions.answered())
+
+        self.add_future(_until_failure(start_again, self.on_failure))
+
+    async def look_after_changelogs(self, every_s: float) -> None:
+        """Note every *every_s* seconds where the changelogs end, so that `Pump` heals them."""
+        while not self.should_stop:
+            await self.sleep(every_s)
+            ours = self.partitions.marks()
+            try:
+                found = await asyncio.to_thread(self.look, changelogs(ours))
+            except BrokerUnavailable as error:
+                log.warning("changelogs_not_looked_at", reason=str(error))
+            else:
+                self.partitions.note_ends({at.partition: each.end for at, each in found.items()})
+
+    def reading(self, at: Position, marks: Mapping[Position, int]) -> Reading:
         """Return how far a partition is, for the watchdog; asked from its thread."""
         progress = self.fetch.progress.get(at)
         return Reading(
-            acknowledged,
+            marks[at],
             fetched=self.fetch.fetched.get(at),
             position=progress.position if progress else None,
-            highwater=progress.highwater if progress else None,
+            end=progress.end if progress else None,
             num_answers=progress.num_answers if progress else None,
+            has_leader=progress.has_leader if progress else True,
+            changelog=marks.get(Position(CHANGELOG, at.partition), 0),
         )
 
+    def leaderless(self) -> str:
+        """Return which partitions nobody leads, for people; empty while there are none."""
+        found = [at for at, progress in self.fetch.progress.items() if not progress.has_leader]
+        names = ", ".join(f"{at.topic}/{at.partition}" for at in sorted(found))
+        return f"no broker leads {names}" if names else ""
+
     def _assign(
-        self, committed: Mapping[Position, int | None], earliest: Mapping[Position, int]
+        self, committed: Mapping[Position, int | None], found: Mapping[Position, logs.Log]
     ) -> dict[Position, int]:
         if self.standby is None:
-            return self.partitions.assign(committed, earliest)
+            return self.partitions.assign(committed, found)
         copied = {tp.partition for tp in self.assignor.assigned_standbys()}
-        return self.standby.assign(self.partitions, committed, earliest, copied=copied)
+        return self.standby.assign(self.partitions, committed, found, copied=copied)
 
     async def let_go(self, *_: Any, **__: Any) -> None:
         """Finish the batch in progress, take no other, and commit what may be committed."""
         self.fetch.read_from({})
         self.pump.clear()
         await self.pump.in_thread(self.partitions.suspend)
-        await self.consumer.commit()
+        await self.consumer.commit_everything()
 
     async def let_go_of_all(self, *_: Any, **__: Any) -> None:
         """Close every partition when none was assigned: then Faust never comes to seek."""
         if not self.consumer.assignment():
-            await self.open_partitions({}, {})
+            await self.open_partitions({})
 
     async def finish(self, *_: Any, **__: Any) -> None:
         """Finish the batch in progress before the worker ends."""
         await self.pump.stop()
+        if self.membership is Membership.SERVING:
+            await self.consumer.commit_everything()
         await self.fetch.close()
         if self.health is not None:
             await self.health.stop()
@@ -239,28 +201,30 @@ def build(
     on_failure: Callable[[BaseException], None],
 ) -> App:
     """Return the app, ready to be run by a Faust worker."""
-    header_names.install()
-    app = App(settings.app_id, **configuration(kafka, settings, _credentials(kafka)))
+    app = App(kafka.layout.streams_group, **configuration(kafka, settings, _credentials(kafka)))
     app.layout = kafka.layout
     app.partitions = partitions
     app.on_assigned = on_assigned
+    app.member_file = settings.state_dir / "member"  # what the lock on the directory is good for
     app.on_failure = on_failure
 
-    async def seek_back(missing: dict[Position, int]) -> None:
-        app.fetch.seek(missing)
-
+    admin = AdminClient(client_config(kafka))
+    names = {CHANGELOG: WINDOWS.name}
+    app.look = lambda places: logs.look(
+        admin,
+        {at: kafka.layout.prefix + names.get(at.topic, at.topic) for at in places},
+    )
     app.pump = Pump(
         steps,
-        seek_back,
         on_failure,
         max_batch=settings.max_batch,
         heal_every_s=settings.heal_every_ms / 1000,
     )
     app.start_fetch = lambda: Fetch(
-        fetch_config(kafka, group_id=f"{settings.app_id}-fetch"),
+        fetch_config(kafka, group_id=f"{kafka.layout.streams_group}-fetch"),
         kafka.layout,
         app.pump,
-        reread=app.headers,
+        on_lost=app.start_again,
         on_failure=on_failure,
     )
     for name in SOURCES:
@@ -277,12 +241,22 @@ def build(
 
         await _until_failure(beats, on_failure)
 
+    async def look_after_changelogs() -> None:
+        every_s = settings.heal_every_ms / 1000
+        await _until_failure(lambda: app.look_after_changelogs(every_s), on_failure)
+
     app.task(pump_batches)
+    app.task(look_after_changelogs)
     app.task(beat)
     app.on_partitions_revoked.connect(app.let_go)
     app.on_rebalance_complete.connect(app.let_go_of_all)
     app.on_before_shutdown.connect(app.finish)
     return app
+
+
+def changelogs(places: Iterable[Position]) -> list[Position]:
+    """Return the changelog of each partition in *places*."""
+    return sorted({Position(CHANGELOG, at.partition) for at in places})
 
 
 async def _until_failure(

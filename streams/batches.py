@@ -1,9 +1,9 @@
 """One micro-batch, in the order that loses nothing.
 
-1. fold       each user's events into the window, windows and next offsets in one local write
+1. fold       each user's events into the window, the windows in one local write
 2. search     candidates for the new windows                     crash: read again from 1
 3. send       changelog, recommendations, dead letters           crash: delivered again, same ids
-4. settle     wait for the acknowledgements; only now may the offsets be committed
+4. settle     wait for the acknowledgements; only now are the offsets stored and may be committed
 
 A crash anywhere replays events that change no window and publishes the same records again.
 Windows are published even when a replay did not change them: the crash may have come after
@@ -20,14 +20,14 @@ from typing import Protocol
 
 from contract.events import Recommendation, encode
 from contract.outbox import Outgoing, Shipment
-from contract.records import Position, Received
+from contract.records import Received
 from contract.topics import RECOMMENDATIONS, WINDOWS, Layout
 from models.history import Window, WindowPolicy, fold
 from models.seals import seal_of
 from streams.changelog import seal_key
 from streams.fence import Fence
 from streams.intake import Intake, Share, Taken
-from streams.partition import CHANGELOG, Partition, record_of, seal_record
+from streams.partition import Partition, record_of, seal_record
 from streams.partitions import Partitions
 from streams.recommend import Draft, Recommender
 from streams.requests import Request, request_of
@@ -90,8 +90,8 @@ class BatchProcessor:
         self._stages = stages
         self.counts: Counter[str] = Counter()
 
-    def process(self, records: Sequence[Received]) -> dict[Position, int]:
-        """Take *records* through all steps; return the positions to seek back to.
+    def process(self, records: Sequence[Received]) -> None:
+        """Take *records* through all steps.
 
         Raises:
             BrokerUnavailable: something was not acknowledged; nothing may be committed.
@@ -101,7 +101,6 @@ class BatchProcessor:
         self.search(batch)
         self.send(batch)
         self.settle(batch)
-        return batch.taken.missing
 
     def fold(self, records: Sequence[Received]) -> Batch:
         """Step 1: decode, fold, write, and encode the user vectors."""
@@ -155,7 +154,8 @@ class BatchProcessor:
         for folded in batch.folded:
             partition = folded.share.partition
             partition.note_published([next(offsets) for _ in folded.changes])
-            partition.acknowledged |= folded.share.next_offsets
+            partition.positions.acknowledge(folded.share.next_offsets)
+            partition.remember()
         self._stages.count(batches=1)
         return batch
 
@@ -163,14 +163,14 @@ class BatchProcessor:
         """Say whether there is something that `heal` should set right before the next batch."""
         return self._partitions.is_suspect
 
-    def heal(self, *, is_thorough: bool) -> None:
+    def heal(self) -> None:
         """Set right what others wrote to our changelogs; to be called with no batch under way.
 
         Raises:
             BrokerUnavailable: the broker does not answer.
             WorkerPausedError: this process may no longer own its partitions.
         """
-        for number, records in self._partitions.heal(is_thorough=is_thorough).items():
+        for number, records in self._partitions.heal():
             partition = self._partitions.get(number)
             assert partition is not None
             self._fence.check()
@@ -193,8 +193,7 @@ class BatchProcessor:
         }
         seals = {seal_of(user_id): windows[user_id].erased_before_ms for user_id in share.erased}
         partition.seals |= seals
-        offsets = share.next_offsets | {CHANGELOG: partition.changelog_seen}
-        partition.store.write(changed, offsets, seals)
+        partition.store.write(changed, {}, seals)
         changes = {seal_key(seal): seal_record(time_ms) for seal, time_ms in seals.items()}
         return Folded(
             share,

@@ -51,9 +51,15 @@ class Changelog:
         self._consumer: Consumer | None = None
 
     def read(
-        self, start: Mapping[int, int], *, monotonic: Callable[[], float]
+        self,
+        start: Mapping[int, int],
+        *,
+        monotonic: Callable[[], float],
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[LoggedWindow]:
         """Yield every record of the partitions in *start*, from their offsets to their ends.
+
+        Or fewer, once *should_stop*.
 
         Raises:
             BrokerUnavailable: nothing came for the whole of the patience.
@@ -67,14 +73,15 @@ class Changelog:
         try:
             open_partitions = set(start)
             heard_at = monotonic()
-            while open_partitions:
+            while open_partitions and not should_stop():
                 for message in take(consumer, 500, within_s=0.2):
                     error = message.error()
                     if error is not None and is_retriable(error):
                         continue  # librdkafka repeats the request; the patience is the bound
                     heard_at = monotonic()
                     if error is None:
-                        yield _logged(message)
+                        if message.key() is not None:  # a record of a stranger: nobody's window
+                            yield _logged(message)
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
                         open_partitions.discard(message.partition())
                     else:
@@ -88,7 +95,7 @@ class Changelog:
 def _logged(message: Message) -> LoggedWindow:
     key, record = message.key(), message.value()
     partition, offset = message.partition(), message.offset()
-    assert key is not None, "streams writes every record with a key"
+    assert key is not None
     assert partition is not None
     assert offset is not None
     return LoggedWindow(partition, offset, key, record)

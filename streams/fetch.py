@@ -6,21 +6,24 @@ it was assigned is read by librdkafka's `assign`, which knows no group.
 
 Whoever asks for other offsets starts a new *reading*: records of an earlier one that are still
 on their way to the event loop are dropped there, never mixed in.
+
+librdkafka delivers the records of a partition in order and leaves none out. Their offsets have
+gaps, and aborted transactions are not delivered. Where the log no longer has the offset that is
+asked for, it says so, and stops reading this partition until it is told where to go on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import NamedTuple, Protocol
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from contract.kafka import ClientConfig, consumer_config, take
-from contract.records import UNREADABLE, Headers, Position, Received, received
+from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Layout
 
@@ -49,9 +52,6 @@ LONGEST_WAIT_MS = 50
 STATISTICS_MS = 500
 """How often `progress` is told; librdkafka tells it in its statistics alone."""
 
-Reread = Callable[[Position, int], Awaitable[Headers]]
-"""Returns the headers of the record at an offset, when librdkafka's client keeps them to itself."""
-
 
 class Inbox(Protocol):
     """Where the records go."""
@@ -66,17 +66,22 @@ class Inbox(Protocol):
 
 
 class Progress(NamedTuple):
-    """What the broker said of one partition; offsets mean "next"."""
+    """What the broker said of one partition; offsets mean "next".
+
+    The *end* is the last stable offset: what lies beyond belongs to open transactions. Without a
+    leader nobody answers for the partition, and nobody here can do anything about it.
+    """
 
     position: int
-    highwater: int
+    end: int
     num_answers: int
+    has_leader: bool = True
 
 
 def fetch_config(kafka: KafkaSettings, *, group_id: str) -> ClientConfig:
     """Return the configuration of a consumer that only fetches; it never joins *group_id*."""
     return consumer_config(kafka, group_id=group_id) | {
-        "isolation.level": "read_uncommitted",
+        "auto.offset.reset": "error",
         "check.crcs": True,
         "statistics.interval.ms": STATISTICS_MS,
         "max.partition.fetch.bytes": FETCH_BYTES,
@@ -99,12 +104,13 @@ class Fetch:
         layout: Layout,
         inbox: Inbox,
         *,
-        reread: Reread,
+        on_lost: Callable[[Position], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
+        """Start the thread; *on_lost* is called on the event loop, by what the log lost."""
         self._layout = layout
         self._inbox = inbox
-        self._reread = reread
+        self._on_lost = on_lost
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._asked: SimpleQueue[tuple[int, Mapping[Position, int]]] = SimpleQueue()
@@ -125,10 +131,6 @@ class Fetch:
         self.fetched = dict(offsets)
         self.progress = {}
         self._asked.put((self._reading, self.fetched.copy()))
-
-    def seek(self, offsets: Mapping[Position, int]) -> None:
-        """Read the partitions in *offsets* from there on, the others on from where they are."""
-        self.read_from({**self.fetched, **offsets})
 
     async def close(self) -> None:
         """End the thread and leave the broker."""
@@ -171,19 +173,23 @@ class Fetch:
         records = []
         for message in messages:
             if error := message.error():
-                log.warning("fetch_failed", topic=message.topic(), error=str(error))
-                continue
-            record = received(message, self._layout)
-            records.append(self._readable(record) if record.headers is UNREADABLE else record)
+                self._note_failure(reading, message, error)
+            else:
+                records.append(received(message, self._layout))
         if records:
             self._num_sent += len(records)
             self._loop.call_soon_threadsafe(self._hand_over, reading, records)
 
-    def _readable(self, record: Received) -> Received:
-        reading = asyncio.run_coroutine_threadsafe(
-            _awaited(self._reread(record.at, record.offset)), self._loop
-        )
-        return replace(record, headers=reading.result())
+    def _note_failure(self, reading: int, message: Message, error: KafkaError) -> None:
+        topic, partition = message.topic() or "", message.partition() or 0
+        log.warning("fetch_failed", topic=topic, partition=partition, error=str(error))
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name
+            at = Position(topic.removeprefix(self._layout.prefix), partition)
+            self._loop.call_soon_threadsafe(self._tell_lost, reading, at)
+
+    def _tell_lost(self, reading: int, at: Position) -> None:
+        if reading == self._reading:
+            self._on_lost(at)
 
     def _hand_over(self, reading: int, records: list[Received]) -> None:
         self._num_taken += len(records)
@@ -199,16 +205,12 @@ class Fetch:
         answers = {broker.nodeid: broker.rx for broker in said.brokers.values()}
         self.progress = {
             Position(name.removeprefix(self._layout.prefix), part.partition): Progress(
-                part.next_offset, part.hi_offset, answers.get(part.broker, 0)
+                part.next_offset, part.end, answers.get(part.broker, 0), part.broker >= 0
             )
             for name, topic in said.topics.items()
             for part in topic.partitions.values()
-            if part.next_offset >= 0 and part.hi_offset >= 0
+            if part.next_offset >= 0 and part.end >= 0
         }
-
-
-async def _awaited(headers: Awaitable[Headers]) -> Headers:
-    return await headers
 
 
 class _Broker(msgspec.Struct):
@@ -221,6 +223,12 @@ class _Partition(msgspec.Struct):
     broker: int
     next_offset: int
     hi_offset: int
+    ls_offset: int
+
+    @property
+    def end(self) -> int:
+        """The last stable offset, or the end where the broker knows no transactions."""
+        return self.ls_offset if self.ls_offset >= 0 else self.hi_offset
 
 
 class _Topic(msgspec.Struct):

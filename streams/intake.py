@@ -1,13 +1,12 @@
 """What of a micro-batch may be processed, decoded and sorted by partition and user.
 
-A partition's records are taken in the order of their offsets, without a hole: whoever
-acknowledges an offset vouches for every record before it. An offset that jumps forward is
-sought back, and what comes after the hole waits. What breaks the contract becomes a dead
-letter, or is counted where another process tells of it; nothing here raises for what is in a record.
+A partition's records come in the order of their offsets. Offsets have gaps: marks of transactions,
+aborted ones, and what compaction or retention took. What breaks the contract becomes a dead letter,
+or is counted where another process tells of it; nothing here raises for what is in a record.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,11 +18,12 @@ from contract.errors import DecodeError
 from contract.events import Impressions, RecommendationRequest, Search, UserDeletion, Watch
 from contract.mending import Notes
 from contract.outbox import Outgoing
-from contract.records import Position, Received
+from contract.records import Received
 from contract.topics import (
     IMPRESSIONS,
     RECOMMENDATION_REQUESTS,
     SEARCH_EVENTS,
+    STREAMS_APP,
     USER_DELETIONS,
     WATCH_EVENTS,
     Layout,
@@ -45,8 +45,6 @@ SOURCES: dict[str, tuple[Topic, type[Happened | RecommendationRequest]]] = {
     USER_DELETIONS.name: (USER_DELETIONS, UserDeletion),
 }
 APP = "streams"
-MAX_SEEKS = 3
-"""How often a missing offset is sought again before the records are taken for deleted."""
 
 
 @dataclass(slots=True)
@@ -67,78 +65,40 @@ class Share:
 
 @dataclass(slots=True)
 class Taken:
-    """A micro-batch: the shares, the dead letters, and where a hole has to be sought back."""
+    """A micro-batch: the shares and the dead letters."""
 
     shares: list[Share]
     dead: list[Outgoing]
-    missing: dict[Position, int]
 
 
 class Intake:
     """Turns records into shares."""
 
-    def __init__(
-        self, partitions: Partitions, *, layout: Layout, clock: Clock, app_id: str
-    ) -> None:
+    def __init__(self, partitions: Partitions, *, layout: Layout, clock: Clock) -> None:
         self._partitions = partitions
         self._layout = layout
         self._clock = clock
-        self._app_id = app_id
-        self._sought: Counter[Position] = Counter()
         self.counts: Counter[str] = Counter()
         self.mended: Notes = Counter()
 
     def take(self, records: Sequence[Received]) -> Taken:
-        """Return what of *records* may be processed; the partitions expect what follows it."""
-        taken = Taken([], [], {})
+        """Return what of *records* may be processed: nothing of partitions that are not ours."""
         shares: dict[int, Share] = {}
-        for record in self._in_order(records, taken.missing):
-            partition = self._partitions.get(record.partition)
-            assert partition is not None
-            share = shares.setdefault(partition.number, Share(partition))
-            share.next_offsets[record.topic] = partition.expected[record.topic]
-            self._sort_in(record, share, taken.dead)
-        taken.shares.extend(shares.values())
-        return taken
-
-    def _in_order(
-        self, records: Iterable[Received], missing: dict[Position, int]
-    ) -> Iterator[Received]:
-        """Yield what may be processed: no record of others, none after a gap."""
+        dead: list[Outgoing] = []
         for record in records:
             partition = self._partitions.get(record.partition)
-            if partition is None or record.topic not in partition.expected:
+            if partition is None or not partition.positions.is_read(record.topic):
                 self.counts["records_of_others"] += 1
                 continue
-            at, expected = record.at, partition.expected[record.topic]
-            if record.offset > expected and not self._is_gone(record, expected, missing):
-                continue
-            if at in missing:
-                continue
-            self._sought.pop(at, None)
-            partition.expected[record.topic] = max(expected, record.offset + 1)
-            yield record
-
-    def _is_gone(self, record: Received, expected: int, missing: dict[Position, int]) -> bool:
-        """Say whether the records before this one no longer exist; else note them as missing."""
-        at = record.at
-        if at in missing:
-            return False
-        if self._sought[at] >= MAX_SEEKS:
-            log.error("records_gone", topic=at.topic, partition=at.partition,
-                      expected=expected, got=record.offset)  # fmt: skip
-            return True
-        self._sought[at] += 1
-        self.counts["gaps"] += 1
-        missing[at] = expected
-        log.warning("gap_found", topic=at.topic, partition=at.partition,
-                    expected=expected, got=record.offset)  # fmt: skip
-        return False
+            share = shares.setdefault(partition.number, Share(partition))
+            share.next_offsets[record.topic] = record.offset + 1
+            self._sort_in(record, share, dead)
+        return Taken(list(shares.values()), dead)
 
     def _sort_in(self, record: Received, share: Share, dead: list[Outgoing]) -> None:
         topic, kind = SOURCES[record.topic]
         num_kinds_mended = len(self.mended)
-        is_answered = record.offset < share.partition.answered_before[topic.name]
+        is_answered = share.partition.positions.is_answered(topic.name, record.offset)
         try:
             event = decode(topic, kind, record.key, record.value, record.headers, self.mended)
             check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
@@ -177,6 +137,6 @@ class Intake:
             error,
             layout=self._layout,
             topic=topic,
-            app=self._app_id,
+            app=STREAMS_APP,
             now_ms=self._clock(),
         )

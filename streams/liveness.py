@@ -52,8 +52,8 @@ def lanes(app: App, *, patience_s: float, join_patience_s: float) -> dict[str, L
         name, mark = app.membership.name.lower(), frozenset(marks.items())
         return {name: Lane(mark, is_waiting=True, patience_s=join_patience_s)}
     return {
-        f"{at.topic}/{at.partition}": app.reading(at, acknowledged).lane(patience_s)
-        for at, acknowledged in marks.items()
+        f"{at.topic}/{at.partition}": app.reading(at, marks).lane(patience_s)
+        for at in marks
         if at.topic in SOURCES
     }
 
@@ -73,6 +73,7 @@ def server(
     conditions: dict[str, Condition] = {
         "assigned": lambda: app.membership.value if app.membership is Membership.JOINING else "",
         "recovered": lambda: app.membership.value,
+        "led": app.leaderless,
     }
     if settings.recommend:
         conditions["bundle_loaded"] = lambda: (

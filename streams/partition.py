@@ -6,40 +6,48 @@ nothing from before the erasure comes back.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 import structlog
 
+from contract.errors import NewerFormatError, WindowError
 from models.history import EMPTY, Window, WindowPolicy, merge
 from models.history_codec import decode, encode
 from models.seals import seal_of
 from streams.changelog import LoggedWindow, seal_key
+from streams.logs import Log
+from streams.positions import Positions
 from streams.store import WindowStore
 
 log = structlog.get_logger()
 
 CHANGELOG = "changelog"
+_IDENTITY = "log-id:"
 
 
 @dataclass(slots=True)
 class Partition:
-    """One open partition. Offsets are by source topic and mean "next".
+    """One open partition.
 
     ``suspect_from`` is the first changelog offset that somebody else may have written, None
     while every record is ours. ``unhealed`` are the users and ``unhealed_seals`` the seals
-    whose last record in the changelog says less than the store.
+    whose last record in the changelog says less than the store, and so is every user of the
+    store from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end.
     """
 
     number: int
     store: WindowStore
     policy: WindowPolicy
     changelog_next: int = 0
+    changelog_end: int = 0
+    changelog_identity: int = 0
     suspect_from: int | None = None
-    expected: dict[str, int] = field(default_factory=dict)
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    answered_before: dict[str, int] = field(default_factory=dict)
+    positions: Positions = field(default_factory=Positions)
     seals: dict[bytes, int] = field(default_factory=dict)
     unhealed: set[str] = field(default_factory=set)
     unhealed_seals: set[bytes] = field(default_factory=set)
+    unpublished_from: str | None = None
 
     @classmethod
     def opened(cls, number: int, store: WindowStore, policy: WindowPolicy) -> "Partition":
@@ -58,11 +66,24 @@ class Partition:
         suspect = self.suspect_from
         return self.changelog_next if suspect is None else min(suspect, self.changelog_next)
 
-    def knows(self, topic: str) -> bool:
-        """Return whether store or changelog has ever said anything of the events of *topic*."""
-        return (
-            bool(self.changelog_next or self.acknowledged) or self.store.offset(topic) is not None
-        )
+    @property
+    def is_suspect(self) -> bool:
+        """Whether somebody else wrote to the changelog beyond what was read.
+
+        Its end is beyond ours also while a batch of ours is under way.
+        """
+        return self.suspect_from is not None or self.changelog_end > self.changelog_next
+
+    @property
+    def is_unhealed(self) -> bool:
+        """Whether the changelog says less than the store."""
+        is_unpublished = self.unpublished_from is not None
+        return bool(self.unhealed or self.unhealed_seals or is_unpublished)
+
+    @property
+    def kept_offsets(self) -> dict[str, int]:
+        """What the store may remember of the changelog: nothing new while that says less."""
+        return {} if self.is_unhealed else {CHANGELOG: self.changelog_seen}
 
     def windows(self, user_ids: Iterable[str]) -> dict[str, Window]:
         """Return the window of each user, empty for users never seen."""
@@ -73,11 +94,44 @@ class Partition:
             for user_id, record in zip(wanted, records, strict=True)
         }
 
-    def start_at(self, topic: str, offset: int, *, committed: int | None) -> None:
-        """Expect *offset* next; what lies before *committed* has been answered already."""
-        self.expected[topic] = offset
-        self.acknowledged[topic] = offset
-        self.answered_before[topic] = committed or 0
+    def start(self, topic: str, source: Log, *, committed: int | None, rewind: int) -> int:
+        """Start to read *topic*, whose log is *source*; return the offset to read from.
+
+        That is where this worker is, else where the group is, less the *rewind*, else where the
+        store is. Offsets that are of another log say nothing: then this one is read whole.
+        """
+        stored = self.store.offset(topic)
+        here = self.positions.acknowledged.get(topic)
+        seen = next((at for at in (here, committed, stored) if at is not None), None)
+        identity = self.store.offset(_IDENTITY + topic) or 0
+        answered = committed or 0
+        if seen is None:
+            offset = source.start
+        elif source.is_other_than(identity, seen):
+            log.error("log_replaced", topic=topic, partition=self.number,
+                      offset=seen, start=source.start, end=source.end)  # fmt: skip
+            offset, answered = source.start, 0
+        elif stored is None and not (self.changelog_next or self.positions.acknowledged):
+            log.error("state_nowhere", topic=topic, partition=self.number, committed=seen)
+            offset = source.start
+        else:
+            if seen < source.start:
+                log.warning("records_gone", topic=topic, partition=self.number,
+                            records=source.start - seen, expected=seen, start=source.start)  # fmt: skip
+            offset = max(source.start, seen - rewind)
+        self.positions.start(topic, offset, answered=answered)
+        self.store.write({}, {_IDENTITY + topic: source.identity, topic: offset})
+        return offset
+
+    def find_changelog(self, changelog: Log) -> None:
+        """Take every window for unpublished if *changelog* is not the log that was read so far."""
+        identity = self.store.offset(_IDENTITY + CHANGELOG) or 0
+        self.changelog_identity = changelog.identity
+        if changelog.is_other_than(identity, self.changelog_next):
+            self._publish_anew()
+        elif not self.is_unhealed:
+            self._remember_changelog()
+        self.changelog_end = changelog.end
 
     def note_published(self, offsets: Sequence[int]) -> None:
         """Note the offsets that our own changelog records got.
@@ -93,40 +147,75 @@ class Partition:
             self.suspect_from = min(*offsets, self.changelog_next)
         self.changelog_next = max(offsets) + 1
 
+    def remember(self) -> None:
+        """Have the store remember how far this partition is."""
+        self.store.write({}, self.positions.acknowledged | self.kept_offsets)
+
     def merge(self, batch: Sequence[LoggedWindow]) -> None:
         """Merge changelog records, in their order, into the windows and the seals.
 
         Merged, never put in place: a paused owner may have written the last one. What the
-        changelog ends up saying less of than the store is noted as unhealed.
+        changelog ends up saying less of than the store is noted as unhealed; so is a record that
+        cannot be read, and what is here is published over it.
+
+        Raises:
+            NewerFormatError: a record is of a version that this code does not know.
         """
         if batch[0].offset < self.changelog_seen:
             self._publish_anew()
-        new_seals = self._merge_seals(batch)
-        logged_windows = [
-            (logged.key.decode(), EMPTY if logged.record is None else decode(logged.record))
-            for logged in batch
-            if logged.seal is None
-        ]
+        new_seals: dict[bytes, int] = {}
+        logged_windows: list[tuple[str, Window | None]] = []
+        for logged in batch:
+            theirs = self._read(logged)
+            if logged.seal is None:
+                if (user_id := _user_of(logged)) is not None:
+                    logged_windows.append((user_id, theirs))
+            elif logged.record is not None:
+                new_seals[logged.seal] = self._merge_seal(logged.seal, theirs or EMPTY)
         last = dict(logged_windows)
         windows = self.windows(last)
         for user_id, theirs in logged_windows:
-            windows[user_id] = merge(windows[user_id], theirs, self.policy)
+            windows[user_id] = merge(windows[user_id], theirs or EMPTY, self.policy)
         for user_id, window in windows.items():
-            is_said = last[user_id] == window or (is_blank(last[user_id]) and is_blank(window))
+            is_said = _says(last[user_id], window)
             (self.unhealed.discard if is_said else self.unhealed.add)(user_id)
         records = {user_id: record_of(window) for user_id, window in windows.items()}
         self.changelog_next = max(self.changelog_next, batch[-1].offset + 1)
-        self.store.write(records, {CHANGELOG: self.changelog_seen}, new_seals)
+        self.store.write(records, self.kept_offsets, new_seals)
 
-    def take_unhealed(self) -> dict[bytes, bytes | None]:
-        """Return, once, the changelog records that set right what is unhealed."""
-        windows = self.windows(self.unhealed)
+    def note_read(self) -> None:
+        """Note that the changelog was read up to the end that the broker had told before."""
+        self.changelog_next = max(self.changelog_next, self.changelog_end)
+        self.changelog_end, self.suspect_from = 0, None
+
+    def take_unhealed(self, most: int) -> dict[bytes, bytes | None]:
+        """Return, once, up to *most* changelog records that set right what is unhealed."""
+        seals = _some(self.unhealed_seals, most)
+        users = _some(self.unhealed, most - len(seals)) or self._unpublished(most - len(seals))
         records: dict[bytes, bytes | None] = {
-            seal_key(seal): seal_record(self.seals[seal]) for seal in self.unhealed_seals
+            seal_key(seal): seal_record(self.seals[seal]) for seal in seals
         }
-        records |= {user_id.encode(): record_of(window) for user_id, window in windows.items()}
-        self.unhealed, self.unhealed_seals = set(), set()
-        return records
+        windows = self.windows(users)
+        return records | {
+            user_id.encode(): record_of(window) for user_id, window in windows.items()
+        }
+
+    def _unpublished(self, most: int) -> list[str]:
+        """Return the next users of the store, if nothing in it is published yet.
+
+        Only when those before are acknowledged and none is left is the changelog the one we know:
+        after a crash in between everything is published again.
+        """
+        if self.unpublished_from is None or most <= 0:
+            return []
+        users = [user_id for user_id, _ in islice(self.store.scan(self.unpublished_from), most)]
+        self.unpublished_from = users[-1] + "\0" if users else None
+        if not users:
+            self._remember_changelog()
+        return users
+
+    def _remember_changelog(self) -> None:
+        self.store.write({}, {_IDENTITY + CHANGELOG: self.changelog_identity})
 
     def _publish_anew(self) -> None:
         """Take every window and seal for unpublished: the changelog is another than it was.
@@ -135,21 +224,28 @@ class Partition:
         here is then all that is left.
         """
         log.error("changelog_replaced", partition=self.number, expected=self.changelog_next)
-        self.changelog_next, self.suspect_from = 0, None
-        self.unhealed |= {user_id for user_id, _ in self.store.scan()}
+        self.changelog_next, self.changelog_end, self.suspect_from = 0, 0, None
+        self.unpublished_from = ""
         self.unhealed_seals |= set(self.seals)
 
-    def _merge_seals(self, batch: Sequence[LoggedWindow]) -> dict[bytes, int]:
-        found: dict[bytes, int] = {}
-        for logged in batch:
-            seal = logged.seal
-            if seal is None or logged.record is None:
-                continue
-            theirs = decode(logged.record).erased_before_ms
-            ours = self.seals.get(seal, 0)
-            (self.unhealed_seals.add if theirs < ours else self.unhealed_seals.discard)(seal)
-            found[seal] = self.seals[seal] = max(ours, theirs)
-        return found
+    def _read(self, logged: LoggedWindow) -> Window | None:
+        """Return what *logged* says, empty for a tombstone, None if it cannot be read."""
+        if logged.record is None:
+            return EMPTY
+        try:
+            return decode(logged.record)
+        except NewerFormatError:
+            raise
+        except WindowError as error:
+            _tell_unreadable(logged, str(error))
+            return None
+
+    def _merge_seal(self, seal: bytes, theirs: Window) -> int:
+        ours = self.seals.get(seal, 0)
+        is_less = theirs.erased_before_ms < ours
+        (self.unhealed_seals.add if is_less else self.unhealed_seals.discard)(seal)
+        self.seals[seal] = max(ours, theirs.erased_before_ms)
+        return self.seals[seal]
 
     def _sealed(self, user_id: str, record: bytes | None) -> Window:
         window = EMPTY if record is None else decode(record)
@@ -172,3 +268,28 @@ def is_blank(window: Window) -> bool:
 def seal_record(erased_before_ms: int) -> bytes:
     """Return the record of a seal: a window that says nothing but when it was erased."""
     return encode(Window(erased_before_ms=erased_before_ms))
+
+
+def _says(logged: Window | None, window: Window) -> bool:
+    """Return whether a changelog record is as good as *window*; None is one that cannot be read."""
+    if logged is None:
+        return False
+    return logged == window or (is_blank(logged) and is_blank(window))
+
+
+def _user_of(logged: LoggedWindow) -> str | None:
+    try:
+        return logged.key.decode()
+    except UnicodeDecodeError:  # no user of ours; there is nothing to publish over it
+        _tell_unreadable(logged, "the key is no text")
+        return None
+
+
+def _tell_unreadable(logged: LoggedWindow, reason: str) -> None:
+    log.error("changelog_record_unreadable", partition=logged.partition,
+              offset=logged.offset, reason=reason)  # fmt: skip
+
+
+def _some(waiting: set[Any], most: int) -> list[Any]:
+    """Take up to *most* out of *waiting*."""
+    return [waiting.pop() for _ in range(min(most, len(waiting)))]

@@ -1,30 +1,30 @@
 """The partitions this worker owns: their windows, and where to read on.
 
 Opening a partition ends in the windows that everybody ever published merged with those kept
-here, and in the offsets to consume from: never later than what the store or the group has
-seen, and earlier by a rewind when somebody else wrote the changelog since, because an owner
-that was paused may have overwritten newer records with older ones (FAULTS: zombies). While a
-partition is ours, `heal` finds such records and has the right ones published again.
+here, and in the offsets to consume from: where the group is, and earlier by a rewind when
+somebody else wrote the changelog since, because an owner that was paused may have overwritten
+newer records with older ones (FAULTS: zombies). While a partition is ours, `heal` finds such
+records and has the right ones published again.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import groupby
-from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from contract.clock import Clock
 from contract.records import Position
 from models.history import WindowPolicy
 from streams.changelog import LoggedWindow
+from streams.logs import Log
 from streams.partition import CHANGELOG, Partition
-from streams.store import RocksMemory, RocksStore, WindowStore, discard, was_closed_cleanly
+from streams.store import WindowStore
 
 log = structlog.get_logger()
 
-MERGE_BATCH = 500
+SLICE = 500
+"""Windows that are merged, or healed, at once."""
 
 
 class ChangelogReader(Protocol):
@@ -45,13 +45,11 @@ class Partitions:
         policy: WindowPolicy,
         *,
         rewind_records: int,
-        clock: Clock,
     ) -> None:
         self._open_store = open_store
         self._read_changelog = read_changelog
         self._policy = policy
         self._rewind_records = rewind_records
-        self._clock = clock
         self._open: dict[int, Partition] = {}
         self._adopted: set[int] = set()
         self._is_suspended = False
@@ -65,29 +63,45 @@ class Partitions:
         self._is_suspended = True
 
     def assign(
-        self, committed: Mapping[Position, int | None], earliest: Mapping[Position, int]
+        self, committed: Mapping[Position, int | None], logs: Mapping[Position, Log]
     ) -> dict[Position, int]:
-        """Own exactly the partitions in *committed*; return the offset to read each one from."""
+        """Own exactly the partitions in *committed*; return the offset to read each one from.
+
+        *logs* has the logs of all of these, and of the changelogs under `CHANGELOG`.
+        """
         numbers = {at.partition for at in committed}
         kept = (set(self._open) - self._adopted) & numbers
         self.hold(numbers)
+        for number, partition in self._open.items():
+            partition.find_changelog(logs[Position(CHANGELOG, number)])
         foreign = sorted({*self.restore(), *self._adopted})
         self._adopted.clear()
-        start: dict[Position, int] = {}
-        for at, group_offset in committed.items():
-            partition = self._open[at.partition]
-            rewind = self._rewind_records if at.partition in foreign else 0
-            seen = _seen(partition, at.topic, group_offset)
-            if seen and not partition.knows(at.topic):
-                log.error("state_nowhere", topic=at.topic, partition=at.partition, committed=seen)
-                seen = 0
-            start[at] = max(earliest[at], seen - rewind)
-            partition.start_at(at.topic, start[at], committed=group_offset)
+        start = {
+            at: self._open[at.partition].start(
+                at.topic,
+                logs[at],
+                committed=group_offset,
+                rewind=self._rewind_records if at.partition in foreign else 0,
+            )
+            for at, group_offset in committed.items()
+        }
         self._is_suspended = False
         log.info(
             "partitions_assigned", kept=sorted(kept), opened=sorted(numbers - kept), rewound=foreign
         )
         return start
+
+    def start_again(self, at: Position, source: Log) -> dict[Position, int]:
+        """Return where to read on everywhere, now that the log at *at* is *source*.
+
+        To be called while no batch is under way.
+        """
+        if (partition := self.get(at.partition)) is not None and partition.positions.is_read(
+            at.topic
+        ):
+            answered = partition.positions.answered[at.topic]
+            partition.start(at.topic, source, committed=answered, rewind=0)
+        return {} if self._is_suspended else self._acknowledged()
 
     def hold(self, numbers: Collection[int]) -> None:
         """Keep exactly the stores of *numbers* open."""
@@ -107,29 +121,35 @@ class Partitions:
             self._adopted.add(partition.number)
 
     def close(self, numbers: Iterable[int] | None = None) -> None:
-        """Close *numbers*, or everything, leaving clean stores behind."""
+        """Close *numbers*, or everything."""
         for number in list(self._open) if numbers is None else list(numbers):
             partition = self._open.pop(number)
-            partition.store.write({}, {CHANGELOG: partition.changelog_seen})
-            partition.store.close(now_ms=self._clock())
+            partition.remember()
+            partition.store.close()
 
     def committable(self) -> dict[Position, int]:
         """Return the offsets whose every effect is acknowledged and that the group lacks."""
         return {
             Position(topic, partition.number): offset
             for partition in list(self._open.values())
-            for topic, offset in list(partition.acknowledged.items())
-            if offset > partition.answered_before[topic]
+            for topic, offset in partition.positions.committable().items()
+        }
+
+    def answered(self) -> dict[Position, int]:
+        """Return how far the group had answered when each partition was assigned."""
+        return {
+            Position(topic, partition.number): offset
+            for partition in list(self._open.values())
+            for topic, offset in list(partition.positions.answered.items())
         }
 
     def marks(self) -> dict[Position, int]:
         """Return how far everything is: acknowledged offsets, and how far a changelog was merged."""
-        found: dict[Position, int] = {}
-        for partition in list(self._open.values()):
-            found[Position(CHANGELOG, partition.number)] = partition.changelog_next
-            for topic, offset in list(partition.acknowledged.items()):
-                found[Position(topic, partition.number)] = offset
-        return found
+        found = {
+            Position(CHANGELOG, partition.number): partition.changelog_next
+            for partition in list(self._open.values())
+        }
+        return found | self._acknowledged()
 
     def restore(self) -> list[int]:
         """Merge what the changelog has beyond what we know; return whose partitions had any."""
@@ -137,27 +157,39 @@ class Partitions:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether somebody else wrote to a changelog of ours, or a record must be set right."""
-        return any(
-            partition.suspect_from is not None or partition.unhealed or partition.unhealed_seals
-            for partition in list(self._open.values())
-        )
+        """Whether somebody else may have written to a changelog of ours, or it says too little."""
+        return any(each.is_suspect or each.is_unhealed for each in list(self._open.values()))
 
-    def heal(self, *, is_thorough: bool) -> dict[int, dict[bytes, bytes | None]]:
-        """Read what others wrote to our changelogs; return, by partition, what to publish.
+    def note_ends(self, ends: Mapping[int, int]) -> None:
+        """Note the ends of changelogs, from any thread: a record after our last one shows there."""
+        for number, end in ends.items():
+            if (partition := self.get(number)) is not None:
+                partition.changelog_end = end
 
-        *is_thorough* looks at every partition, not only where an offset gave somebody away: a
-        record written after our last one shows in no offset of ours. To be called while no
-        batch is under way.
+    def heal(self) -> Iterator[tuple[int, dict[bytes, bytes | None]]]:
+        """Read what others wrote to our changelogs; yield, by partition, what to publish.
+
+        To be called while no batch is under way; what is yielded has to be acknowledged before
+        the next is asked for.
         """
         if self._is_suspended:
-            return {}
+            return
         partitions = list(self._open.values())
-        self._read_on([p for p in partitions if is_thorough or p.suspect_from is not None])
-        healing = {p.number: records for p in partitions if (records := p.take_unhealed())}
-        if healing:
-            log.warning("windows_healed", records={n: len(r) for n, r in healing.items()})
-        return healing
+        self._read_on([partition for partition in partitions if partition.is_suspect])
+        for partition in partitions:
+            num_healed = 0
+            while records := partition.take_unhealed(SLICE):
+                num_healed += len(records)
+                yield partition.number, records
+            if num_healed:
+                log.warning("windows_healed", partition=partition.number, records=num_healed)
+
+    def _acknowledged(self) -> dict[Position, int]:
+        return {
+            Position(topic, partition.number): offset
+            for partition in list(self._open.values())
+            for topic, offset in list(partition.positions.acknowledged.items())
+        }
 
     def _read_on(self, partitions: Collection[Partition]) -> list[int]:
         reading = {partition.number: partition for partition in partitions}
@@ -168,45 +200,18 @@ class Partitions:
                 reading[number].merge(batch)
                 foreign[number] += len(batch)
         for partition in partitions:
-            partition.suspect_from = None
+            partition.note_read()
         if foreign:
             log.info("changelog_read", records=dict(foreign))
         return sorted(foreign)
 
 
-def _sliced(records: Iterable[LoggedWindow]) -> Iterable[list[LoggedWindow]]:
+def _sliced(records: Iterable[LoggedWindow]) -> Iterator[list[LoggedWindow]]:
     batch: list[LoggedWindow] = []
     for record in records:
         batch.append(record)
-        if len(batch) >= MERGE_BATCH:
+        if len(batch) >= SLICE:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def _seen(partition: Partition, topic: str, group_offset: int | None) -> int:
-    if topic in partition.acknowledged:
-        return partition.acknowledged[topic]
-    known = [at for at in (partition.store.offset(topic), group_offset) if at is not None]
-    return min(known, default=0)
-
-
-def rocks_opener(
-    state_dir: Path, memory: RocksMemory, *, clock: Clock, max_idle_ms: int
-) -> Callable[[int], WindowStore]:
-    """Return a function that opens the RocksDB store of a partition below *state_dir*.
-
-    A store that was not closed in order, or so long ago that the changelog may have dropped
-    tombstones since, is discarded and rebuilt from the changelog.
-    """
-
-    def open_store(number: int) -> WindowStore:
-        directory = state_dir / str(number)
-        if not was_closed_cleanly(directory, since_ms=clock() - max_idle_ms):
-            if directory.exists():
-                log.warning("store_discarded", partition=number)
-            discard(directory)
-        return RocksStore(directory, memory)
-
-    return open_store

@@ -8,12 +8,12 @@ batches grow by themselves.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from contract.records import Position, Received
+from contract.records import Received
 from contract.topics import IMPRESSIONS
 from streams.batches import Batch
 from streams.line import Line
@@ -34,8 +34,6 @@ ALONE_BELOW = 4
 
 LINGER_S = 0.1
 """For so long impressions alone start no batch: nobody waits for them, they go with the next event."""
-
-SeekBack = Callable[[dict[Position, int]], Awaitable[None]]
 
 
 class Steps(Protocol):
@@ -61,7 +59,7 @@ class Steps(Protocol):
         """Say whether there is something to heal."""
         ...
 
-    def heal(self, *, is_thorough: bool) -> None:
+    def heal(self) -> None:
         """Heal it."""
         ...
 
@@ -72,14 +70,12 @@ class Pump:
     def __init__(
         self,
         steps: Steps,
-        seek_back: SeekBack,
         on_failure: Callable[[BaseException], None],
         *,
         max_batch: int,
         heal_every_s: float,
     ) -> None:
         self._steps = steps
-        self._seek_back = seek_back
         self._max_batch = max_batch
         self._heal_every_s = heal_every_s
         self._inbox: deque[Received] = deque()
@@ -110,21 +106,22 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         while not self._is_stopping:
             if not await self._wait_for_records():
-                await self.in_thread(lambda: self._steps.heal(is_thorough=True))
+                await self._heal_if_suspect()
                 continue
             await self._linger()
             while len(self._inbox) < OVERLAP_FROM and not (
                 self._line.is_empty or self._is_stopping
             ):
                 await self._change()
-            if self._steps.is_suspect():
-                await self.in_thread(lambda: self._steps.heal(is_thorough=False))
+            await self._heal_if_suspect()
             batch = [self._inbox.popleft() for _ in range(min(self._max_batch, len(self._inbox)))]
             self._tell()
             if batch and not self._is_stopping:
-                missing = await self._run(lambda batch=batch: self._start(batch))  # type: ignore[misc]
-                if missing:
-                    await self._seek_back(missing)
+                await self._run(lambda batch=batch: self._start(batch))  # type: ignore[misc]
+
+    async def _heal_if_suspect(self) -> None:
+        if self._steps.is_suspect():
+            await self.in_thread(self._steps.heal)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run *work* in the thread of the first step, while no batch is at any other step."""
@@ -146,14 +143,13 @@ class Pump:
         self.clear()
         await self.in_thread(lambda: None)
 
-    def _start(self, records: list[Received]) -> dict[Position, int]:
+    def _start(self, records: list[Received]) -> None:
         batch = self._steps.fold(records)
         if len(records) < ALONE_BELOW and self._line.is_empty:
             for step in (self._steps.search, self._steps.send, self._steps.settle):
                 step(batch)
         else:
             self._line.put(batch)
-        return batch.taken.missing
 
     async def _wait_for_records(self) -> bool:
         """Return whether there are records; False when there were none for a whole while."""

@@ -7,7 +7,6 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from contract.settings import NAME_WORDS, PREFIX, Settings
-from contract.topics import STREAMS_APP
 
 
 class StreamsSettings(Settings):
@@ -15,11 +14,6 @@ class StreamsSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "STREAMS_")
 
-    app_id: str = Field(
-        default=STREAMS_APP,
-        pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        json_schema_extra=dict(NAME_WORDS),
-    )
     state_dir: Path = Path(".nextwatch/streams")
     cache_mb: int = Field(default=64, ge=1, le=65_536, description="RocksDB, whole worker")
     max_batch: int = Field(default=64, ge=1, le=10_000, description="records in a micro-batch")
@@ -34,7 +28,7 @@ class StreamsSettings(Settings):
         default=5_000,
         ge=100,
         le=3_600_000,
-        description="how often an idle worker looks whether somebody else wrote its changelog",
+        description="how often a worker looks whether somebody else wrote its changelog",
     )
     recommend: bool = Field(default=True, description="false: keep the windows and answer nothing")
     coalesce: bool = Field(

@@ -5,38 +5,23 @@ One rule: a partition has one holder in this process. When the group makes it ou
 handed over open, as it is, inside the rebalance; a copy that is being read gives way at once.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from threading import Event, Lock
 
 import structlog
 
 from contract.errors import BrokerUnavailable
 from contract.records import Position
-from streams.changelog import LoggedWindow
-from streams.partitions import ChangelogReader, Partitions
+from streams.logs import Log
+from streams.partitions import Partitions
 
 log = structlog.get_logger()
-
-
-class Yielding:
-    """A changelog reader that stops between two records once *is_wanted* is set."""
-
-    def __init__(self, read: ChangelogReader, is_wanted: Event) -> None:
-        self._read = read
-        self._is_wanted = is_wanted
-
-    def __call__(self, start: Mapping[int, int]) -> Iterator[LoggedWindow]:
-        """Yield the records of the partitions in *start* until told to give way."""
-        for record in self._read(start):
-            if self._is_wanted.is_set():
-                return
-            yield record
 
 
 class Standby:
     """Follows partitions from a thread of its own; a rebalance says which, and takes them.
 
-    *copies* must read its changelog through a `Yielding` of the same *is_wanted*.
+    *copies* must read its changelog until *is_wanted* is set, and no longer.
     """
 
     def __init__(self, copies: Partitions, is_wanted: Event) -> None:
@@ -49,14 +34,14 @@ class Standby:
         self,
         owned: Partitions,
         committed: Mapping[Position, int | None],
-        earliest: Mapping[Position, int],
+        logs: Mapping[Position, Log],
         *,
         copied: Collection[int],
     ) -> dict[Position, int]:
         """Have *owned* take over what became ours, then follow *copied*; see `Partitions.assign`."""
         numbers = {at.partition for at in committed}
         self.hand_over(numbers, owned)
-        start = owned.assign(committed, earliest)
+        start = owned.assign(committed, logs)
         self.follow(set(copied) - numbers)
         return start
 

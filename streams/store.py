@@ -1,7 +1,7 @@
 """Where the windows of one partition live, with the offsets they reflect and the seals.
 
-One write holds the changed windows *and* the next offsets, or nothing: after a crash the
-store says exactly which records it has seen. A seal is what stays of an erased user: under a
+One write holds everything that it is given, or nothing. Offsets are written once what lies before
+them is folded and acknowledged, so after a crash the store is read on from there. A seal is what stays of an erased user: under a
 key that does not give the user away, the time before which events count for nothing. `RocksStore` and `DictStore` pass one
 conformance suite (``tests/streams/test_store.py``).
 """
@@ -13,15 +13,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import rocksdict
+import structlog
 
-from contract.errors import WindowError
+from contract.clock import Clock, system_clock
+from contract.errors import StoreError, WindowError
 
 _WINDOW = b"w:"
 _OFFSET = b"o:"
 _SEAL = b"s:"
 _NO_SEALS: Mapping[bytes, int] = {}
-_CLEAN_MARK = "closed-cleanly"
 _MIB = 1 << 20
+
+log = structlog.get_logger()
+
+USED_AT_MS = "used-at-ms"
+"""The name beside the offsets under which a store keeps when it was last written to."""
 
 
 class WindowStore(Protocol):
@@ -48,12 +54,12 @@ class WindowStore(Protocol):
         """Return every seal."""
         ...
 
-    def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every user and record, ordered by user."""
+    def scan(self, start: str = "") -> Iterator[tuple[str, bytes]]:
+        """Yield every user from *start* on and the record, ordered by user."""
         ...
 
-    def close(self, *, now_ms: int) -> None:
-        """Close for good, and remember that it was done in order."""
+    def close(self) -> None:
+        """Close for good."""
         ...
 
 
@@ -92,11 +98,11 @@ class DictStore:
         """Return every seal."""
         return dict(self._seals)
 
-    def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every user and record, ordered by user."""
-        yield from sorted(self._windows.items())
+    def scan(self, start: str = "") -> Iterator[tuple[str, bytes]]:
+        """Yield every user from *start* on and the record, ordered by user."""
+        yield from sorted(item for item in self._windows.items() if item[0] >= start)
 
-    def close(self, *, now_ms: int) -> None:
+    def close(self) -> None:
         """Do nothing."""
 
 
@@ -123,12 +129,20 @@ class RocksMemory:
 class RocksStore:
     """A store in one directory of its own, surviving the process through RocksDB's log."""
 
-    def __init__(self, directory: Path, memory: RocksMemory) -> None:
+    def __init__(self, directory: Path, memory: RocksMemory, clock: Clock = system_clock) -> None:
+        """Open the store in *directory*, or make one there.
+
+        Raises:
+            StoreError: its files are damaged.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._memory = memory
-        self._db: Any = self._opened()
-        (directory / _CLEAN_MARK).unlink(missing_ok=True)
+        self._clock = clock
+        try:
+            self._db: Any = self._opened()
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise StoreError(f"the store {directory} cannot be opened: {error}") from error
 
     def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
         """Return the record of each user, None for users never seen."""
@@ -141,7 +155,8 @@ class RocksStore:
         offsets: Mapping[str, int],
         seals: Mapping[bytes, int] = _NO_SEALS,
     ) -> None:
-        """Put *windows*, *offsets* and *seals* in one RocksDB write batch."""
+        """Put *windows*, *offsets*, *seals* and the time in one RocksDB write batch."""
+        offsets = {**offsets, USED_AT_MS: self._clock()}
         batch = rocksdict.WriteBatch(raw_mode=True)
         for user_id, record in windows.items():
             key = _WINDOW + user_id.encode()
@@ -167,9 +182,9 @@ class RocksStore:
             for seal, erased_before_ms in self._under(_SEAL)
         }
 
-    def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every user and record, ordered by user."""
-        for user_id, record in self._under(_WINDOW):
+    def scan(self, start: str = "") -> Iterator[tuple[str, bytes]]:
+        """Yield every user from *start* on and the record, ordered by user."""
+        for user_id, record in self._under(_WINDOW, start.encode()):
             yield user_id.decode(), record
 
     def compact(self) -> None:
@@ -186,34 +201,42 @@ class RocksStore:
         self._db.close()
         self._db = self._opened()
 
-    def close(self, *, now_ms: int) -> None:
-        """Flush, close, and leave the mark that `was_closed_cleanly` looks for."""
+    def close(self) -> None:
+        """Flush and close."""
         self._db.flush()
         self._db.close()
-        (self._directory / _CLEAN_MARK).write_text(str(now_ms))
 
     def _opened(self) -> Any:
         return rocksdict.Rdict(str(self._directory / "db"), _options(self._memory))
 
-    def _under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, stored in self._db.items(from_key=prefix):
+    def _under(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        for key, stored in self._db.items(from_key=prefix + start):
             if not key.startswith(prefix):
                 return
             yield key.removeprefix(prefix), stored
 
 
-def was_closed_cleanly(directory: Path, *, since_ms: int) -> bool:
-    """Return whether the store in *directory* was closed in order, and not before *since_ms*.
+def open_store(
+    directory: Path, memory: RocksMemory, *, clock: Clock, max_idle_ms: int
+) -> RocksStore:
+    """Return the store in *directory*, however the last process ended that had it open.
 
-    An older one may hold users whose tombstones the changelog no longer has.
+    One whose files are damaged is discarded: the changelog has what it held. So is one that was
+    not written to for *max_idle_ms*: it may hold users whose tombstones the changelog has no more.
     """
-    mark = directory / _CLEAN_MARK
-    return mark.exists() and int(mark.read_text() or 0) >= since_ms
-
-
-def discard(directory: Path) -> None:
-    """Remove a store that is not to be trusted; the changelog has what it held."""
+    try:
+        store = RocksStore(directory, memory, clock)
+    except StoreError as error:
+        log.warning("store_discarded", directory=str(directory), reason=str(error))
+    else:
+        now_ms = clock()
+        idle_ms = now_ms - (store.offset(USED_AT_MS) or now_ms)
+        if idle_ms <= max_idle_ms:
+            return store
+        log.warning("store_discarded", directory=str(directory), idle_ms=idle_ms)
+        store.close()
     shutil.rmtree(directory, ignore_errors=True)
+    return RocksStore(directory, memory, clock)
 
 
 def peek(directory: Path, user_id: str) -> bytes | None:

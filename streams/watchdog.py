@@ -41,20 +41,28 @@ class Reading:
     acknowledged: int
     fetched: int | None = None
     position: int | None = None
-    highwater: int | None = None
+    end: int | None = None
     num_answers: int | None = None
+    has_leader: bool = True
+    changelog: int = 0
 
     def lane(self, patience_s: float) -> Lane:
         """Return what has to move here: acknowledgements if it is behind, else the fetching.
 
-        A position short of the high-water mark counts, an acknowledgement short of it does
-        not: the last offsets of a partition may be marks of transactions, which no consumer sees.
+        A position short of the end counts, an acknowledgement short of it does not: the last
+        offsets of a partition may be marks of transactions, which no consumer sees. While nobody
+        leads the partition, only what was fetched already is waited for. Windows that are
+        published count as a move: a whole store of them may have to be.
         """
         has_unacknowledged = self.fetched is not None and self.acknowledged < self.fetched
-        knows_end = self.position is not None and self.highwater is not None
-        is_behind = has_unacknowledged or (knows_end and self.position < self.highwater)  # type: ignore[operator]
-        mark = ("acknowledged", self.acknowledged) if is_behind else ("answered", self.num_answers)
-        return Lane(mark, is_waiting=True, patience_s=patience_s)
+        knows_end = self.position is not None and self.end is not None
+        is_behind = has_unacknowledged or (knows_end and self.position < self.end)  # type: ignore[operator]
+        if is_behind:
+            mark: Hashable = ("acknowledged", self.acknowledged, self.changelog)
+        else:
+            mark = ("answered", self.num_answers)
+        is_waiting = self.has_leader or has_unacknowledged
+        return Lane(mark, is_waiting=is_waiting, patience_s=patience_s)
 
 
 Look = Callable[[], Mapping[str, Lane]]

@@ -129,7 +129,7 @@ def kept_windows(state_dirs: Sequence[Path], kafka: KafkaSettings) -> dict[str, 
             seen = store.offset("changelog") or 0
             if seen > newest:
                 newest, windows = seen, dict(store.scan())
-            store.close(now_ms=0)
+            store.close()
         kept |= windows
     return kept
 

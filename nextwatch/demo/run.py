@@ -118,8 +118,7 @@ def _settings(broker: BrokerChoice, feed: Feed) -> dict[str, Any]:
             "NEXTWATCH_KAFKA_USER_PARTITIONS": "4",
             "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
         },
-        "env_of": {"streams": {"NEXTWATCH_STREAMS_APP_ID": f"nextwatch-demo-{run}"}}
-        | dict(feed.env_of),
+        "env_of": feed.env_of,
     }
 
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
+from contract import lock
 from contract.errors import StackError
-from nextwatch.embedded import lock
 from nextwatch.embedded.stack import EmbeddedStack
 
 _ADDRESSES = ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "NEXTWATCH_QDRANT_URL")

@@ -4,17 +4,19 @@ import hashlib
 
 from contract.dead_letters import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES, dead_letter
 from contract.errors import DecodeError
-from contract.records import Received
+from contract.records import UNREADABLE, Received
 from contract.topics import WATCH_EVENTS, Layout
 from contract.version import VERSION
 from tests.builders import T0
 
+JSON = DecodeError("json", "not a JSON document")
 
-def letter_of(value=b"{", *, key=b"u1", headers=()):
+
+def letter_of(value=b"{", *, key=b"u1", headers=(), error=JSON):
     """Return the dead letter of a record of `watch-events` on a cluster with a prefix."""
     return dead_letter(
         Received("watch-events", 3, 41, key, value, T0, headers),
-        DecodeError("json", "not a JSON document"),
+        error,
         layout=Layout(prefix="prod-"),
         topic=WATCH_EVENTS,
         app="test",
@@ -103,8 +105,10 @@ def test_a_header_of_ours_that_the_sender_forged_stands_before_the_true_one():
     assert dict(letter.headers)["dlq.reason"] == b"json"
 
 
-def test_a_header_name_that_is_no_text_is_kept_with_escapes():
-    """No client in Python could send it as it came."""
-    letter = letter_of(headers=(("\udcff\udcfe", b"1"), ("é", b"2")))
+def test_headers_that_cannot_be_read_are_left_out_and_the_letter_says_so():
+    """No client in Python gives them; they are where the record came from."""
+    error = DecodeError("header_encoding", "")
+    told = dict(letter_of(headers=UNREADABLE, error=error).headers)
 
-    assert letter.headers[:2] == [("\\xff\\xfe", b"1"), ("é", b"2")]
+    assert told["dlq.cut"] == b"headers"
+    assert all(name.startswith("dlq.") and name != "dlq.lost_headers" for name in told)

@@ -49,7 +49,7 @@ def local_windows(stack):
     for number in range(stack.kafka.user_partitions):
         store = RocksStore(stack.directory / "streams" / str(number), RocksMemory.of(8))
         found |= dict(store.scan())
-        store.close(now_ms=0)
+        store.close()
     return found
 
 

@@ -81,7 +81,7 @@ class Place:
         name = name or f"worker-{uuid4().hex[:8]}"
         directory = self.stack.directory / self.prefix / name
         state_dir, ready_file = directory / "state", directory / "ready"
-        settings = {"STATE_DIR": state_dir, "APP_ID": self.prefix} | settings
+        settings = {"STATE_DIR": state_dir} | settings
         own = {f"NEXTWATCH_STREAMS_{key}": str(value) for key, value in settings.items()}
         child = self.stack.add_guest(
             f"{self.prefix}{name}",

@@ -57,18 +57,20 @@ def home(services):
     return place, place.worker(HTTP_PORT=free_ports(1)[0])
 
 
-def test_a_worker_that_stands_still_ends_itself(place, player):
+def test_a_worker_that_stands_still_ends_itself(services):
     """In its event loop or in a thread: the group keeps it, so it has to go by itself."""
-    settings = {"WATCHDOG_MS": 2_000}
+    places = {what: Place(services) for what in ("loop", "thread")}
     workers = [
-        place.worker(FROZEN_WORKER, what, name=what, APP_ID=what, **settings)
-        for what in ("loop", "thread")
+        place.worker(FROZEN_WORKER, what, name=what, WATCHDOG_MS=2_000)
+        for what, place in places.items()
     ]
     for worker in workers:
         worker.wait_ready()
-    for user in range(20):
-        player.watch(f"u{user}", "v1")
-    player.flush()
+    for place in places.values():
+        with player_of(place) as player:
+            for user in range(20):
+                player.watch(f"u{user}", "v1")
+            player.flush()
 
     assert all(worker.child.wait_ended(15) for worker in workers), "a worker stands still for ever"
     assert [worker.child.exit_code for worker in workers] == [ExitCode.STALLED] * 2
@@ -76,7 +78,7 @@ def test_a_worker_that_stands_still_ends_itself(place, player):
 
 
 def test_a_worker_stops_under_load_and_its_successor_repeats_nothing(home):
-    """SIGTERM: out within 5 s, exit code 0, stores closed cleanly, offsets committed."""
+    """SIGTERM: out within 5 s, exit code 0, offsets committed."""
     place, worker = home
     worker.wait_ready()
     produced = list(events(2_000))
@@ -96,7 +98,6 @@ def test_a_worker_stops_under_load_and_its_successor_repeats_nothing(home):
         assert worker.child.wait_ended(15)
         took_s = time.monotonic() - asked_at
         answered_before = set(answered())
-        marks = [(worker.state_dir / str(n) / "closed-cleanly").exists() for n in range(4)]
         exit_code = worker.child.exit_code
         worker.child.start()
         assert eventually(lambda: set(answered()) == sent, within_s=60)
@@ -105,7 +106,6 @@ def test_a_worker_stops_under_load_and_its_successor_repeats_nothing(home):
     assert 0 < len(answered_before) < len(sent), "it did not stop under load"
     assert exit_code == ExitCode.STOPPED
     assert took_s < 5.0
-    assert all(marks)
     assert number_of_answers == len(sent), "a record was processed twice"
 
 

@@ -190,7 +190,7 @@ def compacted(stack, worker):
         store = RocksStore(stack.directory / "streams" / str(number), RocksMemory.of(8))
         store.compact()
         found |= {user_id for user_id, _ in store.scan()}
-        store.close(now_ms=system_clock())
+        store.close()
     worker.start()
     return found
 

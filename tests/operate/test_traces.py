@@ -94,7 +94,7 @@ def state(tmp_path):
     store = RocksStore(tmp_path / "streams" / "3", RocksMemory.of(8))
     store.write({USER: window_record(1), "somebody": window_record(2)}, {"watch-events": 1})
     yield tmp_path / "streams", store
-    store.close(now_ms=T0)
+    store.close()
 
 
 def on_disk(directory):

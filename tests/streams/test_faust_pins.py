@@ -103,10 +103,6 @@ PINS = {
     ),
     PartitionAssignor.assigned_standbys: ("c3cff09409143afd", "warm copies follow what it says"),
     Worker._stop_on_signal: ("beff8fabfeb1e1e3", "SIGTERM stops the app"),
-    driver.AIOKafkaConsumerThread._create_client_consumer: (
-        "0f3b782052556af9",
-        "one record with strange headers is read by it, in no group",
-    ),
     Fetcher._get_actions_per_node: ("1dab2cf937d165d0", "nothing of a paused partition is fetched"),
     SubscriptionState.fetcher_idle_time.fget: (
         "45289bef04d7a4e3",

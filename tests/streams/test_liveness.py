@@ -17,7 +17,7 @@ def app(membership=Membership.SERVING, *, marks=None, is_stopping=False):
         should_stop=is_stopping,
         membership=membership,
         partitions=SimpleNamespace(marks=lambda: marks or {}),
-        reading=lambda _at, acknowledged: Reading(acknowledged, fetched=9),
+        reading=lambda at, marks: Reading(marks[at], fetched=9),
     )
 
 
@@ -30,7 +30,9 @@ def test_every_source_partition_is_a_lane_of_its_own():
     """The changelog is ours to write; nothing waits in it."""
     found = looked_at(app(marks={WATCHES: 5, RESTORED: 2}))
 
-    assert found == {"watch-events/3": Lane(("acknowledged", 5), is_waiting=True, patience_s=60.0)}
+    assert found == {
+        "watch-events/3": Lane(("acknowledged", 5, 0), is_waiting=True, patience_s=60.0)
+    }
 
 
 def test_a_spare_worker_without_partitions_has_nothing_that_could_stand_still():

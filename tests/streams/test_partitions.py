@@ -1,17 +1,23 @@
 """Owning partitions: which windows they start from, and where they read on."""
 
-from contract.clock import ManualClock
+import pytest
+from structlog.testing import capture_logs
+
+from contract.errors import NewerFormatError
 from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, WindowPolicy, fold
 from models.history_codec import decode
 from streams.changelog import LoggedWindow
-from streams.partitions import CHANGELOG, Partitions
+from streams.logs import Log
+from streams.partition import CHANGELOG
+from streams.partitions import SLICE, Partitions
 from streams.store import DictStore
 from tests.builders import watch
 
 POLICY = WindowPolicy()
 WATCHES = Position("watch-events", 0)
+TOPIC = Log(0, 100, 7)
 
 
 def window(*events):
@@ -25,17 +31,22 @@ def logged(offset, *events, user_id="u1", partition=0):
 
 
 class World:
-    """One partition's store and changelog, and a worker that may own it."""
+    """One partition's store, log and changelog, and a worker that may own it."""
 
     def __init__(self, *changelog, rewind=0):
         self.changelog = list(changelog)
+        self.changelog_identity = 1
         self.stores = {}
+        self.rewind = rewind
+        self.restart()
+
+    def restart(self):
+        """Start a worker that finds the stores as the last one left them."""
         self.partitions = Partitions(
             lambda number: self.stores.setdefault(number, DictStore()),
             self._read,
             POLICY,
-            rewind_records=rewind,
-            clock=ManualClock(),
+            rewind_records=self.rewind,
         )
 
     def _read(self, start):
@@ -43,13 +54,28 @@ class World:
             r for r in self.changelog if r.partition in start and r.offset >= start[r.partition]
         ]
 
-    def read_from_start_if_out_of_range(self):
-        """Answer as a broker does: an offset beyond the end resets the reader to the beginning."""
-        everything = list(self.changelog)
-        self.partitions._read_changelog = lambda start: everything if start else []
+    def assign(self, committed=None, source=TOPIC):
+        end = max((record.offset + 1 for record in self.changelog), default=0)
+        logs = {WATCHES: source, Position(CHANGELOG, 0): Log(0, end, self.changelog_identity)}
+        return self.partitions.assign({WATCHES: committed}, logs)[WATCHES]
 
-    def assign(self, committed=None, earliest=0):
-        return self.partitions.assign({WATCHES: committed}, {WATCHES: earliest})[WATCHES]
+    def acknowledge(self, offset):
+        self.partitions.get(0).positions.acknowledge({"watch-events": offset})
+
+    def heal(self):
+        """Return what is to be published, and publish it."""
+        healing = {}
+        for number, records in self.partitions.heal():
+            healing |= records
+            for key, record in records.items():
+                self.append(number, key, record)
+            partition = self.partitions.get(number)
+            partition.note_published([each.offset for each in self.changelog[-len(records) :]])
+        return healing
+
+    def append(self, number, key, record):
+        offset = max((each.offset + 1 for each in self.changelog), default=0)
+        self.changelog.append(LoggedWindow(number, offset, key, record))
 
     def windows(self, *user_ids):
         return self.partitions.get(0).windows(user_ids)
@@ -80,28 +106,65 @@ def test_a_stale_record_in_the_changelog_does_not_undo_a_newer_window():
     assert world.windows("u1")["u1"] == window(a, b)
 
 
-def test_it_reads_on_from_the_lower_of_store_and_group():
-    """Neither may skip what the other has not seen."""
-    world = World()
+def test_it_reads_on_from_where_the_group_is():
+    """What the store lacks of it, the changelog has: whoever committed had published it."""
+    world = World(logged(0, watch("A")))
     world.stores[0] = DictStore()
-    world.stores[0].write({}, {"watch-events": 30})
+    world.stores[0].write({}, {"watch-events": 5, CHANGELOG: 1})
 
-    assert world.assign(committed=20) == 20
+    assert world.assign(committed=80) == 80
+
+
+def test_without_an_offset_of_the_group_it_reads_on_from_where_the_store_is():
+    """The group's offsets expire when nobody is there for a week."""
+    world = World(logged(0, watch("A")))
+    world.assign()
+    world.acknowledge(9)
+    world.stores[0].write({}, {"watch-events": 9})
+    world.restart()
+
+    assert world.assign() == 9
 
 
 def test_it_reads_a_stretch_again_after_somebody_else_wrote():
     """The rewind heals what a paused owner overwrote; it ends at what the topic still has."""
     assert World(logged(0, watch("A")), rewind=15).assign(committed=20) == 5
-    assert World(logged(0, watch("A")), rewind=15).assign(committed=20, earliest=9) == 9
+    assert World(logged(0, watch("A")), rewind=15).assign(20, Log(9, 100, 7)) == 9
 
 
 def test_a_partition_that_stays_is_not_read_again():
     """A rebalance that moves others costs this one nothing."""
     world = World(rewind=15)
-    world.assign(committed=20)
-    world.partitions.get(0).acknowledged["watch-events"] = 33
+    world.assign()
+    world.acknowledge(33)
 
     assert world.assign(committed=20) == 33
+
+
+def test_records_that_retention_took_are_told_and_passed_over():
+    """One line that says how many of which partition."""
+    world = World(logged(0, watch("A")))
+
+    with capture_logs() as told:
+        assert world.assign(20, Log(50, 100, 7)) == 50
+
+    [line] = [line for line in told if line["event"] == "records_gone"]
+    assert (line["topic"], line["partition"], line["records"]) == ("watch-events", 0, 30)
+
+
+@pytest.mark.parametrize(
+    "source", [Log(0, 60, 8), Log(0, 60, 0), Log(0, 300, 8)], ids=["shorter", "no id", "longer"]
+)
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(source):
+    """An offset is only valid for the log it came from."""
+    world = World(logged(0, watch("A")))
+    world.assign(source=Log(0, 240, 7))
+    world.acknowledge(240)
+    world.restart()
+
+    assert world.assign(240, source) == 0
+    world.acknowledge(60)
+    assert world.partitions.committable() == {WATCHES: 60}
 
 
 def test_only_acknowledged_offsets_beyond_the_groups_are_committable():
@@ -110,8 +173,28 @@ def test_only_acknowledged_offsets_beyond_the_groups_are_committable():
     world.assign(committed=20)
     assert world.partitions.committable() == {}
 
-    world.partitions.get(0).acknowledged["watch-events"] = 21
+    world.acknowledge(21)
     assert world.partitions.committable() == {WATCHES: 21}
+
+
+def test_a_log_that_lost_its_beginning_under_a_worker_is_read_on_where_it_begins():
+    """What was answered stays answered, and the others read on where they are."""
+    world = World(logged(0, watch("A")))
+    world.assign(committed=20)
+    world.acknowledge(30)
+
+    assert world.partitions.start_again(WATCHES, Log(55, 100, 7)) == {WATCHES: 55}
+    assert world.partitions.answered() == {WATCHES: 20}
+
+
+def test_a_log_that_is_made_anew_under_a_worker_is_read_from_its_beginning():
+    """Everything in it is to be answered and committed."""
+    world = World(logged(0, watch("A")))
+    world.assign(committed=20)
+    world.acknowledge(30)
+
+    assert world.partitions.start_again(WATCHES, Log(0, 5, 8)) == {WATCHES: 0}
+    assert world.partitions.answered() == {WATCHES: 0}
 
 
 def test_a_suspended_worker_owns_nothing_until_it_is_assigned_again():
@@ -138,7 +221,7 @@ def test_closing_remembers_how_far_the_changelog_was_merged():
 
 def test_a_state_that_is_nowhere_is_built_from_the_events_again():
     """No disk, an empty changelog, and yet the group had come far: never start silently empty."""
-    assert World().assign(committed=20, earliest=7) == 7
+    assert World().assign(20, Log(7, 100, 7)) == 7
 
 
 def test_a_changelog_that_was_created_anew_gets_every_window_again():
@@ -150,26 +233,123 @@ def test_a_changelog_that_was_created_anew_gets_every_window_again():
 
     world.partitions.get(0).note_published([0])
 
-    healing = world.partitions.heal(is_thorough=False)[0]
+    healing = world.heal()
     assert {key: decode(record) for key, record in healing.items()} == {
         b"u1": window(a),
         b"u2": window(b),
     }
+    assert world.heal() == {}
 
 
-def test_a_changelog_created_anew_is_noticed_at_the_start_too():
+@pytest.mark.parametrize("identity", [0, 2])
+def test_a_changelog_created_anew_is_noticed_at_the_start_too(identity):
     """What others wrote to it since is merged, what it lacks is published."""
     a, b = watch("A"), watch("B", user_id="u2")
     world = World(logged(0, a), logged(1, a), logged(2, b, user_id="u2"))
     world.assign()
     world.partitions.close()
     world.changelog[:] = [logged(0, watch("C", at_ms=1))]
-    world.read_from_start_if_out_of_range()
+    world.changelog_identity = identity
+    world.restart()
 
     world.assign()
 
     assert world.windows("u1")["u1"] == window(a, watch("C", at_ms=1))
-    assert set(world.partitions.heal(is_thorough=False)[0]) == {b"u1", b"u2"}
+    assert set(world.heal()) == {b"u1", b"u2"}
+
+
+def test_an_empty_changelog_in_place_of_a_full_one_is_noticed():
+    """There is nothing in it whose offset would give it away."""
+    world = World(logged(0, watch("A")))
+    world.assign()
+    world.partitions.close()
+    world.changelog.clear()
+    world.restart()
+
+    world.assign()
+
+    assert set(world.heal()) == {b"u1"}
+
+
+def test_a_large_store_is_published_in_slices():
+    """However many users there are, only so many windows are in memory at once."""
+    world = World(*(logged(n, watch("A"), user_id=f"u{n:04}") for n in range(2 * SLICE + 1)))
+    world.assign()
+    world.changelog.clear()
+    world.partitions.get(0).note_published([0])
+
+    sizes = [len(records) for _number, records in world.partitions.heal()]
+
+    assert sizes == [SLICE, SLICE, 1]
+
+
+def test_a_worker_that_dies_while_it_publishes_a_store_begins_again():
+    """A changelog that has half of the windows is not taken for the whole."""
+    world = World(*(logged(n, watch("A"), user_id=f"u{n:04}") for n in range(2 * SLICE)))
+    world.assign()
+    world.changelog.clear()
+    world.changelog_identity = 2
+    world.restart()
+    world.assign()
+    next(world.partitions.heal())
+    world.restart()  # without closing: it was killed
+
+    world.assign()
+
+    assert len(world.heal()) == 2 * SLICE
+    world.restart()
+    world.assign()
+    assert world.heal() == {}
+
+
+def test_a_record_after_our_last_one_is_found_by_the_end_of_the_changelog():
+    """A paused owner woke up: no offset of ours gives it away."""
+    a, b = watch("A"), watch("B", at_ms=1)
+    world = World(logged(0, a, b))
+    world.assign()
+    world.changelog.append(logged(1, a))
+    assert not world.partitions.is_suspect
+
+    world.partitions.note_ends({0: 2})
+
+    assert world.partitions.is_suspect
+    assert {key: decode(record) for key, record in world.heal().items()} == {b"u1": window(a, b)}
+    assert not world.partitions.is_suspect
+
+
+@pytest.mark.parametrize("junk", [b"", b"\x04", bytes(range(200, 210)), b"\xff" * 40])
+def test_a_changelog_record_that_cannot_be_read_is_replaced_by_what_is_here(junk):
+    """Logged, and no owner ends of it."""
+    a = watch("A")
+    world = World(logged(0, a))
+    world.assign()
+    world.append(0, b"u1", junk)
+    world.partitions.note_ends({0: 2})
+
+    with capture_logs() as told:
+        assert {key: decode(record) for key, record in world.heal().items()} == {b"u1": window(a)}
+    assert "changelog_record_unreadable" in {line["event"] for line in told}
+
+
+def test_a_changelog_key_that_is_no_text_is_passed_over():
+    """It is no user of ours."""
+    world = World(logged(0, watch("A")), LoggedWindow(0, 1, b"\xff\xfe", b"junk"))
+
+    world.assign()
+
+    assert world.windows("u1")["u1"] == window(watch("A"))
+
+
+def test_a_changelog_record_of_newer_code_stops_the_worker():
+    """Publishing over it would lose what only the newer code understands."""
+    record = bytearray(logged(0, watch("A")).record)
+    newer = history_codec.VERSION + 1
+    body = bytes(record[9:])
+    whole = bytes([newer]) + history_codec._checksum(newer, body) + body
+    world = World(LoggedWindow(0, 0, b"u1", whole))
+
+    with pytest.raises(NewerFormatError):
+        world.assign()
 
 
 def test_offsets_that_a_retry_swapped_within_one_delivery_are_no_gap():

@@ -24,7 +24,7 @@ class Steps:
         self.num_missing -= len(records)
         if not self.num_missing:
             self.has_all.set()
-        return Batch(Taken([], [], {}), [])
+        return Batch(Taken([], []), [])
 
     def search(self, batch):
         return batch
@@ -43,7 +43,7 @@ def record(topic):
 async def batches_of(*puts):
     """Return the batches that come of *puts*, each a list of topics that come at once."""
     steps = Steps(sum(map(len, puts)))
-    pump = Pump(steps, None, pytest.fail, max_batch=64, heal_every_s=60.0)
+    pump = Pump(steps, pytest.fail, max_batch=64, heal_every_s=60.0)
     running = asyncio.create_task(pump.run())
     for topics in puts:
         pump.put([record(topic) for topic in topics])

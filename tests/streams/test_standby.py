@@ -2,14 +2,14 @@
 
 from threading import Event
 
-from contract.clock import ManualClock
 from contract.errors import BrokerUnavailable
 from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, WindowPolicy, fold
 from streams.changelog import LoggedWindow
+from streams.logs import Log
 from streams.partitions import Partitions
-from streams.standby import Standby, Yielding
+from streams.standby import Standby
 from streams.store import DictStore
 from tests.builders import watch
 
@@ -33,11 +33,11 @@ class World:
         self.is_wanted = Event()
         self.opened = []
         self.owned = self._partitions(self._read)
-        self.copies = self._partitions(Yielding(self._read, self.is_wanted))
+        self.copies = self._partitions(self._read)
         self.standby = Standby(self.copies, self.is_wanted)
 
     def _partitions(self, read):
-        return Partitions(self._open, read, POLICY, rewind_records=10, clock=ManualClock())
+        return Partitions(self._open, read, POLICY, rewind_records=10)
 
     def _open(self, number):
         self.opened.append(number)
@@ -53,7 +53,8 @@ class World:
 
     def take_over(self, *copied):
         """Make partition 0 ours and copy *copied*, as a rebalance does; return where to read on."""
-        start = self.standby.assign(self.owned, {WATCHES: 50}, {WATCHES: 0}, copied=copied)
+        logs = {WATCHES: Log(0, 50), Position("changelog", 0): Log(0, len(self.changelog))}
+        start = self.standby.assign(self.owned, {WATCHES: 50}, logs, copied=copied)
         return start[WATCHES]
 
 
@@ -100,18 +101,6 @@ def test_nothing_is_followed_in_the_middle_of_a_rebalance():
     world.standby.refresh()
 
     assert world.opened == []
-
-
-def test_a_copy_gives_way_in_the_middle_of_reading():
-    """A rebalance does not wait for a long changelog."""
-    world = World(*(logged(n, watch("A")) for n in range(3)))
-    reader = Yielding(world._read, world.is_wanted)
-    records = reader({0: 0})
-    next(records)
-
-    world.is_wanted.set()
-
-    assert list(records) == []
 
 
 def test_partitions_that_another_worker_copies_now_are_closed():

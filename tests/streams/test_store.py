@@ -1,10 +1,22 @@
 """One suite for every store of windows: RocksDB's and the plain dict's."""
 
-import pytest
+import subprocess
+import sys
 
-from streams.store import DictStore, RocksMemory, RocksStore, discard, was_closed_cleanly
+import pytest
+import rocksdict
+from structlog.testing import capture_logs
+
+from contract.clock import ManualClock
+from streams.store import DictStore, RocksMemory, RocksStore, open_store
 
 MEMORY = RocksMemory.of(8)
+MAX_IDLE_MS = 3_000
+
+
+def opened(directory, *, now_ms=1_000):
+    """Return the store in *directory* as a worker opens it."""
+    return open_store(directory, MEMORY, clock=ManualClock(now_ms), max_idle_ms=MAX_IDLE_MS)
 
 
 class StoreConformance:
@@ -53,6 +65,8 @@ class StoreConformance:
         store.write({"b": b"2", "a": b"1", "z": b"3"}, {"watch-events": 7})
 
         assert list(store.scan()) == [("a", b"1"), ("b", b"2"), ("z", b"3")]
+        assert list(store.scan("b")) == [("b", b"2"), ("z", b"3")]
+        assert list(store.scan("b\0")) == [("z", b"3")]
 
 
 class TestDictStore(StoreConformance):
@@ -66,52 +80,83 @@ class TestRocksStore(StoreConformance):
     def store(self, tmp_path):
         store = RocksStore(tmp_path / "0", MEMORY)
         yield store
-        store.close(now_ms=0)
+        store.close()
 
     def test_what_was_written_outlives_the_store(self, tmp_path):
         """Windows and offsets are there after closing and opening again."""
         first = RocksStore(tmp_path / "7", MEMORY)
         first.write({"a": b"1"}, {"watch-events": 7})
-        first.close(now_ms=5)
+        first.close()
 
         again = RocksStore(tmp_path / "7", MEMORY)
         assert (again.get(["a"]), again.offset("watch-events")) == ([b"1"], 7)
-        again.close(now_ms=6)
+        again.close()
 
     def test_compaction_leaves_no_byte_of_what_was_deleted(self, tmp_path):
         """What was erased is gone from the disk, not only from the answers."""
         directory = tmp_path / "7"
         store = RocksStore(directory, MEMORY)
         store.write({"the-erased-user": b"1", "b": b"2"}, {})
-        store.close(now_ms=1)
+        store.close()
         store = RocksStore(directory, MEMORY)
         store.write({"the-erased-user": None}, {})
         store.compact()
-        store.close(now_ms=2)
+        store.close()
 
         files = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
         assert not any(b"the-erased-user" in content for content in files)
 
-    def test_an_open_store_does_not_count_as_closed_cleanly(self, tmp_path):
-        """The mark goes when the store opens: a crash leaves none behind."""
-        directory = tmp_path / "7"
-        RocksStore(directory, MEMORY).close(now_ms=5)
-        assert was_closed_cleanly(directory, since_ms=5)
+    def test_a_killed_process_leaves_a_store_with_everything_it_wrote(self, tmp_path):
+        """Windows and offsets together, as in any other write."""
+        writes = (
+            "import os, pathlib, sys\n"
+            "from streams.store import RocksMemory, RocksStore\n"
+            "store = RocksStore(pathlib.Path(sys.argv[1]), RocksMemory.of(8))\n"
+            "store.write({'a': b'1'}, {'changelog': 7}, {b'seal': 5})\n"
+            "os.kill(os.getpid(), 9)\n"
+        )
+        subprocess.run([sys.executable, "-c", writes, str(tmp_path / "7")], check=False)
 
-        again = RocksStore(directory, MEMORY)
-        assert not was_closed_cleanly(directory, since_ms=5)
-        again.close(now_ms=6)
+        store = opened(tmp_path / "7")
+        assert (store.get(["a"]), store.offset("changelog")) == ([b"1"], 7)
+        assert store.seals() == {b"seal": 5}
+        store.close()
 
-    def test_a_store_closed_long_ago_is_not_trusted(self, tmp_path):
+    def test_a_store_left_alone_for_long_is_rebuilt(self, tmp_path):
         """The changelog may have dropped tombstones since."""
-        RocksStore(tmp_path / "7", MEMORY).close(now_ms=5)
+        store = opened(tmp_path / "7", now_ms=5)
+        store.write({"a": b"1"}, {"changelog": 7})
+        store.close()
 
-        assert not was_closed_cleanly(tmp_path / "7", since_ms=6)
+        kept = opened(tmp_path / "7", now_ms=5 + MAX_IDLE_MS)
+        assert kept.get(["a"]) == [b"1"]
+        kept.close()
 
-    def test_a_discarded_store_leaves_nothing(self, tmp_path):
-        """The next one starts from the changelog alone."""
-        RocksStore(tmp_path / "7", MEMORY).close(now_ms=5)
+        rebuilt = opened(tmp_path / "7", now_ms=6 + MAX_IDLE_MS)
+        assert (rebuilt.get(["a"]), rebuilt.offset("changelog")) == ([None], None)
+        rebuilt.close()
 
-        discard(tmp_path / "7")
+    def test_a_store_of_an_older_version_is_kept(self, tmp_path):
+        """It does not say when it was used."""
+        database = rocksdict.Rdict(str(tmp_path / "7" / "db"), rocksdict.Options(raw_mode=True))
+        database.put(b"w:a", b"1")
+        database.close()
 
-        assert not (tmp_path / "7").exists()
+        store = opened(tmp_path / "7")
+        assert store.get(["a"]) == [b"1"]
+        store.close()
+
+    def test_a_damaged_store_is_rebuilt_with_one_warning(self, tmp_path):
+        """The changelog has what it held."""
+        store = opened(tmp_path / "7")
+        store.write({"a": b"1"}, {"changelog": 7})
+        store.close()
+        for path in (tmp_path / "7" / "db").glob("MANIFEST-*"):
+            path.write_bytes(b"junk" * 100)
+
+        with capture_logs() as told:
+            rebuilt = opened(tmp_path / "7")
+
+        assert rebuilt.offset("changelog") is None
+        rebuilt.close()
+        assert [line["event"] for line in told] == ["store_discarded"]

@@ -85,24 +85,24 @@ def test_a_concern_comes_before_the_verdict():
 
 def test_what_was_fetched_has_to_be_acknowledged():
     """The mark is the acknowledged offset; a new answer of the broker is no progress."""
-    first = Reading(acknowledged=5, fetched=7, position=7, highwater=7, num_answers=1)
-    later = Reading(acknowledged=5, fetched=7, position=7, highwater=7, num_answers=2)
+    first = Reading(acknowledged=5, fetched=7, position=7, end=7, num_answers=1)
+    later = Reading(acknowledged=5, fetched=7, position=7, end=7, num_answers=2)
 
     assert first.lane(1.0).mark == later.lane(1.0).mark
 
 
 def test_what_the_broker_has_must_be_fetched():
-    """A position short of the high-water mark is lag, too."""
-    first = Reading(acknowledged=5, fetched=5, position=5, highwater=9, num_answers=1)
-    later = Reading(acknowledged=5, fetched=5, position=5, highwater=9, num_answers=2)
+    """A position short of the end is lag, too."""
+    first = Reading(acknowledged=5, fetched=5, position=5, end=9, num_answers=1)
+    later = Reading(acknowledged=5, fetched=5, position=5, end=9, num_answers=2)
 
     assert first.lane(1.0).mark == later.lane(1.0).mark
 
 
 def test_a_mark_of_a_transaction_at_the_end_is_no_lag():
     """No consumer ever sees that offset, so it can never be acknowledged."""
-    first = Reading(acknowledged=5, fetched=5, position=6, highwater=6, num_answers=1)
-    later = Reading(acknowledged=5, fetched=5, position=6, highwater=6, num_answers=2)
+    first = Reading(acknowledged=5, fetched=5, position=6, end=6, num_answers=1)
+    later = Reading(acknowledged=5, fetched=5, position=6, end=6, num_answers=2)
 
     assert first.lane(1.0).mark != later.lane(1.0).mark
 
@@ -111,9 +111,23 @@ def test_a_mark_of_a_transaction_at_the_end_is_no_lag():
 def test_a_partition_that_is_all_acknowledged_moves_by_being_asked(offset, fetched, num_answers):
     """With no lag it is alive as long as the broker answers its fetches, and only so long."""
     reading = Reading(
-        offset, fetched=min(offset, fetched), position=offset, highwater=offset, num_answers=num_answers
+        offset, fetched=min(offset, fetched), position=offset, end=offset, num_answers=num_answers
     )  # fmt: skip
     assert reading.lane(1.0) == Lane(("answered", num_answers), is_waiting=True, patience_s=1.0)
+
+
+def test_a_partition_that_nobody_leads_ends_no_worker():
+    """The broker is at fault, and the other partitions go on; readiness tells of it."""
+    reading = Reading(acknowledged=5, fetched=5, position=5, end=9, has_leader=False)
+    assert not reading.lane(1.0).is_waiting
+
+
+def test_publishing_windows_is_moving():
+    """A changelog that was made anew gets all of them before the next event is taken."""
+    first = Reading(acknowledged=5, fetched=7, changelog=1)
+    later = Reading(acknowledged=5, fetched=7, changelog=501)
+
+    assert first.lane(1.0).mark != later.lane(1.0).mark
 
 
 def test_the_guard_tells_the_first_verdict_and_goes():

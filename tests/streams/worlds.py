@@ -6,11 +6,13 @@ from contract.clock import ManualClock
 from contract.errors import BrokerUnavailable
 from contract.events import Recommendation, encode
 from contract.records import Position, Received
-from contract.topics import Layout
+from contract.topics import WINDOWS, Layout
 from models.history import WindowPolicy
 from streams.batches import BatchProcessor
 from streams.fence import Fence
 from streams.intake import Intake
+from streams.logs import Log
+from streams.partition import CHANGELOG
 from streams.partitions import Partitions
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
@@ -73,18 +75,18 @@ class World:
             ],
             POLICY,
             rewind_records=0,
-            clock=self.clock,
         )
         self.offsets = dict.fromkeys(TOPIC_OF.values(), 0)
         self.start()
 
     def start(self, committed=None):
+        ends = {**self.offsets, CHANGELOG: self.outbox.ends.get(WINDOWS.name, -1) + 1}
         self.partitions.assign(
             {Position(t, 0): committed for t in self.offsets},
-            {Position(t, 0): 0 for t in self.offsets},
+            {Position(t, 0): Log(0, end) for t, end in ends.items()},
         )
         retrieval = Retrieval(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
-        self.intake = Intake(self.partitions, layout=Layout(), clock=self.clock, app_id="test")
+        self.intake = Intake(self.partitions, layout=Layout(), clock=self.clock)
         self.processor = BatchProcessor(
             self.intake,
             self.partitions,

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nextwatch.embedded import lock
+from contract import lock
 
 
 def test_one_holder_at_a_time(tmp_path):
@@ -52,7 +52,7 @@ def test_a_killed_process_holds_nothing(tmp_path):
     path = tmp_path / "lock"
     code = f"""if True:
         import pathlib, sys
-        from nextwatch.embedded import lock
+        from contract import lock
         held = lock.hold(pathlib.Path({str(path)!r}))
         print("held", flush=True)
         sys.stdin.read()
