@@ -7,11 +7,16 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import aiokafka.client
 from aiokafka import TopicPartition
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from contract.records import Position
+from streams.membership import listen
 from streams.translation import REQUEST_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -19,6 +24,16 @@ if TYPE_CHECKING:
 
 COMMIT_ATTEMPTS = 3
 """Commits before partitions are given away: the one under way, one of the rest, and one more."""
+
+
+class _MetadataRequest(MetadataRequest):
+    """A request for what there is: with aiokafka's own, a broker may create the topics it names."""
+
+    def __init__(self, topics: list[str] | None = None) -> None:
+        super().__init__(topics, allow_auto_topic_creation=False)
+
+
+aiokafka.client.MetadataRequest = _MetadataRequest
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -31,6 +46,27 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout_ms = round(1000 * max(REQUEST_TIMEOUT_S, 2 * self.app.conf.broker_session_timeout))
         consumer._request_timeout_ms = consumer._client._request_timeout_ms = timeout_ms  # noqa: SLF001
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect, and hear what the group has to say."""
+        await super().on_start()
+        listen(self._ensure_consumer()._coordinator, self.app.group_membership)  # noqa: SLF001
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit *offsets*; without the right to, the worker lives on and they stay to be committed."""
+        ours = {
+            TopicPartition(*tp): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in self.assignment()
+        }
+        try:
+            await self._ensure_consumer().commit(ours)
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
+            self.app.group_membership.refused(error)
+            return False
+        except KafkaError:
+            return bool(await super()._commit(offsets))  # Faust knows what each of the others means
+        return True
 
     async def pause(self, tps: Collection[TP]) -> None:
         """Have aiokafka fetch nothing of *tps*."""
