@@ -9,7 +9,7 @@ import errno
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +24,7 @@ from contract.kafka import client_config
 from contract.needs import Needs, needs_of
 from contract.process import is_storage_full
 from contract.settings import KafkaSettings
-from contract.trouble import Found, Trouble, troubles
+from contract.trouble import Found, Trouble, lacks, troubles
 
 PATIENCE_S = 10.0
 """How long a broker is waited for: one that starts is there within this time."""
@@ -59,9 +59,19 @@ class Preflight:
             ContractError: the connection settings are refused, or something is missing.
         """
         _connect(self._admin, self._said, self._kafka, patience_s=patience_s)
-        if found := self.look():
-            told = "; ".join(trouble.text for trouble in found)
-            raise ContractError(f"{self._kafka.bootstrap_servers}: {told}")
+        self._refuse(self.look())
+
+    def check_use(self) -> None:
+        """Return when this user has the rights that a command needs, and its topics exist.
+
+        How many partitions they have and how they are set is no matter of a command.
+
+        Raises:
+            BrokerUnavailable: the broker did not answer within `PATIENCE_S`.
+            ContractError: the connection settings are refused, or something is missing.
+        """
+        _connect(self._admin, self._said, self._kafka, patience_s=None)
+        self._refuse(lacks(self._needs, self._found(), self._kafka))
 
     def look(self) -> list[Trouble]:
         """Return what is missing now.
@@ -69,13 +79,20 @@ class Preflight:
         Raises:
             BrokerUnavailable: the broker does not answer.
         """
+        return troubles(self._needs, self._found(), self._kafka)
+
+    def _found(self) -> Found:
         needs, cluster = self._needs, self._cluster
-        found = Found(
+        return Found(
             cluster.topics(needs.topics),
             cluster.group(needs.group) if needs.group else FoundGroup(),
             cluster.broker_settings() if needs.is_member else {},
         )
-        return troubles(needs, found, self._kafka)
+
+    def _refuse(self, found: Sequence[Trouble]) -> None:
+        if found:
+            told = "; ".join(trouble.text for trouble in found)
+            raise ContractError(f"{self._kafka.bootstrap_servers}: {told}")
 
 
 def check_cluster(kafka: KafkaSettings, app: str, *, patience_s: float | None = None) -> Preflight:

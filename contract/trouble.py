@@ -48,11 +48,15 @@ class Found:
     broker_settings: Mapping[str, str] = field(default_factory=dict)
 
 
+def lacks(needs: Needs, found: Found, kafka: KafkaSettings) -> list[Trouble]:
+    """Return the rights and the topics that *needs* lacks on the cluster that was *found*."""
+    return [*_missing_rights(needs, found, kafka), *_missing_topics(needs, found)]
+
+
 def troubles(needs: Needs, found: Found, kafka: KafkaSettings) -> list[Trouble]:
     """Return everything that *needs* lacks on the cluster that was *found*."""
     return [
-        *_missing_rights(needs, found, kafka),
-        *_missing_topics(needs, found),
+        *lacks(needs, found, kafka),
         *_other_counts(needs, found, kafka.layout),
         *_bad_settings(needs, found, kafka.layout),
         *_leaderless(found),

@@ -2,8 +2,8 @@
 
 Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_TRAINER_*,
 NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*; an unknown one stops the start. There is one
-trainer: it reads all partitions, and its offsets live in its checkpoints, not in a consumer
-group. SIGTERM or SIGINT: it leaves a checkpoint and goes; the next start goes on from there.
+trainer: it reads all partitions, and its offsets live in its checkpoints; the consumer group has
+them for Kafka's tools alone. SIGTERM or SIGINT: it leaves a checkpoint and goes; the next start goes on from there.
 """
 
 import argparse

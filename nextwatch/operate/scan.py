@@ -19,11 +19,11 @@ from confluent_kafka import (
 )
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import consumer_config, read_to_end, take
+from contract.kafka import consumer_config, failure, read_to_end, take
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
+from nextwatch.acls import operator_group
 
-GROUP_ID = "nextwatch-operator"
 _QUEUE_KB = 16_384
 _AT_ONCE = 500
 _ENDS = (
@@ -46,11 +46,14 @@ class Scan:
         monotonic: Callable[[], float],
         on_progress: Callable[[int], None] = lambda _count: None,
         patience_s: float = 15.0,
+        group: str = "",
     ) -> None:
+        """Read by the operator's consumer group, which is never joined, or by *group*."""
         self._kafka = kafka
         self._monotonic = monotonic
         self._on_progress = on_progress
         self._patience_s = patience_s
+        self._group = group or operator_group(kafka.layout)
         self._num_read = 0
         self.ends: Ends = {}
 
@@ -117,7 +120,7 @@ class Scan:
     @contextmanager
     def _consumer(self, *, after_loss: str = "earliest") -> Iterator[Consumer]:
         """Give a consumer; *after_loss* is for records that retention takes while it reads."""
-        config = read_to_end(consumer_config(self._kafka, group_id=GROUP_ID)) | {
+        config = read_to_end(consumer_config(self._kafka, group_id=self._group)) | {
             "auto.offset.reset": after_loss,
             "queued.max.messages.kbytes": _QUEUE_KB,
             "log_level": 0,
@@ -214,5 +217,5 @@ def _is_passing(message: Message) -> bool:
     if error is None or error.code() in _ENDS:
         return False
     if error.fatal() or not error.retriable():
-        raise BrokerUnavailable(f"{message.topic()}: {error.str()}")
+        raise failure(error, message.topic() or "")
     return True
