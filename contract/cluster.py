@@ -112,7 +112,8 @@ class Cluster:
         """
 
         def ask(left_s: float) -> str:
-            return str(next(iter(self._admin.list_topics(timeout=left_s).brokers)))
+            answer = self._admin.describe_cluster(request_timeout=left_s).result()
+            return str(answer.nodes[0].id)
 
         number = self._retried(ask)
         return self.settings(ResourceType.BROKER, [number]).get(number, {})

@@ -231,9 +231,16 @@ def partitions_of(consumer: Consumer, full_name: str, *, within_s: float) -> lis
 def take(consumer: Consumer, most: int, *, within_s: float) -> list[Message]:
     """Return up to *most* messages as soon as there is one, none after *within_s* seconds.
 
-    `Consumer.consume` alone waits the whole time for the last of *most*.
+    `Consumer.consume` alone waits the whole time for the last of *most*. What librdkafka says of the
+    group is left out: its partitions are assigned, and for those it needs no group.
     """
     first = consumer.poll(within_s)
     if first is None:
         return []
-    return [first, *consumer.consume(most - 1, timeout=0)] if most > 1 else [first]
+    rest = consumer.consume(most - 1, timeout=0) if most > 1 else []
+    return [message for message in (first, *rest) if not _is_of_group(message)]
+
+
+def _is_of_group(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED

@@ -50,6 +50,7 @@ class Preflight:
         self._said = ClientLog(is_silent=True)
         self._admin = _admin(kafka, self._said)
         self._cluster = Cluster(self._admin)
+        self._broker_settings: dict[str, str] = {}
 
     def check(self, *, patience_s: float | None = None) -> None:
         """Return when the broker answers and has all that is needed.
@@ -59,6 +60,8 @@ class Preflight:
             ContractError: the connection settings are refused, or something is missing.
         """
         _connect(self._admin, self._said, self._kafka, patience_s=patience_s)
+        if self._needs.is_member:
+            self._broker_settings = self._cluster.broker_settings()
         self._refuse(self.look())
 
     def check_use(self) -> None:
@@ -86,7 +89,7 @@ class Preflight:
         return Found(
             cluster.topics(needs.topics),
             cluster.group(needs.group) if needs.group else FoundGroup(),
-            cluster.broker_settings() if needs.is_member else {},
+            self._broker_settings,
         )
 
     def _refuse(self, found: Sequence[Trouble]) -> None:

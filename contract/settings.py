@@ -64,7 +64,7 @@ class KafkaSettings(Settings):
         ge=1,
         le=1024,
         description="of each topic keyed by user, when `nextwatch topics` creates it; as many "
-        "streams workers can share the users",
+        "streams workers can share the users; `nextwatch repartition` changes it",
     )
     video_partitions: int = Field(
         default=4,

@@ -56,17 +56,20 @@ class Scan:
         self._group = group or operator_group(kafka.layout)
         self._num_read = 0
         self.ends: Ends = {}
+        self.unsettled: Ends = {}
+        """Of each partition that ends in an open transaction, how many offsets that hides."""
 
     def read(self, topics: Sequence[str], until: Mapping[Position, int] = {}) -> Iterator[Received]:
         """Yield every record of *topics*; of partitions in *until* only what lies before it.
 
-        When it is through, `ends` has where each partition ended.
+        When it is through, `ends` has where each partition ended. Records of transactions that are
+        open, or were aborted, are left out; where one is open, `unsettled` says so.
 
         Raises:
             BrokerUnavailable: nobody answers, or no longer.
             ContractError: a topic does not exist.
         """
-        self.ends = {}
+        self.ends, self.unsettled = {}, {}
         with self._consumer() as consumer:
             open_partitions = set(self._assign(consumer, topics, OFFSET_BEGINNING))
             while open_partitions:
@@ -77,6 +80,7 @@ class Scan:
                     if _is_end(message) or offset >= until.get(at, offset + 1):
                         open_partitions.discard(at)
                         self.ends[at] = offset
+                        self._note_end(consumer, at, offset, until)
                     else:
                         self._count()
                         yield received(message, self._kafka.layout)
@@ -161,6 +165,14 @@ class Scan:
             if messages:
                 return messages
         raise self._silent()
+
+    def _note_end(
+        self, consumer: Consumer, at: Position, offset: int, until: Mapping[Position, int]
+    ) -> None:
+        place = TopicPartition(self._kafka.layout.prefix + at.topic, at.partition)
+        _, end = consumer.get_watermark_offsets(place, cached=True)
+        if at not in until and end > offset:
+            self.unsettled[at] = end - offset
 
     def _if_at(self, offset: int, message: Message) -> Received | None:
         if _is_end(message) or message.offset() != offset:
