@@ -148,6 +148,8 @@ class Cluster:
             include_authorized_operations=True,
             request_timeout=left_s,
         )
+        if any(_error_name(answer) in _NEVER_TOLD for answer in answers.values()):
+            return self._listed(names, left_s)
         found = {}
         for name, answer in answers.items():
             if _error_name(answer) in _NO_TOPIC:
@@ -155,6 +157,19 @@ class Cluster:
             described = _unless_denied(answer)
             found[name] = FoundTopic(is_denied=True) if described is None else _topic(described)
         return found
+
+    def _listed(self, names: Collection[str], left_s: float) -> dict[str, FoundTopic]:
+        """Return topics as a broker lists them that describes none, though it speaks Kafka's protocol."""
+        listed = self._admin.list_topics(timeout=left_s).topics
+        return {
+            name: FoundTopic(
+                len(listed[name].partitions),
+                min((len(each.replicas) for each in listed[name].partitions.values()), default=0),
+                tuple(each.id for each in listed[name].partitions.values() if each.leader < 0),
+            )
+            for name in names
+            if name in listed
+        }
 
     def _retried(self, request: Callable[[float], T]) -> T:
         return retried(lambda left_s: request(max(0.1, left_s)), within_s=self._answer_s)
