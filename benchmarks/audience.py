@@ -19,8 +19,7 @@ from contract.clock import Clock
 from contract.events import Watch, encode
 from models import history_codec
 from models.history import WatchEntry, Window
-from streams.partitions import rocks_opener
-from streams.store import RocksMemory
+from streams.store import RocksMemory, RocksStore
 
 # Shape legend: U = users of a block, T = watches of a window.
 
@@ -81,8 +80,7 @@ class Audience:
         The changelog stays empty: a worker that opens them finds nothing newer there.
         """
         memory = RocksMemory.of(64)
-        opener = rocks_opener(state_dir, memory, clock=clock, max_idle_ms=0)
-        stores = [opener(number) for number in range(num_partitions)]
+        stores = [RocksStore(state_dir / str(n), memory, clock) for n in range(num_partitions)]
         for start in range(0, self.num_users, _WRITE_USERS):
             records: list[dict[str, bytes]] = [{} for _ in stores]
             numbers = range(start, min(start + _WRITE_USERS, self.num_users))
@@ -91,7 +89,7 @@ class Audience:
             for store, windows in zip(stores, records, strict=True):
                 store.write(windows, {})
         for store in stores:
-            store.close(now_ms=clock())
+            store.close()
 
     def _block(self, start: int, count: int) -> Iterator[tuple[str, Window]]:
         draw = np.random.Generator(np.random.PCG64([4, start]))
