@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from contract.cluster import FoundTopic
 from contract.topic_settings import MIN_INSYNC, is_met, remarks
-from contract.trouble import count_remedy
 
 _REPLICAS = "replicas"
 
@@ -54,13 +53,14 @@ class Finding:
 
 
 def layout_findings(
-    topic: WantedTopic, found: FoundTopic, num_default: int | None
+    topic: WantedTopic, found: FoundTopic, num_default: int | None, remedy: str
 ) -> list[Finding]:
     """Return the findings on partitions and replicas, and on settings that are not ours to set.
 
-    *num_default* is how many replicas a topic should have, None where the broker does not tell.
+    *num_default* is how many replicas a topic should have, None where the broker does not tell; the
+    *remedy* is for another partition count.
     """
-    findings = [_partitions_finding(topic, found.num_partitions)]
+    findings = [_partitions_finding(topic, found.num_partitions, remedy)]
     if num_default is None:
         clusters = "the cluster's"
         given = str(found.num_replicas)
@@ -71,8 +71,8 @@ def layout_findings(
     least = settings.get(MIN_INSYNC, "1")
     if int(least) > found.num_replicas:
         wanted = f"at most {found.num_replicas}"
-        remedy = "nothing can be written to it: lower it by `kafka-configs.sh --alter`"
-        findings.append(Finding(topic.name, MIN_INSYNC, wanted, least, Outcome.DIFFERS, remedy))
+        lower = "nothing can be written to it: lower it by `kafka-configs.sh --alter`"
+        findings.append(Finding(topic.name, MIN_INSYNC, wanted, least, Outcome.DIFFERS, lower))
     for name, reason in remarks(settings).items():
         findings.append(Finding(topic.name, name, "", settings[name], Outcome.NOTED, reason))
     return findings
@@ -86,11 +86,10 @@ def _replicas_finding(topic: WantedTopic, num_found: int, num_wanted: int) -> Fi
     return Finding(topic.name, _REPLICAS, wanted, found, Outcome.DIFFERS, remedy)
 
 
-def _partitions_finding(topic: WantedTopic, num_found: int) -> Finding:
+def _partitions_finding(topic: WantedTopic, num_found: int, remedy: str) -> Finding:
     wanted, found = str(topic.num_partitions), str(num_found)
     if num_found == topic.num_partitions:
         return Finding(topic.name, "partitions", wanted, found, Outcome.SAME)
-    remedy = count_remedy(topic.key_field, [num_found])
     return Finding(topic.name, "partitions", wanted, found, Outcome.DIFFERS, remedy)
 
 

@@ -6,6 +6,7 @@ partitions moves keys, so one user's history would stand on two partitions (`nex
 moves it). So is the number of replicas: adding some copies all records.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -35,6 +36,7 @@ from contract.topic_settings import (
     wanted_settings,
 )
 from contract.topics import TOPICS, Layout
+from contract.trouble import count_remedy
 from nextwatch.topic_findings import (
     Finding,
     Outcome,
@@ -94,8 +96,13 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
     present = [
         _in_sync(topic, found[topic.name].num_replicas) for topic in wanted if topic.name in found
     ]
+    counts = defaultdict(set)
+    for topic in [*present, *([] if is_check else missing)]:
+        have = found.get(topic.name)
+        counts[topic.key_field].add(have.num_partitions if have else topic.num_partitions)
     for topic in present:
-        findings += layout_findings(topic, found[topic.name], num_default)
+        remedy = count_remedy(topic.key_field, counts[topic.key_field])
+        findings += layout_findings(topic, found[topic.name], num_default, remedy)
     findings += _config_findings(admin, present, is_check=is_check)
     order = {topic.name: place for place, topic in enumerate(wanted)}
     return sorted(findings, key=lambda finding: order[finding.topic])

@@ -133,7 +133,7 @@ class App(faust.App):
             ours = self.partitions.marks()
             try:
                 found = await asyncio.to_thread(self.look, changelogs(ours))
-            except BrokerUnavailable as error:
+            except (BrokerUnavailable, ContractError) as error:
                 log.warning("changelogs_not_looked_at", reason=str(error))
             else:
                 self.partitions.note_ends({at.partition: each.end for at, each in found.items()})

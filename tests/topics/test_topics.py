@@ -125,14 +125,16 @@ def test_setting_that_the_broker_does_not_tell_is_not_guessed(settings, monkeypa
 
 
 def test_partition_count_is_only_reported(settings):
-    """Adding partitions moves keys, so a person must decide."""
+    """Adding partitions moves keys, so a person must decide; the remedy is one that works."""
     create(settings, WATCH_EVENTS.name, 1)
+    [alone] = [f for f in reconcile(settings, is_check=True) if f.outcome is Outcome.DIFFERS]
     findings = [f for f in reconcile(settings) if f.is_bad]
 
     assert [(f.topic, f.what, f.wanted, f.found) for f in findings] == [
         ("watch-events", "partitions", "3", "1")
     ]
-    assert "NEXTWATCH_KAFKA_USER_PARTITIONS" in findings[0].remedy
+    assert "NEXTWATCH_KAFKA_USER_PARTITIONS=1" in alone.remedy
+    assert "nextwatch repartition 3" in findings[0].remedy
 
 
 @pytest.mark.parametrize(
