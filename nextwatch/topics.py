@@ -96,10 +96,7 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
     present = [
         _in_sync(topic, found[topic.name].num_replicas) for topic in wanted if topic.name in found
     ]
-    counts = defaultdict(set)
-    for topic in [*present, *([] if is_check else missing)]:
-        have = found.get(topic.name)
-        counts[topic.key_field].add(have.num_partitions if have else topic.num_partitions)
+    counts = _counts([*present, *([] if is_check else missing)], found)
     for topic in present:
         remedy = count_remedy(topic.key_field, counts[topic.key_field])
         findings += layout_findings(topic, found[topic.name], num_default, remedy)
@@ -121,6 +118,17 @@ def delete_all(settings: KafkaSettings) -> None:
     if names:
         for future in admin.delete_topics(names, operation_timeout=_TIMEOUT_S).values():
             _error_of(future)
+
+
+def _counts(
+    topics: Iterable[WantedTopic], found: Mapping[str, FoundTopic]
+) -> Mapping[str, set[int]]:
+    """Return the partition counts that there are of each key; what is created has the wanted one."""
+    counts = defaultdict(set)
+    for topic in topics:
+        have = found.get(topic.name)
+        counts[topic.key_field].add(have.num_partitions if have else topic.num_partitions)
+    return counts
 
 
 def _check_described(found: Mapping[str, FoundTopic]) -> None:
