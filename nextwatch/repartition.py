@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
+    AdminClient,
+    NewPartitions,
+)
 
 from contract.cluster import Cluster
 from contract.errors import BrokerUnavailable, ContractError, WindowError

@@ -26,7 +26,7 @@ COMMIT_ATTEMPTS = 3
 """Commits before partitions are given away: the one under way, one of the rest, and one more."""
 
 
-class _MetadataRequest(MetadataRequest):
+class _MetadataRequest(MetadataRequest):  # type: ignore[misc]  # aiokafka is not typed here
     """A request for what there is: with aiokafka's own, a broker may create the topics it names."""
 
     def __init__(self, topics: list[str] | None = None) -> None:
