@@ -79,8 +79,9 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
         ContractError: the connection settings are refused, or the right to create is missing.
     """
     partition_counts(settings)
-    admin = AdminClient(client_config(settings) | {"log_level": 0})
-    cluster = Cluster(admin)
+    # a client of its own: librdkafka remembers for a while that a topic it described did not exist
+    cluster = Cluster(_admin(settings))
+    admin = _admin(settings)
     num_default = _num_replicas(settings, cluster)
     wanted = wanted_topics(settings.layout)
     found = cluster.topics([topic.name for topic in wanted])
@@ -112,8 +113,7 @@ def delete_all(settings: KafkaSettings) -> None:
         BrokerUnavailable: the broker did not answer.
     """
     assert settings.topic_prefix, "only topics under a prefix are anybody's own"
-    known = partition_counts(settings)
-    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    known, admin = partition_counts(settings), _admin(settings)
     names = [topic.name for topic in wanted_topics(settings.layout) if topic.name in known]
     if names:
         for future in admin.delete_topics(names, operation_timeout=_TIMEOUT_S).values():
@@ -137,6 +137,10 @@ def _check_described(found: Mapping[str, FoundTopic]) -> None:
             f"this user lacks the right Describe on {', '.join(denied)} (`nextwatch acls topics` "
             "prints all that are needed)"
         )
+
+
+def _admin(settings: KafkaSettings) -> AdminClient:
+    return AdminClient(client_config(settings) | {"log_level": 0})
 
 
 def _num_replicas(settings: KafkaSettings, cluster: Cluster) -> int | None:
