@@ -50,8 +50,8 @@ from streams.fence import Fence
 from streams.index import VectorIndex
 from streams.intake import Intake
 from streams.membership import GroupMembership
+from streams.partition_count import placement_check, remember_count
 from streams.partitions import Partitions
-from streams.placement import placement_check, remember_count
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
 from streams.settings import StreamsSettings

@@ -6,7 +6,7 @@ import pytest
 
 from contract.errors import ContractError
 from contract.keys import partition_of
-from streams.placement import placement_check, remember_count
+from streams.partition_count import placement_check, remember_count
 
 USERS = [f"u{number}" for number in range(60)]
 
