@@ -50,7 +50,7 @@ from streams.fence import Fence
 from streams.index import VectorIndex
 from streams.intake import Intake
 from streams.membership import GroupMembership
-from streams.partition_count import placement_check, remember_count
+from streams.partition_count import PlacedReader, check_windows, remember_count
 from streams.partitions import Partitions
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
@@ -248,10 +248,10 @@ def _partitions(
 
     return Partitions(
         opened,
-        read,
+        PlacedReader(read, kafka.user_partitions, is_judging=is_wanted is None),
         policy,
         rewind_records=settings.rewind_records,
-        check_placed=placement_check(kafka.user_partitions),
+        check_windows=check_windows(kafka.user_partitions),
     )
 
 
