@@ -50,7 +50,12 @@ from streams.fence import Fence
 from streams.index import VectorIndex
 from streams.intake import Intake
 from streams.membership import GroupMembership
-from streams.partition_count import PlacedReader, check_windows, remember_count
+from streams.partition_count import (
+    PlacedReader,
+    check_count,
+    check_windows,
+    remember_count,
+)
 from streams.partitions import Partitions
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
@@ -102,7 +107,7 @@ def run(environ: dict[str, str]) -> None:
     policy = load(WindowSettings, environ).policy
     locked = _checked_machine(settings, process)
     cluster = preflight.check_cluster(kafka, "streams")
-    remember_count(settings.state_dir, kafka.user_partitions)
+    check_count(settings.state_dir, kafka.user_partitions)
     nextwatch_logging.configure(process.log_level)
     uvloop.install()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -156,7 +161,7 @@ def run(environ: dict[str, str]) -> None:
             on_refusal=watch.look_soon,
             on_failure=die,
         ),
-        on_assigned=ready.declare,
+        on_assigned=partial(_note_assigned, kafka, settings, ready),
         on_failure=die,
     )
     watch.start()
@@ -178,6 +183,13 @@ def run(environ: dict[str, str]) -> None:
         log.info("stages_measured", **stages.totals())
         locked.close()
         log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
+
+
+def _note_assigned(
+    kafka: KafkaSettings, settings: StreamsSettings, ready: readiness.ReadyFile
+) -> None:
+    remember_count(settings.state_dir, kafka.user_partitions)
+    ready.declare()
 
 
 def _work(app: faust_app.App) -> None:

@@ -27,23 +27,26 @@ there from when a producer had another partitioner."""
 Read = Callable[[Mapping[int, int]], Iterable[LoggedWindow]]
 
 
-def remember_count(state_dir: Path, num_partitions: int) -> None:
-    """Remember with how many partitions the windows in *state_dir* are written.
+def check_count(state_dir: Path, num_partitions: int) -> None:
+    """See that the windows in *state_dir* were written with *num_partitions*, as far as is known.
 
     Raises:
         ContractError: they were written with another count.
     """
     file = state_dir / FILE
     known = file.read_text().strip() if file.exists() else ""
-    if not known.isdigit():
-        file.write_text(f"{num_partitions}\n")
-    elif int(known) != num_partitions:
+    if known.isdigit() and int(known) != num_partitions:
         raise ContractError(
             f"NEXTWATCH_KAFKA_USER_PARTITIONS={num_partitions}, and the windows in {state_dir} were "
             f"written with {known}: set it to {known}; or, once `nextwatch repartition "
             f"{num_partitions}` has moved the windows, delete {state_dir}, which is then filled "
             "from the changelog"
         )
+
+
+def remember_count(state_dir: Path, num_partitions: int) -> None:
+    """Remember with how many partitions the windows in *state_dir* are written from now on."""
+    (state_dir / FILE).write_text(f"{num_partitions}\n")
 
 
 def check_windows(num_partitions: int) -> Callable[[int, Iterable[tuple[str, bytes]]], None]:

@@ -9,7 +9,7 @@ from contract.errors import ContractError
 from contract.keys import partition_of
 from models.seals import seal_of
 from streams.changelog import LoggedWindow, seal_key
-from streams.partition_count import PlacedReader, check_windows, remember_count
+from streams.partition_count import PlacedReader, check_count, check_windows, remember_count
 
 USERS = [f"u{number}" for number in range(60)]
 
@@ -20,11 +20,12 @@ def windows_of(number, count):
 
 
 def test_the_count_is_remembered_beside_the_windows(tmp_path):
+    check_count(tmp_path, 4)
     remember_count(tmp_path, 4)
-    remember_count(tmp_path, 4)
+    check_count(tmp_path, 4)
 
     with pytest.raises(ContractError, match="USER_PARTITIONS=6, and the windows in") as refused:
-        remember_count(tmp_path, 6)
+        check_count(tmp_path, 6)
     assert "written with 4: set it to 4; or, once `nextwatch repartition 6`" in str(refused.value)
 
 
