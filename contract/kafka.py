@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract.client_log import CLIENT_LOG
-from contract.errors import BrokerUnavailable, ContractError
+from contract.errors import BrokerUnavailable, ContractError, NextwatchError
 from contract.settings import KafkaSettings
 
 UNHURRIED_FETCH_BYTES = 65_536
@@ -51,6 +51,16 @@ RETRIABLE = frozenset(
 )
 """Kafka's retriable errors, and librdkafka's own. Its `KafkaError.retriable` is set for
 transactions alone."""
+
+LASTING = {
+    "CLUSTER_AUTHORIZATION_FAILED": "`nextwatch acls` prints the rights of each process",
+    "GROUP_AUTHORIZATION_FAILED": "`nextwatch acls` prints the rights of each process",
+    "TOPIC_AUTHORIZATION_FAILED": "`nextwatch acls` prints the rights of each process",
+    "MSG_SIZE_TOO_LARGE": "`nextwatch topics` raises its max.message.bytes",
+    "RECORD_LIST_TOO_LARGE": "raise its segment.bytes",
+    "POLICY_VIOLATION": "the cluster's policy refuses it",
+}
+"""Errors that stay until a person mends something, each with the remedy."""
 
 ClientConfig = dict[str, str | int | float | bool]
 T = TypeVar("T")
@@ -100,9 +110,7 @@ def producer_config(settings: KafkaSettings, *, linger_ms: float = 0) -> ClientC
 
     Without idempotence a request that is repeated may overtake or double the one after it.
     """
-    config = client_config(settings)
-    del config["allow.auto.create.topics"]
-    return config | {
+    return client_config(settings) | {
         "acks": "all",
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
@@ -150,6 +158,14 @@ def is_retriable(error: KafkaError) -> bool:
     return not error.fatal() and (error.retriable() or error.name() in RETRIABLE)
 
 
+def failure(error: KafkaError, what: str) -> NextwatchError:
+    """Return what a person is told of *error*, which happened to *what*: a topic, say."""
+    text = f"{what}: {error.name()}: {error.str()}" if what else f"{error.name()}: {error.str()}"
+    if remedy := LASTING.get(error.name()):
+        return ContractError(f"{text}: {remedy}")
+    return BrokerUnavailable(text)
+
+
 def retried(
     request: Callable[[float], T],
     *,
@@ -164,16 +180,17 @@ def retried(
 
     Raises:
         BrokerUnavailable: an error that is not retriable, or one that stayed for *within_s*.
+        ContractError: an error that stays until a person mends something.
     """
     deadline_s = monotonic() + within_s
     wait_s = RETRY_WAIT_S
     while True:
         try:
             return request(max(0.0, deadline_s - monotonic()))
-        except KafkaException as failure:
-            error = failure.args[0]
+        except KafkaException as raised:
+            error = raised.args[0]
             if not is_retriable(error) or monotonic() + wait_s > deadline_s:
-                raise BrokerUnavailable(f"{error.name()}: {error.str()}") from failure
+                raise failure(error, "") from raised
         sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_RETRY_WAIT_S)
 
@@ -214,9 +231,16 @@ def partitions_of(consumer: Consumer, full_name: str, *, within_s: float) -> lis
 def take(consumer: Consumer, most: int, *, within_s: float) -> list[Message]:
     """Return up to *most* messages as soon as there is one, none after *within_s* seconds.
 
-    `Consumer.consume` alone waits the whole time for the last of *most*.
+    `Consumer.consume` alone waits the whole time for the last of *most*. What librdkafka says of the
+    group is left out: its partitions are assigned, and for those it needs no group.
     """
     first = consumer.poll(within_s)
     if first is None:
         return []
-    return [first, *consumer.consume(most - 1, timeout=0)] if most > 1 else [first]
+    rest = consumer.consume(most - 1, timeout=0) if most > 1 else []
+    return [message for message in (first, *rest) if not _is_of_group(message)]
+
+
+def _is_of_group(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED

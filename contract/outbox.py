@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from contract.errors import BrokerUnavailable
+from contract.errors import BrokerUnavailable, NextwatchError
+from contract.kafka import failure
 
 Header = tuple[str, str | bytes | None]
 _POLL_S = 0.1
@@ -33,7 +34,7 @@ class Shipment:
 
     def __init__(self, num_records: int) -> None:
         self.offsets = [-1] * num_records
-        self.errors: list[str] = []
+        self.errors: list[NextwatchError] = []
         self._reports: list[int] = []  # appended to by any thread that lets the producer report
 
     @property
@@ -46,7 +47,7 @@ class Shipment:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                self.errors.append(f"{message.topic()}: {error.str()}")
+                self.errors.append(failure(error, message.topic() or ""))
             else:
                 self.offsets[index] = message.offset() or 0
             self._reports.append(index)
@@ -74,6 +75,7 @@ class Outbox:
 
         Raises:
             BrokerUnavailable: one of them was refused, or not acknowledged in time.
+            ContractError: one was refused for good: a right is missing, or it is too large.
         """
         return self.wait(self.ship(records))
 
@@ -120,11 +122,11 @@ class Outbox:
         errors, self._sent = self._sent.errors, Shipment(0)
         self._raise_failures(errors, num_left)
 
-    def _raise_failures(self, errors: Sequence[str], num_left: int) -> None:
+    def _raise_failures(self, errors: Sequence[NextwatchError], num_left: int) -> None:
         if num_left or errors:
             self._producer.purge()
             late = f"{num_left} records unacknowledged after {self._timeout_s} s"
-            raise BrokerUnavailable(errors[0] if errors else late)
+            raise errors[0] if errors else BrokerUnavailable(late)
 
     def _produce(
         self, record: Outgoing, on_delivery: Callable[[KafkaError | None, Message], None]
@@ -142,6 +144,6 @@ class Outbox:
             except BufferError:
                 self._producer.poll(0.1)  # the queue is full: wait until some are gone
             except KafkaException as error:
-                raise BrokerUnavailable(f"{record.topic}: {error}") from error
+                raise failure(error.args[0], record.topic) from error
             else:
                 return

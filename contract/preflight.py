@@ -9,7 +9,7 @@ import errno
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,11 +18,13 @@ from confluent_kafka.admin import AdminClient
 
 from contract import lock
 from contract.client_log import ClientLog
+from contract.cluster import Cluster, FoundGroup
 from contract.errors import BrokerUnavailable, ContractError, StorageFull
 from contract.kafka import client_config
+from contract.needs import Needs, needs_of
 from contract.process import is_storage_full
 from contract.settings import KafkaSettings
-from contract.topics import TOPICS, Layout
+from contract.trouble import Found, Trouble, lacks, troubles
 
 PATIENCE_S = 10.0
 """How long a broker is waited for: one that starts is there within this time."""
@@ -35,25 +37,77 @@ _SECURITY = (
     "check NEXTWATCH_KAFKA_SASL_MECHANISM, NEXTWATCH_KAFKA_SASL_USERNAME and "
     "NEXTWATCH_KAFKA_SASL_PASSWORD"
 )
-_REMEDY = "`nextwatch topics` creates them"
-_REMEDY_FOR_PARTITIONS = (
-    "set NEXTWATCH_KAFKA_USER_PARTITIONS and NEXTWATCH_KAFKA_VIDEO_PARTITIONS to what the "
-    "cluster has"
-)
-_REJECTED = "authentication"
+_WRONG_CREDENTIALS = ("authentication", "unsupported sasl mechanism")
+_WRONG_AUTHORITY = ("certificate verify failed", "certificate could not be verified")
 
 
-def check_cluster(kafka: KafkaSettings, app: str, *, patience_s: float | None = None) -> None:
-    """Return when the broker has every topic of *app*, with the partitions of the settings.
+class Preflight:
+    """Asks one cluster for what one process needs: before its work, and again while it runs."""
+
+    def __init__(self, kafka: KafkaSettings, needs: Needs) -> None:
+        self._kafka = kafka
+        self._needs = needs
+        self._said = ClientLog(is_silent=True)
+        self._admin = _admin(kafka, self._said)
+        self._cluster = Cluster(self._admin)
+        self._broker_settings: dict[str, str] = {}
+
+    def check(self, *, patience_s: float | None = None) -> None:
+        """Return when the broker answers and has all that is needed.
+
+        Raises:
+            BrokerUnavailable: the broker did not answer within *patience_s*, or `PATIENCE_S`.
+            ContractError: the connection settings are refused, or something is missing.
+        """
+        _connect(self._admin, self._said, self._kafka, patience_s=patience_s)
+        if self._needs.is_member:
+            self._broker_settings = self._cluster.broker_settings()
+        self._refuse(self.look())
+
+    def check_use(self) -> None:
+        """Return when this user has the rights that a command needs, and its topics exist.
+
+        How many partitions they have and how they are set is no matter of a command.
+
+        Raises:
+            BrokerUnavailable: the broker did not answer within `PATIENCE_S`.
+            ContractError: the connection settings are refused, or something is missing.
+        """
+        _connect(self._admin, self._said, self._kafka, patience_s=None)
+        self._refuse(lacks(self._needs, self._found(), self._kafka))
+
+    def look(self) -> list[Trouble]:
+        """Return what is missing now.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+        """
+        return troubles(self._needs, self._found(), self._kafka)
+
+    def _found(self) -> Found:
+        needs, cluster = self._needs, self._cluster
+        return Found(
+            cluster.topics(needs.topics),
+            cluster.group(needs.group) if needs.group else FoundGroup(),
+            self._broker_settings,
+        )
+
+    def _refuse(self, found: Sequence[Trouble]) -> None:
+        if found:
+            told = "; ".join(trouble.text for trouble in found)
+            raise ContractError(f"{self._kafka.bootstrap_servers}: {told}")
+
+
+def check_cluster(kafka: KafkaSettings, app: str, *, patience_s: float | None = None) -> Preflight:
+    """Check that the broker has what the process *app* needs, and return what looks again.
 
     Raises:
         BrokerUnavailable: the broker did not answer within *patience_s*.
-        ContractError: the connection settings are refused, or topics are missing or have other
-            partition counts.
+        ContractError: the connection settings are refused, or something is missing.
     """
-    found = partition_counts(kafka, patience_s=patience_s)
-    if differences := layout_differences(kafka.layout, found, app):
-        raise ContractError(f"{kafka.bootstrap_servers}: {'; '.join(differences)}")
+    preflight = Preflight(kafka, needs_of(app, kafka.layout))
+    preflight.check(patience_s=patience_s)
+    return preflight
 
 
 def partition_counts(
@@ -62,25 +116,35 @@ def partition_counts(
     patience_s: float | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[str, int]:
-    """Return the partition count of each topic of the cluster, by full name.
+    """Return the partition count of each topic that this user may describe, by full name.
 
     Raises:
         BrokerUnavailable: the broker did not answer within *patience_s*, or `PATIENCE_S`.
         ContractError: the connection settings are refused, here or by the broker.
     """
-    patience_s = PATIENCE_S if patience_s is None else patience_s
     said = ClientLog(is_silent=True)
-    admin = _admin(kafka, said)
+    return _connect(_admin(kafka, said), said, kafka, patience_s=patience_s, monotonic=monotonic)
+
+
+def _connect(
+    admin: AdminClient,
+    said: ClientLog,
+    kafka: KafkaSettings,
+    *,
+    patience_s: float | None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> dict[str, int]:
+    patience_s = PATIENCE_S if patience_s is None else patience_s
     deadline_s = monotonic() + patience_s
     while (left_s := deadline_s - monotonic()) > 0:
         try:
             listed = admin.list_topics(timeout=min(left_s, _SLICE_S)).topics
         except KafkaException:
             admin.poll(0)  # hands over the lines of the log, which have the reason
-            if _REJECTED in said.last_error.lower():
+            if remedy := _remedy_of_refusal(said.last_error, kafka):
                 raise ContractError(
-                    f"the broker at {kafka.bootstrap_servers} rejects the credentials "
-                    f"({_short(said.last_error)}): {_SECURITY}"
+                    f"the connection to {kafka.bootstrap_servers} is refused "
+                    f"({_short(said.last_error)}): {remedy}"
                 ) from None
         else:
             return {name: len(topic.partitions) for name, topic in listed.items()}
@@ -91,34 +155,20 @@ def partition_counts(
     )
 
 
+def _remedy_of_refusal(text: str, kafka: KafkaSettings) -> str:
+    """Return what to do about the error *text* of a connection; empty where waiting may help."""
+    text = text.lower()
+    if any(words in text for words in _WRONG_CREDENTIALS):
+        return _SECURITY
+    if any(words in text for words in _WRONG_AUTHORITY):
+        authority = kafka.ssl_ca_location or "the authorities of this system"
+        return f"NEXTWATCH_KAFKA_SSL_CA_LOCATION: name the file of the authority that signed the broker's certificate instead of {authority}"
+    return ""
+
+
 def _short(text: str) -> str:
     """Return a line of librdkafka's without the address and the state before and after it."""
     return (text.partition("/bootstrap: ")[2] or text).partition(" (after ")[0]
-
-
-def layout_differences(layout: Layout, found: Mapping[str, int], app: str) -> list[str]:
-    """Return what is wrong for *app* with *found*, the partition counts by topic, in sentences."""
-    wanted = wanted_partitions(layout, app)
-    missing = sorted(wanted.keys() - found.keys())
-    missing_words = f"missing topics: {', '.join(missing)} ({_REMEDY})"
-    others = [
-        f"{name} has {found[name]}, not {num_wanted}"
-        for name, num_wanted in sorted(wanted.items())
-        if found.get(name, num_wanted) != num_wanted
-    ]
-    others_words = f"partitions: {', '.join(others)} ({_REMEDY_FOR_PARTITIONS})"
-    return [missing_words] * bool(missing) + [others_words] * bool(others)
-
-
-def wanted_partitions(layout: Layout, app: str) -> dict[str, int]:
-    """Return the partition count of each topic that *app* reads or writes, by full name."""
-    wanted = {}
-    for topic in TOPICS:
-        if app in (*topic.producers, *topic.consumers):
-            wanted[layout.name(topic)] = layout.num_partitions(topic)
-        if topic.dead_lettered_by == app:
-            wanted[layout.dlq_name(topic)] = layout.num_partitions(topic)
-    return wanted
 
 
 def check_directory(directory: Path, variable: str) -> None:
@@ -193,6 +243,18 @@ def _admin(kafka: KafkaSettings, said: ClientLog) -> AdminClient:
     try:
         return AdminClient(config)
     except KafkaException as error:
+        text = error.args[0].str()
         raise ContractError(
-            f"the settings of Kafka are refused: {error.args[0].str()}: see NEXTWATCH_KAFKA_*"
+            f"the settings of Kafka are refused: {text}: {_blamed(text, kafka)}"
         ) from error
+
+
+def _blamed(text: str, kafka: KafkaSettings) -> str:
+    """Return the variables that the error *text* of librdkafka is about, with their values."""
+    names = ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location", "sasl_mechanism")
+    told = [
+        f"NEXTWATCH_KAFKA_{name.upper()}={getattr(kafka, name)}"
+        for name in names
+        if name.replace("_", ".") in text and getattr(kafka, name)
+    ]
+    return f"mend {' or '.join(told)}" if told else "see NEXTWATCH_KAFKA_*"

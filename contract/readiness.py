@@ -18,3 +18,28 @@ def declare(ready_file: Path | None) -> None:
     if ready_file is not None:
         ready_file.parent.mkdir(parents=True, exist_ok=True)
         ready_file.write_text(f"{os.getpid()}\n")
+
+
+class ReadyFile:
+    """The ready file of a process without `/readyz`: there while it works and the cluster fits."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._is_declared = False
+        self._reason = ""
+
+    def declare(self) -> None:
+        """Say that this process does its work."""
+        self._is_declared = True
+        self._show()
+
+    def note(self, reason: str) -> None:
+        """Take back that it is ready while there is a *reason*; an empty one says that it is over."""
+        self._reason = reason
+        self._show()
+
+    def _show(self) -> None:
+        if self._is_declared and not self._reason:
+            declare(self._path)
+        else:
+            withdraw(self._path)

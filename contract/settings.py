@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.errors import ContractError
@@ -64,7 +64,7 @@ class KafkaSettings(Settings):
         ge=1,
         le=1024,
         description="of each topic keyed by user, when `nextwatch topics` creates it; as many "
-        "streams workers can share the users",
+        "streams workers can share the users; `nextwatch repartition` changes it",
     )
     video_partitions: int = Field(
         default=4,
@@ -73,10 +73,11 @@ class KafkaSettings(Settings):
         description="of each topic keyed by video, when `nextwatch topics` creates it",
     )
     replication_factor: int = Field(
-        default=1,
-        ge=1,
+        default=-1,
+        ge=-1,
         le=10,
-        description="of each topic, when `nextwatch topics` creates it; 3 in production",
+        description="of each topic, when `nextwatch topics` creates it; -1: the cluster's default, "
+        "which should be 3 in production",
     )
     home: Path | None = Field(
         default=None,
@@ -119,6 +120,14 @@ class KafkaSettings(Settings):
     ssl_key_location: str | None = Field(
         default=None, description="PEM file of the client's private key, without a password"
     )
+
+    @field_validator("replication_factor")
+    @classmethod
+    def check_replicas(cls, given: int) -> int:
+        """Refuse a topic without a replica."""
+        if given == 0:
+            raise ValueError("wanted 1 or more, or -1 for the cluster's default")
+        return given
 
     @model_validator(mode="after")
     def check_security(self) -> Self:

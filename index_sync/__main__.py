@@ -29,6 +29,7 @@ from contract.settings import (
     usage,
 )
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from contract.watch import ClusterWatch, Ending
 from index_sync.background import Background
 from index_sync.index import VectorIndex
 from index_sync.opened import open_bundle
@@ -66,7 +67,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
     qdrant = load(QdrantSettings, os.environ)
     preflight.check_ready_file(process.ready_file)
     readiness.withdraw(process.ready_file)
-    preflight.check_cluster(kafka, "index_sync")
+    cluster = preflight.check_cluster(kafka, "index_sync")
     client = QdrantClient(
         url=qdrant.url,
         api_key=qdrant.api_key.get_secret_value() if qdrant.api_key else None,
@@ -92,14 +93,19 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         Background(ThreadPoolExecutor(1, "background").submit),
         system_clock,
     )
+    ready, ending = readiness.ReadyFile(process.ready_file), Ending()
+    watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
+    watch.start()
     try:
         index.collections()
         worker.start()
-        readiness.declare(process.ready_file)
+        ready.declare()
         while not stopping.is_set():
+            ending.check()
             worker.turn()
     finally:
         stopping.set()  # nothing in the background waits on for the index
+        watch.stop()
         for source in (uploads, announcements, vectors):
             source.close()
         index.close()

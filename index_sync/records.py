@@ -27,6 +27,11 @@ class BadRecord(NamedTuple):
     record: Received
     error: DecodeError
 
+    @property
+    def is_failed_take_down(self) -> bool:
+        """Whether a video was to be taken down: by a bad key, or by an empty value for none."""
+        return self.record.topic == VIDEO_UPLOADS.name and not self.record.value
+
 
 @dataclass(slots=True)
 class Facts(Generic[E]):

@@ -19,17 +19,18 @@ from contract.errors import BrokerUnavailable
 from contract.kafka import (
     check_partitions,
     consumer_config,
+    failure,
     is_retriable,
     partitions_of,
     read_to_end,
     retried,
     take,
 )
+from contract.needs import group_of
 from contract.records import Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Topic
 
-GROUP_ID = "nextwatch-index-sync"
 END_WITHIN_MS = 100
 ANSWER_S = 30.0
 """How long the broker may take to answer at the start, or to take a commit."""
@@ -39,7 +40,7 @@ class Source:
     """A consumer of one topic. `open` it before anything else."""
 
     def __init__(self, settings: KafkaSettings, topic: Topic) -> None:
-        config = consumer_config(settings, group_id=settings.topic_prefix + GROUP_ID)
+        config = consumer_config(settings, group_id=group_of("index_sync", settings.layout))
         config = read_to_end(config, within_ms=END_WITHIN_MS) | {
             "max.poll.interval.ms": 86_400_000,  # it may wait for the index for long
         }
@@ -101,6 +102,7 @@ class Source:
 
         Raises:
             BrokerUnavailable: the client gave up on the broker.
+            ContractError: a right is missing.
         """
         messages = take(self._consumer, count, within_s=wait_s)
         return [received(m, self._layout) for m in messages if self._is_record(m)]
@@ -134,5 +136,5 @@ class Source:
             assert partition is not None
             self._ended.add(partition)
         elif error.fatal() or (error.code() > 0 and not is_retriable(error)):
-            raise BrokerUnavailable(f"{self._name}: {error}")
+            raise failure(error, self._name)
         return False

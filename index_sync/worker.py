@@ -221,7 +221,8 @@ class Worker:
         """Send bad records away, wait for the broker's word on all that was sent, and commit."""
         for letter in bad:
             self.publisher.dead_letter(letter)
-            log.warning(
+            tell = log.error if letter.is_failed_take_down else log.warning
+            tell(
                 "record_dead_lettered",
                 topic=letter.record.topic,
                 partition=letter.record.partition,

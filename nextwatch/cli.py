@@ -16,6 +16,7 @@ from contract import logging
 from contract.errors import StackError
 from contract.process import told_in_one_line
 from contract.version import VERSION
+from nextwatch.cluster_cli import acls, repartition, topics
 from nextwatch.evaluate.cli import evaluate_app
 from nextwatch.operate.cli import dlq_app, erase
 from nextwatch.sources.cli import replay_app, simulate
@@ -42,6 +43,9 @@ app.add_typer(dlq_app, name="dlq")
 app.add_typer(evaluate_app, name="evaluate")
 app.command("simulate")(simulate)
 app.command("erase")(erase)
+app.command("topics")(topics)
+app.command("acls")(acls)
+app.command("repartition")(repartition)
 
 EnvFile = Annotated[
     Path, typer.Option("--env-file", "-f", help="Where the settings of the running stack are kept.")
@@ -65,7 +69,6 @@ Bootstrap = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Start no broker: use the Kafka that runs there."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DEFAULT_ENV_FILE = Path(".nextwatch/stack.env")
 _STACK_NEEDS = (("psutil", "embedded"), ("qdrant_edge", "embedded"), ("torch", "train"))
 Port = Annotated[
@@ -103,39 +106,6 @@ def nextwatch(
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""
-
-
-@app.command()
-def topics(
-    *,
-    check: Annotated[bool, typer.Option("--check", help="Only compare; change nothing.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Create the topics that are missing, and print what differs from the contract.
-
-    Running it again changes nothing. It exits with 1 when a person has to decide.
-
-    Example: NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=broker:9092 nextwatch topics --check
-    """
-    from rich.console import Console  # noqa: PLC0415
-
-    from contract.settings import KafkaSettings, load  # noqa: PLC0415
-    from nextwatch import topics_report  # noqa: PLC0415
-    from nextwatch.topics import reconcile  # noqa: PLC0415
-
-    findings = reconcile(load(KafkaSettings, os.environ), is_check=check)
-    console = Console()
-    if as_json:
-        typer.echo(topics_report.as_json(findings))
-    else:
-        drawn = topics_report.table(findings)
-        if drawn.row_count:
-            console.print(drawn)
-        console.print(topics_report.summary(findings), highlight=False)
-    for line in topics_report.remedies(findings):
-        typer.echo(line, err=True)
-    if any(finding.is_bad for finding in findings):
-        raise typer.Exit(1)
 
 
 @app.command()

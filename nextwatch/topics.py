@@ -1,14 +1,15 @@
 """Create the topics of the contract on any Kafka, and say what differs from it.
 
-One rule: what holds data is never harmed. A missing topic is created and a differing setting
-is set right, but a partition count is only reported: adding partitions moves keys, so one
-user's history would stand on two partitions.
+One rule: what holds data is never harmed. A missing topic is created and a setting that is not
+enough is set right; what an operator raised stays. A partition count is only reported: adding
+partitions moves keys, so one user's history would stand on two partitions (`nextwatch repartition`
+moves it). So is the number of replicas: adding some copies all records.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 from time import monotonic, sleep
 from typing import Any
 
@@ -23,54 +24,37 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ResourceType,
 )
 
-from contract.dead_letters import MAX_KEPT_BYTES
-from contract.errors import BrokerUnavailable
-from contract.kafka import client_config
+from contract.cluster import Cluster, FoundTopic
+from contract.errors import BrokerUnavailable, ContractError
+from contract.kafka import client_config, failure
 from contract.preflight import partition_counts
 from contract.settings import KafkaSettings
-from contract.topics import DAY_MS, TOPICS, Layout, Topic
+from contract.topic_settings import (
+    MIN_INSYNC,
+    dlq_settings,
+    least_in_sync,
+    wanted_settings,
+)
+from contract.topics import TOPICS, Layout
+from contract.trouble import count_remedy
+from nextwatch.topic_findings import (
+    Finding,
+    Outcome,
+    WantedTopic,
+    config_finding,
+    created_finding,
+    is_setting_met,
+    layout_findings,
+    missing_finding,
+)
 
-HEADROOM_BYTES = 16_384  # key, headers and the frame of a batch
-DLQ_RETENTION_MS = 7 * DAY_MS
-_LEAST_BATCH_BYTES = 1_048_588
+__all__ = ["Finding", "Outcome", "WantedTopic", "delete_all", "reconcile", "wanted_topics"]
+
+CLUSTERS_OWN = -1
+"""A number of replicas that means the cluster's default."""
+
+_DEFAULT_REPLICAS = "default.replication.factor"
 _TIMEOUT_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class WantedTopic:
-    """A topic as it should be on one cluster: its full name, partitions and settings."""
-
-    name: str
-    num_partitions: int
-    config: Mapping[str, str]
-
-
-class Outcome(StrEnum):
-    """What came of one comparison; only `MISSING` and `DIFFERS` are left to a person."""
-
-    SAME = "same"
-    CREATED = "created"
-    MENDED = "mended"
-    MISSING = "missing"
-    DIFFERS = "differs"
-    NOT_CHECKED = "not checked"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One property of one topic: what the contract wants, what the broker has."""
-
-    topic: str
-    what: str
-    wanted: str
-    found: str
-    outcome: Outcome
-    remedy: str = ""
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether the cluster still differs from the contract here."""
-        return self.outcome in {Outcome.MISSING, Outcome.DIFFERS}
 
 
 def wanted_topics(layout: Layout) -> list[WantedTopic]:
@@ -78,9 +62,10 @@ def wanted_topics(layout: Layout) -> list[WantedTopic]:
     wanted: list[WantedTopic] = []
     for topic in TOPICS:
         num_partitions = layout.num_partitions(topic)
-        wanted.append(WantedTopic(layout.name(topic), num_partitions, _config(topic)))
+        key = topic.key_field
+        wanted.append(WantedTopic(layout.name(topic), num_partitions, wanted_settings(topic), key))
         if topic.dead_lettered_by is not None:
-            wanted.append(WantedTopic(layout.dlq_name(topic), num_partitions, _dlq_config()))
+            wanted.append(WantedTopic(layout.dlq_name(topic), num_partitions, dlq_settings(), key))
     return wanted
 
 
@@ -91,22 +76,31 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
 
     Raises:
         BrokerUnavailable: the broker did not answer, or refused to create a topic.
-        ContractError: the connection settings are refused.
+        ContractError: the connection settings are refused, or the right to create is missing.
     """
-    known = partition_counts(settings)
-    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    partition_counts(settings)
+    # a client of its own: librdkafka remembers for a while that a topic it described did not exist
+    cluster = Cluster(_admin(settings))
+    admin = _admin(settings)
+    num_default = _num_replicas(settings, cluster)
     wanted = wanted_topics(settings.layout)
-    missing = [topic for topic in wanted if topic.name not in known]
-    findings = [
-        _partitions_finding(topic, known[topic.name]) for topic in wanted if topic not in missing
-    ]
+    found = cluster.topics([topic.name for topic in wanted])
+    _check_described(found)
+    missing = [_in_sync(topic, num_default or 0) for topic in wanted if topic.name not in found]
+    findings = []
     if is_check:
-        findings += [_missing_finding(topic) for topic in missing]
+        findings += [missing_finding(topic) for topic in missing]
     else:
         _create(admin, missing, replication_factor=settings.replication_factor)
         _await_topics(admin, missing)
-        findings += [_created_finding(topic) for topic in missing]
-    present = [topic for topic in wanted if topic.name in known]
+        findings += [created_finding(topic) for topic in missing]
+    present = [
+        _in_sync(topic, found[topic.name].num_replicas) for topic in wanted if topic.name in found
+    ]
+    counts = _counts([*present, *([] if is_check else missing)], found)
+    for topic in present:
+        remedy = count_remedy(topic.key_field, counts[topic.key_field])
+        findings += layout_findings(topic, found[topic.name], num_default, remedy)
     findings += _config_findings(admin, present, is_check=is_check)
     order = {topic.name: place for place, topic in enumerate(wanted)}
     return sorted(findings, key=lambda finding: order[finding.topic])
@@ -119,31 +113,48 @@ def delete_all(settings: KafkaSettings) -> None:
         BrokerUnavailable: the broker did not answer.
     """
     assert settings.topic_prefix, "only topics under a prefix are anybody's own"
-    known = partition_counts(settings)
-    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    known, admin = partition_counts(settings), _admin(settings)
     names = [topic.name for topic in wanted_topics(settings.layout) if topic.name in known]
     if names:
         for future in admin.delete_topics(names, operation_timeout=_TIMEOUT_S).values():
             _error_of(future)
 
 
-def _config(topic: Topic) -> dict[str, str]:
-    """Return the settings of *topic*.
+def _counts(
+    topics: Iterable[WantedTopic], found: Mapping[str, FoundTopic]
+) -> Mapping[str, set[int]]:
+    """Return the partition counts that there are of each key; what is created has the wanted one."""
+    counts = defaultdict(set)
+    for topic in topics:
+        have = found.get(topic.name)
+        counts[topic.key_field].add(have.num_partitions if have else topic.num_partitions)
+    return counts
 
-    ``max.message.bytes`` bounds a whole batch, not one event: below a megabyte, producers with
-    default settings would be refused. The bound of one event is kept by `contract.decoding`.
-    """
-    most_bytes = max(_LEAST_BATCH_BYTES, topic.max_value_bytes + HEADROOM_BYTES)
-    return {"cleanup.policy": topic.cleanup, "max.message.bytes": str(most_bytes), **topic.config}
+
+def _check_described(found: Mapping[str, FoundTopic]) -> None:
+    if denied := sorted(name for name, topic in found.items() if topic.is_denied):
+        raise ContractError(
+            f"this user lacks the right Describe on {', '.join(denied)} (`nextwatch acls topics` "
+            "prints all that are needed)"
+        )
 
 
-def _dlq_config() -> dict[str, str]:
-    most_bytes = max(_LEAST_BATCH_BYTES, MAX_KEPT_BYTES + HEADROOM_BYTES)
-    return {
-        "cleanup.policy": "delete",
-        "max.message.bytes": str(most_bytes),
-        "retention.ms": str(DLQ_RETENTION_MS),
-    }
+def _admin(settings: KafkaSettings) -> AdminClient:
+    return AdminClient(client_config(settings) | {"log_level": 0})
+
+
+def _num_replicas(settings: KafkaSettings, cluster: Cluster) -> int | None:
+    """Return how many replicas a topic should have; None where the broker does not tell its own."""
+    if settings.replication_factor != CLUSTERS_OWN:
+        return settings.replication_factor
+    told = cluster.broker_settings().get(_DEFAULT_REPLICAS)
+    return None if told is None else int(told)
+
+
+def _in_sync(topic: WantedTopic, num_replicas: int) -> WantedTopic:
+    """Return *topic* with the replicas that have to have a record, where one is not enough."""
+    least = least_in_sync(num_replicas)
+    return replace(topic, config={**topic.config, MIN_INSYNC: str(least)}) if least > 1 else topic
 
 
 def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_factor: int) -> None:
@@ -156,7 +167,7 @@ def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_f
     for name, future in admin.create_topics(new, operation_timeout=_TIMEOUT_S).items():
         error = _error_of(future)
         if error is not None and error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise BrokerUnavailable(f"the broker did not create {name}: {error.str()}")
+            raise failure(error, f"the broker did not create {name}")
 
 
 def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
@@ -177,27 +188,6 @@ def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
             sleep(0.05)
 
 
-def _partitions_finding(topic: WantedTopic, num_found: int) -> Finding:
-    wanted, found = str(topic.num_partitions), str(num_found)
-    if num_found == topic.num_partitions:
-        return Finding(topic.name, "partitions", wanted, found, Outcome.SAME)
-    remedy = (
-        f"set NEXTWATCH_KAFKA_USER_PARTITIONS or NEXTWATCH_KAFKA_VIDEO_PARTITIONS to {found}, or "
-        "stop all processes, delete the topic and run this again (its records are lost)"
-    )
-    return Finding(topic.name, "partitions", wanted, found, Outcome.DIFFERS, remedy)
-
-
-def _missing_finding(topic: WantedTopic) -> Finding:
-    wanted = f"{topic.num_partitions} partitions"
-    return Finding(topic.name, "topic", wanted, "", Outcome.MISSING, "run it without --check")
-
-
-def _created_finding(topic: WantedTopic) -> Finding:
-    wanted = f"{topic.num_partitions} partitions"
-    return Finding(topic.name, "topic", wanted, "", Outcome.CREATED)
-
-
 def _config_findings(
     admin: AdminClient, topics: Sequence[WantedTopic], *, is_check: bool
 ) -> list[Finding]:
@@ -209,31 +199,17 @@ def _config_findings(
     for topic in topics:
         was, now = before.get(topic.name), after.get(topic.name)
         refusal = refusals.get(topic.name, "")
-        findings += [_config_finding(topic, name, was, now, refusal) for name in topic.config]
+        findings += [config_finding(topic, name, was, now, refusal) for name in topic.config]
     return findings
-
-
-def _config_finding(
-    topic: WantedTopic,
-    name: str,
-    was: Mapping[str, str] | None,
-    now: Mapping[str, str] | None,
-    refusal: str,
-) -> Finding:
-    wanted, found = topic.config[name], (was or {}).get(name, "")
-    if found == wanted:
-        return Finding(topic.name, name, wanted, found, Outcome.SAME)
-    if (now or {}).get(name) == wanted:
-        return Finding(topic.name, name, wanted, found, Outcome.MENDED)
-    if not found:
-        return Finding(topic.name, name, wanted, found, Outcome.NOT_CHECKED)
-    remedy = refusal or "run it without --check"
-    return Finding(topic.name, name, wanted, found, Outcome.DIFFERS, remedy)
 
 
 def _difference(topic: WantedTopic, found: Mapping[str, str] | None) -> dict[str, str]:
     given = found or {}
-    return {name: value for name, value in topic.config.items() if given.get(name) != value}
+    return {
+        name: value
+        for name, value in topic.config.items()
+        if not is_setting_met(name, value, given.get(name))
+    }
 
 
 def _configs(admin: AdminClient, topics: Iterable[WantedTopic]) -> dict[str, dict[str, str]]:

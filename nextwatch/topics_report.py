@@ -14,6 +14,7 @@ _STYLES = {
     Outcome.MISSING: "red",
     Outcome.DIFFERS: "red",
     Outcome.NOT_CHECKED: "yellow",
+    Outcome.NOTED: "yellow",
 }
 
 
@@ -44,6 +45,15 @@ def remedies(findings: Sequence[Finding]) -> list[str]:
         f"{finding.wanted}: {finding.remedy}"
         for finding in findings
         if finding.is_bad
+    ]
+
+
+def notes(findings: Sequence[Finding]) -> list[str]:
+    """Return what an operator chose that has consequences, one line for each."""
+    return [
+        f"{finding.topic}: {finding.what} is {finding.found}: {finding.remedy}"
+        for finding in findings
+        if finding.outcome is Outcome.NOTED
     ]
 
 

@@ -8,10 +8,11 @@ each needs a NEXTWATCH_STREAMS_STATE_DIR of its own.
 import argparse
 import gc
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import IO
 
 import faust
 import structlog
@@ -24,7 +25,7 @@ from contract.clock import system_clock
 from contract.events import BundleAnnouncement
 from contract.kafka import consumer_config, producer_config
 from contract.outbox import Outbox
-from contract.process import ExitCode, code_of, told_in_one_line
+from contract.process import ExitCode, told_in_one_line
 from contract.settings import (
     KafkaSettings,
     ProcessSettings,
@@ -34,6 +35,7 @@ from contract.settings import (
     usage,
 )
 from contract.topics import WINDOWS
+from contract.watch import ClusterWatch
 from models import bundle as bundles
 from models.history import WindowPolicy
 from models.settings import WindowSettings
@@ -43,9 +45,17 @@ from streams import serving as serving_module
 from streams.asked import Asked
 from streams.batches import BatchProcessor
 from streams.changelog import Changelog, LoggedWindow
+from streams.ending import die, end_stalled
 from streams.fence import Fence
 from streams.index import VectorIndex
 from streams.intake import Intake
+from streams.membership import GroupMembership
+from streams.partition_count import (
+    PlacedReader,
+    check_count,
+    check_windows,
+    remember_count,
+)
 from streams.partitions import Partitions
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
@@ -95,14 +105,13 @@ def run(environ: dict[str, str]) -> None:
     process = load(ProcessSettings, environ)
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
-    _check_machine(settings, process)
-    with preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR"):
-        readiness.withdraw(process.ready_file)
-        preflight.check_cluster(kafka, "streams")
+    with _checked_machine(settings, process):
+        cluster = preflight.check_cluster(kafka, "streams")
+        check_count(settings.state_dir, kafka.user_partitions)
         nextwatch_logging.configure(process.log_level)
         uvloop.install()
         gc.set_threshold(*GC_THRESHOLDS)
-        _serve(kafka, qdrant, process, settings, policy)
+        _serve(kafka, qdrant, process, settings, policy, cluster)
 
 
 def _serve(
@@ -111,6 +120,7 @@ def _serve(
     process: ProcessSettings,
     settings: StreamsSettings,
     policy: WindowPolicy,
+    cluster: preflight.Preflight,
 ) -> None:
     switch = serving_module.Switch()
     memory = RocksMemory.of(settings.cache_mb)
@@ -146,21 +156,52 @@ def _serve(
         daemon=True,
     )
     tail.start()
+    ready = readiness.ReadyFile(process.ready_file)
+    watch = ClusterWatch(cluster.look, on_end=die, on_change=ready.note)
     app = faust_app.build(
         kafka,
         settings,
         partitions=partitions,
         steps=processor,
         fence=fence,
-        on_assigned=lambda: readiness.declare(process.ready_file),
-        on_failure=_die,
+        group_membership=GroupMembership(
+            kafka,
+            settings.instance_id,
+            monotonic=time.monotonic,
+            on_refusal=watch.look_soon,
+            on_failure=die,
+        ),
+        on_assigned=partial(_note_assigned, kafka, settings, ready),
+        on_failure=die,
     )
+    watch.start()
     if settings.standby_replicas:
         app.standby = _standby(kafka, settings, policy, memory, stop)
-    watchdog, end_watch = liveness.start(app, kafka, settings, on_stall=_end_stalled)
+    watchdog, end_watch = liveness.start(app, kafka, settings, on_stall=partial(end_stalled, app))
     app.health = liveness.server(
-        app, watchdog, settings, switch=switch, retrieval=retrieval, index=index
+        app, watchdog, settings, cluster=watch, switch=switch, retrieval=retrieval, index=index
     )
+    try:
+        _work(app)
+    finally:
+        stop.set()
+        watch.stop()
+        if app.standby is not None:
+            app.standby.close()
+        partitions.close()
+        end_watch.set()
+        log.info("stages_measured", **stages.totals())
+        log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
+
+
+def _note_assigned(
+    kafka: KafkaSettings, settings: StreamsSettings, ready: readiness.ReadyFile
+) -> None:
+    remember_count(settings.state_dir, kafka.user_partitions)
+    ready.declare()
+
+
+def _work(app: faust_app.App) -> None:
     worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it would draw into log files, too
     try:
@@ -169,14 +210,6 @@ def _serve(
         if ended.code:  # Faust's own services crashed, and it has logged why
             raise SystemExit(ExitCode.FAILED) from ended
         raise
-    finally:
-        stop.set()
-        if app.standby is not None:
-            app.standby.close()
-        partitions.close()
-        end_watch.set()
-        log.info("stages_measured", **stages.totals())
-        log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
 
 
 def _recommender(
@@ -204,11 +237,15 @@ def _recommender(
     )
 
 
-def _check_machine(settings: StreamsSettings, process: ProcessSettings) -> None:
+def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> IO[bytes]:
+    """Return what holds the state directory for this process until it is closed."""
     preflight.check_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
     preflight.check_ready_file(process.ready_file)
     if settings.http_port is not None:
         preflight.check_port(settings.http_host, settings.http_port, "NEXTWATCH_STREAMS_HTTP_PORT")
+    locked = preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
+    readiness.withdraw(process.ready_file)
+    return locked
 
 
 def _partitions(
@@ -221,9 +258,7 @@ def _partitions(
 ) -> Partitions:
     """Return partitions to own; with *is_wanted*, to copy, reading the changelog until it is set."""
     should_stop = is_wanted.is_set if is_wanted is not None else lambda: False
-    changelog = Changelog(
-        kafka, kafka.layout.name(WINDOWS), group_id=f"{kafka.layout.streams_group}-changelog"
-    )
+    changelog = Changelog(kafka, kafka.layout.name(WINDOWS), group_id=kafka.layout.streams_group)
 
     def read(start: Mapping[int, int]) -> Iterator[LoggedWindow]:
         return changelog.read(start, monotonic=time.monotonic, should_stop=should_stop)
@@ -232,7 +267,13 @@ def _partitions(
         directory = settings.state_dir / str(number)
         return open_store(directory, memory, clock=system_clock, max_idle_ms=MAX_IDLE_MS)
 
-    return Partitions(opened, read, policy, rewind_records=settings.rewind_records)
+    return Partitions(
+        opened,
+        PlacedReader(read, kafka.user_partitions, is_judging=is_wanted is None),
+        policy,
+        rewind_records=settings.rewind_records,
+        check_windows=check_windows(kafka.user_partitions),
+    )
 
 
 def _standby(
@@ -250,7 +291,7 @@ def _standby(
         try:
             standby.run(stop, every_s=STANDBY_EVERY_S)
         except BaseException as error:  # noqa: BLE001 - the thread's outermost frame
-            _die(error)
+            die(error)
 
     threading.Thread(target=run, name="standby", daemon=True).start()
     return standby
@@ -269,7 +310,6 @@ def _follow(
 
     def make_serving(bundle: bundles.Bundle) -> serving_module.Serving:
         serving = serving_module.load(bundle, collection_prefix=qdrant.collection_prefix)
-        gc.collect()  # what is garbage now would stay for ever
         gc.freeze()  # a hundred thousand ids that stay: the collector need not look at them again
         return serving
 
@@ -283,31 +323,12 @@ def _follow(
             clock=system_clock,
             texts=texts,
         )
-        config = consumer_config(kafka, group_id=f"{kafka.layout.streams_group}-tail")
+        config = consumer_config(kafka, group_id=kafka.layout.streams_group)
         consumer = Consumer(config)
         tail = Tail(consumer, kafka.layout, follower, monotonic=time.monotonic)
         tail.run(stop.is_set, first_read_s=0.5)
     except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: never die silently
-        _die(error)
-
-
-def _die(error: BaseException) -> None:
-    """End the process at once: nothing that failed may be committed by an orderly shutdown."""
-    code = code_of(error)
-    trace = error if code is ExitCode.FAILED else None
-    log.critical("streams_failed", error=f"{type(error).__name__}: {error}", exc_info=trace)
-    _exit(code)
-
-
-def _end_stalled(reason: str) -> None:
-    """End the process at once, so that the group gives its partitions to another worker."""
-    log.critical("worker_stalled", reason=reason)
-    _exit(ExitCode.STALLED)
-
-
-def _exit(code: ExitCode) -> None:
-    sys.stderr.flush()
-    os._exit(code)
+        die(error)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import structlog
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
-from contract.errors import BrokerUnavailable
+from contract.errors import BrokerUnavailable, ContractError
 from contract.kafka import client_config
 from contract.records import Position
 from contract.settings import KafkaSettings
@@ -33,6 +33,7 @@ from streams.fetch import Fetch, fetch_config
 from streams.group import Consumer, Transport, take_out
 from streams.health import HealthServer
 from streams.intake import SOURCES
+from streams.membership import GroupMembership
 from streams.partition import CHANGELOG
 from streams.partitions import Partitions
 from streams.pump import Pump, Steps
@@ -62,6 +63,7 @@ class App(faust.App):
     health: HealthServer | None = None
     standby: Standby | None = None
     membership = Membership.JOINING
+    group_membership: GroupMembership
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -136,7 +138,7 @@ class App(faust.App):
             ours = self.partitions.marks()
             try:
                 found = await asyncio.to_thread(self.look, changelogs(ours))
-            except BrokerUnavailable as error:
+            except (BrokerUnavailable, ContractError) as error:
                 log.warning("changelogs_not_looked_at", reason=str(error))
             else:
                 self.partitions.note_ends({at.partition: each.end for at, each in found.items()})
@@ -197,6 +199,7 @@ def build(
     partitions: Partitions,
     steps: Steps,
     fence: Fence,
+    group_membership: GroupMembership,
     on_assigned: Callable[[], None],
     on_failure: Callable[[BaseException], None],
 ) -> App:
@@ -204,6 +207,7 @@ def build(
     app = App(kafka.layout.streams_group, **configuration(kafka, settings, _credentials(kafka)))
     app.layout = kafka.layout
     app.partitions = partitions
+    app.group_membership = group_membership
     app.on_assigned = on_assigned
     app.member_file = settings.state_dir / "member"  # what the lock on the directory is good for
     app.on_failure = on_failure
@@ -221,7 +225,7 @@ def build(
         heal_every_s=settings.heal_every_ms / 1000,
     )
     app.start_fetch = lambda: Fetch(
-        fetch_config(kafka, group_id=f"{kafka.layout.streams_group}-fetch"),
+        fetch_config(kafka, group_id=kafka.layout.streams_group),
         kafka.layout,
         app.pump,
         on_lost=app.start_again,
@@ -275,9 +279,12 @@ def _credentials(kafka: KafkaSettings) -> Any:
     import ssl  # noqa: PLC0415 - only clusters with TLS need it
 
     is_tls = kafka.security_protocol in ("SSL", "SASL_SSL")
-    context = ssl.create_default_context(cafile=kafka.ssl_ca_location) if is_tls else None
-    if context and kafka.ssl_certificate_location:
-        context.load_cert_chain(kafka.ssl_certificate_location, kafka.ssl_key_location)
+    try:
+        context = ssl.create_default_context(cafile=kafka.ssl_ca_location) if is_tls else None
+        if context and kafka.ssl_certificate_location:
+            context.load_cert_chain(kafka.ssl_certificate_location, kafka.ssl_key_location)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ContractError(f"NEXTWATCH_KAFKA_SSL_*: {error}: name PEM files that fit") from error
     if kafka.security_protocol.startswith("SASL"):
         password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
         return faust.SASLCredentials(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from contract.errors import BrokerUnavailable
-from contract.kafka import consumer_config, is_retriable, read_to_end, take
+from contract.kafka import consumer_config, failure, is_retriable, read_to_end, take
 from contract.settings import KafkaSettings
 
 _SEAL_MARK = b"\0"
@@ -85,7 +85,7 @@ class Changelog:
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
                         open_partitions.discard(message.partition())
                     else:
-                        raise BrokerUnavailable(f"{self._topic}: {error.str()}")
+                        raise failure(error, self._topic)
                 if monotonic() - heard_at > self._patience_s:
                     raise BrokerUnavailable(f"{self._topic}: silent for {self._patience_s} s")
         finally:

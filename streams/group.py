@@ -7,15 +7,18 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import aiokafka.client
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.protocol.group import LeaveGroupRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from contract.records import Position
+from streams.membership import listen
 from streams.translation import REQUEST_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -29,6 +32,16 @@ COMMIT_ATTEMPTS = 3
 """Commits before partitions are given away: the one under way, one of the rest, and one more."""
 
 
+class _MetadataRequest(MetadataRequest):  # type: ignore[misc]  # aiokafka is not typed here
+    """A request for what there is: with aiokafka's own, a broker may create the topics it names."""
+
+    def __init__(self, topics: list[str] | None = None) -> None:
+        super().__init__(topics, allow_auto_topic_creation=False)
+
+
+aiokafka.client.MetadataRequest = _MetadataRequest
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer with a request timeout of its own, for the group alone."""
 
@@ -39,6 +52,27 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout_ms = round(1000 * max(REQUEST_TIMEOUT_S, 2 * self.app.conf.broker_session_timeout))
         consumer._request_timeout_ms = consumer._client._request_timeout_ms = timeout_ms  # noqa: SLF001
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect, and hear what the group has to say."""
+        await super().on_start()
+        listen(self._ensure_consumer()._coordinator, self.app.group_membership)  # noqa: SLF001
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit *offsets*; without the right to, the worker lives on and they stay to be committed."""
+        ours = {
+            TopicPartition(*tp): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in self.assignment()
+        }
+        try:
+            await self._ensure_consumer().commit(ours)
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
+            self.app.group_membership.refused(error)
+            return False
+        except KafkaError:
+            return bool(await super()._commit(offsets))  # Faust knows what each of the others means
+        return True
 
     async def pause(self, tps: Collection[TP]) -> None:
         """Have aiokafka fetch nothing of *tps*."""
@@ -117,11 +151,15 @@ async def take_out(conf: Any, member_id: str) -> None:
     """
     auth = driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)
     servers = driver.server_list(conf.broker_consumer, 9092)
-    client = AIOKafkaClient(bootstrap_servers=servers, client_id=conf.broker_client_id, **auth)
+    client = aiokafka.client.AIOKafkaClient(
+        bootstrap_servers=servers, client_id=conf.broker_client_id, **auth
+    )
     try:
         async with asyncio.timeout(TAKE_OUT_WITHIN_S):
             await client.bootstrap()
-            coordinator = await client.coordinator_lookup(CoordinationType.GROUP, conf.id)
+            coordinator = await client.coordinator_lookup(
+                aiokafka.client.CoordinationType.GROUP, conf.id
+            )
             answer = await client.send(coordinator, LeaveGroupRequest(conf.id, member_id))
         log.info("predecessor_taken_out", error_code=answer.error_code)
     except (KafkaError, TimeoutError, OSError) as error:

@@ -7,6 +7,7 @@ from functools import partial
 
 from contract.errors import IndexUnavailable
 from contract.settings import KafkaSettings
+from contract.watch import ClusterWatch
 from streams.app import App
 from streams.health import Condition, Health, HealthServer
 from streams.index import VectorIndex
@@ -63,6 +64,7 @@ def server(
     watchdog: Watchdog,
     settings: StreamsSettings,
     *,
+    cluster: ClusterWatch,
     switch: Switch,
     retrieval: Retrieval,
     index: VectorIndex,
@@ -73,6 +75,7 @@ def server(
     conditions: dict[str, Condition] = {
         "assigned": lambda: app.membership.value if app.membership is Membership.JOINING else "",
         "recovered": lambda: app.membership.value,
+        "cluster_fits": lambda: cluster.reason,
         "led": app.leaderless,
     }
     if settings.recommend:

@@ -45,8 +45,12 @@ class Partitions:
         policy: WindowPolicy,
         *,
         rewind_records: int,
+        check_windows: Callable[[int, Iterable[tuple[str, bytes]]], None] = lambda _at, _windows: (
+            None
+        ),
     ) -> None:
         self._open_store = open_store
+        self._check_windows = check_windows
         self._read_changelog = read_changelog
         self._policy = policy
         self._rewind_records = rewind_records
@@ -75,6 +79,8 @@ class Partitions:
         for number, partition in self._open.items():
             partition.find_changelog(logs[Position(CHANGELOG, number)])
         foreign = sorted({*self.restore(), *self._adopted})
+        for number in sorted(numbers - kept):
+            self._check_windows(number, self._open[number].store.scan())
         self._adopted.clear()
         start = {
             at: self._open[at.partition].start(

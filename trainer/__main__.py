@@ -2,8 +2,8 @@
 
 Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_TRAINER_*,
 NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*; an unknown one stops the start. There is one
-trainer: it reads all partitions, and its offsets live in its checkpoints, not in a consumer
-group. SIGTERM or SIGINT: it leaves a checkpoint and goes; the next start goes on from there.
+trainer: it reads all partitions, and its offsets live in its checkpoints; the consumer group has
+them for Kafka's tools alone. SIGTERM or SIGINT: it leaves a checkpoint and goes; the next start goes on from there.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from contract.kafka import producer_config
 from contract.outbox import Outbox
 from contract.process import told_in_one_line
 from contract.settings import KafkaSettings, ProcessSettings, Settings, load, usage
+from contract.watch import ClusterWatch, Ending
 from models.history import WindowPolicy
 from models.settings import WindowSettings
 from trainer.checkpoint import Checkpoints
@@ -82,15 +83,21 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     nextwatch_logging.configure(process.log_level)
     _check_machine(settings, process)
     readiness.withdraw(process.ready_file)
-    preflight.check_cluster(kafka, "trainer")
+    cluster = preflight.check_cluster(kafka, "trainer")
     torch.set_num_threads(1)
     trainer, feed = build(kafka, process, settings, policy)
+    ready, ending = readiness.ReadyFile(process.ready_file), Ending()
+    watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
+    watch.start()
     try:
         trainer.run(
-            should_stop, on_ready=lambda: _go_on_quietly(process.ready_file, settings.niceness)
+            lambda: should_stop() or ending.is_near,
+            on_ready=lambda: _go_on_quietly(ready, settings.niceness),
         )
     finally:
+        watch.stop()
         feed.close()
+    ending.check()
     log.info("trainer_stopped")
 
 
@@ -137,10 +144,10 @@ def build(
     return Trainer(parts, settings), feed
 
 
-def _go_on_quietly(ready_file: Path | None, niceness: int) -> None:
+def _go_on_quietly(ready: readiness.ReadyFile, niceness: int) -> None:
     """Say that there is a bundle, and yield to serving: until then serving waited for this."""
     os.nice(max(0, niceness - os.getpriority(os.PRIO_PROCESS, 0)))
-    readiness.declare(ready_file)
+    ready.declare()
     log.info("trainer_ready")
 
 

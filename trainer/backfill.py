@@ -38,16 +38,17 @@ _COUNTED_AT_ONCE = 20_000
 
 def read_windows(feed: Feed, goes_on: Callable[[], bool]) -> dict[str, bytes]:
     """Return the newest window record of each user, as long as it *goes_on*."""
-    records: dict[bytes, bytes] = {}
+    records: dict[tuple[bytes, int], bytes] = {}
     feed.open((WINDOWS,), {})
     while not feed.has_read((WINDOWS,)) and goes_on():
         for record in feed.poll(most=_MAX_POLLED, timeout_s=_POLL_S):
             key = record.key or _SEAL_MARK
+            at = key, record.partition  # where a window was moved from, a tombstone is left
             if record.value is None:
-                records.pop(key, None)
+                records.pop(at, None)
             elif not key.startswith(_SEAL_MARK):
-                records[key] = record.value
-    return {key.decode(errors="replace"): value for key, value in records.items()}
+                records[at] = record.value
+    return {key.decode(errors="replace"): value for (key, _), value in records.items()}
 
 
 def take_over(

@@ -1,7 +1,7 @@
 """The feed: all partitions of the topics, from where the checkpoint stands.
 
-It is no member of a group and commits nothing: offsets live in the checkpoint. One
-process reads all partitions. Those that are added to a topic later are read after a restart.
+It is no member of a group: offsets live in the checkpoint, and what is committed is for Kafka's
+own tools, which show the lag by it; it is never read back. One process reads all partitions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,23 @@ from confluent_kafka import (
     OFFSET_INVALID,
     Consumer,
     KafkaError,
+    KafkaException,
     Message,
     TopicPartition,
 )
 
-from contract.errors import BrokerUnavailable, ContractError
+from contract.errors import ContractError
 from contract.kafka import (
     ClientConfig,
     consumer_config,
+    failure,
     is_retriable,
     partitions_of,
     retried,
     take,
     unhurried,
 )
+from contract.needs import group_of
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 from contract.topics import Layout, Topic
@@ -33,7 +36,6 @@ from trainer.checkpoint import Offsets
 
 log = structlog.get_logger()
 
-GROUP_ID = "nextwatch-trainer"
 _FETCH_WAIT_MS = 200  # learning is paced in seconds: fewer fetches leave the cores to serving
 _TIMEOUT_S = 10.0
 _OUT_OF_RANGE = (
@@ -48,7 +50,7 @@ class BrokerLostRecordsError(ContractError):
 
 def feed_config(settings: KafkaSettings) -> ClientConfig:
     """Return the configuration of the feed's consumer."""
-    config = consumer_config(settings, group_id=GROUP_ID)
+    config = consumer_config(settings, group_id=group_of("trainer", settings.layout))
     return unhurried(config, within_ms=_FETCH_WAIT_MS) | {
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
@@ -91,7 +93,8 @@ class Feed:
         """Return up to *most* records as soon as there is one, none after *timeout_s*.
 
         Raises:
-            BrokerUnavailable: the broker refused for good.
+            BrokerUnavailable: the broker refused.
+            ContractError: a right is missing.
             BrokerLostRecordsError: a partition ends before the offset it was to be read from.
         """
         messages = take(self._consumer, most, within_s=timeout_s)
@@ -101,6 +104,20 @@ class Feed:
         if self._unverified:
             self._verify()
         return records
+
+    def tell_group(self, offsets: Offsets) -> None:
+        """Commit *offsets* for Kafka's tools to see; whether that is done changes nothing here."""
+        told = [
+            self._place(Position(topic, number), offset)
+            for topic, next_offsets in offsets.items()
+            for number, offset in next_offsets.items()
+        ]
+        if not told:
+            return
+        try:
+            self._consumer.commit(offsets=told, asynchronous=True)
+        except KafkaException as error:
+            log.warning("offsets_not_told", reason=error.args[0].str())
 
     def has_read(self, topics: Sequence[Topic]) -> bool:
         """Return whether *topics* were read to their ends at least once since `open`."""
@@ -131,13 +148,16 @@ class Feed:
         elif error.code() in _OUT_OF_RANGE:
             self._go_to_what_is_left(self._position(message))
         elif not is_retriable(error):
-            raise BrokerUnavailable(f"{error.name()}: {error.str()}")
+            raise failure(error, message.topic() or "")
         else:
             log.warning("fetch_failed", error=error.name(), topic=message.topic())
         return False
 
     def _go_to_what_is_left(self, at: Position) -> None:
-        """Retention deleted records that were not learned from: go on with the first one left."""
+        """Retention deleted records that were not learned from: go on with the first one left.
+
+        librdkafka has stopped reading the partition, and seeks in none that it does not read.
+        """
         first, _ = retried(
             lambda left_s: self._consumer.get_watermark_offsets(self._place(at), timeout=left_s),
             within_s=_TIMEOUT_S,
@@ -146,10 +166,17 @@ class Feed:
         if first < wanted:
             raise _lost(at, wanted)
         log.warning(
-            "records_expired", topic=at.topic, partition=at.partition, wanted=wanted, first=first
+            "records_gone",
+            topic=at.topic,
+            partition=at.partition,
+            records=first - wanted,
+            expected=wanted,
+            start=first,
         )
         self._unverified.pop(at, None)
-        self._consumer.seek(self._place(at, first))
+        self.next_offsets.setdefault(at.topic, {})[at.partition] = first
+        self._consumer.incremental_unassign([self._place(at)])
+        self._consumer.incremental_assign([self._place(at, first)])
 
     def _verify(self) -> None:
         """Compare where reading started with the end of the log, once a fetch has told it.

@@ -9,10 +9,9 @@ Everything happens in one thread, in this order, for as long as the process live
 4. every minute or so: a new bundle, which starts a new generation (slow path);
 5. now and then: a checkpoint of everything learned with the offsets it was learned from.
 
-A restart goes on from the offsets of the newest whole checkpoint. What happened after it is
-done again from the same records, so every example counts once in what was learned. Records of
-one partition come in the same order again; how partitions interleave, and where batches were
-cut, may differ from the first time.
+A restart goes on from the offsets of the newest whole checkpoint. What happened after it is done
+again from the same records, so every example counts once in what was learned. Records of one
+partition come in the same order again; how partitions interleave may differ from the first time.
 """
 
 import math
@@ -206,6 +205,7 @@ class Trainer:
             offsets=self._offsets(),
             created_at_ms=self._parts.clock(),
         )
+        self._parts.feed.tell_group(self._offsets())
         self._has_changed = False
         self._note_erasures()
         log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))

@@ -69,12 +69,13 @@ def list_letters(
     nextwatch dlq list --json | jq '.[] | select(.passing > 0)'
     """
     from contract.clock import system_clock  # noqa: PLC0415
+    from nextwatch.acls import letters_needs  # noqa: PLC0415
     from nextwatch.operate import listing  # noqa: PLC0415
     from nextwatch.operate.letters import letter_of  # noqa: PLC0415
 
-    now_ms = system_clock()
+    now_ms, kafka = system_clock(), kafka_settings()
     choice = _choice(topic, reason, since, now_ms)
-    with scan_of(kafka_settings()) as scan:
+    with scan_of(kafka, letters_needs(kafka.layout, is_replay=False)) as scan:
         letters = (
             letter for letter in map(letter_of, scan.read(choice.names)) if choice.takes(letter)
         )
@@ -114,11 +115,13 @@ def show_letter(
     nextwatch dlq show watch-events.dlq:3:41 --raw > letter.bin
     """
     from contract.clock import system_clock  # noqa: PLC0415
+    from nextwatch.acls import letters_needs  # noqa: PLC0415
     from nextwatch.operate import letters, listing  # noqa: PLC0415
 
     with refusing():
         place = letters.place_of(letter)
-    with scan_of(kafka_settings()) as scan:
+    kafka = kafka_settings()
+    with scan_of(kafka, letters_needs(kafka.layout, is_replay=False)) as scan:
         found = letters.fetched(place, scan.one)
     if raw:
         sys.stdout.buffer.write(found.record.value or b"")
@@ -157,6 +160,7 @@ def replay_letters(
     nextwatch dlq replay watch-events.dlq:3:41
     """
     from contract.clock import system_clock  # noqa: PLC0415
+    from nextwatch.acls import letters_needs  # noqa: PLC0415
     from nextwatch.operate.letters import place_of  # noqa: PLC0415
     from nextwatch.operate.replay import Judge, Replay  # noqa: PLC0415
 
@@ -169,7 +173,8 @@ def replay_letters(
     with refusing():
         places = [place_of(letter) for letter in letters or ()]
     replay = Replay(Judge(now_ms, is_bad_wanted=even_if_bad), choice, places)
-    with scan_of(kafka) as scan:
+    needs = letters_needs(kafka.layout, is_replay=True)
+    with scan_of(kafka, needs) as scan:
         plan = replay.plan(scan)
     if not plan.counts:
         typer.echo(_nothing(choice))
@@ -180,7 +185,7 @@ def replay_letters(
     elif dry_run:
         typer.echo(f"nothing was sent; {plan.num_going} letters would be")
     elif yes or _is_agreed(plan.num_going):
-        with scan_of(kafka) as scan:
+        with scan_of(kafka, needs) as scan:
             num_sent = replay.run(scan, outbox_of(kafka), kafka.layout)
         typer.echo(f"replayed {num_sent} letters")
     if letters and plan.num_staying:
@@ -233,12 +238,13 @@ def erase(
     nextwatch erase u123 --before 2026-01-01 --json
     """
     from contract.clock import system_clock  # noqa: PLC0415
+    from nextwatch.acls import erase_needs  # noqa: PLC0415
     from nextwatch.operate import erase as erasing  # noqa: PLC0415
 
     kafka, before_ms, is_confirmed = kafka_settings(), None, None
     with refusing():
         deletion = erasing.deletion_of(user, before, now_ms=system_clock())
-    with scan_of(kafka) as scan:
+    with scan_of(kafka, erase_needs(kafka.layout)) as scan:
         if not check:
             before_ms = deletion.erase_before_ms
             is_confirmed = erasing.ask(

@@ -6,7 +6,7 @@ left a seal, under a hash, that keeps late and repeated events out. Asking again
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,7 @@ from contract.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
 from contract.identifiers import ID_RULE
 from contract.kafka import client_config
 from contract.outbox import Outgoing
-from contract.records import Received
+from contract.records import Position, Received
 from contract.settings import KafkaSettings
 from contract.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
 from nextwatch.operate import traces
@@ -47,6 +47,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     is_confirmed: bool | None
     is_clean: bool
     traces: list[Trace]
+    unsettled: list[str] = []
+    """Partitions that end in an open transaction: what they hide is not counted."""
 
 
 def check_user_id(user_id: str) -> None:
@@ -124,19 +126,26 @@ def check(
     """
     word = traces.word_on(user_id, scan.read([WINDOWS.name]))
     before_ms = word.sealed_before_ms if erase_before_ms is None else erase_before_ms
+    unsettled = _places(scan.unsettled)
     found = traces.in_changelog(word, before_ms)
     for directory in state_dirs:
         found += traces.on_disk(directory, user_id, before_ms)
     if not is_quick:
         names = traces.NAMING_USERS
         found += traces.in_topics(user_id, scan.read(names), retention_ms(kafka, names))
+        unsettled += _places(scan.unsettled)
     return Report(
         user_id=user_id,
         erase_before_ms=before_ms,
         is_confirmed=is_confirmed,
         is_clean=is_confirmed is not False and not any(trace.must_go for trace in found),
         traces=found,
+        unsettled=unsettled,
     )
+
+
+def _places(unsettled: Mapping[Position, int]) -> list[str]:
+    return [f"{at.topic}[{at.partition}]" for at in sorted(unsettled)]
 
 
 def retention_ms(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, int | None]:
@@ -182,6 +191,12 @@ def conclusion(report: Report, *, timeout_s: float) -> str:
         )
     if not report.is_clean:
         return "not clean: do what is said above, then look again with --check"
+    if report.unsettled:
+        return (
+            f"nothing more to erase so far, but {', '.join(report.unsettled)} end in an open "
+            "transaction, whose records cannot be read yet: the counts are not final, look again "
+            f"when it is over by `{_check_command(report.user_id)}`"
+        )
     if report.erase_before_ms is None:
         return "clean: there is no state of this user, and nobody asked to erase it"
     return (

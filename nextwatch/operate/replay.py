@@ -16,7 +16,7 @@ from typing import Protocol
 from rich.table import Table
 from rich.text import Text
 
-from contract.errors import BrokerUnavailable
+from contract.errors import BrokerUnavailable, ContractError
 from contract.outbox import Outgoing
 from contract.records import Received
 from contract.topics import Layout
@@ -192,8 +192,8 @@ def send(letters: Iterable[Letter], outbox: Delivery, layout: Layout) -> int:
     def deliver() -> int:
         try:
             return len(outbox.deliver(waiting))
-        except BrokerUnavailable as error:
-            raise BrokerUnavailable(
+        except (BrokerUnavailable, ContractError) as error:
+            raise type(error)(
                 f"{error}; {num_sent} letters were replayed. Replay again once the broker is well: "
                 "repeats change nothing"
             ) from error

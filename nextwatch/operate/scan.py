@@ -19,11 +19,11 @@ from confluent_kafka import (
 )
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import consumer_config, read_to_end, take
+from contract.kafka import consumer_config, failure, read_to_end, take
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
+from nextwatch.acls import operator_group
 
-GROUP_ID = "nextwatch-operator"
 _QUEUE_KB = 16_384
 _AT_ONCE = 500
 _ENDS = (
@@ -46,24 +46,30 @@ class Scan:
         monotonic: Callable[[], float],
         on_progress: Callable[[int], None] = lambda _count: None,
         patience_s: float = 15.0,
+        group: str = "",
     ) -> None:
+        """Read by the operator's consumer group, which is never joined, or by *group*."""
         self._kafka = kafka
         self._monotonic = monotonic
         self._on_progress = on_progress
         self._patience_s = patience_s
+        self._group = group or operator_group(kafka.layout)
         self._num_read = 0
         self.ends: Ends = {}
+        self.unsettled: Ends = {}
+        """Of each partition that ends in an open transaction, how many offsets that hides."""
 
     def read(self, topics: Sequence[str], until: Mapping[Position, int] = {}) -> Iterator[Received]:
         """Yield every record of *topics*; of partitions in *until* only what lies before it.
 
-        When it is through, `ends` has where each partition ended.
+        When it is through, `ends` has where each partition ended. Records of transactions that are
+        open, or were aborted, are left out; where one is open, `unsettled` says so.
 
         Raises:
             BrokerUnavailable: nobody answers, or no longer.
             ContractError: a topic does not exist.
         """
-        self.ends = {}
+        self.ends, self.unsettled = {}, {}
         with self._consumer() as consumer:
             open_partitions = set(self._assign(consumer, topics, OFFSET_BEGINNING))
             while open_partitions:
@@ -74,6 +80,7 @@ class Scan:
                     if _is_end(message) or offset >= until.get(at, offset + 1):
                         open_partitions.discard(at)
                         self.ends[at] = offset
+                        self._note_end(consumer, at, offset, until)
                     else:
                         self._count()
                         yield received(message, self._kafka.layout)
@@ -117,7 +124,7 @@ class Scan:
     @contextmanager
     def _consumer(self, *, after_loss: str = "earliest") -> Iterator[Consumer]:
         """Give a consumer; *after_loss* is for records that retention takes while it reads."""
-        config = read_to_end(consumer_config(self._kafka, group_id=GROUP_ID)) | {
+        config = read_to_end(consumer_config(self._kafka, group_id=self._group)) | {
             "auto.offset.reset": after_loss,
             "queued.max.messages.kbytes": _QUEUE_KB,
             "log_level": 0,
@@ -158,6 +165,14 @@ class Scan:
             if messages:
                 return messages
         raise self._silent()
+
+    def _note_end(
+        self, consumer: Consumer, at: Position, offset: int, until: Mapping[Position, int]
+    ) -> None:
+        place = TopicPartition(self._kafka.layout.prefix + at.topic, at.partition)
+        _, end = consumer.get_watermark_offsets(place, cached=True)
+        if at not in until and end > offset:
+            self.unsettled[at] = end - offset
 
     def _if_at(self, offset: int, message: Message) -> Received | None:
         if _is_end(message) or message.offset() != offset:
@@ -214,5 +229,5 @@ def _is_passing(message: Message) -> bool:
     if error is None or error.code() in _ENDS:
         return False
     if error.fatal() or not error.retriable():
-        raise BrokerUnavailable(f"{message.topic()}: {error.str()}")
+        raise failure(error, message.topic() or "")
     return True

@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from contract.needs import Needs
     from contract.outbox import Outbox
     from contract.settings import KafkaSettings
     from nextwatch.operate.scan import Scan
@@ -44,20 +45,20 @@ def outbox_of(kafka: "KafkaSettings") -> "Outbox":
 
 
 @contextmanager
-def scan_of(kafka: "KafkaSettings") -> "Iterator[Scan]":
-    """Give a scan that tells a person on standard error how far it has come.
+def scan_of(kafka: "KafkaSettings", needs: "Needs") -> "Iterator[Scan]":
+    """Give a scan for a command with these *needs*; it tells a person how far it has come.
 
     Raises:
         BrokerUnavailable: no broker answers.
-        ContractError: the connection settings are refused.
+        ContractError: the connection settings are refused, or a right or a topic is missing.
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from contract.preflight import partition_counts  # noqa: PLC0415
+    from contract.preflight import Preflight  # noqa: PLC0415
     from nextwatch.operate.scan import Scan  # noqa: PLC0415
 
     with Console(stderr=True).status("asking the broker") as status:
-        partition_counts(kafka)
+        Preflight(kafka, needs).check_use()
         yield Scan(
             kafka,
             monotonic=monotonic,

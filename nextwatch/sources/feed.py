@@ -15,14 +15,13 @@ from typing import Any
 from confluent_kafka import Producer
 
 from contract.decoding import decode
-from contract.errors import BrokerUnavailable, ContractError, DecodeError
+from contract.errors import BrokerUnavailable, DecodeError, NextwatchError
 from contract.events import Event, Impressions, Search, VideoUpload, Watch, encode
-from contract.kafka import ClientConfig, producer_config
-from contract.preflight import partition_counts
+from contract.kafka import ClientConfig, failure, producer_config
+from contract.preflight import Preflight
 from contract.settings import KafkaSettings
 from contract.topics import (
     IMPRESSIONS,
-    RECOMMENDATIONS,
     SEARCH_EVENTS,
     VIDEO_UPLOADS,
     WATCH_EVENTS,
@@ -30,6 +29,7 @@ from contract.topics import (
     Layout,
     Topic,
 )
+from nextwatch.acls import feed_needs
 from nextwatch.sources.pacing import EvenPace
 from nextwatch.sources.totals import Totals
 
@@ -60,7 +60,7 @@ class Feed:
         self.layout = layout
         self.stop = stop
         self.totals = Totals()
-        self.failures: list[str] = []
+        self.failures: list[NextwatchError] = []
 
     def send(self, event: Event) -> bool:
         """Send *event*; return False, and count why, where the contract refuses it.
@@ -128,17 +128,16 @@ class Feed:
         self.producer.poll(0)
 
     def _on_delivery(self, error: Any, message: Any) -> None:
-        del message
         if error is None:
             self.totals.acknowledged += 1
         else:
-            self.failures.append(str(error.str()))
+            self.failures.append(failure(error, message.topic() or ""))
 
     def _check(self, left: int = 0) -> None:
         if self.failures or left:
             missing = self.totals.records - self.totals.acknowledged
-            reason = self.failures[0] if self.failures else "no answer in time"
-            raise BrokerUnavailable(
+            reason = self.failures[0] if self.failures else BrokerUnavailable("no answer in time")
+            raise type(reason)(
                 f"{missing} of {self.totals.records} records were not acknowledged: {reason}."
                 " A replay bears the same event ids each time: once the broker is back, run it again"
             )
@@ -149,15 +148,9 @@ def connect(settings: KafkaSettings, stop: threading.Event) -> Feed:
 
     Raises:
         BrokerUnavailable: no broker answers there.
-        ContractError: it lacks topics, or the connection settings are refused.
+        ContractError: topics or rights are missing, or the connection settings are refused.
     """
-    topics = partition_counts(settings)
-    wanted = [settings.layout.name(topic) for topic in (*TOPIC_OF.values(), RECOMMENDATIONS)]
-    if missing := [name for name in wanted if name not in topics]:
-        raise ContractError(
-            f"no such topics at {settings.bootstrap_servers}: {', '.join(missing)}."
-            " `nextwatch topics` creates them"
-        )
+    Preflight(settings, feed_needs(settings.layout, is_past=False)).check_use()
     return Feed(Producer(quiet(producer_config(settings))), settings.layout, stop)
 
 

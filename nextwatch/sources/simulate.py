@@ -18,6 +18,7 @@ from contract.events import Recommendation
 from contract.kafka import consumer_config, take, unhurried
 from contract.settings import KafkaSettings
 from contract.topics import RECOMMENDATIONS
+from nextwatch.acls import SIMULATE_GROUP
 from nextwatch.sources.audience import Audience
 from nextwatch.sources.feed import ANSWER_WITHIN_S, TICK_S, Feed, quiet
 from nextwatch.sources.pacing import Pace
@@ -57,7 +58,7 @@ class Recommendations:
 def follow(settings: KafkaSettings) -> Iterator[Recommendations]:
     """Yield the recommendations that are made from now on, of all users."""
     name = settings.layout.name(RECOMMENDATIONS)
-    config = consumer_config(settings, group_id="nextwatch-simulate")
+    config = consumer_config(settings, group_id=settings.layout.prefix + SIMULATE_GROUP)
     consumer = Consumer(quiet(unhurried(config, within_ms=LOOK_EVERY_MS)))
     try:
         topic = consumer.list_topics(timeout=ANSWER_WITHIN_S).topics[name]

@@ -65,9 +65,11 @@ def test_an_error_that_stays_ends_the_retries_after_the_bound():
 
 
 def test_a_final_error_is_not_repeated():
-    """Nobody gives us the right while we wait."""
-    with pytest.raises(BrokerUnavailable, match="GROUP_AUTHORIZATION_FAILED"):
+    """Nobody gives us the right while we wait: a person has to, and is told how."""
+    with pytest.raises(ContractError, match=r"GROUP_AUTHORIZATION_FAILED.*nextwatch acls"):
         ask(failing(KafkaError.GROUP_AUTHORIZATION_FAILED))
+    with pytest.raises(BrokerUnavailable, match="UNKNOWN_MEMBER_ID"):
+        ask(failing(KafkaError.UNKNOWN_MEMBER_ID))
 
 
 def test_a_request_is_told_the_time_that_is_left():

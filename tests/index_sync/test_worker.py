@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from contract.errors import ContractError
 from contract.events import BundleState, Origin
@@ -338,6 +339,22 @@ def test_what_cannot_be_read_is_a_dead_letter_on_each_topic(world):
 
     reasons = sorted(bad.error.reason for bad in world.publisher.dead_letters)
     assert reasons == ["json", "json", "json", "key_encoding"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "level"),
+    [("v1", b"", "error"), (b"\xff", None, "error"), ("v1", b"{", "warning")],
+)
+def test_a_take_down_that_did_not_happen_is_an_error_in_the_log(world, key, value, level):
+    """Many clients send an empty value where none is meant; the video would stay, unnoticed."""
+    worker = world.settled(world.worker())
+    world.uploads.append(key=key, value=value)
+
+    with capture_logs() as logs:
+        world.settled(worker)
+
+    [fact] = [fact for fact in logs if fact["event"] == "record_dead_lettered"]
+    assert fact["log_level"] == level
 
 
 def test_bad_records_are_not_sent_twice_over_a_restart(world):

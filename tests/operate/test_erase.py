@@ -10,7 +10,7 @@ from nextwatch.operate.traces import Trace
 from tests.builders import T0
 
 
-def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True):
+def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True, unsettled=()):
     """Return a report on u1."""
     return Report(
         user_id="u1",
@@ -18,6 +18,7 @@ def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True):
         is_confirmed=is_confirmed,
         is_clean=is_clean,
         traces=list(traces),
+        unsettled=list(unsettled),
     )
 
 
@@ -51,6 +52,10 @@ def test_a_slip_of_the_keys_erases_nobody(user_id, before, why):
         (report(), "clean: no state from before 2023-11-14"),
         (report(before_ms=None, is_confirmed=None), "nobody asked to erase it"),
         (report(is_clean=False), "do what is said above"),
+        (
+            report(unsettled=["watch-events[1]"]),
+            r"watch-events\[1\] end in an open transaction.*not",
+        ),
         (report(is_confirmed=False, is_clean=False), r"no worker said within 30 s.*u1 --check"),
     ],
 )

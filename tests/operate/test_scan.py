@@ -98,3 +98,20 @@ def test_a_broker_that_is_away_is_named_with_the_remedy(kafka):
 
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*BOOTSTRAP_SERVERS"):
         list(scan_of(away, patience_s=0.3).read([TOPIC]))
+
+
+def test_a_partition_that_ends_in_an_open_transaction_is_told(kafka):
+    """What it hides cannot be read yet: nobody may take the count for final."""
+    config = producer_config(kafka) | {"transactional.id": "open"}
+    producer = Producer(config)
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce("x-impressions", b"{}", b"u1", partition=1)
+    producer.flush(10)
+    scan = scan_of(kafka)
+
+    assert list(scan.read(["impressions"])) == []
+    assert scan.unsettled == {Position("impressions", 1): 1}
+    producer.commit_transaction(10)
+    assert len(list(scan.read(["impressions"]))) == 1
+    assert scan.unsettled == {}

@@ -3,9 +3,11 @@
 import gzip
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from confluent_kafka import KafkaError
 
 from contract.topics import Layout
 from nextwatch.sources.feed import Feed
@@ -141,7 +143,7 @@ class TapedProducer:
     def produce(self, topic, *, key, value, on_delivery):
         self.records.append((topic, key, value))
         is_refused = self.refuse_from is not None and len(self.records) > self.refuse_from
-        on_delivery(_Refusal() if is_refused else None, None)
+        on_delivery(_REFUSAL if is_refused else None, SimpleNamespace(topic=lambda: topic))
 
     def poll(self, timeout):
         return 0
@@ -151,9 +153,7 @@ class TapedProducer:
         return 0
 
 
-class _Refusal:
-    def str(self):
-        return "Broker: Message was refused"
+_REFUSAL = KafkaError(KafkaError.INVALID_RECORD, "Broker: Message was refused")
 
 
 def taped_feed(*, refuse_from=None):

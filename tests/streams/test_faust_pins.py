@@ -11,7 +11,9 @@ from unittest.mock import Mock
 
 import faust
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.recovery import Recovery
@@ -104,6 +106,22 @@ PINS = {
     PartitionAssignor.assigned_standbys: ("c3cff09409143afd", "warm copies follow what it says"),
     Worker._stop_on_signal: ("beff8fabfeb1e1e3", "SIGTERM stops the app"),
     Fetcher._get_actions_per_node: ("1dab2cf937d165d0", "nothing of a paused partition is fetched"),
+    GroupCoordinator._do_heartbeat: (
+        "dc1d6632aaa68e96",
+        "a member that is not known has no id afterwards",
+    ),
+    GroupCoordinator._push_error_to_user: (
+        "743ff515bd7e2e38",
+        "replaced whole: it waits until somebody polls",
+    ),
+    driver.AIOKafkaConsumerThread.on_start: (
+        "38b4e8bd1e10723a",
+        "the coordinator is there afterwards, and has not joined",
+    ),
+    AIOKafkaClient._metadata_update: (
+        "06dc51ed3e0d38b8",
+        "its requests are those that create no topics",
+    ),
     SubscriptionState.fetcher_idle_time.fget: (
         "45289bef04d7a4e3",
         "who waits for records is not idle: else the group is left after max_poll_interval",
@@ -159,6 +177,7 @@ def our_app(*, partitions=None, **settings):
         partitions=partitions,
         steps=Mock(),
         fence=None,
+        group_membership=Mock(),
         on_assigned=lambda: None,
         on_failure=lambda _error: None,
     )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import sys
 
@@ -18,18 +19,10 @@ from contract.errors import (
     WorkerPausedError,
 )
 from contract.kafka import producer_config
-from contract.preflight import (
-    check_cluster,
-    check_directory,
-    check_port,
-    layout_differences,
-    wanted_partitions,
-)
+from contract.preflight import check_cluster, check_directory, check_port
 from contract.process import ExitCode, code_of
 from contract.settings import KafkaSettings, QdrantSettings, load
-from contract.topics import Layout
 from nextwatch.embedded.ports import free_ports
-from nextwatch.topics import wanted_topics
 from streams.__main__ import main
 
 
@@ -40,37 +33,6 @@ def taken_port():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         yield taken.getsockname()[1]
-
-
-LAYOUT = Layout(prefix="p-", user_partitions=4, video_partitions=2)
-
-
-def test_the_topics_that_nextwatch_creates_are_the_ones_that_streams_wants():
-    """What `nextwatch topics` makes is enough, partitions and all."""
-    made = {topic.name: topic.num_partitions for topic in wanted_topics(LAYOUT)}
-
-    assert layout_differences(LAYOUT, made, "streams") == []
-    assert "p-watch-events.dlq" in wanted_partitions(LAYOUT, "streams")
-
-
-def test_missing_topics_are_named_with_the_remedy():
-    """One sentence for all of them."""
-    found = wanted_partitions(LAYOUT, "streams")
-    del found["p-recommendations"], found["p-watch-events"]
-
-    [sentence] = layout_differences(LAYOUT, found, "streams")
-
-    assert "p-recommendations, p-watch-events" in sentence
-    assert "nextwatch topics" in sentence
-
-
-def test_another_partition_count_is_named_with_both_numbers():
-    """A worker with the wrong count would look for users where nobody puts them."""
-    [sentence] = layout_differences(
-        LAYOUT, wanted_partitions(LAYOUT, "streams") | {"p-watch-events": 8}, "streams"
-    )
-
-    assert sentence.startswith("partitions: p-watch-events has 8, not 4 (set NEXTWATCH_KAFKA_USER")
 
 
 @pytest.mark.timeout(10)
@@ -98,6 +60,31 @@ def test_connection_settings_that_the_client_refuses_are_a_persons_matter(tmp_pa
     kafka = KafkaSettings(security_protocol="SSL", ssl_ca_location=str(tmp_path / "ca.pem"))
 
     with pytest.raises(ContractError, match="settings of Kafka"):
+        check_cluster(kafka, "streams")
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("SASL authentication error: Authentication failed", "NEXTWATCH_KAFKA_SASL_PASSWORD"),
+        ("Unsupported SASL mechanism: broker's supported mechanisms: PLAIN", "SASL_MECHANISM"),
+        ("SSL routines::certificate verify failed", "SSL_CA_LOCATION: .* instead of /etc/ca.pem"),
+    ],
+)
+def test_a_connection_that_is_refused_is_a_persons_matter(said, wanted):
+    """Waiting does not mend a password or an authority."""
+    kafka = KafkaSettings(security_protocol="SSL", ssl_ca_location="/etc/ca.pem")
+
+    assert re.search(wanted, preflight._remedy_of_refusal(said, kafka))
+    assert not preflight._remedy_of_refusal("Connection refused", kafka)
+
+
+def test_a_certificate_that_is_no_certificate_is_named_with_its_variable_and_path(tmp_path):
+    """The line of librdkafka's says which of its own properties it is about."""
+    (tmp_path / "ca.pem").write_text("no certificate")
+    kafka = KafkaSettings(security_protocol="SSL", ssl_ca_location=str(tmp_path / "ca.pem"))
+
+    with pytest.raises(ContractError, match=r"mend NEXTWATCH_KAFKA_SSL_CA_LOCATION=/.*/ca\.pem$"):
         check_cluster(kafka, "streams")
 
 

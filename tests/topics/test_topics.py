@@ -3,14 +3,23 @@
 import os
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
+from contract.cluster import Cluster
 from contract.errors import BrokerUnavailable
 from contract.kafka import client_config
 from contract.settings import KafkaSettings
 from contract.topics import TOPICS, WATCH_EVENTS, Layout
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics import Outcome, reconcile, wanted_topics
+from tests.e2e.clients import eventually
 
 
 @pytest.fixture
@@ -29,6 +38,24 @@ def create(settings, name, num_partitions, **config):
     admin = AdminClient(client_config(settings))
     new = NewTopic(name, num_partitions, 1, config=config)
     admin.create_topics([new])[name].result(10)
+
+
+def alter(settings, topic, **config):
+    """Set what an operator would set, and wait until the broker shows it."""
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in config.items()
+    ]
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+    admin = AdminClient(client_config(settings))
+    admin.incremental_alter_configs([resource])[resource].result(10)
+    assert eventually(lambda: config.items() <= settings_of(settings, topic).items())
+
+
+def settings_of(settings, topic):
+    """Return the settings of a topic as the broker has them."""
+    cluster = Cluster(AdminClient(client_config(settings)))
+    return cluster.settings(ResourceType.TOPIC, [topic])[topic]
 
 
 def outcomes(findings, topic, what):
@@ -98,14 +125,73 @@ def test_setting_that_the_broker_does_not_tell_is_not_guessed(settings, monkeypa
 
 
 def test_partition_count_is_only_reported(settings):
-    """Adding partitions moves keys, so a person must decide."""
+    """Adding partitions moves keys, so a person must decide; the remedy is one that works."""
     create(settings, WATCH_EVENTS.name, 1)
+    [alone] = [f for f in reconcile(settings, is_check=True) if f.outcome is Outcome.DIFFERS]
     findings = [f for f in reconcile(settings) if f.is_bad]
 
     assert [(f.topic, f.what, f.wanted, f.found) for f in findings] == [
         ("watch-events", "partitions", "3", "1")
     ]
-    assert "NEXTWATCH_KAFKA_USER_PARTITIONS" in findings[0].remedy
+    assert "NEXTWATCH_KAFKA_USER_PARTITIONS=1" in alone.remedy
+    assert "nextwatch repartition 3" in findings[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("topic", "name", "raised"),
+    [
+        ("watch-events", "max.message.bytes", "5000000"),
+        ("nextwatch-streams-windows", "delete.retention.ms", "2592000000"),
+        ("nextwatch-streams-windows", "cleanup.policy", "compact,delete"),
+        ("watch-events.dlq", "retention.ms", "-1"),
+    ],
+)
+def test_what_an_operator_raised_stays(settings, topic, name, raised):
+    """The contract wants at least so much; it was lowered as "mended" before."""
+    reconcile(settings)
+    alter(settings, topic, **{name: raised})
+
+    assert outcomes(reconcile(settings), topic, name) == [Outcome.SAME]
+    assert settings_of(settings, topic)[name] == raised
+
+
+def test_what_is_less_than_wanted_is_raised(settings):
+    reconcile(settings)
+    alter(settings, "item-vectors", **{"max.message.bytes": "1000"})
+
+    assert outcomes(reconcile(settings), "item-vectors", "max.message.bytes") == [Outcome.MENDED]
+    assert settings_of(settings, "item-vectors")["max.message.bytes"] == "1048588"
+
+
+def test_the_number_of_replicas_is_the_clusters_own_unless_it_is_set(settings):
+    """One node cannot have more: what is set and not met is told with the way to mend it."""
+    reconcile(settings)
+    three = settings.model_copy(update={"replication_factor": 3})
+    [finding] = [f for f in reconcile(three) if (f.topic, f.what) == ("impressions", "replicas")]
+
+    assert settings.replication_factor == -1
+    assert outcomes(reconcile(settings), "impressions", "replicas") == [Outcome.SAME]
+    assert (finding.wanted, finding.found, finding.outcome) == ("3", "1", Outcome.DIFFERS)
+    assert "kafka-reassign-partitions" in finding.remedy
+
+
+def test_more_replicas_in_sync_than_there_are_are_told(settings):
+    """Nothing could be written, and nobody would know why."""
+    reconcile(settings)
+    alter(settings, "impressions", **{"min.insync.replicas": "2"})
+
+    assert outcomes(reconcile(settings), "impressions", "min.insync.replicas") == [Outcome.DIFFERS]
+
+
+def test_choices_with_consequences_are_noted_and_left(settings):
+    reconcile(settings)
+    chosen = {"retention.ms": "3600000", "message.timestamp.type": "LogAppendTime"}
+    alter(settings, "watch-events", **chosen)
+    findings = reconcile(settings)
+
+    assert {f.what for f in findings if f.outcome is Outcome.NOTED} == chosen.keys()
+    assert not any(finding.is_bad for finding in findings)
+    assert chosen.items() <= settings_of(settings, "watch-events").items()
 
 
 @pytest.mark.slow

@@ -159,7 +159,11 @@ class ScriptedFeed:
         self.next_offsets = {}
         self.is_verified = True
         self.opened = []
+        self.told = []
         self.num_polls = 0
+
+    def tell_group(self, offsets):
+        self.told.append(offsets)
 
     def open(self, topics, offsets):
         self.opened.append(([topic.name for topic in topics], dict(offsets)))

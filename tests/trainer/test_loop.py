@@ -312,6 +312,15 @@ def test_ends_with_a_checkpoint_when_told_to_stop(tmp_path):
     assert room.checkpoints.newest().offsets["watch-events"] == {0: 1}
 
 
+def test_each_checkpoint_is_told_to_the_group(tmp_path):
+    """So Kafka's tools show the lag: never more than what is saved."""
+    room = Room(tmp_path, UPLOADS, watches("v1"))
+
+    room.trainer.run(_after(3), lambda: None)
+
+    assert room.feed.told[-1] == room.checkpoints.newest().offsets
+
+
 class LosingFeed(ScriptedFeed):
     """A broker that has forgotten everything: the first poll after a resume says so."""
 

@@ -1,0 +1,152 @@
+"""The least rights of each process and command, as a table or as commands of ``kafka-acls.sh``.
+
+What a process needs follows from the contract (`contract.needs`), what a command needs stands here.
+A test runs all processes on a broker with an authorizer that grants exactly this.
+"""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from rich.table import Table
+
+from contract.needs import OPERATOR_GROUP, Needs, Right, Rights, needs_of, needs_outside
+from contract.topics import (
+    IMPRESSIONS,
+    RECOMMENDATIONS,
+    SEARCH_EVENTS,
+    TOPICS,
+    USER_DELETIONS,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+    WINDOWS,
+    Layout,
+    Topic,
+)
+
+PROCESSES = ("streams", "trainer", "index_sync")
+SIMULATE_GROUP = "nextwatch-simulate"
+_ASKS = frozenset({Right.DESCRIBE})
+_READS = frozenset({Right.READ})
+_WRITES = frozenset({Right.WRITE})
+_BY_USER = [topic for topic in TOPICS if topic.key_field == "user_id"]
+_DEAD_LETTERED = [topic for topic in TOPICS if topic.dead_lettered_by]
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Rights on one resource, as Kafka's access control has them."""
+
+    app: str
+    resource: str
+    name: str
+    rights: list[str]
+
+
+def all_needs(layout: Layout) -> list[Needs]:
+    """Return the needs of every process and command, and of whoever is outside."""
+    return [
+        *(needs_of(app, layout) for app in PROCESSES),
+        *needs_outside(layout),
+        topics_needs(layout),
+        letters_needs(layout, is_replay=True),
+        erase_needs(layout),
+        feed_needs(layout),
+        repartition_needs(layout),
+    ]
+
+
+def topics_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch topics` needs; AlterConfigs includes DescribeConfigs."""
+    rights = frozenset({Right.CREATE, Right.DESCRIBE, Right.ALTER_CONFIGS})
+    return Needs("topics", dict.fromkeys(sorted([*_names(TOPICS, layout), *_dlqs(layout)]), rights))
+
+
+def letters_needs(layout: Layout, *, is_replay: bool) -> Needs:
+    """Return what `nextwatch dlq` needs: `replay` writes letters to where they came from."""
+    rights: dict[str, Rights] = dict.fromkeys(_dlqs(layout), _READS)
+    if is_replay:
+        rights |= dict.fromkeys(_names(_DEAD_LETTERED, layout), _WRITES)
+        compacted = [topic for topic in _DEAD_LETTERED if topic.cleanup == "compact"]
+        rights |= dict.fromkeys(_names(compacted, layout), _READS | _WRITES)
+    return _operator("dlq", rights, layout)
+
+
+def erase_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch erase` needs: it looks through every topic that may name a user."""
+    looks = _READS | {Right.DESCRIBE_CONFIGS}
+    rights: dict[str, Rights] = dict.fromkeys([*_names(_BY_USER, layout), *_dlqs(layout)], looks)
+    rights[layout.name(USER_DELETIONS)] = looks | _WRITES
+    return _operator("erase", rights, layout)
+
+
+def feed_needs(layout: Layout, *, is_past: bool = True) -> Needs:
+    """Return what `nextwatch simulate` and `replay` need; `replay --histories` writes windows."""
+    events = (WATCH_EVENTS, SEARCH_EVENTS, IMPRESSIONS, VIDEO_UPLOADS)
+    rights: dict[str, Rights] = dict.fromkeys(_names(events, layout), _WRITES)
+    rights[layout.name(RECOMMENDATIONS)] = _READS
+    if is_past:
+        rights[layout.name(WINDOWS)] = _WRITES
+    return Needs("simulate", rights, layout.prefix + SIMULATE_GROUP, _ASKS)
+
+
+def repartition_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch repartition` needs: it adds partitions and moves the windows."""
+    adds = frozenset({Right.ALTER})
+    dlqs = [layout.dlq_name(topic) for topic in _BY_USER if topic.dead_lettered_by]
+    rights: dict[str, Rights] = dict.fromkeys([*_names(_BY_USER, layout), *dlqs], adds)
+    read = [topic for topic in _BY_USER if "streams" in topic.consumers]
+    rights |= dict.fromkeys(_names(read, layout), adds | _READS)
+    rights[layout.name(WINDOWS)] = adds | _READS | _WRITES
+    return Needs("repartition", rights, layout.streams_group, _ASKS)
+
+
+def operator_group(layout: Layout) -> str:
+    """Return the group by which the operator's commands ask for a coordinator; they join none."""
+    return layout.prefix + OPERATOR_GROUP
+
+
+def grants(needs: Iterable[Needs]) -> list[Grant]:
+    """Return the rights of *needs* one by one."""
+    found = []
+    for each in needs:
+        for name, rights in sorted(each.topics.items()):
+            found.append(Grant(each.app, "topic", name, sorted(rights)))
+        if each.group:
+            found.append(Grant(each.app, "group", each.group, sorted(each.group_rights)))
+    return found
+
+
+def table(given: Sequence[Grant]) -> Table:
+    """Return *given* as a table."""
+    drawn = Table("for", "on", "name", "rights", box=None, pad_edge=False)
+    for grant in given:
+        drawn.add_row(grant.app, grant.resource, grant.name, ", ".join(grant.rights))
+    return drawn
+
+
+def commands(given: Sequence[Grant], *, bootstrap_servers: str, principal: str = "") -> list[str]:
+    """Return the commands that give the rights; without *principal*, to a user called as the app."""
+    alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for grant in given:
+        alike[grant.app, grant.resource, tuple(grant.rights)].append(grant.name)
+    lines = []
+    for (app, resource, rights), names in alike.items():
+        words = ["kafka-acls.sh", "--bootstrap-server", bootstrap_servers, "--add"]
+        words += ["--allow-principal", principal or f"User:{app}"]
+        words += [word for right in rights for word in ("--operation", right)]
+        words += [word for name in names for word in (f"--{resource}", name)]
+        lines.append(shlex.join(words))
+    return lines
+
+
+def _operator(app: str, rights: dict[str, Rights], layout: Layout) -> Needs:
+    return Needs(app, dict(sorted(rights.items())), operator_group(layout), _ASKS)
+
+
+def _names(topics: Iterable[Topic], layout: Layout) -> list[str]:
+    return [layout.name(topic) for topic in topics]
+
+
+def _dlqs(layout: Layout) -> list[str]:
+    return [layout.dlq_name(topic) for topic in _DEAD_LETTERED]

@@ -1,0 +1,258 @@
+"""Change the partition count of all topics keyed by user, and move the windows with the users.
+
+Kafka places a key by the number of partitions, so with another number the events of most users come
+on other partitions than before, while their windows lie in the changelog where they were. In this
+order, so that it may break off anywhere and be run again:
+
+1. all topics keyed by user get the partitions that they lack;
+2. each window that lies elsewhere is written to the partition of its user, merged with what is
+   there already, and acknowledged;
+3. only then its old place gets a tombstone.
+
+Nothing is ever without a copy. A seal does not say whose it is: every partition gets all of them.
+Workers refuse to start in between, since counts or windows do not fit.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from time import monotonic, sleep
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
+    AdminClient,
+    NewPartitions,
+)
+
+from contract.cluster import Cluster
+from contract.errors import BrokerUnavailable, ContractError, WindowError
+from contract.kafka import (
+    check_partitions,
+    client_config,
+    consumer_config,
+    failure,
+    producer_config,
+    retried,
+)
+from contract.keys import partition_of
+from contract.outbox import Outbox, Outgoing
+from contract.preflight import Preflight
+from contract.records import Received
+from contract.settings import KafkaSettings
+from contract.topics import TOPICS, WINDOWS, Layout
+from models.history import EMPTY, Window, WindowPolicy, merge
+from models.history_codec import decode
+from nextwatch.acls import repartition_needs
+from nextwatch.operate.scan import Scan
+from streams.changelog import seal_key
+from streams.partition import record_of, seal_record
+
+_SEAL_MARK = seal_key(b"")
+_AT_ONCE = 500
+_TIMEOUT_S = 30.0
+
+Read = Callable[[], Iterable[Received]]
+Deliver = Callable[[list[Outgoing]], object]
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What the changelog holds: by user the offset of the last record in each partition, and seals."""
+
+    windows: dict[bytes, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
+    seals: dict[bytes, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
+
+    def note(self, record: Received) -> None:
+        """Take *record* in; records of a partition come in their order."""
+        key = record.key or b""
+        if key.startswith(_SEAL_MARK):
+            if key != _SEAL_MARK and record.value is not None:
+                erased_before_ms = decode(record.value).erased_before_ms
+                known = self.seals[key].get(record.partition, 0)
+                self.seals[key][record.partition] = max(known, erased_before_ms)
+        elif record.value is None:
+            self.windows[key].pop(record.partition, None)
+        else:
+            self.windows[key][record.partition] = record.offset
+
+    def strays(self, count: int) -> dict[bytes, dict[int, int]]:
+        """Return the users of whom something lies where it does not belong with *count* partitions."""
+        return {
+            key: places
+            for key, places in self.windows.items()
+            if places.keys() - {partition_of(key, count)}
+        }
+
+    def lacking_seals(self, count: int) -> list[tuple[int, bytes, int]]:
+        """Return the partition, key and time of each seal that one of *count* partitions lacks."""
+        return [
+            (number, key, newest_ms)
+            for key, times_ms in self.seals.items()
+            if (newest_ms := max(times_ms.values()))
+            for number in range(count)
+            if times_ms.get(number, 0) < newest_ms
+        ]
+
+
+def run(
+    kafka: KafkaSettings, policy: WindowPolicy, count: int, *, is_check: bool = False
+) -> Iterator[str]:
+    """Bring all topics keyed by user to *count* partitions; yield what is done, for a person.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+        ContractError: it cannot be done, or not now.
+    """
+    layout = kafka.layout
+    Preflight(kafka, repartition_needs(layout)).check_use()
+    admin = AdminClient(client_config(kafka) | {"log_level": 0})
+    cluster = Cluster(admin)
+    counts = {name: each.num_partitions for name, each in cluster.topics(_topics(layout)).items()}
+    _check_possible(counts, count)
+    _check_stopped(cluster, layout)
+    lacking = {name: found for name, found in sorted(counts.items()) if found < count}
+    if unread := _num_unread(kafka, counts):
+        yield (
+            f"streams has not read the last {unread} events: those whose users move become dead letters "
+            "(misplaced), and `nextwatch dlq replay --reason misplaced` puts them where they belong"
+        )
+    for name, found in lacking.items():
+        yield f"{name}: {found} partitions, {count} wanted"
+    if lacking and not is_check:
+        _grow(admin, cluster, lacking, count)
+    scan = Scan(kafka, monotonic=monotonic, group=layout.streams_group)
+    outbox = Outbox(Producer(producer_config(kafka, linger_ms=5) | {"log_level": 0}))
+    moving = Move(lambda: scan.read([WINDOWS.name]), outbox.deliver, layout.name(WINDOWS), policy)
+    num_moved = moving.run(count, is_check=is_check)
+    would_be = "would be moved" if is_check else "moved"
+    yield f"{num_moved} windows {would_be} to the partitions of their users"
+    if not is_check:
+        yield (
+            f"set NEXTWATCH_KAFKA_USER_PARTITIONS={count} everywhere, delete the state directories of "
+            "the streams workers, and start all processes"
+        )
+
+
+class Move:
+    """Moves windows and seals within a changelog that is read and written through functions."""
+
+    def __init__(self, read: Read, deliver: Deliver, topic: str, policy: WindowPolicy) -> None:
+        """Move within *topic*; *read* gives all of it, and *deliver* returns once acknowledged."""
+        self._read = read
+        self._deliver = deliver
+        self._topic = topic
+        self._policy = policy
+
+    def run(self, count: int, *, is_check: bool = False) -> int:
+        """Move what does not belong where it lies with *count* partitions; return how many windows."""
+        inventory = Inventory()
+        for record in self._read():
+            inventory.note(record)
+        strays = inventory.strays(count)
+        if is_check:
+            return len(strays)
+        self._send(
+            Outgoing(self._topic, key, seal_record(time_ms), number)
+            for number, key, time_ms in inventory.lacking_seals(count)
+        )
+        self._send(self._moved(strays, count))
+        self._send(
+            Outgoing(self._topic, key, None, number)
+            for key, places in strays.items()
+            for number in places
+            if number != partition_of(key, count)
+        )
+        return len(strays)
+
+    def _moved(self, strays: Mapping[bytes, Mapping[int, int]], count: int) -> Iterator[Outgoing]:
+        """Yield the window of each stray user as soon as all that there is of it was read."""
+        found: dict[bytes, list[bytes]] = defaultdict(list)
+        for record in self._read():
+            key = record.key or b""
+            places = strays.get(key, {})
+            if record.value is None or places.get(record.partition) != record.offset:
+                continue
+            found[key].append(record.value)
+            if len(found[key]) == len(places):
+                value = self._merged(found.pop(key))
+                yield Outgoing(self._topic, key, value, partition_of(key, count))
+
+    def _merged(self, values: list[bytes]) -> bytes | None:
+        if len(values) == 1:
+            return values[0]
+        window: Window = EMPTY
+        for value in values:
+            try:
+                window = merge(window, decode(value), self._policy)
+            except WindowError:
+                continue  # nobody can read it, here or there
+        return record_of(window)
+
+    def _send(self, records: Iterable[Outgoing]) -> None:
+        waiting: list[Outgoing] = []
+        for record in records:
+            waiting.append(record)
+            if len(waiting) >= _AT_ONCE:
+                self._deliver(waiting)
+                waiting = []
+        if waiting:
+            self._deliver(waiting)
+
+
+def _topics(layout: Layout) -> list[str]:
+    by_user = [topic for topic in TOPICS if topic.key_field == "user_id"]
+    dlqs = [layout.dlq_name(topic) for topic in by_user if topic.dead_lettered_by]
+    return [layout.name(topic) for topic in by_user] + dlqs
+
+
+def _check_possible(counts: Mapping[str, int], count: int) -> None:
+    larger = [f"{name} has {found}" for name, found in sorted(counts.items()) if found > count]
+    if larger:
+        raise ContractError(
+            f"partitions cannot be taken away, and {', '.join(larger)}: name a larger count; or name "
+            "a new NEXTWATCH_KAFKA_TOPIC_PREFIX, run `nextwatch topics`, and replay the events"
+        )
+
+
+def _check_stopped(cluster: Cluster, layout: Layout) -> None:
+    if members := cluster.group(layout.streams_group).members:
+        raise ContractError(f"stop all processes first: streams runs as {', '.join(members)}")
+
+
+def _num_unread(kafka: KafkaSettings, counts: Mapping[str, int]) -> int:
+    """Return how many records streams has not read yet; marks of transactions count as records."""
+    layout = kafka.layout
+    names = [
+        layout.name(topic)
+        for topic in TOPICS
+        if topic.key_field == "user_id" and "streams" in topic.consumers and topic is not WINDOWS
+    ]
+    consumer = Consumer(consumer_config(kafka, group_id=layout.streams_group) | {"log_level": 0})
+    asked = [TopicPartition(name, number) for name in names for number in range(counts[name])]
+    try:
+        committed = retried(
+            lambda left_s: check_partitions(consumer.committed(asked, timeout=left_s)),
+            within_s=_TIMEOUT_S,
+        )
+        unread = 0
+        for at in committed:
+            first, end = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)
+            unread += end - max(first, at.offset)
+    finally:
+        consumer.close()
+    return unread
+
+
+def _grow(admin: AdminClient, cluster: Cluster, lacking: Mapping[str, int], count: int) -> None:
+    asked = [NewPartitions(name, count) for name in lacking]
+    for name, future in admin.create_partitions(asked, request_timeout=_TIMEOUT_S).items():
+        if (error := future.exception(timeout=_TIMEOUT_S + 5)) is not None:
+            raise failure(error.args[0], f"partitions of {name}") from error
+    deadline_s = monotonic() + _TIMEOUT_S
+    while any(
+        found.num_partitions < count or found.leaderless
+        for found in cluster.topics(lacking).values()
+    ):
+        if monotonic() > deadline_s:
+            raise BrokerUnavailable("the broker added partitions, but does not serve them")
+        sleep(0.1)

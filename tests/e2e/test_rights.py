@@ -1,0 +1,229 @@
+"""On a cluster with access control: the rights that `nextwatch acls` prints are enough, and least."""
+
+import os
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from contract.errors import BrokerUnavailable, ContractError
+from contract.needs import needs_of
+from contract.preflight import Preflight
+from contract.process import ExitCode
+from contract.settings import KafkaSettings, load
+from nextwatch.embedded.plans import inherited
+from nextwatch.embedded.ports import free_ports
+from nextwatch.embedded.stack import EmbeddedStack
+from tests.e2e.brokers import SecuredBroker
+from tests.e2e.clients import eventually, player_of
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(300)]
+
+PROCESSES = ("streams", "trainer", "index_sync")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    with SecuredBroker(tmp_path_factory.mktemp("secured")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def port():
+    return free_ports(1)[0]
+
+
+class Outside:
+    """Looks like a stack to a `Player`, who may do everything."""
+
+    def __init__(self, kafka):
+        self.kafka = kafka
+        self.bootstrap_servers = kafka.bootstrap_servers
+
+
+@pytest.fixture(scope="module")
+def stack(broker, port):
+    """All processes, each with a user of its own."""
+    users = {
+        app: {"NEXTWATCH_KAFKA_SASL_USERNAME": app, "NEXTWATCH_STREAMS_HTTP_PORT": str(port)}
+        for app in PROCESSES
+    }
+    with EmbeddedStack(
+        os.environ,
+        processes=("index", *PROCESSES),
+        is_supervised=False,
+        publish_every_s=5.0,
+        env=broker.env("streams"),
+        env_of=users,
+    ) as stack:
+        yield stack
+
+
+@pytest.fixture
+def player(broker, stack):
+    with player_of(Outside(broker.unbound)) as player:
+        yield player
+
+
+def run(broker, app, *arguments):
+    """Run a command as its user."""
+    return subprocess.run(
+        [sys.executable, "-m", "nextwatch", *arguments],
+        env=inherited(os.environ) | broker.env(app),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+
+
+def ready(port):
+    """Return the status of streams' readiness and its reasons."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2)
+    except httpx.TransportError:
+        return 0, {}
+    return answer.status_code, answer.json()["reasons"]
+
+
+def test_the_whole_stack_runs_with_exactly_the_rights_that_are_printed(broker, player, port):
+    """Uploads become findable, watches are answered, bundles come into service."""
+    for number in range(10):
+        player.upload(f"v{number}")
+    player.flush()
+    assert eventually(lambda: ready(port)[0] == 200, within_s=60), ready(port)
+
+    answer = player.answer_to(player.watch("u1", "v1"), within_s=30)
+
+    assert answer["items"]
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments"),
+    [
+        ("topics", ["topics"]),
+        ("dlq", ["dlq", "list"]),
+        ("dlq", ["dlq", "replay", "--yes"]),
+        ("erase", ["erase", "u1"]),
+        ("simulate", ["simulate", "--seconds", "2", "--rate", "5"]),
+    ],
+)
+def test_every_command_runs_with_exactly_the_rights_that_are_printed(broker, stack, app, arguments):
+    done = run(broker, app, *arguments)
+
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("app", "resource", "name", "right"),
+    [
+        ("streams", "topic", "s-watch-events", "Read"),
+        ("streams", "topic", "s-recommendations", "Write"),
+        ("streams", "topic", "s-nextwatch-streams-windows", "DescribeConfigs"),
+        ("streams", "group", "s-nextwatch-streams", "Read"),
+        ("trainer", "topic", "s-impressions", "Read"),
+        ("trainer", "topic", "s-item-vectors", "Write"),
+        ("trainer", "group", "s-nextwatch-trainer", "Read"),
+        ("index_sync", "topic", "s-video-uploads", "Read"),
+        ("index_sync", "topic", "s-video-uploads.dlq", "Write"),
+        ("index_sync", "group", "s-nextwatch-index-sync", "Read"),
+    ],
+)
+def test_each_right_that_is_missing_is_named(broker, app, resource, name, right):
+    """With user, operation and resource; nothing is taken for a missing topic or a silent broker."""
+    kafka = load(KafkaSettings, broker.env(app))
+    preflight = Preflight(kafka, needs_of(app, kafka.layout))
+    assert eventually(lambda: preflight.look() == [])
+    grant = broker.revoke(app, resource, name, right)
+    try:
+        assert eventually(preflight.look)
+        with pytest.raises(ContractError) as refused:
+            preflight.check()
+    finally:
+        broker.grant([grant])
+
+    told = str(refused.value)
+    assert f"user {app} lacks the rights" in told
+    assert right in told
+    assert f"{resource} {name}" in told
+    assert "missing topics" not in told
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "name", "right"),
+    [
+        ("dlq", ["dlq", "list"], "s-watch-events.dlq", "Read"),
+        ("erase", ["erase", "u1", "--check"], "s-watch-events", "Read"),
+        ("topics", ["topics", "--check"], "s-watch-events", "Describe"),
+        ("simulate", ["simulate", "--seconds", "1"], "s-watch-events", "Write"),
+    ],
+)
+def test_a_command_without_a_right_says_so_in_one_line(broker, app, arguments, name, right):
+    grant = broker.revoke(app, "topic", name, right)
+    extra = [broker.revoke(app, "topic", name, other) for other in grant.rights if other != right]
+    try:
+        done = run(broker, app, *arguments)
+    finally:
+        broker.grant([grant, *extra])
+
+    [line] = done.stderr.strip().splitlines()
+    assert done.returncode == ExitCode.MISCONFIGURED
+    assert right in line
+    assert name in line
+    assert "nextwatch acls" in line
+
+
+def test_a_wrong_password_is_no_silent_broker(broker):
+    wrong = {"NEXTWATCH_KAFKA_SASL_PASSWORD": "wrong"}
+    kafka = load(KafkaSettings, broker.env("streams") | wrong)
+
+    with pytest.raises(ContractError, match="NEXTWATCH_KAFKA_SASL_PASSWORD"):
+        Preflight(kafka, needs_of("streams", kafka.layout)).check(patience_s=5)
+    away = Preflight(
+        kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}),
+        needs_of("streams", kafka.layout),
+    )
+    with pytest.raises(BrokerUnavailable):
+        away.check(patience_s=0.3)
+
+
+@pytest.mark.parametrize(
+    ("resource", "name"), [("topic", "s-watch-events"), ("group", "s-nextwatch-streams")]
+)
+def test_a_right_that_is_taken_away_makes_a_worker_not_ready_until_it_is_back(
+    broker, stack, player, port, resource, name
+):
+    """With the reason; the worker lives, keeps its store, and goes on where it was."""
+    worker = stack.process("streams")
+    assert eventually(lambda: ready(port)[0] == 200, within_s=60), ready(port)
+    grant = broker.revoke("streams", resource, name, "Read")
+    try:
+        assert eventually(lambda: "cluster_fits" in ready(port)[1], within_s=20)
+        _, reasons = ready(port)
+    finally:
+        broker.grant([grant])
+
+    assert f"Read on {resource} {name}" in reasons["cluster_fits"]
+    assert eventually(lambda: ready(port)[0] == 200, within_s=40), (ready(port), worker.log_tail())
+    assert player.answer_to(player.watch("u2", "v1"), within_s=30)
+    assert worker.is_running
+
+
+def test_a_worker_that_may_no_longer_answer_ends_and_says_why(broker, stack, player):
+    """What was not acknowledged is not committed, and comes again."""
+    worker = stack.process("streams")
+    grant = broker.revoke("streams", "topic", "s-recommendations", "Write")
+    try:
+        player.watch("u3", "v1")
+        player.flush()
+        has_ended, exit_code, told = worker.wait_ended(60), worker.exit_code, worker.log_tail()
+    finally:
+        broker.grant([grant])
+        worker.start()
+        worker.wait_ready(60)
+
+    assert has_ended
+    assert exit_code == ExitCode.MISCONFIGURED
+    assert "TOPIC_AUTHORIZATION_FAILED" in told
+    assert "s-recommendations" in told
