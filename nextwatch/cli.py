@@ -16,6 +16,7 @@ from contract import logging
 from contract.errors import StackError
 from contract.process import told_in_one_line
 from contract.version import VERSION
+from nextwatch.collections_cli import collections
 from nextwatch.evaluate.cli import evaluate_app
 from nextwatch.operate.cli import dlq_app, erase
 from nextwatch.sources.cli import replay_app, simulate
@@ -42,6 +43,7 @@ app.add_typer(dlq_app, name="dlq")
 app.add_typer(evaluate_app, name="evaluate")
 app.command("simulate")(simulate)
 app.command("erase")(erase)
+app.command("collections")(collections)
 
 EnvFile = Annotated[
     Path, typer.Option("--env-file", "-f", help="Where the settings of the running stack are kept.")
