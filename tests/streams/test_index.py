@@ -12,6 +12,9 @@ from contract.errors import ContractError, IndexUnavailable
 from contract.points import END_OF_POINTS
 from contract.settings import KafkaSettings, QdrantSettings
 from streams.index import VectorIndex, connected
+from streams.liveness import _index_trouble
+from streams.retrieval import Retrieval
+from tests.streams.servings import serving
 from tests.streams.stub_index import answering
 
 VECTORS_BD = np.eye(2, dtype=np.float32)
@@ -96,6 +99,18 @@ def test_a_key_that_is_rejected_is_told_with_its_setting_and_the_url(key, says):
         for call in (index.ping, lambda: index.nearest("c", VECTORS_BD, 2)):
             with pytest.raises(IndexUnavailable, match="NEXTWATCH_QDRANT_API_KEY"):
                 call()
+
+
+def test_a_key_that_is_rejected_while_running_is_why_a_worker_is_not_ready():
+    """Keys are replaced; whoever asks the worker is told what to mend."""
+    with index_of(key="new", api_key="old") as index:
+        retrieval = Retrieval(index, num_ranked=2, num_trending=0, monotonic=monotonic)
+        before = _index_trouble(retrieval, index)
+        assert retrieval.near(serving({}), ["u1"], VECTORS_BD[:1]) is None
+        after = _index_trouble(retrieval, index)
+    assert "NEXTWATCH_QDRANT_API_KEY" in before
+    assert "a search failed" in after
+    assert "NEXTWATCH_QDRANT_API_KEY" in after
 
 
 def test_a_key_that_is_right_is_accepted():
