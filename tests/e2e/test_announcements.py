@@ -46,17 +46,17 @@ def test_announcements_of_bundles_that_nobody_has_end_no_worker(services):
             bad = announced(f"bad{generation}", generation, url)
             player.produce("model-bundles", bad.bundle_id, encode(bad))
         player.flush()
-        assert eventually(lambda: len(worker.logged("bundle_postponed")) >= 3)
-        before = player.answer_to(player.watch("u1", "cooking0"))
+        assert eventually(lambda: len(worker.logged("bundle_postponed")) >= 3, within_s=40)
+        before = player.answer_to(player.watch("u1", "cooking0"), within_s=40)
         offer_bundle(place, player)
-        assert eventually(lambda: worker.logged("bundle_in_service"))
+        assert eventually(lambda: worker.logged("bundle_in_service"), within_s=40)
         worker.child.kill()
         worker.child.start()
         after = player.answer_to(player.watch("u1", "cooking1"), within_s=40)
 
     assert before["degraded"] == ["no_bundle"]
     assert after["user_id"] == "u1"
-    assert eventually(lambda: len(worker.logged("bundle_in_service")) == 2)
+    assert eventually(lambda: len(worker.logged("bundle_in_service")) == 2, within_s=40)
     assert not worker.logged("streams_failed")
 
 
