@@ -31,6 +31,7 @@ from index_sync.generation import Point
 from index_sync.index import VectorIndex
 from models import bundle as bundles
 from models import mlp_ranker_export
+from models.bundle_store import MANIFEST
 from models.history import DAY_MS
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.retriever import RetrieverConfig
@@ -72,14 +73,19 @@ class Catalogue:
         return f"bench-{self.num_videos}"
 
     @property
+    def bundle_root_url(self) -> str:
+        """Where workers look for announced bundles."""
+        return (self.directory / "bundles").as_uri()
+
+    @property
     def bundle_url(self) -> str:
         """Where `models.bundle.load` finds it."""
-        return (self.directory / "bundles" / self.bundle_id).as_uri()
+        return f"{self.bundle_root_url}/{self.bundle_id}"
 
     @property
     def manifest_sha256(self) -> str:
         """What an announcement of the bundle says."""
-        manifest = self.directory / "bundles" / self.bundle_id / bundles.MANIFEST
+        manifest = self.directory / "bundles" / self.bundle_id / MANIFEST
         return hashlib.sha256(manifest.read_bytes()).hexdigest()
 
     @property
@@ -168,8 +174,7 @@ def _write_bundle(catalogue: Catalogue, snapshot: ItemSnapshot) -> None:
         bundle_id=catalogue.bundle_id, generation=GENERATION, offsets={}, metrics={}
     )
     ranker = mlp_ranker_export.export(mlp_ranker_export.drawn(CONFIG.dim, seed=3))
-    root = (catalogue.directory / "bundles").as_uri()
-    bundles.write(root, card, learner.bundle_files() | ranker, snapshot)
+    bundles.write(catalogue.bundle_root_url, card, learner.bundle_files() | ranker, snapshot)
     log.info("bundle_written", videos=len(snapshot.video_ids))
 
 
@@ -194,7 +199,7 @@ def _build_index(catalogue: Catalogue, snapshot: ItemSnapshot) -> None:
     started_s = monotonic()
     directory = catalogue.directory / "index"
     with index_server(directory) as url:
-        client = QdrantClient(url=url, timeout=600)
+        client = QdrantClient(url=url, timeout=600, check_compatibility=False)
         _fill(client, catalogue.collection, snapshot)
         threshold = qdrant.OptimizersConfigDiff(indexing_threshold=_THRESHOLD_KB)
         client.update_collection(catalogue.collection, optimizers_config=threshold)

@@ -173,6 +173,7 @@ def running(
         os.environ,
         processes=("broker", "index", "streams"),
         is_supervised=False,
+        env={"NEXTWATCH_PROCESS_BUNDLE_URL": audience.catalogue.bundle_root_url},
         env_of={"streams": dict(env or {})},
     )
     rig = Rig(stack, audience, root)

@@ -45,7 +45,7 @@ REASONS = {
     "ts_unit": "a time in seconds, or in units finer than milliseconds",
     "ts_range": "a time of zero or below",
     "ts_future": "a time more than five minutes after the record's own",
-    "generation_unknown": "an item vector of a generation nobody announced; too many wait already",
+    "generation_unknown": "an item vector of a generation nobody announced in time, or too many wait",
     "vector_dim": "an item vector of another width than its bundle says",
     "vector_norm": "an output vector whose norm is not one",
 }

@@ -9,6 +9,7 @@
   + StoreError           the files of a store are damaged          -> rebuild it from the changelog
   + IndexUnavailable     the vector index did not answer           -> answer from what is there
   + BrokerUnavailable    the broker did not answer                 -> retry, then stop
+  + StoreUnavailable     bundles or checkpoints cannot be read now -> try again later
   + WorkerPausedError    this process stood still for too long     -> stop; another one took over
   + StorageFull          a disk that is written to is full         -> stop, and tell the person
   + StackError           the embedded stack cannot start or run    -> tell the person, with the remedy
@@ -59,6 +60,17 @@ class IndexUnavailable(NextwatchError):  # noqa: N818 - the name states the cond
 
 class BrokerUnavailable(NextwatchError):  # noqa: N818 - the name states the condition
     """The broker did not answer, or did not acknowledge in time."""
+
+
+class StoreUnavailable(NextwatchError):  # noqa: N818 - the name states the condition
+    """The store of the bundles, or of the checkpoints, did not give what is in it.
+
+    ``is_missing`` says that the store answered, and has nothing of that name, or not yet.
+    """
+
+    def __init__(self, reason: str, *, is_missing: bool = False) -> None:
+        super().__init__(reason)
+        self.is_missing = is_missing
 
 
 class WorkerPausedError(NextwatchError):

@@ -20,6 +20,7 @@ from contract.errors import (
     NextwatchError,
     StackError,
     StorageFull,
+    StoreUnavailable,
     WorkerPausedError,
 )
 
@@ -36,7 +37,7 @@ class ExitCode(IntEnum):
     UNDONE = 1
     """A command did not do all that it was asked to do; it says what is left and the remedy."""
     BROKER_AWAY = 69
-    """The broker did not answer at the start, or did not acknowledge later."""
+    """The broker did not answer at the start, or did not acknowledge later; or a store did not."""
     FAILED = 70
     """Something went wrong that nobody foresaw; the log has the traceback."""
     PAUSED = 73
@@ -50,7 +51,7 @@ class ExitCode(IntEnum):
 
 
 _CODES: tuple[tuple[type[NextwatchError] | tuple[type[NextwatchError], ...], ExitCode], ...] = (
-    ((BrokerUnavailable, IndexUnavailable), ExitCode.BROKER_AWAY),
+    ((BrokerUnavailable, IndexUnavailable, StoreUnavailable), ExitCode.BROKER_AWAY),
     (WorkerPausedError, ExitCode.PAUSED),
     (StorageFull, ExitCode.STORAGE_FULL),
     (ContractError, ExitCode.MISCONFIGURED),

@@ -175,19 +175,44 @@ class QdrantSettings(Settings):
         json_schema_extra={WORDS: "http://HOST:PORT or https://HOST, without user or password"},
         description="without user or password",
     )
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(
+        default=None,
+        description="of a server that wants one, with the right to write; never printed",
+    )
     timeout_ms: int = Field(
         default=10_000,
         ge=10,
         le=60_000,
         description="of one request of index_sync; longer than the index may stand still",
     )
-    collection_prefix: str = Field(
-        default="nextwatch",
+    collection_prefix: str | None = Field(
+        default=None,
         pattern=r"^[a-z0-9-]+$",
         json_schema_extra={WORDS: "small letters, digits and hyphens, 1 to 64"},
         max_length=64,
+        description="of every collection, and the name of the alias; without one it is "
+        "NEXTWATCH_KAFKA_TOPIC_PREFIX followed by `nextwatch`",
     )
+
+    def prefix(self, kafka: KafkaSettings) -> str:
+        """Return what the names of the collections begin with.
+
+        Deployments that differ by their topic prefix must not share collections.
+        """
+        return self.collection_prefix or f"{kafka.topic_prefix}nextwatch"
+
+    @property
+    def sends_key_in_clear(self) -> bool:
+        """Whether anybody on the way to the index can read the API key."""
+        return self.api_key is not None and self.url.startswith("http:")
+
+    def refusal(self, status: int) -> str:
+        """Return what a person is told when the index answers *status* 401 or 403."""
+        given = "rejects" if self.api_key else "wants an API key:"
+        return (
+            f"the index at {self.url} {given} {PREFIX}QDRANT_API_KEY (status {status}): set it to "
+            "a key of that index that may read and write its collections"
+        )
 
 
 class ProcessSettings(Settings):
@@ -199,7 +224,9 @@ class ProcessSettings(Settings):
         default=None, description="written once the process does its work; removed at its start"
     )
     bundle_url: str = Field(
-        default="file://.nextwatch/bundles", description="fsspec URL under which bundles live"
+        default="file://.nextwatch/bundles",
+        description="fsspec URL under which the trainer writes bundles and the others look for "
+        "those that are announced",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -134,7 +134,8 @@ MODEL_BUNDLES = Topic(
     events.BundleAnnouncement,
     ("trainer", "index_sync", "streams"),
     ("index_sync", "streams", "trainer", "console"),
-    "offered by the trainer, indexed by index_sync, in service or withdrawn by streams",
+    "offered by the trainer, indexed by index_sync, in service or withdrawn by streams; no value: "
+    "forget this bundle, it is neither in service nor will be",
     dead_lettered_by="index_sync",
 )
 USER_DELETIONS = Topic(

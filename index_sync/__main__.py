@@ -6,12 +6,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from math import ceil
 from threading import Event
 
 import structlog
 from confluent_kafka import Producer
-from qdrant_client import QdrantClient
 
 from contract import logging as nextwatch_logging
 from contract import preflight, readiness
@@ -19,6 +17,7 @@ from contract.clock import system_clock
 from contract.errors import IndexUnavailable
 from contract.kafka import producer_config
 from contract.outbox import Outbox
+from contract.points import owner
 from contract.process import ExitCode, told_in_one_line
 from contract.settings import (
     KafkaSettings,
@@ -31,7 +30,7 @@ from contract.settings import (
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from contract.watch import ClusterWatch, Ending
 from index_sync.background import Background
-from index_sync.index import VectorIndex
+from index_sync.index import VectorIndex, connected
 from index_sync.opened import open_bundle
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
@@ -39,6 +38,7 @@ from index_sync.shelf import Shelf
 from index_sync.source import Source
 from index_sync.stopping import stop_on_signals
 from index_sync.worker import Worker
+from models import bundle_store
 
 log = structlog.get_logger()
 
@@ -66,16 +66,18 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
     kafka = load(KafkaSettings, os.environ)
     qdrant = load(QdrantSettings, os.environ)
     preflight.check_ready_file(process.ready_file)
+    bundle_store.check_url(process.bundle_url)
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "index_sync")
-    client = QdrantClient(
-        url=qdrant.url,
-        api_key=qdrant.api_key.get_secret_value() if qdrant.api_key else None,
-        timeout=ceil(qdrant.timeout_ms / 1_000),
-        check_compatibility=False,  # it would ask only once, and warn when nobody answers yet
-    )
-    index = VectorIndex(client, stopping.wait, retry_wait_ms=settings.retry_wait_ms)
     uploads = Source(kafka, VIDEO_UPLOADS)
+    index = VectorIndex(
+        connected(qdrant),
+        stopping.wait,
+        retry_wait_ms=settings.retry_wait_ms,
+        owner=owner(uploads.cluster_id(), kafka.topic_prefix),
+        refusal=qdrant.refusal,
+    )
+    shelf = Shelf(index, qdrant.prefix(kafka))
     announcements = Source(kafka, MODEL_BUNDLES)
     vectors = Source(kafka, ITEM_VECTORS)
     worker = Worker(
@@ -83,7 +85,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         uploads,
         announcements,
         vectors,
-        Shelf(index, qdrant.collection_prefix),
+        shelf,
         Publisher(
             Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)), timeout_s=SETTLE_S),
             kafka.layout,
@@ -97,7 +99,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
     watch.start()
     try:
-        index.collections()
+        shelf.claim()
         worker.start()
         ready.declare()
         while not stopping.is_set():

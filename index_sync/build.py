@@ -6,11 +6,12 @@ the collection and counted; a process that is killed in the middle builds again 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 from contract.clock import Clock
-from contract.events import ItemVector, VideoUpload
+from contract.events import BundleAnnouncement, ItemVector, VideoUpload
 from index_sync.catalogue import Catalogue
 from index_sync.generation import Generation, Point, Version
 from index_sync.shelf import Shelf
@@ -18,6 +19,15 @@ from models.items import ItemSnapshot
 
 OF_SNAPSHOT = Version(is_trained=True, updated_at_ms=0)
 """A snapshot's vectors are trained ones, and older than all that came after the bundle."""
+
+
+@dataclass(slots=True)
+class Building:
+    """The generation in the making."""
+
+    announcement: BundleAnnouncement
+    steps: Iterator[None]
+    started_s: float
 
 
 class VectorSink(Protocol):

@@ -7,18 +7,22 @@ ends the waiting, with `IndexUnavailable`.
 Every request is idempotent, since one that timed out may have been done all the same.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
+from math import ceil
 from time import monotonic
 from typing import Any, TypeVar
 
+import structlog
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from contract.errors import ContractError, IndexUnavailable
 from contract.points import point_id
+from contract.settings import QdrantSettings
 from index_sync.generation import Point, Version
 from index_sync.outage import Outage
 
@@ -26,21 +30,53 @@ T = TypeVar("T")
 Wait = Callable[[float], bool]
 """Waits some seconds, or until it is time to stop; returns whether it is."""
 
+log = structlog.get_logger()
+
 FIRST_WAIT_S = 0.02
+OWNER = "nextwatch.owner"
+"""Under this key the metadata of a collection says whose it is."""
 _PAGE = 2_000
 _MAX_REASON_CHARS = 300
 _FAILURES = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse)
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 """Statuses under 500 that are worth another try. Beyond them, 404 says that a collection is
 missing, 409 that there is one of that name, and the others that a request of ours is wrong."""
 
 
-class VectorIndex:
-    """Collections of points, one collection per generation."""
+def connected(settings: QdrantSettings) -> QdrantClient:
+    """Return a client of the index; nothing is asked yet."""
+    if settings.sends_key_in_clear:
+        log.warning("api_key_sent_in_clear", url=settings.url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it is told in the line above
+        return QdrantClient(
+            url=settings.url,
+            api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+            timeout=ceil(settings.timeout_ms / 1_000),
+            check_compatibility=False,  # it would ask only once, in a thread, and print a warning
+        )
 
-    def __init__(self, client: QdrantClient, wait: Wait, *, retry_wait_ms: int) -> None:
+
+class VectorIndex:
+    """Collections of points, one collection per generation.
+
+    What is created bears the mark of *owner*, unless that is empty.
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        wait: Wait,
+        *,
+        retry_wait_ms: int,
+        owner: str = "",
+        refusal: Callable[[int], str] = "the index wants another API key (status {})".format,
+    ) -> None:
         self._client = client
         self._wait = wait
+        self._refusal = refusal
+        self.owner = owner
         self._longest_wait_s = retry_wait_ms / 1_000
         self._outage = Outage(monotonic)
 
@@ -54,11 +90,40 @@ class VectorIndex:
 
         A create that timed out may have succeeded: what it made is taken as it is, so that an
         index which is slower than the timeout gets there, too.
+
+        Raises:
+            ContractError: it is somebody else's.
         """
         while not self._create(collection, dim):
+            if self.is_foreign(collection):
+                raise ContractError(f"collection {collection} is of {self.owner_of(collection)}")
             if self._is_empty(collection, dim):
                 return
             self.drop(collection)
+
+    def owner_of(self, collection: str) -> str | None:
+        """Return whose mark *collection* bears; None if it bears none, or is not there."""
+
+        def look() -> str | None:
+            try:
+                metadata = self._client.get_collection(collection).config.metadata
+            except UnexpectedResponse as error:
+                if error.status_code != HTTPStatus.NOT_FOUND:
+                    raise
+                return None
+            return (metadata or {}).get(OWNER)
+
+        return self._until_done("describe_collection", look)
+
+    def is_foreign(self, collection: str) -> bool:
+        """Return whether *collection* bears the mark of somebody else."""
+        return self.owner_of(collection) not in (None, self.owner)
+
+    def claim(self, collection: str) -> None:
+        """Put the mark of the owner on *collection*; servers before 1.16 keep none."""
+        mark = {OWNER: self.owner}
+        update = partial(self._client.update_collection, collection, metadata=mark)
+        self._until_done("update_collection", update)
 
     def drop(self, collection: str) -> None:
         """Delete *collection* with all its points."""
@@ -119,10 +184,11 @@ class VectorIndex:
     def _create(self, collection: str, dim: int) -> bool:
         """Create *collection*; return False if there is one of that name."""
         params = models.VectorParams(size=dim, distance=models.Distance.COSINE)
+        mark = {OWNER: self.owner} if self.owner else None
 
         def create() -> bool:
             try:
-                self._client.create_collection(collection, vectors_config=params)
+                self._client.create_collection(collection, vectors_config=params, metadata=mark)
             except UnexpectedResponse as error:
                 if error.status_code != HTTPStatus.CONFLICT:
                     raise
@@ -160,6 +226,8 @@ class VectorIndex:
                 result = request()
             except _FAILURES as error:
                 status, reason = _status(error), _reason(error)
+                if status in _REFUSED:
+                    raise ContractError(f"{name}: {self._refusal(status)}") from error
                 if not _is_passing(status):
                     raise _final(name, status, reason) from error
                 self._outage.failed(name, status, reason)

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from contract.errors import BundleError
+from contract.errors import BundleError, StoreUnavailable
 from contract.events import BundleAnnouncement
+from contract.retries import until_answered
 from index_sync.generation import Tower
 from models import bundle as bundles
 from models.encoder import ItemEncoder
 from models.items import ItemSnapshot
+
+STORE_WITHIN_S, MISSING_WITHIN_S = 60.0, 5.0
+"""How long a start waits for the store of the bundles, and for a bundle that is not in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +27,36 @@ class Opened:
 
 
 OpenBundle = Callable[[BundleAnnouncement], Opened]
-"""Returns the bundle that was announced, or raises `BundleError`."""
+"""Returns the bundle that was announced, or raises `BundleError` or `StoreUnavailable`."""
 
 
 def open_bundle(root_url: str, announcement: BundleAnnouncement) -> Opened:
     """Return the announced bundle from under *root_url*, checked.
 
-    The announced URL is not followed: whoever can write to a topic must not choose what this
-    process fetches.
+    Raises:
+        BundleError: it is damaged, not the one that was announced, or does not run here.
+        StoreUnavailable: it is not to be had now.
+    """
+    with bundles.refused_on_error():
+        loaded = bundles.load_announced(root_url, announcement)
+        manifest = loaded.manifest
+        return Opened(manifest.input_dim, manifest.output_dim, loaded.snapshot, ItemEncoder(loaded))
+
+
+def open_again(open_bundle: OpenBundle, announcement: BundleAnnouncement) -> Opened:
+    """Return a bundle that was indexed before; wait for its store.
 
     Raises:
-        BundleError: it is missing, damaged, or not the one that was announced.
+        BundleError: it is damaged, or not in the store any more.
+        StoreUnavailable: the store did not answer within `STORE_WITHIN_S`.
     """
-    url = f"{root_url.rstrip('/')}/{announcement.bundle_id}"
-    loaded = bundles.load(url, manifest_sha256=announcement.manifest_sha256)
-    manifest = loaded.manifest
-    announced = (announcement.bundle_id, announcement.generation)
-    if (manifest.bundle_id, manifest.generation) != announced:
-        raise BundleError(f"the bundle at {url} is not the announced one: {announced}")
-    return Opened(manifest.input_dim, manifest.output_dim, loaded.snapshot, ItemEncoder(loaded))
+    try:
+        return until_answered(
+            partial(open_bundle, announcement),
+            within_s=STORE_WITHIN_S,
+            missing_within_s=MISSING_WITHIN_S,
+        )
+    except StoreUnavailable as error:
+        if error.is_missing:
+            raise BundleError(str(error)) from error
+        raise

@@ -42,6 +42,12 @@ class Publisher:
         key = announcement.bundle_id.encode()
         self.outbox.send(Outgoing(self.layout.name(MODEL_BUNDLES), key, encode(announcement)))
 
+    def forget_bundles(self, bundle_ids: Iterable[str]) -> None:
+        """Send, for each bundle, the word that there is nothing to know of it any more."""
+        name = self.layout.name(MODEL_BUNDLES)
+        for bundle_id in bundle_ids:
+            self.outbox.send(Outgoing(name, bundle_id.encode(), None))
+
     def dead_letter(self, bad: BadRecord) -> None:
         """Send a bad record, whole, to the dead-letter topic beside its own."""
         self.outbox.send(

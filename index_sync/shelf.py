@@ -4,15 +4,18 @@ What is remembered of a collection (`Generation.versions`) changes only after th
 acknowledged the change.
 """
 
-import re
 from collections.abc import Iterable, Sequence
+
+import structlog
 
 from contract.errors import ContractError
 from contract.events import BundleAnnouncement, ItemVector, VideoUpload
-from contract.points import collection_name
+from contract.points import collection_name, generation_of
 from index_sync.generation import Generation, Point, point_of
 from index_sync.index import VectorIndex
 from index_sync.opened import Opened
+
+log = structlog.get_logger()
 
 
 class Shelf:
@@ -22,6 +25,23 @@ class Shelf:
         self._index = index
         self._prefix = prefix
         self.generations: dict[int, Generation] = {}
+
+    def claim(self) -> None:
+        """See that the collections of this prefix are ours, and put our mark on those without one.
+
+        Raises:
+            ContractError: another deployment uses this prefix.
+        """
+        for name in self._collections():
+            owner = self._index.owner_of(name)
+            if owner is None:
+                self._index.claim(name)
+            elif owner != self._index.owner:
+                raise ContractError(
+                    f"collection {name} is of {owner}, and this is {self._index.owner}: set "
+                    "NEXTWATCH_QDRANT_COLLECTION_PREFIX to a prefix of this deployment's own, or, "
+                    f"if the other one is gone, run `nextwatch collections --drop {self._prefix}`"
+                )
 
     def find(self, announcement: BundleAnnouncement, opened: Opened) -> Generation | None:
         """Take in the collection of an indexed generation; None if the index has lost it."""
@@ -88,11 +108,22 @@ class Shelf:
         self.generations = {n: found for n, found in self.generations.items() if n in kept}
 
     def drop_all_but(self, kept: set[int]) -> None:
-        """Delete the collections of all generations but *kept*. May be called in another thread."""
-        for name in sorted(self._index.collections()):
-            found = re.fullmatch(re.escape(self._prefix) + r"-g(\d+)", name)
-            if found and int(found[1]) not in kept:
+        """Delete our collections of all generations but *kept*. May be called in another thread."""
+        for name, generation in self._collections().items():
+            if generation in kept:
+                continue
+            if self._index.is_foreign(name):
+                log.error("collection_kept", collection=name, reason="it is somebody else's")
+            else:
                 self._index.drop(name)
+
+    def _collections(self) -> dict[str, int]:
+        """Return the generations of all collections of this prefix, by name."""
+        return {
+            name: generation
+            for name in sorted(self._index.collections())
+            if (generation := generation_of(self._prefix, name)) is not None
+        }
 
     def _generation(self, announcement: BundleAnnouncement, opened: Opened) -> Generation:
         return Generation(

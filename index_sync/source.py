@@ -6,6 +6,7 @@ the seconds that joining a group takes; the group id only names where offsets ar
 """
 
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 
 from confluent_kafka import (
@@ -77,6 +78,16 @@ class Source:
                 for number in self._partitions
             ]
         )
+
+    def cluster_id(self) -> str:
+        """Return what the cluster calls itself.
+
+        Raises:
+            BrokerUnavailable: the broker did not answer within `ANSWER_S`.
+        """
+        asked = partial(self._consumer.list_topics, self._name)
+        listed = retried(lambda left_s: asked(timeout=left_s), within_s=ANSWER_S)
+        return str(listed.cluster_id or "")
 
     def read_to_end(self) -> list[Received]:
         """Return everything from where it was opened up to the present end of the topic.

@@ -20,7 +20,7 @@ waits, and commits nothing meanwhile (`index_sync.index`).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -29,15 +29,16 @@ import msgspec
 import structlog
 
 from contract.clock import Clock
-from contract.errors import BundleError, DecodeError
+from contract.errors import BundleError, DecodeError, StoreUnavailable
 from contract.events import BundleAnnouncement, BundleState, VideoUpload
 from contract.records import Received
 from index_sync.background import Background, Opening
-from index_sync.build import build
+from index_sync.build import Building, build
 from index_sync.bundles import Bundles
 from index_sync.catalogue import Catalogue
 from index_sync.generation import Generation
-from index_sync.opened import OpenBundle, Opened
+from index_sync.held import HeldVectors
+from index_sync.opened import OpenBundle, Opened, open_again
 from index_sync.publisher import Publisher
 from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read
 from index_sync.settings import IndexSettings
@@ -48,15 +49,6 @@ from index_sync.triage import triage
 log = structlog.get_logger()
 
 _DONE = object()
-
-
-@dataclass(slots=True)
-class Building:
-    """The generation in the making."""
-
-    announcement: BundleAnnouncement
-    steps: Iterator[None]
-    started_s: float
 
 
 @dataclass(slots=True)
@@ -72,12 +64,17 @@ class Worker:
     open_bundle: OpenBundle
     background: Background
     clock: Clock
+    monotonic: Callable[[], float] = monotonic
     catalogue: Catalogue = field(default_factory=Catalogue)
-    bundles: Bundles = field(default_factory=Bundles)
     building: Building | None = None
-    held: list[Received] = field(default_factory=list)
+    bundles: Bundles = field(init=False)
+    held: HeldVectors = field(init=False)
     reached: dict[int, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.bundles = Bundles(self.settings.kept_generations, monotonic=self.monotonic)
+        self.held = HeldVectors(self.settings.max_held_vectors, monotonic=self.monotonic)
 
     def start(self) -> None:
         """Read announcements and catalogue whole, find the collections, catch up."""
@@ -136,8 +133,8 @@ class Worker:
 
     def take_vectors(self, records: Sequence[Received]) -> None:
         """Write the vectors of one batch into the collections of their generations."""
-        if records:
-            self.reached |= next_offsets(records)
+        self.reached |= next_offsets(records)
+        if records or self.held.is_any_late:
             self._sort_in(records)
 
     def hear_background(self) -> None:
@@ -191,12 +188,14 @@ class Worker:
         bad: list[BadRecord] = []
         for record in records:
             try:
-                _bundle_id, announcement = read(record, BundleAnnouncement)
+                bundle_id, announcement = read(record, BundleAnnouncement)
             except DecodeError as error:
                 if record.offset >= self.announcements.committed.get(record.partition, 0):
                     bad.append(BadRecord(record, error))
             else:
-                if announcement is not None:
+                if announcement is None:
+                    self.bundles.hear_tombstone(bundle_id)
+                else:
                     self.bundles.hear(announcement)
         self._settle(self.announcements, next_offsets(records), bad)
 
@@ -205,17 +204,15 @@ class Worker:
             records,
             self.shelf.generations,
             is_taken_down=self.catalogue.is_taken_down,
-            max_held=self.settings.max_held_vectors - len(self.held),
+            max_held=self.held.room,
         )
         self.shelf.delete(sorted(sorted_out.gone))
         for number, points in sorted_out.points.items():
             self.counts["vectors"] += self.shelf.write(number, points.values())
-        self.held += sorted_out.held
+        self.held.add(sorted_out.held)
         self.counts["vectors_ignored"] += sorted_out.num_ignored
-        committable = dict(self.reached)
-        for record in self.held:
-            committable[record.partition] = min(committable[record.partition], record.offset)
-        self._settle(self.vectors, committable, sorted_out.bad)
+        bad = sorted_out.bad + self.held.take_late(self.bundles.is_announced)
+        self._settle(self.vectors, self.held.bounded(self.reached), bad)
 
     def _settle(self, source: Source, offsets: Mapping[int, int], bad: Sequence[BadRecord]) -> None:
         """Send bad records away, wait for the broker's word on all that was sent, and commit."""
@@ -235,7 +232,7 @@ class Worker:
 
     def _open_collections(self) -> bool:
         """Find the collections that are kept; return whether one was lost and made anew."""
-        kept = self.bundles.kept(self.settings.kept_generations)
+        kept = self.bundles.kept
         needed = {self.bundles.in_service, *(a.generation for a in kept[-1:])}
         has_rebuilt = False
         for announcement in kept:
@@ -261,11 +258,12 @@ class Worker:
             generation, opened = opening.created.result()
         except BundleError as error:
             self._refuse(offered, error)
-            self.bundles.refuse(offered.bundle_id)
+            return
+        except StoreUnavailable as error:
+            self.bundles.postpone(offered.bundle_id, reason=str(error))
             return
         self.building = Building(offered, self._steps(generation, opened), opening.started_s)
-        held, self.held = self.held, []
-        self._sort_in(held)
+        self._sort_in(self.held.take())
 
     def _steps(self, generation: Generation, opened: Opened) -> Iterator[None]:
         self.shelf.put(generation)
@@ -281,21 +279,23 @@ class Worker:
 
     def _open(self, announcement: BundleAnnouncement) -> Opened | None:
         try:
-            return self.open_bundle(announcement)
+            return open_again(self.open_bundle, announcement)
         except BundleError as error:
             self._refuse(announcement, error)
             return None
 
     def _refuse(self, announcement: BundleAnnouncement, error: BundleError) -> None:
-        log.warning("bundle_refused", bundle_id=announcement.bundle_id, why=str(error))
+        self.bundles.refuse(announcement.bundle_id, reason=str(error))
         self.counts["bundles_refused"] += 1
 
     def _tidy(self) -> None:
-        """Point the alias to the newest generation, then delete all that is not kept."""
-        indexed = self.bundles.kept(self.settings.kept_generations)
+        """Point the alias to the newest generation, then delete and forget all that is not kept."""
+        indexed = self.bundles.kept
         if not indexed:
             return
         kept = {announcement.generation for announcement in indexed}
         self.shelf.point_alias(indexed[-1].generation)
         self.shelf.forget_all_but(kept)
         self.background.run(partial(self.shelf.drop_all_but, kept))
+        self.publisher.forget_bundles(self.bundles.forget_old())
+        self.publisher.settle()

@@ -1,39 +1,33 @@
 """The model bundle: everything the trainer hands over, one directory, one manifest.
 
-A bundle is whole or absent, immutable, and never a pickle: ONNX, safetensors and JSON. On a
-local disk it is written beside its place and renamed into it; elsewhere the manifest is
-written last, and without a manifest there is no bundle. A reader trusts nothing: names,
-sizes and sha256 of every file are checked before a byte of it is parsed, then widths, finite
-values and norms. Whatever is wrong is a `BundleError`, and the reader keeps what it has.
+A bundle is whole or absent (`models.bundle_store`), immutable, and never a pickle: ONNX,
+safetensors and JSON. A reader trusts nothing: names, sizes and sha256 of every file are checked
+before a byte of it is parsed, then widths, finite values and norms. Whatever is wrong with it is
+a `BundleError`, and the reader keeps what it has; a store that does not answer is asked again.
 """
 
 import hashlib
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
-import fsspec
 import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
-from fsspec.implementations.local import LocalFileSystem
 from msgspec import Meta
 
-from contract.errors import BundleError
-from contract.events import BundleId, Generation, Id, Number
+from contract.errors import BundleError, StoreUnavailable
+from contract.events import BundleAnnouncement, BundleId, Generation, Id, Number
 from models import features, onnx_check
+from models.bundle_store import MANIFEST, StoredBundle
 from models.examples import CompletionRule
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.ranking import RankerParams
 
 FORMAT_VERSION = 2
-MANIFEST = "manifest.json"
 SNAPSHOT = "snapshot.safetensors"
 SNAPSHOT_IDS = "snapshot_ids.json"
 MAX_MANIFEST_BYTES = 1 << 20
@@ -120,6 +114,8 @@ def write(
     Raises:
         BundleError: there is a bundle of that id already, or the content would be refused by
             `load`.
+        StoreUnavailable: the store does not take it.
+        OSError: the disk does not.
     """
     content = {**files, **_snapshot_files(snapshot)}
     entries = {
@@ -129,40 +125,56 @@ def write(
     manifest = Manifest(**msgspec.structs.asdict(card), files=entries)
     _check_names(manifest)
     _check_snapshot(snapshot, manifest)
-    filesystem, root = fsspec.core.url_to_fs(root_url)
-    target = f"{root.rstrip('/')}/{card.bundle_id}"
-    if filesystem.exists(target):
-        raise BundleError(f"bundle {card.bundle_id} exists already; bundles never change")
-    if isinstance(filesystem, LocalFileSystem):
-        _write_beside(Path(target), content, manifest)
-    else:
-        for name, data in content.items():
-            filesystem.pipe_file(f"{target}/{name}", data)
-        filesystem.pipe_file(f"{target}/{MANIFEST}", _encoded(manifest))
+    place = StoredBundle.at(f"{root_url.rstrip('/')}/{card.bundle_id}")
+    place.write({**content, MANIFEST: _encoded(manifest)})
     return manifest
+
+
+def load_announced(root_url: str, announcement: BundleAnnouncement) -> Bundle:
+    """Return the announced bundle from under *root_url*, checked.
+
+    The announced URL is not followed: whoever can write to a topic must not choose what this
+    process fetches.
+
+    Raises:
+        BundleError: it is damaged, or not the one that was announced.
+        StoreUnavailable: it is not to be had now.
+    """
+    with refused_on_error():
+        url = f"{root_url.rstrip('/')}/{announcement.bundle_id}"
+        loaded = load(url, manifest_sha256=announcement.manifest_sha256)
+        announced = (announcement.bundle_id, announcement.generation)
+        if (loaded.manifest.bundle_id, loaded.manifest.generation) != announced:
+            raise BundleError(f"the bundle at {url} is not the announced one: {announced}")
+        return loaded
+
+
+@contextmanager
+def refused_on_error() -> Iterator[None]:
+    """Turn whatever comes of opening a bundle into a `BundleError`: no bundle ends its readers."""
+    try:
+        yield
+    except (BundleError, StoreUnavailable):
+        raise
+    except Exception as error:
+        raise BundleError(f"it cannot be opened: {type(error).__name__}: {error}") from error
 
 
 def load(url: str, *, manifest_sha256: str | None = None) -> Bundle:
     """Return the bundle at *url*, checked; *manifest_sha256* is what the announcement said.
 
     Raises:
-        BundleError: it is missing, damaged, has too much or too little in it, is of a format
-            or feature version that this code does not know, or holds numbers that are not
-            finite or not of unit norm.
+        BundleError: it is damaged, has too much or too little in it, is of a format or feature
+            version that this code does not know, or holds numbers that are not finite or not
+            of unit norm.
+        StoreUnavailable: there is no manifest, or the store does not answer.
     """
-    filesystem, path = fsspec.core.url_to_fs(url)
-    path = path.rstrip("/")
-    try:
-        sizes = {
-            entry["name"].rpartition("/")[2]: entry["size"] if entry["type"] == "file" else None
-            for entry in filesystem.ls(path, detail=True)
-        }
-        manifest = _read_manifest(filesystem, path, sizes, manifest_sha256)
-        _check_names(manifest)
-        _check_sizes(manifest, sizes)
-        files = {name: filesystem.cat_file(f"{path}/{name}") for name in manifest.files}
-    except OSError as error:
-        raise BundleError(f"bundle at {url} cannot be read: {type(error).__name__}") from error
+    place = StoredBundle.at(url)
+    sizes = place.sizes()
+    manifest = _read_manifest(place, sizes, manifest_sha256)
+    _check_names(manifest)
+    _check_sizes(manifest, sizes)
+    files = {name: place.read(name) for name in manifest.files}
     for name, entry in manifest.files.items():
         if hashlib.sha256(files[name]).hexdigest() != entry.sha256:
             raise BundleError(f"{name} does not have the sha256 of the manifest")
@@ -173,41 +185,17 @@ def load(url: str, *, manifest_sha256: str | None = None) -> Bundle:
     return Bundle(manifest, _read_snapshot(files, manifest), files)
 
 
-def _write_beside(target: Path, content: Mapping[str, bytes], manifest: Manifest) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        for name, data in [*content.items(), (MANIFEST, _encoded(manifest))]:
-            with (draft / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        draft.chmod(0o755)
-        draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def _encoded(manifest: Manifest) -> bytes:
     return msgspec.json.encode(manifest, order="deterministic")
 
 
 def _read_manifest(
-    filesystem: fsspec.AbstractFileSystem,
-    path: str,
-    sizes: Mapping[str, int | None],
-    expected_sha256: str | None,
+    place: StoredBundle, sizes: Mapping[str, int | None], expected_sha256: str | None
 ) -> Manifest:
-    size = sizes.get(MANIFEST)
+    size = sizes[MANIFEST]
     if size is None or size > MAX_MANIFEST_BYTES:
         raise BundleError(f"no {MANIFEST} of at most {MAX_MANIFEST_BYTES} bytes, got {size}")
-    data: bytes = filesystem.cat_file(f"{path}/{MANIFEST}")
+    data = place.read(MANIFEST)
     if expected_sha256 is not None and hashlib.sha256(data).hexdigest() != expected_sha256:
         raise BundleError(f"{MANIFEST} is not the one that was announced")
     try:

@@ -94,7 +94,9 @@ def decode(record: bytes) -> Window:
         raise WindowError("the checksum of a window record does not match")
     read = _READERS.get(version)
     if read is None:
-        raise NewerFormatError(f"window record of version {version}; this code reads 1 to {VERSION}")
+        raise NewerFormatError(
+            f"window record of version {version}; this code reads 1 to {VERSION}"
+        )
     try:
         return read(body)
     except (msgspec.MsgspecError, ValueError) as error:

@@ -17,6 +17,7 @@ from contract.errors import StackError
 from contract.process import told_in_one_line
 from contract.version import VERSION
 from nextwatch.cluster_cli import acls, repartition, topics
+from nextwatch.collections_cli import collections
 from nextwatch.evaluate.cli import evaluate_app
 from nextwatch.operate.cli import dlq_app, erase
 from nextwatch.sources.cli import replay_app, simulate
@@ -46,6 +47,7 @@ app.command("erase")(erase)
 app.command("topics")(topics)
 app.command("acls")(acls)
 app.command("repartition")(repartition)
+app.command("collections")(collections)
 
 EnvFile = Annotated[
     Path, typer.Option("--env-file", "-f", help="Where the settings of the running stack are kept.")

@@ -22,7 +22,6 @@ from confluent_kafka import Consumer, Producer
 from contract import logging as nextwatch_logging
 from contract import preflight, readiness
 from contract.clock import system_clock
-from contract.events import BundleAnnouncement
 from contract.kafka import consumer_config, producer_config
 from contract.outbox import Outbox
 from contract.process import ExitCode, told_in_one_line
@@ -37,6 +36,7 @@ from contract.settings import (
 from contract.topics import WINDOWS
 from contract.watch import ClusterWatch
 from models import bundle as bundles
+from models import bundle_store
 from models.history import WindowPolicy
 from models.settings import WindowSettings
 from streams import app as faust_app
@@ -47,7 +47,7 @@ from streams.batches import BatchProcessor
 from streams.changelog import Changelog, LoggedWindow
 from streams.ending import die, end_stalled
 from streams.fence import Fence
-from streams.index import VectorIndex
+from streams.index import connected
 from streams.intake import Intake
 from streams.membership import GroupMembership
 from streams.partition_count import (
@@ -126,7 +126,8 @@ def _serve(
     memory = RocksMemory.of(settings.cache_mb)
     partitions = _partitions(kafka, settings, policy, memory)
     fence = Fence(time.monotonic, limit_s=kafka.session_timeout_ms / 2_000)
-    index = VectorIndex(qdrant, patience_ms=settings.index_patience_ms)
+    is_asked = settings.recommend and settings.search == "index"
+    index = connected(qdrant, patience_ms=settings.index_patience_ms, is_asked=is_asked)
     retrieval = Retrieval(
         index,
         num_ranked=settings.num_candidates,
@@ -151,7 +152,10 @@ def _serve(
     stop = threading.Event()
     tail = threading.Thread(
         target=_follow,
-        args=(kafka, qdrant, switch, taken_down, texts, stop),
+        args=(
+            *(kafka, process.bundle_url, qdrant.prefix(kafka)),
+            *(switch, taken_down, texts, stop),
+        ),
         name="tail",
         daemon=True,
     )
@@ -241,6 +245,7 @@ def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> IO[
     """Return what holds the state directory for this process until it is closed."""
     preflight.check_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
     preflight.check_ready_file(process.ready_file)
+    bundle_store.check_url(process.bundle_url)
     if settings.http_port is not None:
         preflight.check_port(settings.http_host, settings.http_port, "NEXTWATCH_STREAMS_HTTP_PORT")
     locked = preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
@@ -299,24 +304,22 @@ def _standby(
 
 def _follow(
     kafka: KafkaSettings,
-    qdrant: QdrantSettings,
+    bundle_url: str,
+    collection_prefix: str,
     switch: serving_module.Switch,
     taken_down: set[str],
     texts: TextIndex | None,
     stop: threading.Event,
 ) -> None:
-    def load_bundle(offer: BundleAnnouncement) -> bundles.Bundle:
-        return bundles.load(offer.url, manifest_sha256=offer.manifest_sha256)
-
     def make_serving(bundle: bundles.Bundle) -> serving_module.Serving:
-        serving = serving_module.load(bundle, collection_prefix=qdrant.collection_prefix)
+        serving = serving_module.load(bundle, collection_prefix=collection_prefix)
         gc.freeze()  # a hundred thousand ids that stay: the collector need not look at them again
         return serving
 
     try:
         follower = Follower(
             switch,
-            load_bundle=load_bundle,
+            load_bundle=partial(bundles.load_announced, bundle_url),
             make_serving=make_serving,
             announce=announcer(Outbox(Producer(producer_config(kafka))), kafka.layout),
             taken_down=taken_down,
@@ -324,6 +327,7 @@ def _follow(
             texts=texts,
         )
         config = consumer_config(kafka, group_id=kafka.layout.streams_group)
+        config["enable.partition.eof"] = True
         consumer = Consumer(config)
         tail = Tail(consumer, kafka.layout, follower, monotonic=time.monotonic)
         tail.run(stop.is_set, first_read_s=0.5)

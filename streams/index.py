@@ -2,20 +2,35 @@
 
 Speaks Qdrant's REST API directly over a kept connection: the client library's models cost
 more than the search (measured: 1.1 ms for each top-100 answer). The one module of streams
-that knows Qdrant.
+that knows Qdrant. An answer comes whole, within the patience, and for each question, or it is
+`IndexUnavailable`.
 """
+
+from http import HTTPStatus
+from http.client import HTTPException
+from typing import Annotated
 
 import msgspec
 import numpy as np
-import urllib3
+import structlog
 from jaxtyping import Float32
 
-from contract.errors import IndexUnavailable
+from contract.errors import ContractError, IndexUnavailable
+from contract.points import END_OF_POINTS
 from contract.settings import QdrantSettings
+from streams.http_client import HttpClient
+
+log = structlog.get_logger()
+
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_PROBE = "/collections/nextwatch/exists"
+"""Answered whether there is such a collection or not, but, unlike `/readyz`, only with a key."""
+_ENVELOPE_BYTES, _POINT_BYTES = 65_536, 512
+"""Bounds of an answer: what is around the points, and one point."""
 
 
 class _Point(msgspec.Struct):
-    id: int
+    id: Annotated[int, msgspec.Meta(ge=0, le=END_OF_POINTS - 1)]
 
 
 class _Points(msgspec.Struct):
@@ -26,36 +41,59 @@ class _Answer(msgspec.Struct):
     result: list[_Points]
 
 
+class _AnyPoint(msgspec.Struct):
+    id: int | str
+
+
+class _AnyPoints(msgspec.Struct):
+    points: list[_AnyPoint]
+
+
+class _AnyAnswer(msgspec.Struct):
+    result: list[_AnyPoints]
+
+
 _ANSWER = msgspec.json.Decoder(_Answer)
+_ANY_ANSWER = msgspec.json.Decoder(_AnyAnswer)
 _QUERY = msgspec.json.Encoder()
-_OK = 200
 
 
 class VectorIndex:
-    """A Qdrant server, or the embedded one, over one kept-alive connection."""
+    """A Qdrant server, or the embedded one, over kept connections."""
 
     def __init__(self, settings: QdrantSettings, *, patience_ms: int) -> None:
-        self._url = settings.url.rstrip("/")
+        self._settings = settings
+        self._patience_s = patience_ms / 1000
         key = settings.api_key
-        self._headers = {"content-type": "application/json"} | (
+        headers = {"content-type": "application/json"} | (
             {"api-key": key.get_secret_value()} if key else {}
         )
-        self._pool = urllib3.PoolManager(
-            maxsize=2, retries=False, timeout=urllib3.Timeout(total=patience_ms / 1000)
-        )
+        self._http = HttpClient(settings.url, headers)
+        self._has_foreign_points = False
+
+    def check_key(self) -> None:
+        """See that the index does not reject the API key, or the want of one.
+
+        An index that does not answer is no reason to end: it is asked again for each answer.
+
+        Raises:
+            ContractError: it rejects it.
+        """
+        try:
+            status, _ = self._asked("GET", _PROBE, b"", _ENVELOPE_BYTES)
+        except IndexUnavailable:
+            return
+        if status in _REFUSED:
+            raise ContractError(self._settings.refusal(status))
 
     def ping(self) -> None:
-        """Ask whether the index takes requests.
+        """Ask whether the index takes requests of this process.
 
         Raises:
             IndexUnavailable: it does not, or does not say so in time.
         """
-        try:
-            response = self._pool.request("GET", f"{self._url}/readyz", headers=self._headers)
-        except urllib3.exceptions.HTTPError as error:
-            raise IndexUnavailable(type(error).__name__) from error
-        if response.status != _OK:
-            raise IndexUnavailable(f"status {response.status}")
+        status, _ = self._asked("GET", _PROBE, b"", _ENVELOPE_BYTES)
+        self._check(status)
 
     def nearest(
         self, collection: str, vectors_BD: Float32[np.ndarray, "B D"], limit: int
@@ -69,19 +107,70 @@ class VectorIndex:
             {"query": vector, "limit": limit, "with_payload": False, "with_vector": False}
             for vector in vectors_BD.tolist()
         ]
+        status, data = self._asked(
+            "POST",
+            f"/collections/{collection}/points/query/batch",
+            _QUERY.encode({"searches": searches}),
+            _ENVELOPE_BYTES + len(searches) * limit * _POINT_BYTES,
+        )
+        self._check(status)
         try:
-            response = self._pool.request(
-                "POST",
-                f"{self._url}/collections/{collection}/points/query/batch",
-                body=_QUERY.encode({"searches": searches}),
-                headers=self._headers,
+            found = [[point.id for point in one.points] for one in _ANSWER.decode(data).result]
+        except msgspec.MsgspecError:
+            found = self._without_foreign(data)
+        if len(found) != len(searches):
+            raise IndexUnavailable(f"{len(found)} answers to {len(searches)} searches")
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _asked(self, method: str, path: str, body: bytes, max_bytes: int) -> tuple[int, bytes]:
+        try:
+            return self._http.request(
+                method, path, body, within_s=self._patience_s, max_bytes=max_bytes
             )
-        except urllib3.exceptions.HTTPError as error:
-            raise IndexUnavailable(type(error).__name__) from error
-        if response.status != _OK:
-            raise IndexUnavailable(f"status {response.status}")
+        except (OSError, HTTPException, ValueError) as error:
+            raise IndexUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def _check(self, status: int) -> None:
+        if status in _REFUSED:
+            raise IndexUnavailable(self._settings.refusal(status))
+        if status != HTTPStatus.OK:
+            raise IndexUnavailable(f"status {status}")
+
+    def _without_foreign(self, data: bytes) -> list[list[int]]:
+        """Return what is found but for points that are none of ours: UUIDs and numbers too large.
+
+        Somebody else has put them there, and the others are as good as ever.
+        """
         try:
-            answer = _ANSWER.decode(response.data)
+            result = _ANY_ANSWER.decode(data).result
         except msgspec.MsgspecError as error:
             raise IndexUnavailable("an answer that cannot be read") from error
-        return [[point.id for point in found.points] for found in answer.result]
+        if not self._has_foreign_points:
+            log.warning("foreign_points_left_out", url=self._settings.url)
+            self._has_foreign_points = True
+        return [
+            [
+                point.id
+                for point in one.points
+                if isinstance(point.id, int) and 0 <= point.id < END_OF_POINTS
+            ]
+            for one in result
+        ]
+
+
+def connected(settings: QdrantSettings, *, patience_ms: int, is_asked: bool) -> VectorIndex:
+    """Return the index; where it will be asked, it has accepted our API key or is not there yet.
+
+    Raises:
+        ContractError: it rejects the key, or the want of one.
+    """
+    index = VectorIndex(settings, patience_ms=patience_ms)
+    if is_asked:
+        if settings.sends_key_in_clear:
+            log.warning("api_key_sent_in_clear", url=settings.url)
+        index.check_key()
+    return index

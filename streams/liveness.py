@@ -89,8 +89,8 @@ def server(
 
 
 def _index_trouble(retrieval: Retrieval, index: VectorIndex) -> str:
-    if retrieval.has_failed_within(INDEX_FAILURE_COUNTS_S):
-        return "a search failed a moment ago"
+    if reason := retrieval.failure_within(INDEX_FAILURE_COUNTS_S):
+        return f"a search failed a moment ago: {reason}"
     try:
         index.ping()
     except IndexUnavailable as error:

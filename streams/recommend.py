@@ -27,9 +27,8 @@ from contract.words import (
     NO_BUNDLE,
     TRENDING,
 )
-from models.history import Window
 from models.ranking import RankedUsers
-from streams import skips
+from streams import model_calls, skips
 from streams.asked import Asked, put_first, sources, with_matches
 from streams.requests import Request
 from streams.retrieval import Near, Retrieval
@@ -43,8 +42,6 @@ log = structlog.get_logger()
 
 # Shape legend: B = users of the batch, C = candidates (padded with row 0), K = those kept,
 # D = vector width, M = watches of all users, S = watches of one.
-_LAST = -1e6
-"""Where a candidate ranks that the ranker has no number for: behind all others."""
 
 
 @dataclass(slots=True)
@@ -103,7 +100,9 @@ class Recommender:
             if serving is None:
                 return Draft(requests, None)
             seen = SeenRows(serving.items)
-            vectors_BD = _encoded(serving, [request.window for request in requests], seen)
+            vectors_BD = model_calls.encoded(
+                serving, [request.window for request in requests], seen
+            )
         is_broken_B = ~np.isfinite(vectors_BD).all(axis=1)
         vectors_BD = np.where(is_broken_B[:, None], np.float32(0), vectors_BD)
         return Draft(requests, serving, vectors_BD, is_broken_B.tolist(), seen)
@@ -119,8 +118,10 @@ class Recommender:
             windows = [request.window for request in draft.requests]
             with self._switch.searching:
                 seen = (draft.seen or SeenRows(serving.items)).of(windows)
-                near = self._retrieval.next_best(serving, user_ids, vectors_BD, seen)
-        draft.near = near
+                near = model_calls.next_best(self._retrieval, serving, user_ids, vectors_BD, seen)
+        if near is None:
+            draft.is_broken = [True] * len(user_ids)
+        draft.near = near or Near([()] * len(user_ids), TRENDING)
 
     def answers(self, draft: Draft) -> list[Recommendation]:
         """Step 3: rank the candidates; one recommendation for each request, or for each event."""
@@ -128,8 +129,18 @@ class Recommender:
             lists = self._trending_lists(draft.requests)
         else:
             with self._switch.ranking:
-                lists = self._ranked(draft, draft.serving)
+                lists = self._answered(draft, draft.serving)
         return self._recommendations(draft, lists)
+
+    def _answered(self, draft: Draft, serving: Serving) -> list[list[RecommendedVideo]]:
+        """Return a list for each request, whatever goes wrong: it would go wrong for ever."""
+        try:
+            return self._ranked(draft, serving)
+        except Exception:  # a batch that nobody can answer would end every worker in turn
+            log.exception("answer_failed", bundle_id=serving.bundle_id)
+            draft.is_broken = [True] * len(draft.requests)
+            draft.shortages = [""] * len(draft.requests)
+            return self._trending_lists(draft.requests)
 
     def forget(self, user_id: str) -> None:
         """Drop what is remembered of an erased user."""
@@ -154,12 +165,10 @@ class Recommender:
             newest_ms_B=np.array([window.newest_ms for window in windows]),
             num_watches_B=np.array([len(window.watches) for window in windows]),
         )
-        expected_BC, score_BC = serving.ranker.rank(similarity_BC, rows_BC, serving.items, users)
-        is_nan_BC = np.isnan(score_BC) | np.isnan(expected_BC)
-        if is_nan_BC.any():
-            draft.is_broken = (is_nan_BC.any(axis=1) | np.array(draft.is_broken)).tolist()
-            score_BC = np.where(is_nan_BC, _LAST + similarity_BC, score_BC)
-            expected_BC = np.where(is_nan_BC, 0.0, expected_BC)
+        expected_BC, score_BC, is_failed_B = model_calls.ranked(
+            serving, users, similarity_BC=similarity_BC, rows_BC=rows_BC
+        )
+        draft.is_broken = (is_failed_B | np.array(draft.is_broken, np.bool_)).tolist()
         draft.shortages = [
             ALL_SEEN if is_again else "" if row else CATALOGUE_EMPTY
             for row, is_again in zip(rows_BC[:, 0].tolist(), candidates.is_again, strict=True)
@@ -243,18 +252,6 @@ def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | N
     causes = sorted({as_uuid(event_key(event_id)) for event_id in event_ids})
     named = "\n".join([user_id, bundle_id or "", *causes])
     return as_uuid(blake2b(named.encode(), digest_size=16).digest())
-
-
-def _encoded(
-    serving: Serving, windows: Sequence[Window], seen: SeenRows
-) -> Float32[np.ndarray, "B D"]:
-    """Return the user vectors; not-a-number for all when the model does not compute."""
-    newest_ms = [window.newest_ms for window in windows]
-    try:
-        return serving.encoder.encode(windows, serving.items, newest_ms, seen.look_up)
-    except Exception:  # whatever a model raises, the viewers get what is trending
-        log.exception("encoder_failed", bundle_id=serving.bundle_id)
-        return np.full((len(windows), serving.items.outputs_ND.shape[1]), np.nan, np.float32)
 
 
 def _lists(

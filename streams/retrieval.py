@@ -92,11 +92,12 @@ class Retrieval:
         self._max_exact_videos = max_exact_videos
         self._rest_s = REST_S
         self._failed_at = self._rests_until = float("-inf")
+        self._failure = ""
         self._last_good: OrderedDict[str, Sequence[int]] = OrderedDict()
 
-    def has_failed_within(self, seconds: float) -> bool:
-        """Return whether the index failed to answer a batch in the last *seconds*."""
-        return self._monotonic() - self._failed_at < seconds
+    def failure_within(self, seconds: float) -> str:
+        """Return why the index failed to answer a batch in the last *seconds*; empty if it did not."""
+        return self._failure if self._monotonic() - self._failed_at < seconds else ""
 
     def near(
         self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
@@ -108,9 +109,9 @@ class Retrieval:
         try:
             found = self._index.nearest(serving.collection, vectors_BD, self._num_ranked)
         except IndexUnavailable as error:
-            self._failed_at = self._monotonic()
+            self._failed_at, self._failure = self._monotonic(), str(error)
             self._rests_until = self._failed_at + self._rest_s
-            log.warning("index_away", reason=str(error), rest_s=self._rest_s)
+            log.warning("index_away", reason=self._failure, rest_s=self._rest_s)
             self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)
             return None
         self._rest_s = REST_S

@@ -2,21 +2,23 @@
 
 One thread, one consumer without a group: every worker sees every record. Vectors of the
 generation in service go straight into its item store; vectors of generations to come wait
-for their bundle; older ones are ignored. A bundle that is announced as indexed, of a higher
-generation than the one in service, is loaded here, beside the traffic, and then swapped in
-by one assignment. A video taken down comes back only by a new upload, that is by vectors of
+for their bundle (`streams.waiting`); older ones are ignored. A bundle that is announced as
+indexed, of a higher generation than the one in service (`streams.offers`), is loaded here,
+beside the traffic, and then swapped in by one assignment. A bundle that cannot be loaded is
+refused, and one whose store does not answer is tried again: the one in service stays. A video taken down comes back only by a new upload, that is by vectors of
 its content: one more vector from training may have overtaken the tombstone.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
+from time import monotonic
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from contract.clock import Clock
 from contract.decoding import decode, tombstone_id
-from contract.errors import BundleError, DecodeError
+from contract.errors import BundleError, DecodeError, StoreUnavailable
 from contract.events import (
     BundleAnnouncement,
     BundleState,
@@ -29,13 +31,13 @@ from contract.kafka import take
 from contract.outbox import Outbox, Outgoing
 from contract.records import Headers, headers_of
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
-from models.bundle import Bundle
+from models.bundle import Bundle, refused_on_error
+from streams.offers import Offers
 from streams.serving import Serving, Switch
 from streams.text_index import TextIndex
+from streams.waiting import WaitingVectors
 
 log = structlog.get_logger()
-
-SERVABLE = (BundleState.INDEXED, BundleState.IN_SERVICE)
 
 
 class Follower:
@@ -51,6 +53,7 @@ class Follower:
         taken_down: set[str],
         clock: Clock,
         texts: TextIndex | None = None,
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self._switch = switch
         self._texts = texts
@@ -58,11 +61,10 @@ class Follower:
         self._make_serving = make_serving
         self._announce = announce
         self._clock = clock
-        self._waiting: dict[int, dict[str, ItemVector]] = defaultdict(dict)
         self._taken_down = taken_down
-        self._offers: dict[str, BundleAnnouncement] = {}
-        self._refused: set[str] = set()
         self.counts: Counter[str] = Counter()
+        self._offers = Offers(monotonic)
+        self._waiting = WaitingVectors(self._offers, self.counts)
 
     def on_item_vector(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         """Take in one record of `item-vectors`; what cannot be decoded is index_sync's matter."""
@@ -80,11 +82,10 @@ class Follower:
                 return
             self._taken_down.discard(vector.video_id)
         current = self._switch.current
-        generation = current.generation if current else 0
-        if current and vector.generation == generation:
+        if current is None or vector.generation > current.generation:
+            self._waiting.put(vector)
+        elif vector.generation == current.generation:
             self._put(current, vector)
-        elif vector.generation > generation:
-            self._waiting[vector.generation][vector.video_id] = vector
         else:
             self.counts["vectors_outdated"] += 1
 
@@ -109,42 +110,42 @@ class Follower:
     def on_announcement(
         self, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> None:
-        """Take in one record of `model-bundles`."""
+        """Take in one record of `model-bundles`; without a value it says to forget a bundle."""
         try:
+            if value is None:
+                self._offers.forget(tombstone_id(key, headers))
+                return
             offer = decode(MODEL_BUNDLES, BundleAnnouncement, key, value, headers)
         except DecodeError as error:
             self.counts[f"announcements_skipped:{error.reason}"] += 1
             return
-        self._offers[offer.bundle_id] = offer
+        self._offers.hear(offer)
 
     def swap_if_newer(self) -> bool:
         """Put the newest servable bundle in service if it is newer; return whether it was."""
-        current = self._switch.current
-        servable = [
-            offer
-            for offer in self._offers.values()
-            if offer.state in SERVABLE and offer.bundle_id not in self._refused
-        ]
-        newest = max(servable, key=lambda offer: offer.generation, default=None)
-        if newest is None or (current and newest.generation <= current.generation):
+        offer = self._offers.best()
+        if offer is None:
             return False
-        return self._swap(newest)
-
-    def _swap(self, offer: BundleAnnouncement) -> bool:
         try:
-            serving = self._make_serving(self._load_bundle(offer))
+            with refused_on_error():
+                serving = self._make_serving(self._load_bundle(offer))
         except BundleError as error:
-            self._refused.add(offer.bundle_id)
+            self._offers.refuse(offer.bundle_id)
             self.counts["bundles_refused"] += 1
             log.warning("bundle_refused", bundle_id=offer.bundle_id, reason=str(error))
             return False
-        for vector in self._waiting.pop(offer.generation, {}).values():
+        except StoreUnavailable as error:
+            self._offers.postpone(offer.bundle_id, reason=str(error))
+            return False
+        self._swap(offer, serving)
+        return True
+
+    def _swap(self, offer: BundleAnnouncement, serving: Serving) -> None:
+        for vector in self._waiting.take(offer.generation):
             self._put(serving, vector)
         for video_id in self._taken_down:
             serving.remove(video_id)
-        self._waiting = defaultdict(
-            dict, {g: v for g, v in self._waiting.items() if g > offer.generation}
-        )
+        self._offers.put_in_service(offer.generation)
         with self._switch.changing():
             self._switch.current = serving
         log.info(
@@ -155,7 +156,6 @@ class Follower:
         )
         if offer.state != BundleState.IN_SERVICE:
             self._announce(_in_service(offer, now_ms=self._clock()))
-        return True
 
     def _put(self, serving: Serving, vector: ItemVector) -> None:
         try:
@@ -166,8 +166,7 @@ class Follower:
 
     def _take_down(self, video_id: str) -> None:
         self._taken_down.add(video_id)
-        for vectors in self._waiting.values():
-            vectors.pop(video_id, None)
+        self._waiting.remove(video_id)
         if self._switch.current:
             with self._switch.changing():
                 self._switch.current.remove(video_id)
@@ -196,7 +195,11 @@ def announcer(outbox: Outbox, layout: Layout) -> Callable[[BundleAnnouncement], 
 
 
 class Tail:
-    """Feeds a `Follower` from the broker until told to stop."""
+    """Feeds a `Follower` from the broker until told to stop.
+
+    The announcements are read first, to their end, so that it is known which vectors are wanted;
+    *consumer* must be told the end of a partition (``enable.partition.eof``).
+    """
 
     def __init__(
         self,
@@ -211,31 +214,44 @@ class Tail:
         self._bundles = layout.name(MODEL_BUNDLES)
         self._uploads = layout.name(VIDEO_UPLOADS)
         self._follower = follower
-        places = [
+        self._places = [
             TopicPartition(layout.name(topic), number, OFFSET_BEGINNING)
             for topic in follower.topics
             for number in range(layout.num_partitions(topic))
         ]
-        consumer.assign(places)
+        announced = [place for place in self._places if place.topic == self._bundles]
+        self._unread = {place.partition for place in announced}
+        consumer.assign(announced)
 
     def run(self, should_stop: Callable[[], bool], *, first_read_s: float = 0.0) -> None:
         """Follow until *should_stop*, taking no bundle in the first *first_read_s* of reading.
 
-        So a restarted worker loads the newest bundle, not every one that was ever announced.
+        So a restarted worker knows most of what was taken down before its first bundle serves.
         """
-        first_read_until_s = self._monotonic() + first_read_s
         try:
+            while self._unread and not should_stop():
+                self._take_some()
+            self._consumer.assign(self._places)  # the few announcements are read once more
+            first_read_until_s = self._monotonic() + first_read_s
             while not should_stop():
-                for message in take(self._consumer, 500, within_s=0.1):
-                    self._take(message)
+                self._take_some()
                 if self._monotonic() >= first_read_until_s:
                     self._follower.swap_if_newer()
         finally:
             self._consumer.close()
 
+    def _take_some(self) -> None:
+        for message in take(self._consumer, 500, within_s=0.1):
+            self._take(message)
+
     def _take(self, message: Message) -> None:
-        if message.error() is not None:
-            log.warning("tail_error", error=message.error().str())  # type: ignore[union-attr]
+        error = message.error()
+        if error is not None:
+            if error.name() == "_PARTITION_EOF":
+                if message.topic() == self._bundles:
+                    self._unread.discard(message.partition() or 0)
+            else:
+                log.warning("tail_error", error=error.str())
             return
         headers = headers_of(message)
         if message.topic() == self._bundles:

@@ -28,6 +28,7 @@ from contract.outbox import Outbox
 from contract.process import told_in_one_line
 from contract.settings import KafkaSettings, ProcessSettings, Settings, load, usage
 from contract.watch import ClusterWatch, Ending
+from models import bundle_store
 from models.history import WindowPolicy
 from models.settings import WindowSettings
 from trainer.checkpoint import Checkpoints
@@ -104,6 +105,7 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
 def _check_machine(settings: TrainerSettings, process: ProcessSettings) -> None:
     preflight.check_directory(settings.checkpoint_dir, "NEXTWATCH_TRAINER_CHECKPOINT_DIR")
     preflight.check_ready_file(process.ready_file)
+    bundle_store.check_url(process.bundle_url)
     filesystem, bundles = fsspec.core.url_to_fs(process.bundle_url)
     if isinstance(filesystem, LocalFileSystem):
         preflight.check_directory(Path(bundles), "NEXTWATCH_PROCESS_BUNDLE_URL")

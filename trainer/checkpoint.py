@@ -1,35 +1,37 @@
 """Checkpoints: everything learned, and the offsets up to which it was learned, as one thing.
 
-A checkpoint is a directory, whole or absent. Its files are written into a draft
-``ckpt-<number>.tmp``, each followed by fsync, then the manifest, then fsync of the draft; the
-draft is renamed to its name, and fsync of the parent makes the rename last. A crash before
-the rename leaves a draft that is never read and is cleared at the next save; a crash after it
-leaves a whole checkpoint. The manifest has size and sha256 of every file, and a sum beside it
-for itself: a damaged checkpoint is passed over for the one before it, and since offsets are part of it, that one is
-just further back in time, not wrong. The newest three are kept. Never a pickle.
+A checkpoint is a directory, whole or absent (`contract.atomic_write`). The manifest has size and
+sha256 of every file, and a sum beside it for itself: a damaged checkpoint is passed over for the
+one before it, and since offsets are part of it, that one is just further back in time, not wrong.
+A disk that cannot be read right now is waited for: it says nothing of what is on it. The newest
+three are kept. Never a pickle.
 """
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from contract.errors import ContractError
+from contract.atomic_write import DRAFT_SUFFIX, write_directory
+from contract.errors import ContractError, StoreUnavailable
+from contract.retries import until_answered
 
 log = structlog.get_logger()
 
 VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_SUM = "manifest.sha256"
+READ_WITHIN_S = 30.0
+"""How long a disk that does not give a checkpoint is asked again."""
 _PREFIX = "ckpt-"
-_DRAFT = ".tmp"
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _LIBRARIES = ("numpy", "torch", "msgspec", "safetensors")
 
 Offsets = dict[str, dict[int, int]]
@@ -81,20 +83,13 @@ class Checkpoints:
 
     def save(self, files: Mapping[str, bytes], *, offsets: Offsets, created_at_ms: int) -> Path:
         """Write a checkpoint, then delete the oldest beyond those that are kept."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for abandoned in self._directory.glob(f"{_PREFIX}*{_DRAFT}"):
+        for abandoned in self._directory.glob(f"{_PREFIX}*{DRAFT_SUFFIX}"):
             shutil.rmtree(abandoned)
         number = max(self._numbers(), default=0) + 1
         final = self._path(number)
-        draft = final.with_name(final.name + _DRAFT)
-        draft.mkdir()
         manifest = msgspec.json.encode(_manifest(number, files, offsets, created_at_ms))
         sums = {MANIFEST: manifest, MANIFEST_SUM: _sha256(manifest).encode()}
-        for name, data in [*files.items(), *sums.items()]:
-            _write(draft / name, data)
-        _sync_directory(draft)
-        draft.rename(final)
-        _sync_directory(self._directory)
+        write_directory(final, {**files, **sums})
         for old in sorted(self._numbers())[: -self._keep]:
             shutil.rmtree(self._path(old))
         return final
@@ -104,12 +99,13 @@ class Checkpoints:
 
         Raises:
             CheckpointError: there are some, all of them damaged.
+            StoreUnavailable: the disk did not give one within `READ_WITHIN_S`.
         """
         numbers = sorted(self._numbers(), reverse=True)
         for number in numbers:
             try:
-                return self._read(number)
-            except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+                return until_answered(partial(self._read, number), within_s=READ_WITHIN_S)
+            except (*_ABSENT, msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
                 log.warning("checkpoint_passed_over", number=number, reason=str(error))
         if numbers:
             raise CheckpointError(
@@ -119,6 +115,18 @@ class Checkpoints:
         return None
 
     def _read(self, number: int) -> Checkpoint:
+        """Return checkpoint *number*; only what is wrong with itself is raised as it is."""
+        try:
+            return self._verified(number)
+        except _ABSENT:
+            raise
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._path(number)} cannot be read: {error.strerror or error}: mend the disk, or "
+                "move the directory away to go on from the checkpoint before it"
+            ) from error
+
+    def _verified(self, number: int) -> Checkpoint:
         path = self._path(number)
         encoded = (path / MANIFEST).read_bytes()
         if _sha256(encoded).encode() != (path / MANIFEST_SUM).read_bytes():
@@ -128,7 +136,7 @@ class Checkpoints:
             raise ValueError(f"version {manifest.version}; this code reads {VERSION}")
         if manifest.number != number:
             raise ValueError(f"the manifest is of checkpoint {manifest.number}")
-        files = {name: _verified(path / name, entry) for name, entry in manifest.files.items()}
+        files = {name: _content(path / name, entry) for name, entry in manifest.files.items()}
         return Checkpoint(number, manifest.offsets, files)
 
     def _path(self, number: int) -> Path:
@@ -152,14 +160,7 @@ def _manifest(
     )
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _verified(path: Path, entry: _File) -> bytes:
+def _content(path: Path, entry: _File) -> bytes:
     if "/" in path.name or path.stat().st_size != entry.size:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {entry.size}")
     data = path.read_bytes()
@@ -170,11 +171,3 @@ def _verified(path: Path, entry: _File) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

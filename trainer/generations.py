@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from contract.events import BundleAnnouncement, BundleState
 
+MAX_REMEMBERED = 256
+"""States of so many generations are remembered, the newest and the one in service."""
 MAX_OUTSTANDING = 2
 """Offered and not yet in service: with the one in service, as many as a learner keeps frozen."""
 
@@ -28,6 +30,8 @@ class Generations:
             self.in_service = None
         if announcement.metrics and generation == self.newest:
             self.metrics = dict(announcement.metrics)
+        if len(self._states) > MAX_REMEMBERED:
+            del self._states[min(self._states.keys() - {self.in_service})]
 
     @property
     def has_any(self) -> bool:

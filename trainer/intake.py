@@ -94,6 +94,8 @@ class Intake:
         if topic is VIDEO_UPLOADS and record.value is None:
             self._study.take_down(tombstone_id(record.key, record.headers))
             return
+        if topic is MODEL_BUNDLES and record.value is None:
+            return  # index_sync has forgotten a bundle that nobody serves any more
         assert topic.kind is not None
         event = decode(topic, topic.kind, record.key, record.value, record.headers, self.mended)
         check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)

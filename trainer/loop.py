@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import structlog
 
 from contract.clock import Clock
-from contract.errors import BundleError
+from contract.errors import BundleError, StoreUnavailable
 from contract.outbox import Outbox
 from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
 from trainer import backfill, memory
@@ -171,7 +171,7 @@ class Trainer:
                 announcement = self._parts.publisher.prepare(study, generation, self._offsets())
                 self._has_changed = True
                 self.checkpoint()
-            except (BundleError, OSError) as error:
+            except (BundleError, StoreUnavailable, OSError) as error:
                 reason = str(error)
         if reason is not None:
             log.error("bundle_withheld", reason=reason, generation=generation)

@@ -22,6 +22,7 @@ import numpy as np
 import structlog
 from jaxtyping import Float32
 
+from contract.atomic_write import DRAFT_SUFFIX
 from contract.clock import Clock
 from contract.events import (
     BundleAnnouncement,
@@ -73,6 +74,8 @@ class Publisher:
 
         Raises:
             BundleError: ONNX and torch differ, or something in it is not finite.
+            StoreUnavailable: the store of the bundles does not take it.
+            OSError: the disk does not.
         """
         now_ms = self.clock()
         bundle_id = f"b{now_ms:014d}-g{generation}"
@@ -142,13 +145,28 @@ class Publisher:
         return str(filesystem.unstrip_protocol(f"{root.rstrip('/')}/{bundle_id}"))
 
     def discard_old(self) -> None:
-        """Delete the oldest bundles beyond those that are kept for rollback."""
+        """Delete the oldest bundles beyond those that are kept for rollback, and old drafts.
+
+        A store that does not answer is asked again after the next bundle.
+        """
+        try:
+            self._discard_old()
+        except Exception as error:  # noqa: BLE001 - each kind of store raises errors of its own
+            log.warning("bundles_not_discarded", reason=f"{type(error).__name__}: {error}")
+
+    def _discard_old(self) -> None:
         filesystem, root = fsspec.core.url_to_fs(self.bundle_url)
-        names = [
+        filesystem.invalidate_cache()
+        names = {
             entry.rstrip("/").rpartition("/")[2] for entry in filesystem.ls(root, detail=False)
-        ]
+        }
         bundles = sorted(name for name in names if _BUNDLE_ID.fullmatch(name))
-        for name in bundles[: -self.keep_bundles]:
+        drafts = {
+            name
+            for name in names
+            if name.endswith(DRAFT_SUFFIX) and _BUNDLE_ID.fullmatch(name.removesuffix(DRAFT_SUFFIX))
+        }
+        for name in [*bundles[: -self.keep_bundles], *sorted(drafts)]:
             filesystem.rm(f"{root.rstrip('/')}/{name}", recursive=True)
             log.info("bundle_discarded", bundle_id=name)
 

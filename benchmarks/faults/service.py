@@ -36,7 +36,7 @@ def put_in_service(stack: EmbeddedStack) -> None:
     card = learner.card(bundle_id=_BUNDLE_ID, generation=_GENERATION, offsets={}, metrics={})
     manifest = bundles.write(root_url, card, learner.bundle_files(), snapshot)
     qdrant = load(QdrantSettings, stack.env)
-    url = f"{qdrant.url}/collections/{collection_name(qdrant.collection_prefix, _GENERATION)}"
+    url = f"{qdrant.url}/collections/{collection_name(qdrant.prefix(stack.kafka), _GENERATION)}"
     points = [
         {"id": point_id(video_id), "vector": vector, "payload": {"video_id": video_id}}
         for video_id, vector in zip(snapshot.video_ids, snapshot.output_ND.tolist(), strict=True)

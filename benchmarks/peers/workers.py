@@ -73,7 +73,7 @@ def main(
         given.bundle_url,
         given.manifest_sha256,
         index=VectorIndex(qdrant, patience_ms=INDEX_PATIENCE_MS),
-        collection_prefix=qdrant.collection_prefix,
+        collection_prefix=qdrant.prefix(place.kafka),
         clock=system_clock,
     )
     run(place, job)

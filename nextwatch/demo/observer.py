@@ -144,7 +144,7 @@ class Observer:
 
     def _collection(self) -> str | None:
         generation = self.tally.generation
-        return collection_name(self.qdrant.collection_prefix, generation) if generation else None
+        return collection_name(self.qdrant.prefix(self.kafka), generation) if generation else None
 
     def _on_recommendation(self, message: Message) -> None:
         self.tally.recommendation(message.value(), self.clock())

@@ -6,7 +6,7 @@ go in slices, with the event loop in between.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
+from contract.atomic_write import replace_file
 from nextwatch.embedded import index_child
 from nextwatch.embedded.index_filters import engine_filter, engine_query
 from nextwatch.embedded.index_space import INSUFFICIENT_STORAGE, WRITE_BYTES, check_space
@@ -47,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     distance: str
     m: int = 16
     ef_construct: int = 200
+    metadata: dict[str, Any] = {}
 
     def engine_config(self, **more: Any) -> edge.EdgeConfig:
         """Return the engine's form of these settings, with *more* of its own."""
@@ -178,6 +180,16 @@ class Collection:
                 self.is_building = False
         if exit_code:
             raise Refused(500, f"Service error: building the index ended with {exit_code}")
+
+    def merge_metadata(self, changed: Mapping[str, Any]) -> None:
+        """Add *changed* to the metadata of the collection; a None takes a key out."""
+        if not changed:
+            return
+        merged = {**self.settings.metadata, **changed}
+        metadata = {key: value for key, value in merged.items() if value is not None}
+        settings = msgspec.structs.replace(self.settings, metadata=metadata)
+        replace_file(self.directory / SETTINGS, msgspec.json.encode(settings))
+        self.settings = settings
 
     def close(self) -> None:
         """Close the shard; nothing that was acknowledged is lost with or without it."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import qdrant_edge as edge
 
+from contract.atomic_write import replace_file
 from nextwatch.embedded import index_child, index_create
 from nextwatch.embedded.index_collection import (
     DISTANCES,
@@ -23,7 +24,7 @@ from nextwatch.embedded.index_space import COLLECTION_BYTES, check_space, warn_o
 from nextwatch.embedded.index_wire import CreateCollection, Hnsw, Refused
 
 MAX_SIZE = 65_536
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 
 class Collections:
@@ -80,6 +81,7 @@ class Collections:
             distance=vectors.distance,
             m=hnsw.m or 16,
             ef_construct=hnsw.ef_construct or 200,
+            metadata=request.metadata or {},
         )
         check_space(self.root, COLLECTION_BYTES)
         self._being_made.add(name)
@@ -134,9 +136,7 @@ class Collections:
 
     def _save_aliases(self, aliases: dict[str, str]) -> None:
         if aliases != self.aliases:
-            draft = self._aliases_file.with_suffix(".draft")
-            draft.write_bytes(msgspec.json.encode(aliases))
-            draft.replace(self._aliases_file)
+            replace_file(self._aliases_file, msgspec.json.encode(aliases))
             self.aliases = aliases
 
 

@@ -116,9 +116,10 @@ async def create_collection(collections: Collections, request: Request) -> Any:
 
 
 async def update_collection(collections: Collections, request: Request) -> Any:
-    """Build the index of a collection that has more vectors than ``indexing_threshold`` (KB)."""
+    """Merge metadata; build the index of what has more than ``indexing_threshold`` KB of vectors."""
     changed = await _body(request, wire.UpdateCollection)
     collection = _collection(collections, request)
+    collection.merge_metadata(changed.metadata or {})
     threshold_kb = changed.optimizers_config and changed.optimizers_config.indexing_threshold
     size_kb = collection.count() * collection.settings.size * 4 / 1024
     if threshold_kb and size_kb > threshold_kb:
@@ -234,11 +235,7 @@ def _completed(operation_id: int) -> dict[str, Any]:
 def _info(collection: Collection) -> dict[str, Any]:
     settings = collection.settings
     vectors = {"size": settings.size, "distance": settings.distance}
-    hnsw = {
-        "m": settings.m,
-        "ef_construct": settings.ef_construct,
-        "full_scan_threshold": 10_000,
-    }
+    hnsw = {"m": settings.m, "ef_construct": settings.ef_construct, "full_scan_threshold": 10_000}
     optimizers = {
         "deleted_threshold": 0.2,
         "vacuum_min_vector_number": 1000,
@@ -246,6 +243,7 @@ def _info(collection: Collection) -> dict[str, Any]:
         "flush_interval_sec": 5,
     }
     config = {"params": {"vectors": vectors}, "hnsw_config": hnsw, "optimizer_config": optimizers}
+    config["metadata"] = settings.metadata
     told = {"status": "yellow", "optimizer_status": "ok", "segments_count": 0, "config": config}
     told["payload_schema"] = {}
     if collection.is_building:

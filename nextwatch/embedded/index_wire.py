@@ -63,6 +63,7 @@ class CreateCollection(msgspec.Struct, frozen=True, kw_only=True):
     optimizers_config: Optimizers | None = None
     sparse_vectors: None = None
     quantization_config: None = None
+    metadata: dict[str, Any] | None = None
 
 
 class UpdateCollection(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,7 @@ class UpdateCollection(msgspec.Struct, frozen=True, kw_only=True):
 
     optimizers_config: Optimizers | None = None
     hnsw_config: Hnsw | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class Alias(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ COMMANDS = (
     ("dlq", "show"),
     ("dlq", "replay"),
     ("erase",),
+    ("collections",),
     ("settings",),
     ("version",),
 )
@@ -52,7 +53,9 @@ def test_every_command_has_help(command):
     assert "Usage" in answer.output
 
 
-@pytest.mark.parametrize("command", ["topics", "demo", "simulate", "erase", "settings"])
+@pytest.mark.parametrize(
+    "command", ["topics", "demo", "simulate", "erase", "collections", "settings"]
+)
 def test_help_teaches_with_an_example(command):
     """A newcomer can copy a line out of it."""
     shown = re.sub(r"\s+", " ", invoke(command, "--help").output)

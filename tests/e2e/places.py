@@ -4,15 +4,21 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 
-from contract.settings import KafkaSettings, QdrantSettings, load
+from contract.events import BundleAnnouncement, BundleState, encode
+from contract.points import collection_name, point_id
+from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, load
+from models import bundle as bundles
 from nextwatch.embedded.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics import reconcile
+from tests.builders import T0
 from tests.e2e.clients import eventually
+from tests.models.bundles import catalogue, learner_of, write
 
 
 @dataclass(frozen=True)
@@ -90,3 +96,29 @@ class Place:
         )
         url = f"http://127.0.0.1:{settings.get('HTTP_PORT', 0)}"
         return Worker(child, state_dir, ready_file, url)
+
+
+def offer_bundle(place, player):
+    """Put a bundle and the collection it wants in place, as trainer and index_sync would."""
+    root = urlsplit(load(ProcessSettings, place.env).bundle_url).path
+    url, manifest = write(learner_of(catalogue()), root)
+    collection = collection_name(place.qdrant.prefix(place.kafka), manifest.generation)
+    snapshot = bundles.load(url, manifest_sha256=manifest.sha256).snapshot
+    points = [
+        {"id": point_id(video_id), "vector": vector.tolist()}
+        for video_id, vector in zip(snapshot.video_ids, snapshot.output_ND, strict=True)
+    ]
+    at = f"{place.qdrant.url}/collections/{collection}"
+    size = {"size": manifest.output_dim, "distance": "Dot"}
+    httpx.put(at, json={"vectors": size}).raise_for_status()
+    httpx.put(f"{at}/points?wait=true", json={"points": points}).raise_for_status()
+    offer = BundleAnnouncement(
+        bundle_id=manifest.bundle_id,
+        generation=manifest.generation,
+        state=BundleState.INDEXED,
+        url=url,
+        manifest_sha256=manifest.sha256,
+        announced_at_ms=T0,
+    )
+    player.produce("model-bundles", offer.bundle_id, encode(offer))
+    player.flush()

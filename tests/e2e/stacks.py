@@ -16,9 +16,11 @@ from uuid import uuid4
 
 import pytest
 
+from contract.settings import QdrantSettings, load
+from nextwatch import collections
 from nextwatch.embedded.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import reconcile
+from nextwatch.topics import delete_all, reconcile
 
 KAFKA_IMAGE = "apache/kafka:4.1.0"
 QDRANT_IMAGE = "qdrant/qdrant:v1.20.0"
@@ -50,8 +52,19 @@ def running_stack(backend, *, processes=WORKERS, env_of=None, **options):
     )
     if backend == "containers":
         reconcile(stack.kafka)
-    with stack:
-        yield stack
+    try:
+        with stack:
+            yield stack
+    finally:
+        if backend == "containers":
+            _leave_nothing(stack)
+
+
+def _leave_nothing(stack):
+    """Delete the topics and the collections of a run from services that others use, too."""
+    qdrant = load(QdrantSettings, stack.env)
+    collections.drop(qdrant, qdrant.prefix(stack.kafka))
+    delete_all(stack.kafka)
 
 
 def _settings_for(services):
@@ -62,7 +75,6 @@ def _settings_for(services):
         "NEXTWATCH_KAFKA_TOPIC_PREFIX": f"test-{run}-",
         "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": "6000",
         "NEXTWATCH_QDRANT_URL": services.qdrant_url,
-        "NEXTWATCH_QDRANT_COLLECTION_PREFIX": f"test-{run}",
     }
 
 

@@ -34,7 +34,7 @@ def in_service(stack, player):
 def is_retrieved(stack, generation, video_id):
     """Return whether searching the index near the video's own vector finds the video."""
     settings = load(QdrantSettings, stack.env)
-    collection = collection_name(settings.collection_prefix, generation)
+    collection = collection_name(settings.prefix(stack.kafka), generation)
     response = httpx.post(
         f"{settings.url}/collections/{collection}/points",
         json={"ids": [point_id(video_id)], "with_vector": True},

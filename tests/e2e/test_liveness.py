@@ -6,25 +6,19 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from contract.events import BundleAnnouncement, BundleState, encode
 from contract.kafka import consumer_config, producer_config, take
-from contract.points import collection_name, point_id
 from contract.process import ExitCode
 from contract.topics import WATCH_EVENTS
-from models import bundle as bundles
 from nextwatch.embedded.ports import free_ports
 from streams.__main__ import main as streams_main
-from tests.builders import T0
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered, events
-from tests.e2e.places import Place
+from tests.e2e.places import Place, offer_bundle
 from tests.e2e.stacks import running_stack
-from tests.models.bundles import catalogue, learner_of, write
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -109,39 +103,14 @@ def test_a_worker_stops_under_load_and_its_successor_repeats_nothing(home):
     assert number_of_answers == len(sent), "a record was processed twice"
 
 
-def offer_bundle(place, player, root):
-    """Put a bundle and the collection it wants in place, as trainer and index_sync would."""
-    url, manifest = write(learner_of(catalogue()), root)
-    collection = collection_name(place.qdrant.collection_prefix, manifest.generation)
-    snapshot = bundles.load(url, manifest_sha256=manifest.sha256).snapshot
-    points = [
-        {"id": point_id(video_id), "vector": vector.tolist()}
-        for video_id, vector in zip(snapshot.video_ids, snapshot.output_ND, strict=True)
-    ]
-    at = f"{place.qdrant.url}/collections/{collection}"
-    size = {"size": manifest.output_dim, "distance": "Dot"}
-    httpx.put(at, json={"vectors": size}).raise_for_status()
-    httpx.put(f"{at}/points?wait=true", json={"points": points}).raise_for_status()
-    offer = BundleAnnouncement(
-        bundle_id=manifest.bundle_id,
-        generation=manifest.generation,
-        state=BundleState.INDEXED,
-        url=url,
-        manifest_sha256=manifest.sha256,
-        announced_at_ms=T0,
-    )
-    player.produce("model-bundles", offer.bundle_id, encode(offer))
-    player.flush()
-
-
-def test_readiness_tells_the_truth_about_the_index(home, services, tmp_path):
+def test_readiness_tells_the_truth_about_the_index(home, services):
     """Away: 503 with the reason, and degraded answers. Back: 200 within 5 s, and full answers."""
     place, worker = home
     index = services.process("index")
     with player_of(place) as player:
         assert eventually(lambda: worker.health("/healthz")[0] == 200)
         status, before = worker.health("/readyz")
-        offer_bundle(place, player, tmp_path)
+        offer_bundle(place, player)
         assert eventually(lambda: worker.health("/readyz")[0] == 200, within_s=20)
         index.kill()
         assert eventually(lambda: worker.health("/readyz")[0] == 503, within_s=5)

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from random import Random
 
 import pytest
 from qdrant_client import QdrantClient, models
+from qdrant_client.common.version_check import get_server_version, is_compatible
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from nextwatch.embedded.ports import free_ports
@@ -34,10 +36,10 @@ class Server:
     child: Child
     url: str
 
-    def connect(self, *, is_checked=False) -> QdrantClient:
+    def connect(self) -> QdrantClient:
         """Return a client of one's own."""
         # the client checks versions in a thread, which may outlive a server that a test kills
-        return QdrantClient(url=self.url, timeout=10, check_compatibility=is_checked)
+        return QdrantClient(url=self.url, timeout=10, check_compatibility=False)
 
     def restart_after_sigkill(self) -> None:
         """Kill it without a warning and start it again on the same directory."""
@@ -258,6 +260,20 @@ class IndexConformance:
         client.delete_collection(other)
         assert not client.collection_exists(alias)
 
+    def test_metadata_is_kept_merged_and_told(self, client, name):
+        """A collection says whose it is; what is set to nothing is gone."""
+        other = f"{name}-owned"
+        params = models.VectorParams(size=2, distance=models.Distance.COSINE)
+        client.create_collection(other, vectors_config=params, metadata={"owner": "us", "n": 1})
+        client.update_collection(other, metadata={"n": 2, "more": "yes"})
+        assert client.get_collection(other).config.metadata == {
+            "owner": "us",
+            "n": 2,
+            "more": "yes",
+        }
+        assert not client.get_collection(name).config.metadata
+        client.delete_collection(other)
+
     def test_an_unknown_collection_is_404(self, client, name):
         """Reading and writing alike."""
         unknown = f"{name}-unknown"
@@ -315,6 +331,7 @@ def test_everything_acknowledged_survives_sigkill(own_server):
     """Points, deletions, collections and aliases are as they were, right after a kill -9."""
     client = own_server.connect()
     create(client, "kept")
+    client.update_collection("kept", metadata={"owner": "us"})
     create(client, "dropped")
     client.delete_collection("dropped")
     fill(client, "kept", {i: [1.0, float(i)] for i in range(1, 2_001)}, video_id="v")
@@ -325,6 +342,7 @@ def test_everything_acknowledged_survives_sigkill(own_server):
     own_server.restart_after_sigkill()
 
     assert client.count("current", exact=True).count == 1_500
+    assert client.get_collection("kept").config.metadata == {"owner": "us"}
     assert [c.name for c in client.get_collections().collections] == ["kept"]
     client.close()
 
@@ -406,6 +424,11 @@ def test_an_index_is_built_on_demand_beside_the_others(own_server):
 
 
 def test_the_server_speaks_the_dialect_of_its_client(server):
-    """The client finds no version difference to warn of, and probes are answered."""
-    with closing(server.connect(is_checked=True)) as client:
+    """The client finds no version difference to warn of, and probes are answered.
+
+    Asked as the client asks, but not in its thread, which would outlive the test.
+    """
+    told = get_server_version(server.url, {}, None, 10)
+    assert is_compatible(version("qdrant-client"), told)
+    with closing(server.connect()) as client:
         assert client.info().title.startswith("qdrant")

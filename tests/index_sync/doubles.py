@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from contract.clock import ManualClock
-from contract.errors import BundleError
+from contract.errors import BundleError, ContractError, StoreUnavailable
 from contract.events import BundleAnnouncement, BundleState, encode
 from contract.records import Received
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
@@ -47,17 +47,33 @@ class MemoryIndex:
         self.journal = journal or Journal()
         self.points: dict[str, dict[str, Point]] = {}
         self.aliases: dict[str, str] = {}
+        self.owner = "us"
+        self.owners: dict[str, str] = {}
 
     def collections(self):
         return set(self.points)
 
     def create_empty(self, collection, dim):
+        if self.is_foreign(collection):
+            raise ContractError(f"{collection} is of {self.owners[collection]}")
         self.journal.note("create", collection)
         self.points[collection] = {}
+        self.owners[collection] = self.owner
+
+    def owner_of(self, collection):
+        return self.owners.get(collection)
+
+    def is_foreign(self, collection):
+        return self.owner_of(collection) not in (None, self.owner)
+
+    def claim(self, collection):
+        self.journal.note("claim", collection)
+        self.owners[collection] = self.owner
 
     def drop(self, collection):
         self.journal.note("drop", collection)
         self.points.pop(collection, None)
+        self.owners.pop(collection, None)
 
     def upsert(self, collection, points):
         self.journal.note("upsert", collection, sorted(point.video_id for point in points))
@@ -137,6 +153,9 @@ class MemoryPublisher:
     def tombstones(self, video_ids):
         self.queued += [(ITEM_VECTORS.name, video_id, None) for video_id in video_ids]
 
+    def forget_bundles(self, bundle_ids):
+        self.queued += [(MODEL_BUNDLES.name, bundle_id, None) for bundle_id in bundle_ids]
+
     def announcement(self, announcement):
         self.queued.append((MODEL_BUNDLES.name, announcement.bundle_id, announcement))
 
@@ -208,6 +227,8 @@ class World:
         self.logs = {topic.name: Log(topic, self.journal) for topic in topics}
         self.index = MemoryIndex(self.journal)
         self.snapshots = {}
+        self.num_failures = 0
+        self.monotonic_s = 0.0
         self.background = Inline()
         self.clock = ManualClock(T0)
         self.settings = IndexSettings(**settings)
@@ -240,7 +261,8 @@ class World:
         """Return what was last said of each bundle."""
         said = {}
         for record in self.logs[MODEL_BUNDLES.name].records:
-            said[record.key.decode()] = record.value.split(b'"state":"')[1].split(b'"')[0].decode()
+            name, value = record.key.decode(), record.value
+            said[name] = value and value.split(b'"state":"')[1].split(b'"')[0].decode()
         return said
 
     def worker(self):
@@ -256,11 +278,15 @@ class World:
             self.open_bundle,
             Background(self.background),
             self.clock,
+            monotonic=lambda: self.monotonic_s,
         )
         worker.start()
         return worker
 
     def open_bundle(self, announcement):
+        if self.num_failures:
+            self.num_failures -= 1
+            raise StoreUnavailable("the store is away")
         if announcement.generation not in self.snapshots:
             raise BundleError("no such bundle")
         number = announcement.generation

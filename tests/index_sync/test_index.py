@@ -12,9 +12,11 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from contract.errors import ContractError, IndexUnavailable
-from contract.points import point_id
+from contract.points import generation_of, point_id
+from contract.process import ExitCode, code_of
+from contract.settings import QdrantSettings
 from index_sync.generation import Point, Version
-from index_sync.index import VectorIndex
+from index_sync.index import VectorIndex, connected
 from index_sync.outage import QUIET_S, Outage
 from nextwatch.embedded.stack import EmbeddedStack
 from tests.index_sync.doubles import MemoryIndex
@@ -47,7 +49,7 @@ def client(stack):
 @pytest.fixture
 def real(client, stopping):
     """The index over the server, empty."""
-    index = VectorIndex(client, stopping.wait, retry_wait_ms=20)
+    index = VectorIndex(client, stopping.wait, retry_wait_ms=20, owner="us")
     for name in index.collections():
         index.drop(name)
     return index
@@ -87,6 +89,31 @@ class IndexConformance:
         index.drop("c")
         index.drop("c")
         assert index.collections() == {"d"}
+
+    def test_what_is_created_bears_the_mark_of_its_owner(self, index):
+        """A collection that is made anew, too."""
+        for dim in (2, 3):
+            index.create_empty("c", dim)
+            assert (index.owner_of("c"), index.is_foreign("c")) == ("us", False)
+        assert index.owner_of("never-made") is None
+
+    def test_what_another_one_owns_is_not_emptied(self, index):
+        """Its points are somebody's answers."""
+        index.create_empty("c", 2)
+        index.upsert("c", [Point("a", NORTH, OLD)])
+        index.owner = "them"
+        assert index.is_foreign("c")
+        with pytest.raises(ContractError, match="us"):
+            index.create_empty("c", 2)
+        assert index.count("c") == 1
+
+    def test_a_claim_is_a_mark(self, index):
+        """For collections from before there were marks."""
+        index.owner = ""
+        index.create_empty("c", 2)
+        index.owner = "us"
+        index.claim("c")
+        assert index.owner_of("c") == "us"
 
 
 class TestInMemory(IndexConformance):
@@ -226,6 +253,29 @@ def test_what_does_not_pass_ends_the_process_with_its_reason(status):
         index.drop("c")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_rejected_key_names_its_setting_and_the_url(status):
+    """It was "the index refused a request with status 401", and exit code 1."""
+    settings = QdrantSettings(url="http://qdrant:6333", api_key="wrong")
+    index = VectorIndex(
+        FailingClient(answer(status)), lambda _s: False, retry_wait_ms=20, refusal=settings.refusal
+    )
+    with pytest.raises(ContractError, match="NEXTWATCH_QDRANT_API_KEY") as caught:
+        index.drop("c")
+    assert "http://qdrant:6333" in str(caught.value)
+    assert "wrong" not in str(caught.value)
+    assert code_of(caught.value) is ExitCode.MISCONFIGURED
+
+
+def test_a_key_over_plain_http_is_one_log_line(recwarn):
+    """The client's own warning names a line of Python, on standard error."""
+    with structlog.testing.capture_logs() as logs:
+        connected(QdrantSettings(url="http://127.0.0.1:1", api_key="k")).close()
+        connected(QdrantSettings(url="https://127.0.0.1:1", api_key="k")).close()
+    assert [entry["event"] for entry in logs] == ["api_key_sent_in_clear"]
+    assert not recwarn.list
+
+
 def test_an_outage_names_the_first_failed_request_once():
     """With its status and reason; the end of it is one line, too."""
     failures = [answer(507, "No space left on device"), *[answer(500)] * 50]
@@ -251,3 +301,20 @@ def test_an_index_that_fails_every_other_request_does_not_fill_the_log():
         outage.answered()
     assert len(logs) == 4
     assert logs[-1]["failed_requests"] == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "generation"),
+    [
+        ("p-g7", 7),
+        ("p-g", None),
+        ("p-goal", None),
+        ("p-g7-g8", None),
+        ("p", None),
+        ("q-p-g7", None),
+        ("p-g\u0667", None),
+    ],
+)
+def test_only_names_of_generations_are_ours(name, generation):
+    """A prefix may be the beginning of another one."""
+    assert generation_of("p", name) == generation

@@ -6,8 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from contract import retries
 from contract.errors import ContractError
 from contract.events import BundleState, Origin
+from index_sync.held import HOLD_S
+from index_sync.shelf import Shelf
 from tests.builders import T0, item_vector, upload
 from tests.index_sync.doubles import Crash, World
 
@@ -149,7 +152,7 @@ def test_an_upload_does_not_wait_for_a_bundle_that_is_being_opened(world):
 
 
 def test_one_bundle_is_opened_at_a_time(world):
-    """The newest of those offered meanwhile is next."""
+    """The newest of those offered meanwhile is next; the one passed over is forgotten."""
     worker = world.settled(world.worker())
     world.background.is_held = True
     for generation in (2, 3, 4):
@@ -160,7 +163,7 @@ def test_one_bundle_is_opened_at_a_time(world):
     world.background.finish()
     world.settled(worker)
 
-    assert world.states() == {"b1": "in_service", "b2": "indexed", "b3": "offered", "b4": "indexed"}
+    assert world.states() == {"b1": "in_service", "b2": "indexed", "b3": None, "b4": "indexed"}
 
 
 def test_vectors_wait_while_their_bundle_is_being_opened(world):
@@ -522,3 +525,97 @@ def test_content_vectors_bear_their_origin_and_the_uploads_features(world):
 
     assert told["origin"] == Origin.CONTENT
     assert told["features"] == {"duration_ms": 30_000, "uploaded_at_ms": T0 + 5}
+
+
+def test_a_bundle_whose_store_is_away_is_indexed_once_it_is_back(world):
+    """A storage error is no damage: the bundle is tried again, and nothing else waits for it."""
+    worker = world.settled(world.worker())
+    world.num_failures = 3
+    world.announce(2, video_ids=["old"])
+    world.uploads.append(upload("new"))
+    for _ in range(20):
+        world.monotonic_s += 1.0
+        world.settled(worker)
+
+    assert set(world.points(1)) == set(world.points(2)) == {"old", "new"}
+    assert world.states()["b2"] == "indexed"
+    assert worker.counts["bundles_refused"] == 0
+
+
+def test_a_start_waits_for_the_store_of_the_bundles(world, monkeypatch):
+    """A generation that was not opened would get no uploads until the next start."""
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.001)
+    world.num_failures = 5
+    world.uploads.append(upload("new"))
+    world.settled(world.worker())
+
+    assert set(world.points(1)) == {"old", "new"}
+
+
+def test_bundles_that_nobody_needs_get_a_tombstone(world):
+    """The topic is compacted: without tombstones it grows by a bundle a minute, for ever."""
+    worker = world.settled(world.worker())
+    for generation in range(2, 8):
+        world.announce(generation, video_ids=["old"])
+        world.settled(worker)
+        world.announce(generation, BundleState.IN_SERVICE)
+        world.settled(worker)
+
+    states = world.states()
+    assert [states[f"b{n}"] for n in (5, 6, 7)] == ["in_service"] * 3
+    assert [states[f"b{n}"] for n in (1, 2, 3)] == [None] * 3
+
+
+def test_a_restart_after_tombstones_keeps_what_serves(world):
+    """What was forgotten is missed by nobody."""
+    worker = world.settled(world.worker())
+    for generation in range(2, 8):
+        world.announce(generation, video_ids=["old"])
+        world.settled(worker)
+        world.announce(generation, BundleState.IN_SERVICE)
+        world.settled(worker)
+    world.settled(world.worker())
+
+    assert world.index.collections() == {"test-g5", "test-g6", "test-g7"}
+    assert world.index.aliases == {"test": "test-g7"}
+
+
+def test_a_vector_of_a_generation_that_never_comes_is_a_dead_letter(world):
+    """It would pin the committed offset: every start would read from there."""
+    worker = world.settled(world.worker())
+    world.vectors.append(trained("v1", generation=2**53))
+    world.vectors.append(trained("old", EAST, generation=1))
+    world.settled(worker)
+    assert world.vectors.committed == {0: 0}
+
+    world.monotonic_s += HOLD_S
+    world.settled(worker)
+
+    assert [bad.error.reason for bad in world.publisher.dead_letters] == ["generation_unknown"]
+    assert world.vectors.committed == {0: 2}
+
+
+def test_a_prefix_that_another_deployment_uses_stops_the_start(world):
+    """Two deployments with one prefix would drop each other's collections."""
+    world.index.owners["test-g1"] = "them"
+
+    with pytest.raises(ContractError, match="NEXTWATCH_QDRANT_COLLECTION_PREFIX"):
+        Shelf(world.index, "test").claim()
+
+
+def test_nobody_drops_what_bears_another_mark(world):
+    """Whoever came later, with our prefix, keeps its collections."""
+    worker = world.settled(world.worker())
+    world.index.points |= {"test-g0": {}, "test-g7": {}, "test-goal": {}, "other-g0": {}}
+    world.index.owners["test-g0"] = "them"
+    worker.shelf.drop_all_but({1})
+
+    assert world.index.collections() == {"test-g0", "test-g1", "test-goal", "other-g0"}
+
+
+def test_collections_from_before_there_were_marks_are_claimed(world):
+    """An upgrade needs no step by hand."""
+    world.index.owners.clear()
+    Shelf(world.index, "test").claim()
+
+    assert world.index.owners == {"test-g1": "us"}

@@ -8,11 +8,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from contract.errors import BundleError
+from contract.errors import BundleError, ContractError, StoreUnavailable
+from contract.events import BundleAnnouncement, BundleState
 from models import bundle
 from models.bundle import Manifest
+from models.bundle_store import MANIFEST, check_url
 from models.items import ItemSnapshot
+from tests.builders import T0
 from tests.models.bundles import catalogue, learner_of, no_features, write
 
 
@@ -29,14 +33,14 @@ def written(learner, tmp_path):
 
 def rewrite(folder: Path, **changes):
     """Change fields of the manifest on disk, leaving its files as they are."""
-    path = folder / bundle.MANIFEST
+    path = folder / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def replace(folder: Path, name: str, data: bytes):
     """Change a file and let the manifest agree, as a careful forger would."""
     (folder / name).write_bytes(data)
-    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    files = json.loads((folder / MANIFEST).read_text())["files"]
     files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     rewrite(folder, files=files)
 
@@ -58,7 +62,7 @@ def test_the_checksum_of_the_manifest_is_that_of_its_bytes(written):
     """What the announcement carries is what a reader computes."""
     _, manifest, folder = written
 
-    data = (folder / bundle.MANIFEST).read_bytes()
+    data = (folder / MANIFEST).read_bytes()
 
     assert hashlib.sha256(data).hexdigest() == manifest.sha256
 
@@ -131,9 +135,11 @@ def test_a_cut_file_is_refused(written):
 
 
 def test_a_missing_file_is_refused(written):
-    """Every file of the manifest, and the manifest."""
+    """Every file that the manifest names."""
     url, _, folder = written
     for path in sorted(folder.iterdir()):
+        if path.name == MANIFEST:
+            continue
         whole = path.read_bytes()
         path.unlink()
         with pytest.raises(BundleError):
@@ -141,10 +147,93 @@ def test_a_missing_file_is_refused(written):
         path.write_bytes(whole)
 
 
-def test_an_absent_bundle_is_a_bundle_error(tmp_path):
-    """The reader keeps what it has, whatever the storage says."""
-    with pytest.raises(BundleError, match="cannot be read"):
-        bundle.load(f"file://{tmp_path}/nothing")
+def test_without_a_manifest_there_is_no_bundle_yet(written, tmp_path):
+    """It comes last, so the bundle may still be on its way: that is no reason to refuse it."""
+    url, _, folder = written
+    (folder / MANIFEST).unlink()
+
+    for absent in (url, f"file://{tmp_path}/nothing", f"file://{tmp_path}/no/such/store/b1"):
+        with pytest.raises(StoreUnavailable) as caught:
+            bundle.load(absent)
+        assert caught.value.is_missing
+
+
+@pytest.mark.parametrize("name", ["ls", "cat_file"])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RuntimeError("503 Slow Down")])
+def test_a_store_that_fails_is_no_damage(learner, monkeypatch, name, error):
+    """Each kind of store raises errors of its own; none of them says anything of the bundle."""
+    card = learner.card(bundle_id=f"b-{name}", generation=1, offsets={}, metrics={})
+    snapshot = learner.snapshot(no_features(learner))
+    root = f"memory://{name}-{type(error).__name__}"
+    bundle.write(root, card, learner.bundle_files(), snapshot)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, name, fail)
+    with pytest.raises(StoreUnavailable, match=type(error).__name__):
+        bundle.load(f"{root}/b-{name}")
+
+
+def test_a_write_that_fails_in_a_remote_store_is_taken_back(learner, monkeypatch):
+    """What lies there without a manifest would count as a bundle when old ones are discarded."""
+    card = learner.card(bundle_id="b1", generation=1, offsets={}, metrics={})
+    snapshot = learner.snapshot(no_features(learner))
+    pipe_file = MemoryFileSystem.pipe_file
+
+    def fail_at_the_manifest(self, path, *args, **kwargs):
+        if path.endswith(MANIFEST):
+            raise RuntimeError("503 Slow Down")
+        return pipe_file(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", fail_at_the_manifest)
+    with pytest.raises(StoreUnavailable):
+        bundle.write("memory://taken-back", card, learner.bundle_files(), snapshot)
+    assert not MemoryFileSystem().exists("/taken-back/b1")
+
+
+def announcement(manifest, **changes):
+    """Return the announcement of a bundle, with a URL that nobody must follow."""
+    fields = {
+        "bundle_id": manifest.bundle_id,
+        "generation": manifest.generation,
+        "state": BundleState.INDEXED,
+        "url": "nosuch://anywhere/b1",
+        "manifest_sha256": manifest.sha256,
+        "announced_at_ms": T0,
+    }
+    return BundleAnnouncement(**fields | changes)
+
+
+def test_an_announced_bundle_is_loaded_from_under_the_configured_url(written):
+    """Whatever URL the announcement has: whoever writes to a topic does not choose."""
+    _, manifest, folder = written
+
+    loaded = bundle.load_announced(f"file://{folder.parent}/", announcement(manifest))
+
+    assert loaded.manifest == manifest
+
+
+def test_a_bundle_of_another_generation_than_announced_is_refused(written):
+    """It would be taken for newer than it is, and loaded again for ever."""
+    _, manifest, folder = written
+
+    with pytest.raises(BundleError, match="not the announced one"):
+        bundle.load_announced(f"file://{folder.parent}", announcement(manifest, generation=2**53))
+
+
+def test_whatever_comes_of_opening_a_bundle_refuses_it():
+    """Nothing that can be in a bundle may end its readers, one after the other."""
+    refused = pytest.raises(BundleError, match="RuntimeError: no such operator")
+    with refused, bundle.refused_on_error():
+        raise RuntimeError("no such operator")
+
+
+@pytest.mark.parametrize("url", ["nosuch://x", "git://x"])
+def test_a_url_that_nothing_can_open_names_its_setting(url):
+    """Unknown, or of a package that is not installed: before the work, not in the middle of it."""
+    with pytest.raises(ContractError, match="NEXTWATCH_PROCESS_BUNDLE_URL"):
+        check_url(url)
 
 
 def test_a_foreign_file_is_refused(written):

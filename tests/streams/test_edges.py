@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import closing
 
 import httpx
 import numpy as np
@@ -76,9 +77,10 @@ def test_the_index_finds_the_nearest_first(services):
         for name, vector in {"right": [1, 0], "up": [0, 1], "between": [0.8, 0.6]}.items()
     ]
     httpx.put(f"{url}/points?wait=true", json={"points": points}).raise_for_status()
-    index = VectorIndex(QdrantSettings(url=services.qdrant_url), patience_ms=2_000)
+    settings = QdrantSettings(url=services.qdrant_url)
 
-    right, up = index.nearest("near", np.array([[1, 0], [0, 1]], np.float32), 2)
+    with closing(VectorIndex(settings, patience_ms=2_000)) as index:
+        right, up = index.nearest("near", np.array([[1, 0], [0, 1]], np.float32), 2)
 
     assert right == [point_id("right"), point_id("between")]
     assert up == [point_id("up"), point_id("between")]
@@ -88,7 +90,9 @@ def test_the_index_finds_the_nearest_first(services):
 def test_an_index_that_does_not_answer_the_question_is_unavailable(services, url):
     """Whether nobody listens or the collection is not there."""
     settings = QdrantSettings(url=services.qdrant_url if "own" in url else url)
-    index = VectorIndex(settings, patience_ms=500)
 
-    with pytest.raises(IndexUnavailable):
+    with (
+        closing(VectorIndex(settings, patience_ms=500)) as index,
+        pytest.raises(IndexUnavailable),
+    ):
         index.nearest("no-such-collection", np.array([[1, 0]], np.float32), 2)

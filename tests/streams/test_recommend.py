@@ -8,10 +8,11 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+import structlog
 
 from contract.clock import ManualClock
 from contract.errors import IndexUnavailable
-from contract.events import encode
+from contract.events import MAX_DURATION_MS, encode
 from contract.points import point_id
 from models.history import EMPTY, WindowPolicy, fold
 from streams.recommend import Recommender, recommendation_id
@@ -320,3 +321,100 @@ def test_a_search_in_memory_asks_no_index_and_is_no_degradation():
 
     assert [item.video_id for item in answer.items] == ["nearer", "far", "opposite"]
     assert (answer.degraded, world.index.num_asked) == ([], 0)
+
+
+class Failing:
+    """A model that does not compute."""
+
+    def __init__(self, result=None):
+        self.result = result
+
+    def rank(self, similarity_BC, rows_BC, items, users):
+        if self.result is None:
+            raise RuntimeError("no such operator")
+        return self.result, self.result
+
+
+@pytest.mark.parametrize("result", [None, np.zeros((1, 1)), np.zeros(7), "text"])
+def test_a_ranker_that_fails_leaves_the_order_to_the_vectors(result):
+    """It ended the worker, and the next one, and so on: the event was never answered."""
+    broken = replace(serving(VIDEOS), ranker=Failing(result))
+    answer = World("far", "near", "nearer", current=broken).recommend()
+
+    assert [item.video_id for item in answer.items] == ["nearer", "near", "far"]
+    assert answer.degraded == ["model_broken"]
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinity_is_no_number_for_an_answer(value):
+    """JSON has none: consumers would read null."""
+
+    class Infinite:
+        def rank(self, similarity_BC, rows_BC, items, users):
+            return np.full(rows_BC.shape, value), np.full(rows_BC.shape, value)
+
+    answer = World("near", current=replace(serving(VIDEOS), ranker=Infinite())).recommend()
+
+    assert [item.video_id for item in answer.items] == ["near"]
+    assert math.isfinite(answer.items[0].score)
+    assert answer.items[0].expected_watch_ms == 0.0
+    assert answer.degraded == ["model_broken"]
+
+
+def test_an_expected_watch_time_stays_within_the_contract():
+    """Whatever a ranker thinks."""
+
+    class Wild:
+        def rank(self, similarity_BC, rows_BC, items, users):
+            return np.full(rows_BC.shape, 1e15), similarity_BC
+
+    answer = World("near", current=replace(serving(VIDEOS), ranker=Wild())).recommend()
+
+    assert answer.items[0].expected_watch_ms == MAX_DURATION_MS
+    assert answer.degraded == []
+
+
+class BrokenTree:
+    """A tree that does not compute."""
+
+    def nearest(self, *_):
+        raise RuntimeError("no such operator")
+
+
+def test_a_tree_that_fails_leaves_what_is_trending():
+    """No index stands behind it."""
+    current = replace(serving(VIDEOS), tree=BrokenTree())
+    current.items.put(item_vector("far", VIDEOS["far"], popularity=50.0))
+    answer = World("near", num_trending=1, current=current).recommend()
+
+    assert [(item.video_id, item.source) for item in answer.items] == [("far", "trending")]
+    assert answer.degraded == ["model_broken"]
+
+
+@pytest.mark.parametrize("vectors", [np.zeros((1, 3)), np.zeros((2, 2)), np.zeros(2)])
+def test_an_encoder_of_another_width_is_left_out_and_named(vectors):
+    """What it returns fits no item vector."""
+    current = serving(VIDEOS)
+    current.encoder.encode = lambda *_: vectors.astype(np.float32)
+    current.put(item_vector("far", VIDEOS["far"], popularity=50.0))
+    answer = World("near", num_trending=1, current=current).recommend()
+
+    assert [(item.video_id, item.source) for item in answer.items] == [("far", "trending")]
+    assert answer.degraded == ["model_broken"]
+
+
+def test_whatever_goes_wrong_in_a_batch_every_request_is_answered(monkeypatch):
+    """Redelivered after a crash it would go wrong again, in every worker in turn."""
+    world = World("near", "far")
+    world.recommender._trending.note("popular", 1_000)
+
+    def fail(*_):
+        raise OverflowError("int too big to convert")
+
+    monkeypatch.setattr(world.switch.current.points, "rows", fail)
+    with structlog.testing.capture_logs() as logs:
+        answer = world.recommend()
+
+    assert [(item.video_id, item.source) for item in answer.items] == [("popular", "trending")]
+    assert answer.degraded == ["model_broken"]
+    assert [entry["event"] for entry in logs] == ["answer_failed"]

@@ -1,9 +1,13 @@
 """Following item vectors and bundles: the right vectors in the right generation."""
 
+import pytest
+
 from contract.clock import ManualClock
-from contract.errors import BundleError
+from contract.errors import BundleError, StoreUnavailable
 from contract.events import BundleState, Origin, encode
 from contract.topics import VIDEO_UPLOADS
+from streams import waiting
+from streams.offers import MAX_OFFERS
 from streams.serving import Switch
 from streams.tail import Follower
 from streams.text_index import TextIndex
@@ -18,6 +22,9 @@ class World:
         self.switch = Switch()
         self.announced = []
         self.damaged = set()
+        self.away = set()
+        self.monotonic_s = 0.0
+        self.num_loads = 0
         self.follower = Follower(
             self.switch,
             load_bundle=self._load,
@@ -25,10 +32,14 @@ class World:
             announce=self.announced.append,
             taken_down=set(),
             clock=ManualClock(T0),
+            monotonic=lambda: self.monotonic_s,
         )
         self._snapshot = snapshot
 
     def _load(self, announcement):
+        self.num_loads += 1
+        if announcement.bundle_id in self.away:
+            raise StoreUnavailable("the store is away")
         if announcement.bundle_id in self.damaged:
             raise BundleError("damaged")
         return serving(self._snapshot, generation=announcement.generation)
@@ -37,6 +48,16 @@ class World:
         announcement = offer(generation, state=state)
         self.follower.on_announcement(announcement.bundle_id.encode(), encode(announcement))
         return self.follower.swap_if_newer()
+
+    def hear(self, generation, state=BundleState.INDEXED):
+        announcement = offer(generation, state=state)
+        self.follower.on_announcement(announcement.bundle_id.encode(), encode(announcement))
+
+    def wait(self, seconds):
+        """Look ten times a second, as the thread does."""
+        for _ in range(10 * seconds):
+            self.monotonic_s += 0.1
+            self.follower.swap_if_newer()
 
     def put(self, video_id, generation, vector=(1.0, 0.0), origin=Origin.TRAINING):
         record = item_vector(video_id, vector, generation=generation, origin=origin)
@@ -88,6 +109,125 @@ def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays():
     assert not world.announce(2)
     assert not world.announce(2)
     assert (world.in_service, world.follower.counts["bundles_refused"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("Protocol not known: nosuch"), ImportError("s3fs"), RuntimeError("onnx")]
+)
+def test_whatever_comes_of_a_bundle_the_old_one_stays(error):
+    """One announcement ended every worker, and again after each restart."""
+    world = World()
+    world.announce(1)
+
+    def fail(_):
+        raise error
+
+    world.follower._make_serving = fail
+    assert not world.announce(2)
+    assert (world.in_service, world.follower.counts["bundles_refused"]) == (1, 1)
+
+
+def test_a_store_that_is_away_is_asked_again_and_the_old_bundle_stays():
+    """A storage error says nothing of the bundle: it comes into service once it can be read."""
+    world = World()
+    world.announce(1)
+    world.away.add("b2")
+    world.announce(2)
+    world.wait(60)
+    assert world.in_service == 1
+    assert world.num_loads < 10
+
+    world.away.clear()
+    world.wait(60)
+    assert (world.in_service, world.follower.counts["bundles_refused"]) == (2, 0)
+
+
+def test_a_start_takes_an_older_bundle_while_the_newest_cannot_be_had():
+    """Any model is better than none; the newest follows."""
+    world = World()
+    world.away.add("b2")
+    world.hear(1, BundleState.IN_SERVICE)
+    world.hear(2)
+    world.wait(1)
+    assert world.in_service == 1
+
+    world.away.clear()
+    world.wait(60)
+    assert world.in_service == 2
+
+
+def test_a_month_of_announcements_costs_no_more_than_a_day():
+    """Ten times a second every announcement ever made was looked at."""
+    world = World()
+    for generation in range(1, 2_000):
+        world.hear(generation, BundleState.OFFERED)
+        world.hear(generation)
+    assert len(world.follower._offers) <= MAX_OFFERS
+
+    world.wait(1)
+    assert world.in_service == 1_999
+    assert len(world.follower._offers) == 0
+    world.hear(7)
+    assert len(world.follower._offers) == 0
+
+
+def test_a_bundle_with_a_tombstone_is_not_put_in_service():
+    """Its collection is gone."""
+    world = World()
+    world.hear(1)
+    world.follower.on_announcement(b"b1", None)
+    world.wait(1)
+
+    assert world.in_service is None
+    assert not world.follower.counts
+
+
+def test_a_repeated_step_changes_nothing():
+    """An `offered` that comes again after `indexed` is a re-delivery."""
+    world = World()
+    world.hear(1)
+    world.hear(1, BundleState.OFFERED)
+    world.wait(1)
+
+    assert world.in_service == 1
+
+
+def test_vectors_of_generations_that_never_come_are_bounded(monkeypatch):
+    """They waited for ever, and all of them."""
+    monkeypatch.setattr(waiting, "MAX_UNANNOUNCED", 10)
+    world = World()
+    world.announce(1)
+    for number in range(100):
+        world.put(f"v{number}", 2**53 - number)
+
+    assert len(world.follower._waiting) == 10
+    assert world.follower.counts["vectors_dropped"] == 90
+
+
+def test_vectors_of_an_announced_generation_all_wait(monkeypatch):
+    """However many are dropped of others: an upload must be there when its bundle is."""
+    monkeypatch.setattr(waiting, "MAX_UNANNOUNCED", 1)
+    world = World()
+    world.announce(1)
+    world.put("junk", 2**53)
+    world.hear(2, BundleState.OFFERED)
+    for number in range(5):
+        world.put(f"v{number}", 2)
+    world.announce(2)
+
+    assert all(world.knows(f"v{number}") for number in range(5))
+
+
+def test_a_start_keeps_no_vectors_of_generations_that_are_over():
+    """The topic is compacted by video: that of an idle one is as old as it likes."""
+    world = World()
+    world.hear(7, BundleState.IN_SERVICE)
+    world.put("idle", 3)
+    world.put("busy", 7)
+    assert len(world.follower._waiting) == 1
+
+    world.wait(1)
+    assert world.knows("busy")
 
 
 def test_vectors_of_the_generation_in_service_count_at_once():

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from contract.errors import StoreUnavailable
+from contract.process import ExitCode, code_of
 from tests.builders import T0
+from trainer import checkpoint
 from trainer.checkpoint import MANIFEST, MANIFEST_SUM, CheckpointError, Checkpoints
 
 FILES = {"learner.safetensors": b"weights", "study.msgpack": b"rest"}
@@ -147,6 +150,37 @@ def test_a_damaged_one_is_not_overwritten(tmp_path):
     flip(save(checkpoints, offset=2) / "at")
 
     assert save(checkpoints, offset=3).name == "ckpt-000000000003"
+
+
+def test_a_disk_that_fails_for_a_moment_is_read_again(tmp_path, monkeypatch):
+    """Passing over the newest checkpoint would learn minutes again, and lose nothing but that."""
+    checkpoints = Checkpoints(tmp_path)
+    for offset in (1, 2):
+        save(checkpoints, offset=offset)
+    read_bytes, failures = Path.read_bytes, [OSError(5, "Input/output error")] * 3
+
+    def flaky(path):
+        if failures:
+            raise failures.pop()
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", flaky)
+    assert checkpoints.newest().offsets == {"watch-events": {0: 2}}
+
+
+def test_a_disk_that_stays_unreadable_is_not_taken_for_damage(tmp_path, monkeypatch):
+    """Nobody is told to move good checkpoints away; the supervisor tries again."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints)
+
+    def fail(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(checkpoint, "READ_WITHIN_S", 0.3)
+    with pytest.raises(StoreUnavailable, match="Input/output error") as caught:
+        checkpoints.newest()
+    assert code_of(caught.value) is ExitCode.BROKER_AWAY
 
 
 def test_does_not_start_over_silently_when_all_are_damaged(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from contract.events import BundleState
 from tests.trainer.doubles import announcement
-from trainer.generations import Generations
+from trainer.generations import MAX_REMEMBERED, Generations
 
 OFFERED, INDEXED = BundleState.OFFERED, BundleState.INDEXED
 IN_SERVICE, WITHDRAWN = BundleState.IN_SERVICE, BundleState.WITHDRAWN
@@ -53,3 +53,12 @@ def test_remembers_the_metrics_of_the_newest_bundle():
     generations.note(announcement(1, WITHDRAWN, metrics={"loss": 3.0}))
 
     assert generations.metrics == {"loss": 2.0}
+
+
+def test_a_month_of_announcements_is_not_remembered():
+    """Two a minute: what lies behind the one in service says nothing any more."""
+    generations = after(*[(n, state) for n in range(1, 2_000) for state in (OFFERED, IN_SERVICE)])
+
+    assert len(generations._states) <= MAX_REMEMBERED
+    assert (generations.in_service, generations.newest) == (1_999, 1_999)
+    assert generations.has_any

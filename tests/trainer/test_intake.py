@@ -111,3 +111,10 @@ def test_a_tombstone_under_no_proper_key_does_nothing(room, key):
     room.intake.take(replace(received(VIDEO_UPLOADS, None, key=b"v1"), key=key))
 
     assert room.study.is_live("v1")
+
+
+def test_a_tombstone_of_a_bundle_is_no_bad_record(room):
+    """index_sync forgets what nobody serves; the trainer had forgotten it before."""
+    room.take(MODEL_BUNDLES, key=b"b1", value=None)
+
+    assert not room.intake.refused

@@ -218,6 +218,7 @@ def test_help_teaches_the_settings():
         ("NEXTWATCH_TRAINER_PUBLISH_EVRY_S", "5", ExitCode.MISCONFIGURED),
         ("NEXTWATCH_TRAINER_CHECKPOINT_DIR", "/dev/null/x", ExitCode.MISCONFIGURED),
         ("NEXTWATCH_PROCESS_BUNDLE_URL", "file:///dev/null/x", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_PROCESS_BUNDLE_URL", "nosuch://x", ExitCode.MISCONFIGURED),
         ("NEXTWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", ExitCode.MISCONFIGURED),
         ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", ExitCode.BROKER_AWAY),
     ],

@@ -7,6 +7,8 @@ import fsspec
 import msgspec
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from structlog.testing import capture_logs
 
 from contract.clock import ManualClock
 from contract.errors import BundleError
@@ -164,6 +166,32 @@ def test_the_newest_bundles_are_kept(publisher):
 
     left = sorted(path.name.rpartition("-")[2] for path in Path(root).iterdir())
     assert left == ["elses", "g3", "g4", "g5"]
+
+
+def test_drafts_of_a_trainer_that_was_killed_are_deleted(publisher):
+    """Each is as large as a bundle, and their names never come again."""
+    publisher.prepare(study_of(*VIDEOS), 2, {})
+    _, root = fsspec.core.url_to_fs(publisher.bundle_url)
+    for name in (f"b{T0 - 1:014d}-g1.tmp", "somebody-elses.tmp"):
+        (Path(root) / name).mkdir()
+
+    publisher.discard_old()
+
+    left = sorted(path.name.rpartition("-")[2] for path in Path(root).iterdir())
+    assert left == ["elses.tmp", "g2"]
+
+
+def test_a_store_that_does_not_answer_does_not_end_the_trainer(publisher, monkeypatch):
+    """Old bundles are deleted after the next one."""
+    publisher.prepare(study_of(*VIDEOS), 1, {})
+
+    def fail(*_, **__):
+        raise RuntimeError("503 Slow Down")
+
+    monkeypatch.setattr(LocalFileSystem, "ls", fail)
+    with capture_logs() as logs:
+        publisher.discard_old()
+    assert [entry["event"] for entry in logs] == ["bundles_not_discarded"]
 
 
 def test_features_on_the_wire_stay_in_the_bounds_of_the_contract():
