@@ -41,7 +41,7 @@ _LOOK_S = 0.5
 _END_WITHIN_S = 180.0
 _MOST_TOLD = 20
 _ERROR = re.compile(r"\b(ERROR|CRITICAL)\b|^Traceback")
-_ABOUT_BROKER = re.compile(
+ABOUT_BROKER = re.compile(
     r"broker|coordinator|connect|leader|transport|timed.?out|heartbeat|node \d|bootstrap",
     re.IGNORECASE,
 )
@@ -76,8 +76,8 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     if shown is None:
         raise SystemExit(demo.obituary())
     books = _close(state_dir)
-    errors = list(_errors(state_dir / "logs"))
-    others = [line for line in errors if not _ABOUT_BROKER.search(line)]
+    errors = list(error_lines(state_dir / "logs"))
+    others = [line for line in errors if not ABOUT_BROKER.search(line)]
     told = ("events_in", "answered", "lost", "lost_uploads", "dead_letters", "restarts", "error")
     is_whole = books["state_equal"] and not (books["lost_from_windows"] or books["applied_twice"])
     is_kept = is_whole and not (shown["lost"] or shown["lost_uploads"] or others or shown["error"])
@@ -125,7 +125,7 @@ def _figures(log_path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _errors(logs: Path) -> Iterator[str]:
+def error_lines(logs: Path) -> Iterator[str]:
     """Yield every line at level error or above, with the process that wrote it."""
     for path in sorted(logs.glob("*.log")):
         if path.stem in {"broker", "index"}:

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from confluent_kafka import KafkaException
-
 from benchmarks.cluster import listeners
 from benchmarks.cluster.certificates import PASSWORD, Certificate, issue
 from benchmarks.cluster.listeners import Listeners, Protocol
@@ -177,10 +175,7 @@ class Cluster:
         return done.stdout
 
     def _are_all_known(self) -> bool:
-        try:
-            known = self.operator.admin.list_topics(timeout=5).brokers
-        except KafkaException:
-            return False
+        known = self.operator.admin.list_topics(timeout=5).brokers
         return len(known) == len(self._listeners.ports)
 
     def _node(self, number: int, cluster_id: str, changes: Mapping[str, str | None]) -> Child:

@@ -1,12 +1,14 @@
 """What whoever runs a cluster does to it: users, rights, settings of topics, deletions."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -79,7 +81,19 @@ class Operator:
 
     def forbid(self, granted: Sequence[AclBinding]) -> None:
         """Take back what `allow` granted."""
-        self._request("delete_acls", granted)
+        filters = [
+            AclBindingFilter(
+                acl.restype,
+                acl.name,
+                acl.resource_pattern_type,
+                acl.principal,
+                acl.host,
+                acl.operation,
+                acl.permission_type,
+            )
+            for acl in granted
+        ]
+        self._request("delete_acls", filters)
 
     def configure_topic(self, topic: str, **settings: str) -> None:
         """Set *settings* of *topic*, written with underscores for dots."""
@@ -136,13 +150,15 @@ class Operator:
 
 
 def until(is_so: Callable[[], bool], otherwise: str) -> None:
-    """Wait until *is_so*, which brokers tell a little late.
+    """Wait until *is_so*, which brokers tell a little late, or not while one of them is down.
 
     Raises:
         TimeoutError: it did not come so within `WITHIN_S`; it says *otherwise*.
     """
     deadline_s = monotonic() + WITHIN_S
-    while not is_so():
-        if monotonic() > deadline_s:
-            raise TimeoutError(f"{otherwise} after {WITHIN_S:.0f} s")
+    while monotonic() < deadline_s:
+        with suppress(KafkaException):
+            if is_so():
+                return
         sleep(0.1)
+    raise TimeoutError(f"{otherwise} after {WITHIN_S:.0f} s")

@@ -1,5 +1,6 @@
 """What a cluster may set as it likes: whose clock stamps records, how fast, and how large."""
 
+import json
 import time
 
 import pytest
@@ -44,8 +45,8 @@ def test_records_stamped_by_the_broker_are_served_and_learned_as_any(tmp_path):
         assert player.answer_to(yesterday)
 
         def has_learned():
-            offers = player.poll("model-bundles", key="bundle")
-            return any(b'"progressive_examples":0' not in m.value() for m in offers)
+            offers = [json.loads(m.value()) for m in player.poll("model-bundles", key="bundle")]
+            return any(offer["metrics"].get("progressive_examples") for offer in offers)
 
         assert eventually(has_learned, within_s=60)
         dead = player.poll("watch-events.dlq") + player.poll("video-uploads.dlq", key="video")

@@ -112,15 +112,20 @@ def test_a_right_taken_away_at_run_time_is_told_by_readyz_and_costs_nothing(clus
     """The store is kept, and once the right is back every event is answered."""
     reader = "reader"
     cluster.operator.add_user(reader)
-    for kind in (ResourceType.TOPIC, ResourceType.GROUP):
-        cluster.operator.allow(reader, kind, "*", AclOperation.DESCRIBE, AclOperation.WRITE)
-    cluster.operator.allow(reader, ResourceType.TOPIC, "*", AclOperation.DESCRIBE_CONFIGS)
-    cluster.operator.allow(reader, ResourceType.GROUP, "*", AclOperation.READ)
+    cluster.operator.allow(
+        reader,
+        ResourceType.TOPIC,
+        "*",
+        *(AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS, AclOperation.WRITE),
+    )
+    cluster.operator.allow(
+        reader, ResourceType.GROUP, "*", AclOperation.DESCRIBE, AclOperation.READ
+    )
     may_read = cluster.operator.allow(reader, ResourceType.TOPIC, "*", AclOperation.READ)
     place = OwnPlace(services)
     [port] = free_ports(1)
     user = {"NEXTWATCH_KAFKA_SASL_USERNAME": reader}
-    worker = place.worker(env=user, HTTP_PORT=port, RECOMMEND="true")
+    worker = place.worker(env=user, HTTP_PORT=port)
     worker.wait_ready()
     with player_at(place, cluster) as player:
         before = {player.watch(f"u{n}", "v") for n in range(20)}
