@@ -28,7 +28,7 @@ from contract.decoding import decode
 from contract.events import Search, Watch
 from contract.kafka import consumer_config, take
 from contract.settings import KafkaSettings
-from contract.topics import SEARCH_EVENTS, WATCH_EVENTS
+from contract.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.process import Child, Plan
@@ -176,17 +176,20 @@ def _broker(state_dir: Path) -> Iterator[KafkaSettings]:
 
 def _events(kafka: KafkaSettings) -> Iterator[Event]:
     """Yield every watch and search that the topics hold."""
-    topics = {kafka.layout.name(topic): topic for topic in (WATCH_EVENTS, SEARCH_EVENTS)}
+    kinds: tuple[tuple[Topic, type[Event]], ...] = (
+        (WATCH_EVENTS, Watch),
+        (SEARCH_EVENTS, Search),
+    )
+    sources = {kafka.layout.name(topic): (topic, kind) for topic, kind in kinds}
     config = consumer_config(kafka, group_id=f"outages-{uuid4()}") | {"enable.partition.eof": True}
     consumer = Consumer(config)
-    unread = {(name, number) for name in topics for number in range(kafka.user_partitions)}
+    unread = {(name, number) for name in sources for number in range(kafka.user_partitions)}
     consumer.assign([TopicPartition(name, number, 0) for name, number in unread])
     while unread:
         for message in take(consumer, 1_000, within_s=0.5):
             error, name = message.error(), message.topic() or ""
             if error is None:
-                topic = topics[name]
-                kind = Watch if topic is WATCH_EVENTS else Search
+                topic, kind = sources[name]
                 yield decode(topic, kind, message.key(), message.value())
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
                 unread.discard((name, message.partition() or 0))

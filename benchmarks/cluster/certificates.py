@@ -13,6 +13,7 @@ from pathlib import Path
 PASSWORD = "of-the-tests"  # noqa: S105 - protects a key that lives as long as a test
 _KEYTOOL_TIMEOUT_S = 60
 _CHECKSUM_BYTES = 20
+_EXTENSIONS = ("san=ip:127.0.0.1", "bc:c", "ku:c=digitalSignature,keyCertSign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ def issue(folder: Path, name: str, java: Path) -> Certificate:
     keystore = folder / f"{name}.jks"
     store = ("-keystore", str(keystore), "-storetype", "JKS", "-storepass", PASSWORD)
     subject = ("-alias", "own", "-dname", f"CN={name}")
-    lasts = ("-keyalg", "RSA", "-keysize", "2048", "-validity", "2")
-    _keytool(java, "-genkeypair", *store, *subject, *lasts, "-ext", "san=ip:127.0.0.1")
+    pair = ("-keyalg", "RSA", "-keysize", "2048", "-validity", "2")
+    extensions = [word for extension in _EXTENSIONS for word in ("-ext", extension)]
+    _keytool(java, "-genkeypair", *store, *subject, *pair, *extensions)
     certificate = Certificate(folder / f"{name}.pem", folder / f"{name}.key", keystore)
     _keytool(
         java,

@@ -52,7 +52,8 @@ class Operator:
     def first_offset(self, topic: str, partition: int) -> int:
         """Return the offset at which a partition begins."""
         place = TopicPartition(topic, partition)
-        answer = self.admin.list_offsets({place: OffsetSpec.earliest()})[place]
+        earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's own
+        answer = self.admin.list_offsets({place: earliest})[place]
         return int(answer.result(_ANSWER_S).offset)
 
     def add_user(self, name: str, password: str = PASSWORD) -> None:

@@ -93,8 +93,7 @@ def configure(
         advertised_port=advertised_port,
         data_dir=_escaped(str(data_dir)),
     )
-    settings: dict[str, str | None] = dict(line.split("=", 1) for line in text.splitlines())
-    settings |= changes or {}
+    settings = dict(line.split("=", 1) for line in text.splitlines()) | dict(changes or {})
     lines = [f"{name}={value}\n" for name, value in settings.items() if value is not None]
     file = folder / "server.properties"
     file.write_text("".join(lines), encoding="ascii")

@@ -49,12 +49,16 @@ def test_copies_of_one_cluster_share_its_id_alone(tmp_path):
     for number in (1, 2):
         node.copy_template(template, tmp_path / str(number), cluster_id="ours", node_id=number)
     first, second = (
-        dict(line.partition("=")[::2] for line in (tmp_path / name / "meta.properties").open())
+        dict(
+            line.split("=")
+            for line in (tmp_path / name / "meta.properties").read_text().split("\n")
+            if "=" in line
+        )
         for name in ("1", "2")
     )
 
-    assert first["cluster.id"] == second["cluster.id"] == "ours\n"
-    assert (first["node.id"], second["node.id"]) == ("1\n", "2\n")
+    assert first["cluster.id"] == second["cluster.id"] == "ours"
+    assert (first["node.id"], second["node.id"]) == ("1", "2")
     assert first["directory.id"] != second["directory.id"]
 
 
