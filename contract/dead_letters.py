@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from contract.errors import DecodeError
 from contract.outbox import Header, Outgoing
-from contract.records import UNREADABLE, Received
+from contract.records import Received
 from contract.topics import Layout, Topic
 from contract.version import VERSION
 
@@ -71,9 +71,10 @@ def dead_letter(
         "dlq.length": str(len(body)),
         "dlq.sha256": hashlib.sha256(body).hexdigest(),
     }
-    kept_headers = [] if record.headers == UNREADABLE else _kept(record.headers)
+    is_readable = error.reason != "header_encoding"
+    kept_headers = _kept(record.headers) if is_readable else []
     reasons |= _cuts(body, key, num_lost_headers=len(record.headers) - len(kept_headers))
-    if record.headers == UNREADABLE:
+    if not is_readable:
         del reasons["dlq.lost_headers"]  # how many there are is not known either
     return Outgoing(
         layout.dlq_name(topic),

@@ -14,6 +14,7 @@ decode, store or acknowledge. What Faust 0.15.3 is overruled in, and why:
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import faust
@@ -29,7 +30,7 @@ from contract.topics import WINDOWS, Layout
 from streams import logs
 from streams.fence import Fence
 from streams.fetch import Fetch, fetch_config
-from streams.group import Consumer, Transport
+from streams.group import Consumer, Transport, take_out
 from streams.health import HealthServer
 from streams.intake import SOURCES
 from streams.partition import CHANGELOG
@@ -56,6 +57,7 @@ class App(faust.App):
     start_fetch: Callable[[], Fetch]
     look: Callable[[Collection[Position]], dict[Position, logs.Log]]
     on_assigned: Callable[[], None]
+    member_file: Path
     on_failure: Callable[[BaseException], None]
     health: HealthServer | None = None
     standby: Standby | None = None
@@ -66,6 +68,8 @@ class App(faust.App):
 
     async def on_start(self) -> None:
         """Answer for the worker's health before it has joined its group."""
+        if self.member_file.exists() and self.conf.consumer_group_instance_id is None:
+            await take_out(self.conf, self.member_file.read_text())
         await super().on_start()
         self.fetch = self.start_fetch()
         if self.health is not None:
@@ -80,6 +84,7 @@ class App(faust.App):
         """Note that this worker has its partitions, which may be none."""
         super().on_rebalance_end()
         self.membership = Membership.SERVING
+        self.member_file.write_text(self.consumer.member_id)
 
     def position(self, tp: TP) -> Position:
         """Return *tp* by its contract name."""
@@ -200,6 +205,7 @@ def build(
     app.layout = kafka.layout
     app.partitions = partitions
     app.on_assigned = on_assigned
+    app.member_file = settings.state_dir / "member"  # what the lock on the directory is good for
     app.on_failure = on_failure
 
     admin = AdminClient(client_config(kafka))

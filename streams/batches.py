@@ -1,9 +1,9 @@
 """One micro-batch, in the order that loses nothing.
 
-1. fold       each user's events into the window, windows and next offsets in one local write
+1. fold       each user's events into the window, the windows in one local write
 2. search     candidates for the new windows                     crash: read again from 1
 3. send       changelog, recommendations, dead letters           crash: delivered again, same ids
-4. settle     wait for the acknowledgements; only now may the offsets be committed
+4. settle     wait for the acknowledgements; only now are the offsets stored and may be committed
 
 A crash anywhere replays events that change no window and publishes the same records again.
 Windows are published even when a replay did not change them: the crash may have come after
@@ -155,6 +155,7 @@ class BatchProcessor:
             partition = folded.share.partition
             partition.note_published([next(offsets) for _ in folded.changes])
             partition.positions.acknowledge(folded.share.next_offsets)
+            partition.remember()
         self._stages.count(batches=1)
         return batch
 
@@ -192,10 +193,7 @@ class BatchProcessor:
         }
         seals = {seal_of(user_id): windows[user_id].erased_before_ms for user_id in share.erased}
         partition.seals |= seals
-        acknowledged = partition.positions.acknowledged  # as yet: this batch is not told of
-        offsets = {topic: acknowledged[topic] for topic in share.next_offsets}
-        offsets |= partition.kept_offsets
-        partition.store.write(changed, offsets, seals)
+        partition.store.write(changed, {}, seals)
         changes = {seal_key(seal): seal_record(time_ms) for seal, time_ms in seals.items()}
         return Folded(
             share,

@@ -7,7 +7,11 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -16,6 +20,10 @@ from streams.translation import REQUEST_TIMEOUT_S
 
 if TYPE_CHECKING:
     from streams.app import App
+
+log = structlog.get_logger()
+
+TAKE_OUT_WITHIN_S = 5.0
 
 COMMIT_ATTEMPTS = 3
 """Commits before partitions are given away: the one under way, one of the rest, and one more."""
@@ -74,6 +82,12 @@ class Consumer(driver.Consumer):
             await self._wait_next_records(timeout=1.0)
             await asyncio.sleep(0)
 
+    @property
+    def member_id(self) -> str:
+        """What the group calls this worker since the last rebalance; empty before the first."""
+        consumer = self._thread._consumer  # noqa: SLF001
+        return str(consumer._coordinator.member_id) if consumer is not None else ""  # noqa: SLF001
+
     async def commit_everything(self) -> None:
         """Commit all that may be; `commit` alone does nothing while another one is under way."""
         for _ in range(COMMIT_ATTEMPTS):
@@ -93,6 +107,27 @@ class Consumer(driver.Consumer):
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         safe = self.app.committable()
         return {tp: safe[tp] for tp in tps if tp in safe and self._should_commit(tp, safe[tp])}
+
+
+async def take_out(conf: Any, member_id: str) -> None:
+    """Take *member_id*, whose process is gone, out of the group of the app with *conf*.
+
+    The group would keep it until its session is over, and give its partitions to nobody. What
+    goes wrong here is logged: then that is what happens.
+    """
+    auth = driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)
+    servers = driver.server_list(conf.broker_consumer, 9092)
+    client = AIOKafkaClient(bootstrap_servers=servers, client_id=conf.broker_client_id, **auth)
+    try:
+        async with asyncio.timeout(TAKE_OUT_WITHIN_S):
+            await client.bootstrap()
+            coordinator = await client.coordinator_lookup(CoordinationType.GROUP, conf.id)
+            answer = await client.send(coordinator, LeaveGroupRequest(conf.id, member_id))
+        log.info("predecessor_taken_out", error_code=answer.error_code)
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.warning("predecessor_not_taken_out", reason=f"{type(error).__name__}: {error}")
+    finally:
+        await client.close()
 
 
 class Transport(driver.Transport):

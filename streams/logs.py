@@ -9,12 +9,14 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from contract.kafka import retried
 from contract.records import Position
 
 LOOK_WITHIN_S = 30.0
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _ID_BITS = 63  # a store keeps offsets, and the id beside them, in 8 bytes
 _TELLS_NO_IDS = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION}  # noqa: SLF001
 
@@ -52,12 +54,8 @@ def look(
     identities = retried(
         lambda left_s: _identities(admin, set(names.values()), left_s), within_s=within_s
     )
-    starts = retried(
-        lambda left_s: _offsets(admin, names, OffsetSpec.earliest(), left_s), within_s=within_s
-    )
-    ends = retried(
-        lambda left_s: _offsets(admin, names, OffsetSpec.latest(), left_s), within_s=within_s
-    )
+    starts = retried(lambda left_s: _offsets(admin, names, _EARLIEST, left_s), within_s=within_s)
+    ends = retried(lambda left_s: _offsets(admin, names, _LATEST, left_s), within_s=within_s)
     return {at: Log(starts[at], ends[at], identities.get(name, 0)) for at, name in names.items()}
 
 
@@ -87,5 +85,6 @@ def _identities(admin: AdminClient, names: Collection[str], left_s: float) -> di
 
 
 def _number(topic_id: Any) -> int:
-    high, low = topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits()
+    high: int = topic_id.get_most_significant_bits()
+    low: int = topic_id.get_least_significant_bits()
     return (high ^ low) & ((1 << _ID_BITS) - 1)

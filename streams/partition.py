@@ -147,6 +147,10 @@ class Partition:
             self.suspect_from = min(*offsets, self.changelog_next)
         self.changelog_next = max(offsets) + 1
 
+    def remember(self) -> None:
+        """Have the store remember how far this partition is."""
+        self.store.write({}, self.positions.acknowledged | self.kept_offsets)
+
     def merge(self, batch: Sequence[LoggedWindow]) -> None:
         """Merge changelog records, in their order, into the windows and the seals.
 

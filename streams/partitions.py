@@ -124,7 +124,7 @@ class Partitions:
         """Close *numbers*, or everything."""
         for number in list(self._open) if numbers is None else list(numbers):
             partition = self._open.pop(number)
-            partition.store.write({}, partition.kept_offsets)
+            partition.remember()
             partition.store.close()
 
     def committable(self) -> dict[Position, int]:

@@ -9,12 +9,14 @@ from contract.topics import WATCH_EVENTS, Layout
 from contract.version import VERSION
 from tests.builders import T0
 
+JSON = DecodeError("json", "not a JSON document")
 
-def letter_of(value=b"{", *, key=b"u1", headers=()):
+
+def letter_of(value=b"{", *, key=b"u1", headers=(), error=JSON):
     """Return the dead letter of a record of `watch-events` on a cluster with a prefix."""
     return dead_letter(
         Received("watch-events", 3, 41, key, value, T0, headers),
-        DecodeError("json", "not a JSON document"),
+        error,
         layout=Layout(prefix="prod-"),
         topic=WATCH_EVENTS,
         app="test",
@@ -105,7 +107,8 @@ def test_a_header_of_ours_that_the_sender_forged_stands_before_the_true_one():
 
 def test_headers_that_cannot_be_read_are_left_out_and_the_letter_says_so():
     """No client in Python gives them; they are where the record came from."""
-    told = dict(letter_of(headers=UNREADABLE).headers)
+    error = DecodeError("header_encoding", "")
+    told = dict(letter_of(headers=UNREADABLE, error=error).headers)
 
     assert told["dlq.cut"] == b"headers"
     assert all(name.startswith("dlq.") and name != "dlq.lost_headers" for name in told)

@@ -200,6 +200,21 @@ def test_a_killed_worker_reopens_its_stores_and_reads_the_tail_alone(place, play
     assert not worker.logged("store_discarded")
 
 
+def test_a_killed_worker_that_comes_back_waits_for_no_session(services):
+    """It takes its predecessor out of the group, whose session lasts another minute."""
+    place = Place(services)
+    worker = place.worker(env={"NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": "60000"})
+    worker.wait_ready()
+    with player_of(place) as player:
+        worker.child.kill()
+        asked = player.watch("u1", "v1")
+        player.flush()
+        worker.child.start()
+
+        assert eventually(lambda: all_answered(player, {asked}), within_s=40)
+    assert [line["error_code"] for line in worker.logged("predecessor_taken_out")] == [0]
+
+
 def test_junk_in_the_changelog_ends_nobody(place, player):
     """Ten bytes under a user's key, one record without a key, and one whose key is no text."""
     worker = place.worker()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import WindowError
+from contract.errors import NewerFormatError, WindowError
 from models import history_codec
 from models.history import (
     EMPTY,
@@ -86,10 +86,20 @@ def test_a_cut_record_is_noticed(window, data):
 
 def test_a_newer_version_stops_the_reader():
     """What this code cannot read it does not guess at."""
+    newer, body = history_codec.VERSION + 1, b"whatever it may be"
+    record = bytes([newer]) + history_codec._checksum(newer, body) + body
+
+    with pytest.raises(NewerFormatError, match=f"version {newer}"):
+        history_codec.decode(record)
+
+
+def test_a_version_that_the_checksum_does_not_vouch_for_is_damage():
+    """Junk has a first byte, too."""
     record = history_codec.encode(EMPTY)
 
-    with pytest.raises(WindowError, match=f"version {history_codec.VERSION + 1}"):
+    with pytest.raises(WindowError, match="checksum") as raised:
         history_codec.decode(bytes([history_codec.VERSION + 1]) + record[1:])
+    assert not isinstance(raised.value, NewerFormatError)
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

@@ -154,7 +154,7 @@ def test_offsets_with_gaps_are_taken_as_they_come():
         [world.record(watch("A"), offset=0), world.record(watch("C", at_ms=2), offset=2)]
     )
 
-    assert world.window().video_ids == ("C", "A")
+    assert world.window().video_ids == ("A", "C")
     assert len(world.recommendations()) == 1
     assert world.partitions.committable() == {Position("watch-events", 0): 3}
 

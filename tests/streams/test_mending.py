@@ -58,7 +58,7 @@ def test_a_stale_record_of_a_woken_owner_is_found_by_its_offset_and_set_right():
 
     world.processor.process([world.record(watch("C", user_id="u2"))])
     assert world.processor.is_suspect()
-    world.processor.heal(is_thorough=False)
+    world.processor.heal()
 
     assert not world.processor.is_suspect()
     healed = world.outbox.to("nextwatch-streams-windows")[-1]
@@ -67,13 +67,14 @@ def test_a_stale_record_of_a_woken_owner_is_found_by_its_offset_and_set_right():
 
 
 def test_a_stale_record_after_our_last_one_is_found_by_looking():
-    """No offset of ours gives it away; an idle worker looks now and then."""
+    """No offset of ours gives it away; a worker looks for the end now and then."""
     world = World()
     world.processor.process([world.record(watch("A"))])
     stale = history_codec.encode(fold(EMPTY, [], POLICY))
     world.changelog = [LoggedWindow(0, 1, b"u1", stale)]
+    world.partitions.note_ends({0: 2})
 
-    world.processor.heal(is_thorough=True)
+    world.processor.heal()
 
     healed = world.outbox.to("nextwatch-streams-windows")[-1]
     assert (healed.key, healed.value) == (b"u1", world.store.get(["u1"])[0])
@@ -87,6 +88,6 @@ def test_nothing_is_set_right_where_nothing_is_wrong():
     world.changelog = [LoggedWindow(0, 0, change.key, change.value)]
     world.partitions.get(0).suspect_from = 0
 
-    world.processor.heal(is_thorough=True)
+    world.processor.heal()
 
     assert len(world.outbox.to("nextwatch-streams-windows")) == 1
