@@ -18,8 +18,8 @@ from typing import Any
 import structlog
 
 from benchmarks.faults.broken import BREAKS
-from benchmarks.faults.kinds import FAULTS
 from benchmarks.faults.rounds import RECOVERED_WITHIN_S, play, schedule
+from benchmarks.faults.table import FAULTS
 from benchmarks.faults.verdict import Books, summary
 from nextwatch.embedded.broker import default_engine
 

@@ -33,10 +33,19 @@ class NotRecoveredError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Struck:
+    """When a fault struck (`time.monotonic`), and how long the others took to take over."""
+
+    at_s: float
+    takeover_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Arena:
     """All that a fault can touch, and the books kept on it."""
 
     stack: EmbeddedStack
+    broker: EmbeddedBroker
     crew: Crew
     network: Network
     ledger: Ledger
@@ -105,4 +114,4 @@ def arena(
         chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         if not eventually(lambda: crew.is_whole() and ledger.answered_s, within_s=START_S):
             raise NotRecoveredError(f"no answers after {START_S:.0f} s; see {stack.directory}")
-        yield Arena(stack, crew, network, ledger, chance)
+        yield Arena(stack, broker, crew, network, ledger, chance)

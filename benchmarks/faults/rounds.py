@@ -11,8 +11,8 @@ from time import monotonic, sleep
 
 from benchmarks.faults.arena import Arena, NotRecoveredError, arena
 from benchmarks.faults.broken import BREAKS
-from benchmarks.faults.kinds import FAULTS
 from benchmarks.faults.ledger import eventually
+from benchmarks.faults.table import FAULTS
 from benchmarks.faults.verdict import Books, Round, close
 
 RECOVERED_WITHIN_S = 90.0

@@ -182,7 +182,8 @@ def lag_of_the_trainer(stage: Stage) -> Seen:
 
 
 def groups_of(stage: Stage) -> list[str]:
-    found = admin_of(stage.place.kafka).list_consumergroups_of().result(20).valid
+    """Return the consumer groups of this corner of the broker."""
+    found = admin_of(stage.place.kafka).list_consumer_groups().result(20).valid
     return [each.group_id for each in found if each.group_id.startswith(stage.place.prefix)]
 
 
