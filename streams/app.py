@@ -112,6 +112,7 @@ class App(faust.App):
         """Read on where the log at *lost* begins now: it no longer has what was asked for."""
 
         async def start_again() -> None:
+            self.fetch.read_from({})
             self.pump.clear()
             found = await asyncio.to_thread(self.look, [lost])
             start = await self.pump.in_thread(
@@ -148,6 +149,12 @@ class App(faust.App):
             changelog=marks.get(Position(CHANGELOG, at.partition), 0),
         )
 
+    def leaderless(self) -> str:
+        """Return which partitions nobody leads, for people; empty while there are none."""
+        found = [at for at, progress in self.fetch.progress.items() if not progress.has_leader]
+        names = ", ".join(f"{at.topic}/{at.partition}" for at in sorted(found))
+        return f"no broker leads {names}" if names else ""
+
     def _assign(
         self, committed: Mapping[Position, int | None], found: Mapping[Position, logs.Log]
     ) -> dict[Position, int]:
@@ -171,7 +178,8 @@ class App(faust.App):
     async def finish(self, *_: Any, **__: Any) -> None:
         """Finish the batch in progress before the worker ends."""
         await self.pump.stop()
-        await self.consumer.commit_everything()
+        if self.membership is Membership.SERVING:
+            await self.consumer.commit_everything()
         await self.fetch.close()
         if self.health is not None:
             await self.health.stop()

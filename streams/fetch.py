@@ -205,11 +205,11 @@ class Fetch:
         answers = {broker.nodeid: broker.rx for broker in said.brokers.values()}
         self.progress = {
             Position(name.removeprefix(self._layout.prefix), part.partition): Progress(
-                part.next_offset, part.ls_offset, answers.get(part.broker, 0), part.broker >= 0
+                part.next_offset, part.end, answers.get(part.broker, 0), part.broker >= 0
             )
             for name, topic in said.topics.items()
             for part in topic.partitions.values()
-            if part.next_offset >= 0 and part.ls_offset >= 0
+            if part.next_offset >= 0 and part.end >= 0
         }
 
 
@@ -222,7 +222,13 @@ class _Partition(msgspec.Struct):
     partition: int
     broker: int
     next_offset: int
+    hi_offset: int
     ls_offset: int
+
+    @property
+    def end(self) -> int:
+        """The last stable offset, or the end where the broker knows no transactions."""
+        return self.ls_offset if self.ls_offset >= 0 else self.hi_offset
 
 
 class _Topic(msgspec.Struct):

@@ -73,6 +73,7 @@ def server(
     conditions: dict[str, Condition] = {
         "assigned": lambda: app.membership.value if app.membership is Membership.JOINING else "",
         "recovered": lambda: app.membership.value,
+        "led": app.leaderless,
     }
     if settings.recommend:
         conditions["bundle_loaded"] = lambda: (

@@ -74,20 +74,30 @@ broker.heartbeat.interval.ms=500
 
 
 def configure(
-    folder: Path, *, data_dir: Path, port: int, controller_port: int, advertised_port: int
+    folder: Path,
+    *,
+    data_dir: Path,
+    port: int,
+    controller_port: int,
+    advertised_port: int,
+    changes: Mapping[str, str | None] | None = None,
 ) -> Path:
-    """Write the settings of the node into *folder*, and return the file."""
-    file = folder / "server.properties"
-    file.write_text(
-        _SETTINGS.format(
-            loopback=LOOPBACK,
-            port=port,
-            controller_port=controller_port,
-            advertised_port=advertised_port,
-            data_dir=_escaped(str(data_dir)),
-        ),
-        encoding="ascii",
+    """Write the settings of the node into *folder*, and return the file.
+
+    *changes* replace settings or add to them; None takes one away.
+    """
+    text = _SETTINGS.format(
+        loopback=LOOPBACK,
+        port=port,
+        controller_port=controller_port,
+        advertised_port=advertised_port,
+        data_dir=_escaped(str(data_dir)),
     )
+    settings: dict[str, str | None] = dict(line.split("=", 1) for line in text.splitlines())
+    settings |= changes or {}
+    lines = [f"{name}={value}\n" for name, value in settings.items() if value is not None]
+    file = folder / "server.properties"
+    file.write_text("".join(lines), encoding="ascii")
     return file
 
 
@@ -125,8 +135,10 @@ def is_formatted(data_dir: Path) -> bool:
     return all(f"\n{name}=" in text for name in ("cluster.id", "node.id", "version"))
 
 
-def copy_template(template: Path, data_dir: Path) -> None:
-    """Make *data_dir* a formatted log directory with a cluster id of its own.
+def copy_template(
+    template: Path, data_dir: Path, *, cluster_id: str | None = None, node_id: int = 1
+) -> None:
+    """Make *data_dir* a formatted log directory, of a cluster of its own without *cluster_id*.
 
     Raises:
         StackError: it holds other files.
@@ -134,10 +146,14 @@ def copy_template(template: Path, data_dir: Path) -> None:
     draft = data_dir.with_name(f".{data_dir.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(template, draft)
+    own = {
+        "cluster.id": cluster_id or random_id(),
+        "directory.id": random_id(),
+        "node.id": str(node_id),
+    }
     lines = (draft / _META).read_text(encoding="utf-8").splitlines()
-    renamed = [
-        f"cluster.id={_random_id()}" if line.startswith("cluster.id=") else line for line in lines
-    ]
+    fields = [line.partition("=") for line in lines]
+    renamed = [f"{name}{sign}{own.get(name, value)}" for name, sign, value in fields]
     (draft / _META).write_text("\n".join(renamed) + "\n", encoding="utf-8")
     try:
         if data_dir.exists():
@@ -157,7 +173,7 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
         StackError: the tool failed, with its last lines.
     """
     command = distribution.java_command("-XX:+UseSerialGC", main="kafka.tools.StorageTool")
-    arguments = ("format", "-t", _random_id(), "-c", str(settings))
+    arguments = ("format", "-t", random_id(), "-c", str(settings))
     done = subprocess.run(  # noqa: S603 - our own program
         [*command, *arguments],
         capture_output=True,
@@ -171,6 +187,6 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
         raise StackError(f"Kafka's log directory could not be formatted:\n{last}")
 
 
-def _random_id() -> str:
-    """Return a cluster id as Kafka writes them: 16 random bytes in URL-safe base 64."""
+def random_id() -> str:
+    """Return a new id as Kafka writes them: 16 random bytes in URL-safe base 64."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

@@ -22,6 +22,42 @@ def test_nothing_listens_beyond_loopback(tmp_path):
     assert settings["controller.quorum.voters"] == "1@127.0.0.1:2"
 
 
+def test_changes_replace_settings_add_to_them_and_take_them_away(tmp_path):
+    """What a test wants otherwise is said beside what every node has."""
+    file = node.configure(
+        tmp_path,
+        data_dir=tmp_path / "data",
+        port=1,
+        controller_port=2,
+        advertised_port=3,
+        changes={"node.id": "7", "advertised.listeners": None, "broker.rack": "a"},
+    )
+    lines = file.read_text().splitlines()
+
+    assert {"node.id=7", "broker.rack=a"} <= set(lines)
+    assert not [line for line in lines if line.startswith("advertised.listeners")]
+    assert len([line for line in lines if line.startswith("node.id=")]) == 1
+
+
+def test_copies_of_one_cluster_share_its_id_alone(tmp_path):
+    """A directory id that two brokers share is refused by the controller."""
+    template = tmp_path / "template"
+    template.mkdir()
+    (template / "meta.properties").write_text(
+        "#\ncluster.id=x\ndirectory.id=y\nnode.id=1\nversion=1\n"
+    )
+    for number in (1, 2):
+        node.copy_template(template, tmp_path / str(number), cluster_id="ours", node_id=number)
+    first, second = (
+        dict(line.partition("=")[::2] for line in (tmp_path / name / "meta.properties").open())
+        for name in ("1", "2")
+    )
+
+    assert first["cluster.id"] == second["cluster.id"] == "ours\n"
+    assert (first["node.id"], second["node.id"]) == ("1\n", "2\n")
+    assert first["directory.id"] != second["directory.id"]
+
+
 def test_each_copy_of_the_template_is_a_cluster_of_its_own(tmp_path):
     """Offsets of one cluster must never pass for those of another."""
     template = tmp_path / "template"

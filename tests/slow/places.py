@@ -1,0 +1,112 @@
+"""Stacks and processes on a cluster of a test's own."""
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from confluent_kafka import Producer
+
+from contract.kafka import producer_config
+from nextwatch.embedded.stack import EmbeddedStack
+from nextwatch.topics import reconcile
+from tests.e2e.clients import Player
+from tests.e2e.places import Place
+
+WORKERS = ("streams", "trainer", "index_sync")
+
+
+@contextmanager
+def stack_on(cluster, *processes, user="", **options):
+    """Run *processes* and an index on *cluster* as *user*, unsupervised so that tests may kill."""
+    stack = EmbeddedStack(
+        os.environ,
+        processes=("index", *processes),
+        env=cluster.env(user),
+        **{"is_supervised": False, "publish_every_s": 5.0} | options,
+    )
+    reconcile(stack.kafka)
+    with stack:
+        yield stack
+
+
+@dataclass(frozen=True)
+class OwnPlace(Place):
+    """A place whose trainer and index_sync keep what they make apart from those of other places."""
+
+    @property
+    def env(self):
+        """The settings by which its processes find it."""
+        directory = self.stack.directory / self.prefix
+        return {
+            **super().env,
+            "NEXTWATCH_PROCESS_BUNDLE_URL": (directory / "bundles").as_uri(),
+            "NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(directory / "trainer"),
+            "NEXTWATCH_TRAINER_PUBLISH_EVERY_S": "5",
+        }
+
+    def process(self, name):
+        """Start streams, trainer or index_sync."""
+        return self.worker("-m", name, name=name)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """*place* as the super user of its cluster sees it: without a password."""
+
+    place: Place
+    bootstrap_servers: str
+
+    @property
+    def kafka(self):
+        """The names of topics and the numbers of partitions; not how to reach them."""
+        return self.place.kafka
+
+
+@contextmanager
+def player_at(place, cluster):
+    """A player at *place*, or on a stack, who needs no password; closed after."""
+    player = Player(Seen(place, cluster.bootstrap_servers))
+    try:
+        yield player
+    finally:
+        player.close()
+
+
+class Transactions:
+    """A transactional producer at *place*, with Kafka's own names for what it does."""
+
+    def __init__(self, place, name="transactions"):
+        config = producer_config(place.kafka) | {"transactional.id": place.prefix + name}
+        self._prefix = place.prefix
+        self._producer = Producer(config)
+        self._producer.init_transactions(20)
+
+    def begin(self):
+        """Begin a transaction."""
+        self._producer.begin_transaction()
+
+    def produce(self, topic, key, value):
+        """Produce a record in it, and wait until the log has it."""
+        body = json.dumps(value).encode() if isinstance(value, dict) else value
+        self._producer.produce(self._prefix + topic, key=key, value=body)
+        assert self._producer.flush(20) == 0
+
+    def commit(self):
+        """Commit it."""
+        self._producer.commit_transaction(20)
+
+    def abort(self):
+        """Abort it."""
+        self._producer.abort_transaction(20)
+
+
+def facts(child, name):
+    """Return the log lines called *name* of *child* so far."""
+    lines = (line for line in child.log_path.read_text().splitlines() if line[:1] == "{")
+    return [fact for fact in map(json.loads, lines) if fact["event"] == name]
+
+
+def keys(messages):
+    """Return the keys of *messages*, as text."""
+    return {message.key().decode() for message in messages}

@@ -1,0 +1,43 @@
+"""The only broker goes, in order or not, and comes back: nothing is lost, and nobody has to help."""
+
+import pytest
+
+from benchmarks.cluster.cluster import Cluster
+from benchmarks.outages import ABOUT_BROKER, error_lines
+from tests.e2e.clients import eventually, player_of
+from tests.slow.outages import Flow, assert_nothing_was_lost
+from tests.slow.places import WORKERS, stack_on
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with Cluster(tmp_path / "kafka") as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["restarted", "killed"])
+def test_a_broker_that_goes_three_times_costs_nothing(cluster, is_killed):
+    """Streams, trainer and index_sync live through it; windows are as if it had not been."""
+    pytest.importorskip("torch")
+    with stack_on(cluster, *WORKERS) as stack, player_of(stack) as player:
+        player.upload("v0")
+        player.flush()
+        with Flow(stack) as flow:
+            for _ in range(3):
+                num_before = len(player.recommendations())
+                assert eventually(lambda: len(player.recommendations()) > num_before + 50)  # noqa: B023
+                cluster.restart(1, is_killed=is_killed)
+        assert_nothing_was_lost(flow, player)
+        player.upload("late")
+        player.flush()
+
+        def is_indexed():
+            return any(m.key() == b"late" for m in player.poll("item-vectors", key="video"))
+
+        assert eventually(is_indexed, within_s=60)
+        for name in WORKERS:
+            assert stack.process(name).is_running, stack.process(name).obituary()
+        errors = list(error_lines(stack.directory / "logs"))
+    assert [line for line in errors if not ABOUT_BROKER.search(line)] == []

@@ -1,0 +1,130 @@
+"""Three brokers and a controller apart: leaders change, and one partition loses all of its own."""
+
+import time
+
+import pytest
+
+from benchmarks.cluster.cluster import Cluster
+from benchmarks.cluster.operator import until
+from tests.e2e.clients import eventually, player_of
+from tests.e2e.oracle import all_answered
+from tests.slow.outages import Flow, assert_nothing_was_lost
+from tests.slow.places import OwnPlace, stack_on
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+IN_SYNC_WITHIN_S = 60
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("kafka"), num_brokers=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def services(cluster):
+    with stack_on(cluster) as stack:
+        yield stack
+
+
+@pytest.fixture
+def place(cluster, services):
+    yield OwnPlace(services)
+    for number, child in cluster.brokers.items():
+        if not child.is_running:
+            cluster.start_again(number)
+
+
+@pytest.fixture
+def player(place):
+    with player_of(place) as player:
+        yield player
+
+
+def test_leaders_that_are_killed_or_restarted_one_after_another_cost_nothing(
+    cluster, place, player
+):
+    """Factor 3 and two in sync: one broker may go at any time."""
+    topic = f"{place.prefix}watch-events"
+    worker = place.worker()
+    worker.wait_ready()
+    with Flow(place) as flow:
+        for number, is_killed in (
+            (cluster.operator.leader(topic, 0), True),
+            (1, False),
+            (2, False),
+        ):
+            num_before = len(player.recommendations())
+            assert eventually(lambda: len(player.recommendations()) > num_before + 50, within_s=60)  # noqa: B023
+            cluster.restart(number, is_killed=is_killed)
+            await_in_sync(cluster, topic, 4)
+    assert_nothing_was_lost(flow, player)
+    assert worker.child.is_running
+
+
+def await_in_sync(cluster, topic, num_partitions):
+    def are_all():
+        found = [cluster.operator.in_sync(topic, number) for number in range(num_partitions)]
+        return all(copies == [1, 2, 3] for copies in found)
+
+    until(are_all, f"the copies of {topic} are not in sync")
+
+
+def test_a_partition_without_a_leader_holds_up_none_of_the_others(cluster, place, player):
+    """Its only copy is on a broker that is down; it is answered once that is back."""
+    topic = f"{place.prefix}watch-events"
+    cluster.operator.delete_topic(topic)
+    cluster.operator.create_topic(topic, [[1], [2], [3], [1]], min_insync_replicas="1")
+    worker = place.worker(WATCHDOG_MS=5_000)
+    worker.wait_ready()
+    first = {user: player.watch(user, "v") for user in (f"u{n}" for n in range(40))}
+    player.flush()
+    assert eventually(lambda: all_answered(player, set(first.values())), within_s=60)
+    of_user = {m.key().decode(): m.partition() for m in player.poll("recommendations")}
+    waiting = {player.watch(user, "unread") for user in first if of_user[user] == 1}
+    player.flush()
+    cluster.brokers[2].kill()
+    until(lambda: cluster.operator.leader(topic, 1) < 0, "the partition still has a leader")
+    led = [user for user in first if of_user[user] != 1]
+    for nth in range(3):  # for three times as long as the watchdog's patience
+        sent = {player.watch(user, f"led{nth}") for user in led}
+        assert eventually(lambda: all_answered(player, sent), within_s=30), worker.child.log_tail()  # noqa: B023
+        time.sleep(5)
+    assert worker.child.is_running, worker.child.obituary()
+    cluster.start_again(2)
+    late = {player.watch(user, "late") for user in first}
+    player.flush()
+
+    assert eventually(lambda: all_answered(player, waiting | late), within_s=90)
+
+
+def test_after_an_unclean_election_what_comes_is_answered(cluster, place, player):
+    """A copy that lagged behind leads: acknowledged events are gone, with offsets that were read."""
+    topic = f"{place.prefix}watch-events"
+    cluster.operator.delete_topic(topic)
+    cluster.operator.create_topic(
+        topic,
+        [[1, 2]] * 4,
+        min_insync_replicas="1",
+        unclean_leader_election_enable="true",
+    )
+    worker = place.worker()
+    worker.wait_ready()
+    before = {player.watch(f"u{n}", "v") for n in range(40)}
+    player.flush()
+    assert eventually(lambda: all_answered(player, before), within_s=60)
+    cluster.brokers[2].kill()
+    until(lambda: cluster.operator.in_sync(topic, 0) == [1], "the copy that is down is in sync")
+    gone = {player.watch(f"u{n}", f"gone{nth}") for nth in range(5) for n in range(40)}
+    player.flush()
+    assert eventually(lambda: all_answered(player, gone), within_s=60)
+    cluster.brokers[1].kill()
+    cluster.start_again(2)
+    until(lambda: cluster.operator.leader(topic, 0) == 2, "the copy that lagged does not lead")
+    after = {player.watch(f"u{n}", "after") for n in range(40)}
+    player.flush()
+
+    assert eventually(lambda: all_answered(player, after), within_s=90), worker.child.log_tail()
+    assert worker.child.is_running
+    assert worker.logged("log_replaced")
