@@ -11,10 +11,11 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from uuid import uuid4
 
+from benchmarks.cluster.operator import Operator
 from benchmarks.faults.arena import Arena, Struck
 from benchmarks.faults.ledger import eventually
 from benchmarks.faults.verdict import published_windows
-from benchmarks.topic_changes import EVERYTHING, create_again, delete_records
+from benchmarks.topic_changes import create_again
 from contract.topics import WATCH_EVENTS, WINDOWS
 from nextwatch.embedded.process import Child
 
@@ -85,8 +86,9 @@ def delete_events(arena: Arena) -> Struck:
     """Delete all records of `watch-events` under the workers, whose offsets are then out of range."""
     kafka = arena.stack.kafka
     at_s = monotonic()
-    before = dict.fromkeys(range(kafka.user_partitions), EVERYTHING)
-    delete_records(kafka, WATCH_EVENTS.name, before)
+    operator = Operator(kafka.bootstrap_servers)
+    for number in range(kafka.user_partitions):
+        operator.delete_records(kafka.layout.name(WATCH_EVENTS), number)
     _send_again(arena)
     return Struck(at_s)
 

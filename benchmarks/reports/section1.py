@@ -10,7 +10,7 @@ from benchmarks.places import Worker
 from benchmarks.player import Player, eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import CHANGELOG, Seen, Stage, stop, text_of
-from benchmarks.topic_changes import admin_of, create_again
+from benchmarks.topic_changes import create_again
 
 NUM_TRANSACTIONS = 200
 NUM_USERS = 40
@@ -206,7 +206,7 @@ def two_environments(stage: Stage) -> Seen:
     staging.streams()
     answered = stage.num_answered(stage.watches(40, "v"))
     num_after = len(worker.logged("partitions_assigned"))
-    groups = admin_of(stage.place.kafka).list_consumer_groups().result(20).valid
+    groups = stage.operator.admin.list_consumer_groups().result(20).valid
     names = {group.group_id for group in groups}
     prefixes = (stage.place.prefix, staging.place.prefix)
     num_own = sum(any(name.startswith(prefix) for name in names) for prefix in prefixes)

@@ -5,11 +5,9 @@ from confluent_kafka import KafkaError, Message
 from benchmarks.player import Player
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import CHANGELOG, Seen, Stage, headers_of
-from benchmarks.topic_changes import set_configs
 from contract.clock import system_clock
 from contract.topics import DAY_MS
 
-NOT_AFTER = "message.timestamp.after.max.ms"
 FAR_MS = 400 * DAY_MS
 NUM_USERS = 60
 NUM_MISPLACED = 20
@@ -19,7 +17,9 @@ NUM_BEFORE = 11
 def far_future(stage: Stage) -> Seen:
     """A watch 400 days ahead, event and record alike, then 60 users who watch another video."""
     refused = _send_from_the_future(stage)
-    set_configs(stage.place.kafka, "watch-events", {NOT_AFTER: str(2 * FAR_MS)})
+    stage.operator.configure_topic(
+        stage.topic("watch-events"), message_timestamp_after_max_ms=str(2 * FAR_MS)
+    )
     stage.streams()
     accepted = not _send_from_the_future(stage)
     sent = {stage.player.watch(f"u{n}", "of-today") for n in range(NUM_USERS)}

@@ -8,13 +8,6 @@ from benchmarks.player import Player, eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.section4 import TRAINER
 from benchmarks.reports.stage import CHANGELOG, Ended, Seen, Stage, code_within, stop, text_of
-from benchmarks.topic_changes import (
-    add_partitions,
-    admin_of,
-    configs,
-    delete_records,
-    set_configs,
-)
 from contract.kafka import consumer_config
 from contract.process import ExitCode
 from contract.topics import DAY_MS, TOPICS
@@ -30,7 +23,7 @@ def partitions_added(stage: Stage) -> Seen:
     """`watch-events` grows from 4 to 6 partitions under a worker."""
     worker = stage.streams()
     stage.num_answered(stage.watches(NUM_USERS, "a"))
-    add_partitions(stage.place.kafka, ["watch-events"], MORE_PARTITIONS)
+    stage.operator.add_partitions(stage.topic("watch-events"), MORE_PARTITIONS)
     code = code_within(worker, NOTICED_WITHIN_S)
     is_named = f"{stage.place.prefix}watch-events" in text_of(worker)
     again = run_worker(stage)
@@ -48,7 +41,8 @@ def all_topics_grown(stage: Stage) -> Seen:
     names += [
         topic.dlq for topic in TOPICS if topic.key_field == "user_id" and topic.dead_lettered_by
     ]
-    add_partitions(stage.place.kafka, names, MORE_PARTITIONS)
+    for name in names:
+        stage.operator.add_partitions(stage.topic(name), MORE_PARTITIONS)
     grown = stage.another(stage.place.prefix, NEXTWATCH_KAFKA_USER_PARTITIONS=str(MORE_PARTITIONS))
     refused = grown.streams("refused", waits=False, STATE_DIR=worker.state_dir)
     code = code_within(refused, 30)
@@ -79,18 +73,17 @@ def _num_windows(stage: Stage) -> int:
 
 def changelog_by_auto_creation(stage: Stage) -> Seen:
     """The broker creates topics by itself, and the changelog is deleted under the worker."""
-    own = stage.with_broker("auto.create.topics.enable=true")
+    own, _ = stage.on_cluster(settings={"auto.create.topics.enable": "true"})
     worker = own.streams()
     own.num_answered(own.watches(NUM_USERS, "a"))
-    admin, name = admin_of(own.place.kafka), own.place.prefix + CHANGELOG
-    for future in admin.delete_topics([name]).values():
-        future.result(20)
+    name = own.topic(CHANGELOG)
+    own.operator.admin.delete_topics([name])[name].result(20)
     for number in range(10):
         own.watches(4, f"b{number}-")
         own.player.flush()
         sleep(0.5)
-    exists = name in admin.list_topics(timeout=20).topics
-    policy = configs(own.place.kafka, CHANGELOG)["cleanup.policy"] if exists else "none"
+    exists = name in own.operator.admin.list_topics(timeout=20).topics
+    policy = own.settings_of(CHANGELOG)["cleanup.policy"] if exists else "none"
     stop(worker)
     return _refused_policy(own, policy)
 
@@ -98,7 +91,7 @@ def changelog_by_auto_creation(stage: Stage) -> Seen:
 def _refused_policy(stage: Stage, policy: str) -> Seen:
     """Have a worker start on a changelog that is not compacted."""
     stage.run("nextwatch", "topics")
-    set_configs(stage.place.kafka, CHANGELOG, {"cleanup.policy": "delete"})
+    stage.operator.configure_topic(stage.topic(CHANGELOG), cleanup_policy="delete")
     ended = run_worker(stage)
     is_named = "cleanup.policy" in ended.text and CHANGELOG in ended.text
     text = f"the changelog comes back with cleanup.policy {policy}; one that is not compacted: exit"
@@ -118,7 +111,8 @@ def trainer_after_retention(stage: Stage) -> Seen:
     stop(trainer)
     stage.watches(200, "b")
     stage.player.flush()
-    delete_records(stage.place.kafka, "watch-events", _ends(stage, "watch-events"))
+    for number in range(stage.place.kafka.user_partitions):
+        stage.operator.delete_records(stage.topic("watch-events"), number)
     stage.watches(NUM_USERS, "c")
     stage.player.flush()
     trainer.ready_file.unlink(missing_ok=True)
@@ -140,11 +134,10 @@ def raised_settings(stage: Stage) -> Seen:
         "video-uploads": {"cleanup.policy": "compact,delete"},
     }
     for name, settings in raised.items():
-        set_configs(stage.place.kafka, name, settings)
+        stage.operator.configure_topic(stage.topic(name), **settings)
     ended = stage.run("nextwatch", "topics")
     kept = sum(
-        settings.items() <= configs(stage.place.kafka, name).items()
-        for name, settings in raised.items()
+        settings.items() <= stage.settings_of(name).items() for name, settings in raised.items()
     )
     text = f"{kept} of {len(raised)} settings as the operator left them, exit code {ended.code}"
     return Seen(kept == len(raised) and ended.code == 0, text)
@@ -152,7 +145,7 @@ def raised_settings(stage: Stage) -> Seen:
 
 def small_limit(stage: Stage) -> Seen:
     """`max.message.bytes=1000` on `item-vectors`."""
-    set_configs(stage.place.kafka, "item-vectors", {"max.message.bytes": "1000"})
+    stage.operator.configure_topic(stage.topic("item-vectors"), max_message_bytes="1000")
     env = {"NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(stage.place.directory / "checkpoints")}
     ended = stage.run_all([("trainer",), ("index_sync",)], env)
     words = (f"{stage.place.prefix}item-vectors", "1000", "nextwatch topics")
@@ -183,13 +176,13 @@ def lag_of_the_trainer(stage: Stage) -> Seen:
 
 def groups_of(stage: Stage) -> list[str]:
     """Return the consumer groups of this corner of the broker."""
-    found = admin_of(stage.place.kafka).list_consumer_groups().result(20).valid
+    found = stage.operator.admin.list_consumer_groups().result(20).valid
     return [each.group_id for each in found if each.group_id.startswith(stage.place.prefix)]
 
 
 def _committed(stage: Stage, group: str) -> list[TopicPartition]:
-    admin = admin_of(stage.place.kafka)
-    [future] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
+    asked = [ConsumerGroupTopicPartitions(group)]
+    [future] = stage.operator.admin.list_consumer_group_offsets(asked).values()
     return list(future.result(20).topic_partitions)
 
 
@@ -214,7 +207,8 @@ def gone_before_read(stage: Stage) -> Seen:
         stage.player.watch("u1", f"b{number}")
     stage.player.flush()
     [(number, end)] = [each for each in _ends(stage, "watch-events").items() if each[1]]
-    delete_records(stage.place.kafka, "watch-events", {number: end - 200 + NUM_GONE})
+    before = end - 200 + NUM_GONE
+    stage.operator.delete_records(stage.topic("watch-events"), number, before=before)
     worker.child.start()
     answered = stage.num_answered({stage.player.watch("u1", "c")}, within_s=60)
     told = [line.get("records") for line in worker.logged("records_gone")]

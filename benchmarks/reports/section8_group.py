@@ -12,7 +12,7 @@ from contract.process import ExitCode
 
 def short_session_timeout(stage: Stage) -> Seen:
     """A session timeout of 3 s on a broker that takes 6 s and more."""
-    own = stage.with_broker("group.min.session.timeout.ms=6000")
+    own, _ = stage.on_cluster(settings={"group.min.session.timeout.ms": "6000"})
     own.use(NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS="3000")
     ended = run_worker(own)
     is_named = "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS" in ended.text and "6000" in ended.text

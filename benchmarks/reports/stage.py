@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,10 +12,15 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
+    ConfigResource,
+    ResourceType,
+)
 
+from benchmarks.cluster.cluster import Cluster
+from benchmarks.cluster.operator import Operator
 from benchmarks.places import Place, Worker
 from benchmarks.player import Player, eventually
-from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
@@ -25,7 +29,6 @@ CHANGELOG = "nextwatch-streams-windows"
 READY_S = 60.0
 STOP_S = 20.0
 COMMAND_S = 60.0
-_LISTENERS = re.compile(r"^listeners=.*:(\d+),.*:(\d+)$", re.MULTILINE)
 
 
 class Seen(NamedTuple):
@@ -100,23 +103,32 @@ class Stage:
         """Return a stage with another topic prefix, on the same broker and index."""
         return self._ending.enter_context(stage_on(self.place.stack, prefix, settings))
 
-    def with_broker(self, more: str) -> "Stage":
-        """Return a stage on a broker of its own, with *more* settings.
+    def on_cluster(self, **options: Any) -> tuple["Stage", Cluster]:
+        """Return a stage on a cluster of its own, started with *options*, and the cluster."""
+        cluster = Cluster(self.place.directory / "cluster", **options)
+        self._ending.enter_context(cluster)
+        num_replicas = str(len(cluster.brokers))
+        settings = {
+            "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
+            "NEXTWATCH_KAFKA_REPLICATION_FACTOR": num_replicas,
+        }
+        own = stage_on(self.place.stack, f"{self.place.prefix}own-", settings)
+        return self._ending.enter_context(own), cluster
 
-        ``{port}`` and ``{controller}`` in them are the ports that it would listen on without.
-        """
-        log_path = self.place.directory / "own-broker" / "broker.log"
-        broker = EmbeddedBroker(env=inherited(os.environ), log_path=log_path)
-        properties = log_path.parent / "server.properties"
-        given = properties.read_text(encoding="ascii")
-        _, controller = _LISTENERS.findall(given)[0]
-        more = more.format(port=broker.port, controller=controller)
-        properties.write_text(f"{given}\n{more}\n", encoding="ascii")
-        self._ending.callback(broker.child.kill)
-        broker.start()
-        servers = {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
-        stage = stage_on(self.place.stack, f"{self.place.prefix}own-", servers)
-        return self._ending.enter_context(stage)
+    @property
+    def operator(self) -> Operator:
+        """Whoever runs the broker."""
+        return Operator(self.place.bootstrap_servers)
+
+    def topic(self, name: str) -> str:
+        """Return the full name of a topic."""
+        return self.place.prefix + name
+
+    def settings_of(self, name: str) -> dict[str, str]:
+        """Return the settings of a topic."""
+        resource = ConfigResource(ResourceType.TOPIC, self.topic(name))
+        [answer] = self.operator.admin.describe_configs([resource]).values()
+        return {entry.name: entry.value for entry in answer.result(READY_S).values()}
 
     def use(self, **settings: str) -> None:
         """Tell processes that are started from now on these *settings* as well."""

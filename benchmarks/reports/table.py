@@ -8,6 +8,7 @@ topics, logs, exit codes, readiness.
 from benchmarks.reports import (
     section1,
     section2,
+    section2_leaders,
     section3,
     section4,
     section5,
@@ -21,7 +22,7 @@ from benchmarks.reports.row import Row
 
 SECTIONS: dict[str, tuple[Row, ...]] = {
     "1": section1.ROWS,
-    "2": section2.ROWS,
+    "2": section2.ROWS + section2_leaders.ROWS,
     "3": section3.ROWS,
     "4": section4.ROWS,
     "5": section5.ROWS,
