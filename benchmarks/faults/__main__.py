@@ -19,8 +19,9 @@ from typing import Any
 import structlog
 
 from benchmarks.faults.broken import BREAKS
+from benchmarks.faults.cluster_kinds import CLUSTER_FAULTS
 from benchmarks.faults.rounds import RECOVERED_WITHIN_S, play, schedule
-from benchmarks.faults.table import CLUSTER_FAULTS, FAULTS
+from benchmarks.faults.table import FAULTS
 from benchmarks.faults.verdict import Books, summary
 from nextwatch.embedded.broker import default_engine
 

@@ -13,8 +13,9 @@ from confluent_kafka import KafkaException
 
 from benchmarks.faults.arena import Arena, NotRecoveredError, arena
 from benchmarks.faults.broken import BREAKS
+from benchmarks.faults.cluster_kinds import CLUSTER_FAULTS
 from benchmarks.faults.ledger import eventually
-from benchmarks.faults.table import CLUSTER_FAULTS, FAULTS
+from benchmarks.faults.table import FAULTS
 from benchmarks.faults.verdict import Books, Round, close
 from contract.errors import StackError
 

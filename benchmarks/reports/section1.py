@@ -211,7 +211,7 @@ def two_environments(stage: Stage) -> Seen:
     prefixes = (stage.place.prefix, staging.place.prefix)
     num_own = sum(any(name.startswith(prefix) for name in names) for prefix in prefixes)
     text = f"{num_after - num_before} rebalances of the first, {num_own} groups with their prefix"
-    return Seen(answered == 40 and num_after == num_before and num_own == 2, text)  # noqa: PLR2004
+    return Seen(answered == 40 and num_after == num_before and num_own >= 2, text)  # noqa: PLR2004
 
 
 def zombie_record(stage: Stage) -> Seen:

@@ -4,7 +4,7 @@ from confluent_kafka import KafkaError, Message
 
 from benchmarks.player import Player
 from benchmarks.reports.row import Row
-from benchmarks.reports.stage import CHANGELOG, Seen, Stage, headers_of
+from benchmarks.reports.stage import CHANGELOG, Seen, Stage, reason_of
 from contract.clock import system_clock
 from contract.topics import DAY_MS
 
@@ -24,7 +24,7 @@ def far_future(stage: Stage) -> Seen:
     accepted = not _send_from_the_future(stage)
     sent = {stage.player.watch(f"u{n}", "of-today") for n in range(NUM_USERS)}
     answered = stage.num_answered(sent)
-    reasons = {headers_of(letter)["dlq.reason"] for letter in stage.letters("watch-events", 1)}
+    reasons = {reason_of(letter) for letter in stage.letters("watch-events", 1)}
     later = stage.num_answered({stage.player.watch("traveller", "after")})
     first = stage.list_of("somebody else")[:1]
     text = (
@@ -72,7 +72,7 @@ def another_partitioner(stage: Stage) -> Seen:
     sent = {stage.player.watch(user, f"after{n}") for user in users for n in range(2)}
     answered = stage.num_answered(sent)
     letters = stage.letters("watch-events", 1)
-    reasons = {headers_of(letter)["dlq.reason"] for letter in letters}
+    reasons = {reason_of(letter) for letter in letters}
     stage.last_records(CHANGELOG)
     windows = {
         (message.key(), message.partition())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.reports.row import Row
-from benchmarks.reports.stage import Seen, Stage, headers_of
+from benchmarks.reports.stage import Seen, Stage, reason_of
 from contract.clock import system_clock
 
 USERS = (
@@ -44,7 +44,7 @@ def _answered(events: Iterable[dict[str, Any]]) -> Callable[[Stage], Seen]:
             stage.player.produce("watch-events", event["user_id"], event)
         answered = stage.num_answered(event["event_id"] for event in sent)
         letters = stage.letters("watch-events", 1, within_s=0.5)
-        reasons = sorted(headers_of(letter)["dlq.reason"] for letter in letters)
+        reasons = sorted(reason_of(letter) for letter in letters)
         text = f"{answered} of {len(sent)} answered, dead letters {reasons}"
         return Seen(answered == len(sent) and not letters, text)
 
@@ -83,7 +83,7 @@ def strictness(stage: Stage) -> Seen:
         stage.player.produce("watch-events", "u1", event)
     good = stage.num_answered({stage.player.watch("u1", "v1")})
     letters = stage.letters("watch-events", len(bad))
-    reasons = sorted(headers_of(letter)["dlq.reason"] for letter in letters)
+    reasons = sorted(reason_of(letter) for letter in letters)
     text = f"{len(letters)} of {len(bad)} are dead letters: {', '.join(reasons)}"
     return Seen(len(letters) == len(bad) and good == 1, text)
 

@@ -21,6 +21,7 @@ from benchmarks.cluster.cluster import Cluster
 from benchmarks.cluster.operator import Operator
 from benchmarks.places import Place, Worker
 from benchmarks.player import Player, eventually
+from contract.records import headers_of
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
@@ -237,9 +238,10 @@ def text_of(worker: Worker) -> str:
     return worker.child.log_path.read_text(errors="replace")
 
 
-def headers_of(letter: Message) -> dict[str, str]:
-    """Return the headers of a dead letter."""
-    return {name: (value or b"").decode() for name, value in letter.headers() or []}
+def reason_of(letter: Message) -> str:
+    """Return why a record is a dead letter."""
+    headers = dict(headers_of(letter))
+    return (headers["dlq.reason"] or b"").decode()
 
 
 def _ended(process: "subprocess.Popen[str]", begun_s: float) -> Ended:
