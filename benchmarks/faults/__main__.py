@@ -1,7 +1,7 @@
 """Break a real stack again and again, and count what is lost: ``python -m benchmarks.faults``.
 
-Two streams workers, a broker behind a proxy, an index with a bundle, and a flow of events with
-repeats and reordering, under a seeded schedule of faults. The last line is one JSON object; the
+Two streams workers, a broker behind a proxy or three of them, an index with a bundle, and a flow of
+events with repeats and reordering, under a seeded schedule of faults. The last line is one JSON object; the
 exit code is 1 if a promise broke. With ``--broken NAME`` (or ``all``) the same runs on builds that
 are wrong on purpose, and the exit code is 1 if one of them was not found out.
 """
@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from time import monotonic
 from typing import Any
@@ -18,12 +19,14 @@ from typing import Any
 import structlog
 
 from benchmarks.faults.broken import BREAKS
-from benchmarks.faults.kinds import FAULTS
+from benchmarks.faults.cluster_kinds import CLUSTER_FAULTS
 from benchmarks.faults.rounds import RECOVERED_WITHIN_S, play, schedule
+from benchmarks.faults.table import FAULTS
 from benchmarks.faults.verdict import Books, summary
 from nextwatch.embedded.broker import default_engine
 
 ROUNDS_OF_A_STACK = 8
+EVERY_CLUSTER = 4
 RATE = 120.0
 BITES = {
     "commit_early": ("kill", "kill_and_wipe"),
@@ -71,10 +74,8 @@ def run(
 ) -> dict[str, Any]:
     """Play *num_rounds* on as many stacks as it takes; return the figures."""
     started_s = monotonic()
-    faults = islice(schedule(given.seed, kinds), num_rounds)
     all_books: list[Books] = []
-    while chunk := list(islice(faults, given.rounds_of_a_stack)):
-        number = len(all_books)
+    for number, chunk in enumerate(_chunks(num_rounds, given, kinds)):
         view = ("compacted",) if _is_compacted(given, number) else ()
         given.tell(f"stack {number + 1} {' '.join((*breaks, *view))}")
         books = play(
@@ -94,6 +95,27 @@ def run(
     figures["is_kept"] = all(books.is_kept for books in all_books)
     figures["seconds"] = round(monotonic() - started_s)
     return figures
+
+
+def _chunks(
+    num_rounds: int, given: argparse.Namespace, kinds: tuple[str, ...]
+) -> Iterator[list[str]]:
+    """Yield the faults of each stack; every fourth one has three brokers, if *kinds* need them."""
+    of_cluster = [kind for kind in kinds if kind in CLUSTER_FAULTS]
+    of_one = [kind for kind in kinds if kind not in CLUSTER_FAULTS]
+    schedules = {
+        True: schedule(given.seed, of_cluster),
+        False: schedule(given.seed, of_one),
+    }
+    number = num_played = 0
+    while num_played < num_rounds:
+        has_cluster = bool(of_cluster) and (
+            not of_one or number % EVERY_CLUSTER == EVERY_CLUSTER - 1
+        )
+        most = min(given.rounds_of_a_stack, num_rounds - num_played)
+        yield list(islice(schedules[has_cluster], most))
+        number += 1
+        num_played += most
 
 
 def _is_compacted(given: argparse.Namespace, number: int) -> bool:

@@ -9,12 +9,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from benchmarks.cluster.cluster import Cluster
 from benchmarks.faults.crew import Crew
 from benchmarks.faults.flow import Flow
 from benchmarks.faults.ledger import Ledger, eventually
 from benchmarks.faults.proxy import LOOPBACK, Network
 from benchmarks.faults.service import put_in_service
+from contract.topics import SEARCH_EVENTS
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.ports import free_ports
@@ -33,14 +37,48 @@ class NotRecoveredError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Struck:
+    """When a fault struck (`time.monotonic`), and how long the others took to take over."""
+
+    at_s: float
+    takeover_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OneBroker:
+    """The only broker, and the network that every client reaches it through."""
+
+    broker: EmbeddedBroker
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
 class Arena:
-    """All that a fault can touch, and the books kept on it."""
+    """All that a fault can touch, and the books kept on it; there is one broker, or a cluster."""
 
     stack: EmbeddedStack
     crew: Crew
-    network: Network
     ledger: Ledger
     chance: random.Random
+    brokers: OneBroker | Cluster
+
+    @property
+    def broker(self) -> EmbeddedBroker:
+        """The only broker."""
+        assert isinstance(self.brokers, OneBroker)
+        return self.brokers.broker
+
+    @property
+    def network(self) -> Network:
+        """The network before the only broker."""
+        assert isinstance(self.brokers, OneBroker)
+        return self.brokers.network
+
+    @property
+    def cluster(self) -> Cluster:
+        """The three brokers."""
+        assert isinstance(self.brokers, Cluster)
+        return self.brokers
 
     @property
     def session_s(self) -> float:
@@ -55,45 +93,20 @@ def arena(
     rate: float,
     breaks: Sequence[str],
     env: Mapping[str, str],
+    has_cluster: bool = False,
     is_kept: Callable[[], bool] = lambda: False,
 ) -> Iterator[Arena]:
     """Start everything, yield it while events flow and are answered, and leave nothing behind.
 
-    Nothing but logs and state, if *is_kept* says so in the end.
+    Nothing but logs and state, if *is_kept* says so in the end. With *has_cluster* there are three
+    brokers.
 
     Raises:
         NotRecoveredError: it did not begin to answer.
     """
-    proxy_port, control_port = free_ports(2)
-    inherited_env = inherited(os.environ)
     with ExitStack() as ending:
-        stack = EmbeddedStack(
-            os.environ,
-            processes=("index",),
-            is_supervised=False,
-            env={
-                "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{proxy_port}",
-                "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
-                **env,
-            },
-        )
-        ending.callback(lambda: stack.stop(is_kept=is_kept(), with_state=True))
-        logs = stack.directory / "logs"
-        broker = EmbeddedBroker(
-            env=inherited_env, log_path=logs / "broker.log", advertised_port=proxy_port
-        )
-        ending.callback(broker.child.kill)
-        broker.start()
-        ports = (str(proxy_port), str(broker.port), str(control_port))
-        argv = (sys.executable, "-m", "benchmarks.faults.proxy", *ports)
-        is_ready = ready_when_listening(control_port)
-        proxy = Child(Plan("proxy", argv, inherited_env, logs / "proxy.log", is_ready))
-        ending.callback(proxy.kill)
-        proxy.start()
-        proxy.wait_ready(START_S)
-        network = Network(control_port)
-        ending.callback(network.close)
-        reconcile(stack.kafka)
+        start = _start_cluster if has_cluster else _start_broker
+        stack, brokers = start(ending, env, is_kept)
         stack.start()
         put_in_service(stack)
         crew = Crew(stack, (sys.executable, "-m", "benchmarks.faults.broken", *breaks), env)
@@ -105,4 +118,57 @@ def arena(
         chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         if not eventually(lambda: crew.is_whole() and ledger.answered_s, within_s=START_S):
             raise NotRecoveredError(f"no answers after {START_S:.0f} s; see {stack.directory}")
-        yield Arena(stack, crew, network, ledger, chance)
+        yield Arena(stack, crew, ledger, chance, brokers)
+
+
+def _start_broker(
+    ending: ExitStack, env: Mapping[str, str], is_kept: Callable[[], bool]
+) -> tuple[EmbeddedStack, OneBroker]:
+    """Start a broker behind a proxy."""
+    proxy_port, control_port = free_ports(2)
+    inherited_env = inherited(os.environ)
+    bootstrap = {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{proxy_port}"}
+    stack = _new_stack(ending, bootstrap | dict(env), is_kept)
+    logs = stack.directory / "logs"
+    broker = EmbeddedBroker(
+        env=inherited_env, log_path=logs / "broker.log", advertised_port=proxy_port
+    )
+    ending.callback(broker.child.kill)
+    broker.start()
+    ports = (str(proxy_port), str(broker.port), str(control_port))
+    argv = (sys.executable, "-m", "benchmarks.faults.proxy", *ports)
+    is_ready = ready_when_listening(control_port)
+    proxy = Child(Plan("proxy", argv, inherited_env, logs / "proxy.log", is_ready))
+    ending.callback(proxy.kill)
+    proxy.start()
+    proxy.wait_ready(START_S)
+    network = Network(control_port)
+    ending.callback(network.close)
+    reconcile(stack.kafka)
+    return stack, OneBroker(broker, network)
+
+
+def _start_cluster(
+    ending: ExitStack, env: Mapping[str, str], is_kept: Callable[[], bool]
+) -> tuple[EmbeddedStack, Cluster]:
+    """Start three brokers; of each search event only one of them has a copy."""
+    directory = ending.enter_context(TemporaryDirectory(prefix="nextwatch-faults-"))
+    cluster = ending.enter_context(Cluster(Path(directory), num_brokers=3))
+    stack = _new_stack(ending, cluster.env() | dict(env), is_kept)
+    reconcile(stack.kafka)
+    name = stack.kafka.layout.name(SEARCH_EVENTS)
+    replicas = [[1 + number % 3] for number in range(stack.kafka.user_partitions)]
+    cluster.operator.delete_topic(name)
+    cluster.operator.create_topic(name, replicas, min_insync_replicas="1")
+    return stack, cluster
+
+
+def _new_stack(
+    ending: ExitStack, env: Mapping[str, str], is_kept: Callable[[], bool]
+) -> EmbeddedStack:
+    timeout = {"NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS)}
+    stack = EmbeddedStack(
+        os.environ, processes=("index",), is_supervised=False, env=timeout | dict(env)
+    )
+    ending.callback(lambda: stack.stop(is_kept=is_kept(), with_state=True))
+    return stack

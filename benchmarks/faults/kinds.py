@@ -1,16 +1,15 @@
-"""The kinds of faults. Each is one function: it breaks something, and mends it in its own time.
+"""Faults of workers, index and network. Each is one function: it breaks something, and mends it.
 
 What it returns is the moment at which the fault struck. None of them waits for the stack to
 recover: that is measured by `rounds`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic, sleep
 
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.faults.arena import Arena
+from benchmarks.faults.arena import Arena, Struck
 from benchmarks.faults.crew import Worker
 from benchmarks.faults.ledger import eventually
 from contract.kafka import consumer_config
@@ -24,14 +23,6 @@ BURST = 40
 BURST_EVERY_S = 0.02
 NUM_BURSTS = 8
 """Before a zombie is made: 2,000 events/s for a moment, so that it always has some on their way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Struck:
-    """When the fault struck (`time.monotonic`), and how long the others took to take over."""
-
-    at_s: float
-    takeover_s: float | None = None
 
 
 def kill(arena: Arena) -> Struck:
@@ -185,7 +176,7 @@ def slow(arena: Arena) -> Struck:
     return Struck(at_s)
 
 
-FAULTS: dict[str, Callable[[Arena], Struck]] = {
+WORKER_FAULTS: dict[str, Callable[[Arena], Struck]] = {
     "kill": kill,
     "kill_and_wipe": kill_and_wipe,
     "pause": pause,

@@ -8,6 +8,7 @@ the other reads recommendations and changelog from the beginning. Times are seco
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
+from queue import SimpleQueue
 from time import monotonic, sleep
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from benchmarks.faults.flow import Delivery, Flow
 from contract.events import Search, Watch, encode
 from contract.kafka import consumer_config, producer_config, take
 from contract.settings import KafkaSettings
-from contract.topics import RECOMMENDATIONS, WINDOWS
+from contract.topics import RECOMMENDATIONS, SEARCH_EVENTS, WATCH_EVENTS, WINDOWS
 from models import history_codec
 from models.history import WindowPolicy, merge
 
@@ -46,6 +47,7 @@ class Ledger:
         self._is_over = threading.Event()
         self._is_fed = threading.Event()
         self._refused: list[Delivery] = []
+        self._again: SimpleQueue[str] = SimpleQueue()
         self._extra = 0
         self._produced: list[tuple[str, float]] = []
         self.events: dict[str, Watch | Search] = {}
@@ -69,6 +71,11 @@ class Ledger:
     def burst(self, num_deliveries: int) -> None:
         """Produce that many more at once, beside the steady flow."""
         self._extra += num_deliveries
+
+    def send_again(self, event_ids: Collection[str]) -> None:
+        """Produce once more the events whose records were deleted before anybody read them."""
+        for event_id in event_ids:
+            self._again.put(event_id)
 
     def stop_feeding(self) -> None:
         """Produce no more; returns when the broker has accepted everything produced."""
@@ -143,13 +150,18 @@ class Ledger:
             while self.num_deliveries < due and len(producer) < _BACKLOG:
                 self._produce(producer, next(self._deliveries))
                 self.num_deliveries += 1
-            self._repeat_refused(producer)
+            self._repeat(producer)
             producer.poll(_EVERY_S)
-        while len(producer) or self._refused:
-            self._repeat_refused(producer)
+        while len(producer) or self._refused or not self._again.empty():
+            self._repeat(producer)
             producer.flush(0.5)
 
-    def _repeat_refused(self, producer: Producer) -> None:
+    def _repeat(self, producer: Producer) -> None:
+        while not self._again.empty():
+            event = self.events[self._again.get()]
+            self.counts["sent_again"] += 1
+            topic = SEARCH_EVENTS if isinstance(event, Search) else WATCH_EVENTS
+            self._produce(producer, Delivery(topic, event))
         refused, self._refused = self._refused, []
         for delivery in refused:
             self.counts["refused"] += 1
@@ -196,6 +208,7 @@ class Ledger:
         answer = _ANSWER.decode(value)
         now_s = monotonic()
         for event_id in answer.caused_by:
+            self.counts["uncommitted_answered"] += event_id not in self.events
             self.answered_s.setdefault(event_id, now_s)
             self.answered_by[event_id].add((answer.recommendation_id, answer.bundle_id))
         if answer.degraded:

@@ -6,14 +6,18 @@ as such, since it proves nothing.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic, sleep
+
+from confluent_kafka import KafkaException
 
 from benchmarks.faults.arena import Arena, NotRecoveredError, arena
 from benchmarks.faults.broken import BREAKS
-from benchmarks.faults.kinds import FAULTS
+from benchmarks.faults.cluster_kinds import CLUSTER_FAULTS
 from benchmarks.faults.ledger import eventually
+from benchmarks.faults.table import FAULTS
 from benchmarks.faults.verdict import Books, Round, close
+from contract.errors import StackError
 
 RECOVERED_WITHIN_S = 90.0
 _FLOW_S = 0.3
@@ -29,7 +33,7 @@ def schedule(seed: int, kinds: Sequence[str]) -> Iterator[str]:
 
 
 def play(
-    kinds: Iterable[str],
+    kinds: Sequence[str],
     seed: int,
     *,
     rate: float,
@@ -38,7 +42,7 @@ def play(
     within_s: float = RECOVERED_WITHIN_S,
     tell: Tell = lambda _line: None,
 ) -> Books:
-    """Run one stack through *kinds* and return its books.
+    """Run one stack through *kinds* and return its books; all of them, or none, need a cluster.
 
     One that has not recovered *within_s* after a fault is trouble, and meets no further one.
     """
@@ -48,7 +52,14 @@ def play(
         return not books.is_kept and not set(breaks) & set(BREAKS)
 
     try:
-        with arena(seed, rate=rate, breaks=breaks, env=env or {}, is_kept=is_kept) as stage:
+        with arena(
+            seed,
+            rate=rate,
+            breaks=breaks,
+            env=env or {},
+            has_cluster=kinds[0] in CLUSTER_FAULTS,
+            is_kept=is_kept,
+        ) as stage:
             for kind in kinds:
                 try:
                     books.rounds.append(play_one(stage, kind, within_s=within_s))
@@ -75,7 +86,10 @@ def play_one(stage: Arena, kind: str, *, within_s: float = RECOVERED_WITHIN_S) -
     ledger.check()
     num_stale = ledger.counts["stale_overwrites"]
     is_flowing = _is_flowing(stage)
-    struck = FAULTS[kind](stage)
+    try:
+        struck = FAULTS[kind](stage)
+    except (TimeoutError, StackError, KafkaException) as error:
+        raise NotRecoveredError(f"{kind}: {error}") from error
     while monotonic() < struck.at_s + 1.0:
         stage.crew.mend()
         sleep(_FLOW_S)

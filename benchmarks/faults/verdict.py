@@ -1,7 +1,8 @@
 """What came of it: the books of each stack closed against the oracle, and added up.
 
-A stack keeps its promises when nothing accepted is lost, nothing stands twice in a window, and
-all windows, in the changelog and in the stores, are to the byte those of an undisturbed run.
+A stack keeps its promises when nothing accepted is lost, nothing stands twice in a window, nothing
+of an aborted transaction was answered, and all windows, in the changelog and in the stores, are to
+the byte those of an undisturbed run.
 """
 
 import statistics
@@ -55,6 +56,8 @@ class Books:
     stale_overwrites: int = 0
     replayed: int = 0
     answered_by_two_ids: int = 0
+    sent_again: int = 0
+    uncommitted_answered: int = 0
     accidents: Counter[str] = field(default_factory=Counter)
     trouble: list[str] = field(default_factory=list)
 
@@ -66,7 +69,8 @@ class Books:
     @property
     def is_kept(self) -> bool:
         """Whether every promise held."""
-        return self.lost == 0 and self.applied_twice == 0 and self.state_equal and not self.trouble
+        num_wrong = self.lost + self.applied_twice + self.uncommitted_answered
+        return num_wrong == 0 and self.state_equal and not self.trouble
 
 
 def close(arena: Arena, books: Books, *, within_s: float) -> None:
@@ -95,6 +99,8 @@ def close(arena: Arena, books: Books, *, within_s: float) -> None:
     books.stale_overwrites = ledger.counts["stale_overwrites"]
     books.replayed = max(0, ledger.counts["unchanged_windows"] - books.repeats)
     books.answered_by_two_ids = ledger.num_answered_by_two
+    books.sent_again = ledger.counts["sent_again"]
+    books.uncommitted_answered = ledger.counts["uncommitted_answered"]
     books.accidents += arena.crew.accidents
 
 
@@ -147,6 +153,8 @@ def summary(all_books: Sequence[Books]) -> dict[str, Any]:
         "lost": sum(books.lost for books in all_books),
         "unanswered": _sum(all_books, "unanswered"),
         "applied_twice": _sum(all_books, "applied_twice"),
+        "uncommitted_answered": _sum(all_books, "uncommitted_answered"),
+        "sent_again": _sum(all_books, "sent_again"),
         "state_equal": all(books.state_equal for books in all_books),
         "users_differing": _sum(all_books, "differing"),
         "recovery_s": _spread([r.recovery_s for r in rounds]),
