@@ -9,8 +9,7 @@ from contract.events import Watch
 from contract.topics import WATCH_EVENTS
 from models import history_codec
 from models.history import EMPTY, WindowPolicy, merge
-from streams.partitions import rocks_opener
-from streams.store import RocksMemory
+from streams.store import RocksMemory, open_store
 from tests.builders import T0
 
 AUDIENCE = Audience(Catalogue(Path("nowhere"), 2 * NUM_CENTRES), num_users=1_000, newest_ms=T0)
@@ -52,10 +51,9 @@ def test_stores_are_left_as_a_worker_leaves_them(tmp_path):
     """Every user is in the partition that producers name, and the store is opened as it is."""
     AUDIENCE.fill_stores(tmp_path, num_partitions=4, clock=lambda: T0)
 
-    opener = rocks_opener(tmp_path, RocksMemory.of(8), clock=lambda: T0, max_idle_ms=1)
-    store = opener(2)
+    store = open_store(tmp_path / "2", RocksMemory.of(8), clock=lambda: T0, max_idle_ms=1)
     found = {user_id: history_codec.decode(record) for user_id, record in store.scan()}
-    store.close(now_ms=T0)
+    store.close()
 
     windows = AUDIENCE.windows(range(1_000))
     assert found == {user_id: w for user_id, w in windows if int(user_id[1:]) % 4 == 2}
