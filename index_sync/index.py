@@ -151,20 +151,29 @@ class VectorIndex:
         return int(self._until_done("count_points", call).count)
 
     def versions(self, collection: str) -> dict[str, Version]:
-        """Return the version of every point, by video id."""
+        """Return the version of every point of ours, by video id."""
         versions: dict[str, Version] = {}
+        num_foreign = 0
         offset: Any = None
         while True:
             page, offset = self._until_done(
                 "scroll_points", partial(self._page, collection, offset)
             )
             for record in page:
-                payload = record.payload
-                versions[payload["video_id"]] = Version(
-                    is_trained=payload["is_trained"], updated_at_ms=payload["updated_at_ms"]
-                )
+                match record.payload:
+                    case {
+                        "video_id": str(name),
+                        "is_trained": bool(trained),
+                        "updated_at_ms": int(at),
+                    }:
+                        versions[name] = Version(is_trained=trained, updated_at_ms=at)
+                    case _:
+                        num_foreign += 1
             if offset is None:
-                return versions
+                break
+        if num_foreign:
+            log.warning("foreign_points_left_out", collection=collection, points=num_foreign)
+        return versions
 
     def point_alias(self, alias: str, collection: str) -> None:
         """Let *alias* name *collection* from now on."""

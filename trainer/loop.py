@@ -146,10 +146,10 @@ class Trainer:
             )
 
     def offer_next(self) -> None:
-        """Slow path: a new bundle, if there is something new and the last ones were taken up."""
+        """Slow path: a new bundle, if anything is new, or none is there, and the last are taken up."""
         generations = self._parts.generations
-        num_examples = self._parts.study.progressive.num_examples
-        if generations.metrics.get("progressive_examples", 0.0) == num_examples:
+        told = generations.metrics.get("progressive_examples", 0.0)
+        if generations.has_any and told == self._parts.study.progressive.num_examples:
             return
         if generations.is_backed_up and not self._patience.is_due():
             log.warning("bundle_postponed", newest=generations.newest,

@@ -50,7 +50,7 @@ def freezing(pid):
 
 def generations(player, state):
     """Return the generations that have reached *state*."""
-    said = [json.loads(m.value()) for m in player.poll("model-bundles", key="bundle")]
+    said = [json.loads(m.value()) for m in player.poll("model-bundles", key="bundle") if m.value()]
     return {bundle["generation"] for bundle in said if bundle["state"] == state}
 
 

@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 import structlog
 from httpx import Headers
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
@@ -141,6 +141,17 @@ def test_points_are_found_under_their_uuid_by_the_alias(real, client):
     real.point_alias("c", "c-g1")
     best = client.query_points("c", query=EAST, limit=1).points[0]
     assert (best.id, best.payload["video_id"]) == (point_id("b"), "b")
+
+
+def test_points_that_are_none_of_ours_end_no_start(real, client):
+    """Somebody has put one into a collection of ours: each start would end there."""
+    real.create_empty("c", 2)
+    real.upsert("c", [Point("a", NORTH, OLD)])
+    for number, payload in enumerate([{}, {"video_id": 7}, {"video_id": "b", "is_trained": "no"}]):
+        client.upsert("c", [models.PointStruct(id=number, vector=EAST, payload=payload)])
+    with structlog.testing.capture_logs() as logs:
+        assert real.versions("c") == {"a": OLD}
+    assert [(e["event"], e["points"]) for e in logs] == [("foreign_points_left_out", 3)]
 
 
 def test_a_write_waits_until_the_index_is_back(real, stack):

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from contract.clock import ManualClock
+from contract.errors import StoreUnavailable
 from contract.events import BundleState
 from contract.topics import MODEL_BUNDLES, USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from models import bundle
 from tests.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
     JournalOutbox,
@@ -159,6 +161,23 @@ def test_nothing_is_offered_when_nothing_was_learned(tmp_path):
     room.trainer.offer_next()
 
     assert room.journal == []
+
+
+def test_a_first_bundle_that_could_not_be_written_is_offered_once_it_can(tmp_path, monkeypatch):
+    """Nobody would have a model until somebody has watched something, on a store that is back."""
+    room = Room(tmp_path, UPLOADS)
+
+    def fail(*_):
+        raise StoreUnavailable("503 Slow Down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle, "write", fail)
+        room.start()
+        room.trainer.offer_next()
+    assert room.outbox.announcements() == []
+
+    room.trainer.offer_next()
+    assert len(room.outbox.announcements()) == 1
 
 
 def test_an_index_that_cannot_follow_is_waited_for(tmp_path):
