@@ -92,7 +92,8 @@ class KafkaSettings(Settings):
         default=500,
         ge=1,
         le=30_000,
-        description="how long the broker holds a fetch back while there is nothing to send",
+        description="how long the broker holds a fetch back while there is nothing to send; streams "
+        "reads events with at most 50",
     )
     session_timeout_ms: int = Field(
         default=10_000,

@@ -27,7 +27,7 @@ KAFKA = "kafka"
 START_TIMEOUT_S = 60.0
 _ATTEMPTS = 3
 REMEDY = (
-    "name a Kafka broker by --bootstrap HOST:PORT, or an unpacked distribution by "
+    "The embedded broker failed: name a Kafka broker by --bootstrap HOST:PORT, or an unpacked distribution by "
     f"--broker kafka:DIR or {HOME_VARIABLE}"
 )
 
@@ -191,7 +191,7 @@ class EmbeddedBroker:
             except StackError as error:
                 self.child.kill()
                 if attempt == _ATTEMPTS or self._wanted_port:
-                    raise StackError(f"{error}\nThe embedded broker failed: {REMEDY}") from error
+                    raise StackError(f"{error}\n{REMEDY}") from error
                 self.child = self._new_child()
             else:
                 return

@@ -240,8 +240,8 @@ class EmbeddedStack:
                     child.be_nice()
                     self._announce(child.name)
                 elif not child.is_running:
-                    remedy = f"\nThe embedded broker failed: {REMEDY}" * (child.name == "broker")
-                    raise StackError(child.obituary() + remedy)
+                    is_broker = child.name == "broker"
+                    raise StackError(child.obituary() + (f"\n{REMEDY}" if is_broker else ""))
                 else:
                     late.append(child)
         return late

@@ -32,17 +32,21 @@ _REMEDY = "name an unpacked Kafka distribution by --broker kafka:DIR or NEXTWATC
 def cache_dir() -> Path:
     """Return the folder for this version of Kafka, which need not exist.
 
-    It is below the user's cache or, where that can neither be written nor has all jars, in a
-    private directory below the temporary one.
+    It is below the user's cache or, where that cannot be written, in a private directory below the
+    temporary one.
 
     Raises:
         StackError: neither can be had.
     """
+    folder = _users_own()
+    if _can_be_written(folder.parent):
+        return folder
+    return _private_directory(folder.parent) / folder.name
+
+
+def _users_own() -> Path:
     root = platformdirs.user_cache_path("nextwatch", appauthor=False)
-    name = f"kafka-{KAFKA_VERSION}-{pins_digest()}"
-    if not _can_be_written(root) and _missing(root / name):
-        root = _private_directory(root)
-    return root / name
+    return root / f"kafka-{KAFKA_VERSION}-{pins_digest()}"
 
 
 def _can_be_written(root: Path) -> bool:
@@ -103,21 +107,28 @@ def locked(folder: Path) -> Iterator[None]:
 def fetched_jars(folder: Path) -> tuple[Path, ...]:
     """Return the jars in *folder*, after fetching those that are missing or damaged.
 
+    If the user's own cache has all of them they are used there, also where it cannot be written.
+
     Raises:
         StackError: a jar cannot be fetched or kept, with the way around it.
     """
-    jars = folder / _JARS
-    if _missing(folder):
-        with locked(folder):
-            jars.mkdir(exist_ok=True)
-            if missing := _missing(folder):  # another process may have fetched them meanwhile
-                _fetch(missing, jars)
-    return tuple(jars / artifact.file_name for artifact in pinned())
+    for complete in (_users_own(), folder):
+        if not _missing(complete):
+            return _jars(complete)
+    with locked(folder):
+        (folder / _JARS).mkdir(exist_ok=True)
+        if missing := _missing(folder):  # another process may have fetched them meanwhile
+            _fetch(missing, folder / _JARS)
+    return _jars(folder)
+
+
+def _jars(folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / _JARS / artifact.file_name for artifact in pinned())
 
 
 def _missing(folder: Path) -> list[Artifact]:
-    jars = folder / _JARS
-    return [artifact for artifact in pinned() if not artifact.is_at(jars / artifact.file_name)]
+    places = zip(pinned(), _jars(folder), strict=True)
+    return [artifact for artifact, path in places if not artifact.is_at(path)]
 
 
 def _fetch(missing: Sequence[Artifact], jars: Path) -> None:

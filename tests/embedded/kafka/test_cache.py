@@ -113,17 +113,21 @@ def unwritable_home(monkeypatch, tmp_path):
 
 
 def test_a_complete_cache_is_used_where_nothing_can_be_written(offered, monkeypatch, tmp_path):
-    """An image of a container brings it; nothing is fetched, and no lock is needed."""
+    """An image of a container brings it. What is prepared for starts goes to a place of its own."""
     _, fetched = offered
-    monkeypatch.setattr(cache.platformdirs, "user_cache_path", lambda *_, **__: tmp_path)
-    cache.fetched_jars(cache.cache_dir())
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    monkeypatch.setattr(cache.platformdirs, "user_cache_path", lambda *_, **__: home)
+    brought = cache.fetched_jars(cache.cache_dir())
     fetched.clear()
     monkeypatch.setattr(cache, "_can_be_written", lambda _root: False)
-    monkeypatch.setattr(cache, "locked", None)
+    monkeypatch.setattr(cache, "_private_directory", lambda _root: elsewhere)
 
-    assert cache.cache_dir().parent == tmp_path
-    assert len(cache.fetched_jars(cache.cache_dir())) == 2
+    folder = cache.cache_dir()
+
+    assert folder.parent == elsewhere
+    assert cache.fetched_jars(folder) == brought
     assert fetched == []
+    assert not elsewhere.exists()
 
 
 def test_without_a_writable_home_a_private_directory_takes_its_place(unwritable_home, capfd):
