@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from time import monotonic
 from uuid import uuid4
 
 import pytest
@@ -23,10 +24,12 @@ from contract.kafka import producer_config
 from contract.outbox import Outbox, Outgoing
 from contract.preflight import check_cluster
 from contract.process import ExitCode
+from contract.topics import WINDOWS
 from models.history_codec import decode
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.ports import free_ports
 from nextwatch.embedded.process import Child, Plan
+from nextwatch.operate.scan import Scan
 from nextwatch.topics import reconcile
 from tests.e2e.brokers import broker_with
 from tests.e2e.clients import eventually, player_of
@@ -111,19 +114,15 @@ def committed(admin, place):
     return {(at.topic, at.partition): at.offset for at in answer.topic_partitions}
 
 
-def windows(player, count):
+def windows(place):
     """Return the videos in each user's window, as the changelog has them in the end."""
-    player._partitions["user"] = count
-    player._consumers.pop("nextwatch-streams-windows", None)
-    found, num_before = {}, -1
-    while len(player.poll("nextwatch-streams-windows")) > num_before:
-        num_before = len(player.read["nextwatch-streams-windows"])
-    for message in player.read["nextwatch-streams-windows"]:
-        at = message.partition(), message.key().decode()
-        if message.value() is None:
+    found = {}
+    for record in Scan(place.kafka, monotonic=monotonic).read([WINDOWS.name]):
+        at = record.partition, record.key.decode()
+        if record.value is None:
             found.pop(at, None)
-        elif not at[1].startswith("\0"):
-            found[at] = set(decode(message.value()).video_ids)
+        else:
+            found[at] = set(decode(record.value).video_ids)
     return found
 
 
@@ -179,7 +178,7 @@ def test_a_partition_count_is_changed_by_one_command(place, admin, player):
 
     assert code == ExitCode.MISCONFIGURED
     assert "were written with 4" in line
-    found = windows(player, 6)
+    found = windows(place)
     assert {user for _, user in found} == set(USERS)
     assert len(found) == len(USERS), "a user has two windows"
     assert all(videos == {"old", "new"} for videos in found.values())
