@@ -115,8 +115,9 @@ class Player:
         return self.read[topic]
 
     def recommendations(self):
-        """Return every recommendation so far, decoded."""
-        return [json.loads(message.value()) for message in self.poll("recommendations")]
+        """Return every recommendation so far, decoded; not the words on users that were erased."""
+        values = [message.value() for message in self.poll("recommendations")]
+        return [json.loads(value) for value in values if value is not None]
 
     def answer_to(self, event_id, *, within_s=15.0):
         """Wait for the recommendation that *event_id* caused."""

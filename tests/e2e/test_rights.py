@@ -161,11 +161,12 @@ def test_each_right_that_is_missing_is_named(broker, app, resource, name, right)
 )
 def test_a_command_without_a_right_says_so_in_one_line(broker, app, arguments, name, right):
     grant = broker.revoke(app, "topic", name, right)
-    extra = [broker.revoke(app, "topic", name, other) for other in grant.rights if other != right]
+    for other in set(grant.rights) - {right}:  # some of them include the one that is taken
+        broker.revoke(app, "topic", name, other)
     try:
         done = run(broker, app, *arguments)
     finally:
-        broker.grant([grant, *extra])
+        broker.grant([grant])
 
     [line] = done.stderr.strip().splitlines()
     assert done.returncode == ExitCode.MISCONFIGURED
