@@ -49,15 +49,17 @@ def stack(broker, port):
         app: {"NEXTWATCH_KAFKA_SASL_USERNAME": app, "NEXTWATCH_STREAMS_HTTP_PORT": str(port)}
         for app in PROCESSES
     }
-    with EmbeddedStack(
+    stack = EmbeddedStack(
         os.environ,
         processes=("index", *PROCESSES),
         is_supervised=False,
         publish_every_s=5.0,
         env=broker.env("streams"),
         env_of=users,
-    ) as stack:
-        yield stack
+    )
+    stack.start(timeout_s=150)
+    yield stack
+    stack.stop()
 
 
 @pytest.fixture
