@@ -107,16 +107,17 @@ class Cluster:
     def broker_settings(self) -> dict[str, str]:
         """Return the settings of one broker; none where this user may not read them.
 
+        Brokers are listed, since `describe_cluster` aborts the process while no broker is ready.
+
         Raises:
             BrokerUnavailable: the broker does not answer.
         """
 
-        def ask(left_s: float) -> str:
-            answer = self._admin.describe_cluster(request_timeout=left_s).result()
-            return str(answer.nodes[0].id)
+        def ask(left_s: float) -> list[int]:
+            return list(self._admin.list_topics(timeout=left_s).brokers)
 
-        number = self._retried(ask)
-        return self.settings(ResourceType.BROKER, [number]).get(number, {})
+        numbers = [str(number) for number in self._retried(ask)[:1]]
+        return self.settings(ResourceType.BROKER, numbers).get("".join(numbers), {})
 
     def group(self, name: str) -> FoundGroup:
         """Return the consumer group *name*; one that does not exist has no members.

@@ -50,6 +50,7 @@ from streams.partition import record_of, seal_record
 _SEAL_MARK = seal_key(b"")
 _AT_ONCE = 500
 _TIMEOUT_S = 30.0
+_GRACE_S = 5.0
 
 Read = Callable[[], Iterable[Received]]
 Deliver = Callable[[list[Outgoing]], object]
@@ -109,7 +110,7 @@ def run(
     cluster = Cluster(admin)
     counts = {name: each.num_partitions for name, each in cluster.topics(_topics(layout)).items()}
     _check_possible(counts, count)
-    _check_stopped(cluster, layout)
+    _check_stopped(cluster, layout, within_s=kafka.session_timeout_ms / 1000 + _GRACE_S)
     lacking = {name: found for name, found in sorted(counts.items()) if found < count}
     if unread := _num_unread(kafka, counts):
         yield (
@@ -214,9 +215,13 @@ def _check_possible(counts: Mapping[str, int], count: int) -> None:
         )
 
 
-def _check_stopped(cluster: Cluster, layout: Layout) -> None:
-    if members := cluster.group(layout.streams_group).members:
-        raise ContractError(f"stop all processes first: streams runs as {', '.join(members)}")
+def _check_stopped(cluster: Cluster, layout: Layout, *, within_s: float) -> None:
+    """See that streams does not run; one that was killed is a member for the rest of its session."""
+    deadline_s = monotonic() + within_s
+    while members := cluster.group(layout.streams_group).members:
+        if monotonic() > deadline_s:
+            raise ContractError(f"stop all processes first: streams runs as {', '.join(members)}")
+        sleep(0.5)
 
 
 def _num_unread(kafka: KafkaSettings, counts: Mapping[str, int]) -> int:

@@ -54,7 +54,7 @@ CLUSTERS_OWN = -1
 """A number of replicas that means the cluster's default."""
 
 _DEFAULT_REPLICAS = "default.replication.factor"
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 60.0
 
 
 def wanted_topics(layout: Layout) -> list[WantedTopic]:
