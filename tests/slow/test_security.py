@@ -84,6 +84,7 @@ def test_a_wrong_password_ends_each_process_with_its_setting_named(place, name):
     assert "Traceback" not in said
 
 
+@pytest.mark.xfail(reason="FINDINGS 6.2: ends with 69, which says that the broker is away")
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_certificate_that_is_not_trusted_ends_each_process_with_its_setting_named(
     cluster, place, name
