@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from confluent_kafka import Producer
 
+from contract.errors import BrokerUnavailable
 from contract.kafka import producer_config
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics import reconcile
-from tests.e2e.clients import Player
+from tests.e2e.clients import Player, eventually
 from tests.e2e.places import Place
 
 WORKERS = ("streams", "trainer", "index_sync")
@@ -25,14 +26,31 @@ def stack_on(cluster, *processes, user="", **options):
         env=cluster.env(user),
         **{"is_supervised": False, "publish_every_s": 5.0} | options,
     )
-    reconcile(stack.kafka)
+    if processes:
+        make_topics(stack.kafka)
     with stack:
         yield stack
+
+
+def make_topics(kafka):
+    """Create the topics; three brokers on two cores may need more than one try."""
+
+    def is_done():
+        try:
+            reconcile(kafka)
+        except BrokerUnavailable:
+            return False
+        return True
+
+    assert eventually(is_done, within_s=90)
 
 
 @dataclass(frozen=True)
 class OwnPlace(Place):
     """A place whose trainer and index_sync keep what they make apart from those of other places."""
+
+    def __post_init__(self):
+        make_topics(self.kafka)
 
     @property
     def env(self):
