@@ -14,6 +14,7 @@ from nextwatch.topics import reconcile
 from tests.e2e.clients import Player, eventually
 from tests.e2e.places import Place
 
+START_S = 180.0
 WORKERS = ("streams", "trainer", "index_sync")
 
 
@@ -28,8 +29,11 @@ def stack_on(cluster, *processes, user="", **options):
     )
     if processes:
         make_topics(stack.kafka)
-    with stack:
+    stack.start(START_S)
+    try:
         yield stack
+    finally:
+        stack.stop()
 
 
 def make_topics(kafka):
