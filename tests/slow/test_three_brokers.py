@@ -16,9 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 IN_SYNC_WITHIN_S = 60
 
 
-# Not seen to pass yet: on two cores under a load of 50 the nodes lose each other before a test begins.
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with Cluster(tmp_path_factory.mktemp("kafka"), num_brokers=3) as cluster:
