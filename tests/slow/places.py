@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from confluent_kafka import Producer
 
+from contract.errors import BrokerUnavailable
 from contract.kafka import producer_config
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics import reconcile
-from tests.e2e.clients import Player
+from tests.e2e.clients import Player, eventually
 from tests.e2e.places import Place
 
+START_S = 180.0
 WORKERS = ("streams", "trainer", "index_sync")
 
 
@@ -25,14 +27,34 @@ def stack_on(cluster, *processes, user="", **options):
         env=cluster.env(user),
         **{"is_supervised": False, "publish_every_s": 5.0} | options,
     )
-    reconcile(stack.kafka)
-    with stack:
+    if processes:
+        make_topics(stack.kafka)
+    stack.start(START_S)
+    try:
         yield stack
+    finally:
+        stack.stop()
+
+
+def make_topics(kafka):
+    """Create the topics; three brokers on two cores may need more than one try."""
+
+    def is_done():
+        try:
+            reconcile(kafka)
+        except BrokerUnavailable:
+            return False
+        return True
+
+    assert eventually(is_done, within_s=90)
 
 
 @dataclass(frozen=True)
 class OwnPlace(Place):
     """A place whose trainer and index_sync keep what they make apart from those of other places."""
+
+    def __post_init__(self):
+        make_topics(self.kafka)
 
     @property
     def env(self):

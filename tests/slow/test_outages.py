@@ -27,7 +27,8 @@ def test_a_broker_that_goes_three_times_costs_nothing(cluster, is_killed):
         with Flow(stack) as flow:
             for _ in range(3):
                 num_before = len(player.recommendations())
-                assert eventually(lambda: len(player.recommendations()) > num_before + 50)  # noqa: B023
+                wanted = num_before + 50
+                assert eventually(lambda: len(player.recommendations()) > wanted, within_s=60)  # noqa: B023
                 cluster.restart(1, is_killed=is_killed)
         assert_nothing_was_lost(flow, player)
         player.upload("late")
