@@ -56,7 +56,11 @@ class Player:
     ) -> None:
         settings = stack.kafka
         self._prefix = settings.topic_prefix
-        config = {"bootstrap.servers": stack.bootstrap_servers, "partitioner": partitioner}
+        config: dict[str, str | int] = {
+            "bootstrap.servers": stack.bootstrap_servers,
+            "partitioner": partitioner,
+            "log_level": 0,  # brokers come and go
+        }
         if transactional_id is not None:
             config["transactional.id"] = transactional_id
         self._producer = Producer(config)

@@ -27,7 +27,7 @@ from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics import reconcile
 
 NUM_WORKERS = 2
-START_S = 60.0
+START_S = 180.0
 SESSION_TIMEOUT_MS = 6_000
 """The least that a Kafka of production allows: every round waits for it."""
 

@@ -90,8 +90,9 @@ def announce(stack: Stack, *announcements: BundleAnnouncement) -> None:
 def _fill_collection(stack: Stack, snapshot: ItemSnapshot) -> None:
     qdrant = load(QdrantSettings, stack.env)
     url = f"{qdrant.url}/collections/{collection_name(qdrant.prefix(stack.kafka), _GENERATION)}"
+    given = {"is_trained": True, "updated_at_ms": 0}
     points = [
-        {"id": point_id(video_id), "vector": vector, "payload": {"video_id": video_id}}
+        {"id": point_id(video_id), "vector": vector, "payload": {"video_id": video_id, **given}}
         for video_id, vector in zip(snapshot.video_ids, snapshot.output_ND.tolist(), strict=True)
     ]
     params = {"vectors": {"size": snapshot.output_ND.shape[1], "distance": "Cosine"}}

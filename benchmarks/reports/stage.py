@@ -27,9 +27,9 @@ from nextwatch.embedded.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
 
 CHANGELOG = "nextwatch-streams-windows"
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 20.0
-COMMAND_S = 60.0
+COMMAND_S = 120.0
 
 
 class Seen(NamedTuple):
@@ -54,10 +54,14 @@ class Ended(NamedTuple):
 
 @dataclass
 class Stage:
-    """One corner, for one row; `place` has its settings, `player` is whoever uses it."""
+    """One corner, for one row.
+
+    `place` has its settings, `player` is whoever uses it, `operator` whoever runs the broker.
+    """
 
     place: Place
     player: Player
+    operator: Operator
     _ending: ExitStack
     _more: dict[str, str] = field(default_factory=dict)
     _causes: Counter[str] = field(default_factory=Counter)
@@ -116,11 +120,6 @@ class Stage:
         own = stage_on(self.place.stack, f"{self.place.prefix}own-", settings)
         return self._ending.enter_context(own), cluster
 
-    @property
-    def operator(self) -> Operator:
-        """Whoever runs the broker."""
-        return Operator(self.place.bootstrap_servers)
-
     def topic(self, name: str) -> str:
         """Return the full name of a topic."""
         return self.place.prefix + name
@@ -148,7 +147,7 @@ class Stage:
         self._num_read = len(answers)
         return self._causes
 
-    def num_answered(self, wanted: Iterable[str], *, within_s: float = 30.0) -> int:
+    def num_answered(self, wanted: Iterable[str], *, within_s: float = 60.0) -> int:
         """Wait for answers to all of *wanted*, and return how many were answered."""
         ids = set(wanted)
         self.player.flush()
@@ -215,7 +214,7 @@ def stage_on(
         place.directory.mkdir(parents=True, exist_ok=True)
         player = Player(place)
         ending.callback(player.close)
-        yield Stage(place, player, ending)
+        yield Stage(place, player, Operator(place.bootstrap_servers), ending)
 
 
 def stop(worker: Worker) -> int | None:
