@@ -7,7 +7,7 @@ user's history would stand on two partitions.
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from time import monotonic, sleep
 from typing import Any
@@ -28,7 +28,7 @@ from contract.errors import BrokerUnavailable
 from contract.kafka import client_config
 from contract.preflight import partition_counts
 from contract.settings import KafkaSettings
-from contract.topics import DAY_MS, TOPICS, Layout, Topic
+from contract.topics import DAY_MS, NOT_AFTER, TOPICS, Layout, Topic
 
 HEADROOM_BYTES = 16_384  # key, headers and the frame of a batch
 DLQ_RETENTION_MS = 7 * DAY_MS
@@ -147,16 +147,34 @@ def _dlq_config() -> dict[str, str]:
 
 
 def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_factor: int) -> None:
-    if not missing:
-        return
+    errors = _creation_errors(admin, missing, replication_factor)
+    old = {n for n, error in errors.items() if error.code() == KafkaError.INVALID_CONFIG}
+    if old:  # a broker before Kafka 3.6 does not know one of the settings
+        again = [_without(NOT_AFTER, topic) for topic in missing if topic.name in old]
+        errors = {name: error for name, error in errors.items() if name not in old}
+        errors |= _creation_errors(admin, again, replication_factor)
+    for name, error in errors.items():
+        raise BrokerUnavailable(f"the broker did not create {name}: {error.str()}")
+
+
+def _without(name: str, topic: WantedTopic) -> WantedTopic:
+    return replace(topic, config={n: value for n, value in topic.config.items() if n != name})
+
+
+def _creation_errors(
+    admin: AdminClient, topics: Sequence[WantedTopic], replication_factor: int
+) -> dict[str, KafkaError]:
+    """Create *topics*, and return what went wrong, by name; one that exists is none of it."""
+    if not topics:
+        return {}
     new = [
         NewTopic(topic.name, topic.num_partitions, replication_factor, config=dict(topic.config))
-        for topic in missing
+        for topic in topics
     ]
-    for name, future in admin.create_topics(new, operation_timeout=_TIMEOUT_S).items():
-        error = _error_of(future)
-        if error is not None and error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise BrokerUnavailable(f"the broker did not create {name}: {error.str()}")
+    futures = admin.create_topics(new, operation_timeout=_TIMEOUT_S).items()
+    errors = {name: _error_of(future) for name, future in futures}
+    exists = KafkaError.TOPIC_ALREADY_EXISTS
+    return {n: error for n, error in errors.items() if error and error.code() != exists}
 
 
 def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
@@ -221,9 +239,9 @@ def _config_finding(
     refusal: str,
 ) -> Finding:
     wanted, found = topic.config[name], (was or {}).get(name, "")
-    if found == wanted:
+    if _is_met(name, wanted, found):
         return Finding(topic.name, name, wanted, found, Outcome.SAME)
-    if (now or {}).get(name) == wanted:
+    if _is_met(name, wanted, (now or {}).get(name)):
         return Finding(topic.name, name, wanted, found, Outcome.MENDED)
     if not found:
         return Finding(topic.name, name, wanted, found, Outcome.NOT_CHECKED)
@@ -233,7 +251,19 @@ def _config_finding(
 
 def _difference(topic: WantedTopic, found: Mapping[str, str] | None) -> dict[str, str]:
     given = found or {}
-    return {name: value for name, value in topic.config.items() if given.get(name) != value}
+    return {
+        name: value
+        for name, value in topic.config.items()
+        if not _is_met(name, value, given.get(name))
+        and not (name == NOT_AFTER and given and name not in given)  # it would be refused
+    }
+
+
+def _is_met(name: str, wanted: str, found: str | None) -> bool:
+    """Return whether a setting is as wanted; who is stricter about the future may be."""
+    if name == NOT_AFTER and found and found.isdecimal():
+        return int(found) <= int(wanted)
+    return found == wanted
 
 
 def _configs(admin: AdminClient, topics: Iterable[WantedTopic]) -> dict[str, dict[str, str]]:

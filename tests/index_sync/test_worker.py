@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from contract.errors import ContractError
 from contract.events import BundleState, Origin
@@ -45,6 +46,24 @@ def test_an_offered_bundle_is_indexed_announced_and_named(world):
     assert world.index.aliases == {"test": "test-g1"}
     written = [record.key.decode() for record in world.vectors.records]
     assert written == ["b", "c"]  # what the snapshot has needs no record
+
+
+def test_a_misplaced_upload_or_tombstone_is_a_dead_letter(world):
+    """The video's other records are on another partition, in no order with these."""
+    worker = world.settled(world.worker())
+    with capture_logs() as told:
+        worker.take_uploads(
+            [
+                world.uploads.append(upload("v1"), num_partitions=6),
+                world.uploads.append(key="old", num_partitions=6),
+            ]
+        )
+
+    letters = world.publisher.dead_letters
+    assert [letter.error.reason for letter in letters] == ["misplaced", "misplaced"]
+    assert set(world.points(1)) == {"old"}
+    levels = [line["log_level"] for line in told if line["event"] == "record_dead_lettered"]
+    assert levels == ["warning", "error"]  # a take-down that did not happen needs a person
 
 
 def test_an_upload_is_written_then_told_then_committed(world):
