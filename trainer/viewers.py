@@ -31,7 +31,8 @@ class Viewers:
         """Return whether the user counts for the video at *time_ms*, and remember it."""
         day = time_ms // DAY_MS
         if day > self._day:
-            self._hashes[:] = 0
+            if self._day:  # the first day finds it empty
+                self._hashes[:] = 0
             self._day = day
         pair = _hash(user_id, video_id, day, is_completed=is_completed)
         place = pair % len(self._hashes)

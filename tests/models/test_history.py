@@ -13,6 +13,7 @@ from models.history import (
     EMPTY,
     MAX_SHOWN_VIDEOS,
     WindowPolicy,
+    entered,
     fold,
     merge,
     until,
@@ -200,6 +201,20 @@ def test_counts_do_not_count_deliveries():
 
     assert window == window_of([second, first])
     assert window.counts == (2,)
+
+
+def test_a_watch_is_accepted_once():
+    """When it enters the window; neither when it comes again nor when it comes too late."""
+    first, second, late = watch("A", number=1, at_ms=100), watch("B", at_ms=150), watch("C")
+    before = window_of([first])
+
+    def accepted(*events):
+        return [entry.video_id for entry in entered(before, fold(before, events, SMALL))]
+
+    assert accepted(second) == ["B"]
+    assert accepted(first) == accepted(late) == []
+    assert accepted(watch("A", number=2, at_ms=120)) == ["A"]
+    assert accepted(watch("A", number=2, at_ms=90)) == ["A"]
 
 
 def test_a_watch_that_leaves_the_window_takes_its_count_along():
