@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -425,6 +425,7 @@ events = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(events)
 def test_no_example_knows_its_future(watches):
     """Whatever the order of delivery: all that stands in a window came before its label."""
@@ -439,6 +440,7 @@ def test_no_example_knows_its_future(watches):
     )
 
 
+@settings(deadline=None)
 @given(events, st.randoms(use_true_random=False))
 def test_repeats_make_no_examples(watches, random):
     """Delivering some events again, later, adds nothing."""
