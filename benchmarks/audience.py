@@ -2,7 +2,7 @@
 
 Everybody has a taste of three centres of the catalogue, so that a user vector lies where
 videos are. Users are drawn in blocks from a seed: the same number is the same user in every
-process. User n belongs to partition n modulo the partitions; producers name it.
+process. Users are on the partitions that their ids belong to.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,9 @@ from jaxtyping import Int64
 from benchmarks.catalogue import NUM_CENTRES, Catalogue
 from contract.clock import Clock
 from contract.events import Watch, encode
+from contract.keys import partition_of
 from models import history_codec
-from models.history import WatchEntry, Window
+from models.history import WatchEntry, Window, with_repeats_apart
 from streams.store import RocksMemory, RocksStore
 
 # Shape legend: U = users of a block, T = watches of a window.
@@ -84,8 +85,9 @@ class Audience:
         for start in range(0, self.num_users, _WRITE_USERS):
             records: list[dict[str, bytes]] = [{} for _ in stores]
             numbers = range(start, min(start + _WRITE_USERS, self.num_users))
-            for number, (user_id, window) in zip(numbers, self.windows(numbers), strict=True):
-                records[number % num_partitions][user_id] = history_codec.encode(window)
+            for user_id, window in self.windows(numbers):
+                place = partition_of(user_id.encode(), num_partitions)
+                records[place][user_id] = history_codec.encode(window)
             for store, windows in zip(stores, records, strict=True):
                 store.write(windows, {})
         for store in stores:
@@ -109,7 +111,8 @@ class Audience:
                 duration_UT[user].tolist(),
                 strict=True,
             )
-            yield self.user_id(start + user), Window(tuple(map(WatchEntry._make, columns)))
+            watches = tuple(map(WatchEntry._make, columns))
+            yield self.user_id(start + user), with_repeats_apart(Window(watches))
 
     def _tasteful(
         self, draw: np.random.Generator, start: int, count: int

@@ -157,7 +157,7 @@ def _run_of(event_id: str) -> int:
 
 def drive(settings: KafkaSettings, audience: Audience, load: Load) -> Measured:
     """Send *load*, wait for the answers, and return what came of it."""
-    plan = _Plan.of(load, audience, num_partitions=settings.user_partitions)
+    plan = _Plan.of(load, audience)
     reader = _Reader(_consumer(settings, load), load.run, len(plan.values))
     thread = threading.Thread(target=reader.read)
     thread.start()
@@ -181,10 +181,9 @@ class _Plan:
     users: list[int]
     values: list[bytes]
     is_hot_E: Int64[np.ndarray, "E"]
-    num_partitions: int
 
     @classmethod
-    def of(cls, load: Load, audience: Audience, *, num_partitions: int) -> "_Plan":
+    def of(cls, load: Load, audience: Audience) -> "_Plan":
         every_s = 1 / load.rate_eps if load.rate_eps else 0.0
         cold_s = np.arange(load.num_events) * every_s
         span_s = load.num_events * every_s
@@ -200,7 +199,7 @@ class _Plan:
             at_ms = now_ms + int(meant_s_E[event] * 1_000)
             users.append(user)
             values.append(audience.watch(load.run, event, user, at_ms=at_ms))
-        return cls(meant_s_E, users, values, is_hot_E, num_partitions)
+        return cls(meant_s_E, users, values, is_hot_E)
 
 
 def _consumer(settings: KafkaSettings, load: Load) -> Consumer:
@@ -225,8 +224,7 @@ def _send(settings: KafkaSettings, load: Load, plan: _Plan) -> float:
         wait_s = start_s + meant_s - monotonic()
         if wait_s > 0:
             sleep(wait_s)
-        key, partition = Audience.user_id(user), user % plan.num_partitions
-        producer.produce(name, key=key, value=value, partition=partition)
+        producer.produce(name, key=Audience.user_id(user), value=value)
         producer.poll(0)
     assert producer.flush(30) == 0, "the broker did not take every event"
     return start_s

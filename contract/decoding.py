@@ -4,8 +4,9 @@ Nothing from the wire is trusted: key, headers and size before parsing, encoding
 types and bounds by the struct, then what a struct cannot say (the key names the same user,
 nobody watches more than the whole video). The first that is broken gives the reason; all
 reasons are in `contract.dead_letters.REASONS`. The verdict depends on the record alone, so
-that streams, trainer and index_sync agree and a replay judges as the first delivery did; the
-clock is asked only for a record without a timestamp.
+that streams, trainer and index_sync agree and a replay judges as the first delivery did. The
+clock is asked only for what is dated later than now: a replay is older, so what was accepted once
+is always accepted.
 
 Events that come from outside are read strictly first, and by `contract.mending` only if that
 fails. What our own processes write is only read strictly.
@@ -22,6 +23,7 @@ from contract import json_syntax
 from contract.clock import Clock
 from contract.errors import DecodeError
 from contract.events import (
+    MAX_AHEAD_MS,
     Event,
     Id,
     Impressions,
@@ -32,15 +34,16 @@ from contract.events import (
     encode,
 )
 from contract.identifiers import is_nil, is_too_long
+from contract.keys import MAX_KEY_BYTES
 from contract.mending import Notes, mended
-from contract.records import Headers
+from contract.records import Headers, Received
 from contract.refusals import bad_id, refusal
 from contract.topics import Topic
 
-MAX_KEY_BYTES = 256
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 16_384  # names and values of all headers of a record
 MAX_SKEW_MS = 5 * 60_000
+"""An event may be dated so long after its record, since the clocks of players are not exact."""
 _BACKSLASH = ord("\\")
 # a tuple: Watch | Search, made anew in each call, costs 0.4 µs
 _WITH_EVENT_ID = (Watch, Search, Impressions, RecommendationRequest)
@@ -96,11 +99,13 @@ def is_id(text: str) -> bool:
 
 
 def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None:
-    """Refuse a user's event more than `MAX_SKEW_MS` after the record's own timestamp.
+    """Refuse a user's event that is dated in the future.
 
+    That is more than `MAX_SKEW_MS` after the record's own timestamp, or more than `MAX_AHEAD_MS`
+    after *clock*: the producer that dates an event wrongly often gives its record the same date.
     Of a deletion, the time that it erases up to: a seal in the future would shut the user out.
 
-    A record that has none, *ingested_at_ms* being -1, is judged by *clock*.
+    A record without a timestamp, *ingested_at_ms* being -1, is judged by *clock* in its place.
 
     Raises:
         DecodeError: ``ts_future``.
@@ -111,11 +116,34 @@ def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None
         field, time_ms = "event_time_ms", event.event_time_ms
     else:
         return
-    ahead_ms = time_ms - (ingested_at_ms if ingested_at_ms > 0 else clock())
+    now_ms = clock()
+    ahead_ms = time_ms - (ingested_at_ms if ingested_at_ms > 0 else now_ms)
     if ahead_ms > MAX_SKEW_MS:
         raise DecodeError(
             f"ts_future:{field}", f"{ahead_ms} ms ahead of the record, at most {MAX_SKEW_MS}"
         )
+    if time_ms - now_ms > MAX_AHEAD_MS:
+        raise DecodeError(
+            f"ts_future:{field}",
+            f"{time_ms - now_ms} ms ahead of the clock, at most {MAX_AHEAD_MS}",
+        )
+
+
+def check_place(record: Received, event: Event | None = None) -> None:
+    """Refuse a record on a partition where its key does not belong (`contract.keys`).
+
+    Another partition has the rest of the user's events, or of the video's uploads and tombstones.
+    An *event* that erases a user everywhere may lie on any partition.
+
+    Raises:
+        DecodeError: ``misplaced``.
+    """
+    home = record.home
+    if home == record.partition or (isinstance(event, UserDeletion) and event.everywhere):
+        return
+    raise DecodeError(
+        "misplaced", f"on partition {record.partition}, its key belongs to partition {home}"
+    )
 
 
 def _checked_key(key: bytes | None) -> bytes:

@@ -25,6 +25,9 @@ from contract.words import ARMS, DEGRADED, SOURCES
 
 MIN_TIME_MS = 100_000_000_000  # 1973: anything smaller is in seconds, or no time at all
 MAX_TIME_MS = 99_999_999_999_999  # year 5138: anything larger is in microseconds or smaller units
+MAX_AHEAD_MS = 3_600_000
+"""An event may be dated so long after the clock of who reads it. An hour: that clock may be wrong,
+too, and a reader whose own is slow must not refuse everybody."""
 MAX_DURATION_MS = 86_400_000
 
 Id = Annotated[str, matching(ID_BODY, f"{ID_RULE}; opaque", max_length=MAX_ID_BYTES)]
@@ -266,11 +269,16 @@ class BundleAnnouncement(Event, frozen=True, kw_only=True):
 
 
 class UserDeletion(Event, frozen=True, kw_only=True):
-    """Erase this user everywhere; events up to `erase_before_ms` are ignored for ever."""
+    """Erase this user everywhere; events up to `erase_before_ms` are ignored for ever.
+
+    With `everywhere` it may lie on any partition: `nextwatch erase` puts a copy on each, since a
+    producer with another partitioner may have left something of the user there.
+    """
 
     user_id: Id
     requested_at_ms: TimeMs
     erase_before_ms: TimeMs
+    everywhere: bool = False
 
 
 def encode(event: Event) -> bytes:

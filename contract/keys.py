@@ -1,7 +1,14 @@
-"""Where a key belongs: Kafka's own placement, murmur2 of the key modulo the number of partitions."""
+"""Where a key belongs: Kafka's own placement, murmur2 of the key modulo the number of partitions.
+
+A producer with another partitioner (librdkafka's default is CRC32) puts one user's events on two
+partitions, and two workers would each keep half of a window. So every reader of keyed events
+checks the place of each record (`contract.decoding.check_place`).
+"""
 
 from functools import lru_cache
 from struct import unpack_from
+
+MAX_KEY_BYTES = 256
 
 _SEED, _MIX, _MOST = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
 _POSITIVE = 0x7FFFFFFF

@@ -10,7 +10,8 @@ from typing import NamedTuple, cast
 
 from confluent_kafka import Message
 
-from contract.topics import Layout
+from contract.keys import MAX_KEY_BYTES, partition_of
+from contract.topics import BY_NAME, Layout
 
 Headers = tuple[tuple[str, bytes | None], ...]
 """Names and values as they came."""
@@ -32,7 +33,10 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A record that came in; *ingested_at_ms* is the record's own timestamp, -1 for none."""
+    """A record that came in; *ingested_at_ms* is the record's own timestamp, -1 for none.
+
+    *num_partitions* is how many its topic has, 0 where that says nothing of the place of its key.
+    """
 
     topic: str
     partition: int
@@ -41,11 +45,19 @@ class Received:
     value: bytes | None
     ingested_at_ms: int = -1
     headers: Headers = ()
+    num_partitions: int = 0
 
     @property
     def at(self) -> Position:
         """The partition it came from."""
         return Position(self.topic, self.partition)
+
+    @property
+    def home(self) -> int:
+        """The partition that its key belongs to; its own where that is not known."""
+        if not self.key or not self.num_partitions or len(self.key) > MAX_KEY_BYTES:
+            return self.partition
+        return partition_of(self.key, self.num_partitions)
 
 
 def received(message: Message, layout: Layout) -> Received:
@@ -55,14 +67,17 @@ def received(message: Message, layout: Layout) -> Received:
     assert partition is not None
     assert offset is not None
     kind, timestamp_ms = message.timestamp()
+    name = topic.removeprefix(layout.prefix)
+    known = BY_NAME.get(name)
     return Received(
-        topic=topic.removeprefix(layout.prefix),
+        topic=name,
         partition=partition,
         offset=offset,
         key=message.key(),
         value=message.value(),
         ingested_at_ms=timestamp_ms if kind else -1,
         headers=headers_of(message),
+        num_partitions=layout.num_partitions(known) if known and known.kind else 0,
     )
 
 

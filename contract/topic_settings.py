@@ -6,7 +6,7 @@ Sizes and times to keep are lower bounds: an operator who raised one knows why.
 from collections.abc import Mapping
 
 from contract.dead_letters import MAX_KEPT_BYTES
-from contract.topics import DAY_MS, Topic
+from contract.topics import DAY_MS, NOT_AFTER, Topic
 
 CLEANUP = "cleanup.policy"
 MAX_BYTES = "max.message.bytes"
@@ -25,7 +25,7 @@ REPLICAS_FOR_TWO_IN_SYNC = 3
 _LEAST_BATCH_BYTES = 1_048_588
 _UNLIMITED = -1
 _AT_LEAST = {MAX_BYTES, MIN_INSYNC, RETENTION, "delete.retention.ms"}
-_AT_MOST = {"message.timestamp.after.max.ms"}
+_AT_MOST = {NOT_AFTER}
 
 
 def wanted_settings(topic: Topic) -> dict[str, str]:

@@ -14,6 +14,9 @@ OUR_PROCESSES = frozenset({"streams", "trainer", "index_sync"})
 STREAMS_APP = "nextwatch-streams"
 DAY_MS = 86_400_000
 
+NOT_AFTER = "message.timestamp.after.max.ms"
+"""Kafka 3.6 and later refuse a record whose own timestamp is so far ahead of the broker's clock."""
+
 KeyField = Literal["user_id", "video_id", "bundle_id"]
 
 
@@ -47,6 +50,8 @@ class Topic:
         return f"{self.name}.dlq"
 
 
+_FROM_CLOCKS_OF_OTHERS = {NOT_AFTER: str(events.MAX_AHEAD_MS)}
+
 WATCH_EVENTS = Topic(
     "watch-events",
     "user_id",
@@ -56,6 +61,7 @@ WATCH_EVENTS = Topic(
     ("streams", "trainer"),
     "what users watched, and for how long",
     dead_lettered_by="streams",
+    config=_FROM_CLOCKS_OF_OTHERS,
 )
 SEARCH_EVENTS = Topic(
     "search-events",
@@ -66,6 +72,7 @@ SEARCH_EVENTS = Topic(
     ("streams", "trainer"),
     "what users searched for",
     dead_lettered_by="streams",
+    config=_FROM_CLOCKS_OF_OTHERS,
 )
 IMPRESSIONS = Topic(
     "impressions",
@@ -76,6 +83,7 @@ IMPRESSIONS = Topic(
     ("streams", "trainer"),
     "what was shown, watched or not",
     dead_lettered_by="trainer",
+    config=_FROM_CLOCKS_OF_OTHERS,
 )
 RECOMMENDATION_REQUESTS = Topic(
     "recommendation-requests",
@@ -86,6 +94,7 @@ RECOMMENDATION_REQUESTS = Topic(
     ("streams",),
     "asks for a list without an event; answered on recommendations, the request named in caused_by",
     dead_lettered_by="streams",
+    config=_FROM_CLOCKS_OF_OTHERS,
 )
 VIDEO_UPLOADS = Topic(
     "video-uploads",
@@ -96,6 +105,7 @@ VIDEO_UPLOADS = Topic(
     ("index_sync", "trainer", "streams"),
     "videos that may be recommended; a tombstone takes one down",
     dead_lettered_by="index_sync",
+    config=_FROM_CLOCKS_OF_OTHERS,
 )
 RECOMMENDATIONS = Topic(
     "recommendations",
@@ -147,6 +157,7 @@ USER_DELETIONS = Topic(
     ("streams", "trainer"),
     "erase this user everywhere",
     dead_lettered_by="streams",
+    config=_FROM_CLOCKS_OF_OTHERS,
 )
 WINDOWS = Topic(
     f"{STREAMS_APP}-windows",
@@ -173,6 +184,8 @@ TOPICS: tuple[Topic, ...] = (
     USER_DELETIONS,
     WINDOWS,
 )
+
+BY_NAME: Mapping[str, Topic] = {topic.name: topic for topic in TOPICS}
 
 
 @dataclass(frozen=True, slots=True)

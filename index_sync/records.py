@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from contract.decoding import decode, tombstone_id
+from contract.decoding import check_place, decode, tombstone_id
 from contract.errors import DecodeError
 from contract.events import Event
 from contract.mending import Notes
@@ -59,9 +59,12 @@ def read(record: Received, kind: type[E], notes: Notes | None = None) -> tuple[s
         DecodeError: the record breaks the contract of its topic.
     """
     if record.value is None:
-        return tombstone_id(record.key, record.headers), None
+        video_id = tombstone_id(record.key, record.headers)
+        check_place(record)
+        return video_id, None
     topic = SOURCES[record.topic]
     event = decode(topic, kind, record.key, record.value, record.headers, notes)
+    check_place(record)
     return getattr(event, topic.key_field), event
 
 

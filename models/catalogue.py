@@ -50,6 +50,11 @@ class Catalogue:
         self._is_live[row - 1] = True
         return row
 
+    def differs(self, upload: VideoUpload) -> bool:
+        """Return whether the video is known, and not up with this very content."""
+        row = self._row_of.get(upload.video_id, 0)
+        return row > 0 and not (self._is_live[row - 1] and self._uploads[row - 1] == upload)
+
     def remove(self, video_id: str) -> bool:
         """Take a video down; return whether it was there."""
         row = self._row_of.get(video_id, 0)

@@ -38,6 +38,13 @@ class LabelFrequency:
             self.count_N *= 0.5 ** ((now_ms - self.newest_ms) / self._half_life_ms)
         self.newest_ms = max(self.newest_ms, now_ms)
 
+    def turn_back(self, now_ms: int, *, latest_ms: int) -> bool:
+        """Set the clock to *now_ms* if it stands after *latest_ms*; return whether it did."""
+        if self.newest_ms <= latest_ms:
+            return False
+        self.newest_ms = now_ms
+        return True
+
     def add(self, rows: Integer[np.ndarray, "n"]) -> None:
         """Count these labels; one that stands twice counts twice."""
         np.add.at(self.count_N, rows, 1.0)

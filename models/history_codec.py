@@ -7,7 +7,8 @@ be compared by hash. Readers of older versions stay; a newer version stops the r
 Version 2 keeps the columns together: event ids as one run of bytes, times as differences
 from the entry before. Version 1 wrote entry by entry (measured: 2,060 bytes for 50 watches,
 1,630 now). Version 3 is version 2 with who the viewer is in the context, version 4 is version 3
-with the impressions.
+with the impressions. Version 5 names each video once: its earlier watches are columns of their own
+that refer to it by its place. Records of before may name it several times, and are read so.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,16 +21,23 @@ import msgspec
 import xxhash
 
 from contract.errors import NewerFormatError, WindowError
-from models.history import ContextEntry, ImpressionEntry, SearchEntry, WatchEntry, Window
+from models.history import (
+    ContextEntry,
+    ImpressionEntry,
+    SearchEntry,
+    WatchEntry,
+    Window,
+    with_repeats_apart,
+)
 
-VERSION = 4
+VERSION = 5
 MAX_RECORD_BYTES = 98_304
 _HEADER_BYTES = 9
 _ID_BYTES = 16
 
 
 class _Columns(msgspec.Struct, frozen=True, array_like=True):
-    """The body of versions 2 to 4: what an older version does not say is unknown, or empty."""
+    """The body of versions 2 to 5: what an older version does not say is unknown, or empty."""
 
     watch_ids: bytes
     watch_steps_ms: list[int]
@@ -45,6 +53,11 @@ class _Columns(msgspec.Struct, frozen=True, array_like=True):
     impression_steps_ms: list[int] = []
     impression_sizes: list[int] = []
     points: bytes = b""
+    repeat_ids: bytes = b""
+    repeat_steps_ms: list[int] = []
+    repeat_places: list[int] = []
+    repeat_watch_ms: list[int] = []
+    repeat_duration_ms: list[int] = []
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -57,6 +70,8 @@ def encode(window: Window) -> bytes:
     watch_times, watch_ids, videos, watch_ms, duration_ms = _transposed(window.watches, 5)
     search_times, search_ids, queries = _transposed(window.searches, 3)
     shown_times, shown_ids, points = _transposed(window.impressions, 3)
+    times, ids, repeated, repeat_watch_ms, repeat_duration_ms = _transposed(window.repeats, 5)
+    place_of = {video_id: place for place, video_id in enumerate(videos)} if repeated else {}
     body = _ENCODER.encode(
         _Columns(
             b"".join(watch_ids),
@@ -73,6 +88,11 @@ def encode(window: Window) -> bytes:
             _steps(shown_times),
             list(map(len, points)),
             b"".join(points),
+            b"".join(ids),
+            _steps(times),
+            [place_of[video_id] for video_id in repeated],
+            list(repeat_watch_ms),
+            list(repeat_duration_ms),
         )
     )
     record = bytes([VERSION]) + _checksum(VERSION, body) + body
@@ -129,7 +149,31 @@ def _read_columns(body: bytes) -> Window:
         columns.context,
         columns.erased_before_ms,
         tuple(map(_impression_entry, impressions)),
+        _repeats(columns) if columns.repeat_ids else (),
     )
+
+
+def _repeats(columns: _Columns) -> tuple[WatchEntry, ...]:
+    if max(columns.repeat_places) >= len(columns.videos):
+        raise ValueError("a repeat of a video that is not in the window")
+    repeats = zip(
+        accumulate(columns.repeat_steps_ms),
+        _ids(columns.repeat_ids),
+        [columns.videos[place] for place in columns.repeat_places],
+        columns.repeat_watch_ms,
+        columns.repeat_duration_ms,
+        strict=True,
+    )
+    return tuple(map(_watch_entry, repeats))
+
+
+def _older(read: Callable[[bytes], Window]) -> Callable[[bytes], Window]:
+    """Return a reader of records in which a video may stand several times."""
+
+    def reader(body: bytes) -> Window:
+        return with_repeats_apart(read(body))
+
+    return reader
 
 
 # NamedTuple's own `_make` is Python and was a third of the decoding.
@@ -140,10 +184,11 @@ _impression_entry: Callable[[Iterable[Any]], ImpressionEntry] = partial(
 )
 
 _READERS: dict[int, Callable[[bytes], Window]] = {
-    1: _ENTRIES.decode,
-    2: _read_columns,
-    3: _read_columns,
-    4: _read_columns,
+    1: _older(_ENTRIES.decode),
+    2: _older(_read_columns),
+    3: _older(_read_columns),
+    4: _older(_read_columns),
+    5: _read_columns,
 }
 
 

@@ -88,17 +88,31 @@ class LiveSignals:
         rows: Integer[np.ndarray, "n"],
         times_ms: Integer[np.ndarray, "n"],
         is_completed: Bool[np.ndarray, "n"],
+        is_first: Bool[np.ndarray, "n"] | None = None,
     ) -> None:
-        """Count watches; row 0 is nobody's. One that comes late has decayed already."""
+        """Count watches; row 0 is nobody's. One that comes late has decayed already.
+
+        Those that are not *is_first* count as completed ones alone: their users have been counted.
+        """
         known = rows > 0
         if not known.any():
             return
-        rows, times_ms, is_completed = rows[known], times_ms[known], is_completed[known]
+        first = np.ones(len(rows), bool) if is_first is None else is_first
+        rows, times_ms = rows[known], times_ms[known]
         self._move_to(int(times_ms.max()))
         age_ms_n1 = (self.newest_ms - times_ms)[:, None]
         weight_nK = np.exp2(-age_ms_n1 / self._half_life_ms_K)
-        weight_nK[:, 1::2] *= is_completed[:, None]
+        weight_nK[:, 0::2] *= first[known, None]
+        weight_nK[:, 1::2] *= is_completed[known, None]
         np.add.at(self._count_NK, rows, weight_nK)
+
+    def turn_back(self, now_ms: int, *, latest_ms: int) -> bool:
+        """Set the clock to *now_ms* if it stands after *latest_ms*; return whether it did."""
+        if self.newest_ms <= latest_ms:
+            return False
+        self.newest_ms = now_ms
+        self._looked_ms = min(self._looked_ms, now_ms)
+        return True
 
     def signals(self, rows: Integer[np.ndarray, "n"]) -> Float32[np.ndarray, "n K"]:
         """Return the signals of *rows* at the newest event time."""

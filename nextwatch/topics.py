@@ -35,7 +35,7 @@ from contract.topic_settings import (
     least_in_sync,
     wanted_settings,
 )
-from contract.topics import TOPICS, Layout
+from contract.topics import NOT_AFTER, TOPICS, Layout
 from contract.trouble import count_remedy
 from nextwatch.topic_findings import (
     Finding,
@@ -158,16 +158,34 @@ def _in_sync(topic: WantedTopic, num_replicas: int) -> WantedTopic:
 
 
 def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_factor: int) -> None:
-    if not missing:
-        return
+    errors = _creation_errors(admin, missing, replication_factor)
+    old = {n for n, error in errors.items() if error.code() == KafkaError.INVALID_CONFIG}
+    if old:  # a broker before Kafka 3.6 does not know one of the settings
+        again = [_without(NOT_AFTER, topic) for topic in missing if topic.name in old]
+        errors = {name: error for name, error in errors.items() if name not in old}
+        errors |= _creation_errors(admin, again, replication_factor)
+    for name, error in errors.items():
+        raise failure(error, f"the broker did not create {name}")
+
+
+def _without(name: str, topic: WantedTopic) -> WantedTopic:
+    return replace(topic, config={n: value for n, value in topic.config.items() if n != name})
+
+
+def _creation_errors(
+    admin: AdminClient, topics: Sequence[WantedTopic], replication_factor: int
+) -> dict[str, KafkaError]:
+    """Create *topics*, and return what went wrong, by name; one that exists is none of it."""
+    if not topics:
+        return {}
     new = [
         NewTopic(topic.name, topic.num_partitions, replication_factor, config=dict(topic.config))
-        for topic in missing
+        for topic in topics
     ]
-    for name, future in admin.create_topics(new, operation_timeout=_TIMEOUT_S).items():
-        error = _error_of(future)
-        if error is not None and error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise failure(error, f"the broker did not create {name}")
+    futures = admin.create_topics(new, operation_timeout=_TIMEOUT_S).items()
+    errors = {name: _error_of(future) for name, future in futures}
+    exists = KafkaError.TOPIC_ALREADY_EXISTS
+    return {n: error for n, error in errors.items() if error and error.code() != exists}
 
 
 def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
@@ -209,6 +227,7 @@ def _difference(topic: WantedTopic, found: Mapping[str, str] | None) -> dict[str
         name: value
         for name, value in topic.config.items()
         if not is_setting_met(name, value, given.get(name))
+        and not (name == NOT_AFTER and given and name not in given)  # it would be refused
     }
 
 

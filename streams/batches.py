@@ -22,7 +22,7 @@ from contract.events import Recommendation, encode
 from contract.outbox import Outgoing, Shipment
 from contract.records import Received
 from contract.topics import RECOMMENDATIONS, WINDOWS, Layout
-from models.history import Window, WindowPolicy, fold
+from models.history import EMPTY, Window, WindowPolicy, entered, fold, until
 from models.seals import seal_of
 from streams.changelog import seal_key
 from streams.fence import Fence
@@ -179,8 +179,9 @@ class BatchProcessor:
             self.counts["windows_healed"] += len(changes)
 
     def _fold(self, share: Share) -> Folded:
-        partition = share.partition
-        before = partition.windows(share.events.keys() | share.to_answer.keys())
+        partition, latest_ms = share.partition, self._intake.latest_ms
+        stored = partition.windows(share.events.keys() | share.to_answer.keys())
+        before = {user_id: until(window, latest_ms) for user_id, window in stored.items()}
         windows = {
             user_id: fold(before[user_id], events, self._policy)
             for user_id, events in share.events.items()
@@ -189,9 +190,15 @@ class BatchProcessor:
         changed = {
             user_id: record
             for user_id, record in records.items()
-            if windows[user_id] != before[user_id]
+            if windows[user_id] != stored[user_id]
         }
-        seals = {seal_of(user_id): windows[user_id].erased_before_ms for user_id in share.erased}
+        if self._recommender is not None and not self._recommender.has_bundle:
+            for user_id, window in windows.items():
+                self._recommender.note(before[user_id], entered(before[user_id], window))
+        # users of other partitions are sealed where something of them is, not on every partition
+        strays = {user_id for user_id in share.copies if stored[user_id] != EMPTY}
+        erased = share.erased | strays
+        seals = {seal_of(user_id): windows[user_id].erased_before_ms for user_id in erased}
         partition.seals |= seals
         partition.store.write(changed, {}, seals)
         changes = {seal_key(seal): seal_record(time_ms) for seal, time_ms in seals.items()}

@@ -13,9 +13,16 @@ import structlog
 
 from contract.clock import Clock
 from contract.dead_letters import dead_letter
-from contract.decoding import check_not_future, decode
+from contract.decoding import check_not_future, check_place, decode
 from contract.errors import DecodeError
-from contract.events import Impressions, RecommendationRequest, Search, UserDeletion, Watch
+from contract.events import (
+    MAX_AHEAD_MS,
+    Impressions,
+    RecommendationRequest,
+    Search,
+    UserDeletion,
+    Watch,
+)
 from contract.mending import Notes
 from contract.outbox import Outgoing
 from contract.records import Received
@@ -53,6 +60,7 @@ class Share:
 
     A request asks and has not happened: it changes no window. ``erased`` are the users with a
     deletion, ``to_tell`` those of them whose deletion `recommendations` has not been told of.
+    ``copies`` are users of other partitions with a deletion for all of them.
     """
 
     partition: Partition
@@ -60,6 +68,7 @@ class Share:
     events: dict[str, list[Happened]] = field(default_factory=lambda: defaultdict(list))
     to_answer: dict[str, list[Asking]] = field(default_factory=lambda: defaultdict(list))
     erased: set[str] = field(default_factory=set)
+    copies: set[str] = field(default_factory=set)
     to_tell: set[str] = field(default_factory=set)
 
 
@@ -81,6 +90,11 @@ class Intake:
         self.counts: Counter[str] = Counter()
         self.mended: Notes = Counter()
 
+    @property
+    def latest_ms(self) -> int:
+        """The latest date of an event that is accepted now."""
+        return self._clock() + MAX_AHEAD_MS
+
     def take(self, records: Sequence[Received]) -> Taken:
         """Return what of *records* may be processed: nothing of partitions that are not ours."""
         shares: dict[int, Share] = {}
@@ -101,6 +115,7 @@ class Intake:
         is_answered = share.partition.positions.is_answered(topic.name, record.offset)
         try:
             event = decode(topic, kind, record.key, record.value, record.headers, self.mended)
+            check_place(record, event)
             check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         except DecodeError as error:
             self._refuse(record, topic, error, None if is_answered else dead)
@@ -110,8 +125,9 @@ class Intake:
         if not isinstance(event, RecommendationRequest):
             share.events[event.user_id].append(event)
         if isinstance(event, UserDeletion):
-            share.erased.add(event.user_id)
-            if not is_answered:
+            is_at_home = record.partition == record.home
+            (share.erased if is_at_home else share.copies).add(event.user_id)
+            if is_at_home and not is_answered:
                 share.to_tell.add(event.user_id)
         elif not is_answered and isinstance(event, Asking):
             share.to_answer[event.user_id].append(event)

@@ -27,6 +27,7 @@ from contract.words import (
     NO_BUNDLE,
     TRENDING,
 )
+from models.history import WatchEntry, Window
 from models.ranking import RankedUsers
 from streams import model_calls, skips
 from streams.asked import Asked, put_first, sources, with_matches
@@ -36,7 +37,7 @@ from streams.rules import demoted
 from streams.seen import SeenRows
 from streams.serving import Serving, Switch
 from streams.text_index import TextIndex
-from streams.trending import Trending
+from streams.trending import Trending, trending_lists
 
 log = structlog.get_logger()
 
@@ -126,7 +127,7 @@ class Recommender:
     def answers(self, draft: Draft) -> list[Recommendation]:
         """Step 3: rank the candidates; one recommendation for each request, or for each event."""
         if draft.serving is None:
-            lists = self._trending_lists(draft.requests)
+            lists = trending_lists(draft.requests, self._trending, usual=self._num_recommended)
         else:
             with self._switch.ranking:
                 lists = self._answered(draft, draft.serving)
@@ -140,7 +141,16 @@ class Recommender:
             log.exception("answer_failed", bundle_id=serving.bundle_id)
             draft.is_broken = [True] * len(draft.requests)
             draft.shortages = [""] * len(draft.requests)
-            return self._trending_lists(draft.requests)
+            return trending_lists(draft.requests, self._trending, usual=self._num_recommended)
+
+    @property
+    def has_bundle(self) -> bool:
+        """Whether a model is in service; without one, lists are made of what `note` is told."""
+        return self._switch.current is not None
+
+    def note(self, before: Window, watches: Sequence[WatchEntry]) -> None:
+        """Count *watches*, which have just entered the window that was *before*."""
+        self._trending.note(before, watches)
 
     def forget(self, user_id: str) -> None:
         """Drop what is remembered of an erased user."""
@@ -193,28 +203,6 @@ class Recommender:
             expected_BK=np.take_along_axis(expected_BC, order_BK, 1),
             score_BK=np.take_along_axis(score_BC, order_BK, 1),
         )
-
-    def _trending_lists(self, requests: Sequence[Request]) -> list[list[RecommendedVideo]]:
-        """Return what this worker has seen watched most; all there is before the first bundle."""
-        for request in requests:
-            for watch in request.watches:
-                self._trending.note(watch.video_id, watch.watch_ms)
-        lengths = [request.length(self._num_recommended) for request in requests]
-        longest = max(len(request.window.watches) for request in requests)
-        trends = self._trending.top(max(lengths) + longest)
-        return [
-            [
-                RecommendedVideo(
-                    video_id=trend.video_id,
-                    expected_watch_ms=round(trend.mean_watch_ms, 1),
-                    score=round(trend.num_watches, 6),
-                    source=TRENDING,
-                )
-                for trend in trends
-                if trend.video_id not in request.window.video_ids
-            ][:length]
-            for request, length in zip(requests, lengths, strict=True)
-        ]
 
     def _recommendations(
         self, draft: Draft, lists: Sequence[list[RecommendedVideo]]

@@ -15,8 +15,8 @@ from models.history import Window, with_context
 class Request:
     """One user who is to be answered; *event_ids* caused it, each wants an answer.
 
-    *at_ms* is when the newest of them happened, *watches* are those of them that count as one.
-    *numbers* are the lengths of list that they want, None for the usual length.
+    *at_ms* is when the newest of them happened, *numbers* are the lengths of list that they want,
+    None for the usual length.
     """
 
     user_id: str
@@ -24,7 +24,6 @@ class Request:
     event_ids: Sequence[str]
     at_ms: int = 0
     numbers: Sequence[int | None] = (None,)
-    watches: Sequence[Watch] = ()
 
     def length(self, usual: int) -> int:
         """Return how long the list is to be, *usual* being what nobody has to ask for."""
@@ -49,5 +48,4 @@ def request_of(
         numbers=[
             each.number if isinstance(each, RecommendationRequest) else None for each in asking
         ],
-        watches=[each for each in asking if isinstance(each, Watch)],
     )

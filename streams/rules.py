@@ -9,11 +9,13 @@ trainer measures is the order before it. Time is that of the events, so a replay
 answered as it was.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int64
 
+from contract.points import point_id
 from models.history import DAY_MS, POINT_BYTES, Window
 from streams.point_rows import PointRows
 from streams.requests import Request
@@ -42,6 +44,26 @@ def demoted(
     place_BC[rows_BC == 0] = np.inf  # padding stays behind everything
     moved: np.ndarray = np.take_along_axis(order_BC, np.argsort(place_BC, 1, kind="stable"), 1)
     return moved
+
+
+def demoted_videos(video_ids: Sequence[str], request: Request) -> list[int]:
+    """Return the places of *video_ids* in the order after what was shown in vain has lost some.
+
+    For lists that are made without an item store.
+    """
+    if not request.window.impressions:
+        return list(range(len(video_ids)))
+    joined = b"".join(entry.points for entry in request.window.impressions)
+    lost: dict[int, float] = defaultdict(float)
+    weight_S = _weights(request.window, request.at_ms)
+    for point, weight in zip(np.frombuffer(joined, "<i8").tolist(), weight_S.tolist(), strict=True):
+        lost[point] += weight
+
+    def moved(place: int) -> float:
+        places = min(PLACES_PER_SHOWING * lost.get(point_id(video_ids[place]), 0.0), MOST_PLACES)
+        return place + places + 0.5 * (places > 0)
+
+    return sorted(range(len(video_ids)), key=moved)
 
 
 def _places_lost(

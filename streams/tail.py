@@ -29,7 +29,7 @@ from contract.events import (
 )
 from contract.kafka import take
 from contract.outbox import Outbox, Outgoing
-from contract.records import Headers, headers_of
+from contract.records import Headers, received
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
 from models.bundle import Bundle, refused_on_error
 from streams.offers import Offers
@@ -211,8 +211,7 @@ class Tail:
     ) -> None:
         self._consumer = consumer
         self._monotonic = monotonic
-        self._bundles = layout.name(MODEL_BUNDLES)
-        self._uploads = layout.name(VIDEO_UPLOADS)
+        self._layout = layout
         self._follower = follower
         self._places = [
             TopicPartition(layout.name(topic), number, OFFSET_BEGINNING)
@@ -253,10 +252,13 @@ class Tail:
             else:
                 log.warning("tail_error", error=error.str())
             return
-        headers = headers_of(message)
-        if message.topic() == self._bundles:
-            self._follower.on_announcement(message.key(), message.value(), headers)
-        elif message.topic() == self._uploads:
-            self._follower.on_upload(message.key(), message.value(), headers)
-        else:
-            self._follower.on_item_vector(message.key(), message.value(), headers)
+        record = received(message, self._layout)
+        if record.partition != record.home:  # index_sync keeps it as a dead letter
+            self._follower.counts[f"{record.topic}:misplaced"] += 1
+            return
+        take = {
+            MODEL_BUNDLES.name: self._follower.on_announcement,
+            VIDEO_UPLOADS.name: self._follower.on_upload,
+            ITEM_VECTORS.name: self._follower.on_item_vector,
+        }[record.topic]
+        take(record.key, record.value, record.headers)

@@ -78,9 +78,12 @@ def asking(name="asking", *, user_id="u1", at_ms=0, number=None, context=None):
     )
 
 
-def deletion(*, user_id="u1", at_ms=0):
+def deletion(*, user_id="u1", at_ms=0, everywhere=False):
     """Return a request to erase everything up to *at_ms* after T0."""
-    return UserDeletion(user_id=user_id, requested_at_ms=T0 + at_ms, erase_before_ms=T0 + at_ms)
+    time_ms = T0 + at_ms
+    return UserDeletion(
+        user_id=user_id, requested_at_ms=time_ms, erase_before_ms=time_ms, everywhere=everywhere
+    )
 
 
 def upload(video_id="v1", *, at_ms=0, category="cooking", tags=("soup",), channel_id="c1"):

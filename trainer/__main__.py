@@ -127,6 +127,8 @@ def build(
             live_half_life_ms=settings.live_half_life_h * HOUR_MS,
         ),
         settings.completion,
+        clock=system_clock,
+        max_waiting=settings.max_waiting_watches,
     )
     feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))

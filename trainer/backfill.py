@@ -74,13 +74,16 @@ def _count(
     times_ms: list[int] = []
     for user_id, record in records.items():
         try:
-            window = study.windows.adopt(user_id, record)
+            window = study.windows.adopt(user_id, record, latest_ms=study.latest_ms)
         except WindowError as error:
             log.warning("window_skipped", reason=str(error))
             continue
+        for entry in window.watches:
+            study.wait(user_id, entry)
         watched = _viewings(window, completion)
+        videos = [viewing.video_id for viewing in watched]
         flags = [viewing.is_completed for viewing in watched]
-        histories.append(PastWatches(user_id, window.video_ids, flags))
+        histories.append(PastWatches(user_id, videos, flags))
         times_ms += [viewing.event_time_ms for viewing in watched[:1] + watched[-1:]]
         viewings += watched
         if len(viewings) >= _COUNTED_AT_ONCE:
@@ -104,4 +107,5 @@ def _viewings(window: Window, completion: CompletionRule) -> list[Viewing]:
     return [
         Viewing(video_id, time_ms, watch_ms, completion.is_completed(watch_ms, duration_ms))
         for time_ms, _, video_id, watch_ms, duration_ms in window.watches
+        if watch_ms > 0
     ]

@@ -11,7 +11,7 @@ import structlog
 
 from contract.clock import Clock
 from contract.dead_letters import dead_letter
-from contract.decoding import check_not_future, decode, tombstone_id
+from contract.decoding import check_not_future, check_place, decode, tombstone_id
 from contract.errors import DecodeError
 from contract.events import (
     BundleAnnouncement,
@@ -92,12 +92,15 @@ class Intake:
 
     def _apply(self, topic: Topic, record: Received) -> None:
         if topic is VIDEO_UPLOADS and record.value is None:
-            self._study.take_down(tombstone_id(record.key, record.headers))
+            video_id = tombstone_id(record.key, record.headers)
+            check_place(record)
+            self._study.take_down(video_id)
             return
         if topic is MODEL_BUNDLES and record.value is None:
             return  # index_sync has forgotten a bundle that nobody serves any more
         assert topic.kind is not None
         event = decode(topic, topic.kind, record.key, record.value, record.headers, self.mended)
+        check_place(record, event)
         check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         match event:
             case Watch():

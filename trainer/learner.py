@@ -79,13 +79,15 @@ class Learner:
         """How the served order is made of this model's similarities."""
         return RANKER if self.config.has_live_signals else self.config.ranker
 
-    def upload(self, upload: VideoUpload) -> None:
-        """Make a video known by its content, or replace what is known of it."""
+    def upload(self, upload: VideoUpload) -> bool:
+        """Make a video known by its content; return whether this changes what was known of it."""
+        is_changed = self._catalogue.differs(upload)
         row = self._catalogue.put(upload)
         self._model.reserve(row)
         self._frequency.reserve(row)
         self._signals.reserve(row)
         self._vectors = None
+        return is_changed
 
     def remove(self, video_id: str) -> None:
         """Take a video down: no label and no candidate from now on, and left out of new windows."""
@@ -147,9 +149,16 @@ class Learner:
             self._catalogue.rows(video_ids),
             np.array([viewing.event_time_ms for viewing in viewings], np.int64),
             np.array([viewing.is_completed for viewing in viewings], bool),
+            np.array([viewing.is_first for viewing in viewings], bool),
         )
         self._touched.update(video_ids)
         self._vectors = None
+
+    def turn_back(self, now_ms: int, *, latest_ms: int) -> bool:
+        """Set the clocks to *now_ms* if they stand after *latest_ms*; return whether they did."""
+        is_turned = self._signals.turn_back(now_ms, latest_ms=latest_ms)
+        self._vectors = None if is_turned else self._vectors
+        return self._frequency.turn_back(now_ms, latest_ms=latest_ms) or is_turned
 
     def learn(self, examples: Sequence[Example]) -> float:
         """Learn from *examples*, with some older ones beside, and return the mean loss.

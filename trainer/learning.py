@@ -45,8 +45,8 @@ class Learning(Protocol):
         """How the served order is made of similarities."""
         ...
 
-    def upload(self, upload: VideoUpload) -> None:
-        """Make a video known, or replace what is known of it."""
+    def upload(self, upload: VideoUpload) -> bool:
+        """Make a video known; return whether this changes what was known of it."""
         ...
 
     def remove(self, video_id: str) -> None:
@@ -78,6 +78,10 @@ class Learning(Protocol):
 
     def count(self, viewings: Sequence[Viewing]) -> None:
         """Take note of watches, completed or not, of examples that were learned from and others."""
+        ...
+
+    def turn_back(self, now_ms: int, *, latest_ms: int) -> bool:
+        """Set the clocks to *now_ms* if they stand after *latest_ms*; return whether they did."""
         ...
 
     def freeze(self, generation: int) -> None:

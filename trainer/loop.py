@@ -289,11 +289,13 @@ class Trainer:
             **{name: round(metrics[name], 4) for name in REPORTED},
             **study.counts,
             users=len(study.windows),
+            waiting_watches=len(study.waiting),
             vectors=self._num_published,
             refused=self._parts.intake.refused.total(),
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
         )
+        study.waiting.tell()
 
 
 def _since(started_s: float) -> float:

@@ -5,21 +5,27 @@ reads on from those offsets repeats no example and skips none.
 """
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import msgspec
 import safetensors
 import safetensors.numpy
+import structlog
 
 from contract.errors import ContractError
+from models.history import WatchEntry
 from trainer.popularity import Popularity
 from trainer.study import Pending, Study
+
+log = structlog.get_logger()
 
 LEARNER = "learner.safetensors"
 LEARNER_META = "learner.json"
 WINDOWS = "windows.msgpack"
 POPULARITY = "popularity.safetensors"
 PROGRESSIVE = "progressive.safetensors"
+VIEWERS = "viewers.safetensors"
 REST = "study.msgpack"
 
 
@@ -29,6 +35,7 @@ class _Rest(msgspec.Struct):
     counts: dict[str, int]
     touched: dict[int, list[str]]
     loss: float
+    waiting: list[tuple[str, WatchEntry]] = []
 
 
 def to_files(study: Study) -> dict[str, bytes]:
@@ -40,6 +47,7 @@ def to_files(study: Study) -> dict[str, bytes]:
         counts=dict(study.counts),
         touched={generation: list(videos) for generation, videos in study.touched.items()},
         loss=study.loss,
+        waiting=study.waiting.all(),
     )
     return {
         LEARNER: safetensors.numpy.save(arrays),
@@ -48,12 +56,13 @@ def to_files(study: Study) -> dict[str, bytes]:
         WINDOWS: study.windows.encoded(),
         POPULARITY: safetensors.numpy.save(study.popularity.state()),
         PROGRESSIVE: safetensors.numpy.save(study.progressive.state()),
+        VIEWERS: safetensors.numpy.save(study.viewers.state()),
         REST: msgspec.msgpack.encode(rest),
     }
 
 
 def restore(study: Study, files: Mapping[str, bytes]) -> None:
-    """Make a fresh *study* the one that `to_files` was given.
+    """Make a fresh *study* the one that `to_files` was given, with clocks that are not ahead.
 
     Raises:
         ContractError: the files are of other code, or of another configuration of the model.
@@ -66,6 +75,8 @@ def restore(study: Study, files: Mapping[str, bytes]) -> None:
         study.windows.load(files[WINDOWS])
         study.popularity.load_state(rest.video_ids, safetensors.numpy.load(files[POPULARITY]))
         study.progressive.load_state(safetensors.numpy.load(files[PROGRESSIVE]))
+        if VIEWERS in files:  # checkpoints of 0.2 have none
+            study.viewers.load_state(safetensors.numpy.load(files[VIEWERS]))
     except (KeyError, ValueError, msgspec.MsgspecError, safetensors.SafetensorError) as error:
         raise ContractError(
             f"the checkpoint is of other code or of another configuration: {error!r}; move the "
@@ -74,10 +85,13 @@ def restore(study: Study, files: Mapping[str, bytes]) -> None:
     study.pending = rest.pending
     study.counts.update(rest.counts)
     study.touched = {
-        generation: dict.fromkeys(videos) for generation, videos in rest.touched.items()
+        generation: OrderedDict.fromkeys(videos) for generation, videos in rest.touched.items()
     }
     study.loss = rest.loss
+    study.waiting.load(rest.waiting)
     _check_rows(study.popularity, study.learner.video_ids)
+    if study.turn_back():
+        log.warning("clocks_turned_back")
 
 
 def _check_rows(popularity: Popularity, video_ids: list[str]) -> None:

@@ -45,12 +45,17 @@ _COLUMNS = (
 
 
 class Viewing(NamedTuple):
-    """One watch of a known video, as far as counting goes."""
+    """One watch of a known video, as far as counting goes.
+
+    One that is not *is_first* is of a user who has counted for the video already, and counts only
+    as completed: *is_completed* is true of the first completed one alone.
+    """
 
     video_id: str
     event_time_ms: int
     watch_ms: int
     is_completed: bool
+    is_first: bool = True
 
 
 class _Decay:
@@ -83,6 +88,10 @@ class Popularity:
         self._row_of: dict[str, int] = {}
         self._table = np.zeros((len(_COLUMNS), _FIRST_CAPACITY))
         self._newest_ms = 0
+        self._decays = (
+            (self._slow, ("baseline",)),
+            (self._live, ("recent", "recent_completed")),
+        )
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -120,14 +129,29 @@ class Popularity:
         rows = np.array([row for row, _ in known])
         times_ms = np.array([viewing.event_time_ms for _, viewing in known], np.float64)
         completed = np.array([float(viewing.is_completed) for _, viewing in known])
+        first = np.array([float(viewing.is_first) for _, viewing in known])
         watch_ms = np.array([float(viewing.watch_ms) for _, viewing in known])
         self._move_to(int(times_ms.max()))
         recent = self._live.weights(times_ms)
         np.add.at(self._column("baseline"), rows, self._slow.weights(times_ms) * completed)
-        np.add.at(self._column("recent"), rows, recent)
+        np.add.at(self._column("recent"), rows, recent * first)
         np.add.at(self._column("recent_completed"), rows, recent * completed)
-        np.add.at(self._column("num_watches"), rows, 1.0)
+        np.add.at(self._column("num_watches"), rows, first)
         np.add.at(self._column("watch_ms"), rows, watch_ms)
+
+    def turn_back(self, now_ms: int, *, latest_ms: int) -> bool:
+        """Set the clocks to *now_ms* if they stand after *latest_ms*; return whether they did.
+
+        A count stays what it had decayed to.
+        """
+        if self._newest_ms <= latest_ms:
+            return False
+        for decay, names in self._decays:
+            for name in names:
+                self._column(name)[:] *= decay.scale(self._newest_ms)
+            decay.landmark_ms = now_ms
+        self._newest_ms = now_ms
+        return True
 
     @property
     def baseline_N(self) -> Float64[np.ndarray, "N"]:
@@ -193,10 +217,7 @@ class Popularity:
         if not self._newest_ms:
             self._slow.landmark_ms = self._live.landmark_ms = time_ms
         self._newest_ms = max(self._newest_ms, time_ms)
-        for decay, names in (
-            (self._slow, ("baseline",)),
-            (self._live, ("recent", "recent_completed")),
-        ):
+        for decay, names in self._decays:
             if decay.is_far(self._newest_ms):
                 for name in names:
                     self._column(name)[:] *= decay.scale(self._newest_ms)

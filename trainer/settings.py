@@ -52,6 +52,12 @@ class TrainerSettings(Settings):
     )
     keep_bundles: int = Field(default=8, ge=3, le=10_000, description="older ones are deleted")
     max_users: int = Field(default=200_000, ge=1, description="windows kept; idle users go first")
+    max_waiting_watches: int = Field(
+        default=100_000,
+        ge=0,
+        le=10_000_000,
+        description="watches kept that came before their video's upload; beyond it the oldest go",
+    )
     min_watch_ms: int = Field(
         default=18_000, ge=0, le=86_400_000, description="watched so long, or to the end: completed"
     )

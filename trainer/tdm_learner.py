@@ -51,12 +51,13 @@ class TdmLearner(Learner):
         self._user_ids: list[str] = []
         self._num_since_rebuild = self._num_since_refresh = 0
 
-    def upload(self, upload: VideoUpload) -> None:
+    def upload(self, upload: VideoUpload) -> bool:
         """Make a video known; it gets a leaf before the tree is next used."""
-        super().upload(upload)
+        is_changed = super().upload(upload)
         row = self._catalogue.row(upload.video_id)
         if row > len(self._categories):
             self._categories.append(upload.category or "")
+        return is_changed
 
     def remove(self, video_id: str) -> None:
         """Take a video down; its leaf is free."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from contract.events import Search, UserDeletion, Watch
+from contract.events import MAX_TIME_MS, Search, UserDeletion, Watch
 from models import history_codec
-from models.history import EMPTY, Window, WindowPolicy, fold
+from models.history import EMPTY, Window, WindowPolicy, fold, until
 from models.seals import seal_of
 
 
@@ -39,22 +39,29 @@ class Windows:
         erased_before_ms = self._seals.get(seal_of(user_id), 0) if self._seals else 0
         return msgspec.structs.replace(window, erased_before_ms=erased_before_ms)
 
-    def fold(self, event: Watch | Search | UserDeletion) -> tuple[Window, Window]:
-        """Fold *event* into the window of its user; return the window before and after."""
-        before = self.get(event.user_id)
+    def fold(
+        self, event: Watch | Search | UserDeletion, *, latest_ms: int = MAX_TIME_MS
+    ) -> tuple[Window, Window]:
+        """Fold *event* into the window of its user; return the window before and after.
+
+        What a window of before holds that is dated after *latest_ms* is left out of both.
+        """
+        stored = self.get(event.user_id)
+        before = until(stored, latest_ms)
         after = fold(before, [event], self.policy)
-        if after != before:
+        if after != stored:
             self._put(event.user_id, after)
         return before, after
 
-    def adopt(self, user_id: str, record: bytes) -> Window:
-        """Let the window in *record*, of streams, be the user's, and return it.
+    def adopt(self, user_id: str, record: bytes, *, latest_ms: int = MAX_TIME_MS) -> Window:
+        """Let the window in *record*, of streams, be the user's, and return it up to *latest_ms*.
 
         Raises:
             WindowError: it is damaged, or of a version this code does not know.
         """
-        window = history_codec.decode(record)
-        if window.erased_before_ms:
+        whole = history_codec.decode(record)
+        window = until(whole, latest_ms)
+        if window.erased_before_ms or window is not whole:
             self._put(user_id, window)
         else:
             self._keep(user_id, record)

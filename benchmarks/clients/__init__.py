@@ -1,1 +1,1 @@
-"""Kafka clients of other people against Nextwatch, each with its own default settings."""
+"""Kafka clients of other people against Nextwatch, each as docs/clients.md sets it."""

@@ -1,4 +1,4 @@
-"""The Python clients: confluent-kafka and aiokafka, with nothing set but where the broker is."""
+"""The Python clients, with nothing set but where the broker is, and librdkafka's partitioner."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ class ConfluentKafka:
 
     def __init__(self, bootstrap_servers: str) -> None:
         broker = {"bootstrap.servers": bootstrap_servers}
-        self._producer = Producer(broker)
+        self._producer = Producer(broker | {"partitioner": "murmur2_random"})
         self._consumer = Consumer(broker | {"group.id": f"client-{uuid4()}"})
         self._consumer.subscribe(["recommendations"])
         deadline_s = monotonic() + JOIN_WITHIN_S

@@ -88,7 +88,7 @@ class Kcat:
         """Produce one JSON message, and wait until it is acknowledged."""
         given = f"{key}\t{json.dumps(fields)}\n"
         sent = subprocess.run(  # noqa: S603 - our own command
-            (*self._base, "-P", "-t", topic, "-K", "\t"),
+            (*self._base, "-P", "-t", topic, "-K", "\t", "-X", "partitioner=murmur2_random"),
             input=given,
             capture_output=True,
             text=True,

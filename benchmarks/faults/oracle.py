@@ -1,7 +1,7 @@
 """What the windows must be, twice: worked out independently, and to the byte.
 
 `expected` shares no code with the worker nor with its models: the newest of a set, by time and
-id. `undisturbed` is the fault-free run: every event folded once, in the order it was made, and
+id, and of each video the newest watch. `undisturbed` is the fault-free run: every event folded once, in the order it was made, and
 written as the worker writes. Neither knows of batches, partitions, offsets or deliveries.
 """
 
@@ -19,7 +19,10 @@ NUM_SEARCHES = 20
 
 
 class Drawn(NamedTuple):
-    """A window as plain values: (time, id, what) of each entry, oldest first."""
+    """A window as plain values: (time, id, what) of each entry, oldest first.
+
+    ``watches`` has repeats, too: an earlier watch of a video that is lost is lost.
+    """
 
     watches: list[tuple[int, str, str]]
     searches: list[tuple[int, str, str]]
@@ -41,7 +44,7 @@ def expected(events: Iterable[Watch | Search]) -> dict[str, Drawn]:
             countries[event.user_id].add((*at, event.context.country))
     return {
         user: Drawn(
-            sorted(watches[user])[-NUM_WATCHES:],
+            _newest(watches[user]),
             sorted(searches[user])[-NUM_SEARCHES:],
             max(countries[user])[-1] if countries[user] else None,
         )
@@ -49,11 +52,20 @@ def expected(events: Iterable[Watch | Search]) -> dict[str, Drawn]:
     }
 
 
+def _newest(watched: set[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    """Return the newest watch of the newest videos, with the newest watches of all."""
+    in_order = sorted(watched)
+    newest = {video_id: (time_ms, name, video_id) for time_ms, name, video_id in in_order}
+    kept = sorted(newest.values())[-NUM_WATCHES:]
+    return sorted({*kept, *in_order[-NUM_WATCHES:]})
+
+
 def drawn(record: bytes) -> Drawn:
     """Return a window record as `expected` writes it; the only thing it shares is the reader."""
     window = history_codec.decode(record)
+    watches = sorted(window.watches + window.repeats)
     return Drawn(
-        [(entry.event_time_ms, entry.event_id.hex(), entry.video_id) for entry in window.watches],
+        [(entry.event_time_ms, entry.event_id.hex(), entry.video_id) for entry in watches],
         [(entry.event_time_ms, entry.event_id.hex(), entry.query) for entry in window.searches],
         window.context.country if window.context else None,
     )

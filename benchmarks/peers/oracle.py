@@ -38,8 +38,8 @@ def num_wrong(kafka: KafkaSettings, seeds: Mapping[str, bytes], changelog: Chang
 
 
 def entries(record: bytes) -> list[Entry]:
-    """Return the watches in a window record, oldest first."""
-    watches = history_codec.decode(record).watches
+    """Return the watches in a window record, earlier ones of the same video too, oldest first."""
+    found = history_codec.decode(record)
     return [
         (
             watch.event_time_ms,
@@ -48,7 +48,7 @@ def entries(record: bytes) -> list[Entry]:
             watch.watch_ms,
             watch.duration_ms,
         )
-        for watch in watches
+        for watch in sorted(found.watches + found.repeats)
     ]
 
 
@@ -64,7 +64,9 @@ def window(before: list[Entry], events: list[dict[str, Any]]) -> list[Entry]:
         )
         for event in events
     }
-    newest = sorted({*before, *happened})[-NUM_KEPT:]
+    in_order = sorted({*before, *happened})
+    of_video = {entry[2]: entry for entry in in_order}
+    newest = sorted({*sorted(of_video.values())[-NUM_KEPT:], *in_order[-NUM_KEPT:]})
     return [entry for entry in newest if entry[0] > newest[-1][0] - MAX_AGE_MS]
 
 

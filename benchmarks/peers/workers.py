@@ -14,6 +14,7 @@ import msgspec
 
 from benchmarks.peers.job import Job
 from contract.clock import system_clock
+from contract.keys import partition_of
 from contract.settings import KafkaSettings, QdrantSettings, load
 from streams.index import VectorIndex
 
@@ -34,10 +35,10 @@ class Place:
 
 
 def write_seeds(path: Path, users: Iterable[tuple[str, bytes]], *, num_partitions: int) -> None:
-    """Write the windows of *users* to *path*: the first lives on partition 0, the next on 1..."""
+    """Write the windows of *users* to *path*, by the partition that each belongs to."""
     seeds: Seeds = {str(number): [] for number in range(num_partitions)}
-    for number, user in enumerate(users):
-        seeds[str(number % num_partitions)].append(user)
+    for user_id, record in users:
+        seeds[str(partition_of(user_id.encode(), num_partitions))].append((user_id, record))
     path.write_bytes(msgspec.msgpack.encode(seeds))
 
 

@@ -1,6 +1,8 @@
-"""Erase one user: ask all processes by one record, hear that it was done, and look for oneself.
+"""Erase one user: ask all processes, hear that it was done, and look for oneself.
 
-The worker that owns the user answers with a record without a value on `recommendations`: forget
+The request lies on every partition: before misplaced events were refused, a producer with another
+partitioner may have left a second window of the user where its key does not belong. The worker that
+owns the user's own partition answers with a record without a value on `recommendations`: forget
 what you have of this user. By then it has deleted the window from its store and the changelog and
 left a seal, under a hash, that keeps late and repeated events out. Asking again changes nothing.
 """
@@ -75,35 +77,47 @@ def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletio
     check_user_id(user_id)
     if not MIN_TIME_MS <= before_ms <= MAX_TIME_MS:
         raise ValueError(f"{before_ms} is no time: write epoch milliseconds, or an ISO time in UTC")
-    return UserDeletion(user_id=user_id, requested_at_ms=now_ms, erase_before_ms=before_ms)
+    return UserDeletion(
+        user_id=user_id, requested_at_ms=now_ms, erase_before_ms=before_ms, everywhere=True
+    )
 
 
 def ask(
     deletion: UserDeletion, scan: Scan, outbox: Delivery, layout: Layout, *, timeout_s: float
 ) -> bool:
-    """Ask for *deletion*, and return whether a worker said within *timeout_s* that it is done.
+    """Ask for *deletion* on every partition, and return whether the user's worker did it in time.
+
+    That is, whether it said so within *timeout_s*.
 
     Raises:
         BrokerUnavailable: the request was not acknowledged.
+        ContractError: a topic does not exist.
     """
-    key = deletion.user_id.encode()
+    key, name = deletion.user_id.encode(), layout.name(USER_DELETIONS)
+    copies = [
+        Outgoing(name, key, encode(deletion), partition=at.partition)
+        for at in scan.partitions(USER_DELETIONS.name)
+    ]
 
     def is_the_word(record: Received) -> bool:
         return record.key == key and record.value is None
 
     with scan.from_now_on(RECOMMENDATIONS.name) as ear:
-        outbox.deliver([Outgoing(layout.name(USER_DELETIONS), key, encode(deletion))])
+        outbox.deliver(copies)
         return ear.hears(is_the_word, within_s=timeout_s)
 
 
 def await_changelog(
     deletion: UserDeletion, scan: Scan, *, monotonic: Callable[[], float], within_s: float
 ) -> None:
-    """Wait until the changelog can be read as erased: the worker's word may be heard before."""
+    """Wait until the changelog can be read as erased, on every partition.
+
+    The word of the user's own worker may be heard before the others have done their part.
+    """
     deadline_s = monotonic() + within_s
     while monotonic() < deadline_s:
-        word = traces.word_on(deletion.user_id, scan.read([WINDOWS.name]))
-        if not any(t.must_go for t in traces.in_changelog(word, deletion.erase_before_ms)):
+        words = traces.words_on(deletion.user_id, scan.read([WINDOWS.name]))
+        if not any(t.must_go for t in traces.in_changelog(words, deletion.erase_before_ms)):
             return
 
 
@@ -124,10 +138,10 @@ def check(
         ContractError: a topic does not exist.
         WindowError: a window record is damaged.
     """
-    word = traces.word_on(user_id, scan.read([WINDOWS.name]))
-    before_ms = word.sealed_before_ms if erase_before_ms is None else erase_before_ms
+    words = traces.words_on(user_id, scan.read([WINDOWS.name]))
+    before_ms = traces.sealed_before_ms(words) if erase_before_ms is None else erase_before_ms
     unsettled = _places(scan.unsettled)
-    found = traces.in_changelog(word, before_ms)
+    found = traces.in_changelog(words, before_ms)
     for directory in state_dirs:
         found += traces.on_disk(directory, user_id, before_ms)
     if not is_quick:

@@ -107,6 +107,16 @@ class Scan:
                     return None
         raise self._silent()
 
+    def partitions(self, topic: str) -> list[Position]:
+        """Return every partition of *topic*.
+
+        Raises:
+            BrokerUnavailable: nobody answers.
+            ContractError: the topic does not exist.
+        """
+        with self._consumer() as consumer:
+            return self._places(consumer, [topic])
+
     @contextmanager
     def from_now_on(self, topic: str) -> Iterator["Ear"]:
         """Give an ear that hears what comes to *topic* after this moment.

@@ -40,34 +40,55 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Word(msgspec.Struct, kw_only=True):
-    """What the changelog says of one user: how many records, the last one, and the seal."""
+    """What one partition of the changelog says of a user: how many records, the last, the seal."""
 
     num_records: int = 0
     last: bytes | None = None
     sealed_before_ms: int | None = None
 
 
-def word_on(user_id: str, changelog: Iterable[Received]) -> Word:
-    """Return what the records of the whole *changelog* say of *user_id*."""
-    word, key, sealed_key = Word(), user_id.encode(), seal_key(seal_of(user_id))
+Words = Mapping[int, Word]
+"""By partition; more than one where a producer once had another partitioner."""
+
+
+def words_on(user_id: str, changelog: Iterable[Received]) -> Words:
+    """Return what the records of the whole *changelog* say of *user_id*, by partition."""
+    key, sealed_key = user_id.encode(), seal_key(seal_of(user_id))
+    words: dict[int, Word] = {}
     for record in changelog:
         if record.key == key:
+            word = words.setdefault(record.partition, Word())
             word.num_records += 1
             word.last = record.value
         elif record.key == sealed_key and record.value is not None:
+            word = words.setdefault(record.partition, Word())
             word.sealed_before_ms = history_codec.decode(record.value).erased_before_ms
-    return word
+    return words
 
 
-def in_changelog(word: Word, before_ms: int | None) -> list[Trace]:
+def sealed_before_ms(words: Words) -> int | None:
+    """Return up to when the user is sealed, None if never."""
+    sealed = [word.sealed_before_ms for word in words.values()]
+    return max((ms for ms in sealed if ms is not None), default=None)
+
+
+def in_changelog(words: Words, before_ms: int | None) -> list[Trace]:
     """Return what the changelog has of a user erased up to *before_ms*; None: never erased."""
-    where, window = WINDOWS.name, _window(word.last)
-    traces = _window_traces(
-        window, where, before_ms, "run `nextwatch erase` again, without --check"
-    )
-    if (word.sealed_before_ms or 0) < (before_ms or 0):
+    traces: list[Trace] = []
+    if (sealed_before_ms(words) or 0) < (before_ms or 0):
         note = "nothing keeps late events out: run `nextwatch erase` again, without --check"
-        traces.append(Trace(where=where, what="no seal", count=1, must_go=True, note=note))
+        unsealed = Trace(where=WINDOWS.name, what="no seal", count=1, must_go=True, note=note)
+        traces.append(unsealed)
+    for number, word in sorted(words.items()):
+        where = WINDOWS.name if len(words) == 1 else f"{WINDOWS.name}[{number}]"
+        traces += _in_partition(word, where, before_ms)
+    return traces
+
+
+def _in_partition(word: Word, where: str, before_ms: int | None) -> list[Trace]:
+    traces = _window_traces(
+        _window(word.last), where, before_ms, "run `nextwatch erase` again, without --check"
+    )
     num_older = word.num_records - 1
     if before_ms is not None and num_older > 0:
         note = "the broker's log compaction drops them"
@@ -133,7 +154,7 @@ def _window(record: bytes | None) -> Window:
 
 
 def _window_traces(window: Window, where: str, before_ms: int | None, remedy: str) -> list[Trace]:
-    times_ms = [watch.event_time_ms for watch in window.watches]
+    times_ms = [watch.event_time_ms for watch in (*window.watches, *window.repeats)]
     times_ms += [search.event_time_ms for search in window.searches]
     times_ms += [shown.event_time_ms for shown in window.impressions]
     times_ms += [window.context.event_time_ms] if window.context else []

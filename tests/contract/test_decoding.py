@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 from contract.clock import ManualClock
 from contract.decoding import MAX_SKEW_MS, check_not_future, decode, tombstone_id
 from contract.errors import DecodeError
-from contract.events import Context, Impressions, ItemVector, Search, Watch, encode
+from contract.events import (
+    MAX_AHEAD_MS,
+    Context,
+    Impressions,
+    ItemVector,
+    Search,
+    Watch,
+    encode,
+)
 from contract.topics import IMPRESSIONS, ITEM_VECTORS, SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS
-from tests.builders import T0, deletion, item_vector, search, upload, watch
+from tests.builders import T0, asking, deletion, item_vector, search, shown, upload, watch
 
 GOOD = json.loads(encode(watch()))
 
@@ -258,6 +266,32 @@ def test_a_record_without_a_timestamp_is_judged_by_the_clock():
 
     with pytest.raises(DecodeError, match="ts_future"):
         check_not_future(watch(at_ms=MAX_SKEW_MS + 1), ingested_at_ms=-1, clock=ManualClock(T0))
+
+
+def test_the_future_begins_an_hour_after_the_clock_of_who_reads():
+    """The producer that dates an event wrongly often dates its record likewise."""
+    day_ms = 86_400_000
+    ahead = {"ingested_at_ms": T0 + 400 * day_ms, "clock": ManualClock(T0)}
+    check_not_future(watch(at_ms=MAX_AHEAD_MS), **ahead)
+
+    for event in (
+        watch(at_ms=MAX_AHEAD_MS + 1),
+        watch(at_ms=400 * day_ms),
+        search(at_ms=400 * day_ms),
+        shown("v1", at_ms=400 * day_ms),
+        asking(at_ms=400 * day_ms),
+        deletion(at_ms=400 * day_ms),
+    ):
+        with pytest.raises(DecodeError, match="ts_future"):
+            check_not_future(event, **ahead)
+
+
+def test_a_replay_is_never_judged_more_strictly():
+    """What was accepted once is older the next time."""
+    event = watch(at_ms=MAX_AHEAD_MS)
+    for later_ms in (0, 1, 10**9):
+        clock = ManualClock(T0 + later_ms)
+        check_not_future(event, ingested_at_ms=T0 + MAX_AHEAD_MS, clock=clock)
 
 
 def test_a_tombstone_names_what_it_takes_away():

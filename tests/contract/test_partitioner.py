@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from aiokafka.partitioner import DefaultPartitioner, murmur2
+from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,22 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("contract", "models", "streams", "trainer", "index_sync", "nextwatch", "benchmarks")
 FOREIGN = ROOT / "benchmarks" / "clients"  # other people's clients, with their own defaults
 PRODUCERS = {"Producer", "SerializingProducer", "AIOProducer", "AIOKafkaProducer", "KafkaProducer"}
-
-
-@pytest.mark.parametrize(
-    ("key", "expected"),
-    [
-        (b"21", -973_932_308),
-        (b"foobar", -790_332_482),
-        (b"a-little-bit-long-string", -985_981_536),
-        (b"a-little-bit-longer-string", -1_486_304_829),
-        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
-        (b"abc", 479_470_107),
-    ],
-)
-def test_the_hash_is_kafkas(key, expected):
-    """Values that the Java client is tested with (Kafka's UtilsTest)."""
-    assert murmur2(key) == expected % 2**32
 
 
 def _murmur2(data):

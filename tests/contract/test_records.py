@@ -39,7 +39,7 @@ def test_a_record_is_known_by_the_contracts_name_of_its_topic():
     record = received(Message([("trace", b"1"), ("none", None)]), Layout(prefix="prod-"))
 
     headers = (("trace", b"1"), ("none", None))
-    expected = Received("watch-events", 3, 41, b"u1", b"{}", 1_700_000_000_000, headers)
+    expected = Received("watch-events", 3, 41, b"u1", b"{}", 1_700_000_000_000, headers, 8)
     assert record == expected
 
 

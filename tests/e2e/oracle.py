@@ -34,13 +34,20 @@ def expected_windows(produced):
     for event in produced:
         entry = (event["event_time_ms"], event["event_id"].replace("-", ""), event["video_id"])
         by_user.setdefault(event["user_id"], set()).add(entry)
-    return {user: sorted(entries)[-WINDOW:] for user, entries in by_user.items()}
+    return {user: _window(sorted(entries)) for user, entries in by_user.items()}
+
+
+def _window(in_order):
+    """Return the newest watch of the newest videos, with the newest watches of all."""
+    newest = {entry[2]: entry for entry in in_order}
+    return sorted({*sorted(newest.values())[-WINDOW:], *in_order[-WINDOW:]})
 
 
 def drawn(record):
     """Return a window record as `expected_windows` writes it."""
     window = history_codec.decode(record)
-    return [(w.event_time_ms, w.event_id.hex(), w.video_id) for w in window.watches]
+    watches = sorted(window.watches + window.repeats)
+    return [(w.event_time_ms, w.event_id.hex(), w.video_id) for w in watches]
 
 
 def local_windows(stack):

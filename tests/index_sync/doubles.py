@@ -1,7 +1,7 @@
 """Stand-ins of this process's surroundings, which write what happens into one journal."""
 
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -104,12 +104,13 @@ class Log:
     records: list[Received] = field(default_factory=list)
     committed: dict[int, int] = field(default_factory=dict)
 
-    def append(self, event=None, *, key=None, value=None):
+    def append(self, event=None, *, key=None, value=None, num_partitions=0):
         """Add an event, a tombstone (only *key*), or any bytes."""
         if event is not None:
             key, value = getattr(event, self.topic.key_field), encode(event)
         key = key.encode() if isinstance(key, str) else key
-        self.records.append(Received(self.topic.name, 0, len(self.records), key, value))
+        record = Received(self.topic.name, 0, len(self.records), key, value)
+        self.records.append(replace(record, num_partitions=num_partitions))
         return self.records[-1]
 
 

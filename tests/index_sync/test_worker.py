@@ -51,6 +51,24 @@ def test_an_offered_bundle_is_indexed_announced_and_named(world):
     assert written == ["b", "c"]  # what the snapshot has needs no record
 
 
+def test_a_misplaced_upload_or_tombstone_is_a_dead_letter(world):
+    """The video's other records are on another partition, in no order with these."""
+    worker = world.settled(world.worker())
+    with capture_logs() as told:
+        worker.take_uploads(
+            [
+                world.uploads.append(upload("v1"), num_partitions=6),
+                world.uploads.append(key="old", num_partitions=6),
+            ]
+        )
+
+    letters = world.publisher.dead_letters
+    assert [letter.error.reason for letter in letters] == ["misplaced", "misplaced"]
+    assert set(world.points(1)) == {"old"}
+    levels = [line["log_level"] for line in told if line["event"] == "record_dead_lettered"]
+    assert levels == ["warning", "error"]  # a take-down that did not happen needs a person
+
+
 def test_an_upload_is_written_then_told_then_committed(world):
     """The index has the point before streams hears of it, and the offset comes last."""
     worker = world.settled(world.worker())

@@ -31,6 +31,19 @@ def test_a_late_example_turns_no_clock_back():
     assert frequency.counts(np.array([1])).tolist() == [2.0]
 
 
+def test_a_clock_that_stands_in_the_future_is_turned_back():
+    """Counts stay as they had decayed, and go on from now."""
+    frequency = LabelFrequency(half_life_ms=DAY_MS)
+    frequency.move_to(T0 + 400 * DAY_MS)
+    frequency.add(np.array([1, 1]))
+
+    assert not frequency.turn_back(T0, latest_ms=T0 + 400 * DAY_MS)
+    assert frequency.turn_back(T0, latest_ms=T0)
+
+    frequency.move_to(T0 + DAY_MS)
+    assert frequency.counts(np.array([1])).tolist() == [1.0]
+
+
 def test_it_grows_and_keeps_its_counts():
     """A catalogue of any size."""
     frequency = LabelFrequency(half_life_ms=DAY_MS)

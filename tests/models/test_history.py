@@ -13,8 +13,10 @@ from models.history import (
     EMPTY,
     MAX_SHOWN_VIDEOS,
     WindowPolicy,
+    entered,
     fold,
     merge,
+    until,
     with_context,
 )
 
@@ -64,19 +66,20 @@ def window_of(events, policy=SMALL):
 contexts = st.builds(
     Context, country=st.sampled_from([None, "DE", "JP"]), device=st.sampled_from([None, "tv"])
 )
+VIDEOS = "ABCDEFGH"
 watches = st.builds(
-    watch,
-    st.sampled_from("ABCDEFGH"),
+    lambda place, which, **fields: watch(VIDEOS[place], number=100 * place + which, **fields),
+    st.integers(0, len(VIDEOS) - 1),
+    st.integers(0, 5),  # few, so that ids come again; an id names a watch of one video
     at_ms=st.integers(0, 200),
-    number=st.integers(0, 30),
     watch_ms=st.integers(0, 10),
     context=contexts,
 )
 searches = st.builds(
-    search, st.sampled_from(["a", "b"]), at_ms=st.integers(0, 200), number=st.integers(40, 50)
+    search, st.sampled_from(["a", "b"]), at_ms=st.integers(0, 200), number=st.integers(9_040, 9_050)
 )
 impressions = st.builds(
-    shown, st.sampled_from("ABC"), at_ms=st.integers(0, 200), number=st.integers(60, 70)
+    shown, st.sampled_from("ABC"), at_ms=st.integers(0, 200), number=st.integers(9_060, 9_070)
 )
 deletions = st.builds(deletion, before_ms=st.integers(0, 200))
 happenings = st.lists(st.one_of(watches, searches, impressions, deletions), max_size=25)
@@ -117,8 +120,11 @@ def test_bounds_hold_whatever_happens(events):
     """Never more entries than the policy allows, and none older than it allows."""
     window = window_of(events)
 
-    entries = [*window.watches, *window.searches]
+    entries = [*window.watches, *window.searches, *window.repeats]
     assert len(window.watches) <= SMALL.max_watches
+    assert len(window.repeats) < SMALL.max_watches
+    assert len(set(window.video_ids)) == len(window.watches)
+    assert {entry.video_id for entry in window.repeats} <= set(window.video_ids)
     assert len(window.searches) <= SMALL.max_searches
     assert all(e.event_time_ms > window.newest_ms - SMALL.max_age_ms for e in entries)
     assert list(window.watches) == sorted(window.watches)
@@ -131,7 +137,8 @@ def test_what_was_erased_stays_erased_when_it_is_delivered_again(events, before_
 
     again = fold(erased, events, SMALL)
 
-    entries = [*again.watches, *again.searches, *([again.context] if again.context else [])]
+    contexts = [again.context] if again.context else []
+    entries = [*again.watches, *again.searches, *again.repeats, *contexts]
     assert all(entry.event_time_ms > START_MS + before_ms for entry in entries)
 
 
@@ -162,11 +169,87 @@ def test_of_two_events_with_one_id_the_greater_wins():
     assert [entry.watch_ms for entry in window_of([short, long]).watches] == [9]
 
 
-def test_a_video_watched_twice_stands_twice():
-    """Deduplication is by event, not by video."""
-    events = [watch("A", number=1, at_ms=1), watch("A", number=2, at_ms=2)]
+def test_a_video_watched_twice_stands_once_at_its_newest_watch_with_a_count():
+    """What was watched between the two keeps its place."""
+    # event time   1  2  3
+    #              A  B  A
+    events = [watch("A", number=1, at_ms=1), watch("B", at_ms=2), watch("A", number=2, at_ms=3)]
 
-    assert window_of(events).video_ids == ("A", "A")
+    window = window_of(events)
+
+    assert (window.video_ids, window.counts) == (("B", "A"), (1, 2))
+
+
+def test_repeats_of_one_video_push_no_other_out():
+    """A child plays one song all afternoon: the user's taste is still known."""
+    events = [watch(v, at_ms=n) for n, v in enumerate("ABC")]
+    events += [watch("L", number=500 + n, at_ms=10 + n) for n in range(50)]
+
+    window = window_of(events)
+
+    assert window.video_ids == ("A", "B", "C", "L")
+    assert window.counts == (1, 1, 1, SMALL.max_watches)
+
+
+def test_counts_do_not_count_deliveries():
+    """The same watch delivered again, the older one after the newer, is still one watch."""
+    first, second = watch("A", number=1, at_ms=1), watch("A", number=2, at_ms=2)
+    window = window_of([first, second])
+
+    for event in (first, second, first):
+        window = fold(window, [event], SMALL)
+
+    assert window == window_of([second, first])
+    assert window.counts == (2,)
+
+
+def test_a_watch_is_accepted_once():
+    """When it enters the window; neither when it comes again nor when it comes too late."""
+    first, second, late = watch("A", number=1, at_ms=100), watch("B", at_ms=150), watch("C")
+    before = window_of([first])
+
+    def accepted(*events):
+        return [entry.video_id for entry in entered(before, fold(before, events, SMALL))]
+
+    assert accepted(second) == ["B"]
+    assert accepted(first) == accepted(late) == []
+    assert accepted(watch("A", number=2, at_ms=120)) == ["A"]
+    assert accepted(watch("A", number=2, at_ms=90)) == ["A"]
+
+
+def test_a_watch_that_leaves_the_window_takes_its_count_along():
+    """Repeats are kept of the newest watches only: a window is bounded whatever a user does."""
+    # event time   0  1  2  3  4  5      max_watches = 4
+    #              A  A  B  C  D  E
+    events = [watch("A", number=n, at_ms=n) for n in range(2)]
+    events += [watch(v, at_ms=2 + n) for n, v in enumerate("BCDE")]
+
+    assert window_of(events).video_ids == ("B", "C", "D", "E")
+    assert window_of(events).repeats == ()
+
+
+@given(happenings, st.integers(0, 200))
+def test_what_is_dated_after_a_time_can_be_taken_out(events, latest_ms):
+    """How a window is freed of events from a future that will not come for long."""
+    window, latest_ms = window_of(events), START_MS + latest_ms
+
+    left = until(window, latest_ms)
+
+    contexts = [left.context] if left.context else []
+    entries = [*left.watches, *left.searches, *left.repeats, *left.impressions, *contexts]
+    assert all(entry.event_time_ms <= latest_ms for entry in entries)
+    assert until(left, latest_ms) is left
+    assert len(set(left.video_ids)) == len(left.watches)
+    assert left.erased_before_ms == window.erased_before_ms
+
+
+def test_taking_out_the_future_leaves_an_earlier_watch_of_the_same_video():
+    """The repeat becomes the newest watch there is."""
+    window = window_of([watch("A", number=1, at_ms=1), watch("A", number=2, at_ms=90)])
+
+    left = until(window, START_MS + 50)
+
+    assert (left.video_ids, left.counts, left.newest_ms) == (("A",), (1,), START_MS + 1)
 
 
 def test_the_context_is_that_of_the_newest_watch_that_had_one():

@@ -48,6 +48,30 @@ def test_what_nobody_watched_has_no_signal():
     assert not signals.signals(np.array([0, 2])).any()
 
 
+def test_a_user_who_has_counted_counts_only_as_completed():
+    """A preview and then the whole video are one watch."""
+    signals = LiveSignals()
+    times_ms = np.array([T0, T0])
+    signals.count(
+        np.array([1, 1]), times_ms, np.array([False, True]), is_first=np.array([True, False])
+    )
+
+    assert of(signals, 1, "watches_1h") == pytest.approx(math.log(1 + 1 / PRIORS[0]))
+    assert of(signals, 1, "completed_1h") == pytest.approx(math.log(1 + 1 / PRIORS[0]))
+
+
+def test_a_clock_that_stands_in_the_future_is_turned_back():
+    """Else every watch of today would have decayed when it comes."""
+    signals = counted(LiveSignals(), (1, 400 * 24, True))
+    assert not signals.turn_back(T0, latest_ms=T0 + 400 * 24 * HOUR_MS)
+    assert signals.turn_back(T0, latest_ms=T0)
+
+    counted(signals, (2, 0, True))
+
+    assert of(signals, 2, "watches_1h") == pytest.approx(math.log(1 + 1 / PRIORS[0]))
+    assert len(signals.take_moved(2)) == 2
+
+
 def test_the_order_of_arrival_changes_nothing():
     """A late watch has decayed already when it comes."""
     watches = [(1, 0, True), (2, 5, False), (1, 2, True), (1, 9, False)]

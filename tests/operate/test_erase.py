@@ -1,11 +1,16 @@
 """The request to erase, and the conclusion in one line."""
 
 import re
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from nextwatch.operate.erase import Report, conclusion, deletion_of, table
+from contract.events import UserDeletion
+from contract.records import Position
+from contract.topics import Layout
+from nextwatch.operate.erase import Report, ask, conclusion, deletion_of, table
 from nextwatch.operate.traces import Trace
 from tests.builders import T0
 
@@ -27,6 +32,28 @@ def test_everything_up_to_now_is_erased_unless_said_otherwise():
 
     assert (now.erase_before_ms, now.requested_at_ms) == (T0, T0)
     assert earlier.erase_before_ms == 1_577_836_800_000
+
+
+def test_the_request_lies_on_every_partition():
+    """What a misplaced event left is on one where the key does not lead."""
+
+    class Partitions:
+        def partitions(self, topic):
+            return [Position(topic, number) for number in range(3)]
+
+        @contextmanager
+        def from_now_on(self, topic):
+            yield SimpleNamespace(hears=lambda is_the_word, within_s: True)
+
+    sent = []
+    outbox = SimpleNamespace(deliver=sent.extend)
+    wanted = deletion_of("u1", None, now_ms=T0)
+
+    assert ask(wanted, Partitions(), outbox, Layout(prefix="p-"), timeout_s=1)
+    assert [(one.topic, one.key, one.partition) for one in sent] == [
+        ("p-user-deletions", b"u1", number) for number in range(3)
+    ]
+    assert all(msgspec.json.decode(one.value, type=UserDeletion).everywhere for one in sent)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ def window_record(*at_ms, context=None):
     return history_codec.encode(fold(EMPTY, events, WindowPolicy()))
 
 
-def logged(key, value, offset=0):
+def logged(key, value, offset=0, partition=0):
     """Return a record of the changelog."""
-    return Received(WINDOWS.name, 0, offset, key, value, T0)
+    return Received(WINDOWS.name, partition, offset, key, value, T0)
 
 
 SEAL = logged(seal_key(seal_of(USER)), history_codec.encode(Window(erased_before_ms=BEFORE_MS)))
@@ -36,8 +36,30 @@ TOMBSTONE = logged(USER.encode(), None)
 
 def found_in(*changelog, before_ms=BEFORE_MS):
     """Return what is found in a changelog, and whether it must go."""
-    word = traces.word_on(USER, changelog)
-    return [(t.what, t.count, t.must_go) for t in traces.in_changelog(word, before_ms)]
+    words = traces.words_on(USER, changelog)
+    return [(t.what, t.count, t.must_go) for t in traces.in_changelog(words, before_ms)]
+
+
+def test_a_second_window_on_another_partition_is_found_and_named():
+    """A producer with another partitioner left it there; erasing one does not erase the other."""
+    changelog = [SEAL, TOMBSTONE, logged(USER.encode(), window_record(1), partition=5)]
+
+    found = traces.in_changelog(traces.words_on(USER, changelog), BEFORE_MS)
+
+    assert [(t.where, t.what, t.must_go) for t in found] == [(f"{WINDOWS.name}[5]", "events", True)]
+
+
+def test_a_user_erased_on_every_partition_is_clean():
+    """The seal stands on the user's own partition: elsewhere nothing of the user is taken in."""
+    assert found_in(SEAL, TOMBSTONE, logged(USER.encode(), None, partition=5)) == []
+
+
+def test_earlier_watches_of_a_video_are_events_too():
+    window = fold(EMPTY, [watch("v", user_id=USER, at_ms=ms) for ms in (1, 2, 3)], WindowPolicy())
+
+    assert ("events", 3, True) in found_in(
+        SEAL, logged(USER.encode(), history_codec.encode(window))
+    )
 
 
 def test_a_tombstone_and_a_seal_are_clean():

@@ -1,6 +1,7 @@
 """One micro-batch, in the order that loses nothing."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from contract.errors import BrokerUnavailable, WorkerPausedError
 from contract.events import RecommendationRequest
 from contract.records import Position
+from models import history_codec
 from models.history import EMPTY, fold
-from tests.builders import asking, deletion, search, shown, watch
+from tests.builders import T0, asking, deletion, search, shown, watch
 from tests.streams.worlds import POLICY, World
 
 
@@ -142,6 +144,32 @@ def test_an_event_from_the_future_is_a_dead_letter():
 
     [dead] = world.outbox.to("watch-events.dlq")
     assert dict(dead.headers)["dlq.reason"] == b"ts_future:event_time_ms"
+
+
+def test_a_window_from_the_far_future_is_freed_of_it_by_the_next_event():
+    """One event of next year, accepted once, would age everything that comes for a year."""
+    world, day_ms = World(), 86_400_000
+    stuck = fold(EMPTY, [watch("A"), watch("B", at_ms=400 * day_ms)], POLICY)
+    assert fold(stuck, [watch("C", at_ms=500)], POLICY) == stuck
+    world.store.write({"u1": history_codec.encode(stuck)}, {})
+
+    world.processor.process([world.record(watch("C", at_ms=500))])
+
+    assert world.window().video_ids == ("C",)
+    [change] = world.outbox.to("nextwatch-streams-windows")
+    assert change.value == world.store.get(["u1"])[0]
+
+
+def test_an_event_ahead_of_clock_and_record_alike_is_a_dead_letter():
+    """The producer that dates an event wrongly often dates its record likewise."""
+    world, far_ms = World(), 400 * 86_400_000
+    record = world.record(watch("A", at_ms=far_ms))
+
+    world.processor.process([replace(record, ingested_at_ms=T0 + far_ms)])
+
+    [dead] = world.outbox.to("watch-events.dlq")
+    assert dict(dead.headers)["dlq.reason"] == b"ts_future:event_time_ms"
+    assert world.window() == EMPTY
 
 
 def test_offsets_with_gaps_are_taken_as_they_come():

@@ -75,8 +75,10 @@ class World:
         return fold(EMPTY, happened, WindowPolicy())
 
     def recommend(self, *watched):
-        watches = [watch(video_id) for video_id in watched]
-        request = Request("u1", self.window(*watches), [event_id("e")], watches=watches)
+        window = self.window(*(watch(video_id) for video_id in watched))
+        if not self.recommender.has_bundle:
+            self.recommender.note(EMPTY, window.watches)
+        request = Request("u1", window, [event_id("e")])
         [answer] = self.recommender.recommend([request])
         return answer
 

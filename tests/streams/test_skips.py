@@ -45,7 +45,7 @@ def test_a_watch_is_no_skip(items):
 
 def test_a_skip_among_watches_counts_by_its_share_and_is_forgotten_after_a_few(items):
     """One skip does not turn somebody away from what the last watches were."""
-    watches = [watch("other", at_ms=n + 1) for n in range(NUM_RECENT)]
+    watches = [watch(f"other{n or ''}", at_ms=n + 1) for n in range(NUM_RECENT)]
     alone, half = lowered(items, SKIP)[0], lowered(items, SKIP, watches[0])[0]
 
     assert half == pytest.approx(alone / 2, abs=1e-5)

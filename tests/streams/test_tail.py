@@ -1,15 +1,18 @@
 """Following item vectors and bundles: the right vectors in the right generation."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from contract.clock import ManualClock
 from contract.errors import BundleError, StoreUnavailable
 from contract.events import BundleState, Origin, encode
-from contract.topics import VIDEO_UPLOADS
+from contract.keys import partition_of
+from contract.topics import VIDEO_UPLOADS, Layout
 from streams import waiting
 from streams.offers import MAX_OFFERS
 from streams.serving import Switch
-from streams.tail import Follower
+from streams.tail import Follower, Tail
 from streams.text_index import TextIndex
 from tests.builders import T0, item_vector, upload
 from tests.streams.servings import offer, serving
@@ -319,3 +322,51 @@ def test_the_text_of_an_upload_is_found_until_it_is_taken_down():
     assert texts.find("guitars", 5) == []
     assert VIDEO_UPLOADS in follower.topics
     assert VIDEO_UPLOADS not in World().follower.topics
+
+
+class Message:
+    """An upload as confluent-kafka hands it over."""
+
+    def __init__(self, video_id, partition):
+        self._video_id, self._partition = video_id, partition
+
+    def error(self):
+        return None
+
+    def topic(self):
+        return "video-uploads"
+
+    def partition(self):
+        return self._partition
+
+    def offset(self):
+        return 0
+
+    def key(self):
+        return self._video_id.encode()
+
+    def value(self):
+        return encode(upload(self._video_id))
+
+    def timestamp(self):
+        return 1, T0
+
+    def headers(self):
+        return []
+
+
+def test_a_misplaced_upload_is_no_text_to_search():
+    """index_sync keeps it as a dead letter; here it must not come into any list either."""
+    layout, texts = Layout(), TextIndex()
+    follower = World().follower
+    follower._texts = texts
+    tail = Tail(
+        SimpleNamespace(assign=lambda _places: None), layout, follower, monotonic=lambda: 0.0
+    )
+    for video_id in ("v1", "v2"):
+        home = partition_of(video_id.encode(), layout.video_partitions)
+        is_wrong = video_id == "v2"
+        tail._take(Message(video_id, (home + is_wrong) % layout.video_partitions))
+
+    assert [video_id for video_id, _ in texts.find("cooking", 9)] == ["v1"]
+    assert follower.counts == {"video-uploads:misplaced": 1}

@@ -105,14 +105,14 @@ class World:
             stages=Stages(lambda: 0.0, lambda: 0.0),
         )
 
-    def record(self, event, *, offset=None):
-        topic = TOPIC_OF[type(event).__name__]
-        return self.raw(topic, event.user_id.encode(), encode(event), offset=offset)
+    def record(self, event, *, offset=None, num_partitions=0):
+        topic, key = TOPIC_OF[type(event).__name__], event.user_id.encode()
+        return self.raw(topic, key, encode(event), offset=offset, num_partitions=num_partitions)
 
-    def raw(self, topic, key, value, *, offset=None, headers=()):
+    def raw(self, topic, key, value, *, offset=None, headers=(), num_partitions=0):
         if offset is None:
             offset, self.offsets[topic] = self.offsets[topic], self.offsets[topic] + 1
-        return Received(topic, 0, offset, key, value, T0 + 1_000, headers)
+        return Received(topic, 0, offset, key, value, T0 + 1_000, headers, num_partitions)
 
     def window(self, user_id="u1"):
         return self.partitions.get(0).windows([user_id])[user_id]

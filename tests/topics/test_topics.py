@@ -16,9 +16,9 @@ from contract.cluster import Cluster
 from contract.errors import BrokerUnavailable
 from contract.kafka import client_config
 from contract.settings import KafkaSettings
-from contract.topics import TOPICS, WATCH_EVENTS, Layout
+from contract.topics import NOT_AFTER, TOPICS, WATCH_EVENTS, Layout
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topics import Outcome, reconcile, wanted_topics
+from nextwatch.topics import Outcome, WantedTopic, reconcile, wanted_topics
 from tests.e2e.clients import eventually
 
 
@@ -113,6 +113,34 @@ def test_wrong_setting_is_mended(settings):
     assert outcomes(checked, "watch-events", "cleanup.policy") == [Outcome.DIFFERS]
     assert outcomes(mended, "watch-events", "cleanup.policy") == [Outcome.MENDED]
     assert outcomes(reconcile(settings), "watch-events", "cleanup.policy") == [Outcome.SAME]
+
+
+def test_records_of_a_far_future_are_refused_on_topics_that_others_write(settings):
+    """Who is stricter may be; a cluster that allows more is set right."""
+    create(settings, "watch-events", 3, **{NOT_AFTER: "60000"})
+    create(settings, "search-events", 3, **{NOT_AFTER: "9223372036854775807"})
+    findings = reconcile(settings)
+    again = reconcile(settings, is_check=True)
+
+    assert outcomes(findings, "watch-events", NOT_AFTER) == [Outcome.SAME]
+    assert outcomes(findings, "search-events", NOT_AFTER) == [Outcome.MENDED]
+    for topic in TOPICS:
+        expected = [Outcome.SAME] if topic.is_from_outside else []
+        assert outcomes(again, topic.name, NOT_AFTER) == expected
+
+
+def test_a_broker_that_does_not_know_a_setting_gets_its_topics_without_it(settings, monkeypatch):
+    """Kafka before 3.6: the first creation is refused, and nothing is set that it does not tell."""
+    unknown = "message.timestamp.of.tomorrow"
+    monkeypatch.setattr("nextwatch.topics.NOT_AFTER", unknown)
+    one = WantedTopic("watch-events", 1, {"cleanup.policy": "delete", unknown: "1"})
+    monkeypatch.setattr("nextwatch.topics.wanted_topics", lambda _layout: [one])
+
+    created, again = reconcile(settings), reconcile(settings)
+
+    assert [finding.outcome for finding in created] == [Outcome.CREATED]
+    assert outcomes(again, "watch-events", "cleanup.policy") == [Outcome.SAME]
+    assert outcomes(again, "watch-events", unknown) == [Outcome.NOT_CHECKED]
 
 
 def test_setting_that_the_broker_does_not_tell_is_not_guessed(settings, monkeypatch):

@@ -30,6 +30,7 @@ class RecordingLearner:
         self.journal = journal if journal is not None else []
         self.video_ids = []
         self.live = set()
+        self.uploads = {}
         self.seen = []
         self.frozen = []
         self.forgotten = []
@@ -42,9 +43,16 @@ class RecordingLearner:
         return np.array([video_id in self.live for video_id in self.video_ids], bool)
 
     def upload(self, upload):
+        known = self.uploads.get(upload.video_id)
+        is_changed = known is not None and (known != upload or upload.video_id not in self.live)
         if upload.video_id not in self.video_ids:
             self.video_ids.append(upload.video_id)
         self.live.add(upload.video_id)
+        self.uploads[upload.video_id] = upload
+        return is_changed
+
+    def turn_back(self, now_ms, *, latest_ms):
+        return False
 
     def remove(self, video_id):
         self.live.discard(video_id)
@@ -182,7 +190,7 @@ class ScriptedFeed:
         self.next_offsets = {}
 
 
-def study_of(*uploads, learner=None, policy=None):
+def study_of(*uploads, learner=None, policy=None, **options):
     """Return a study that knows *uploads*."""
     policy = policy or WindowPolicy()
     study = Study(
@@ -190,13 +198,14 @@ def study_of(*uploads, learner=None, policy=None):
         Windows(policy, max_users=1_000),
         Popularity(half_life_ms=24 * HOUR_MS, live_half_life_ms=3 * HOUR_MS),
         CompletionRule(),
+        **options,
     )
     for upload in uploads:
         study.upload(upload)
     return study
 
 
-def received(topic, event, *, offset=0, key=None, value=None, headers=()):
+def received(topic, event, *, offset=0, key=None, value=None, headers=(), num_partitions=0):
     """Return *event* as a record of *topic*, or the bytes given instead."""
     name = getattr(event, topic.key_field).encode() if event is not None else None
     return Received(
@@ -207,6 +216,7 @@ def received(topic, event, *, offset=0, key=None, value=None, headers=()):
         value=encode(event) if event is not None else value,
         ingested_at_ms=T0 + 10**9,
         headers=headers,
+        num_partitions=num_partitions,
     )
 
 

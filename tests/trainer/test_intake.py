@@ -6,7 +6,7 @@ import pytest
 
 from contract.clock import ManualClock
 from contract.decoding import MAX_SKEW_MS
-from contract.events import BundleState, ImpressedVideo, Impressions, encode
+from contract.events import MAX_AHEAD_MS, BundleState, ImpressedVideo, Impressions, encode
 from contract.topics import (
     IMPRESSIONS,
     MODEL_BUNDLES,
@@ -104,6 +104,41 @@ def test_a_watch_in_the_future_of_its_record_does_nothing(room):
 
     assert room.intake.refused == {"watch-events:ts_future:event_time_ms": 1}
     assert room.study.counts["watches"] == 1
+
+
+def test_a_misplaced_key_is_refused_whatever_it_is_about(room):
+    """Its user's other events are on another partition."""
+    for topic, event in (
+        (WATCH_EVENTS, watch("v1")),
+        (SEARCH_EVENTS, search()),
+        (IMPRESSIONS, IMPRESSION),
+        (VIDEO_UPLOADS, upload("v1")),
+        (USER_DELETIONS, deletion()),
+    ):
+        room.take(topic, event, num_partitions=5)
+    room.take(VIDEO_UPLOADS, key=b"v1", num_partitions=5)
+
+    reasons = {f"{topic}:misplaced" for topic in ("watch-events", "search-events", "impressions")}
+    reasons |= {"video-uploads:misplaced", "user-deletions:misplaced"}
+    assert set(room.intake.refused) == reasons
+    assert room.study.is_live("v1")
+    assert [record.topic for record in room.outbox.sent] == ["test-impressions.dlq"]
+    assert room.study.counts == {"uploads": 1}
+
+
+def test_an_erasure_for_all_partitions_is_obeyed_from_any(room):
+    room.take(WATCH_EVENTS, watch("v1"))
+    room.take(USER_DELETIONS, deletion(everywhere=True), num_partitions=5)
+
+    assert room.study.windows.get("u1").watches == ()
+
+
+def test_an_event_ahead_of_clock_and_record_alike_does_nothing(room):
+    """The producer that dates an event wrongly often dates its record likewise."""
+    record = received(WATCH_EVENTS, watch("v1", at_ms=MAX_AHEAD_MS + 1))
+    room.intake.take(replace(record, ingested_at_ms=T0 + MAX_AHEAD_MS + 1))
+
+    assert room.intake.refused == {"watch-events:ts_future:event_time_ms": 1}
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff\xfe"])

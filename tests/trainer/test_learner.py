@@ -255,6 +255,17 @@ def test_vectors_of_a_frozen_generation_move_by_their_id_embeddings_alone():
     assert np.abs(dense_alone - after[1]).max() > 1e-3
 
 
+def test_an_upload_of_other_content_moves_a_trained_video_in_the_space_in_service():
+    """Its content is embedded anew, and what was learned of it stays on top."""
+    learner = frozen_then_trained(learner_of(catalogue()))
+    before = learner.vectors(["cooking1"], generation=1)[1]
+
+    assert learner.upload(upload("cooking1", category="chess", tags=("chess",)))
+
+    after = learner.vectors(["cooking1"], generation=1)[1]
+    assert np.abs(after - before).max() > 1e-3
+
+
 def frozen_then_trained(learner):
     learner.freeze(1)
     learner.at_freezing = learner.vectors(learner.video_ids, generation=1)

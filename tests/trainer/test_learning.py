@@ -43,6 +43,14 @@ class LearningConformance:
         assert learner.video_ids == ["v0", "v1", "v2", "v3"]
         assert learner.is_live_N.all()
 
+    def test_an_upload_says_whether_it_changes_what_was_known(self, learner):
+        """New vectors are due then; a new video, or the same upload again, changes nothing."""
+        learner.remove("v1")
+
+        changes = [upload("v0"), upload("v0", category="chess"), upload("v1"), upload("v9")]
+
+        assert [learner.upload(one) for one in changes] == [False, True, True, False]
+
     def test_similarity_has_a_column_for_each_video(self, learner):
         learner.remove("v1")
 

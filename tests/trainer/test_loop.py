@@ -221,6 +221,32 @@ def test_vectors_are_for_the_generation_in_service(tmp_path):
     assert room.effects()[-2:] == ["item-vectors", "settle"]
 
 
+def test_an_upload_of_other_content_goes_out_though_nothing_is_learned(tmp_path):
+    """index_sync leaves a trained video to the trainer, and no bundle comes while nobody watches."""
+    changed = received(VIDEO_UPLOADS, upload("v3", category="chess"), offset=10)
+    room = Room(tmp_path, UPLOADS, [changed, received(VIDEO_UPLOADS, upload("v4"), offset=11)])
+    room.start()
+    room.generations.note(announcement(1, BundleState.IN_SERVICE))
+    room.trainer.step()
+
+    room.trainer.publish_vectors()
+
+    sent = [record.key for record in room.outbox.sent if record.topic == "item-vectors"]
+    assert sent == [b"v3"]
+
+
+def test_watches_that_wait_for_an_upload_outlive_a_restart(tmp_path):
+    room = Room(tmp_path, UPLOADS, watches("late")).start()
+    room.trainer.step()
+    room.trainer.checkpoint()
+
+    late = received(VIDEO_UPLOADS, upload("late"), offset=10)
+    again = Room(tmp_path, [late]).start()
+    again.trainer.learn_due()
+
+    assert again.learner.seen == ["u1/late/0"]
+
+
 def test_no_vectors_for_a_generation_without_frozen_towers(tmp_path):
     """Somebody else's bundle is in service: its vectors cannot be computed here."""
     room = Room(tmp_path, UPLOADS, watches("v1")).start()

@@ -95,6 +95,33 @@ def test_a_feature_row_has_the_columns_of_the_contract():
     }
 
 
+def test_a_user_who_has_counted_counts_only_as_completed():
+    """A preview and then the whole video: one watch, completed."""
+    preview = viewing("a", watch_ms=1_000, is_completed=False)
+    whole = viewing("a", watch_ms=29_000)._replace(is_first=False)
+
+    popularity = popularity_of(preview, whole, videos=("a",))
+
+    assert popularity.popularity_N[1] == pytest.approx(1.0)
+    assert popularity.baseline_N[1] == pytest.approx(1.0)
+    assert popularity.completion_rate_N[1] == pytest.approx(1.0)
+    assert popularity.mean_watch_ms_N[1] == pytest.approx(30_000)
+
+
+@pytest.mark.parametrize("ahead_ms", [2 * DAY_MS, 400 * DAY_MS])
+def test_clocks_that_stand_in_the_future_are_turned_back(ahead_ms):
+    """Whether the weights were scaled to that time already or not."""
+    popularity = popularity_of(viewing("a"), viewing("b", at_ms=ahead_ms))
+    counted = popularity.popularity_N.tolist()
+
+    assert not popularity.turn_back(T0, latest_ms=T0 + ahead_ms)
+    assert popularity.turn_back(T0, latest_ms=T0)
+    assert popularity.popularity_N.tolist() == pytest.approx(counted)
+
+    popularity.count([viewing("a"), viewing("a", at_ms=DAY_MS)])
+    assert popularity.popularity_N[1] == pytest.approx(1.5 + counted[1] / 2)
+
+
 def test_unknown_videos_are_not_counted():
     popularity = popularity_of(viewing("unheard_of"))
 

@@ -1,12 +1,16 @@
 """Which watches become examples, with which window, and in which order a batch is handled."""
 
 import msgspec
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from models.history import EMPTY
+from contract.clock import ManualClock
+from models.history import DAY_MS, EMPTY, WindowPolicy
 from tests.builders import T0, deletion, search, upload, watch
 from tests.trainer.doubles import RecordingLearner, study_of
+from trainer.study import Pending
 
 VIDEOS = [upload(f"v{n}") for n in range(1, 7)]
 BRIEF_MS = 2_000  # of 30 s: not completed
@@ -54,13 +58,77 @@ def test_a_repeated_delivery_changes_nothing():
 
 
 def test_a_video_in_the_window_is_no_label_again():
-    """It would not be recommended, so it cannot be found; it counts for popularity though."""
+    """It would not be recommended, so it cannot be found; it counts for popularity again."""
     study = study_of(*VIDEOS)
 
     study.watch(watch("v1", at_ms=0))
-    study.watch(watch("v1", at_ms=1))
+    study.watch(watch("v1", at_ms=DAY_MS))
 
     assert (len(study.pending.examples), len(study.pending.viewings)) == (1, 2)
+
+
+def test_a_user_counts_for_a_video_once_a_day_however_often_it_is_played():
+    """One account does not make a hit: neither in popularity nor in the live signals."""
+    study = study_of(*VIDEOS)
+
+    for n in range(100):
+        study.watch(watch("v1", at_ms=n, watch_ms=30_000))
+    for user in range(3):
+        study.watch(watch("v2", user_id=f"other{user}", watch_ms=30_000))
+    counted = [viewing.video_id for viewing in study.pending.viewings]
+    study.learn()
+
+    assert counted == ["v1", "v2", "v2", "v2"]
+    popularity_N = study.popularity.popularity_N
+    assert popularity_N[1] == pytest.approx(1.0, rel=1e-3)
+    assert popularity_N[2] == pytest.approx(3.0, rel=1e-3)
+
+
+def test_a_user_who_goes_round_many_videos_counts_for_each_once():
+    """More of them than a window holds: the memory does not depend on it."""
+    study = study_of(*VIDEOS, policy=WindowPolicy(max_watches=2))
+
+    for n in range(30):
+        study.watch(watch(f"v{n % 5 + 1}", at_ms=n))
+
+    assert len(study.pending.viewings) == 5
+    assert len(study.pending.examples) == 5
+
+
+def test_a_play_of_no_time_is_no_popularity():
+    """400 of them counted 399.9; they stay in the window all the same."""
+    study = study_of(*VIDEOS)
+
+    for user in range(400):
+        study.watch(watch("v1", user_id=f"u{user}", watch_ms=0))
+
+    assert not study.pending
+    assert study.windows.get("u7").video_ids == ("v1",)
+
+
+def test_a_video_that_is_completed_after_a_preview_counts_as_completed_once():
+    """Feeds play a moment of each video before anybody chooses it."""
+    study = study_of(*VIDEOS)
+    for at_ms, watch_ms in enumerate((BRIEF_MS, BRIEF_MS, 30_000, 30_000)):
+        study.watch(watch("v1", at_ms=at_ms, watch_ms=watch_ms))
+    flags = [(viewing.is_first, viewing.is_completed) for viewing in study.pending.viewings]
+    study.learn()
+
+    assert flags == [(True, False), (False, True)]
+    assert study.popularity.popularity_N[1] == pytest.approx(1.0, rel=1e-3)
+    assert study.popularity.baseline_N[1] == pytest.approx(1.0, rel=1e-3)
+
+
+def test_who_was_erased_counts_again():
+    """Nothing is remembered of what was in the window."""
+    study = study_of(*VIDEOS)
+    study.watch(watch("v1", at_ms=0))
+    study.erase(deletion(at_ms=5))
+    study.pending = Pending()
+
+    study.watch(watch("v1", at_ms=10))
+
+    assert examples_of(study) == [((), "v1")]
 
 
 def test_a_video_that_was_never_uploaded_is_no_label():
@@ -70,6 +138,138 @@ def test_a_video_that_was_never_uploaded_is_no_label():
 
     assert not study.pending
     assert study.counts["unknown_videos"] == 1
+
+
+def test_watches_that_come_before_the_upload_are_learned_when_it_comes():
+    """Two topics keep no common order, and an import may begin with the history."""
+    # event time   0   1     2
+    #              v1  late  v2       "late" is uploaded last
+    study = study_of(*VIDEOS)
+    for at_ms, video_id in enumerate(("v1", "late", "v2")):
+        study.watch(watch(video_id, at_ms=at_ms))
+    study.watch(watch("late", user_id="u2", at_ms=7, watch_ms=BRIEF_MS))
+
+    study.upload(upload("late"))
+
+    assert examples_of(study) == [((), "v1"), (("v1", "late"), "v2"), (("v1",), "late")]
+    assert [viewing.video_id for viewing in study.pending.viewings] == ["v1", "v2", "late", "late"]
+    assert (len(study.waiting), study.counts["waited_watches"]) == (0, 2)
+
+
+def test_a_watch_that_waits_is_learned_once():
+    """Delivered again while it waits, and the video uploaded again after it."""
+    study = study_of(*VIDEOS)
+    for _ in range(3):
+        study.watch(watch("late"))
+    study.upload(upload("late"))
+    study.upload(upload("late"))
+    study.watch(watch("late"))
+
+    assert examples_of(study) == [((), "late")]
+
+
+def test_what_waits_is_bounded():
+    """Those of the video that has waited longest go first, and are counted."""
+    study = study_of(*VIDEOS, max_waiting=3)
+    for at_ms, video_id in enumerate(("a", "a", "b", "c", "d")):
+        study.watch(watch(video_id, at_ms=at_ms))
+
+    for video_id in "abcd":
+        study.upload(upload(video_id))
+
+    assert [label for _, label in examples_of(study)] == ["b", "c", "d"]
+    assert study.waiting.num_dropped == 2
+
+
+def test_an_erased_user_does_not_wait():
+    study = study_of(*VIDEOS)
+    study.watch(watch("late", user_id="gone", at_ms=0))
+    study.watch(watch("late", user_id="stays", at_ms=0))
+
+    study.erase(deletion(user_id="gone", at_ms=5))
+    study.upload(upload("late"))
+
+    assert [example.user_id for example in study.pending.examples] == ["stays"]
+
+
+def test_a_warning_names_the_videos_that_are_waited_for():
+    """Once for what is new; whoever imports sees what is missing."""
+    study = study_of(*VIDEOS)
+    study.watch(watch("late"))
+    with capture_logs() as told:
+        study.waiting.tell()
+        study.waiting.tell()
+
+    [line] = told
+    assert (line["event"], line["log_level"]) == ("watches_wait_for_uploads", "warning")
+    assert (line["watches"], line["videos"]) == (1, ["late"])
+
+
+def test_an_event_of_next_year_moves_no_counter():
+    """It would let everything decay that was counted, for everybody."""
+    now = ManualClock(T0 + 10)
+    study = study_of(*VIDEOS, clock=now)
+    study.watch(watch("v1", at_ms=0))
+    study.learn()
+    study.watch(watch("v2", user_id="u2", at_ms=400 * DAY_MS))
+    study.learn()
+    study.watch(watch("v1", user_id="u3", at_ms=10))
+    study.learn()
+
+    assert study.popularity.popularity_N[:3] == pytest.approx([0.0, 2.0, 1.0], rel=1e-3)
+    assert study.learner.seen == ["u1/v1/0", "u2/v2/10", "u3/v1/10"]
+
+
+def test_a_study_that_an_event_of_next_year_has_moved_can_be_turned_back():
+    """What decayed stays decayed, and from now on counts again."""
+    clock = ManualClock(T0 + 400 * DAY_MS)
+    study = study_of(*VIDEOS, clock=clock)
+    study.watch(watch("v2", user_id="u2", at_ms=400 * DAY_MS))
+    study.learn()
+
+    clock.now_ms = T0
+    assert study.turn_back()
+    study.watch(watch("v1", at_ms=0))
+    study.learn()
+
+    assert study.popularity.popularity_N[:3] == pytest.approx([0.0, 1.0, 1.0], rel=1e-3)
+    assert not study.turn_back()
+
+
+def test_a_window_that_an_event_of_next_year_has_stuck_goes_on():
+    """All that the user does now is older than the window's age, counted from that event."""
+    study = study_of(*VIDEOS)
+    study.watch(watch("v2", at_ms=400 * DAY_MS))
+    resumed = study_of(*VIDEOS, clock=ManualClock(T0 + 10))
+    resumed.windows.load(study.windows.encoded())
+
+    resumed.watch(watch("v1", at_ms=10))
+
+    assert examples_of(resumed) == [((), "v1")]
+    assert resumed.windows.get("u1").video_ids == ("v1",)
+
+
+def test_an_upload_of_other_content_is_published_before_all_others():
+    """index_sync leaves the vectors of what was learned to the trainer."""
+    study = study_of(*VIDEOS)
+    study.freeze(1)
+    for n in (2, 3, 1):
+        study.watch(watch(f"v{n}", at_ms=n))
+    study.learn()
+    study.upload(upload("v5", category="chess"))
+    study.upload(upload("v4"))  # as it was
+
+    assert study.take_touched(1, 10) == ["v5", "v2", "v3", "v1"]
+
+
+def test_a_video_that_comes_back_is_published():
+    """Its content is embedded by index_sync, what was learned of it by the trainer."""
+    study = study_of(*VIDEOS)
+    study.freeze(1)
+    study.take_down("v1")
+    study.upload(upload("v1"))
+
+    assert study.take_touched(1, 10) == ["v1"]
 
 
 def test_a_video_that_was_taken_down_is_no_label():
@@ -225,6 +425,7 @@ events = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(events)
 def test_no_example_knows_its_future(watches):
     """Whatever the order of delivery: all that stands in a window came before its label."""
@@ -239,6 +440,7 @@ def test_no_example_knows_its_future(watches):
     )
 
 
+@settings(deadline=None)
 @given(events, st.randoms(use_true_random=False))
 def test_repeats_make_no_examples(watches, random):
     """Delivering some events again, later, adds nothing."""
