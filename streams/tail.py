@@ -212,6 +212,7 @@ class Tail:
         self._consumer = consumer
         self._monotonic = monotonic
         self._layout = layout
+        self._bundles = layout.name(MODEL_BUNDLES)
         self._follower = follower
         self._places = [
             TopicPartition(layout.name(topic), number, OFFSET_BEGINNING)
