@@ -408,7 +408,7 @@ def test_an_encoder_of_another_width_is_left_out_and_named(vectors):
 def test_whatever_goes_wrong_in_a_batch_every_request_is_answered(monkeypatch):
     """Redelivered after a crash it would go wrong again, in every worker in turn."""
     world = World("near", "far")
-    world.recommender._trending.note("popular", 1_000)
+    world.recommender.note(EMPTY, fold(EMPTY, [watch("popular")], WindowPolicy()).watches)
 
     def fail(*_):
         raise OverflowError("int too big to convert")
