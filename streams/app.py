@@ -132,16 +132,16 @@ class App(faust.App):
         self.add_future(_until_failure(start_again, self.on_failure))
 
     async def look_after_changelogs(self, every_s: float) -> None:
-        """Note every *every_s* seconds where the changelogs end, so that `Pump` heals them."""
+        """Note every *every_s* seconds what the changelogs are, so that `Pump` heals them."""
         while not self.should_stop:
             await self.sleep(every_s)
-            ours = self.partitions.marks()
+            marks = self.partitions.marks()
             try:
-                found = await asyncio.to_thread(self.look, changelogs(ours))
+                found = await asyncio.to_thread(self.look, changelogs(marks))
             except (BrokerUnavailable, ContractError) as error:
                 log.warning("changelogs_not_looked_at", reason=str(error))
             else:
-                self.partitions.note_ends({at.partition: each.end for at, each in found.items()})
+                self.partitions.note_changelogs(found, marks=marks)
 
     def reading(self, at: Position, marks: Mapping[Position, int]) -> Reading:
         """Return how far a partition is, for the watchdog; asked from its thread."""

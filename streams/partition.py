@@ -33,7 +33,8 @@ class Partition:
     ``suspect_from`` is the first changelog offset that somebody else may have written, None
     while every record is ours. ``unhealed`` are the users and ``unhealed_seals`` the seals
     whose last record in the changelog says less than the store, and so is every user of the
-    store from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end.
+    store from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end,
+    ``replacement`` the log that it last had in place of the one that was read so far.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Partition:
     unhealed: set[str] = field(default_factory=set)
     unhealed_seals: set[bytes] = field(default_factory=set)
     unpublished_from: str | None = None
+    replacement: Log | None = None
 
     @classmethod
     def opened(cls, number: int, store: WindowStore, policy: WindowPolicy) -> "Partition":
@@ -72,7 +74,9 @@ class Partition:
 
         Its end is beyond ours also while a batch of ours is under way.
         """
-        return self.suspect_from is not None or self.changelog_end > self.changelog_next
+        is_replaced = self.replacement is not None
+        is_longer = self.changelog_end > self.changelog_next
+        return self.suspect_from is not None or is_longer or is_replaced
 
     @property
     def is_unhealed(self) -> bool:
@@ -132,6 +136,24 @@ class Partition:
         elif not self.is_unhealed:
             self._remember_changelog()
         self.changelog_end = changelog.end
+
+    def note_changelog(self, changelog: Log, *, was_next: int) -> None:
+        """Note, from any thread, what the broker says of the changelog.
+
+        *was_next* is `changelog_next` before it was asked: what we wrote since may lie beyond.
+        """
+        if changelog.is_other_than(self.changelog_identity, was_next):
+            self.replacement = changelog
+        else:
+            self.changelog_end = changelog.end
+
+    def take_replacement(self) -> None:
+        """Take every window for unpublished if the changelog was replaced by another log."""
+        changelog, self.replacement = self.replacement, None
+        if changelog is not None:
+            self.changelog_identity = changelog.identity
+            self._publish_anew()
+            self.changelog_end = changelog.end
 
     def note_published(self, offsets: Sequence[int]) -> None:
         """Note the offsets that our own changelog records got.

@@ -166,11 +166,16 @@ class Partitions:
         """Whether somebody else may have written to a changelog of ours, or it says too little."""
         return any(each.is_suspect or each.is_unhealed for each in list(self._open.values()))
 
-    def note_ends(self, ends: Mapping[int, int]) -> None:
-        """Note the ends of changelogs, from any thread: a record after our last one shows there."""
-        for number, end in ends.items():
-            if (partition := self.get(number)) is not None:
-                partition.changelog_end = end
+    def note_changelogs(
+        self, changelogs: Mapping[Position, Log], *, marks: Mapping[Position, int]
+    ) -> None:
+        """Note, from any thread, what *changelogs* are now; *marks* are those before the look.
+
+        A record after our last one shows in the end, and a topic that was made anew in its id.
+        """
+        for at, changelog in changelogs.items():
+            if (partition := self.get(at.partition)) is not None:
+                partition.note_changelog(changelog, was_next=marks[at])
 
     def heal(self) -> Iterator[tuple[int, dict[bytes, bytes | None]]]:
         """Read what others wrote to our changelogs; yield, by partition, what to publish.
@@ -181,6 +186,8 @@ class Partitions:
         if self._is_suspended:
             return
         partitions = list(self._open.values())
+        for partition in partitions:
+            partition.take_replacement()
         self._read_on([partition for partition in partitions if partition.is_suspect])
         for partition in partitions:
             num_healed = 0

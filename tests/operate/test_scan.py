@@ -106,12 +106,12 @@ def test_a_partition_that_ends_in_an_open_transaction_is_told(kafka):
     producer = Producer(config)
     producer.init_transactions(10)
     producer.begin_transaction()
-    producer.produce("x-impressions", b"{}", b"u1", partition=1)
+    producer.produce("x-search-events", b"{}", b"u1", partition=1)
     producer.flush(10)
     scan = scan_of(kafka)
 
-    assert list(scan.read(["impressions"])) == []
-    assert scan.unsettled == {Position("impressions", 1): 1}
+    assert list(scan.read(["search-events"])) == []
+    assert scan.unsettled == {Position("search-events", 1): 1}
     producer.commit_transaction(10)
-    assert len(list(scan.read(["impressions"]))) == 1
+    assert len(list(scan.read(["search-events"]))) == 1
     assert scan.unsettled == {}

@@ -1,9 +1,12 @@
 """Erasure, and records that an owner who was paused wrote over newer ones."""
 
+from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, fold
 from models.seals import seal_of
 from streams.changelog import LoggedWindow, seal_key
+from streams.logs import Log
+from streams.partition import CHANGELOG
 from tests.builders import deletion, shown, watch
 from tests.streams.worlds import POLICY, World
 
@@ -72,7 +75,8 @@ def test_a_stale_record_after_our_last_one_is_found_by_looking():
     world.processor.process([world.record(watch("A"))])
     stale = history_codec.encode(fold(EMPTY, [], POLICY))
     world.changelog = [LoggedWindow(0, 1, b"u1", stale)]
-    world.partitions.note_ends({0: 2})
+    at = Position(CHANGELOG, 0)
+    world.partitions.note_changelogs({at: Log(0, 2)}, marks=world.partitions.marks())
 
     world.processor.heal()
 

@@ -49,6 +49,12 @@ class World:
             rewind_records=self.rewind,
         )
 
+    def note_changelog(self, end):
+        """Tell the worker what the changelog is now."""
+        at, marks = Position(CHANGELOG, 0), self.partitions.marks()
+        changelog = Log(0, end, self.changelog_identity)
+        self.partitions.note_changelogs({at: changelog}, marks=marks)
+
     def _read(self, start):
         return [
             r for r in self.changelog if r.partition in start and r.offset >= start[r.partition]
@@ -310,10 +316,38 @@ def test_a_record_after_our_last_one_is_found_by_the_end_of_the_changelog():
     world.changelog.append(logged(1, a))
     assert not world.partitions.is_suspect
 
-    world.partitions.note_ends({0: 2})
+    world.note_changelog(end=2)
 
     assert world.partitions.is_suspect
     assert {key: decode(record) for key, record in world.heal().items()} == {b"u1": window(a, b)}
+    assert not world.partitions.is_suspect
+
+
+def test_a_changelog_that_is_made_anew_under_an_idle_worker_gets_every_window():
+    """Nothing that it writes gives the new topic away: only the id does, once."""
+    a = watch("A")
+    world = World(logged(0, a))
+    world.assign()
+    world.changelog, world.changelog_identity = [], 2
+
+    world.note_changelog(end=0)
+
+    assert world.partitions.is_suspect
+    assert {key: decode(record) for key, record in world.heal().items()} == {b"u1": window(a)}
+    world.note_changelog(end=1)
+    assert world.heal() == {}
+
+
+def test_what_is_published_while_the_broker_is_asked_is_no_sign_of_another_changelog():
+    """The end that it tells is older than our last record."""
+    a = watch("A")
+    world = World(logged(0, a))
+    world.assign()
+    marks = world.partitions.marks()
+    world.partitions.get(0).note_published([1, 2])
+
+    world.partitions.note_changelogs({Position(CHANGELOG, 0): Log(0, 1, 1)}, marks=marks)
+
     assert not world.partitions.is_suspect
 
 
@@ -324,7 +358,7 @@ def test_a_changelog_record_that_cannot_be_read_is_replaced_by_what_is_here(junk
     world = World(logged(0, a))
     world.assign()
     world.append(0, b"u1", junk)
-    world.partitions.note_ends({0: 2})
+    world.note_changelog(end=2)
 
     with capture_logs() as told:
         assert {key: decode(record) for key, record in world.heal().items()} == {b"u1": window(a)}
