@@ -19,10 +19,8 @@ PATIENCE_S = 60.0
 SILENCE_S = 3.0
 LATENCY_MS = 150
 LAST_WORDS_S = 5.0
-BURST = 40
-BURST_EVERY_S = 0.02
-NUM_BURSTS = 8
-"""Before a zombie is made: 2,000 events/s for a moment, so that it always has some on their way."""
+BURST = 1_000
+"""Events that a worker is given at once: it takes half a second to a second to answer them."""
 
 
 def kill(arena: Arena) -> Struck:
@@ -55,7 +53,7 @@ def pause(arena: Arena) -> Struck:
     at_s = monotonic()
     victim.pause()
     _takeover_s(arena, orphans, at_s)
-    sleep(1.0)  # the new owner goes beyond what the zombie knows
+    _go_beyond(arena)
     victim.resume()
     return Struck(at_s)
 
@@ -71,7 +69,7 @@ def isolate(arena: Arena) -> Struck:
     at_s = monotonic()
     arena.network.hold(victim.pid, is_uplink_only=True)
     _takeover_s(arena, orphans, at_s)
-    sleep(1.0)  # the new owner goes beyond what the zombie knows
+    _go_beyond(arena)
     arena.network.release()
     return Struck(at_s)
 
@@ -89,7 +87,7 @@ def isolate_and_wipe(arena: Arena) -> Struck:
     at_s = monotonic()
     arena.network.hold(victim.pid, is_uplink_only=True)
     _takeover_s(arena, orphans, at_s)
-    sleep(1.0)
+    _go_beyond(arena)
     successor.kill()
     successor.wipe()
     written = _num_written(arena)
@@ -197,10 +195,17 @@ def _victim(arena: Arena) -> Worker:
 
 
 def _make_busy(arena: Arena) -> None:
-    """See to it that the worker has something on its way when it is struck."""
-    for _ in range(NUM_BURSTS):
-        arena.ledger.burst(BURST)
-        sleep(BURST_EVERY_S)
+    """Give the workers more than they answer at once, and wait until they are at it."""
+    counts = arena.ledger.counts
+    most_so_far = counts["windows"] + BURST // 5
+    arena.ledger.burst(BURST)
+    eventually(lambda: counts["windows"] > most_so_far, within_s=PATIENCE_S, every_s=0.005)
+
+
+def _go_beyond(arena: Arena) -> None:
+    """Have the new owner answer events of users that the zombie knows, too."""
+    arena.ledger.burst(BURST)
+    sleep(1.0)
 
 
 def _num_written(arena: Arena) -> int:
