@@ -19,8 +19,8 @@ PATIENCE_S = 60.0
 SILENCE_S = 3.0
 LATENCY_MS = 150
 LAST_WORDS_S = 5.0
-BURST = 1_000
-"""Events that a worker is given at once: it takes half a second to a second to answer them."""
+BURST = 2_000
+"""Events that come at once: two workers take about a second to answer them."""
 
 
 def kill(arena: Arena) -> Struck:
@@ -37,7 +37,7 @@ def kill(arena: Arena) -> Struck:
 def kill_and_wipe(arena: Arena) -> Struck:
     """SIGKILL a worker, remove its state, and start it again at once."""
     victim = _victim(arena)
-    _make_busy(arena)
+    _make_busy(arena, victim)
     at_s = monotonic()
     victim.kill()
     victim.wipe()
@@ -49,7 +49,7 @@ def pause(arena: Arena) -> Struck:
     """SIGSTOP a worker until the other one has long taken over, then SIGCONT: a zombie."""
     victim = _victim(arena)
     orphans = victim.partitions()
-    _make_busy(arena)
+    _make_busy(arena, victim)
     at_s = monotonic()
     victim.pause()
     _takeover_s(arena, orphans, at_s)
@@ -65,7 +65,7 @@ def isolate(arena: Arena) -> Struck:
     """
     victim = _victim(arena)
     orphans = victim.partitions()
-    _make_busy(arena)
+    _make_busy(arena, victim)
     at_s = monotonic()
     arena.network.hold(victim.pid, is_uplink_only=True)
     _takeover_s(arena, orphans, at_s)
@@ -83,7 +83,7 @@ def isolate_and_wipe(arena: Arena) -> Struck:
     victim = _victim(arena)
     successor = next(worker for worker in arena.crew.workers if worker is not victim)
     orphans = victim.partitions()
-    _make_busy(arena)
+    _make_busy(arena, victim)
     at_s = monotonic()
     arena.network.hold(victim.pid, is_uplink_only=True)
     _takeover_s(arena, orphans, at_s)
@@ -194,12 +194,17 @@ def _victim(arena: Arena) -> Worker:
     return arena.chance.choice([worker for worker in arena.crew.workers[:2] if worker.is_ready()])
 
 
-def _make_busy(arena: Arena) -> None:
-    """Give the workers more than they answer at once, and wait until they are at it."""
-    counts = arena.ledger.counts
-    most_so_far = counts["windows"] + BURST // 5
+def _make_busy(arena: Arena, victim: Worker) -> None:
+    """Give the workers more than they answer at once, and wait until *victim* is at it."""
+    windows_of, partitions = arena.ledger.windows_of, victim.partitions()
+    num_before = sum(windows_of[number] for number in partitions)
     arena.ledger.burst(BURST)
-    eventually(lambda: counts["windows"] > most_so_far, within_s=PATIENCE_S, every_s=0.005)
+
+    def is_busy() -> bool:
+        num_windows = sum(windows_of[number] for number in partitions)
+        return num_windows > num_before + BURST // 20
+
+    eventually(is_busy, within_s=PATIENCE_S, every_s=0.005)
 
 
 def _go_beyond(arena: Arena) -> None:

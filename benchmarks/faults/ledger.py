@@ -57,6 +57,7 @@ class Ledger:
         self.answered_s: dict[str, float] = {}
         self.answered_by: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
         self.counts: Counter[str] = Counter()
+        self.windows_of: Counter[int] = Counter()  # by partition
         self.whole_answer_s = 0.0
         self._windows: dict[bytes, bytes] = {}
         self._failure: BaseException | None = None
@@ -220,6 +221,7 @@ class Ledger:
         key, record = message.key() or b"", message.value()
         before = self._windows.get(key)
         self.counts["windows"] += 1
+        self.windows_of[message.partition() or 0] += 1
         if record is None:
             self._windows.pop(key, None)
             return
