@@ -31,6 +31,9 @@ _ON_EVERY_DEAD_LETTER = {
     "dlq.length": "bytes of the original value; longer ones are cut",
     "dlq.sha256": "checksum of the whole original value",
 }
+_ON_A_DATED_DEAD_LETTER = {
+    "dlq.record_ts": "the original record's own timestamp, if it had one, epoch milliseconds",
+}
 _ON_A_CUT_DEAD_LETTER = {
     "dlq.cut": "which of value, key and headers are not whole, being too large; comma-separated",
     "dlq.key_length": "bytes of the original key, if it was cut",
@@ -149,9 +152,9 @@ def _example(topic: Topic) -> dict[str, Any]:
 
 
 def _dead_letter() -> dict[str, Any]:
+    headers = _ON_EVERY_DEAD_LETTER | _ON_A_DATED_DEAD_LETTER | _ON_A_CUT_DEAD_LETTER
     properties: dict[str, dict[str, Any]] = {
-        name: {"type": "string", "description": what}
-        for name, what in (_ON_EVERY_DEAD_LETTER | _ON_A_CUT_DEAD_LETTER).items()
+        name: {"type": "string", "description": what} for name, what in headers.items()
     }
     properties["dlq.reason"]["x-meanings"] = dict(REASONS)
     return {

@@ -72,6 +72,8 @@ def dead_letter(
         "dlq.length": str(len(body)),
         "dlq.sha256": hashlib.sha256(body).hexdigest(),
     }
+    if record.ingested_at_ms > 0:
+        reasons["dlq.record_ts"] = str(record.ingested_at_ms)
     is_readable = error.reason != "header_encoding"
     kept_headers = _kept(record.headers) if is_readable else []
     reasons |= _cuts(body, key, num_lost_headers=len(record.headers) - len(kept_headers))

@@ -119,6 +119,7 @@ def dead_letter_example() -> dict[str, object]:
         "dlq.partition": "3",
         "dlq.offset": "41",
         "dlq.ts": str(_AT_MS + 5),
+        "dlq.record_ts": str(_AT_MS),
         "dlq.app": "nextwatch-streams",
         "dlq.length": str(len(payload)),
     }

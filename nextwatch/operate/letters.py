@@ -31,6 +31,9 @@ class Letter:
     reason: str
     app: str
     refused_at_ms: int
+    ingested_at_ms: int
+    """The timestamp of the record that was refused, never later than *refused_at_ms*, which stands
+    here where the headers do not tell it."""
     source: tuple[int, int] | None
     """Partition and offset on *topic*; None when the headers do not say."""
     length: int
@@ -71,13 +74,17 @@ def letter_of(record: Received) -> Letter:
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     partition, offset = _number(headers, "dlq.partition"), _number(headers, "dlq.offset")
     refused_at_ms = _number(headers, "dlq.ts")
+    if refused_at_ms is None:
+        refused_at_ms = record.ingested_at_ms
+    ingested_at_ms = _number(headers, "dlq.record_ts")
     length = _number(headers, "dlq.length")
     return Letter(
         topic=topic,
         record=record,
         reason=headers.get("dlq.reason", "")[:_MOST_OF_A_WORD] or "unknown",
         app=headers.get("dlq.app", "")[:_MOST_OF_A_WORD] or "unknown",
-        refused_at_ms=record.ingested_at_ms if refused_at_ms is None else refused_at_ms,
+        refused_at_ms=refused_at_ms,
+        ingested_at_ms=refused_at_ms if ingested_at_ms is None else min(ingested_at_ms, refused_at_ms),
         source=None if partition is None or offset is None else (partition, offset),
         length=len(record.value or b"") if length is None else length,
         sha256=headers.get("dlq.sha256", ""),

@@ -4,14 +4,15 @@ What is sent is what was refused: key, bytes and the sender's own headers, place
 one header more that says which letter it was. Letters are read twice: once to say what will be
 done, and once to do it, only as far as the first reading came; so a replay that fails again and
 again cannot feed itself. Repeats change nothing: events have ids, and on a compacted topic a letter
-that a newer record of its key has overtaken (its own first replay is one) stays where it is.
+that a newer record of its key has overtaken (its own first replay is one) stays where it is. Which
+is newer, offsets say within a partition; between two partitions only the records' timestamps do.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.table import Table
 from rich.text import Text
@@ -49,6 +50,13 @@ REMEDIES = {
 Key = tuple[str, bytes | None]
 
 
+class Newest(NamedTuple):
+    """The largest offset and the largest timestamp of a key's records in one partition."""
+
+    offset: int = -1
+    ingested_at_ms: int = -1
+
+
 class Delivery(Protocol):
     """What a replay needs of an outbox."""
 
@@ -67,12 +75,12 @@ class Judge:
 
     now_ms: int
     is_bad_wanted: bool = False
-    _newest: dict[Key, int] = field(default_factory=dict)
+    _newest: dict[Key, dict[int, Newest]] = field(default_factory=dict)
 
     def note(self, letter: Letter) -> None:
         """Remember that it must be known what came after *letter*."""
         if letter.topic.cleanup == "compact":
-            self._newest.setdefault((letter.topic.name, letter.record.key), -1)
+            self._newest.setdefault((letter.topic.name, letter.record.key), {})
 
     @property
     def compacted_topics(self) -> list[str]:
@@ -81,9 +89,12 @@ class Judge:
 
     def see(self, record: Received) -> None:
         """Take note of *record* of a source topic."""
-        key = (record.topic, record.key)
-        if key in self._newest:
-            self._newest[key] = max(self._newest[key], record.offset)
+        places = self._newest.get((record.topic, record.key))
+        if places is not None:
+            known = places.get(record.partition, Newest())
+            places[record.partition] = Newest(
+                max(known.offset, record.offset), max(known.ingested_at_ms, record.ingested_at_ms)
+            )
 
     def fate(self, letter: Letter) -> Fate:
         """Return what becomes of *letter*."""
@@ -91,11 +102,23 @@ class Judge:
             return Fate.CUT
         if letter.is_altered:
             return Fate.ALTERED
-        newest = self._newest.get((letter.topic.name, letter.record.key), -1)
-        if letter.topic.cleanup == "compact" and newest > (letter.source or (0, -2))[1]:
+        if letter.topic.cleanup == "compact" and self._is_overtaken(letter):
             return Fate.OVERTAKEN
         is_good = self.is_bad_wanted or verdict(letter, now_ms=self.now_ms) is None
         return Fate.GOES if is_good else Fate.STILL_BAD
+
+    def _is_overtaken(self, letter: Letter) -> bool:
+        """Return whether a record of its key is newer; of a letter of unknown place, one may be."""
+        if letter.source is None:
+            return True
+        partition, offset = letter.source
+        places = self._newest.get((letter.topic.name, letter.record.key), {})
+        return any(
+            newest.offset > offset
+            if number == partition
+            else newest.ingested_at_ms > letter.ingested_at_ms
+            for number, newest in places.items()
+        )
 
 
 @dataclass(slots=True)

@@ -41,6 +41,7 @@ def test_its_headers_say_why_and_from_where():
         "dlq.partition": b"3",
         "dlq.offset": b"41",
         "dlq.ts": str(T0 + 5).encode(),
+        "dlq.record_ts": str(T0).encode(),
         "dlq.app": b"test",
         "dlq.version": VERSION.encode(),
         "dlq.length": b"1",

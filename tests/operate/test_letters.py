@@ -39,6 +39,21 @@ def test_a_record_that_nobody_of_ours_put_there_is_shown_all_the_same():
     assert (found.is_cut, found.is_altered) == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [(b"1699999999999", T0 - 1), (None, T0 + 5), (b"-1", T0 + 5), (b"1800000000000", T0 + 5)],
+)
+def test_a_letter_bears_the_timestamp_of_its_record(told, wanted):
+    """Of a letter without it, or with one to come, the time of the refusal is the bound."""
+    lies = lying(at_ms=5)
+    headers = tuple(h for h in lies.headers if h[0] != "dlq.record_ts")
+    found = letter_of(
+        Received(lies.topic, 0, 0, lies.key, lies.value, T0, (*headers, ("dlq.record_ts", told)))
+    )
+
+    assert found.ingested_at_ms == wanted
+
+
 def test_what_was_cut_and_what_was_altered_are_told():
     """Neither may be replayed: they are not what was refused."""
     whole = lying(b"abc")

@@ -103,6 +103,46 @@ def test_an_old_upload_does_not_undo_a_newer_one(newer, wanted):
     assert judge.fate(old) is wanted
 
 
+@pytest.mark.parametrize(
+    ("value", "offset", "home_offset", "home_at_ms", "wanted"),
+    [
+        (None, 10, 1_000, -60_000, Fate.GOES),  # a take-down, after the upload that it is about
+        (None, 10, 5, 1, Fate.OVERTAKEN),
+        (encode(upload()), 1_000, 5, 1, Fate.OVERTAKEN),  # an upload, before a newer one
+        (encode(upload()), 10, 1_000, -60_000, Fate.GOES),
+    ],
+)
+def test_what_is_newer_on_another_partition_timestamps_say(
+    value, offset, home_offset, home_at_ms, wanted
+):
+    """Offsets of two partitions say nothing of each other.
+
+    It was refused a minute after it was sent, which is when the reader came to it.
+    """
+    misplaced = letter(
+        value, topic=VIDEO_UPLOADS, key=b"v1", reason="misplaced", source=(1, offset), at_ms=60_000
+    )
+    judge = Judge(T0 + 60_000)
+    judge.note(misplaced)
+    judge.see(Received("video-uploads", 1, offset, b"v1", value, T0))
+    judge.see(Received("video-uploads", 0, home_offset, b"v1", b"{}", T0 + home_at_ms))
+
+    assert judge.fate(misplaced) is wanted
+
+
+def test_a_misplaced_letter_is_overtaken_by_its_own_replay():
+    """So that it does not undo what came after the replay."""
+    misplaced = letter(
+        encode(upload()), topic=VIDEO_UPLOADS, key=b"v1", reason="misplaced", source=(1, 1_000)
+    )
+    judge = Judge(T0)
+    judge.note(misplaced)
+    judge.see(Received("video-uploads", 1, 1_000, b"v1", misplaced.record.value, T0))
+    judge.see(Received("video-uploads", 0, 5, b"v1", misplaced.record.value, T0 + 1))
+
+    assert judge.fate(misplaced) is Fate.OVERTAKEN
+
+
 def test_a_compacted_letter_of_unknown_age_stays():
     """Nobody can say what it would undo."""
     record = lying(encode(upload()), topic=VIDEO_UPLOADS, key=b"v1")
