@@ -5,13 +5,13 @@ the bad records with their reasons, which the worker sends to the dead-letter to
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from contract.decoding import check_place, decode, tombstone_id
 from contract.errors import DecodeError
-from contract.events import Event
+from contract.events import Event, VideoUpload
 from contract.mending import Notes
 from contract.records import Received
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
@@ -80,6 +80,30 @@ def newest_facts(records: Iterable[Received], kind: type[E]) -> Facts[E]:
             facts.newest.pop(video_id, None)  # so that the order is that of the newest words
             facts.newest[video_id] = event
     return facts
+
+
+def unreadable(facts: Facts[VideoUpload], committed: Mapping[int, int]) -> list[BadRecord]:
+    """Return the bad records before the *committed* offsets by which the catalogue differs.
+
+    They are read again at each start and get no letter then: an older version may have taken them
+    in. Those are left out whose video a later good record has put right, or whose key is not text.
+    """
+    return [
+        bad
+        for bad in facts.bad
+        if bad.record.offset < committed.get(bad.record.partition, 0)
+        and _is_missed(bad, facts.newest)
+    ]
+
+
+def _is_missed(bad: BadRecord, newest: Mapping[str, VideoUpload | None]) -> bool:
+    try:
+        video_id = (bad.record.key or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    if bad.is_failed_take_down:
+        return newest.get(video_id) is not None
+    return bool(video_id) and video_id not in newest
 
 
 def next_offsets(records: Iterable[Received]) -> dict[int, int]:

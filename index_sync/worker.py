@@ -40,7 +40,7 @@ from index_sync.generation import Generation
 from index_sync.held import HeldVectors
 from index_sync.opened import OpenBundle, Opened, open_again
 from index_sync.publisher import Publisher
-from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read
+from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read, unreadable
 from index_sync.settings import IndexSettings
 from index_sync.shelf import Shelf
 from index_sync.source import Source
@@ -82,7 +82,9 @@ class Worker:
         self._hear(self.announcements.read_to_end())
         self.uploads.open(from_beginning=True)
         records = self.uploads.read_to_end()
-        self._remember(newest_facts(records, VideoUpload))
+        facts = newest_facts(records, VideoUpload)
+        self._remember(facts)
+        self._tell_unreadable(facts)
         has_rebuilt = self._open_collections()
         self.vectors.open(from_beginning=has_rebuilt)
         new = [r for r in records if r.offset >= self.uploads.committed.get(r.partition, 0)]
@@ -172,6 +174,16 @@ class Worker:
             self.catalogue.put(upload)
         for video_id in facts.tombstones:
             self.catalogue.take_down(video_id)
+
+    def _tell_unreadable(self, facts: Facts[VideoUpload]) -> None:
+        missed = unreadable(facts, self.uploads.committed)
+        if missed:
+            log.error(
+                "uploads_unreadable",
+                records=len(missed),
+                reasons=dict(Counter(bad.error.reason for bad in missed)),
+                remedy="send the catalogue again, take-downs, too",
+            )
 
     def _fed(self) -> list[int]:
         """Return the generations that uploads go into, oldest first.

@@ -69,6 +69,33 @@ def test_a_misplaced_upload_or_tombstone_is_a_dead_letter(world):
     assert levels == ["warning", "error"]  # a take-down that did not happen needs a person
 
 
+def test_uploads_that_an_older_version_took_in_are_told_if_they_are_unreadable_now(world):
+    """They lie before the committed offset, so there is no letter of them."""
+    world.uploads.append(upload("v1"), num_partitions=6)
+    world.uploads.append(key="old", num_partitions=6)
+    world.uploads.append(upload("v2"), num_partitions=6)
+    world.uploads.append(upload("v2"))  # it was sent again since
+    world.uploads.append(key=b"\xff", value=b"{")
+    world.uploads.committed[0] = len(world.uploads.records)
+
+    with capture_logs() as told:
+        world.settled(world.worker())
+
+    [fact] = [line for line in told if line["event"] == "uploads_unreadable"]
+    assert (fact["log_level"], fact["records"], fact["reasons"]) == ("error", 2, {"misplaced": 2})
+    assert world.publisher.dead_letters == []
+
+
+def test_unreadable_uploads_that_get_a_letter_are_told_by_it_alone(world):
+    world.uploads.append(upload("v1"), num_partitions=6)
+
+    with capture_logs() as told:
+        world.settled(world.worker())
+
+    assert [bad.error.reason for bad in world.publisher.dead_letters] == ["misplaced"]
+    assert "uploads_unreadable" not in {line["event"] for line in told}
+
+
 def test_an_upload_is_written_then_told_then_committed(world):
     """The index has the point before streams hears of it, and the offset comes last."""
     worker = world.settled(world.worker())
