@@ -18,6 +18,7 @@ from contract.errors import BundleError, ContractError, StoreUnavailable
 
 MANIFEST = "manifest.json"
 _VARIABLE = "NEXTWATCH_PROCESS_BUNDLE_URL"
+_REMEDY = f"see that {_VARIABLE} names the same store for trainer, index_sync and streams"
 
 
 def check_url(root_url: str) -> None:
@@ -61,7 +62,9 @@ class StoredBundle:
                 for entry in self.filesystem.ls(self.path, detail=True)
             }
         if MANIFEST not in sizes:
-            raise StoreUnavailable(f"bundle at {self.url} has no {MANIFEST}", is_missing=True)
+            raise StoreUnavailable(
+                f"bundle at {self.url} has no {MANIFEST}: {_REMEDY}", is_missing=True
+            )
         return sizes
 
     def read(self, name: str) -> bytes:
@@ -104,6 +107,6 @@ class StoredBundle:
             yield
         except Exception as error:
             raise StoreUnavailable(
-                f"bundle at {self.url} cannot be reached: {type(error).__name__}: {error}",
+                f"bundle at {self.url} cannot be reached: {type(error).__name__}: {error}: {_REMEDY}",
                 is_missing=isinstance(error, FileNotFoundError),
             ) from error

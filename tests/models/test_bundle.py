@@ -153,7 +153,7 @@ def test_without_a_manifest_there_is_no_bundle_yet(written, tmp_path):
     (folder / MANIFEST).unlink()
 
     for absent in (url, f"file://{tmp_path}/nothing", f"file://{tmp_path}/no/such/store/b1"):
-        with pytest.raises(StoreUnavailable) as caught:
+        with pytest.raises(StoreUnavailable, match="NEXTWATCH_PROCESS_BUNDLE_URL") as caught:
             bundle.load(absent)
         assert caught.value.is_missing
 
