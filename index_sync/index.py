@@ -1,8 +1,8 @@
 """The vector index. The only module of this process that knows Qdrant.
 
 Every call is repeated until the index has acknowledged it, with backoff, since there is
-nothing else this process could do and nothing that may be skipped. Only being told to stop
-ends the waiting, with `IndexUnavailable`.
+nothing else this process could do and nothing that may be skipped. Only being told to stop, or
+the end of a command's patience, ends the waiting, with `IndexUnavailable`.
 
 Every request is idempotent, since one that timed out may have been done all the same.
 """
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
-from math import ceil
+from math import ceil, inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -61,7 +61,8 @@ def connected(settings: QdrantSettings) -> QdrantClient:
 class VectorIndex:
     """Collections of points, one collection per generation.
 
-    What is created bears the mark of *owner*, unless that is empty.
+    What is created bears the mark of *owner*, unless that is empty. A request is repeated for
+    *patience_s*; *name* is what a person calls the index.
     """
 
     def __init__(
@@ -72,10 +73,14 @@ class VectorIndex:
         retry_wait_ms: int,
         owner: str = "",
         refusal: Callable[[int], str] = "the index wants another API key (status {})".format,
+        patience_s: float = inf,
+        name: str = "the index",
     ) -> None:
         self._client = client
         self._wait = wait
         self._refusal = refusal
+        self._patience_s = patience_s
+        self._name = name
         self.owner = owner
         self._longest_wait_s = retry_wait_ms / 1_000
         self._outage = Outage(monotonic)
@@ -227,9 +232,9 @@ class VectorIndex:
 
         Raises:
             ContractError: the failure will not pass.
-            IndexUnavailable: it is time to stop.
+            IndexUnavailable: it is time to stop, or the patience is over.
         """
-        wait_s = FIRST_WAIT_S
+        wait_s, asked_s = FIRST_WAIT_S, monotonic()
         while True:
             try:
                 result = request()
@@ -240,12 +245,21 @@ class VectorIndex:
                 if not _is_passing(status):
                     raise _final(name, status, reason) from error
                 self._outage.failed(name, status, reason)
+                if monotonic() - asked_s > self._patience_s:
+                    raise self._silent(reason) from error
                 if self._wait(wait_s):
                     raise IndexUnavailable("told to stop while the index was away") from error
                 wait_s = min(2 * wait_s, self._longest_wait_s)
             else:
                 self._outage.answered()
                 return result
+
+
+    def _silent(self, reason: str) -> IndexUnavailable:
+        return IndexUnavailable(
+            f"{self._name} did not answer for {self._patience_s:g} s ({reason}): start it, or name "
+            "another by NEXTWATCH_QDRANT_URL"
+        )
 
 
 def _status(error: Exception) -> int | None:

@@ -7,7 +7,7 @@ drops but a person.
 import re
 from collections.abc import Sequence
 from contextlib import closing
-from time import monotonic, sleep
+from time import sleep
 
 import msgspec
 from rich.table import Table
@@ -77,10 +77,15 @@ def as_json(collections: Sequence[FoundCollection]) -> str:
 
 
 def _index(settings: QdrantSettings) -> VectorIndex:
-    deadline_s = monotonic() + _ANSWER_WITHIN_S
-
     def wait(seconds: float) -> bool:
         sleep(seconds)
-        return monotonic() > deadline_s
+        return False
 
-    return VectorIndex(connected(settings), wait, retry_wait_ms=1_000, refusal=settings.refusal)
+    return VectorIndex(
+        connected(settings),
+        wait,
+        retry_wait_ms=1_000,
+        refusal=settings.refusal,
+        patience_s=_ANSWER_WITHIN_S,
+        name=f"the index at {settings.url}",
+    )

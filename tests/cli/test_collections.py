@@ -72,5 +72,6 @@ def test_what_a_deployment_left_behind_is_deleted_after_a_yes(settings):
 def test_an_index_that_is_not_there_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr(collections, "_ANSWER_WITHIN_S", 0.2)
 
-    with pytest.raises(IndexUnavailable):
+    told = r"the index at http://127.0.0.1:1 did not answer for 0.2 s .*NEXTWATCH_QDRANT_URL"
+    with pytest.raises(IndexUnavailable, match=told):
         collections.found(QdrantSettings(url="http://127.0.0.1:1"))
