@@ -47,8 +47,9 @@ _COLUMNS = (
 class Viewing(NamedTuple):
     """One watch of a known video, as far as counting goes.
 
-    One that is not *is_first* is of a user who has counted for the video already, and counts only
-    as completed: *is_completed* is true of the first completed one alone.
+    One that is not *is_first* is of a user who has counted for the video already: it counts as
+    completed, and its watch time is added to that user's. *is_completed* is true of the first
+    completed one alone.
     """
 
     video_id: str
@@ -165,8 +166,14 @@ class Popularity:
 
     @property
     def mean_watch_ms_N(self) -> Float64[np.ndarray, "N"]:
-        """The smoothed mean watch time, by row; 0 where nobody has watched yet."""
-        total_N, count_N = self._column("watch_ms"), self._column("num_watches")
+        """The smoothed mean watch time, by row; 0 where nobody has watched yet.
+
+        Before it is smoothed it is the duration at most: who watched a part and then the whole has
+        two viewings, and counts once.
+        """
+        count_N, duration_N = self._column("num_watches"), self._column("duration_ms")
+        most_N = np.where(duration_N > 0, count_N * duration_N, np.inf)
+        total_N = np.minimum(self._column("watch_ms"), most_N)
         smoothed_N = _smoothed(total_N, count_N, SMOOTHING_WATCHES)
         return np.where(count_N > 0, smoothed_N, 0.0)
 

@@ -1,5 +1,6 @@
 """The counters behind the ranking features, worked by hand."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,11 +19,11 @@ from trainer.popularity import (
 DAY_MS = 24 * HOUR_MS
 
 
-def popularity_of(*viewings, videos=("a", "b")):
+def popularity_of(*viewings, videos=("a", "b"), duration_ms=30_000):
     """Return the counters of *videos*, row 1, 2, ..., after *viewings*."""
     popularity = Popularity(half_life_ms=DAY_MS, live_half_life_ms=DAY_MS)
     for video_id in videos:
-        popularity.add(upload(video_id))
+        popularity.add(msgspec.structs.replace(upload(video_id), duration_ms=duration_ms))
     popularity.count(viewings)
     return popularity
 
@@ -71,6 +72,7 @@ def test_means_lean_to_the_average_of_all_watches():
         *[viewing("a", watch_ms=10_000)] * 2,
         viewing("b", watch_ms=60_000),
         videos=("a", "b", "unwatched"),
+        duration_ms=60_000,
     )
 
     assert popularity.mean_watch_ms_N.tolist() == pytest.approx(
@@ -106,6 +108,19 @@ def test_a_user_who_has_counted_counts_only_as_completed():
     assert popularity.baseline_N[1] == pytest.approx(1.0)
     assert popularity.completion_rate_N[1] == pytest.approx(1.0)
     assert popularity.mean_watch_ms_N[1] == pytest.approx(30_000)
+
+
+def test_a_part_and_then_the_whole_is_no_more_than_the_whole():
+    """The video lasts 30 s; of one whose duration is not known there is no bound."""
+    part = viewing("a", watch_ms=25_000, is_completed=False)
+    whole = viewing("a", watch_ms=30_000)._replace(is_first=False)
+
+    def mean_ms(duration_ms):
+        popularity = popularity_of(part, whole, videos=("a",), duration_ms=duration_ms)
+        return popularity.mean_watch_ms_N[1]
+
+    assert mean_ms(30_000) == pytest.approx(30_000)
+    assert mean_ms(0) == pytest.approx(55_000)
 
 
 @pytest.mark.parametrize("ahead_ms", [2 * DAY_MS, 400 * DAY_MS])
