@@ -20,6 +20,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from contract import index_key
 from contract.errors import ContractError, IndexUnavailable
 from contract.points import point_id
 from contract.settings import QdrantSettings
@@ -38,7 +39,6 @@ OWNER = "nextwatch.owner"
 _PAGE = 2_000
 _MAX_REASON_CHARS = 300
 _FAILURES = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse)
-_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 """Statuses under 500 that are worth another try. Beyond them, 404 says that a collection is
 missing, 409 that there is one of that name, and the others that a request of ours is wrong."""
@@ -46,8 +46,7 @@ missing, 409 that there is one of that name, and the others that a request of ou
 
 def connected(settings: QdrantSettings) -> QdrantClient:
     """Return a client of the index; nothing is asked yet."""
-    if settings.sends_key_in_clear:
-        log.warning("api_key_sent_in_clear", url=settings.url)
+    index_key.tell_if_in_clear(settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it is told in the line above
         return QdrantClient(
@@ -240,7 +239,7 @@ class VectorIndex:
                 result = request()
             except _FAILURES as error:
                 status, reason = _status(error), _reason(error)
-                if status in _REFUSED:
+                if status in index_key.REJECTED:
                     raise ContractError(f"{name}: {self._refusal(status)}") from error
                 if not _is_passing(status):
                     raise _final(name, status, reason) from error
@@ -253,7 +252,6 @@ class VectorIndex:
             else:
                 self._outage.answered()
                 return result
-
 
     def _silent(self, reason: str) -> IndexUnavailable:
         return IndexUnavailable(

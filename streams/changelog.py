@@ -4,8 +4,8 @@ The end is the high-water mark inside the fetch responses, which librdkafka repo
 end-of-partition. An end that is asked for beforehand can be too low by then, and a rebuild that
 stops early is a loss nobody sees.
 
-Two kinds of keys: a user id, whose record is the window (null: erased), and a *seal*, a zero
-byte and a hash of the user id. A seal outlives the erased user without naming him.
+Two kinds of keys: a user id, whose record is the window (null: erased), and that of a *seal*
+(`models.seals`), which outlives the erased user without naming him.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +16,9 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from contract.errors import BrokerUnavailable
 from contract.kafka import consumer_config, failure, is_retriable, read_to_end, take
 from contract.settings import KafkaSettings
+from models.seals import is_seal, seal_in, seal_key
 
-_SEAL_MARK = b"\0"
+__all__ = ["Changelog", "LoggedWindow", "seal_key"]
 
 
 class LoggedWindow(NamedTuple):
@@ -31,12 +32,7 @@ class LoggedWindow(NamedTuple):
     @property
     def seal(self) -> bytes | None:
         """The hash that a seal is kept under; None for the window of a user."""
-        return self.key[len(_SEAL_MARK) :] if self.key.startswith(_SEAL_MARK) else None
-
-
-def seal_key(seal: bytes) -> bytes:
-    """Return the key under which *seal* stands in the changelog; no user id is like it."""
-    return _SEAL_MARK + seal
+        return seal_in(self.key) if is_seal(self.key) else None
 
 
 class Changelog:

@@ -15,6 +15,7 @@ import numpy as np
 import structlog
 from jaxtyping import Float32
 
+from contract import index_key
 from contract.errors import ContractError, IndexUnavailable
 from contract.points import END_OF_POINTS
 from contract.settings import QdrantSettings
@@ -22,7 +23,6 @@ from streams.http_client import HttpClient
 
 log = structlog.get_logger()
 
-_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PROBE = "/collections/nextwatch/exists"
 """Answered whether there is such a collection or not, but, unlike `/readyz`, only with a key."""
 _ENVELOPE_BYTES, _POINT_BYTES = 65_536, 512
@@ -83,7 +83,7 @@ class VectorIndex:
             status, _ = self._asked("GET", _PROBE, b"", _ENVELOPE_BYTES)
         except IndexUnavailable:
             return
-        if status in _REFUSED:
+        if status in index_key.REJECTED:
             raise ContractError(self._settings.refusal(status))
 
     def ping(self) -> None:
@@ -135,7 +135,7 @@ class VectorIndex:
             raise IndexUnavailable(f"{type(error).__name__}: {error}") from error
 
     def _check(self, status: int) -> None:
-        if status in _REFUSED:
+        if status in index_key.REJECTED:
             raise IndexUnavailable(self._settings.refusal(status))
         if status != HTTPStatus.OK:
             raise IndexUnavailable(f"status {status}")
@@ -170,7 +170,6 @@ def connected(settings: QdrantSettings, *, patience_ms: int, is_asked: bool) -> 
     """
     index = VectorIndex(settings, patience_ms=patience_ms)
     if is_asked:
-        if settings.sends_key_in_clear:
-            log.warning("api_key_sent_in_clear", url=settings.url)
+        index_key.tell_if_in_clear(settings)
         index.check_key()
     return index

@@ -19,6 +19,7 @@ from contract.errors import WindowError
 from contract.topics import WINDOWS
 from models.examples import CompletionRule
 from models.history import Window
+from models.seals import is_seal
 from models.sequence_training import Recipe
 from trainer.feed import Feed
 from trainer.histories import PastWatches
@@ -30,7 +31,6 @@ log = structlog.get_logger()
 RECIPE = Recipe(num_epochs=1, batch_size=96, num_negatives=1_024, unfinished_share=0.3, dropout=0.1)
 """As KuaiRand's histories are learned in `nextwatch.evaluate.settings`, in one pass."""
 
-_SEAL_MARK = b"\0"  # a key of the changelog that begins so is of no user (streams/changelog.py)
 _MAX_POLLED = 2_000
 _POLL_S = 0.1
 _COUNTED_AT_ONCE = 20_000
@@ -42,11 +42,12 @@ def read_windows(feed: Feed, goes_on: Callable[[], bool]) -> dict[str, bytes]:
     feed.open((WINDOWS,), {})
     while not feed.has_read((WINDOWS,)) and goes_on():
         for record in feed.poll(most=_MAX_POLLED, timeout_s=_POLL_S):
-            key = record.key or _SEAL_MARK
-            at = key, record.partition  # where a window was moved from, a tombstone is left
+            if not record.key or is_seal(record.key):
+                continue
+            at = record.key, record.partition  # where a window was moved from, a tombstone is left
             if record.value is None:
                 records.pop(at, None)
-            elif not key.startswith(_SEAL_MARK):
+            else:
                 records[at] = record.value
     return {key.decode(errors="replace"): value for (key, _), value in records.items()}
 

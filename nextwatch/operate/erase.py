@@ -12,14 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
-    AdminClient,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
 from rich.table import Table
 from rich.text import Text
 
+from contract.cluster import Cluster
 from contract.decoding import is_id
 from contract.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
 from contract.identifiers import ID_RULE
@@ -34,10 +31,6 @@ from nextwatch.operate.scan import Scan
 from nextwatch.operate.traces import Trace
 from nextwatch.operate.when import moment, shown
 
-ID_WORDS = (
-    "wanted 1 to 64 ASCII letters, digits and . _ : @ = + -, the first a letter, a digit or _"
-)
-_ADMIN_S = 10.0
 _RETENTION = "retention.ms"
 
 
@@ -163,16 +156,17 @@ def _places(unsettled: Mapping[Position, int]) -> list[str]:
 
 
 def retention_ms(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, int | None]:
-    """Return how long the broker keeps the records of each of *topics*; None where it won't tell."""
-    admin = AdminClient(client_config(kafka) | {"log_level": 0})
+    """Return how long the broker keeps the records of each of *topics*; None where it won't tell.
+
+    Raises:
+        BrokerUnavailable: nobody answers.
+    """
     prefix = kafka.layout.prefix
-    asked = [ConfigResource(ResourceType.TOPIC, prefix + topic) for topic in topics]
-    answers = admin.describe_configs(asked, request_timeout=_ADMIN_S)
-    told: dict[str, int | None] = dict.fromkeys(topics)
-    for resource, future in answers.items():
-        if future.exception(timeout=_ADMIN_S + 5) is None and _RETENTION in future.result():
-            told[resource.name.removeprefix(prefix)] = int(future.result()[_RETENTION].value)
-    return told
+    cluster = Cluster(AdminClient(client_config(kafka) | {"log_level": 0}))
+    found = cluster.topics([prefix + topic for topic in topics])
+    settings = {name.removeprefix(prefix): topic.settings or {} for name, topic in found.items()}
+    told = {topic: settings.get(topic, {}).get(_RETENTION) for topic in topics}
+    return {topic: None if value is None else int(value) for topic, value in told.items()}
 
 
 def table(report: Report) -> Table:

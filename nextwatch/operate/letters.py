@@ -76,7 +76,7 @@ def letter_of(record: Received) -> Letter:
     refused_at_ms = _number(headers, "dlq.ts")
     if refused_at_ms is None:
         refused_at_ms = record.ingested_at_ms
-    ingested_at_ms = _number(headers, "dlq.record_ts")
+    dated_ms = _number(headers, "dlq.record_ts")
     length = _number(headers, "dlq.length")
     return Letter(
         topic=topic,
@@ -84,7 +84,7 @@ def letter_of(record: Received) -> Letter:
         reason=headers.get("dlq.reason", "")[:_MOST_OF_A_WORD] or "unknown",
         app=headers.get("dlq.app", "")[:_MOST_OF_A_WORD] or "unknown",
         refused_at_ms=refused_at_ms,
-        ingested_at_ms=refused_at_ms if ingested_at_ms is None else min(ingested_at_ms, refused_at_ms),
+        ingested_at_ms=refused_at_ms if dated_ms is None else min(dated_ms, refused_at_ms),
         source=None if partition is None or offset is None else (partition, offset),
         length=len(record.value or b"") if length is None else length,
         sha256=headers.get("dlq.sha256", ""),

@@ -13,13 +13,19 @@ from confluent_kafka import (
     OFFSET_END,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     TopicPartition,
 )
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import consumer_config, failure, read_to_end, take
+from contract.kafka import (
+    consumer_config,
+    failure,
+    is_retriable,
+    partitions_of,
+    read_to_end,
+    take,
+)
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 from nextwatch.acls import operator_group
@@ -152,20 +158,20 @@ class Scan:
         return places
 
     def _places(self, consumer: Consumer, topics: Sequence[str]) -> list[Position]:
+        prefix = self._kafka.layout.prefix
         try:
-            listed = consumer.list_topics(timeout=self._patience_s).topics
-        except KafkaException as error:
+            return [
+                Position(topic, number)
+                for topic in topics
+                for number in partitions_of(consumer, prefix + topic, within_s=self._patience_s)
+            ]
+        except BrokerUnavailable as error:
             raise self._silent() from error
-        places: list[Position] = []
-        for topic in topics:
-            name = self._kafka.layout.prefix + topic
-            if name not in listed:
-                raise ContractError(
-                    f"there is no topic {name} at {self._kafka.bootstrap_servers}: `nextwatch topics` "
-                    "creates it; NEXTWATCH_KAFKA_TOPIC_PREFIX names the prefix of this cluster"
-                )
-            places += [Position(topic, number) for number in sorted(listed[name].partitions)]
-        return places
+        except ContractError as error:
+            raise ContractError(
+                f"{error}; NEXTWATCH_KAFKA_TOPIC_PREFIX names the prefix of the topics at "
+                f"{self._kafka.bootstrap_servers}"
+            ) from error
 
     def _polled(self, consumer: Consumer) -> list[Message]:
         """Return records and ends, at least one."""
@@ -238,6 +244,6 @@ def _is_passing(message: Message) -> bool:
     error = message.error()
     if error is None or error.code() in _ENDS:
         return False
-    if error.fatal() or not error.retriable():
+    if not is_retriable(error):
         raise failure(error, message.topic() or "")
     return True

@@ -15,9 +15,8 @@ from contract.records import Received
 from contract.topics import TOPICS, WINDOWS
 from models import history_codec
 from models.history import EMPTY, Window
-from models.seals import seal_of
+from models.seals import seal_key, seal_of
 from nextwatch.operate.when import shown
-from streams.changelog import seal_key
 from streams.store import peek
 
 _CHUNK = 1 << 20

@@ -9,9 +9,8 @@ from contract.records import Received
 from contract.topics import WINDOWS
 from models import history_codec
 from models.history import EMPTY, Window, WindowPolicy, fold
-from models.seals import seal_of
+from models.seals import seal_key, seal_of
 from nextwatch.operate import traces
-from streams.changelog import seal_key
 from streams.store import RocksMemory, RocksStore
 from tests.builders import T0, search, shown, watch
 

@@ -1,0 +1,18 @@
+"""The API key of the vector index: which statuses reject it, and who can read it on its way."""
+
+from http import HTTPStatus
+
+import structlog
+
+from contract.settings import QdrantSettings
+
+log = structlog.get_logger()
+
+REJECTED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+"""What the index answers to a wrong API key, or to none where it wants one."""
+
+
+def tell_if_in_clear(settings: QdrantSettings) -> None:
+    """Log a warning if anybody on the way to the index can read the API key."""
+    if settings.sends_key_in_clear:
+        log.warning("api_key_sent_in_clear", url=settings.url)
