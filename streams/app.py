@@ -30,7 +30,7 @@ from contract.topics import WINDOWS, Layout
 from streams import logs
 from streams.fence import Fence
 from streams.fetch import Fetch, fetch_config
-from streams.group import Consumer, Transport, take_out
+from streams.group import Consumer, Transport, leave_group_for
 from streams.health import HealthServer
 from streams.intake import SOURCES
 from streams.membership import GroupMembership
@@ -71,7 +71,7 @@ class App(faust.App):
     async def on_start(self) -> None:
         """Answer for the worker's health before it has joined its group."""
         if self.member_file.exists() and self.conf.consumer_group_instance_id is None:
-            await take_out(self.conf, self.member_file.read_text())
+            await leave_group_for(self.conf, self.member_file.read_text())
         await super().on_start()
         self.fetch = self.start_fetch()
         if self.health is not None:

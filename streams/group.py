@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-TAKE_OUT_WITHIN_S = 5.0
+LEAVE_WITHIN_S = 5.0
 
 COMMIT_ATTEMPTS = 3
 """Commits before partitions are given away: the one under way, one of the rest, and one more."""
@@ -143,8 +143,8 @@ class Consumer(driver.Consumer):
         return {tp: safe[tp] for tp in tps if tp in safe and self._should_commit(tp, safe[tp])}
 
 
-async def take_out(conf: Any, member_id: str) -> None:
-    """Take *member_id*, whose process is gone, out of the group of the app with *conf*.
+async def leave_group_for(conf: Any, member_id: str) -> None:
+    """Leave the group of the app with *conf* for *member_id*, whose process is gone.
 
     The group would keep it until its session is over, and give its partitions to nobody. What
     goes wrong here is logged: then that is what happens.
@@ -155,15 +155,15 @@ async def take_out(conf: Any, member_id: str) -> None:
         bootstrap_servers=servers, client_id=conf.broker_client_id, **auth
     )
     try:
-        async with asyncio.timeout(TAKE_OUT_WITHIN_S):
+        async with asyncio.timeout(LEAVE_WITHIN_S):
             await client.bootstrap()
             coordinator = await client.coordinator_lookup(
                 aiokafka.client.CoordinationType.GROUP, conf.id
             )
             answer = await client.send(coordinator, LeaveGroupRequest(conf.id, member_id))
-        log.info("predecessor_taken_out", error_code=answer.error_code)
+        log.info("predecessor_left_group", error_code=answer.error_code)
     except (KafkaError, TimeoutError, OSError) as error:
-        log.warning("predecessor_not_taken_out", reason=f"{type(error).__name__}: {error}")
+        log.warning("predecessor_stays_in_group", reason=f"{type(error).__name__}: {error}")
     finally:
         await client.close()
 

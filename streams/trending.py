@@ -60,15 +60,15 @@ class Trending:
         if len(self._totals) > MAX_VIDEOS or self._weight > _LARGEST:
             self._shrink()
 
-    def top(self, most: int, *, without: Collection[str] = ()) -> list[Trend]:
-        """Return up to *most* videos, the most watched first, that are up and not in *without*."""
+    def top(self, most: int) -> list[Trend]:
+        """Return up to *most* videos that are up, the most watched first."""
         with self._lock:
             ordered, weight = self._ordered(), self._weight
         chosen: list[Trend] = []
         for video_id, (num_watches, total_ms) in ordered:
             if len(chosen) >= most:
                 break
-            if video_id not in without and video_id not in self._taken_down:
+            if video_id not in self._taken_down:
                 chosen.append(Trend(video_id, num_watches / weight, total_ms / num_watches))
         return chosen
 

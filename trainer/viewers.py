@@ -4,9 +4,9 @@ One account that plays a video a hundred times in a second would else lift it fo
 user counts for a video once a day (UTC), once for having watched it and once for having completed
 it; what a day is, the event's own time says.
 
-The memory is a table of a fixed number of hashes, each in the one place that it may have. Where two
-meet the newer one stays, so beyond its size some users count twice, and nobody is left uncounted. It is
-emptied when a new day begins.
+The memory is a table of a fixed number of hashes, each in the one place that it may have. On a
+collision the newer entry replaces the older one: then a user may count twice, never zero times. The
+table is emptied when a new day begins.
 """
 
 from collections.abc import Mapping

@@ -215,7 +215,7 @@ def test_a_killed_worker_that_comes_back_waits_for_no_session(services):
         worker.child.start()
 
         assert eventually(lambda: all_answered(player, {asked}), within_s=40)
-    assert [line["error_code"] for line in worker.logged("predecessor_taken_out")] == [0]
+    assert [line["error_code"] for line in worker.logged("predecessor_left_group")] == [0]
 
 
 def test_junk_in_the_changelog_ends_nobody(place, player):
