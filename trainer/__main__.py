@@ -32,7 +32,7 @@ from models import bundle_store
 from models.history import WindowPolicy
 from models.settings import WindowSettings
 from trainer.checkpoint import Checkpoints
-from trainer.feed import Feed, feed_config
+from trainer.feed import Feed, feed_config, identify
 from trainer.generations import Generations
 from trainer.intake import Intake
 from trainer.learners import config_of, learner
@@ -130,7 +130,7 @@ def build(
         clock=system_clock,
         max_waiting=settings.max_waiting_watches,
     )
-    feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     parts = Parts(

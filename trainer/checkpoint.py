@@ -50,17 +50,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     created_at_ms: int
     offsets: Offsets
+    topic_ids: dict[str, int] = {}  # checkpoints of 0.2.0 have none
     files: dict[str, _File]
     libraries: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A whole checkpoint, read and verified."""
+    """A whole checkpoint, read and verified.
+
+    *topic_ids* say which topics the offsets are of, by name; a topic whose id is not known has none.
+    """
 
     number: int
     offsets: Offsets
     files: Mapping[str, bytes]
+    topic_ids: Mapping[str, int]
 
 
 class CheckpointError(ContractError):
@@ -81,13 +86,20 @@ class Checkpoints:
         """How many checkpoints there are at most; saving so many replaces all there are now."""
         return self._keep
 
-    def save(self, files: Mapping[str, bytes], *, offsets: Offsets, created_at_ms: int) -> Path:
+    def save(
+        self,
+        files: Mapping[str, bytes],
+        *,
+        offsets: Offsets,
+        created_at_ms: int,
+        topic_ids: Mapping[str, int] = {},
+    ) -> Path:
         """Write a checkpoint, then delete the oldest beyond those that are kept."""
         for abandoned in self._directory.glob(f"{_PREFIX}*{DRAFT_SUFFIX}"):
             shutil.rmtree(abandoned)
         number = max(self._numbers(), default=0) + 1
         final = self._path(number)
-        manifest = msgspec.json.encode(_manifest(number, files, offsets, created_at_ms))
+        manifest = msgspec.json.encode(_manifest(number, files, offsets, topic_ids, created_at_ms))
         sums = {MANIFEST: manifest, MANIFEST_SUM: _sha256(manifest).encode()}
         write_directory(final, {**files, **sums})
         for old in sorted(self._numbers())[: -self._keep]:
@@ -137,7 +149,7 @@ class Checkpoints:
         if manifest.number != number:
             raise ValueError(f"the manifest is of checkpoint {manifest.number}")
         files = {name: _content(path / name, entry) for name, entry in manifest.files.items()}
-        return Checkpoint(number, manifest.offsets, files)
+        return Checkpoint(number, manifest.offsets, files, manifest.topic_ids)
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{_PREFIX}{number:012d}"
@@ -148,13 +160,18 @@ class Checkpoints:
 
 
 def _manifest(
-    number: int, files: Mapping[str, bytes], offsets: Offsets, created_at_ms: int
+    number: int,
+    files: Mapping[str, bytes],
+    offsets: Offsets,
+    topic_ids: Mapping[str, int],
+    created_at_ms: int,
 ) -> Manifest:
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return Manifest(
         number=number,
         created_at_ms=created_at_ms,
         offsets=offsets,
+        topic_ids=dict(topic_ids),
         files={name: _File(_sha256(data), len(data)) for name, data in files.items()},
         libraries=libraries | {"python": platform.python_version()},
     )

@@ -2,9 +2,12 @@
 
 It is no member of a group: offsets live in the checkpoint, and what is committed is for Kafka's
 own tools, which show the lag by it; it is never read back. One process reads all partitions.
+
+An offset is only valid for the log it came from. A topic of another id than the checkpoint
+remembers was created again, and a log that ends before the offset was cut.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 from confluent_kafka import (
@@ -16,10 +19,12 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient
 
 from contract.errors import ContractError
 from contract.kafka import (
     ClientConfig,
+    client_config,
     consumer_config,
     failure,
     is_retriable,
@@ -31,6 +36,7 @@ from contract.kafka import (
 from contract.needs import group_of
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
+from contract.topic_ids import topic_ids
 from contract.topics import Layout, Topic
 from trainer.checkpoint import Offsets
 
@@ -42,6 +48,10 @@ _OUT_OF_RANGE = (
     KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - librdkafka's own codes are spelt so
     KafkaError.OFFSET_OUT_OF_RANGE,
 )
+
+
+Identify = Callable[[Collection[str]], Mapping[str, int]]
+"""Returns the ids of topics by their full names; none where the broker tells none."""
 
 
 class BrokerLostRecordsError(ContractError):
@@ -57,23 +67,42 @@ def feed_config(settings: KafkaSettings) -> ClientConfig:
     }
 
 
+def identify(settings: KafkaSettings) -> Identify:
+    """Return a function that asks the broker for the ids of topics, with a client for each call."""
+
+    def ask(names: Collection[str]) -> Mapping[str, int]:
+        return topic_ids(AdminClient(client_config(settings)), names, within_s=_TIMEOUT_S)
+
+    return ask
+
+
 class Feed:
     """All partitions of some topics, from given offsets on."""
 
-    def __init__(self, consumer: Consumer, layout: Layout) -> None:
+    def __init__(self, consumer: Consumer, layout: Layout, identify: Identify) -> None:
         self._consumer = consumer
         self._layout = layout
+        self._identify = identify
         self._unread: set[Position] = set()
         self._unverified: dict[Position, int] = {}
         self.next_offsets: Offsets = {}
+        self.topic_ids: dict[str, int] = {}
+        """By topic the id that its offsets belong to; none where that is not known."""
 
-    def open(self, topics: Sequence[Topic], offsets: Mapping[str, Mapping[int, int]]) -> None:
+    def open(
+        self,
+        topics: Sequence[Topic],
+        offsets: Mapping[str, Mapping[int, int]],
+        topic_ids: Mapping[str, int] = {},
+    ) -> None:
         """Read *topics*, each partition from its offset in *offsets*, or from its beginning.
 
+        Offsets are those of the topics with *topic_ids*; a topic without one is taken as it is.
         May be called again: what has been read since goes on from where it stands.
 
         Raises:
             BrokerUnavailable: the broker does not answer.
+            BrokerLostRecordsError: a topic with offsets was created again.
             ContractError: a topic does not exist.
         """
         start: dict[Position, int] = {}
@@ -86,6 +115,7 @@ class Feed:
                     self._unverified[at] = known[number]
                     self.next_offsets.setdefault(topic.name, {})[number] = known[number]
                 start[at] = known.get(number, OFFSET_BEGINNING)
+        self._check_ids(topics, {**topic_ids, **self.topic_ids})
         self._unread = set(start)
         self._consumer.assign([self._place(at, offset) for at, offset in start.items()])
 
@@ -132,6 +162,7 @@ class Feed:
     def forget(self) -> None:
         """Forget every offset: `open` reads from the beginning then."""
         self.next_offsets = {}
+        self.topic_ids = {}
         self._unverified = {}
 
     def close(self) -> None:
@@ -164,7 +195,7 @@ class Feed:
         )
         wanted = self.next_offsets.get(at.topic, {}).get(at.partition, 0)
         if first < wanted:
-            raise _lost(at, wanted)
+            raise _ends_before(at, wanted)
         log.warning(
             "records_gone",
             topic=at.topic,
@@ -178,6 +209,16 @@ class Feed:
         self._consumer.incremental_unassign([self._place(at)])
         self._consumer.incremental_assign([self._place(at, first)])
 
+    def _check_ids(self, topics: Sequence[Topic], remembered: Mapping[str, int]) -> None:
+        """Compare the ids of *topics* that have offsets with those that are *remembered*."""
+        found = self._identify([self._layout.name(topic) for topic in topics])
+        for topic in topics:
+            topic_id = found.get(self._layout.name(topic), 0)
+            expected = remembered.get(topic.name, 0)
+            if topic_id and expected not in (0, topic_id) and topic.name in self.next_offsets:
+                raise _lost(f"{topic.name} was deleted and created again since the checkpoint")
+            self.topic_ids[topic.name] = topic_id or expected
+
     def _verify(self) -> None:
         """Compare where reading started with the end of the log, once a fetch has told it.
 
@@ -188,7 +229,7 @@ class Feed:
             if end >= 0:
                 del self._unverified[at]
                 if end < start:
-                    raise _lost(at, start)
+                    raise _ends_before(at, start)
 
     def _place(self, at: Position, offset: int = OFFSET_INVALID) -> TopicPartition:
         return TopicPartition(self._layout.prefix + at.topic, at.partition, offset)
@@ -200,10 +241,16 @@ class Feed:
         return Position(full_name.removeprefix(self._layout.prefix), number)
 
 
-def _lost(at: Position, wanted: int) -> BrokerLostRecordsError:
+def _ends_before(at: Position, wanted: int) -> BrokerLostRecordsError:
+    return _lost(
+        f"{at.topic}[{at.partition}] ends before offset {wanted}, where the checkpoint stands"
+    )
+
+
+def _lost(what: str) -> BrokerLostRecordsError:
     return BrokerLostRecordsError(
-        f"the broker has lost records: {at.topic}[{at.partition}] ends before offset {wanted}, "
-        "where the checkpoint stands. Move NEXTWATCH_TRAINER_CHECKPOINT_DIR away to start over, or set "
+        f"the broker has lost records: {what}. "
+        "Move NEXTWATCH_TRAINER_CHECKPOINT_DIR away to start over, or set "
         "NEXTWATCH_TRAINER_AFTER_BROKER_LOSS=continue to keep what was learned and read what "
         "the broker has from its beginning"
     )

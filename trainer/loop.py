@@ -200,12 +200,14 @@ class Trainer:
             return
         started_s = time.monotonic()
         self._parts.outbox.settle()
+        offsets, ids = self._offsets(), self._parts.feed.topic_ids
         path = self._parts.checkpoints.save(
             memory.to_files(self._parts.study),
-            offsets=self._offsets(),
+            offsets=offsets,
+            topic_ids={name: topic_id for name, topic_id in ids.items() if name in offsets},
             created_at_ms=self._parts.clock(),
         )
-        self._parts.feed.tell_group(self._offsets())
+        self._parts.feed.tell_group(offsets)
         self._has_changed = False
         self._note_erasures()
         log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
@@ -242,8 +244,8 @@ class Trainer:
         self._note_erasures()
         log.info("checkpoint_resumed", number=checkpoint.number,
                  examples=study.progressive.num_examples)  # fmt: skip
-        feed.open(ALL, checkpoint.offsets)
         try:
+            feed.open(ALL, checkpoint.offsets, checkpoint.topic_ids)
             self._read_until(
                 lambda: feed.is_verified and feed.has_read([MODEL_BUNDLES]), should_stop
             )

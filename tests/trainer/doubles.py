@@ -165,6 +165,7 @@ class ScriptedFeed:
     def __init__(self, *batches):
         self.batches = list(batches)
         self.next_offsets = {}
+        self.topic_ids = {}
         self.is_verified = True
         self.opened = []
         self.told = []
@@ -173,8 +174,9 @@ class ScriptedFeed:
     def tell_group(self, offsets):
         self.told.append(offsets)
 
-    def open(self, topics, offsets):
+    def open(self, topics, offsets, topic_ids=()):
         self.opened.append(([topic.name for topic in topics], dict(offsets)))
+        self.topic_ids |= {topic.name: 7 for topic in topics}
 
     def poll(self, *, most, timeout_s):
         self.num_polls += 1

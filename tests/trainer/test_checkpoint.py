@@ -1,8 +1,10 @@
 """A checkpoint is whole or absent, and a damaged one is passed over."""
 
+import hashlib
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -25,10 +27,24 @@ def save(checkpoints, *, offset=7):
 def test_gives_back_what_was_saved(tmp_path):
     checkpoints = Checkpoints(tmp_path)
 
-    checkpoints.save(FILES, offsets=OFFSETS, created_at_ms=T0)
+    checkpoints.save(FILES, offsets=OFFSETS, created_at_ms=T0, topic_ids={"watch-events": 2**62})
 
     newest = checkpoints.newest()
     assert (newest.number, newest.offsets, newest.files) == (1, OFFSETS, FILES)
+    assert newest.topic_ids == {"watch-events": 2**62}
+
+
+def test_a_checkpoint_of_0_2_0_is_read(tmp_path):
+    """It has no topic ids."""
+    path = Checkpoints(tmp_path).save(FILES, offsets=OFFSETS, created_at_ms=T0)
+    manifest = msgspec.json.decode((path / MANIFEST).read_bytes())
+    del manifest["topic_ids"]
+    encoded = msgspec.json.encode(manifest)
+    (path / MANIFEST).write_bytes(encoded)
+    (path / MANIFEST_SUM).write_text(hashlib.sha256(encoded).hexdigest())
+
+    newest = Checkpoints(tmp_path).newest()
+    assert (newest.offsets, newest.files, newest.topic_ids) == (OFFSETS, FILES, {})
 
 
 def test_there_is_none_at_first(tmp_path):

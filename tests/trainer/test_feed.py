@@ -8,6 +8,7 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
+    KafkaException,
     Producer,
     TopicPartition,
 )
@@ -19,9 +20,10 @@ from contract.events import encode
 from contract.kafka import client_config, producer_config
 from contract.outbox import Outbox, Outgoing
 from contract.topics import SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from nextwatch.topics import reconcile
 from tests.builders import upload, watch
 from tests.e2e.clients import eventually
-from trainer.feed import BrokerLostRecordsError, Feed, feed_config
+from trainer.feed import BrokerLostRecordsError, Feed, feed_config, identify
 
 pytestmark = pytest.mark.slow
 BOTH = (WATCH_EVENTS, VIDEO_UPLOADS)
@@ -36,7 +38,7 @@ def outbox(kafka):
 @pytest.fixture
 def feed(kafka):
     """A feed from the real broker."""
-    feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
     yield feed
     feed.close()
 
@@ -136,7 +138,9 @@ def test_says_which_topic_is_missing(feed):
 def test_says_that_the_broker_does_not_answer(kafka, monkeypatch):
     monkeypatch.setattr("trainer.feed._TIMEOUT_S", 0.3)
     nowhere = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
-    feed = Feed(Consumer(feed_config(nowhere) | {"log_level": 0}), nowhere.layout)
+    feed = Feed(
+        Consumer(feed_config(nowhere) | {"log_level": 0}), nowhere.layout, identify(nowhere)
+    )
 
     with pytest.raises(BrokerUnavailable):
         feed.open(BOTH, {})
@@ -155,7 +159,7 @@ def test_retention_that_overtook_the_checkpoint_is_told_and_passed(outbox, kafka
     produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
     produce(outbox, kafka, VIDEO_UPLOADS, upload("v1"))
     delete_records(kafka, "watch-events", 15)
-    feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
     feed.open(BOTH, {"watch-events": {0: 10}})
 
     with capture_logs() as logs:
@@ -193,6 +197,56 @@ def test_kafkas_tools_see_how_far_the_trainer_is(feed, outbox, kafka):
     assert feed.next_offsets == {"watch-events": {0: 20}}
 
 
+def make_anew(kafka, topic):
+    """Delete *topic* and create it again, as an operator does."""
+    admin, name = AdminClient(client_config(kafka)), kafka.layout.name(topic)
+    admin.delete_topics([name])[name].result(10)
+
+    def is_made():
+        try:
+            reconcile(kafka)
+        except KafkaException:  # the old one is still being deleted
+            return False
+        return name in admin.list_topics(timeout=10).topics
+
+    assert eventually(lambda: name not in admin.list_topics(timeout=10).topics)
+    assert eventually(is_made, within_s=20)
+
+
+def test_a_topic_that_was_made_anew_is_not_read_from_the_offset_of_the_old_one(feed, outbox, kafka):
+    """Though it is longer by now: its first records would be left out without a word."""
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(5))
+    feed.open([WATCH_EVENTS], {})
+    read_all(feed, [WATCH_EVENTS])
+    offsets, topic_ids = feed.next_offsets, feed.topic_ids
+    make_anew(kafka, WATCH_EVENTS)
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
+
+    again = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
+    with pytest.raises(BrokerLostRecordsError, match="watch-events was deleted and created again"):
+        again.open([WATCH_EVENTS], offsets, topic_ids)
+    again.forget()
+    again.open([WATCH_EVENTS], {})
+    assert len(read_all(again, [WATCH_EVENTS])) == 20
+    again.close()
+
+
+@pytest.mark.parametrize(("remembered", "found"), [({}, 7), ({"watch-events": 6}, 0)])
+def test_a_topic_whose_id_is_not_known_is_taken_as_it_is(remembered, found):
+    """Checkpoints of 0.2.0 have no ids, and some brokers tell none."""
+    feed = Feed(StubConsumer(first=0, end=300), Layout(), lambda names: dict.fromkeys(names, found))
+
+    feed.open([WATCH_EVENTS], {"watch-events": {0: 200}}, remembered)
+
+    assert feed.topic_ids == {"watch-events": found or 6}
+    assert [place.offset for place in feed._consumer.assigned] == [200]
+
+
+def no_ids(names):
+    """Tell no ids, as some brokers do."""
+    return {}
+
+
 @dataclass
 class StubConsumer:
     """A consumer whose broker has the offsets *first* to *end* of one partition."""
@@ -219,7 +273,7 @@ class StubConsumer:
 
 def test_an_end_before_the_checkpoint_is_a_loss_by_error_code_too():
     """A Kafka broker answers out of range where the embedded one answers nothing."""
-    feed = Feed(StubConsumer(first=0, end=300), Layout())
+    feed = Feed(StubConsumer(first=0, end=300), Layout(), no_ids)
     feed.open([WATCH_EVENTS], {"watch-events": {0: 400}})
 
     with pytest.raises(BrokerLostRecordsError):
@@ -228,7 +282,7 @@ def test_an_end_before_the_checkpoint_is_a_loss_by_error_code_too():
 
 def test_an_error_that_will_not_pass_stops_the_feed():
     code = KafkaError.TOPIC_AUTHORIZATION_FAILED
-    feed = Feed(StubConsumer(first=0, end=0, code=code), Layout())
+    feed = Feed(StubConsumer(first=0, end=0, code=code), Layout(), no_ids)
     feed.open([WATCH_EVENTS], {})
 
     with pytest.raises(ContractError, match=r"TOPIC_AUTHORIZATION_FAILED.*nextwatch acls"):

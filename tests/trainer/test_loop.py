@@ -378,6 +378,37 @@ class LosingFeed(ScriptedFeed):
         return not self.opened[-1][1] and super().has_read(topics)
 
 
+class RecreatedFeed(ScriptedFeed):
+    """A broker whose topics were created again: opening them with ids says so."""
+
+    def open(self, topics, offsets, topic_ids=()):
+        super().open(topics, offsets)
+        self.remembered = dict(topic_ids)
+        if topic_ids:
+            raise BrokerLostRecordsError("created again")
+
+
+def test_a_checkpoint_remembers_which_topics_its_offsets_are_of(tmp_path):
+    """Of a topic that is read at each start from its beginning there is no offset, and no id."""
+    Room(tmp_path, UPLOADS, watches("v1")).start()
+
+    assert Room(tmp_path).checkpoints.newest().topic_ids == {"video-uploads": 7}
+
+
+@pytest.mark.parametrize("after_broker_loss", ["stop", "continue"])
+def test_topics_that_were_created_again_are_a_loss(tmp_path, after_broker_loss):
+    """Whether that ends the trainer is the same choice as for records that are gone."""
+    Room(tmp_path, UPLOADS).start()
+    again = Room(tmp_path, feed=RecreatedFeed(), after_broker_loss=after_broker_loss)
+
+    if after_broker_loss == "stop":
+        with pytest.raises(BrokerLostRecordsError):
+            again.start()
+    else:
+        again.start()
+        assert (again.feed.opened[-1][1], again.feed.remembered) == ({}, {})
+
+
 def test_a_broker_that_lost_the_records_stops_the_trainer(tmp_path):
     Room(tmp_path, UPLOADS).start()
 

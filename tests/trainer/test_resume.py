@@ -11,7 +11,7 @@ from contract.topics import VIDEO_UPLOADS, WATCH_EVENTS
 from tests.builders import T0, upload, watch
 from tests.trainer.doubles import RecordingLearner, study_of
 from trainer.checkpoint import Checkpoints
-from trainer.feed import Feed, feed_config
+from trainer.feed import Feed, feed_config, identify
 from trainer.generations import Generations
 from trainer.intake import Intake
 from trainer.loop import Parts, Trainer
@@ -34,7 +34,7 @@ def life(kafka, directory):
     """Return a new trainer process, as far as state goes, on the same disk and broker."""
     learner, generations = RecordingLearner(), Generations()
     study = study_of(learner=learner)
-    feed = Feed(Consumer(feed_config(kafka)), kafka.layout)
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
     outbox = Outbox(Producer(producer_config(kafka)))
     clock = ManualClock(T0)
     settings = TrainerSettings(
