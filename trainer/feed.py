@@ -21,7 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from contract.errors import ContractError
+from contract.errors import BrokerUnavailable, ContractError
 from contract.kafka import (
     ClientConfig,
     client_config,
@@ -87,7 +87,7 @@ class Feed:
         self._unverified: dict[Position, int] = {}
         self.next_offsets: Offsets = {}
         self.topic_ids: dict[str, int] = {}
-        """By topic the id that its offsets belong to; none where that is not known."""
+        """By topic the id that its offsets belong to; 0 where the broker tells none."""
 
     def open(
         self,
@@ -148,6 +148,18 @@ class Feed:
             self._consumer.commit(offsets=told, asynchronous=True)
         except KafkaException as error:
             log.warning("offsets_not_told", reason=error.args[0].str())
+
+    def note_ids(self) -> None:
+        """Look up the ids of topics that records were read of for the first time since `open`.
+
+        Not earlier: a topic of which nothing was read may be created again without a loss. Of a broker
+        that does not answer they are looked up the next time.
+        """
+        unknown = [name for name in self.next_offsets if name not in self.topic_ids]
+        try:
+            self.topic_ids |= self._ids_of(unknown)
+        except BrokerUnavailable as error:
+            log.warning("topic_ids_unknown", reason=str(error))
 
     def has_read(self, topics: Sequence[Topic]) -> bool:
         """Return whether *topics* were read to their ends at least once since `open`."""
@@ -211,13 +223,18 @@ class Feed:
 
     def _check_ids(self, topics: Sequence[Topic], remembered: Mapping[str, int]) -> None:
         """Compare the ids of *topics* that have offsets with those that are *remembered*."""
-        found = self._identify([self._layout.name(topic) for topic in topics])
-        for topic in topics:
-            topic_id = found.get(self._layout.name(topic), 0)
-            expected = remembered.get(topic.name, 0)
-            if topic_id and expected not in (0, topic_id) and topic.name in self.next_offsets:
-                raise _lost(f"{topic.name} was deleted and created again since the checkpoint")
-            self.topic_ids[topic.name] = topic_id or expected
+        with_offsets = [topic.name for topic in topics if topic.name in self.next_offsets]
+        for name, topic_id in self._ids_of(with_offsets).items():
+            expected = remembered.get(name, 0)
+            if topic_id and expected not in (0, topic_id):
+                raise _lost(f"{name} was deleted and created again since the checkpoint")
+            self.topic_ids[name] = topic_id or expected
+
+    def _ids_of(self, names: Sequence[str]) -> dict[str, int]:
+        if not names:
+            return {}
+        found = self._identify([self._layout.prefix + name for name in names])
+        return {name: found.get(self._layout.prefix + name, 0) for name in names}
 
     def _verify(self) -> None:
         """Compare where reading started with the end of the log, once a fetch has told it.

@@ -200,6 +200,7 @@ class Trainer:
             return
         started_s = time.monotonic()
         self._parts.outbox.settle()
+        self._parts.feed.note_ids()
         offsets, ids = self._offsets(), self._parts.feed.topic_ids
         path = self._parts.checkpoints.save(
             memory.to_files(self._parts.study),

@@ -176,7 +176,9 @@ class ScriptedFeed:
 
     def open(self, topics, offsets, topic_ids=()):
         self.opened.append(([topic.name for topic in topics], dict(offsets)))
-        self.topic_ids |= {topic.name: 7 for topic in topics}
+
+    def note_ids(self):
+        self.topic_ids |= dict.fromkeys(self.next_offsets, 7)
 
     def poll(self, *, most, timeout_s):
         self.num_polls += 1

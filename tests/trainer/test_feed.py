@@ -218,6 +218,7 @@ def test_a_topic_that_was_made_anew_is_not_read_from_the_offset_of_the_old_one(f
     produce(outbox, kafka, WATCH_EVENTS, *some_watches(5))
     feed.open([WATCH_EVENTS], {})
     read_all(feed, [WATCH_EVENTS])
+    feed.note_ids()
     offsets, topic_ids = feed.next_offsets, feed.topic_ids
     make_anew(kafka, WATCH_EVENTS)
     produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
@@ -240,6 +241,35 @@ def test_a_topic_whose_id_is_not_known_is_taken_as_it_is(remembered, found):
 
     assert feed.topic_ids == {"watch-events": found or 6}
     assert [place.offset for place in feed._consumer.assigned] == [200]
+
+
+def test_ids_are_looked_up_once_something_was_read(feed, outbox, kafka):
+    """A topic that was empty may be created again under a trainer that runs."""
+    feed.open(BOTH, {})
+    read_all(feed)
+    feed.note_ids()
+    before = dict(feed.topic_ids)
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(3))
+    while not feed.poll(most=10, timeout_s=0.1):
+        pass
+    feed.note_ids()
+
+    assert before == {}
+    assert feed.topic_ids == {
+        "watch-events": identify(kafka)([kafka.layout.name(WATCH_EVENTS)]).popitem()[1]
+    }
+
+
+def test_a_broker_that_does_not_tell_ids_now_is_asked_again():
+    def fail(_names):
+        raise BrokerUnavailable("silent")
+
+    feed = Feed(StubConsumer(first=0, end=300), Layout(), fail)
+    feed.next_offsets = {"watch-events": {0: 3}}
+
+    feed.note_ids()
+
+    assert feed.topic_ids == {}
 
 
 def no_ids(names):
