@@ -76,7 +76,6 @@ def server(
         "assigned": lambda: app.membership.value if app.membership is Membership.JOINING else "",
         "recovered": lambda: app.membership.value,
         "cluster_fits": lambda: cluster.reason,
-        "led": app.leaderless,
     }
     if settings.recommend:
         conditions["bundle_loaded"] = lambda: (
