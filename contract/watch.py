@@ -72,15 +72,11 @@ class ClusterWatch:
             try:
                 may_go_on = not self._is_over and self.look()
             except Exception as error:  # the thread's outermost frame: it looks again
-                self._note_failure(error)
+                if repr(error) != self._failure:  # once while it stays the same
+                    log.exception("cluster_watch_failed")
+                self._failure = repr(error)
             else:
                 self._failure = ""
-
-    def _note_failure(self, error: Exception) -> None:
-        """Log *error* with its traceback, once while it stays the same."""
-        if (failure := repr(error)) != self._failure:
-            self._failure = failure
-            log.exception("cluster_watch_failed")
 
     def _note(self, reason: str) -> None:
         if reason != self.reason:

@@ -183,17 +183,15 @@ class Move:
         for record in self._read():
             key = record.key or b""
             places, home = strays.get(key, {}), partition_of(key, count)
-            if places and record.partition != home:
-                if record.offset > places.get(record.partition, -1):
-                    moved.discard(key)  # a tombstone would delete what somebody wrote since
-                    found.pop(key, None)
-                    continue
-            if record.value is None or places.get(record.partition) != record.offset:
-                continue
-            found[key].append(record.value)
-            if len(found[key]) == len(places):
-                moved.add(key)
-                yield Outgoing(self._topic, key, self._merged(found.pop(key)), home)
+            known = places.get(record.partition, -1)
+            if places and record.partition != home and record.offset > known:
+                moved.discard(key)  # a tombstone would delete what somebody wrote since
+                found.pop(key, None)
+            elif record.value is not None and record.offset == known:
+                found[key].append(record.value)
+                if len(found[key]) == len(places):
+                    moved.add(key)
+                    yield Outgoing(self._topic, key, self._merged(found.pop(key)), home)
 
     def _merged(self, values: list[bytes]) -> bytes | None:
         if len(values) == 1:

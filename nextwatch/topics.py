@@ -13,7 +13,7 @@ from dataclasses import replace
 from time import monotonic, sleep
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AdminClient,
     AlterConfigOpType,
@@ -26,7 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 
 from contract.cluster import Cluster, FoundTopic
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import client_config, failure
+from contract.kafka import client_config, error_of, failure, is_retriable
 from contract.preflight import partition_counts
 from contract.settings import KafkaSettings
 from contract.topic_settings import (
@@ -53,8 +53,15 @@ __all__ = ["Finding", "Outcome", "WantedTopic", "delete_all", "reconcile", "want
 CLUSTERS_OWN = -1
 """A number of replicas that means the cluster's default."""
 
+_NEWS = {Outcome.MENDED, Outcome.DIFFERS, Outcome.NOTED}
+"""What is worth a line beside the one that a topic was created."""
+
 _DEFAULT_REPLICAS = "default.replication.factor"
 _TIMEOUT_S = 60.0
+_ATTEMPT_S = 15.0
+_AGAIN_S = 0.2
+_FENCED = "fenced"
+"""In the error of a broker that has just started, and that its controller does not use yet."""
 
 
 def wanted_topics(layout: Layout) -> list[WantedTopic]:
@@ -75,7 +82,7 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
     With *is_check* nothing is changed. Running it again changes nothing either.
 
     Raises:
-        BrokerUnavailable: the broker did not answer, or refused to create a topic.
+        BrokerUnavailable: the broker did not answer, or refused to create a topic, for a minute.
         ContractError: the connection settings are refused, or the right to create is missing.
     """
     partition_counts(settings)
@@ -87,23 +94,42 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
     found = cluster.topics([topic.name for topic in wanted])
     _check_described(found)
     missing = [_in_sync(topic, num_default or 0) for topic in wanted if topic.name not in found]
-    findings = []
+    created: dict[str, FoundTopic] = {}
     if is_check:
-        findings += [missing_finding(topic) for topic in missing]
+        findings = [missing_finding(topic) for topic in missing]
     else:
         _create(admin, missing, replication_factor=settings.replication_factor)
         _await_topics(admin, missing)
-        findings += [created_finding(topic) for topic in missing]
-    present = [
-        _in_sync(topic, found[topic.name].num_replicas) for topic in wanted if topic.name in found
-    ]
-    counts = _counts([*present, *([] if is_check else missing)], found)
-    for topic in present:
-        remedy = count_remedy(topic.key_field, counts[topic.key_field])
-        findings += layout_findings(topic, found[topic.name], num_default, remedy)
-    findings += _config_findings(admin, present, is_check=is_check)
+        created = _described(Cluster(admin), missing)
+        findings = [created_finding(topic) for topic in missing]
+    known = found | created
+    compared = _comparison(admin, wanted, known, num_default, is_check=is_check)
+    findings += [each for each in compared if each.topic in found or each.outcome in _NEWS]
     order = {topic.name: place for place, topic in enumerate(wanted)}
     return sorted(findings, key=lambda finding: order[finding.topic])
+
+
+def _comparison(
+    admin: AdminClient,
+    wanted: Iterable[WantedTopic],
+    known: Mapping[str, FoundTopic],
+    num_default: int | None,
+    *,
+    is_check: bool,
+) -> list[Finding]:
+    """Return what came of comparing the topics that are there, and set right what differs."""
+    present = [
+        _in_sync(topic, known[topic.name].num_replicas) for topic in wanted if topic.name in known
+    ]
+    counts = defaultdict(set)
+    for topic in present:
+        counts[topic.key_field].add(known[topic.name].num_partitions)
+    findings = []
+    for topic in present:
+        remedy = count_remedy(topic.key_field, counts[topic.key_field])
+        findings += layout_findings(topic, known[topic.name], num_default, remedy)
+    before = {name: topic.settings for name, topic in known.items() if topic.settings is not None}
+    return findings + _config_findings(admin, present, before, is_check=is_check)
 
 
 def delete_all(settings: KafkaSettings) -> None:
@@ -118,17 +144,6 @@ def delete_all(settings: KafkaSettings) -> None:
     if names:
         for future in admin.delete_topics(names, operation_timeout=_TIMEOUT_S).values():
             _error_of(future)
-
-
-def _counts(
-    topics: Iterable[WantedTopic], found: Mapping[str, FoundTopic]
-) -> Mapping[str, set[int]]:
-    """Return the partition counts that there are of each key; what is created has the wanted one."""
-    counts = defaultdict(set)
-    for topic in topics:
-        have = found.get(topic.name)
-        counts[topic.key_field].add(have.num_partitions if have else topic.num_partitions)
-    return counts
 
 
 def _check_described(found: Mapping[str, FoundTopic]) -> None:
@@ -175,17 +190,42 @@ def _without(name: str, topic: WantedTopic) -> WantedTopic:
 def _creation_errors(
     admin: AdminClient, topics: Sequence[WantedTopic], replication_factor: int
 ) -> dict[str, KafkaError]:
-    """Create *topics*, and return what went wrong, by name; one that exists is none of it."""
-    if not topics:
-        return {}
+    """Create *topics*, and return what went wrong, by name; one that exists is none of it.
+
+    What may pass is tried again within the timeout.
+    """
+    deadline_s = monotonic() + _TIMEOUT_S
+    left = list(topics)
+    errors: dict[str, KafkaError] = {}
+    while left:
+        errors |= _creation_attempt(admin, left, replication_factor)
+        left = [topic for topic in left if topic.name in errors and _passes(errors[topic.name])]
+        if left and monotonic() > deadline_s:
+            break
+        for topic in left:
+            del errors[topic.name]
+        if left:
+            sleep(_AGAIN_S)
+    return errors
+
+
+def _creation_attempt(
+    admin: AdminClient, topics: Sequence[WantedTopic], replication_factor: int
+) -> dict[str, KafkaError]:
     new = [
         NewTopic(topic.name, topic.num_partitions, replication_factor, config=dict(topic.config))
         for topic in topics
     ]
-    futures = admin.create_topics(new, operation_timeout=_TIMEOUT_S).items()
+    futures = admin.create_topics(
+        new, operation_timeout=_ATTEMPT_S, request_timeout=_ATTEMPT_S
+    ).items()
     errors = {name: _error_of(future) for name, future in futures}
     exists = KafkaError.TOPIC_ALREADY_EXISTS
     return {n: error for n, error in errors.items() if error and error.code() != exists}
+
+
+def _passes(error: KafkaError) -> bool:
+    return is_retriable(error) or _FENCED in error.str()
 
 
 def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
@@ -198,7 +238,7 @@ def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
     deadline_s = monotonic() + _TIMEOUT_S
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka's own
     while places:
-        answers = admin.list_offsets(dict.fromkeys(places, latest))
+        answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=_ATTEMPT_S)
         places = [place for place, future in answers.items() if _error_of(future) is not None]
         if places and monotonic() > deadline_s:
             raise BrokerUnavailable(f"the broker created {places[0].topic}, but does not serve it")
@@ -206,10 +246,35 @@ def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
             sleep(0.05)
 
 
+def _described(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, FoundTopic]:
+    """Return the *topics* that were created as the cluster made them, once every broker knows them.
+
+    How many replicas they have is only known now where the broker does not tell its default.
+    """
+    names = {topic.name for topic in topics}
+    deadline_s = monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            found = cluster.topics(names)
+        except BrokerUnavailable:
+            if monotonic() > deadline_s:
+                raise
+        else:
+            if found.keys() == names:
+                return found
+            if monotonic() > deadline_s:
+                missing = ", ".join(sorted(names - found.keys()))
+                raise BrokerUnavailable(f"the broker created {missing}, but does not describe it")
+        sleep(_AGAIN_S)
+
+
 def _config_findings(
-    admin: AdminClient, topics: Sequence[WantedTopic], *, is_check: bool
+    admin: AdminClient,
+    topics: Sequence[WantedTopic],
+    before: Mapping[str, Mapping[str, str]],
+    *,
+    is_check: bool,
 ) -> list[Finding]:
-    before = _configs(admin, topics)
     strays = [topic for topic in topics if _difference(topic, before.get(topic.name))]
     refusals = {} if is_check else _set_configs(admin, strays, before)
     after = {} if is_check else _configs_once_set(admin, strays, refusals)
@@ -231,31 +296,19 @@ def _difference(topic: WantedTopic, found: Mapping[str, str] | None) -> dict[str
     }
 
 
-def _configs(admin: AdminClient, topics: Iterable[WantedTopic]) -> dict[str, dict[str, str]]:
-    """Return the settings of *topics*; a topic whose settings the broker won't tell is left out."""
-    resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
-    if not resources:
-        return {}
-    configs: dict[str, dict[str, str]] = {}
-    for resource, future in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items():
-        if _error_of(future) is None:
-            entries = future.result().values()
-            configs[resource.name] = {entry.name: entry.value for entry in entries}
-    return configs
-
-
 def _configs_once_set(
     admin: AdminClient, topics: Sequence[WantedTopic], refusals: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
     """Return the settings of *topics* once the broker shows what it was told and did not refuse."""
     told = [topic for topic in topics if topic.name not in refusals]
+    names, cluster = [topic.name for topic in topics], Cluster(admin)
     deadline_s = monotonic() + _TIMEOUT_S
-    found = _configs(admin, topics)
+    found = cluster.settings(ResourceType.TOPIC, names)
     while any(_difference(topic, found.get(topic.name)) for topic in told):
         if monotonic() > deadline_s:
             break
         sleep(0.05)
-        found = _configs(admin, topics)
+        found = cluster.settings(ResourceType.TOPIC, names)
     return found
 
 
@@ -280,10 +333,4 @@ def _set_configs(
 
 
 def _error_of(future: "Future[Any]") -> KafkaError | None:
-    error = future.exception(timeout=_TIMEOUT_S + 5)
-    if error is None:
-        return None
-    if isinstance(error, KafkaException):
-        reason: KafkaError = error.args[0]
-        return reason
-    raise error
+    return error_of(future, within_s=_TIMEOUT_S + 5)
