@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AdminClient,
     NewPartitions,
@@ -29,16 +29,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from contract.cluster import Cluster
 from contract.errors import BrokerUnavailable, ContractError, NewerFormatError, WindowError
 from contract.kafka import (
-    check_partitions,
     client_config,
-    consumer_config,
     error_of,
     failure,
     producer_config,
-    retried,
 )
 from contract.keys import partition_of
-from contract.needs import group_of
 from contract.outbox import Outbox, Outgoing
 from contract.preflight import Preflight
 from contract.records import Received
@@ -48,6 +44,7 @@ from models.history import EMPTY, Window, WindowPolicy, merge
 from models.history_codec import decode
 from nextwatch.acls import repartition_needs
 from nextwatch.operate.scan import Scan
+from nextwatch.unread import unread
 from streams.changelog import seal_key
 from streams.partition import record_of, seal_record
 
@@ -117,7 +114,7 @@ def run(
     _check_possible(counts, count)
     _check_stopped(cluster, layout, within_s=kafka.session_timeout_ms / 1000 + _GRACE_S)
     lacking = {name: found for name, found in sorted(counts.items()) if found < count}
-    yield from _unread(kafka, counts)
+    yield from unread(kafka, counts)
     for name, found in lacking.items():
         yield f"{name}: {found} partitions, {count} wanted"
     if lacking and not is_check:
@@ -239,51 +236,6 @@ def _check_stopped(cluster: Cluster, layout: Layout, *, within_s: float) -> None
         if monotonic() > deadline_s:
             raise ContractError(f"stop all processes first: streams runs as {', '.join(members)}")
         sleep(0.5)
-
-
-def _unread(kafka: KafkaSettings, counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield what becomes of events that were not read yet: of users who move they lie elsewhere."""
-    if unread := _num_unread(kafka, "streams", counts):
-        yield (
-            f"streams has not read the last {unread} events: those whose users move become dead letters "
-            "(misplaced), and `nextwatch dlq replay --reason misplaced` puts them where they belong"
-        )
-    if unread := _num_unread(kafka, "trainer", counts):
-        yield (
-            f"the trainer has not read the last {unread} events: it learns nothing from those whose "
-            "users move, unless they are replayed. It commits with each checkpoint: start it with the "
-            "old count and let it read them"
-        )
-
-
-def _num_unread(kafka: KafkaSettings, app: str, counts: Mapping[str, int]) -> int:
-    """Return how many records *app* has not read yet; marks of transactions count as records.
-
-    A trainer that has committed nothing is none, or as old as 0.2.0: of that nothing is known.
-    """
-    layout = kafka.layout
-    names = [
-        layout.name(topic)
-        for topic in TOPICS
-        if topic.key_field == "user_id" and app in topic.consumers and topic is not WINDOWS
-    ]
-    group = group_of(app, layout)
-    consumer = Consumer(consumer_config(kafka, group_id=group) | {"log_level": 0})
-    asked = [TopicPartition(name, number) for name in names for number in range(counts[name])]
-    try:
-        committed = retried(
-            lambda left_s: check_partitions(consumer.committed(asked, timeout=left_s)),
-            within_s=_TIMEOUT_S,
-        )
-        if app == "trainer" and all(at.offset < 0 for at in committed):
-            return 0
-        unread = 0
-        for at in committed:
-            first, end = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)
-            unread += end - max(first, at.offset)
-    finally:
-        consumer.close()
-    return unread
 
 
 def _grow(admin: AdminClient, cluster: Cluster, lacking: Mapping[str, int], count: int) -> None:

@@ -13,20 +13,18 @@ from dataclasses import replace
 from time import monotonic, sleep
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
-    NewTopic,
-    OffsetSpec,
     ResourceType,
 )
 
 from contract.cluster import Cluster, FoundTopic
-from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import client_config, error_of, failure, is_retriable
+from contract.errors import ContractError
+from contract.kafka import client_config, error_of
 from contract.preflight import partition_counts
 from contract.settings import KafkaSettings
 from contract.topic_settings import (
@@ -37,6 +35,7 @@ from contract.topic_settings import (
 )
 from contract.topics import NOT_AFTER, TOPICS, Layout
 from contract.trouble import count_remedy
+from nextwatch.topic_creation import await_topics, create, described
 from nextwatch.topic_findings import (
     Finding,
     Outcome,
@@ -58,10 +57,6 @@ _NEWS = {Outcome.MENDED, Outcome.DIFFERS, Outcome.NOTED}
 
 _DEFAULT_REPLICAS = "default.replication.factor"
 _TIMEOUT_S = 60.0
-_ATTEMPT_S = 15.0
-_AGAIN_S = 0.2
-_FENCED = "fenced"
-"""In the error of a broker that has just started, and that its controller does not use yet."""
 
 
 def wanted_topics(layout: Layout) -> list[WantedTopic]:
@@ -98,9 +93,9 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
     if is_check:
         findings = [missing_finding(topic) for topic in missing]
     else:
-        _create(admin, missing, replication_factor=settings.replication_factor)
-        _await_topics(admin, missing)
-        created = _described(Cluster(admin), missing)
+        create(admin, missing, replication_factor=settings.replication_factor)
+        await_topics(admin, missing)
+        created = described(Cluster(admin), missing)
         findings = [created_finding(topic) for topic in missing]
     known = found | created
     compared = _comparison(admin, wanted, known, num_default, is_check=is_check)
@@ -170,102 +165,6 @@ def _in_sync(topic: WantedTopic, num_replicas: int) -> WantedTopic:
     """Return *topic* with the replicas that have to have a record, where one is not enough."""
     least = least_in_sync(num_replicas)
     return replace(topic, config={**topic.config, MIN_INSYNC: str(least)}) if least > 1 else topic
-
-
-def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_factor: int) -> None:
-    errors = _creation_errors(admin, missing, replication_factor)
-    old = {n for n, error in errors.items() if error.code() == KafkaError.INVALID_CONFIG}
-    if old:  # a broker before Kafka 3.6 does not know one of the settings
-        again = [_without(NOT_AFTER, topic) for topic in missing if topic.name in old]
-        errors = {name: error for name, error in errors.items() if name not in old}
-        errors |= _creation_errors(admin, again, replication_factor)
-    for name, error in errors.items():
-        raise failure(error, f"the broker did not create {name}")
-
-
-def _without(name: str, topic: WantedTopic) -> WantedTopic:
-    return replace(topic, config={n: value for n, value in topic.config.items() if n != name})
-
-
-def _creation_errors(
-    admin: AdminClient, topics: Sequence[WantedTopic], replication_factor: int
-) -> dict[str, KafkaError]:
-    """Create *topics*, and return what went wrong, by name; one that exists is none of it.
-
-    What may pass is tried again within the timeout.
-    """
-    deadline_s = monotonic() + _TIMEOUT_S
-    left = list(topics)
-    errors: dict[str, KafkaError] = {}
-    while left:
-        errors |= _creation_attempt(admin, left, replication_factor)
-        left = [topic for topic in left if topic.name in errors and _passes(errors[topic.name])]
-        if left and monotonic() > deadline_s:
-            break
-        for topic in left:
-            del errors[topic.name]
-        if left:
-            sleep(_AGAIN_S)
-    return errors
-
-
-def _creation_attempt(
-    admin: AdminClient, topics: Sequence[WantedTopic], replication_factor: int
-) -> dict[str, KafkaError]:
-    new = [
-        NewTopic(topic.name, topic.num_partitions, replication_factor, config=dict(topic.config))
-        for topic in topics
-    ]
-    futures = admin.create_topics(
-        new, operation_timeout=_ATTEMPT_S, request_timeout=_ATTEMPT_S
-    ).items()
-    errors = {name: _error_of(future) for name, future in futures}
-    exists = KafkaError.TOPIC_ALREADY_EXISTS
-    return {n: error for n, error in errors.items() if error and error.code() != exists}
-
-
-def _passes(error: KafkaError) -> bool:
-    return is_retriable(error) or _FENCED in error.str()
-
-
-def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
-    """Wait until every partition of *topics* can be used: a broker answers before it leads them."""
-    places = [
-        TopicPartition(topic.name, number)
-        for topic in topics
-        for number in range(topic.num_partitions)
-    ]
-    deadline_s = monotonic() + _TIMEOUT_S
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka's own
-    while places:
-        answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=_ATTEMPT_S)
-        places = [place for place, future in answers.items() if _error_of(future) is not None]
-        if places and monotonic() > deadline_s:
-            raise BrokerUnavailable(f"the broker created {places[0].topic}, but does not serve it")
-        if places:
-            sleep(0.05)
-
-
-def _described(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, FoundTopic]:
-    """Return the *topics* that were created as the cluster made them, once every broker knows them.
-
-    How many replicas they have is only known now where the broker does not tell its default.
-    """
-    names = {topic.name for topic in topics}
-    deadline_s = monotonic() + _TIMEOUT_S
-    while True:
-        try:
-            found = cluster.topics(names)
-        except BrokerUnavailable:
-            if monotonic() > deadline_s:
-                raise
-        else:
-            if found.keys() == names:
-                return found
-            if monotonic() > deadline_s:
-                missing = ", ".join(sorted(names - found.keys()))
-                raise BrokerUnavailable(f"the broker created {missing}, but does not describe it")
-        sleep(_AGAIN_S)
 
 
 def _config_findings(

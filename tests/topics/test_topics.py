@@ -21,7 +21,8 @@ from contract.kafka import client_config, error_of
 from contract.settings import KafkaSettings
 from contract.topics import NOT_AFTER, TOPICS, WATCH_EVENTS, Layout
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topics import Outcome, WantedTopic, _create, reconcile, wanted_topics
+from nextwatch.topic_creation import create as create_topics
+from nextwatch.topics import Outcome, WantedTopic, reconcile, wanted_topics
 from tests.e2e.clients import eventually
 
 
@@ -136,6 +137,7 @@ def test_a_broker_that_does_not_know_a_setting_gets_its_topics_without_it(settin
     """Kafka before 3.6: the first creation is refused, and nothing is set that it does not tell."""
     unknown = "message.timestamp.of.tomorrow"
     monkeypatch.setattr("nextwatch.topics.NOT_AFTER", unknown)
+    monkeypatch.setattr("nextwatch.topic_creation.NOT_AFTER", unknown)
     one = WantedTopic("watch-events", 1, {"cleanup.policy": "delete", unknown: "1"})
     monkeypatch.setattr("nextwatch.topics.wanted_topics", lambda _layout: [one])
 
@@ -269,18 +271,18 @@ ONE = WantedTopic("impressions", 1, {})
 @pytest.fixture
 def hurried(monkeypatch):
     """Wait for nobody."""
-    monkeypatch.setattr("nextwatch.topics._AGAIN_S", 0)
-    monkeypatch.setattr("nextwatch.topics._TIMEOUT_S", -4.9)
+    monkeypatch.setattr("nextwatch.topic_creation._AGAIN_S", 0)
+    monkeypatch.setattr("nextwatch.topic_creation._TIMEOUT_S", -4.9)
 
 
 @pytest.mark.parametrize("answer", [FENCED, KafkaError(KafkaError._TIMED_OUT), TimeoutError])
 def test_a_broker_that_is_not_in_use_yet_is_asked_again(monkeypatch, answer):
-    monkeypatch.setattr("nextwatch.topics._AGAIN_S", 0)
-    monkeypatch.setattr("nextwatch.topics._TIMEOUT_S", 5.0)
-    monkeypatch.setattr("nextwatch.topics._error_of", partial(error_of, within_s=0))
+    monkeypatch.setattr("nextwatch.topic_creation._AGAIN_S", 0)
+    monkeypatch.setattr("nextwatch.topic_creation._TIMEOUT_S", 5.0)
+    monkeypatch.setattr("nextwatch.topic_creation._error_of", partial(error_of, within_s=0))
     broker = FreshBroker(answer, answer, None)
 
-    _create(broker, [ONE], replication_factor=1)
+    create_topics(broker, [ONE], replication_factor=1)
 
     assert broker.answers == []
 
@@ -289,14 +291,14 @@ def test_a_broker_that_is_not_in_use_yet_is_asked_again(monkeypatch, answer):
 @pytest.mark.usefixtures("hurried")
 def test_a_broker_that_never_creates_a_topic_is_told_in_one_line(answer):
     with pytest.raises(BrokerUnavailable, match="the broker did not create impressions"):
-        _create(FreshBroker(answer), [ONE], replication_factor=1)
+        create_topics(FreshBroker(answer), [ONE], replication_factor=1)
 
 
 @pytest.mark.usefixtures("hurried")
 def test_what_does_not_pass_is_told_at_once():
     refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(ContractError, match="impressions"):
-        _create(FreshBroker(refused), [ONE], replication_factor=1)
+        create_topics(FreshBroker(refused), [ONE], replication_factor=1)
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ from contract.events import encode
 from contract.kafka import client_config, producer_config
 from contract.outbox import Outbox, Outgoing
 from contract.topics import SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
-from nextwatch.repartition import _num_unread
 from nextwatch.topics import wanted_topics
+from nextwatch.unread import num_unread_by
 from tests.builders import search, upload, watch
 from tests.e2e.clients import eventually
 from trainer.feed import BrokerLostRecordsError, Feed, feed_config
@@ -200,7 +200,7 @@ def test_what_a_stopped_trainer_has_not_read_is_known_to_repartition(outbox, kaf
     produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
     produce(outbox, kafka, SEARCH_EVENTS, search())
     counts = {wanted.name: 1 for wanted in wanted_topics(kafka.layout)}
-    before = _num_unread(kafka, "trainer", counts)
+    before = num_unread_by(kafka, "trainer", counts)
 
     stopping = Feed(Consumer(feed_config(kafka)), kafka.layout)
     stopping.open([WATCH_EVENTS], {})
@@ -209,7 +209,7 @@ def test_what_a_stopped_trainer_has_not_read_is_known_to_repartition(outbox, kaf
     stopping.close()
 
     assert before == 0
-    assert _num_unread(kafka, "trainer", counts) == 3 + 1
+    assert num_unread_by(kafka, "trainer", counts) == 3 + 1
 
 
 @dataclass
