@@ -329,3 +329,17 @@ def test_partitions_that_are_added_end_it_though_it_waits_for_the_index(
 
     assert neighbours.process.exit_code == ExitCode.MISCONFIGURED
     assert "video-uploads has 9" in neighbours.process.log_tail().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_topic_that_is_deleted_makes_it_not_ready_until_it_is_there_again(neighbours, tmp_path):
+    name = neighbours.layout.name(MODEL_BUNDLES)
+    admin = AdminClient({"bootstrap.servers": neighbours.stack.bootstrap_servers})
+    admin.delete_topics([name])[name].result(10)
+    wait_until(lambda: not (tmp_path / "ready").exists())
+    told = neighbours.process.log_tail()
+    reconcile(neighbours.kafka)
+    wait_until((tmp_path / "ready").exists)
+
+    assert f"missing topics: {name}" in told
+    assert neighbours.process.is_running
