@@ -76,6 +76,8 @@ class Cluster:
         Raises:
             BrokerUnavailable: the broker does not answer.
         """
+        if not names:
+            return {}
         described = self._retried(lambda left_s: self._described(names, left_s))
         readable = [name for name, topic in described.items() if not topic.is_denied]
         settings = self.settings(ResourceType.TOPIC, readable)

@@ -1,7 +1,7 @@
 """What JSON leaves open and msgspec lets by: who accepts less, reads the same as everyone.
 
 msgspec checks the syntax of the fields it knows and leaps over the others, so in those a byte
-that is no UTF-8 stays unseen, and of two equal keys the last counts, where another reader takes
+that is not UTF-8 stays unseen, and of two equal keys the last counts, where another reader takes
 the first. Here a document has one meaning or none: UTF-8, no half of a surrogate pair, no number
 beyond a double or of more than 4,300 digits, at most `MAX_DEPTH` levels, every key once; in
 unknown fields, too.

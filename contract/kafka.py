@@ -6,6 +6,7 @@ project, and of its users, sets ``partitioner=murmur2_random``.
 """
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -193,6 +194,20 @@ def retried(
                 raise failure(error, "") from raised
         sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_RETRY_WAIT_S)
+
+
+def error_of(future: "Future[Any]", *, within_s: float) -> KafkaError | None:
+    """Return what went wrong with a request, None if nothing did.
+
+    One that is not answered *within_s* has timed out, as librdkafka says it of most requests.
+    """
+    try:
+        error = future.exception(timeout=within_s)
+    except TimeoutError:
+        return KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - librdkafka's name
+    if error is None or isinstance(error, KafkaException):
+        return error.args[0] if error else None
+    raise error
 
 
 def check_partitions(answered: Iterable[TopicPartition]) -> list[TopicPartition]:

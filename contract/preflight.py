@@ -56,7 +56,8 @@ class Preflight:
         """Return when the broker answers and has all that is needed.
 
         Raises:
-            BrokerUnavailable: the broker did not answer within *patience_s*, or `PATIENCE_S`.
+            BrokerUnavailable: the broker did not answer within *patience_s*, or `PATIENCE_S`; or
+                nothing is wrong but what may pass by itself.
             ContractError: the connection settings are refused, or something is missing.
         """
         _connect(self._admin, self._said, self._kafka, patience_s=patience_s)
@@ -95,14 +96,15 @@ class Preflight:
     def _refuse(self, found: Sequence[Trouble]) -> None:
         if found:
             told = "; ".join(trouble.text for trouble in found)
-            raise ContractError(f"{self._kafka.bootstrap_servers}: {told}")
+            kind = BrokerUnavailable if all(each.passes for each in found) else ContractError
+            raise kind(f"{self._kafka.bootstrap_servers}: {told}")
 
 
 def check_cluster(kafka: KafkaSettings, app: str, *, patience_s: float | None = None) -> Preflight:
     """Check that the broker has what the process *app* needs, and return what looks again.
 
     Raises:
-        BrokerUnavailable: the broker did not answer within *patience_s*.
+        BrokerUnavailable: the broker did not answer within *patience_s*, or a partition has no leader.
         ContractError: the connection settings are refused, or something is missing.
     """
     preflight = Preflight(kafka, needs_of(app, kafka.layout))

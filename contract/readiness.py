@@ -5,6 +5,7 @@ Each start withdraws it first, since a process that was killed has left it behin
 
 import os
 from pathlib import Path
+from threading import Lock
 
 
 def withdraw(ready_file: Path | None) -> None:
@@ -21,22 +22,28 @@ def declare(ready_file: Path | None) -> None:
 
 
 class ReadyFile:
-    """The ready file of a process without `/readyz`: there while it works and the cluster fits."""
+    """The ready file of a process: there while it works and the cluster fits.
+
+    The thread that works declares it, and the one that watches the cluster notes reasons.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._is_declared = False
         self._reason = ""
+        self._lock = Lock()
 
     def declare(self) -> None:
         """Say that this process does its work."""
-        self._is_declared = True
-        self._show()
+        with self._lock:
+            self._is_declared = True
+            self._show()
 
     def note(self, reason: str) -> None:
         """Take back that it is ready while there is a *reason*; an empty one says that it is over."""
-        self._reason = reason
-        self._show()
+        with self._lock:
+            self._reason = reason
+            self._show()
 
     def _show(self) -> None:
         if self._is_declared and not self._reason:

@@ -17,7 +17,7 @@ Headers = tuple[tuple[str, bytes | None], ...]
 """Names and values as they came."""
 
 UNREADABLE: Headers = (("\udcff", None),)
-"""In place of headers that confluent-kafka does not give: one of the names is no UTF-8. No client
+"""In place of headers that confluent-kafka does not give: one of the names is not UTF-8. No client
 in Python gives them, so the record is a dead letter without them; it has them where it came from."""
 
 
@@ -82,7 +82,7 @@ def received(message: Message, layout: Layout) -> Received:
 
 
 def headers_of(message: Message) -> Headers:
-    """Return the headers of *message*, `UNREADABLE` if a name is no UTF-8.
+    """Return the headers of *message*, `UNREADABLE` if a name is not UTF-8.
 
     The client returns a broken list then, with an error set that nobody raised. A plain call of
     the method would let it pass once the interpreter has specialised the call, and it would end

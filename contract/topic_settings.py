@@ -22,6 +22,12 @@ SHORT_RETENTION_MS = DAY_MS
 REPLICAS_FOR_TWO_IN_SYNC = 3
 """With so many replicas, two that have a record leave one that may be away."""
 
+IN_SYNC_REMEDY = (
+    "nothing can be written to it: lower `min.insync.replicas` by `kafka-configs.sh --alter`, or add "
+    "replicas by `kafka-reassign-partitions.sh`"
+)
+"""What to do where more replicas have to be in sync than there are."""
+
 _LEAST_BATCH_BYTES = 1_048_588
 _UNLIMITED = -1
 _AT_LEAST = {MAX_BYTES, MIN_INSYNC, RETENTION, "delete.retention.ms"}
@@ -62,6 +68,12 @@ def is_met(name: str, wanted: str, found: str) -> bool:
 def least_in_sync(num_replicas: int) -> int:
     """Return the `min.insync.replicas` that a topic of *num_replicas* replicas should have."""
     return 2 if num_replicas >= REPLICAS_FOR_TWO_IN_SYNC else 1
+
+
+def unmet_in_sync(settings: Mapping[str, str], num_replicas: int) -> str:
+    """Return the `min.insync.replicas` of *settings* that *num_replicas* cannot meet, else nothing."""
+    least = settings.get(MIN_INSYNC, "")
+    return least if least and int(least) > num_replicas else ""
 
 
 def remarks(settings: Mapping[str, str]) -> dict[str, str]:

@@ -12,16 +12,18 @@ from contract.needs import Needs, Right, Rights, topics_by_name
 from contract.settings import KafkaSettings
 from contract.topic_settings import (
     CLEANUP,
+    IN_SYNC_REMEDY,
     MAX_BYTES,
     MIN_INSYNC,
     dlq_settings,
     is_met,
+    unmet_in_sync,
     wanted_settings,
 )
 from contract.topics import Layout, Topic
 
 ASSIGNOR = "faust"
-"""The assignor of every streams worker; a group that agreed on another has a stranger in it."""
+"""The assignor of every streams worker; a group that agreed on another has members of another program."""
 
 _SESSION_MIN = "group.min.session.timeout.ms"
 _SESSION_MAX = "group.max.session.timeout.ms"
@@ -33,10 +35,15 @@ _BY_HAND = (
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that is wrong; with *ends* a process that runs must not go on with it."""
+    """One thing that is wrong.
+
+    With *ends* a process that runs must not go on with it. What *passes* may be over by itself soon:
+    a start that meets nothing else is worth another try.
+    """
 
     text: str
     ends: bool = False
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ def troubles(needs: Needs, found: Found, kafka: KafkaSettings) -> list[Trouble]:
         *_bad_settings(needs, found, kafka.layout),
         *_leaderless(found),
         *_session_out_of_bounds(needs, found, kafka),
-        *_strangers(needs, found),
+        *_other_assignor(needs, found),
     ]
 
 
@@ -156,12 +163,9 @@ def _bad_settings(needs: Needs, found: Found, layout: Layout) -> Iterator[Troubl
                 yield Trouble(
                     f"{name} has {setting}={given}, {_WHY[setting]} (`nextwatch topics` sets {value})"
                 )
-        least = topic.settings.get(MIN_INSYNC)
-        if name in written and least is not None and int(least) > topic.num_replicas:
+        if name in written and (least := unmet_in_sync(topic.settings, topic.num_replicas)):
             yield Trouble(
-                f"{name} has {MIN_INSYNC}={least} and {topic.num_replicas} replicas, so nothing can be "
-                "written to it: lower the one by `kafka-configs.sh --alter`, or raise the other by "
-                "`kafka-reassign-partitions.sh`"
+                f"{name} has {MIN_INSYNC}={least} and {topic.num_replicas} replicas: {IN_SYNC_REMEDY}"
             )
 
 
@@ -183,7 +187,8 @@ def _leaderless(found: Found) -> Iterator[Trouble]:
         f"{name}/{number}" for name, topic in found.topics.items() for number in topic.leaderless
     ]
     if without:
-        yield Trouble(f"no broker leads {', '.join(without)}: start the brokers that have them")
+        text = f"no broker leads {', '.join(without)}: start the brokers that have them"
+        yield Trouble(text, passes=True)
 
 
 def _session_out_of_bounds(needs: Needs, found: Found, kafka: KafkaSettings) -> Iterator[Trouble]:
@@ -203,11 +208,11 @@ def session_text(kafka: KafkaSettings, bounds: str) -> str:
     )
 
 
-def _strangers(needs: Needs, found: Found) -> Iterator[Trouble]:
+def _other_assignor(needs: Needs, found: Found) -> Iterator[Trouble]:
     group = found.group
     if needs.is_member and group.members and group.protocol not in {"", ASSIGNOR}:
         yield Trouble(
-            f"the consumer group {needs.group} has strangers in it, who share partitions by "
+            f"the consumer group {needs.group} has members that use another assignor, "
             f'"{group.protocol}": {", ".join(sorted(set(group.members)))}: stop them, or give them '
             "another group.id",
             ends=True,

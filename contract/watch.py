@@ -1,8 +1,9 @@
 """While a process runs: whether the cluster still has what its preflight asked for.
 
-One thread asks every few seconds. What a process can wait out makes it not ready, with the reason,
-until it is mended: a right that was taken away, a topic that was deleted, a broker that is away.
-What it must not go on with, such as another partition count, is given to *on_end*, once.
+One thread asks every few seconds. What is missing makes the process not ready, with the reason, until
+it is there again. What it must not go on with, such as another partition count, is given to *on_end*,
+once. The watch ends no process for a right or a topic; its own requests may, as docs/operations.md
+says ("What is asked of the cluster").
 """
 
 from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ class ClusterWatch:
         self._on_change = on_change
         self._is_due = Event()
         self._is_over = False
+        self._shown = ""
+        self._failure = ""
         self.reason = ""
 
     def start(self, *, every_s: float = EVERY_S) -> None:
@@ -66,17 +69,25 @@ class ClusterWatch:
         while may_go_on:
             self._is_due.wait(every_s)
             self._is_due.clear()
-            may_go_on = not self._is_over and self.look()
+            try:
+                may_go_on = not self._is_over and self.look()
+            except Exception as error:  # the thread's outermost frame: it looks again
+                if repr(error) != self._failure:  # once while it stays the same
+                    log.exception("cluster_watch_failed")
+                self._failure = repr(error)
+            else:
+                self._failure = ""
 
     def _note(self, reason: str) -> None:
-        if reason == self.reason:
-            return
-        self.reason = reason
-        if reason:
-            log.error("cluster_unfit", reason=reason)
-        else:
-            log.info("cluster_fits")
-        self._on_change(reason)
+        if reason != self.reason:
+            self.reason = reason
+            if reason:
+                log.error("cluster_unfit", reason=reason)
+            else:
+                log.info("cluster_fits")
+        if reason != self._shown:  # also when showing it failed the last time
+            self._on_change(reason)
+            self._shown = reason
 
 
 class Ending:

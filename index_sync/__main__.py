@@ -14,11 +14,11 @@ from confluent_kafka import Producer
 from contract import logging as nextwatch_logging
 from contract import preflight, readiness
 from contract.clock import system_clock
-from contract.errors import IndexUnavailable
+from contract.errors import ContractError, IndexUnavailable
 from contract.kafka import producer_config
 from contract.outbox import Outbox
 from contract.points import owner
-from contract.process import ExitCode, told_in_one_line
+from contract.process import ExitCode, code_of, told_in_one_line
 from contract.settings import (
     KafkaSettings,
     ProcessSettings,
@@ -36,7 +36,7 @@ from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
 from index_sync.shelf import Shelf
 from index_sync.source import Source
-from index_sync.stopping import stop_on_signals
+from index_sync.stopping import stop_on_signals, stop_soon
 from index_sync.worker import Worker
 from models import bundle_store
 
@@ -56,8 +56,7 @@ def main() -> int:
     with told_in_one_line("index_sync"):
         process = load(ProcessSettings, os.environ)
         nextwatch_logging.configure(process.log_level)
-        with suppress(IndexUnavailable):  # told to stop while waiting; nothing is half done
-            _run(process, stopping)
+        _run(process, stopping)
     return ExitCode.STOPPED
 
 
@@ -96,15 +95,20 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         system_clock,
     )
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
-    watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
+
+    def end(error: ContractError) -> None:
+        ending.note(error)
+        stop_soon(stopping, code_of(error))
+
+    watch = ClusterWatch(cluster.look, on_end=end, on_change=ready.note)
     watch.start()
     try:
-        shelf.claim()
-        worker.start()
-        ready.declare()
-        while not stopping.is_set():
-            ending.check()
-            worker.turn()
+        with suppress(IndexUnavailable):  # it is time to stop; nothing is half done
+            shelf.claim()
+            worker.start()
+            ready.declare()
+            while not stopping.is_set():
+                worker.turn()
     finally:
         stopping.set()  # nothing in the background waits on for the index
         watch.stop()
@@ -112,6 +116,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
             source.close()
         index.close()
         log.info("worker_stopped", **worker.counts)
+    ending.check()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Stop on SIGTERM or Ctrl-C within a bound, whatever the process waits for.
+"""Stop within a bound, whatever the process waits for: on SIGTERM, Ctrl-C, or an error told elsewhere.
 
 Python runs a signal handler between two bytecodes of the main thread, and that thread may be
 inside a call of librdkafka or of the index for half a minute. So the signal itself wakes a
@@ -29,11 +29,21 @@ def stop_on_signals(stopping: Event, *, within_s: float = STOP_WITHIN_S) -> None
     Thread(target=_await_signal, args=arguments, name="stopping", daemon=True).start()
 
 
+def stop_soon(stopping: Event, code: int, *, within_s: float = STOP_WITHIN_S) -> None:
+    """Set *stopping*; *within_s* later the process ends with *code* by itself."""
+    stopping.set()
+    Thread(target=_end_after, args=(within_s, code), name="stopping", daemon=True).start()
+
+
 def _await_signal(
     woken: socket.socket, _waker: socket.socket, stopping: Event, within_s: float
 ) -> None:
     woken.recv(1)
     stopping.set()
+    _end_after(within_s, 0)
+
+
+def _end_after(within_s: float, code: int) -> None:
     Event().wait(within_s)
     log.warning("stopped_while_waiting", after_s=within_s)
-    os._exit(0)
+    os._exit(code)

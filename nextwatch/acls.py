@@ -11,7 +11,15 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from rich.table import Table
 
-from contract.needs import OPERATOR_GROUP, Needs, Right, Rights, needs_of, needs_outside
+from contract.needs import (
+    OPERATOR_GROUP,
+    Needs,
+    Right,
+    Rights,
+    group_of,
+    needs_of,
+    needs_outside,
+)
 from contract.topics import (
     IMPRESSIONS,
     RECOMMENDATIONS,
@@ -52,7 +60,7 @@ def all_needs(layout: Layout) -> list[Needs]:
         letters_needs(layout, is_replay=True),
         erase_needs(layout),
         feed_needs(layout),
-        repartition_needs(layout),
+        *repartition_needs(layout),
     ]
 
 
@@ -90,15 +98,21 @@ def feed_needs(layout: Layout, *, is_past: bool = True) -> Needs:
     return Needs("simulate", rights, layout.prefix + SIMULATE_GROUP, _ASKS)
 
 
-def repartition_needs(layout: Layout) -> Needs:
-    """Return what `nextwatch repartition` needs: it adds partitions and moves the windows."""
+def repartition_needs(layout: Layout) -> list[Needs]:
+    """Return what `nextwatch repartition` needs: it adds partitions and moves the windows.
+
+    It asks two groups how far they have read.
+    """
     adds = frozenset({Right.ALTER})
     dlqs = [layout.dlq_name(topic) for topic in _BY_USER if topic.dead_lettered_by]
     rights: dict[str, Rights] = dict.fromkeys([*_names(_BY_USER, layout), *dlqs], adds)
     read = [topic for topic in _BY_USER if "streams" in topic.consumers]
     rights |= dict.fromkeys(_names(read, layout), adds | _READS)
     rights[layout.name(WINDOWS)] = adds | _READS | _WRITES
-    return Needs("repartition", rights, layout.streams_group, _ASKS)
+    return [
+        Needs("repartition", rights, layout.streams_group, _ASKS),
+        Needs("repartition", {}, group_of("trainer", layout), _ASKS),
+    ]
 
 
 def operator_group(layout: Layout) -> str:

@@ -1,4 +1,4 @@
-"""The commands that set up a cluster, as typer wants them; `nextwatch/cli.py` hangs them up.
+"""The commands that set up a cluster, as typer wants them; `nextwatch/cli.py` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for Kafka.
 """
@@ -76,7 +76,7 @@ def acls(
 
     kafka = load(KafkaSettings, os.environ)
     needs = rights.all_needs(kafka.layout)
-    names = [each.app for each in needs]
+    names = list(dict.fromkeys(each.app for each in needs))
     if process is not None and process not in names:
         raise typer.BadParameter(f"{process} is none of {', '.join(names)}")
     given = rights.grants(each for each in needs if process in (None, each.app))
@@ -93,7 +93,9 @@ def acls(
 def repartition(
     count: Annotated[
         int,
-        typer.Argument(min=1, max=1024, metavar="COUNT", help="Partitions, more than there are."),
+        typer.Argument(
+            min=1, max=1024, metavar="COUNT", help="Partitions, at least as many as there are."
+        ),
     ],
     *,
     check: Annotated[
@@ -102,9 +104,10 @@ def repartition(
 ) -> None:
     """Give all topics keyed by user COUNT partitions, and move the windows to where they belong.
 
-    Stop producers of events, wait until streams has answered everything, and stop all processes: it
-    refuses to begin otherwise. It may be run again at any time, and goes on where it broke off.
-    Afterwards set NEXTWATCH_KAFKA_USER_PARTITIONS=COUNT everywhere, delete the state directories of
+    Stop producers of events, wait until streams and trainer have no lag, and stop all processes: it
+    refuses to begin while streams runs, and tells what was not read. With the present count it moves
+    windows that a producer with another hash has put elsewhere. It may be run again at any time, and
+    goes on where it broke off. Afterwards set NEXTWATCH_KAFKA_USER_PARTITIONS=COUNT everywhere, delete the state directories of
     the streams workers, and start them: they read the windows from the changelog.
 
     Example: nextwatch repartition 16

@@ -7,7 +7,9 @@ order, so that it may break off anywhere and be run again:
 1. all topics keyed by user get the partitions that they lack;
 2. each window that lies elsewhere is written to the partition of its user, merged with what is
    there already, and acknowledged;
-3. only then its old place gets a tombstone.
+3. only then its old place gets a tombstone: none where a window has changed in between.
+
+With the present count it moves the windows that a producer with another hash has put elsewhere.
 
 Nothing is ever without a copy. A seal does not say whose it is: every partition gets all of them.
 Workers refuse to start in between, since counts or windows do not fit.
@@ -18,21 +20,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AdminClient,
     NewPartitions,
 )
 
 from contract.cluster import Cluster
-from contract.errors import BrokerUnavailable, ContractError, WindowError
+from contract.errors import BrokerUnavailable, ContractError, NewerFormatError, WindowError
 from contract.kafka import (
-    check_partitions,
     client_config,
-    consumer_config,
+    error_of,
     failure,
     producer_config,
-    retried,
 )
 from contract.keys import partition_of
 from contract.outbox import Outbox, Outgoing
@@ -44,6 +44,7 @@ from models.history import EMPTY, Window, WindowPolicy, merge
 from models.history_codec import decode
 from nextwatch.acls import repartition_needs
 from nextwatch.operate.scan import Scan
+from nextwatch.unread import unread
 from streams.changelog import seal_key
 from streams.partition import record_of, seal_record
 
@@ -105,18 +106,15 @@ def run(
         ContractError: it cannot be done, or not now.
     """
     layout = kafka.layout
-    Preflight(kafka, repartition_needs(layout)).check_use()
+    for needs in repartition_needs(layout):
+        Preflight(kafka, needs).check_use()
     admin = AdminClient(client_config(kafka) | {"log_level": 0})
     cluster = Cluster(admin)
     counts = {name: each.num_partitions for name, each in cluster.topics(_topics(layout)).items()}
     _check_possible(counts, count)
     _check_stopped(cluster, layout, within_s=kafka.session_timeout_ms / 1000 + _GRACE_S)
     lacking = {name: found for name, found in sorted(counts.items()) if found < count}
-    if unread := _num_unread(kafka, counts):
-        yield (
-            f"streams has not read the last {unread} events: those whose users move become dead letters "
-            "(misplaced), and `nextwatch dlq replay --reason misplaced` puts them where they belong"
-        )
+    yield from unread(kafka, counts)
     for name, found in lacking.items():
         yield f"{name}: {found} partitions, {count} wanted"
     if lacking and not is_check:
@@ -156,27 +154,41 @@ class Move:
             Outgoing(self._topic, key, seal_record(time_ms), number)
             for number, key, time_ms in inventory.lacking_seals(count)
         )
-        self._send(self._moved(strays, count))
+        moved: set[bytes] = set()
+        self._send(self._moved(strays, count, moved))
         self._send(
             Outgoing(self._topic, key, None, number)
-            for key, places in strays.items()
-            for number in places
+            for key in moved
+            for number in strays[key]
             if number != partition_of(key, count)
         )
+        if num_left := len(strays) - len(moved):
+            raise ContractError(
+                f"{num_left} of {len(strays)} windows were not moved, since they changed meanwhile: "
+                "stop all processes and run it again"
+            )
         return len(strays)
 
-    def _moved(self, strays: Mapping[bytes, Mapping[int, int]], count: int) -> Iterator[Outgoing]:
-        """Yield the window of each stray user as soon as all that there is of it was read."""
+    def _moved(
+        self, strays: Mapping[bytes, Mapping[int, int]], count: int, moved: set[bytes]
+    ) -> Iterator[Outgoing]:
+        """Yield the window of each stray user as soon as all that there is of it was read.
+
+        Into *moved* come the users of whom nothing else was there in this second reading.
+        """
         found: dict[bytes, list[bytes]] = defaultdict(list)
         for record in self._read():
             key = record.key or b""
-            places = strays.get(key, {})
-            if record.value is None or places.get(record.partition) != record.offset:
-                continue
-            found[key].append(record.value)
-            if len(found[key]) == len(places):
-                value = self._merged(found.pop(key))
-                yield Outgoing(self._topic, key, value, partition_of(key, count))
+            places, home = strays.get(key, {}), partition_of(key, count)
+            known = places.get(record.partition, -1)
+            if places and record.partition != home and record.offset > known:
+                moved.discard(key)  # a tombstone would delete what somebody wrote since
+                found.pop(key, None)
+            elif record.value is not None and record.offset == known:
+                found[key].append(record.value)
+                if len(found[key]) == len(places):
+                    moved.add(key)
+                    yield Outgoing(self._topic, key, self._merged(found.pop(key)), home)
 
     def _merged(self, values: list[bytes]) -> bytes | None:
         if len(values) == 1:
@@ -185,6 +197,8 @@ class Move:
         for value in values:
             try:
                 window = merge(window, decode(value), self._policy)
+            except NewerFormatError:
+                raise
             except WindowError:
                 continue  # nobody can read it, here or there
         return record_of(window)
@@ -224,35 +238,11 @@ def _check_stopped(cluster: Cluster, layout: Layout, *, within_s: float) -> None
         sleep(0.5)
 
 
-def _num_unread(kafka: KafkaSettings, counts: Mapping[str, int]) -> int:
-    """Return how many records streams has not read yet; marks of transactions count as records."""
-    layout = kafka.layout
-    names = [
-        layout.name(topic)
-        for topic in TOPICS
-        if topic.key_field == "user_id" and "streams" in topic.consumers and topic is not WINDOWS
-    ]
-    consumer = Consumer(consumer_config(kafka, group_id=layout.streams_group) | {"log_level": 0})
-    asked = [TopicPartition(name, number) for name in names for number in range(counts[name])]
-    try:
-        committed = retried(
-            lambda left_s: check_partitions(consumer.committed(asked, timeout=left_s)),
-            within_s=_TIMEOUT_S,
-        )
-        unread = 0
-        for at in committed:
-            first, end = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)
-            unread += end - max(first, at.offset)
-    finally:
-        consumer.close()
-    return unread
-
-
 def _grow(admin: AdminClient, cluster: Cluster, lacking: Mapping[str, int], count: int) -> None:
     asked = [NewPartitions(name, count) for name in lacking]
     for name, future in admin.create_partitions(asked, request_timeout=_TIMEOUT_S).items():
-        if (error := future.exception(timeout=_TIMEOUT_S + 5)) is not None:
-            raise failure(error.args[0], f"partitions of {name}") from error
+        if (error := error_of(future, within_s=_TIMEOUT_S + 5)) is not None:
+            raise failure(error, f"partitions of {name}")
     deadline_s = monotonic() + _TIMEOUT_S
     while any(
         found.num_partitions < count or found.leaderless

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from contract.cluster import FoundTopic
-from contract.topic_settings import MIN_INSYNC, is_met, remarks
+from contract.topic_settings import IN_SYNC_REMEDY, MIN_INSYNC, is_met, remarks, unmet_in_sync
 
 _REPLICAS = "replicas"
 
@@ -68,11 +68,11 @@ def layout_findings(
     else:
         findings.append(_replicas_finding(topic, found.num_replicas, num_default))
     settings = found.settings or {}
-    least = settings.get(MIN_INSYNC, "1")
-    if int(least) > found.num_replicas:
+    if least := unmet_in_sync(settings, found.num_replicas):
         wanted = f"at most {found.num_replicas}"
-        lower = "nothing can be written to it: lower it by `kafka-configs.sh --alter`"
-        findings.append(Finding(topic.name, MIN_INSYNC, wanted, least, Outcome.DIFFERS, lower))
+        findings.append(
+            Finding(topic.name, MIN_INSYNC, wanted, least, Outcome.DIFFERS, IN_SYNC_REMEDY)
+        )
     for name, reason in remarks(settings).items():
         findings.append(Finding(topic.name, name, "", settings[name], Outcome.NOTED, reason))
     return findings

@@ -13,20 +13,18 @@ from dataclasses import replace
 from time import monotonic, sleep
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
-    NewTopic,
-    OffsetSpec,
     ResourceType,
 )
 
 from contract.cluster import Cluster, FoundTopic
-from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import client_config, failure
+from contract.errors import ContractError
+from contract.kafka import client_config, error_of
 from contract.preflight import partition_counts
 from contract.settings import KafkaSettings
 from contract.topic_settings import (
@@ -37,6 +35,7 @@ from contract.topic_settings import (
 )
 from contract.topics import NOT_AFTER, TOPICS, Layout
 from contract.trouble import count_remedy
+from nextwatch.topic_creation import await_topics, create, described
 from nextwatch.topic_findings import (
     Finding,
     Outcome,
@@ -52,6 +51,9 @@ __all__ = ["Finding", "Outcome", "WantedTopic", "delete_all", "reconcile", "want
 
 CLUSTERS_OWN = -1
 """A number of replicas that means the cluster's default."""
+
+_NEWS = {Outcome.MENDED, Outcome.DIFFERS, Outcome.NOTED}
+"""What is worth a line beside the one that a topic was created."""
 
 _DEFAULT_REPLICAS = "default.replication.factor"
 _TIMEOUT_S = 60.0
@@ -75,7 +77,7 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
     With *is_check* nothing is changed. Running it again changes nothing either.
 
     Raises:
-        BrokerUnavailable: the broker did not answer, or refused to create a topic.
+        BrokerUnavailable: the broker did not answer, or refused to create a topic, for a minute.
         ContractError: the connection settings are refused, or the right to create is missing.
     """
     partition_counts(settings)
@@ -87,23 +89,42 @@ def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Findin
     found = cluster.topics([topic.name for topic in wanted])
     _check_described(found)
     missing = [_in_sync(topic, num_default or 0) for topic in wanted if topic.name not in found]
-    findings = []
+    created: dict[str, FoundTopic] = {}
     if is_check:
-        findings += [missing_finding(topic) for topic in missing]
+        findings = [missing_finding(topic) for topic in missing]
     else:
-        _create(admin, missing, replication_factor=settings.replication_factor)
-        _await_topics(admin, missing)
-        findings += [created_finding(topic) for topic in missing]
-    present = [
-        _in_sync(topic, found[topic.name].num_replicas) for topic in wanted if topic.name in found
-    ]
-    counts = _counts([*present, *([] if is_check else missing)], found)
-    for topic in present:
-        remedy = count_remedy(topic.key_field, counts[topic.key_field])
-        findings += layout_findings(topic, found[topic.name], num_default, remedy)
-    findings += _config_findings(admin, present, is_check=is_check)
+        create(admin, missing, replication_factor=settings.replication_factor)
+        await_topics(admin, missing)
+        created = described(Cluster(admin), missing)
+        findings = [created_finding(topic) for topic in missing]
+    known = found | created
+    compared = _comparison(admin, wanted, known, num_default, is_check=is_check)
+    findings += [each for each in compared if each.topic in found or each.outcome in _NEWS]
     order = {topic.name: place for place, topic in enumerate(wanted)}
     return sorted(findings, key=lambda finding: order[finding.topic])
+
+
+def _comparison(
+    admin: AdminClient,
+    wanted: Iterable[WantedTopic],
+    known: Mapping[str, FoundTopic],
+    num_default: int | None,
+    *,
+    is_check: bool,
+) -> list[Finding]:
+    """Return what came of comparing the topics that are there, and set right what differs."""
+    present = [
+        _in_sync(topic, known[topic.name].num_replicas) for topic in wanted if topic.name in known
+    ]
+    counts = defaultdict(set)
+    for topic in present:
+        counts[topic.key_field].add(known[topic.name].num_partitions)
+    findings = []
+    for topic in present:
+        remedy = count_remedy(topic.key_field, counts[topic.key_field])
+        findings += layout_findings(topic, known[topic.name], num_default, remedy)
+    before = {name: topic.settings for name, topic in known.items() if topic.settings is not None}
+    return findings + _config_findings(admin, present, before, is_check=is_check)
 
 
 def delete_all(settings: KafkaSettings) -> None:
@@ -118,17 +139,6 @@ def delete_all(settings: KafkaSettings) -> None:
     if names:
         for future in admin.delete_topics(names, operation_timeout=_TIMEOUT_S).values():
             _error_of(future)
-
-
-def _counts(
-    topics: Iterable[WantedTopic], found: Mapping[str, FoundTopic]
-) -> Mapping[str, set[int]]:
-    """Return the partition counts that there are of each key; what is created has the wanted one."""
-    counts = defaultdict(set)
-    for topic in topics:
-        have = found.get(topic.name)
-        counts[topic.key_field].add(have.num_partitions if have else topic.num_partitions)
-    return counts
 
 
 def _check_described(found: Mapping[str, FoundTopic]) -> None:
@@ -157,59 +167,13 @@ def _in_sync(topic: WantedTopic, num_replicas: int) -> WantedTopic:
     return replace(topic, config={**topic.config, MIN_INSYNC: str(least)}) if least > 1 else topic
 
 
-def _create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_factor: int) -> None:
-    errors = _creation_errors(admin, missing, replication_factor)
-    old = {n for n, error in errors.items() if error.code() == KafkaError.INVALID_CONFIG}
-    if old:  # a broker before Kafka 3.6 does not know one of the settings
-        again = [_without(NOT_AFTER, topic) for topic in missing if topic.name in old]
-        errors = {name: error for name, error in errors.items() if name not in old}
-        errors |= _creation_errors(admin, again, replication_factor)
-    for name, error in errors.items():
-        raise failure(error, f"the broker did not create {name}")
-
-
-def _without(name: str, topic: WantedTopic) -> WantedTopic:
-    return replace(topic, config={n: value for n, value in topic.config.items() if n != name})
-
-
-def _creation_errors(
-    admin: AdminClient, topics: Sequence[WantedTopic], replication_factor: int
-) -> dict[str, KafkaError]:
-    """Create *topics*, and return what went wrong, by name; one that exists is none of it."""
-    if not topics:
-        return {}
-    new = [
-        NewTopic(topic.name, topic.num_partitions, replication_factor, config=dict(topic.config))
-        for topic in topics
-    ]
-    futures = admin.create_topics(new, operation_timeout=_TIMEOUT_S).items()
-    errors = {name: _error_of(future) for name, future in futures}
-    exists = KafkaError.TOPIC_ALREADY_EXISTS
-    return {n: error for n, error in errors.items() if error and error.code() != exists}
-
-
-def _await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
-    """Wait until every partition of *topics* can be used: a broker answers before it leads them."""
-    places = [
-        TopicPartition(topic.name, number)
-        for topic in topics
-        for number in range(topic.num_partitions)
-    ]
-    deadline_s = monotonic() + _TIMEOUT_S
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka's own
-    while places:
-        answers = admin.list_offsets(dict.fromkeys(places, latest))
-        places = [place for place, future in answers.items() if _error_of(future) is not None]
-        if places and monotonic() > deadline_s:
-            raise BrokerUnavailable(f"the broker created {places[0].topic}, but does not serve it")
-        if places:
-            sleep(0.05)
-
-
 def _config_findings(
-    admin: AdminClient, topics: Sequence[WantedTopic], *, is_check: bool
+    admin: AdminClient,
+    topics: Sequence[WantedTopic],
+    before: Mapping[str, Mapping[str, str]],
+    *,
+    is_check: bool,
 ) -> list[Finding]:
-    before = _configs(admin, topics)
     strays = [topic for topic in topics if _difference(topic, before.get(topic.name))]
     refusals = {} if is_check else _set_configs(admin, strays, before)
     after = {} if is_check else _configs_once_set(admin, strays, refusals)
@@ -231,31 +195,19 @@ def _difference(topic: WantedTopic, found: Mapping[str, str] | None) -> dict[str
     }
 
 
-def _configs(admin: AdminClient, topics: Iterable[WantedTopic]) -> dict[str, dict[str, str]]:
-    """Return the settings of *topics*; a topic whose settings the broker won't tell is left out."""
-    resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
-    if not resources:
-        return {}
-    configs: dict[str, dict[str, str]] = {}
-    for resource, future in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items():
-        if _error_of(future) is None:
-            entries = future.result().values()
-            configs[resource.name] = {entry.name: entry.value for entry in entries}
-    return configs
-
-
 def _configs_once_set(
     admin: AdminClient, topics: Sequence[WantedTopic], refusals: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
     """Return the settings of *topics* once the broker shows what it was told and did not refuse."""
     told = [topic for topic in topics if topic.name not in refusals]
+    names, cluster = [topic.name for topic in topics], Cluster(admin)
     deadline_s = monotonic() + _TIMEOUT_S
-    found = _configs(admin, topics)
+    found = cluster.settings(ResourceType.TOPIC, names)
     while any(_difference(topic, found.get(topic.name)) for topic in told):
         if monotonic() > deadline_s:
             break
         sleep(0.05)
-        found = _configs(admin, topics)
+        found = cluster.settings(ResourceType.TOPIC, names)
     return found
 
 
@@ -280,10 +232,4 @@ def _set_configs(
 
 
 def _error_of(future: "Future[Any]") -> KafkaError | None:
-    error = future.exception(timeout=_TIMEOUT_S + 5)
-    if error is None:
-        return None
-    if isinstance(error, KafkaException):
-        reason: KafkaError = error.args[0]
-        return reason
-    raise error
+    return error_of(future, within_s=_TIMEOUT_S + 5)

@@ -124,7 +124,8 @@ def _serve(
 ) -> None:
     switch = serving_module.Switch()
     memory = RocksMemory.of(settings.cache_mb)
-    partitions = _partitions(kafka, settings, policy, memory)
+    reader = _reader(kafka)
+    partitions = _partitions(kafka, settings, policy, memory, reader)
     fence = Fence(time.monotonic, limit_s=kafka.session_timeout_ms / 2_000)
     is_asked = settings.recommend and settings.search == "index"
     index = connected(qdrant, patience_ms=settings.index_patience_ms, is_asked=is_asked)
@@ -181,7 +182,13 @@ def _serve(
     watch.start()
     if settings.standby_replicas:
         app.standby = _standby(kafka, settings, policy, memory, stop)
-    watchdog, end_watch = liveness.start(app, kafka, settings, on_stall=partial(end_stalled, app))
+    watchdog, end_watch = liveness.start(
+        app,
+        kafka,
+        settings,
+        num_read=lambda: reader.num_read,
+        on_stall=partial(end_stalled, app),
+    )
     app.health = liveness.server(
         app, watchdog, settings, cluster=watch, switch=switch, retrieval=retrieval, index=index
     )
@@ -253,31 +260,34 @@ def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> IO[
     return locked
 
 
-def _partitions(
-    kafka: KafkaSettings,
-    settings: StreamsSettings,
-    policy: WindowPolicy,
-    memory: RocksMemory,
-    *,
-    is_wanted: threading.Event | None = None,
-) -> Partitions:
-    """Return partitions to own; with *is_wanted*, to copy, reading the changelog until it is set."""
+def _reader(kafka: KafkaSettings, *, is_wanted: threading.Event | None = None) -> PlacedReader:
+    """Return what reads the changelog; with *is_wanted*, for copies, and until it is set."""
     should_stop = is_wanted.is_set if is_wanted is not None else lambda: False
     changelog = Changelog(kafka, kafka.layout.name(WINDOWS), group_id=kafka.layout.streams_group)
 
     def read(start: Mapping[int, int]) -> Iterator[LoggedWindow]:
         return changelog.read(start, monotonic=time.monotonic, should_stop=should_stop)
 
+    return PlacedReader(read, kafka.user_partitions, is_judging=is_wanted is None)
+
+
+def _partitions(
+    kafka: KafkaSettings,
+    settings: StreamsSettings,
+    policy: WindowPolicy,
+    memory: RocksMemory,
+    reader: PlacedReader,
+) -> Partitions:
     def opened(number: int) -> RocksStore:
         directory = settings.state_dir / str(number)
         return open_store(directory, memory, clock=system_clock, max_idle_ms=MAX_IDLE_MS)
 
     return Partitions(
         opened,
-        PlacedReader(read, kafka.user_partitions, is_judging=is_wanted is None),
+        reader,
         policy,
         rewind_records=settings.rewind_records,
-        check_windows=check_windows(kafka.user_partitions),
+        check_windows=check_windows(kafka.user_partitions, settings.state_dir),
     )
 
 
@@ -289,7 +299,7 @@ def _standby(
     stop: threading.Event,
 ) -> Standby:
     is_wanted = threading.Event()
-    copies = _partitions(kafka, settings, policy, memory, is_wanted=is_wanted)
+    copies = _partitions(kafka, settings, policy, memory, _reader(kafka, is_wanted=is_wanted))
     standby = Standby(copies, is_wanted)
 
     def run() -> None:

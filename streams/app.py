@@ -60,6 +60,7 @@ class App(faust.App):
     on_assigned: Callable[[], None]
     member_file: Path
     on_failure: Callable[[BaseException], None]
+    lost: set[Position]
     health: HealthServer | None = None
     standby: Standby | None = None
     membership = Membership.JOINING
@@ -115,21 +116,25 @@ class App(faust.App):
             self.on_assigned()
         return start
 
-    def start_again(self, lost: Position) -> None:
-        """Read on where the log at *lost* begins now: it no longer has what was asked for."""
+    def start_again(self, at: Position) -> None:
+        """Read on where the log at *at* begins now: it no longer has what was asked for.
+
+        A topic that was made anew loses all its partitions at once; they start again together.
+        """
 
         async def start_again() -> None:
-            self.fetch.read_from({})
+            self.fetch.read_from({})  # from here on nothing is lost until reading goes on
             self.pump.clear()
-            found = await asyncio.to_thread(self.look, [lost])
-            start = await self.pump.in_thread(
-                lambda: self.partitions.start_again(lost, found[lost])
-            )
+            lost, self.lost = self.lost, set()
+            found = await asyncio.to_thread(self.look, lost)
+            start = await self.pump.in_thread(lambda: self.partitions.start_again(found))
             if start:
                 self.fetch.read_from(start)
                 self.consumer.forget_commits_beyond(self.partitions.answered())
 
-        self.add_future(_until_failure(start_again, self.on_failure))
+        self.lost.add(at)
+        if len(self.lost) == 1:
+            self.add_future(_until_failure(start_again, self.on_failure))
 
     async def look_after_changelogs(self, every_s: float) -> None:
         """Note every *every_s* seconds what the changelogs are, so that `Pump` heals them."""
@@ -155,12 +160,6 @@ class App(faust.App):
             has_leader=progress.has_leader if progress else True,
             changelog=marks.get(Position(CHANGELOG, at.partition), 0),
         )
-
-    def leaderless(self) -> str:
-        """Return which partitions nobody leads, for people; empty while there are none."""
-        found = [at for at, progress in self.fetch.progress.items() if not progress.has_leader]
-        names = ", ".join(f"{at.topic}/{at.partition}" for at in sorted(found))
-        return f"no broker leads {names}" if names else ""
 
     def _assign(
         self, committed: Mapping[Position, int | None], found: Mapping[Position, logs.Log]
@@ -209,8 +208,9 @@ def build(
     app.partitions = partitions
     app.group_membership = group_membership
     app.on_assigned = on_assigned
-    app.member_file = settings.state_dir / "member"  # what the lock on the directory is good for
+    app.member_file = settings.state_dir / "member"  # safe: the state directory is locked
     app.on_failure = on_failure
+    app.lost = set()
 
     admin = AdminClient(client_config(kafka))
     names = {CHANGELOG: WINDOWS.name}

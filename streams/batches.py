@@ -179,7 +179,7 @@ class BatchProcessor:
             self.counts["windows_healed"] += len(changes)
 
     def _fold(self, share: Share) -> Folded:
-        partition, latest_ms = share.partition, self._intake.latest_ms
+        partition, latest_ms = share.partition, self._intake.latest_ms(share)
         stored = partition.windows(share.events.keys() | share.to_answer.keys())
         before = {user_id: until(window, latest_ms) for user_id, window in stored.items()}
         windows = {

@@ -60,7 +60,8 @@ class Share:
 
     A request asks and has not happened: it changes no window. ``erased`` are the users with a
     deletion, ``to_tell`` those of them whose deletion `recommendations` has not been told of.
-    ``copies`` are users of other partitions with a deletion for all of them.
+    ``copies`` are users of other partitions with a deletion for all of them. ``newest_ms`` is the
+    latest time that one of its records bears.
     """
 
     partition: Partition
@@ -70,6 +71,7 @@ class Share:
     erased: set[str] = field(default_factory=set)
     copies: set[str] = field(default_factory=set)
     to_tell: set[str] = field(default_factory=set)
+    newest_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -90,10 +92,12 @@ class Intake:
         self.counts: Counter[str] = Counter()
         self.mended: Notes = Counter()
 
-    @property
-    def latest_ms(self) -> int:
-        """The latest date of an event that is accepted now."""
-        return self._clock() + MAX_AHEAD_MS
+    def latest_ms(self, share: Share) -> int:
+        """Return the latest date of an event that may stand in a window now.
+
+        It is later than what is accepted where this worker's clock is slow: the records say so.
+        """
+        return max(self._clock(), share.newest_ms) + MAX_AHEAD_MS
 
     def take(self, records: Sequence[Received]) -> Taken:
         """Return what of *records* may be processed: nothing of partitions that are not ours."""
@@ -106,6 +110,7 @@ class Intake:
                 continue
             share = shares.setdefault(partition.number, Share(partition))
             share.next_offsets[record.topic] = record.offset + 1
+            share.newest_ms = max(share.newest_ms, record.ingested_at_ms)
             self._sort_in(record, share, dead)
         return Taken(list(shares.values()), dead)
 

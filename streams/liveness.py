@@ -26,15 +26,23 @@ INDEX_FAILURE_COUNTS_S = 4.0
 
 
 def start(
-    app: App, kafka: KafkaSettings, settings: StreamsSettings, *, on_stall: Callable[[str], None]
+    app: App,
+    kafka: KafkaSettings,
+    settings: StreamsSettings,
+    *,
+    num_read: Callable[[], int],
+    on_stall: Callable[[str], None],
 ) -> tuple[Watchdog, threading.Event]:
     """Start the watchdog of *app* in its own thread; return it, and the event that ends it.
 
     The way into the group may take as long as the group needs, which the session timeout sets.
+    *num_read* tells how many records of changelogs were read.
     """
     patience_s = settings.watchdog_ms / 1000
     join_patience_s = max(patience_s, 3 * kafka.session_timeout_ms / 1000)
-    look = partial(lanes, app, patience_s=patience_s, join_patience_s=join_patience_s)
+    look = partial(
+        lanes, app, patience_s=patience_s, join_patience_s=join_patience_s, num_read=num_read
+    )
     watchdog, stop = Watchdog(look, monotonic=time.monotonic), threading.Event()
     threading.Thread(
         target=partial(guard, watchdog, every_s=LOOK_EVERY_S, stop=stop, on_stall=on_stall),
@@ -44,13 +52,19 @@ def start(
     return watchdog, stop
 
 
-def lanes(app: App, *, patience_s: float, join_patience_s: float) -> dict[str, Lane]:
-    """Return what should move: every partition while serving, else the way there, or away."""
+def lanes(
+    app: App, *, patience_s: float, join_patience_s: float, num_read: Callable[[], int]
+) -> dict[str, Lane]:
+    """Return what should move: every partition while serving, else the way there, or away.
+
+    The way there moves with each record of a changelog that is read: a whole changelog is looked
+    through before the first of its windows is merged.
+    """
     if app.should_stop:
         return {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
     marks = app.partitions.marks()
     if app.membership is not Membership.SERVING:
-        name, mark = app.membership.name.lower(), frozenset(marks.items())
+        name, mark = app.membership.name.lower(), (frozenset(marks.items()), num_read())
         return {name: Lane(mark, is_waiting=True, patience_s=join_patience_s)}
     return {
         f"{at.topic}/{at.partition}": app.reading(at, marks).lane(patience_s)
@@ -76,7 +90,6 @@ def server(
         "assigned": lambda: app.membership.value if app.membership is Membership.JOINING else "",
         "recovered": lambda: app.membership.value,
         "cluster_fits": lambda: cluster.reason,
-        "led": app.leaderless,
     }
     if settings.recommend:
         conditions["bundle_loaded"] = lambda: (

@@ -142,6 +142,8 @@ class Partition:
 
         *was_next* is `changelog_next` before it was asked: what we wrote since may lie beyond.
         """
+        if was_next > self.changelog_next:
+            return  # it was found to be another one while the broker was asked
         if changelog.is_other_than(self.changelog_identity, was_next):
             self.replacement = changelog
         else:
@@ -205,10 +207,9 @@ class Partition:
         self.changelog_next = max(self.changelog_next, batch[-1].offset + 1)
         self.store.write(records, self.kept_offsets, new_seals)
 
-    def note_read(self) -> None:
-        """Note that the changelog was read up to the end that the broker had told before."""
-        self.changelog_next = max(self.changelog_next, self.changelog_end)
-        self.changelog_end, self.suspect_from = 0, None
+    def note_read(self, end: int) -> None:
+        """Note that the changelog was read up to *end*; what was told of it since is still to do."""
+        self.changelog_next, self.suspect_from = max(self.changelog_next, end), None
 
     def take_unhealed(self, most: int) -> dict[bytes, bytes | None]:
         """Return, once, up to *most* changelog records that set right what is unhealed."""

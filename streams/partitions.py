@@ -97,16 +97,16 @@ class Partitions:
         )
         return start
 
-    def start_again(self, at: Position, source: Log) -> dict[Position, int]:
-        """Return where to read on everywhere, now that the log at *at* is *source*.
+    def start_again(self, sources: Mapping[Position, Log]) -> dict[Position, int]:
+        """Return where to read on everywhere, now that the logs are *sources*.
 
         To be called while no batch is under way.
         """
-        if (partition := self.get(at.partition)) is not None and partition.positions.is_read(
-            at.topic
-        ):
-            answered = partition.positions.answered[at.topic]
-            partition.start(at.topic, source, committed=answered, rewind=0)
+        for at, source in sources.items():
+            partition = self.get(at.partition)
+            if partition is not None and partition.positions.is_read(at.topic):
+                answered = partition.positions.answered[at.topic]
+                partition.start(at.topic, source, committed=answered, rewind=0)
         return {} if self._is_suspended else self._acknowledged()
 
     def hold(self, numbers: Collection[int]) -> None:
@@ -207,13 +207,14 @@ class Partitions:
     def _read_on(self, partitions: Collection[Partition]) -> list[int]:
         reading = {partition.number: partition for partition in partitions}
         start = {number: partition.changelog_seen for number, partition in reading.items()}
+        ends = {number: partition.changelog_end for number, partition in reading.items()}
         foreign: dict[int, int] = defaultdict(int)
         for number, records in groupby(self._read_changelog(start), key=lambda r: r.partition):
             for batch in _sliced(records):
                 reading[number].merge(batch)
                 foreign[number] += len(batch)
-        for partition in partitions:
-            partition.note_read()
+        for number, partition in reading.items():
+            partition.note_read(ends[number])
         if foreign:
             log.info("changelog_read", records=dict(foreign))
         return sorted(foreign)

@@ -40,6 +40,7 @@ from trainer.study import Study
 log = structlog.get_logger()
 
 APP = "nextwatch-trainer"
+_MISPLACED = "misplaced"
 SOURCES = {
     topic.name: topic
     for topic in (
@@ -78,6 +79,7 @@ class Intake:
         self._layout = layout
         self._clock = clock
         self.refused: Counter[str] = Counter()
+        self._num_misplaced_told = 0
         self.mended: Notes = Counter()
 
     def take(self, record: Received) -> None:
@@ -89,6 +91,20 @@ class Intake:
             self.refused[f"{topic.name}:{error.reason}"] += 1
             if topic.dead_lettered_by == "trainer":
                 self._dead_letter(topic, record, error)
+
+    def tell_misplaced(self) -> None:
+        """Warn of how many records lay where their key does not belong, if more came since.
+
+        After a change of the partition count these are what was not read before it.
+        """
+        by_topic = {
+            name.partition(":")[0]: count
+            for name, count in self.refused.items()
+            if name.endswith(f":{_MISPLACED}")
+        }
+        if sum(by_topic.values()) > self._num_misplaced_told:
+            self._num_misplaced_told = sum(by_topic.values())
+            log.warning("records_misplaced", refused=self._num_misplaced_told, topics=by_topic)
 
     def _apply(self, topic: Topic, record: Received) -> None:
         if topic is VIDEO_UPLOADS and record.value is None:

@@ -299,6 +299,7 @@ class Trainer:
             in_service=self._parts.generations.in_service,
         )
         study.waiting.tell()
+        self._parts.intake.tell_misplaced()
 
 
 def _since(started_s: float) -> float:

@@ -19,6 +19,9 @@ _NICENESS = {"trainer": 10}  # once up, learning waits for serving, never the ot
 _CACHE_MB = "16"
 """Of RocksDB, whose default of 64 fills slowly: a thousand users' windows written 240,000 times, as in
 80 minutes of a demo, took 39 to 56 MB more than at the start, and 21 to 29 MB with 16 (a script)."""
+_MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
+"""Of the processes that hold all vectors: glibc keeps what a bundle that is replaced leaves behind,
+unless its matrices are mapped one by one."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -63,7 +66,7 @@ class Plans:
         return Plan(
             "index",
             (sys.executable, *module, "--port", str(port), "--data", data),
-            {**self.inherited, **self.env_of.get("index", {})},
+            {**self.inherited, **_MALLOC, **self.env_of.get("index", {})},
             self.log_path("index"),
             ready_when_listening(port),
         )
@@ -90,8 +93,11 @@ class Plans:
         return self.directory.part("logs") / f"{name}.log"
 
     def _own_settings(self, name: str) -> dict[str, str]:
+        if name == "index_sync":
+            return _MALLOC
         if name == "streams":
             return {
+                **_MALLOC,
                 "NEXTWATCH_STREAMS_STATE_DIR": str(self.directory.part("streams")),
                 "NEXTWATCH_STREAMS_CACHE_MB": _CACHE_MB,
             }

@@ -1,4 +1,4 @@
-"""The commands of evaluation, as typer wants them; `nextwatch/cli.py` hangs them up.
+"""The commands of evaluation, as typer wants them; `nextwatch/cli.py` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for numpy and torch.
 """

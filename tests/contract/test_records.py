@@ -44,7 +44,7 @@ def test_a_record_is_known_by_the_contracts_name_of_its_topic():
 
 
 def test_headers_that_the_client_cannot_read_end_no_process():
-    """A name that is no UTF-8: confluent-kafka raises, and the record is judged all the same."""
+    """A name that is not UTF-8: confluent-kafka raises, and the record is judged all the same."""
     error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
     assert received(Message(error), Layout()).headers == UNREADABLE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.topic_settings import is_met, least_in_sync, remarks
+from contract.topic_settings import is_met, least_in_sync, remarks, unmet_in_sync
 
 DAY = str(86_400_000)
 
@@ -34,6 +34,12 @@ def test_bounds_are_bounds(name, wanted, found, is_enough):
 @pytest.mark.parametrize(("num_replicas", "least"), [(1, 1), (2, 1), (3, 2), (5, 2)])
 def test_of_three_replicas_two_have_a_record_before_it_is_acknowledged(num_replicas, least):
     assert least_in_sync(num_replicas) == least
+
+
+@pytest.mark.parametrize(("num_replicas", "unmet"), [(1, "2"), (2, ""), (3, "")])
+def test_more_replicas_in_sync_than_there_are_cannot_be_met(num_replicas, unmet):
+    assert unmet_in_sync({"min.insync.replicas": "2"}, num_replicas) == unmet
+    assert unmet_in_sync({}, num_replicas) == ""
 
 
 def test_an_operators_choice_that_has_consequences_is_noted():

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from contract.cluster import FoundGroup, FoundTopic
+from contract.cluster import Cluster, FoundGroup, FoundTopic
+from contract.errors import BrokerUnavailable, ContractError
 from contract.needs import Right, needs_of, topics_by_name
+from contract.preflight import check_cluster
 from contract.settings import KafkaSettings
 from contract.topic_settings import dlq_settings, wanted_settings
 from contract.topics import OUR_PROCESSES, Layout
@@ -171,13 +173,32 @@ def test_more_replicas_in_sync_than_there_are_is_refused_by_who_writes():
 
     [text] = texts(found(recommendations={"settings": settings}))
 
-    assert "min.insync.replicas=4 and 3 replicas, so nothing can be written" in text
+    assert "min.insync.replicas=4 and 3 replicas: nothing can be written to it" in text
 
 
-def test_a_partition_that_nobody_leads_is_named():
-    assert texts(found(watch_events={"leaderless": (3,)})) == [
-        "no broker leads p-watch-events/3: start the brokers that have them"
-    ]
+def test_a_partition_that_nobody_leads_is_named_and_may_pass():
+    """Its broker is being restarted, say; nothing else is mended by waiting."""
+    on = found(watch_events={"leaderless": (3,)}, search_events={"num_partitions": 6})
+    [count, leader] = troubles(needs_of("streams", LAYOUT), on, KAFKA)
+
+    assert leader.text == "no broker leads p-watch-events/3: start the brokers that have them"
+    assert leader.passes
+    assert not count.passes
+
+
+@pytest.mark.parametrize(
+    ("count", "refusal"), [(4, BrokerUnavailable), (6, ContractError)], ids=["alone", "with more"]
+)
+def test_a_start_is_refused_for_good_only_by_what_does_not_pass(monkeypatch, count, refusal):
+    """A supervisor starts a process again that ended with 69, and leaves one with 78 alone."""
+    on = found(watch_events={"leaderless": (3,)}, search_events={"num_partitions": count})
+    monkeypatch.setattr("contract.preflight._connect", lambda *_, **__: {})
+    monkeypatch.setattr(Cluster, "topics", lambda *_: on.topics)
+    monkeypatch.setattr(Cluster, "group", lambda *_: on.group)
+    monkeypatch.setattr(Cluster, "broker_settings", lambda _: dict(on.broker_settings))
+
+    with pytest.raises(refusal, match="no broker leads p-watch-events/3"):
+        check_cluster(KAFKA, "streams")
 
 
 @pytest.mark.parametrize(("session_ms", "is_refused"), [(3_000, True), (10_000, False)])
@@ -204,7 +225,7 @@ def test_a_stranger_in_the_group_is_named(protocol, is_stranger):
     assert [trouble.ends for trouble in found_troubles] == [True] * is_stranger
     for trouble in found_troubles:
         assert trouble.text.startswith(
-            "the consumer group p-nextwatch-streams has strangers in it, who share partitions by "
+            "the consumer group p-nextwatch-streams has members that use another assignor, "
             f'"{protocol}": console-consumer on /10.0.0.7: stop them'
         )
 

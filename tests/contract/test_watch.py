@@ -1,9 +1,11 @@
 """While a process runs: not ready with the reason, ready again, or over."""
 
-from threading import Event
+from threading import Event, Thread
 
 import pytest
+from structlog.testing import capture_logs
 
+from contract import readiness
 from contract.errors import BrokerUnavailable, ContractError
 from contract.readiness import ReadyFile
 from contract.trouble import Trouble
@@ -64,6 +66,72 @@ def test_it_looks_at_once_when_something_was_refused():
 
     assert looked.wait(5)
     watch.stop()
+
+
+@pytest.mark.timeout(10)
+def test_the_watch_outlives_what_nobody_foresaw():
+    """It is logged once with its traceback; the thread looks again."""
+    answers = [ValueError("no number"), ValueError("no number"), [RIGHT]]
+    seen = Event()
+
+    def look():
+        answer = answers.pop(0) if answers else [RIGHT]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    watch = ClusterWatch(
+        look, on_end=lambda _: None, on_change=lambda reason: seen.set() if reason else None
+    )
+    with capture_logs() as logs:
+        watch.start(every_s=0.01)
+        assert seen.wait(5)
+    watch.stop()
+
+    assert [fact["event"] for fact in logs] == ["cluster_watch_failed", "cluster_unfit"]
+    assert watch.reason == RIGHT.text
+
+
+def test_a_reason_that_could_not_be_shown_is_shown_at_the_next_look():
+    """The disk of the ready file was full, or read-only for a moment."""
+    shown = []
+
+    def show(reason):
+        if not shown:
+            shown.append("failed")
+            raise OSError("read-only")
+        shown.append(reason)
+
+    watch = ClusterWatch(lambda: [RIGHT], on_end=lambda _: None, on_change=show)
+    with pytest.raises(OSError, match="read-only"):
+        watch.look()
+    watch.look()
+    watch.look()
+
+    assert shown == ["failed", RIGHT.text]
+    assert watch.reason == RIGHT.text
+
+
+@pytest.mark.timeout(10)
+def test_a_reason_that_comes_while_readiness_is_declared_takes_it_back(tmp_path, monkeypatch):
+    """The ready file says what was noted last, whichever thread writes it last."""
+    ready, is_declaring, may_write = ReadyFile(tmp_path / "ready"), Event(), Event()
+    declare = readiness.declare
+
+    def slow_declare(file):
+        is_declaring.set()
+        may_write.wait(0.2)
+        declare(file)
+
+    monkeypatch.setattr(readiness, "declare", slow_declare)
+    working = Thread(target=ready.declare)
+    working.start()
+    assert is_declaring.wait(5)
+    ready.note("a right is missing")
+    may_write.set()
+    working.join()
+
+    assert not (tmp_path / "ready").exists()
 
 
 def test_a_ready_file_is_there_while_the_process_works_and_the_cluster_fits(tmp_path):

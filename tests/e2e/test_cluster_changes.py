@@ -306,7 +306,7 @@ def test_a_stranger_in_the_group_is_named(place, protocol):
         stranger.close()
 
     assert code == ExitCode.MISCONFIGURED
-    assert f"the consumer group {group} has strangers in it" in line
+    assert f"the consumer group {group} has members that use another assignor" in line
     assert "somebody-elses" in line
 
 

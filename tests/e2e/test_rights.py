@@ -230,3 +230,24 @@ def test_a_worker_that_may_no_longer_answer_ends_and_says_why(broker, stack, pla
     assert exit_code == ExitCode.MISCONFIGURED
     assert "TOPIC_AUTHORIZATION_FAILED" in told
     assert "s-recommendations" in told
+
+
+@pytest.mark.parametrize(
+    ("app", "name"), [("trainer", "s-impressions"), ("index_sync", "s-item-vectors")]
+)
+def test_a_process_that_assigns_itself_its_partitions_ends_without_the_right_to_read(
+    broker, stack, app, name
+):
+    process = stack.process(app)
+    grant = broker.revoke(app, "topic", name, "Read")
+    try:
+        has_ended, exit_code, told = process.wait_ended(60), process.exit_code, process.log_tail()
+    finally:
+        broker.grant([grant])
+        process.start()
+        process.wait_ready(60)
+
+    assert has_ended
+    assert exit_code == ExitCode.MISCONFIGURED
+    assert "TOPIC_AUTHORIZATION_FAILED" in told
+    assert name in told

@@ -11,12 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 from qdrant_client import QdrantClient, models
 
 from contract.clock import system_clock
 from contract.events import BundleAnnouncement, BundleState, encode
 from contract.kafka import consumer_config, producer_config
 from contract.points import point_id
+from contract.process import ExitCode
 from contract.settings import KafkaSettings, load
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Topic
 from models import bundle
@@ -293,3 +295,51 @@ def test_it_waits_for_the_index_and_stops_when_told(neighbours):
     assert neighbours.process.exit_code == 0
     index.start()
     index.wait_ready()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_at_start", [True, False], ids=["start", "work"])
+def test_partitions_that_are_added_end_it_though_it_waits_for_the_index(
+    storage, tmp_path, is_at_start
+):
+    """What the watch of the cluster tells does not wait for the index to come back."""
+    neighbours = Neighbours(storage, tmp_path)
+    index = storage.process("index")
+    try:
+        if is_at_start:
+            index.kill()
+            neighbours.process.start()
+        else:
+            neighbours.start()
+            neighbours.serve(1)
+            index.kill()
+            neighbours.send(VIDEO_UPLOADS, upload("unlucky"))
+        wait_until(lambda: "index_unavailable" in neighbours.process.log_tail())
+        admin = AdminClient({"bootstrap.servers": storage.bootstrap_servers})
+        grown = NewPartitions(neighbours.layout.name(VIDEO_UPLOADS), 9)
+        for future in admin.create_partitions([grown]).values():
+            future.result(10)
+
+        assert neighbours.process.wait_ended(10.0), neighbours.process.log_tail()
+    finally:
+        neighbours.process.stop()
+        neighbours.client.close()
+        index.start()
+        index.wait_ready()
+
+    assert neighbours.process.exit_code == ExitCode.MISCONFIGURED
+    assert "video-uploads has 9" in neighbours.process.log_tail().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_topic_that_is_deleted_makes_it_not_ready_until_it_is_there_again(neighbours, tmp_path):
+    name = neighbours.layout.name(MODEL_BUNDLES)
+    admin = AdminClient({"bootstrap.servers": neighbours.stack.bootstrap_servers})
+    admin.delete_topics([name])[name].result(10)
+    wait_until(lambda: not (tmp_path / "ready").exists())
+    told = neighbours.process.log_tail()
+    reconcile(neighbours.kafka)
+    wait_until((tmp_path / "ready").exists)
+
+    assert f"missing topics: {name}" in told
+    assert neighbours.process.is_running

@@ -40,6 +40,20 @@ def test_a_process_that_waits_for_the_broker_ends_after_the_bound():
 
 
 @pytest.mark.slow
+def test_a_process_that_has_to_end_and_waits_ends_after_the_bound_with_its_code():
+    """It was told by another thread why, and the main thread is inside of librdkafka."""
+    wait = (
+        "from index_sync.stopping import stop_soon; stop_soon(stopping, 78, within_s=0.2); "
+        "consumer.list_topics(timeout=3600)"
+    )
+    argv = (sys.executable, "-c", PROGRAM.format(wait=wait, within_s=3600))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+
+    assert done.returncode == 78
+    assert "stopped_while_waiting" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_process_that_can_stop_stops_in_order():
     """The bound is for those that cannot."""
     assert outcome(wait="stopping.wait()", within_s=3600) == (0, "stopped in order\n")

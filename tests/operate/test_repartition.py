@@ -1,17 +1,19 @@
 """Windows move with their users; breaking off anywhere, and running again, ends in the same."""
 
 from dataclasses import dataclass, field
+from zlib import crc32
 
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import ContractError
+from contract.errors import ContractError, NewerFormatError
 from contract.keys import partition_of
 from contract.records import Received
 from contract.topics import WINDOWS, Layout
 from models.history import EMPTY, WindowPolicy, fold
-from models.history_codec import decode, encode
+from models.history_codec import VERSION, decode, encode
 from models.seals import seal_of
 from nextwatch.repartition import Move, _check_possible
 from streams.changelog import seal_key
@@ -89,6 +91,73 @@ def test_every_window_comes_to_the_partition_of_its_user_and_leaves_no_copy():
 
     assert log.move(6) == num_strays > 0
     assert log.live() == WANTED
+
+
+def test_with_the_present_count_it_moves_what_another_hash_has_put_elsewhere():
+    """A deployment whose producers all had librdkafka's default, CRC32."""
+    log = Log()
+    for user in USERS:
+        key = user.encode()
+        log.put(key, window(user, "v1", "v2"), crc32(key) % 6)
+
+    assert log.move(6) > len(USERS) / 2
+    assert log.live() == WANTED
+    assert log.move(6) == 0
+
+
+USER = next(u for u in USERS if partition_of(u.encode(), 4) != partition_of(u.encode(), 6)).encode()
+
+
+def test_a_window_that_a_second_reading_lacks_keeps_its_old_place():
+    """A tombstone there would delete what was copied nowhere."""
+    log = written_with(4, [USER.decode(), *USERS[:10]])
+    before, readings = log.live(), []
+
+    def read():
+        readings.append(None)
+        return (r for r in log.read() if r.key != USER or len(readings) == 1)
+
+    with pytest.raises(ContractError, match=r"1 of \d+ windows were not moved.*run it again"):
+        Move(read, log.deliver, "windows", POLICY).run(6)
+
+    place = partition_of(USER, 4), USER
+    assert log.live()[place] == before[place]
+    log.move(6)
+    assert {key for _, key in log.live()} == {key for _, key in before}
+    assert all(partition_of(key, 6) == number for number, key in log.live())
+
+
+def test_what_somebody_writes_to_an_old_place_meanwhile_is_kept():
+    """The next run merges it with what was copied."""
+    log = written_with(4, [USER.decode()])
+    newer, readings = window(USER.decode(), "v1", "v2", "v3"), []
+
+    def read():
+        readings.append(None)
+        if len(readings) == 2:
+            log.put(USER, newer, partition_of(USER, 4))
+        return log.read()
+
+    with pytest.raises(ContractError, match="1 of 1 windows were not moved"):
+        Move(read, log.deliver, "windows", POLICY).run(6)
+
+    assert log.live()[partition_of(USER, 4), USER] == newer
+    assert log.move(6) == 1
+    assert log.live() == {(partition_of(USER, 6), USER): newer}
+
+
+def test_a_window_of_a_newer_version_ends_the_command_and_stays_where_it_is():
+    """This code cannot merge it, and must not leave it out."""
+    version, body = VERSION + 1, b"whatever it may be"
+    newer = bytes([version]) + xxhash.xxh3_64_digest(bytes([version]) + body) + body
+    log = Log()
+    log.put(USER, window(USER.decode(), "old"), partition_of(USER, 4))
+    log.put(USER, newer, partition_of(USER, 6))
+    before = log.live()
+
+    with pytest.raises(NewerFormatError):
+        log.move(6)
+    assert log.live() == before
 
 
 def test_running_it_again_changes_nothing():

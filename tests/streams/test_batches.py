@@ -160,6 +160,18 @@ def test_a_window_from_the_far_future_is_freed_of_it_by_the_next_event():
     assert change.value == world.store.get(["u1"])[0]
 
 
+def test_a_worker_with_a_slow_clock_takes_nothing_out_of_a_window():
+    """The records say that it is later than that; a replay of the letters needs what is there."""
+    world, day_ms = World(), 86_400_000
+    known = fold(EMPTY, [watch("A", at_ms=2 * day_ms)], POLICY)
+    world.store.write({"u1": history_codec.encode(known)}, {})
+
+    record = world.record(watch("B", at_ms=500))
+    world.processor.process([replace(record, ingested_at_ms=T0 + 2 * day_ms)])
+
+    assert world.window().video_ids == ("B", "A")
+
+
 def test_an_event_ahead_of_clock_and_record_alike_is_a_dead_letter():
     """The producer that dates an event wrongly often dates its record likewise."""
     world, far_ms = World(), 400 * 86_400_000

@@ -1,6 +1,7 @@
 """Windows that were written with another number of partitions are not taken for those of nobody."""
 
 import re
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -31,19 +32,20 @@ def test_the_count_is_remembered_beside_the_windows(tmp_path):
 
 @pytest.mark.parametrize("number", range(4))
 def test_windows_where_they_belong_are_taken(number):
-    check_windows(4)(number, windows_of(number, 4))
+    check_windows(4, Path("state"))(number, windows_of(number, 4))
 
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_store_of_another_count_is_refused(number):
     with pytest.raises(ContractError, match=r"windows in partition") as refused:
-        check_windows(6)(number, windows_of(number, 4))
+        check_windows(6, Path("/var/state"))(number, windows_of(number, 4))
     assert "nextwatch repartition 6" in str(refused.value)
+    assert "if it was run already, delete /var/state" in str(refused.value)
     assert not re.search(r"\bu\d", str(refused.value)), "no user is named"
 
 
 def test_an_empty_partition_is_taken():
-    check_windows(6)(5, [])
+    check_windows(6, Path("state"))(5, [])
 
 
 def changelog_of(count):
@@ -70,9 +72,48 @@ def test_a_changelog_of_another_count_is_refused_where_the_directory_was_lost():
     assert read(changelog_of(4), 4) == changelog_of(4)
     merged = []
     reader = PlacedReader(lambda _start: iter(changelog_of(4)), 6)
-    with pytest.raises(ContractError, match="windows in the changelog were written with another"):
+    with pytest.raises(ContractError, match="windows in the changelog belong on other") as refused:
         merged.extend(reader({0: 0}))
+    for remedy in ("with another count: set it", "another hash than murmur2", "repartition 6`"):
+        assert remedy in str(refused.value)
     assert merged == [], "a store that has merged a part would not look at it again"
+
+
+@pytest.mark.parametrize(("most_bytes", "num_readings"), [(1_000_000, 1), (5_000, 2)])
+def test_a_changelog_is_read_once_unless_it_is_too_large_to_keep(
+    monkeypatch, most_bytes, num_readings
+):
+    """Partitions that are read on are not read from their beginning."""
+    monkeypatch.setattr("streams.partition_count.MOST_KEPT_BYTES", most_bytes)
+    records, starts = changelog_of(4), []
+
+    def from_start(start):
+        starts.append(dict(start))
+        return [one for one in records if one.offset >= start.get(one.partition, 1_000)]
+
+    reader = PlacedReader(from_start, 4)
+    found = list(reader({0: 0, 1: 0, 2: 3, 3: 3}))
+    wanted = [one for one in records if one.offset >= (0 if one.partition < 2 else 3)]
+
+    assert sorted(found) == sorted(wanted)
+    assert starts[0] == {0: 0, 1: 0}
+    num_judged = sum(one.partition < 2 for one in records)
+    assert reader.num_read == len(wanted) + (num_readings - 1) * num_judged
+
+
+def test_what_is_looked_through_is_counted_before_anything_is_yielded():
+    """Else the watchdog would take a worker that reads a large changelog for a stalled one."""
+    counts = []
+
+    def from_start(_start):
+        for one in changelog_of(4):
+            counts.append(reader.num_read)
+            yield one
+
+    reader = PlacedReader(from_start, 4)
+    next(iter(reader(dict.fromkeys(range(4), 0))))
+
+    assert counts == list(range(len(USERS)))
 
 
 def test_windows_that_were_moved_are_taken_from_their_new_place_alone():

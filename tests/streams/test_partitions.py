@@ -189,7 +189,7 @@ def test_a_log_that_lost_its_beginning_under_a_worker_is_read_on_where_it_begins
     world.assign(committed=20)
     world.acknowledge(30)
 
-    assert world.partitions.start_again(WATCHES, Log(55, 100, 7)) == {WATCHES: 55}
+    assert world.partitions.start_again({WATCHES: Log(55, 100, 7)}) == {WATCHES: 55}
     assert world.partitions.answered() == {WATCHES: 20}
 
 
@@ -199,7 +199,7 @@ def test_a_log_that_is_made_anew_under_a_worker_is_read_from_its_beginning():
     world.assign(committed=20)
     world.acknowledge(30)
 
-    assert world.partitions.start_again(WATCHES, Log(0, 5, 8)) == {WATCHES: 0}
+    assert world.partitions.start_again({WATCHES: Log(0, 5, 8)}) == {WATCHES: 0}
     assert world.partitions.answered() == {WATCHES: 0}
 
 
@@ -349,6 +349,44 @@ def test_what_is_published_while_the_broker_is_asked_is_no_sign_of_another_chang
     world.partitions.note_changelogs({Position(CHANGELOG, 0): Log(0, 1, 1)}, marks=marks)
 
     assert not world.partitions.is_suspect
+
+
+def test_an_end_that_is_told_while_the_changelog_is_read_is_read_next_time():
+    """What a paused owner wrote meanwhile may lie behind where the reading has come."""
+    a, b = watch("A"), watch("B", at_ms=1)
+    world = World(logged(0, a, b))
+    world.assign()
+    world.changelog.append(logged(1, a, b))
+    world.note_changelog(end=2)
+    read = world.partitions._read_changelog
+
+    def read_while_another_writes(start):
+        yield from read(start)
+        world.changelog.append(logged(2, a))
+        world.note_changelog(end=3)
+
+    world.partitions._read_changelog = read_while_another_writes
+    assert world.heal() == {}
+    world.partitions._read_changelog = read
+
+    assert world.partitions.is_suspect
+    assert {key: decode(record) for key, record in world.heal().items()} == {b"u1": window(a, b)}
+
+
+def test_an_answer_to_a_look_from_before_a_replacement_was_noticed_says_nothing():
+    """Its offset is of the log before."""
+    world = World(logged(0, watch("A")))
+    world.assign()
+    marks = world.partitions.marks()
+    world.changelog, world.changelog_identity = [], 2
+    world.note_changelog(end=0)
+    world.heal()
+
+    world.partitions.note_changelogs(
+        {Position(CHANGELOG, 0): Log(0, 0, 2)}, marks=marks | {Position(CHANGELOG, 0): 9}
+    )
+
+    assert world.heal() == {}
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x04", bytes(range(200, 210)), b"\xff" * 40])

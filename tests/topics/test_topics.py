@@ -1,8 +1,11 @@
 """Topics: created once, compared for ever."""
 
 import os
+from concurrent.futures import Future
+from functools import partial
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -13,11 +16,12 @@ from confluent_kafka.admin import (
 )
 
 from contract.cluster import Cluster
-from contract.errors import BrokerUnavailable
-from contract.kafka import client_config
+from contract.errors import BrokerUnavailable, ContractError
+from contract.kafka import client_config, error_of
 from contract.settings import KafkaSettings
 from contract.topics import NOT_AFTER, TOPICS, WATCH_EVENTS, Layout
 from nextwatch.embedded.broker import EmbeddedBroker
+from nextwatch.topic_creation import create as create_topics
 from nextwatch.topics import Outcome, WantedTopic, reconcile, wanted_topics
 from tests.e2e.clients import eventually
 
@@ -133,6 +137,7 @@ def test_a_broker_that_does_not_know_a_setting_gets_its_topics_without_it(settin
     """Kafka before 3.6: the first creation is refused, and nothing is set that it does not tell."""
     unknown = "message.timestamp.of.tomorrow"
     monkeypatch.setattr("nextwatch.topics.NOT_AFTER", unknown)
+    monkeypatch.setattr("nextwatch.topic_creation.NOT_AFTER", unknown)
     one = WantedTopic("watch-events", 1, {"cleanup.policy": "delete", unknown: "1"})
     monkeypatch.setattr("nextwatch.topics.wanted_topics", lambda _layout: [one])
 
@@ -146,7 +151,7 @@ def test_a_broker_that_does_not_know_a_setting_gets_its_topics_without_it(settin
 def test_setting_that_the_broker_does_not_tell_is_not_guessed(settings, monkeypatch):
     """Unknown is neither right nor wrong, and is said as such."""
     create(settings, WATCH_EVENTS.name, 3)
-    monkeypatch.setattr("nextwatch.topics._configs", lambda admin, topics: {})
+    monkeypatch.setattr(Cluster, "settings", lambda self, kind, names: {})
 
     found = outcomes(reconcile(settings, is_check=True), "watch-events", "cleanup.policy")
     assert found == [Outcome.NOT_CHECKED]
@@ -220,6 +225,80 @@ def test_choices_with_consequences_are_noted_and_left(settings):
     assert {f.what for f in findings if f.outcome is Outcome.NOTED} == chosen.keys()
     assert not any(finding.is_bad for finding in findings)
     assert chosen.items() <= settings_of(settings, "watch-events").items()
+
+
+def test_what_is_created_by_the_clusters_own_number_of_replicas_is_compared_too(
+    settings, monkeypatch
+):
+    """Without the right to read the broker's settings that number is known only afterwards."""
+    monkeypatch.setattr("nextwatch.topics._num_replicas", lambda *_: None)
+    monkeypatch.setattr("nextwatch.topics.least_in_sync", lambda num: 2 if num else 1)
+    one = WantedTopic("impressions", 3, {"cleanup.policy": "delete"})
+    monkeypatch.setattr("nextwatch.topics.wanted_topics", lambda _layout: [one])
+
+    findings = reconcile(settings)
+
+    assert [(f.what, f.outcome) for f in findings] == [
+        ("topic", Outcome.CREATED),
+        ("min.insync.replicas", Outcome.MENDED),
+    ]
+    assert settings_of(settings, "impressions")["min.insync.replicas"] == "2"
+
+
+class FreshBroker:
+    """An admin client of a broker that answers the creation of topics in a few different ways."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def create_topics(self, new, **_):
+        error = self.answers.pop(0)
+        future = Future()
+        if isinstance(error, KafkaError):
+            future.set_exception(KafkaException(error))
+        elif error is not TimeoutError:
+            future.set_result(None)
+        return {topic.topic: future for topic in new}
+
+
+FENCED = KafkaError(
+    KafkaError.INVALID_REPLICATION_FACTOR,
+    "Unable to replicate the partition 1 time(s): All brokers are currently fenced.",
+)
+ONE = WantedTopic("impressions", 1, {})
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Wait for nobody."""
+    monkeypatch.setattr("nextwatch.topic_creation._AGAIN_S", 0)
+    monkeypatch.setattr("nextwatch.topic_creation._TIMEOUT_S", -4.9)
+
+
+@pytest.mark.parametrize("answer", [FENCED, KafkaError(KafkaError._TIMED_OUT), TimeoutError])
+def test_a_broker_that_is_not_in_use_yet_is_asked_again(monkeypatch, answer):
+    monkeypatch.setattr("nextwatch.topic_creation._AGAIN_S", 0)
+    monkeypatch.setattr("nextwatch.topic_creation._TIMEOUT_S", 5.0)
+    monkeypatch.setattr("nextwatch.topic_creation._error_of", partial(error_of, within_s=0))
+    broker = FreshBroker(answer, answer, None)
+
+    create_topics(broker, [ONE], replication_factor=1)
+
+    assert broker.answers == []
+
+
+@pytest.mark.parametrize("answer", [FENCED, TimeoutError])
+@pytest.mark.usefixtures("hurried")
+def test_a_broker_that_never_creates_a_topic_is_told_in_one_line(answer):
+    with pytest.raises(BrokerUnavailable, match="the broker did not create impressions"):
+        create_topics(FreshBroker(answer), [ONE], replication_factor=1)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_what_does_not_pass_is_told_at_once():
+    refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(ContractError, match="impressions"):
+        create_topics(FreshBroker(refused), [ONE], replication_factor=1)
 
 
 @pytest.mark.slow

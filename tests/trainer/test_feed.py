@@ -20,8 +20,9 @@ from contract.events import encode
 from contract.kafka import client_config, producer_config
 from contract.outbox import Outbox, Outgoing
 from contract.topics import SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
-from nextwatch.topics import reconcile
-from tests.builders import upload, watch
+from nextwatch.topics import reconcile, wanted_topics
+from nextwatch.unread import num_unread_by
+from tests.builders import search, upload, watch
 from tests.e2e.clients import eventually
 from trainer.feed import BrokerLostRecordsError, Feed, feed_config, identify
 
@@ -275,6 +276,23 @@ def test_a_broker_that_does_not_tell_ids_now_is_asked_again():
 def no_ids(names):
     """Tell no ids, as some brokers do."""
     return {}
+
+
+def test_what_a_stopped_trainer_has_not_read_is_known_to_repartition(outbox, kafka):
+    """Where nothing was committed there is no trainer, or one that commits nothing."""
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
+    produce(outbox, kafka, SEARCH_EVENTS, search())
+    counts = {wanted.name: 1 for wanted in wanted_topics(kafka.layout)}
+    before = num_unread_by(kafka, "trainer", counts)
+
+    stopping = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
+    stopping.open([WATCH_EVENTS], {})
+    read_all(stopping, [WATCH_EVENTS])
+    stopping.tell_group({"watch-events": {0: 17}})
+    stopping.close()
+
+    assert before == 0
+    assert num_unread_by(kafka, "trainer", counts) == 3 + 1
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from contract.clock import ManualClock
 from contract.decoding import MAX_SKEW_MS
@@ -153,3 +154,24 @@ def test_a_tombstone_of_a_bundle_is_no_bad_record(room):
     room.take(MODEL_BUNDLES, key=b"b1", value=None)
 
     assert not room.intake.refused
+
+
+def test_misplaced_records_are_one_warning_that_says_how_many(room):
+    """After a change of the partition count they are what was not read before it."""
+    with capture_logs() as logs:
+        room.intake.tell_misplaced()
+        for _ in range(3):
+            room.take(WATCH_EVENTS, watch("v1"), num_partitions=5)
+        room.take(SEARCH_EVENTS, search(), num_partitions=5)
+        room.take(SEARCH_EVENTS, key=b"x", value=b"{")
+        for _ in range(2):
+            room.intake.tell_misplaced()
+
+    assert [fact for fact in logs if fact["event"] == "records_misplaced"] == [
+        {
+            "event": "records_misplaced",
+            "log_level": "warning",
+            "refused": 4,
+            "topics": {"watch-events": 3, "search-events": 1},
+        }
+    ]

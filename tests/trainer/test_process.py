@@ -10,13 +10,15 @@ from time import monotonic
 import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from contract.events import BundleAnnouncement, BundleState, ItemVector, encode
-from contract.kafka import consumer_config, producer_config
+from contract.kafka import client_config, consumer_config, producer_config
 from contract.outbox import Outbox, Outgoing
 from contract.process import ExitCode
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS
+from contract.topics import IMPRESSIONS, ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS
 from models import bundle
+from nextwatch.topics import reconcile
 from tests.builders import upload, watch
 from trainer.checkpoint import Checkpoints
 
@@ -175,6 +177,22 @@ def test_told_to_stop_it_leaves_a_checkpoint_and_goes(process, neighbours):
     assert (status, monotonic() - started_s < 5) == (0, True)
     assert Checkpoints(process.checkpoints).newest().offsets["watch-events"] == {0: 10}
     assert "trainer_stopped" in process.log()
+
+
+def test_a_topic_that_is_deleted_makes_it_not_ready_until_it_is_there_again(
+    process, neighbours, kafka
+):
+    neighbours.wait_until(process.ready.exists)
+    name = kafka.layout.name(IMPRESSIONS)
+    admin = AdminClient(client_config(kafka))
+    admin.delete_topics([name])[name].result(10)
+    neighbours.wait_until(lambda: not process.ready.exists())
+    told = process.log()
+    reconcile(kafka)
+    neighbours.wait_until(process.ready.exists)
+
+    assert f"missing topics: {name}" in told
+    assert process.child.poll() is None
 
 
 def test_the_log_names_no_user(process, neighbours):

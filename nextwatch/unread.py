@@ -1,0 +1,54 @@
+"""What streams and trainer have not read yet, before the partition count is changed."""
+
+from collections.abc import Iterator, Mapping
+
+from confluent_kafka import Consumer, TopicPartition
+
+from contract.kafka import check_partitions, consumer_config, retried
+from contract.needs import group_of
+from contract.settings import KafkaSettings
+from contract.topics import TOPICS, WINDOWS
+
+_TIMEOUT_S = 30.0
+
+
+def unread(kafka: KafkaSettings, counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield what becomes of events that were not read yet: of users who move they lie elsewhere."""
+    if num_unread := num_unread_by(kafka, "streams", counts):
+        yield (
+            f"streams has not read the last {num_unread} events: those whose users move become dead "
+            "letters (misplaced), and `nextwatch dlq replay --reason misplaced` puts them where they belong"
+        )
+    if num_unread := num_unread_by(kafka, "trainer", counts):
+        yield (
+            f"the trainer has not read the last {num_unread} events: it learns nothing from those whose "
+            "users move. To have them learned, let it read them first with the old count: `--check` "
+            "tells when it has"
+        )
+
+
+def num_unread_by(kafka: KafkaSettings, app: str, counts: Mapping[str, int]) -> int:
+    """Return how many records *app* has not read yet; marks of transactions count as records.
+
+    A trainer that has committed nothing is none, or as old as 0.2.0: of that nothing is known.
+    """
+    layout = kafka.layout
+    names = [
+        layout.name(topic)
+        for topic in TOPICS
+        if topic.key_field == "user_id" and app in topic.consumers and topic is not WINDOWS
+    ]
+    group = group_of(app, layout)
+    consumer = Consumer(consumer_config(kafka, group_id=group) | {"log_level": 0})
+    asked = [TopicPartition(name, number) for name in names for number in range(counts[name])]
+    try:
+        committed = retried(
+            lambda left_s: check_partitions(consumer.committed(asked, timeout=left_s)),
+            within_s=_TIMEOUT_S,
+        )
+        if app == "trainer" and all(at.offset < 0 for at in committed):
+            return 0
+        logs = [(at, *consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)) for at in committed]
+        return sum(end - max(first, at.offset) for at, first, end in logs)
+    finally:
+        consumer.close()
