@@ -24,6 +24,8 @@ NUM_LOOKED_AT = 100
 MOST_STRAYS = 0.25
 """The share of windows that may lie elsewhere: with another count it is a half or more. A few may be
 there from when a producer had another partitioner."""
+LEAST_STRAYS = 5
+"""Fewer say nothing: of two windows one may be such a stray."""
 
 MOST_KEPT_BYTES = 32 * 1024 * 1024
 """So much of a changelog is kept while it is judged; a larger one is read once more afterwards."""
@@ -63,7 +65,7 @@ def check_windows(
     def check(number: int, windows: Iterable[tuple[str, bytes]]) -> None:
         keys = [user_id.encode() for user_id, _ in islice(windows, NUM_LOOKED_AT)]
         num_strays = sum(partition_of(key, num_partitions) != number for key in keys)
-        if num_strays > MOST_STRAYS * len(keys):
+        if _are_most(num_strays, len(keys)):
             where = f"partition {number} of {state_dir}"
             done = f"; if it was run already, delete {state_dir}"
             raise ContractError(_misplaced(where, num_partitions) + done)
@@ -112,7 +114,7 @@ class PlacedReader:
                 num_strays += 1
                 at = logged.partition, logged.key
                 (strays.discard if logged.record is None else strays.add)(at)
-        if strays and num_strays > MOST_STRAYS * num_records:
+        if strays and _are_most(num_strays, num_records):
             raise ContractError(_misplaced("the changelog", self._num_partitions))
         if strays:
             log.warning("windows_misplaced", windows=len(strays))
@@ -129,6 +131,10 @@ class PlacedReader:
     def _is_placed(self, logged: LoggedWindow) -> bool:
         is_seal = logged.seal is not None  # it does not say whose it is, and may lie anywhere
         return is_seal or partition_of(logged.key, self._num_partitions) == logged.partition
+
+
+def _are_most(num_strays: int, num_windows: int) -> bool:
+    return num_strays >= LEAST_STRAYS and num_strays > MOST_STRAYS * num_windows
 
 
 def _misplaced(where: str, num_partitions: int) -> str:

@@ -79,6 +79,19 @@ def test_a_changelog_of_another_count_is_refused_where_the_directory_was_lost():
     assert merged == [], "a store that has merged a part would not look at it again"
 
 
+def test_one_stray_among_two_windows_is_no_other_count():
+    """A producer with another partitioner has left it there."""
+    home = partition_of(b"u1", 4)
+    records = [
+        LoggedWindow(home, 0, b"u1", b"window"),
+        LoggedWindow((home + 1) % 4, 0, b"u1", b"stray"),
+    ]
+
+    with capture_logs() as told:
+        assert [one.record for one in read(records, 4)] == [b"window", None]
+    assert [line["event"] for line in told] == ["windows_misplaced"]
+
+
 @pytest.mark.parametrize(("most_bytes", "num_readings"), [(1_000_000, 1), (5_000, 2)])
 def test_a_changelog_is_read_once_unless_it_is_too_large_to_keep(
     monkeypatch, most_bytes, num_readings
