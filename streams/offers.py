@@ -1,10 +1,11 @@
 """Which bundle to put in service next: the newest that is servable, not refused, and due.
 
-Only what may still come into service is remembered, and of that no more than `MAX_OFFERS`, the
-last ones heard of: however long the topic has become, a look at the offers costs the same.
+Only what may still come into service is remembered, and of that no more than `MAX_OFFERS`:
+however long the topic has become, a look at the offers costs the same. What cannot be put in
+service is forgotten first, then what was heard of first; the newest servable bundle stays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 import structlog
@@ -40,7 +41,7 @@ class Offers:
         self._newest.pop(offer.bundle_id, None)  # so that the order is that of the last words
         self._newest[offer.bundle_id] = offer
         if len(self._newest) > MAX_OFFERS:
-            self.forget(next(iter(self._newest)))
+            self._make_room()
 
     def forget(self, bundle_id: str) -> None:
         """Forget a bundle that may not be put in service any more."""
@@ -50,14 +51,7 @@ class Offers:
 
     def best(self) -> BundleAnnouncement | None:
         """Return the offer to load now; None when there is none."""
-        due = [
-            offer
-            for offer in self._newest.values()
-            if offer.state in SERVABLE
-            and offer.bundle_id not in self._refused
-            and self._retries.is_due(offer.bundle_id)
-        ]
-        return max(due, key=lambda offer: offer.generation, default=None)
+        return _newest(o for o in self._servable if self._retries.is_due(o.bundle_id))
 
     def refuse(self, bundle_id: str) -> None:
         """Do not try this bundle again: what is wrong with it stays wrong."""
@@ -87,3 +81,28 @@ class Offers:
         """The newest generation that is indexed; the one in service when none is newer."""
         servable = [o.generation for o in self._newest.values() if o.state in SERVABLE]
         return max(servable, default=self._in_service)
+
+    @property
+    def _servable(self) -> list[BundleAnnouncement]:
+        """The offers that can be put in service, as far as is known."""
+        offers = self._newest.values()
+        return [o for o in offers if o.state in SERVABLE and o.bundle_id not in self._refused]
+
+    def _make_room(self) -> None:
+        """Forget one offer.
+
+        Thousands of withdrawn bundles must not displace the only one that can serve.
+        """
+        newest = _newest(self._servable)
+
+        def worth(offer: BundleAnnouncement) -> int:
+            if offer is newest:
+                return 2
+            is_withdrawn = offer.state is BundleState.WITHDRAWN
+            return 0 if is_withdrawn or offer.bundle_id in self._refused else 1
+
+        self.forget(min(self._newest.values(), key=worth).bundle_id)  # the first of equal worth
+
+
+def _newest(offers: Iterable[BundleAnnouncement]) -> BundleAnnouncement | None:
+    return max(offers, key=lambda offer: offer.generation, default=None)

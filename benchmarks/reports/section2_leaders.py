@@ -7,7 +7,9 @@ from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage
 
 NUM_USERS = 40
-WATCHDOG_MS = 5_000
+WATCHDOG_MS = 20_000
+"""Longer than the cluster needs to notice that a broker is gone; until then it counts as leader."""
+
 LEADERLESS = 1
 REPLICAS = ((1,), (2,), (3,), (1,))
 """The brokers of each partition: the one that is led by broker 2 has no other copy."""

@@ -103,13 +103,12 @@ def watches_before_uploads(stage: Stage) -> Seen:
     """Histories come before the catalogue: 200 watches, then the 20 videos."""
     trainer = stage.process("trainer", TRAINER)
     stage.streams()
-    sent = {stage.player.watch(f"u{n % 40}", f"v{n % 20}") for n in range(200)}
+    videos = [f"v{n}" for n in range(20)]
+    sent = {stage.player.watch(f"u{n % 40}", videos[n % 20]) for n in range(200)}
     stage.num_answered(sent)
-    is_told = eventually(
-        lambda: [line for line in _warnings(trainer) if "v0" in str(line)], within_s=40, every_s=0.5
-    )
-    for number in range(20):
-        stage.player.upload(f"v{number}")
+    is_told = eventually(lambda: _has_warned_of(trainer, videos), within_s=40, every_s=0.5)
+    for video in videos:
+        stage.player.upload(video)
     stage.player.flush()
 
     def learned() -> float:
@@ -117,14 +116,15 @@ def watches_before_uploads(stage: Stage) -> Seen:
         return float(max([*told, _num_learned(stage)]))
 
     count = eventually(learned, within_s=60, every_s=1)
-    text = (
-        f"a warning names the videos: {bool(is_told)}, {count:g} examples learned after the uploads"
-    )
-    return Seen(bool(is_told) and count > 0, text)
+    text = f"a warning names the videos: {is_told}, {count:g} examples learned after the uploads"
+    return Seen(is_told and count > 0, text)
 
 
-def _warnings(worker: Worker) -> list[dict[str, object]]:
-    return [line for line in worker.facts() if line.get("level") in ("warning", "error")]
+def _has_warned_of(trainer: Worker, videos: list[str]) -> bool:
+    """Return whether a warning names some of *videos* and no others; it lists the first few."""
+    warnings = [line for line in trainer.facts() if line.get("level") in ("warning", "error")]
+    named = [{*line.get("videos", ())} for line in warnings]
+    return any(each and each <= {*videos} for each in named)
 
 
 def _num_learned(stage: Stage) -> float:

@@ -174,6 +174,32 @@ def test_a_month_of_announcements_costs_no_more_than_a_day():
     assert len(world.follower._offers) == 0
 
 
+@pytest.mark.parametrize("state", [BundleState.WITHDRAWN, BundleState.OFFERED])
+def test_many_announcements_do_not_displace_the_newest_bundle_that_can_serve(state):
+    """A worker that started after them served popular videos only, with a bundle at hand."""
+    world = World()
+    world.hear(1)
+    for generation in range(2, 2 + 10 * MAX_OFFERS):
+        world.hear(generation, state)
+    world.wait(1)
+
+    assert world.in_service == 1
+
+
+def test_withdrawn_and_damaged_bundles_are_forgotten_before_an_older_servable_one():
+    """The newest servable bundle may turn out to be damaged; then the older one serves."""
+    world = World()
+    world.damaged = {"b3", "b4"}
+    world.announce(3)
+    world.hear(2)
+    world.hear(4)
+    for generation in range(5, 5 + 10 * MAX_OFFERS):
+        world.hear(generation, BundleState.WITHDRAWN)
+    world.wait(1)
+
+    assert world.in_service == 2
+
+
 def test_a_bundle_with_a_tombstone_is_not_put_in_service():
     """Its collection is gone."""
     world = World()
