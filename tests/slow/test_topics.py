@@ -98,7 +98,6 @@ def indexed(player):
     return keys(player.poll("item-vectors", key="video"))
 
 
-@pytest.mark.xfail(reason="FINDINGS 8.1: nobody notices added partitions")
 def test_partitions_that_are_added_end_the_workers_with_the_topic_named(cluster, place, player):
     """Users whose key moves would have two windows; nothing may be answered from either."""
     worker = place.worker()
