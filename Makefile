@@ -61,8 +61,8 @@ install: $(ALL) ## set up .venv with everything
 demo: $(DEMO) ## run the whole system on this machine and watch recommendations follow the events
 	$(BIN)/nextwatch demo $(ARGS)
 
-test: $(ALL) ## run all tests, end-to-end ones on the embedded stack included
-	$(BIN)/pytest
+test: $(ALL) ## run all tests, end-to-end ones on the embedded stack included, two files at a time
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(ALL) ## the tests that need three brokers, security or minutes
 	$(BIN)/pytest tests/slow

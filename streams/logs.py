@@ -4,21 +4,19 @@ An offset is only valid for the log it came from. A topic that was deleted and c
 another id; a log that ends before a remembered offset is another one, or was cut.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from contract.kafka import retried
 from contract.records import Position
+from contract.topic_ids import topic_ids
 
 LOOK_WITHIN_S = 30.0
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-_ID_BITS = 63  # a store keeps offsets, and the id beside them, in 8 bytes
-_TELLS_NO_IDS = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION}  # noqa: SLF001
 
 
 class Log(NamedTuple):
@@ -51,9 +49,7 @@ def look(
     """
     if not names:
         return {}
-    identities = retried(
-        lambda left_s: _identities(admin, set(names.values()), left_s), within_s=within_s
-    )
+    identities = topic_ids(admin, set(names.values()), within_s=within_s)
     starts = retried(lambda left_s: _offsets(admin, names, _EARLIEST, left_s), within_s=within_s)
     ends = retried(lambda left_s: _offsets(admin, names, _LATEST, left_s), within_s=within_s)
     return {at: Log(starts[at], ends[at], identities.get(name, 0)) for at, name in names.items()}
@@ -69,22 +65,3 @@ def _offsets(
         by_name[place.topic, place.partition]: future.result().offset
         for place, future in futures.items()
     }
-
-
-def _identities(admin: AdminClient, names: Collection[str], left_s: float) -> dict[str, int]:
-    """Return a number that stands for the id of each topic; none where the broker tells no ids."""
-    futures: dict[str, Any] = admin.describe_topics(
-        TopicCollection(sorted(names)), request_timeout=max(0.1, left_s)
-    )
-    try:
-        return {name: _number(future.result().topic_id) for name, future in futures.items()}
-    except KafkaException as error:
-        if error.args[0].code() in _TELLS_NO_IDS:
-            return defaultdict(int)
-        raise
-
-
-def _number(topic_id: Any) -> int:
-    high: int = topic_id.get_most_significant_bits()
-    low: int = topic_id.get_least_significant_bits()
-    return (high ^ low) & ((1 << _ID_BITS) - 1)
