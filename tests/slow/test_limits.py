@@ -93,7 +93,6 @@ def test_an_event_larger_than_the_contract_allows_is_a_dead_letter(cluster):
             assert eventually(lambda: keys(player.poll("watch-events.dlq")) == {"large"})
 
 
-@pytest.mark.xfail(reason="FINDINGS 8.11: no preflight looks at max.message.bytes")
 @pytest.mark.parametrize("name", ["trainer", "index_sync"])
 def test_a_topic_that_takes_no_message_of_ours_is_named_at_the_start(cluster, name):
     """78, with the topic and the setting: starting again will not help."""
@@ -111,7 +110,6 @@ def test_a_topic_that_takes_no_message_of_ours_is_named_at_the_start(cluster, na
         assert "max.message.bytes" in said
 
 
-@pytest.mark.xfail(reason="FINDINGS 8.11: ends with 69, which says that the broker is away")
 def test_a_topic_that_takes_no_answer_any_more_ends_the_worker_with_its_name(cluster):
     """At run time as at the start: 78, and nothing that was not answered is committed."""
     with stack_on(cluster) as stack:

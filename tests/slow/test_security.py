@@ -84,7 +84,6 @@ def test_a_wrong_password_ends_each_process_with_its_setting_named(place, name):
     assert "Traceback" not in said
 
 
-@pytest.mark.xfail(reason="FINDINGS 6.2: ends with 69, which says that the broker is away")
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_certificate_that_is_not_trusted_ends_each_process_with_its_setting_named(
     cluster, place, name
@@ -98,7 +97,6 @@ def test_a_certificate_that_is_not_trusted_ends_each_process_with_its_setting_na
     assert "Traceback" not in said
 
 
-@pytest.mark.xfail(reason="FINDINGS 8.6: a missing right is told as a missing topic")
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_user_without_rights_is_told_so(cluster, place, name):
     """Topics that nobody may describe are not called missing."""
@@ -110,7 +108,6 @@ def test_a_user_without_rights_is_told_so(cluster, place, name):
     assert "Traceback" not in said
 
 
-@pytest.mark.xfail(reason="FINDINGS 8.6: /readyz knows nothing of rights")
 def test_a_right_taken_away_at_run_time_is_told_by_readyz_and_costs_nothing(cluster, services):
     """The store is kept, and once the right is back every event is answered."""
     reader = "reader"
