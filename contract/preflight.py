@@ -38,6 +38,8 @@ _SECURITY = (
     "NEXTWATCH_KAFKA_SASL_PASSWORD"
 )
 _WRONG_CREDENTIALS = ("authentication", "unsupported sasl mechanism")
+_NO_CLIENT_CERTIFICATE = "alert certificate required"
+"""Said by TLS 1.3: librdkafka sends no certificate of an authority that the broker does not trust."""
 _WRONG_AUTHORITY = ("certificate verify failed", "certificate could not be verified")
 
 
@@ -162,6 +164,12 @@ def _remedy_of_refusal(text: str, kafka: KafkaSettings) -> str:
     text = text.lower()
     if any(words in text for words in _WRONG_CREDENTIALS):
         return _SECURITY
+    if _NO_CLIENT_CERTIFICATE in text:
+        given = kafka.ssl_certificate_location or "none"
+        return (
+            "NEXTWATCH_KAFKA_SSL_CERTIFICATE_LOCATION: name a certificate of an authority that the "
+            f"broker trusts instead of {given}"
+        )
     if any(words in text for words in _WRONG_AUTHORITY):
         authority = kafka.ssl_ca_location or "the authorities of this system"
         return f"NEXTWATCH_KAFKA_SSL_CA_LOCATION: name the file of the authority that signed the broker's certificate instead of {authority}"

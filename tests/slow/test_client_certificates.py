@@ -41,7 +41,6 @@ def test_every_client_of_a_whole_stack_shows_its_certificate(cluster, place):
         assert eventually(lambda: player.poll("item-vectors", key="video"), within_s=60)
 
 
-@pytest.mark.xfail(reason="FINDINGS 6.2: ends with 69, which says that the broker is away")
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_client_whose_certificate_the_broker_does_not_trust_is_told_so(cluster, place, name):
     """In one line, with the setting; never a traceback."""

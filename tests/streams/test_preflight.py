@@ -69,6 +69,10 @@ def test_connection_settings_that_the_client_refuses_are_a_persons_matter(tmp_pa
         ("SASL authentication error: Authentication failed", "NEXTWATCH_KAFKA_SASL_PASSWORD"),
         ("Unsupported SASL mechanism: broker's supported mechanisms: PLAIN", "SASL_MECHANISM"),
         ("SSL routines::certificate verify failed", "SSL_CA_LOCATION: .* instead of /etc/ca.pem"),
+        (
+            "SSL routines::tlsv13 alert certificate required: SSL alert number 116",
+            "SSL_CERTIFICATE_LOCATION: .* instead of none",
+        ),
     ],
 )
 def test_a_connection_that_is_refused_is_a_persons_matter(said, wanted):
