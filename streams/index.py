@@ -143,7 +143,8 @@ class VectorIndex:
     def _without_foreign(self, data: bytes) -> list[list[int]]:
         """Return what is found but for points that are none of ours: UUIDs and numbers too large.
 
-        Somebody else has put them there, and the others are as good as ever.
+        Somebody else has put them there, and the others are as good as ever. A search that found
+        nothing else has no answer: the viewer is better off with the next best.
         """
         try:
             result = _ANY_ANSWER.decode(data).result
@@ -152,7 +153,7 @@ class VectorIndex:
         if not self._has_foreign_points:
             log.warning("foreign_points_left_out", url=self._settings.url)
             self._has_foreign_points = True
-        return [
+        found = [
             [
                 point.id
                 for point in one.points
@@ -160,6 +161,9 @@ class VectorIndex:
             ]
             for one in result
         ]
+        if any(one.points and not ids for one, ids in zip(result, found, strict=True)):
+            raise IndexUnavailable("a search found only points that are none of ours")
+        return found
 
 
 def connected(settings: QdrantSettings, *, patience_ms: int, is_asked: bool) -> VectorIndex:

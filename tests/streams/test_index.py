@@ -64,6 +64,15 @@ def test_points_that_are_none_of_ours_are_left_out(foreign):
     assert [entry["event"] for entry in logs] == ["foreign_points_left_out"]
 
 
+def test_a_search_that_finds_only_foreign_points_has_no_answer():
+    """The viewer got popular videos only, and `degraded` did not say so."""
+    with (
+        index_of(body=found([1, 2], [END_OF_POINTS])) as index,
+        pytest.raises(IndexUnavailable, match="none of ours"),
+    ):
+        index.nearest("c", VECTORS_BD, 3)
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"null", b'{"result": 7}', b'{"result": [{"points": [{"id": 1.5}]}]}', b"\xff"],
