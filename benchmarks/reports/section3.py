@@ -56,7 +56,7 @@ def _send_from_the_future(stage: Stage) -> bool:
         "watch-events", "traveller", event, timestamp=time_ms, on_delivery=on_delivery
     )
     stage.player.flush()
-    return errors != [None]
+    return any(error is not None for error in errors)  # `!=` of confluent-kafka fails on None
 
 
 def another_partitioner(stage: Stage) -> Seen:
