@@ -171,13 +171,14 @@ def retried(
     request: Callable[[float], T],
     *,
     within_s: float,
+    what: str = "",
     monotonic: Callable[[], float] = monotonic,
     sleep: Callable[[float], object] = sleep,
 ) -> T:
     """Return the result of *request*, repeated with backoff after retriable errors.
 
     A fresh cluster answers the first requests of a group with NOT_COORDINATOR. *request* is
-    called with the seconds that are left of *within_s*.
+    called with the seconds that are left of *within_s*; the error names *what* it is about.
 
     Raises:
         BrokerUnavailable: an error that is not retriable, or one that stayed for *within_s*.
@@ -191,7 +192,7 @@ def retried(
         except KafkaException as raised:
             error = raised.args[0]
             if not is_retriable(error) or monotonic() + wait_s > deadline_s:
-                raise failure(error, "") from raised
+                raise failure(error, what) from raised
         sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_RETRY_WAIT_S)
 

@@ -82,10 +82,18 @@ class Preflight:
     def look(self) -> list[Trouble]:
         """Return what is missing now.
 
+        A request that a connection has lost is waited for until librdkafka gives the connection up,
+        a minute later, and those after it, too. So the next look has a client of its own.
+
         Raises:
             BrokerUnavailable: the broker does not answer.
         """
-        return troubles(self._needs, self._found(), self._kafka)
+        try:
+            return troubles(self._needs, self._found(), self._kafka)
+        except BrokerUnavailable:
+            self._admin = _admin(self._kafka, self._said)
+            self._cluster = Cluster(self._admin)
+            raise
 
     def _found(self) -> Found:
         needs, cluster = self._needs, self._cluster

@@ -131,7 +131,7 @@ class Source:
         def commit(_left_s: float) -> None:
             check_partitions(self._consumer.commit(offsets=offsets, asynchronous=False) or ())
 
-        retried(commit, within_s=ANSWER_S)
+        retried(commit, within_s=ANSWER_S, what=self._name)
         self.committed |= next_offsets
 
     def close(self) -> None:
@@ -147,5 +147,5 @@ class Source:
             assert partition is not None
             self._ended.add(partition)
         elif error.fatal() or (error.code() > 0 and not is_retriable(error)):
-            raise failure(error, self._name)
+            raise failure(error, message.topic() or self._name)
         return False

@@ -96,9 +96,10 @@ def test_the_whole_stack_runs_with_exactly_the_rights_that_are_printed(broker, p
     player.flush()
     assert eventually(lambda: ready(port)[0] == 200, within_s=60), ready(port)
 
-    answer = player.answer_to(player.watch("u1", "v1"), within_s=30)
+    def answered():
+        return player.answer_to(player.watch("u1", "v1"), within_s=30)["items"]
 
-    assert answer["items"]
+    assert eventually(answered, within_s=60), "uploads do not become findable"
 
 
 @pytest.mark.parametrize(
