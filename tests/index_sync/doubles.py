@@ -3,6 +3,7 @@
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 
 from contract.clock import ManualClock
@@ -17,7 +18,7 @@ from index_sync.settings import IndexSettings
 from index_sync.shelf import Shelf
 from index_sync.worker import Worker
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from tests.builders import T0
+from tests.builders import T0, item_vector
 
 PREFIX = "test"
 
@@ -304,3 +305,12 @@ class World:
     def points(self, generation):
         """Return the points of a generation: vector and version by video id."""
         return self.index.points[f"{PREFIX}-g{generation}"]
+
+
+NORTH, EAST = (0.0, 1.0), (1.0, 0.0)
+
+
+def trained(video_id="v1", vector=EAST, *, generation=1, at_ms=1):
+    """Return a trained vector, *at_ms* after T0."""
+    made = item_vector(video_id, vector, generation=generation)
+    return msgspec.structs.replace(made, updated_at_ms=T0 + at_ms)

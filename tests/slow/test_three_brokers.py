@@ -59,8 +59,8 @@ def test_leaders_that_are_killed_or_restarted_one_after_another_cost_nothing(
             assert eventually(lambda: len(player.recommendations()) > num_before + 50, within_s=60)  # noqa: B023
             cluster.restart(number, is_killed=is_killed)
             await_in_sync(cluster, topic, 4)
+    assert worker.child.is_running, worker.child.obituary()
     assert_nothing_was_lost(flow, player)
-    assert worker.child.is_running
 
 
 def await_in_sync(cluster, topic, num_partitions):
