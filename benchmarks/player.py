@@ -101,9 +101,9 @@ class Player:
         name = self._prefix + topic
         self._producer.produce(name, key=key, value=body, headers=list(headers), **options)
 
-    def flush(self) -> None:
+    def flush(self, *, within_s: float = ANSWER_S) -> None:
         """Wait until everything is acknowledged."""
-        assert self._producer.flush(ANSWER_S) == 0
+        assert self._producer.flush(within_s) == 0
 
     def watch(self, user_id: str, video_id: str, **fields: Any) -> str:
         """Produce a watch event and return its id."""

@@ -57,6 +57,7 @@ from streams.partition_count import (
     remember_count,
 )
 from streams.partitions import Partitions
+from streams.quotas import Quotas
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
 from streams.settings import StreamsSettings
@@ -140,11 +141,12 @@ def _serve(
     texts = TextIndex() if settings.search_share else None
     intake = Intake(partitions, layout=kafka.layout, clock=system_clock)
     stages = Stages(time.thread_time, time.monotonic)
+    quotas = Quotas(time.monotonic)
     processor = BatchProcessor(
         intake,
         partitions,
         _recommender(settings, switch, retrieval, Trending(taken_down), texts),
-        Outbox(Producer(producer_config(kafka))),
+        Outbox(Producer(producer_config(kafka) | {"throttle_cb": quotas.note})),
         fence,
         layout=kafka.layout,
         policy=policy,
@@ -179,6 +181,7 @@ def _serve(
         on_assigned=partial(_note_assigned, kafka, settings, ready),
         on_failure=die,
     )
+    app.quotas = quotas
     watch.start()
     if settings.standby_replicas:
         app.standby = _standby(kafka, settings, policy, memory, stop)

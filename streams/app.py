@@ -37,6 +37,7 @@ from streams.membership import GroupMembership
 from streams.partition import CHANGELOG
 from streams.partitions import Partitions
 from streams.pump import Pump, Steps
+from streams.quotas import Quotas
 from streams.settings import StreamsSettings
 from streams.standby import Standby
 from streams.translation import configuration
@@ -61,6 +62,7 @@ class App(faust.App):
     member_file: Path
     on_failure: Callable[[BaseException], None]
     lost: set[Position]
+    quotas: Quotas
     health: HealthServer | None = None
     standby: Standby | None = None
     membership = Membership.JOINING
@@ -225,7 +227,7 @@ def build(
         heal_every_s=settings.heal_every_ms / 1000,
     )
     app.start_fetch = lambda: Fetch(
-        fetch_config(kafka, group_id=kafka.layout.streams_group),
+        fetch_config(kafka, group_id=kafka.layout.streams_group) | {"throttle_cb": app.quotas.note},
         kafka.layout,
         app.pump,
         on_lost=app.start_again,

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -102,7 +102,7 @@ class Fetch:
 
     def __init__(
         self,
-        config: ClientConfig,
+        config: dict[str, Any],
         layout: Layout,
         inbox: Inbox,
         *,

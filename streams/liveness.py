@@ -58,7 +58,8 @@ def lanes(
     """Return what should move: every partition while serving, else the way there, or away.
 
     The way there moves with each record of a changelog that is read: a whole changelog is looked
-    through before the first of its windows is merged.
+    through before the first of its windows is merged. While a quota holds the worker back, none
+    of its partitions is waited for.
     """
     if app.should_stop:
         return {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
@@ -66,11 +67,14 @@ def lanes(
     if app.membership is not Membership.SERVING:
         name, mark = app.membership.name.lower(), (frozenset(marks.items()), num_read())
         return {name: Lane(mark, is_waiting=True, patience_s=join_patience_s)}
-    return {
+    found = {
         f"{at.topic}/{at.partition}": app.reading(at, marks).lane(patience_s)
         for at in marks
         if at.topic in SOURCES
     }
+    if app.quotas.is_holding:
+        return {name: lane._replace(is_waiting=False) for name, lane in found.items()}
+    return found
 
 
 def server(

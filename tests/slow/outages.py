@@ -8,6 +8,9 @@ from tests.e2e.oracle import all_answered, drawn, events, expected_windows, publ
 
 PER_S = 60
 
+ACKNOWLEDGED_WITHIN_S = 90
+"""A request that a broker took just before it went is given up after 60 s and sent again."""
+
 
 class Flow:
     """Produces events steadily from a thread of its own; what is in `produced` was acknowledged."""
@@ -25,6 +28,7 @@ class Flow:
     def __exit__(self, *_):
         self._is_over.set()
         self._thread.join()
+        self._player.flush(within_s=ACKNOWLEDGED_WITHIN_S)
         self._player.close()
 
     def _produce(self):

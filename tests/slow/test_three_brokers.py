@@ -76,7 +76,8 @@ def test_a_partition_without_a_leader_holds_up_none_of_the_others(cluster, place
     topic = f"{place.prefix}watch-events"
     cluster.operator.delete_topic(topic)
     cluster.operator.create_topic(topic, [[1], [2], [3], [1]], min_insync_replicas="1")
-    worker = place.worker(WATCHDOG_MS=5_000)
+    patience_s = 15.0  # longer than the cluster takes to give a dead broker's partitions away
+    worker = place.worker(WATCHDOG_MS=int(patience_s * 1_000))
     worker.wait_ready()
     first = {user: player.watch(user, "v") for user in (f"u{n}" for n in range(40))}
     player.flush()
@@ -90,7 +91,7 @@ def test_a_partition_without_a_leader_holds_up_none_of_the_others(cluster, place
     for nth in range(3):  # for three times as long as the watchdog's patience
         sent = {player.watch(user, f"led{nth}") for user in led}
         assert eventually(lambda: all_answered(player, sent), within_s=30), worker.child.log_tail()  # noqa: B023
-        time.sleep(5)
+        time.sleep(patience_s)
     assert worker.child.is_running, worker.child.obituary()
     cluster.start_again(2)
     late = {player.watch(user, "late") for user in first}

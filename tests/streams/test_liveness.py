@@ -11,13 +11,14 @@ from streams.watchdog import Lane, Membership, Reading
 WATCHES, RESTORED = Position("watch-events", 3), Position("changelog", 3)
 
 
-def app(membership=Membership.SERVING, *, marks=None, is_stopping=False):
+def app(membership=Membership.SERVING, *, marks=None, is_stopping=False, is_holding=False):
     """Return what `lanes` sees of an app whose partitions are at *marks*."""
     return SimpleNamespace(
         should_stop=is_stopping,
         membership=membership,
         partitions=SimpleNamespace(marks=lambda: marks or {}),
         reading=lambda at, marks: Reading(marks[at], fetched=9),
+        quotas=SimpleNamespace(is_holding=is_holding),
     )
 
 
@@ -33,6 +34,13 @@ def test_every_source_partition_is_a_lane_of_its_own():
     assert found == {
         "watch-events/3": Lane(("acknowledged", 5, 0), is_waiting=True, patience_s=60.0)
     }
+
+
+def test_a_worker_that_a_quota_holds_back_is_not_waited_for():
+    """Starting it again would free it of no quota."""
+    [(_, lane)] = looked_at(app(marks={WATCHES: 5}, is_holding=True)).items()
+
+    assert not lane.is_waiting
 
 
 def test_a_spare_worker_without_partitions_has_nothing_that_could_stand_still():

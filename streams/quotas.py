@@ -1,0 +1,37 @@
+"""How long a broker holds this worker's requests back, because of a quota of the cluster.
+
+A broker answers at once, says for how long it will read nothing more from the client (KIP-219),
+and so nothing moves for that long although nothing is wrong with the worker.
+"""
+
+from collections.abc import Callable
+
+import structlog
+from confluent_kafka import ThrottleEvent
+
+log = structlog.get_logger()
+
+TOLD_EVERY_S = 60.0
+
+
+class Quotas:
+    """Takes what librdkafka's clients are told of quotas, in their threads; any may ask."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._until_s: dict[int, float] = {}
+        self._told_s: float | None = None
+
+    def note(self, event: ThrottleEvent) -> None:
+        """Take what a client of this worker was told: librdkafka's `throttle_cb`."""
+        now_s = self._monotonic()
+        until_s = now_s + event.throttle_time
+        self._until_s[event.broker_id] = max(until_s, self._until_s.get(event.broker_id, until_s))
+        if event.throttle_time and (self._told_s is None or now_s > self._told_s + TOLD_EVERY_S):
+            self._told_s = now_s
+            log.warning("held_back_by_quota", broker=event.broker_name, seconds=event.throttle_time)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether some broker reads nothing from a client of this worker just now."""
+        return self._monotonic() < max(self._until_s.values(), default=0.0)
