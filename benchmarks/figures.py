@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,6 +54,7 @@ class Bench:
     seconds: float
     repeats: int
     search: str
+    num_brokers: Literal[1, 3]
     say: Callable[[str], None]
 
     def rig(
@@ -67,7 +68,12 @@ class Bench:
             **(env or {}),
         }
         return running(
-            self.audience, root=self.root, windows=windows, num_workers=num_workers, env=settings
+            self.audience,
+            root=self.root,
+            windows=windows,
+            num_workers=num_workers,
+            num_brokers=self.num_brokers,
+            env=settings,
         )
 
     def saturated(self, num_workers: int) -> tuple[Drive, dict[str, float]]:

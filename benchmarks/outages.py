@@ -42,7 +42,7 @@ _END_WITHIN_S = 180.0
 _MOST_TOLD = 20
 _ERROR = re.compile(r'"level": "(error|critical)"|\b(ERROR|CRITICAL)\b|^Traceback')
 ABOUT_BROKER = re.compile(
-    r"broker|coordinator|connect|leader|transport|timed.?out|heartbeat|node \d|bootstrap",
+    r"broker|coordinator|connect|leader|transport|timed.?out|heartbeat|node \d|bootstrap|metadata from",
     re.IGNORECASE,
 )
 

@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -23,6 +24,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.audience import Audience
 from benchmarks.catalogue import GENERATION
+from benchmarks.cluster.cluster import Cluster
 from benchmarks.load import Load, Measured
 from contract.clock import system_clock
 from contract.events import BundleAnnouncement, BundleState, encode
@@ -31,6 +33,7 @@ from contract.outbox import Outbox, Outgoing
 from contract.topics import MODEL_BUNDLES, WATCH_EVENTS
 from nextwatch.embedded.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
+from nextwatch.topics import reconcile
 
 NUM_PARTITIONS = 4
 """Of the user topics in the embedded stack."""
@@ -46,6 +49,7 @@ class Rig:
     stack: EmbeddedStack
     audience: Audience
     root: Path
+    brokers: Sequence[Child] = ()
     workers: list[Child] = field(default_factory=list)
     num_runs: int = 0
     _committed: Consumer | None = None
@@ -136,8 +140,8 @@ class Rig:
 
     def _cpu_s(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        for child in (self.stack.process("broker"), self.stack.process("index")):
-            found[child.name] = _cpu_s(child)
+        found["broker"] = sum(_cpu_s(child) for child in self.brokers)
+        found["index"] = _cpu_s(self.stack.process("index"))
         for worker in self.workers:
             found["worker"] = found.get("worker", 0.0) + _cpu_s(worker)
             for name, value in _thread_cpu_s(worker.pid).items():
@@ -166,20 +170,33 @@ def running(
     root: Path,
     windows: Path | None,
     num_workers: int = 1,
+    num_brokers: Literal[1, 3] = 1,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Rig]:
-    """Run a stack whose workers start with the stores in *windows* and *env* of their own."""
-    stack = EmbeddedStack(
-        os.environ,
-        processes=("broker", "index", "streams"),
-        is_supervised=False,
-        env={"NEXTWATCH_PROCESS_BUNDLE_URL": audience.catalogue.bundle_root_url},
-        env_of={"streams": dict(env or {})},
-    )
-    rig = Rig(stack, audience, root)
-    audience.catalogue.copy_collection(stack.directory / "index")
-    try:
+    """Run a stack whose workers start with the stores in *windows* and *env* of their own.
+
+    One broker is the embedded one; three are a cluster with a controller apart, factor 3.
+    """
+    with ExitStack() as ending:
+        cluster = _cluster(ending) if num_brokers > 1 else None
+        stack = EmbeddedStack(
+            os.environ,
+            processes=("index", "streams") if cluster else ("broker", "index", "streams"),
+            is_supervised=False,
+            env={"NEXTWATCH_PROCESS_BUNDLE_URL": audience.catalogue.bundle_root_url}
+            | (cluster.env() if cluster else {}),
+            env_of={"streams": dict(env or {})},
+        )
+        ending.callback(stack.stop)
+        if cluster is not None:
+            reconcile(stack.kafka)
+        rig = Rig(stack, audience, root)
+        ending.callback(rig.close)
+        audience.catalogue.copy_collection(stack.directory / "index")
         stack.start_storage()
+        rig.brokers = (
+            list(cluster.brokers.values()) if cluster is not None else [stack.process("broker")]
+        )
         assert stack.kafka.user_partitions == NUM_PARTITIONS
         _announce(rig)
         if windows is not None:
@@ -191,9 +208,11 @@ def running(
         ]
         _wait_serving(rig, num_workers)
         yield rig
-    finally:
-        rig.close()
-        stack.stop()
+
+
+def _cluster(ending: ExitStack) -> Cluster:
+    directory = ending.enter_context(TemporaryDirectory(prefix="nextwatch-brokers-"))
+    return ending.enter_context(Cluster(Path(directory), num_brokers=3))
 
 
 def facts(log_path: Path, name: str) -> list[dict[str, Any]]:

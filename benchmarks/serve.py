@@ -51,6 +51,7 @@ def main() -> None:
     report: Report = {"load_1m": load_1m, "cpus": os.cpu_count()}
     report |= {
         "search": given.search,
+        "brokers": given.brokers,
         "videos": given.videos,
         "users": given.users,
         "events": given.events,
@@ -65,6 +66,7 @@ def main() -> None:
             seconds=given.seconds,
             repeats=given.repeats,
             search=given.search,
+            num_brokers=given.brokers,
             say=_say,
         )
         report |= figures.throughput(
@@ -99,6 +101,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=_numbers, default=[1, 2], help="such as 1,2")
     parser.add_argument(
         "--search", choices=("index", "memory"), default="index", help="NEXTWATCH_STREAMS_SEARCH"
+    )
+    parser.add_argument(
+        "--brokers", type=int, choices=(1, 3), default=1, help="three: a cluster with factor 3"
     )
     parser.add_argument("--only", action="append", choices=PARTS, help="may be given repeatedly")
     parser.add_argument("--json", action="store_true", help="changes nothing: it is always JSON")

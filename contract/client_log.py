@@ -1,7 +1,8 @@
-"""What librdkafka has to say, as facts of the log: one line of a kind in `EVERY_S` seconds.
+"""What Kafka's clients have to say: one line of a kind in `EVERY_S` seconds.
 
-Without this each client writes ``%3|...|FAIL|...`` to standard error, again for each try to
-connect. A client hands its lines over when it is polled.
+Without this each client of librdkafka writes ``%3|...|FAIL|...`` to standard error, again for each
+try to connect, and aiokafka logs ten lines a second while its broker is away. A client of
+librdkafka hands its lines over when it is polled.
 """
 
 import logging
@@ -16,6 +17,39 @@ EVERY_S = 10.0
 _METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
 
 
+class _Kinds:
+    """Says which lines are due, and how many of their kind were left out since the last one."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._next_s: dict[str, float] = {}
+        self._num_left_out: dict[str, int] = {}
+
+    def left_out(self, kind: str) -> int | None:
+        """Return how many lines were left out before this one; None when it is one more of them."""
+        now_s = self._monotonic()
+        if now_s < self._next_s.get(kind, now_s):
+            self._num_left_out[kind] = self._num_left_out.get(kind, 0) + 1
+            return None
+        self._next_s[kind] = now_s + EVERY_S
+        return self._num_left_out.pop(kind, 0)
+
+
+class RepeatFilter(logging.Filter):
+    """Lets a logger of the standard library say the same thing once in `EVERY_S` seconds."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._kinds = _Kinds(monotonic)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether *record* is due; its kind is its text without what is filled in."""
+        left_out = self._kinds.left_out(str(record.msg))
+        if left_out:
+            record.msg = f"{record.msg} ({left_out} more left out)"
+        return left_out is not None
+
+
 class ClientLog:
     """The ``logger`` of confluent-kafka clients; one for all of a process.
 
@@ -26,25 +60,17 @@ class ClientLog:
         self, *, monotonic: Callable[[], float] = time.monotonic, is_silent: bool = False
     ) -> None:
         self.last_error = ""
-        self._monotonic = monotonic
         self._is_silent = is_silent
-        self._next_s: dict[str, float] = {}
-        self._num_left_out: dict[str, int] = {}
+        self._kinds = _Kinds(monotonic)
 
     def log(self, level: int, _form: str, kind: str, client: str, text: str) -> None:
         """Log *text* of a *client*, unless a line of its *kind* was logged a moment ago."""
         text = text.partition("]: ")[2] if text.startswith("[thrd:") else text
         if level >= logging.ERROR:
             self.last_error = text
-        if self._is_silent:
+        if self._is_silent or (left_out := self._kinds.left_out(kind)) is None:
             return
-        now_s = self._monotonic()
-        if now_s < self._next_s.get(kind, now_s):
-            self._num_left_out[kind] = self._num_left_out.get(kind, 0) + 1
-            return
-        self._next_s[kind] = now_s + EVERY_S
         write = getattr(log, _METHODS.get(level, "error"))
-        left_out = self._num_left_out.pop(kind, 0)
         write("kafka_client_said", kind=kind, client=client, text=text, left_out=left_out)
 
 

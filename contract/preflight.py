@@ -10,6 +10,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -53,6 +54,7 @@ class Preflight:
         self._admin = _admin(kafka, self._said)
         self._cluster = Cluster(self._admin)
         self._broker_settings: dict[str, str] = {}
+        self._doubts_group = True
 
     def check(self, *, patience_s: float | None = None) -> None:
         """Return when the broker answers and has all that is needed.
@@ -65,6 +67,7 @@ class Preflight:
         _connect(self._admin, self._said, self._kafka, patience_s=patience_s)
         if self._needs.is_member:
             self._broker_settings = self._cluster.broker_settings()
+        self.doubt_group()
         self._refuse(self.look())
 
     def check_use(self) -> None:
@@ -85,21 +88,36 @@ class Preflight:
         A request that a connection has lost is waited for until librdkafka gives the connection up,
         a minute later, and those after it, too. So the next look has a client of its own.
 
+        The group is asked for at the start, and then only while it is in doubt: librdkafka 2.16
+        aborts the process when the connection is lost just as it asks the coordinator (its issue
+        4605). With a look every three seconds that was seen under every few restarts of a broker.
+
         Raises:
             BrokerUnavailable: the broker does not answer.
         """
+        asks_group, self._doubts_group = self._doubts_group, False
         try:
-            return troubles(self._needs, self._found(), self._kafka)
+            found = self._found(asks_group=asks_group)
         except BrokerUnavailable:
+            self._doubts_group |= asks_group
             self._admin = _admin(self._kafka, self._said)
             self._cluster = Cluster(self._admin)
             raise
+        told = troubles(self._needs, found, self._kafka)
+        without_group = replace(found, group=FoundGroup())
+        if told != troubles(self._needs, without_group, self._kafka):
+            self._doubts_group = True
+        return told
 
-    def _found(self) -> Found:
+    def doubt_group(self) -> None:
+        """Ask for the group from the next look on, until nothing is wrong with it: it refused something."""
+        self._doubts_group = True
+
+    def _found(self, *, asks_group: bool = True) -> Found:
         needs, cluster = self._needs, self._cluster
         return Found(
             cluster.topics(needs.topics),
-            cluster.group(needs.group) if needs.group else FoundGroup(),
+            cluster.group(needs.group) if needs.group and asks_group else FoundGroup(),
             self._broker_settings,
         )
 

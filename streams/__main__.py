@@ -47,6 +47,7 @@ from streams.batches import BatchProcessor
 from streams.changelog import Changelog, LoggedWindow
 from streams.ending import die, end_stalled
 from streams.fence import Fence
+from streams.group import limit_log
 from streams.index import connected
 from streams.intake import Intake
 from streams.membership import GroupMembership
@@ -110,6 +111,7 @@ def run(environ: dict[str, str]) -> None:
         cluster = preflight.check_cluster(kafka, "streams")
         check_count(settings.state_dir, kafka.user_partitions)
         nextwatch_logging.configure(process.log_level)
+        limit_log()
         uvloop.install()
         gc.set_threshold(*GC_THRESHOLDS)
         _serve(kafka, qdrant, process, settings, policy, cluster)
@@ -165,6 +167,11 @@ def _serve(
     tail.start()
     ready = readiness.ReadyFile(process.ready_file)
     watch = ClusterWatch(cluster.look, on_end=die, on_change=ready.note)
+
+    def note_refusal() -> None:
+        cluster.doubt_group()
+        watch.look_soon()
+
     app = faust_app.build(
         kafka,
         settings,
@@ -175,7 +182,7 @@ def _serve(
             kafka,
             settings.instance_id,
             monotonic=time.monotonic,
-            on_refusal=watch.look_soon,
+            on_refusal=note_refusal,
             on_failure=die,
         ),
         on_assigned=partial(_note_assigned, kafka, settings, ready),

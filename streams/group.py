@@ -4,6 +4,7 @@ With `streams.app` the only module that knows Faust, and the only one that knows
 """
 
 import asyncio
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from contract.client_log import RepeatFilter
 from contract.records import Position
 from streams.membership import listen
 from streams.translation import REQUEST_TIMEOUT_S
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LEAVE_WITHIN_S = 5.0
+
+_LOGGERS = "aiokafka", "aiokafka.cluster", "aiokafka.conn", "aiokafka.consumer.group_coordinator"
+"""Those that say the same thing with each try while a broker is away."""
 
 COMMIT_ATTEMPTS = 3
 """Commits before partitions are given away: the one under way, one of the rest, and one more."""
@@ -141,6 +146,13 @@ class Consumer(driver.Consumer):
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         safe = self.app.committable()
         return {tp: safe[tp] for tp in tps if tp in safe and self._should_commit(tp, safe[tp])}
+
+
+def limit_log() -> None:
+    """Let aiokafka say the same thing once in a while: it logs ten lines a second in an outage."""
+    repeats = RepeatFilter()
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(repeats)
 
 
 async def leave_group_for(conf: Any, member_id: str) -> None:

@@ -32,7 +32,7 @@ from models import bundle_store
 from models.history import WindowPolicy
 from models.settings import WindowSettings
 from trainer.checkpoint import Checkpoints
-from trainer.feed import Feed, feed_config, identify
+from trainer.feed import Feed, commit_listener, feed_config, identify
 from trainer.generations import Generations
 from trainer.intake import Intake
 from trainer.learners import config_of, learner
@@ -86,9 +86,9 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")
     torch.set_num_threads(1)
-    trainer, feed = build(kafka, process, settings, policy)
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
+    trainer, feed = build(kafka, process, settings, policy, on_refusal=cluster.doubt_group)
     watch.start()
     try:
         trainer.run(
@@ -116,8 +116,13 @@ def build(
     process: ProcessSettings,
     settings: TrainerSettings,
     policy: WindowPolicy,
+    *,
+    on_refusal: Callable[[], None],
 ) -> tuple[Trainer, Feed]:
-    """Return the trainer, put together from the real things, and the feed to close after it."""
+    """Return the trainer, put together from the real things, and the feed to close after it.
+
+    *on_refusal* is called when its consumer group has refused a commit.
+    """
     config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
     study = Study(
         learner(settings.model, config, seed=settings.seed),
@@ -130,7 +135,8 @@ def build(
         clock=system_clock,
         max_waiting=settings.max_waiting_watches,
     )
-    feed = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
+    config_of_feed = feed_config(kafka) | {"on_commit": commit_listener(on_refusal)}
+    feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka))
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     parts = Parts(

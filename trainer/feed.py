@@ -53,6 +53,8 @@ _OUT_OF_RANGE = (
 Identify = Callable[[Collection[str]], Mapping[str, int]]
 """Returns the ids of topics by their full names; none where the broker tells none."""
 
+CommitListener = Callable[[KafkaError | None, Sequence[TopicPartition]], None]
+
 
 class BrokerLostRecordsError(ContractError):
     """The broker does not have the records that the checkpoint stands at."""
@@ -74,6 +76,19 @@ def identify(settings: KafkaSettings) -> Identify:
         return topic_ids(AdminClient(client_config(settings)), names, within_s=_TIMEOUT_S)
 
     return ask
+
+
+def commit_listener(on_refusal: Callable[[], None]) -> CommitListener:
+    """Return what a consumer tells of its commits; *on_refusal* is called when one was refused."""
+
+    def note(error: KafkaError | None, places: Sequence[TopicPartition]) -> None:
+        errors = [error, *(place.error for place in places)]
+        refusals = [each for each in errors if each is not None and not is_retriable(each)]
+        if refusals:
+            log.warning("offsets_not_told", reason=refusals[0].str())
+            on_refusal()
+
+    return note
 
 
 class Feed:

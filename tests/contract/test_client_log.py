@@ -1,11 +1,11 @@
-"""librdkafka's own lines: facts of the log, and not many of them."""
+"""What Kafka's clients say: facts of the log, and not many of them."""
 
 import logging
 
 from confluent_kafka import Producer
 from structlog.testing import capture_logs
 
-from contract.client_log import EVERY_S, ClientLog
+from contract.client_log import EVERY_S, ClientLog, RepeatFilter
 from contract.kafka import producer_config
 from contract.settings import KafkaSettings
 
@@ -49,3 +49,25 @@ def test_a_client_that_cannot_connect_writes_nothing_itself(capfd):
         del producer
 
     assert capfd.readouterr().err == ""
+
+
+def test_a_logger_says_the_same_thing_once_in_a_while(caplog):
+    """Two that differ only by a number in them are the same; what was left out is counted."""
+    now_s = [0.0]
+    logger = logging.getLogger("tests.repeats")
+    repeats = RepeatFilter(monotonic=lambda: now_s[0])
+    logger.addFilter(repeats)
+    try:
+        for number in range(100):
+            logger.error("no answer from %d", number)
+        logger.error("another thing")
+        now_s[0] += EVERY_S
+        logger.error("no answer from %d", 100)
+    finally:
+        logger.removeFilter(repeats)
+
+    assert caplog.messages == [
+        "no answer from 0",
+        "another thing",
+        "no answer from 100 (99 more left out)",
+    ]

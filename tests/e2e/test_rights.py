@@ -140,6 +140,7 @@ def test_each_right_that_is_missing_is_named(broker, app, resource, name, right)
     preflight = Preflight(kafka, needs_of(app, kafka.layout))
     assert eventually(lambda: preflight.look() == [])
     grant = broker.revoke(app, resource, name, right)
+    preflight.doubt_group()  # as it is at a start, and after a refusal
     try:
         assert eventually(preflight.look)
         with pytest.raises(ContractError) as refused:
@@ -152,6 +153,22 @@ def test_each_right_that_is_missing_is_named(broker, app, resource, name, right)
     assert right in told
     assert f"{resource} {name}" in told
     assert "missing topics" not in told
+
+
+def test_a_group_is_asked_for_only_while_it_is_in_doubt(broker):
+    """A request to a coordinator may end the process when the connection is lost just then."""
+    kafka = load(KafkaSettings, broker.env("trainer"))
+    preflight = Preflight(kafka, needs_of("trainer", kafka.layout))
+    preflight.check()
+    grant = broker.revoke("trainer", "group", "s-nextwatch-trainer", "Read")
+    try:
+        assert preflight.look() == []
+        preflight.doubt_group()
+        assert eventually(preflight.look)
+        assert preflight.look(), "what was found wrong is looked at again"
+    finally:
+        broker.grant([grant])
+    assert eventually(lambda: preflight.look() == [])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ def test_a_broker_that_goes_three_times_costs_nothing(cluster, is_killed):
             for _ in range(3):
                 num_before = len(player.recommendations())
                 wanted = num_before + 50
-                assert eventually(lambda: len(player.recommendations()) > wanted, within_s=60)  # noqa: B023
+                assert eventually(lambda: len(player.recommendations()) > wanted, within_s=60), (  # noqa: B023
+                    stack.process("streams").log_tail()
+                )
                 cluster.restart(1, is_killed=is_killed)
         assert_nothing_was_lost(flow, player)
         player.upload("late")
@@ -37,7 +39,7 @@ def test_a_broker_that_goes_three_times_costs_nothing(cluster, is_killed):
         def is_indexed():
             return any(m.key() == b"late" for m in player.poll("item-vectors", key="video"))
 
-        assert eventually(is_indexed, within_s=60)
+        assert eventually(is_indexed, within_s=60), stack.process("index_sync").obituary()
         for name in WORKERS:
             assert stack.process(name).is_running, stack.process(name).obituary()
         errors = list(error_lines(stack.directory / "logs"))

@@ -24,7 +24,7 @@ from nextwatch.topics import reconcile, wanted_topics
 from nextwatch.unread import num_unread_by
 from tests.builders import search, upload, watch
 from tests.e2e.clients import eventually
-from trainer.feed import BrokerLostRecordsError, Feed, feed_config, identify
+from trainer.feed import BrokerLostRecordsError, Feed, commit_listener, feed_config, identify
 
 pytestmark = pytest.mark.slow
 BOTH = (WATCH_EVENTS, VIDEO_UPLOADS)
@@ -196,6 +196,26 @@ def test_kafkas_tools_see_how_far_the_trainer_is(feed, outbox, kafka):
     assert eventually(told) == [(0, 17)]
     feed.open([WATCH_EVENTS], {})
     assert feed.next_offsets == {"watch-events": {0: 20}}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_refused"),
+    [
+        (None, False),
+        (KafkaError.NOT_COORDINATOR, False),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, True),
+    ],
+)
+@pytest.mark.parametrize("is_of_partition", [False, True])
+def test_a_commit_that_is_refused_is_told_and_one_that_comes_too_early_is_not(
+    code, is_refused, is_of_partition
+):
+    error = KafkaError(code) if code is not None else None
+    places = [SimpleNamespace(error=error if is_of_partition else None)]
+    refusals = []
+    commit_listener(lambda: refusals.append(1))(None if is_of_partition else error, places)
+
+    assert bool(refusals) == is_refused
 
 
 def make_anew(kafka, topic):
