@@ -42,10 +42,10 @@ from contract.settings import KafkaSettings
 from contract.topics import TOPICS, WINDOWS, Layout
 from models.history import EMPTY, Window, WindowPolicy, merge
 from models.history_codec import decode
+from models.seals import seal_key
 from nextwatch.acls import repartition_needs
 from nextwatch.operate.scan import Scan
 from nextwatch.unread import unread
-from streams.changelog import seal_key
 from streams.partition import record_of, seal_record
 
 _SEAL_MARK = seal_key(b"")

@@ -23,8 +23,7 @@ from contract.outbox import Outgoing, Shipment
 from contract.records import Received
 from contract.topics import RECOMMENDATIONS, WINDOWS, Layout
 from models.history import EMPTY, Window, WindowPolicy, entered, fold, until
-from models.seals import seal_of
-from streams.changelog import seal_key
+from models.seals import seal_key, seal_of
 from streams.fence import Fence
 from streams.intake import Intake, Share, Taken
 from streams.partition import Partition, record_of, seal_record

@@ -16,9 +16,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from contract.errors import BrokerUnavailable
 from contract.kafka import consumer_config, failure, is_retriable, read_to_end, take
 from contract.settings import KafkaSettings
-from models.seals import is_seal, seal_in, seal_key
-
-__all__ = ["Changelog", "LoggedWindow", "seal_key"]
+from models.seals import is_seal, seal_in
 
 
 class LoggedWindow(NamedTuple):

@@ -14,8 +14,8 @@ import structlog
 from contract.errors import NewerFormatError, WindowError
 from models.history import EMPTY, Window, WindowPolicy, merge
 from models.history_codec import decode, encode
-from models.seals import seal_of
-from streams.changelog import LoggedWindow, seal_key
+from models.seals import seal_key, seal_of
+from streams.changelog import LoggedWindow
 from streams.logs import Log
 from streams.positions import Positions
 from streams.store import WindowStore
@@ -32,8 +32,8 @@ class Partition:
 
     ``suspect_from`` is the first changelog offset that somebody else may have written, None
     while every record is ours. ``unhealed`` are the users and ``unhealed_seals`` the seals
-    whose last record in the changelog says less than the store, and so is every user of the
-    store from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end,
+    whose last record in the changelog lacks something that the store has, and so does every user of
+    the store from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end,
     ``replacement`` the log that it last had in place of the one that was read so far.
     """
 
@@ -80,13 +80,13 @@ class Partition:
 
     @property
     def is_unhealed(self) -> bool:
-        """Whether the changelog says less than the store."""
+        """Whether the changelog lacks something that the store has."""
         is_unpublished = self.unpublished_from is not None
         return bool(self.unhealed or self.unhealed_seals or is_unpublished)
 
     @property
     def kept_offsets(self) -> dict[str, int]:
-        """What the store may remember of the changelog: nothing new while that says less."""
+        """What the store may remember of the changelog: nothing new while that lacks something."""
         return {} if self.is_unhealed else {CHANGELOG: self.changelog_seen}
 
     def windows(self, user_ids: Iterable[str]) -> dict[str, Window]:
@@ -201,8 +201,8 @@ class Partition:
         for user_id, theirs in logged_windows:
             windows[user_id] = merge(windows[user_id], theirs or EMPTY, self.policy)
         for user_id, window in windows.items():
-            is_said = _says(last[user_id], window)
-            (self.unhealed.discard if is_said else self.unhealed.add)(user_id)
+            is_as_good = _is_as_good(last[user_id], window)
+            (self.unhealed.discard if is_as_good else self.unhealed.add)(user_id)
         records = {user_id: record_of(window) for user_id, window in windows.items()}
         self.changelog_next = max(self.changelog_next, batch[-1].offset + 1)
         self.store.write(records, self.kept_offsets, new_seals)
@@ -293,7 +293,7 @@ def seal_record(erased_before_ms: int) -> bytes:
     return encode(Window(erased_before_ms=erased_before_ms))
 
 
-def _says(logged: Window | None, window: Window) -> bool:
+def _is_as_good(logged: Window | None, window: Window) -> bool:
     """Return whether a changelog record is as good as *window*; None is one that cannot be read."""
     if logged is None:
         return False

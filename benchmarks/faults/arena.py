@@ -15,9 +15,10 @@ from tempfile import TemporaryDirectory
 from benchmarks.cluster.cluster import Cluster
 from benchmarks.faults.crew import Crew
 from benchmarks.faults.flow import Flow
-from benchmarks.faults.ledger import Ledger, eventually
+from benchmarks.faults.ledger import Ledger
 from benchmarks.faults.proxy import LOOPBACK, Network
 from benchmarks.faults.service import put_in_service
+from benchmarks.player import eventually
 from contract.topics import SEARCH_EVENTS
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.embedded.plans import inherited

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 from benchmarks.cluster.operator import Operator
 from benchmarks.faults.arena import Arena, Struck
-from benchmarks.faults.ledger import eventually
 from benchmarks.faults.verdict import published_windows
+from benchmarks.player import eventually
 from benchmarks.topic_changes import create_again
 from contract.topics import WATCH_EVENTS, WINDOWS
 from nextwatch.embedded.process import Child

@@ -5,7 +5,7 @@ from time import monotonic
 
 from benchmarks.cluster.operator import until
 from benchmarks.faults.arena import Arena, Struck
-from benchmarks.faults.ledger import eventually
+from benchmarks.player import eventually
 from contract.topics import SEARCH_EVENTS, WATCH_EVENTS
 
 LEADERLESS_S = 8.0

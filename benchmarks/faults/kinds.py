@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.faults.arena import Arena, Struck
 from benchmarks.faults.crew import Worker
-from benchmarks.faults.ledger import eventually
+from benchmarks.player import eventually
 from contract.kafka import consumer_config
 from contract.topics import WINDOWS
 

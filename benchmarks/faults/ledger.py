@@ -9,7 +9,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from queue import SimpleQueue
-from time import monotonic, sleep
+from time import monotonic
 from uuid import uuid4
 
 import msgspec
@@ -236,13 +236,3 @@ class Ledger:
 
 _ANSWER = msgspec.json.Decoder(Answer)
 _POLICY = WindowPolicy()
-
-
-def eventually(is_so: Callable[[], object], *, within_s: float, every_s: float = 0.05) -> bool:
-    """Return whether *is_so* came true within *within_s*."""
-    deadline_s = monotonic() + within_s
-    while not is_so():
-        if monotonic() > deadline_s:
-            return False
-        sleep(every_s)
-    return True

@@ -14,9 +14,9 @@ from confluent_kafka import KafkaException
 from benchmarks.faults.arena import Arena, NotRecoveredError, arena
 from benchmarks.faults.broken import BREAKS
 from benchmarks.faults.cluster_kinds import CLUSTER_FAULTS
-from benchmarks.faults.ledger import eventually
 from benchmarks.faults.table import FAULTS
 from benchmarks.faults.verdict import Books, Round, close
+from benchmarks.player import eventually
 from contract.errors import StackError
 
 RECOVERED_WITHIN_S = 90.0

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from benchmarks.faults import oracle
 from benchmarks.faults.arena import Arena
-from benchmarks.faults.ledger import eventually
+from benchmarks.player import eventually
 from contract.kafka import consumer_config, take
 from contract.settings import KafkaSettings
 from contract.topics import WINDOWS

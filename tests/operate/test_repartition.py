@@ -14,9 +14,8 @@ from contract.records import Received
 from contract.topics import WINDOWS, Layout
 from models.history import EMPTY, WindowPolicy, fold
 from models.history_codec import VERSION, decode, encode
-from models.seals import seal_of
+from models.seals import seal_key, seal_of
 from nextwatch.repartition import Move, _check_possible
-from streams.changelog import seal_key
 from streams.partition import seal_record
 from tests.builders import watch
 

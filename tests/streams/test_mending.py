@@ -3,8 +3,8 @@
 from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, fold
-from models.seals import seal_of
-from streams.changelog import LoggedWindow, seal_key
+from models.seals import seal_key, seal_of
+from streams.changelog import LoggedWindow
 from streams.logs import Log
 from streams.partition import CHANGELOG
 from tests.builders import deletion, shown, watch

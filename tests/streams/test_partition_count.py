@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from contract.errors import ContractError
 from contract.keys import partition_of
-from models.seals import seal_of
-from streams.changelog import LoggedWindow, seal_key
+from models.seals import seal_key, seal_of
+from streams.changelog import LoggedWindow
 from streams.partition_count import PlacedReader, check_count, check_windows, remember_count
 
 USERS = [f"u{number}" for number in range(60)]
