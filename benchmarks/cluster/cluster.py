@@ -16,6 +16,7 @@ from benchmarks.cluster import listeners
 from benchmarks.cluster.certificates import PASSWORD, Certificate, issue
 from benchmarks.cluster.listeners import Listeners, Protocol
 from benchmarks.cluster.operator import Operator, until
+from contract.errors import StackError
 from nextwatch.embedded.broker import default_engine
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.ports import free_ports
@@ -133,8 +134,8 @@ class Cluster:
             changes = {**self._settings, **security, **self._listeners.of(number)}
             self._nodes[number] = self._node(number, cluster_id, changes)
             self._nodes[number].start()
-        for child in self._nodes.values():
-            child.wait_ready(START_S)
+        for number in self._nodes:
+            self._wait_ready(number)
         until(self._are_all_known, "not all brokers are known")
         if "SASL" in self._listeners.protocol:
             for user in self._users:
@@ -157,7 +158,18 @@ class Cluster:
     def start_again(self, number: int) -> None:
         """Start a broker that was stopped or killed; returns when it listens."""
         self._nodes[number].start()
-        self._nodes[number].wait_ready(START_S)
+        self._wait_ready(number)
+
+    def _wait_ready(self, number: int) -> None:
+        """Wait until a node listens; one that was too slow for its controller is started once more."""
+        child = self._nodes[number]
+        try:
+            child.wait_ready(START_S)
+        except StackError:
+            if child.is_running:
+                raise
+            child.start()
+            child.wait_ready(START_S)
 
     def tool(self, main: str, *arguments: str) -> str:
         """Run a program of Kafka's own, told where the cluster is; return what it said."""
