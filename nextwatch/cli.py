@@ -189,6 +189,7 @@ def stack_up(
         broker=broker,
         bootstrap_servers=bootstrap,
         port=0 if bootstrap else broker_port(port, tell=typer.echo),
+        is_fixed=port is not None,
     )
     if choice.warning:
         typer.secho(choice.warning, fg="yellow", err=True)

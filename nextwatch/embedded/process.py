@@ -9,16 +9,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
 from contract.errors import StackError
-from nextwatch.embedded.ports import is_listening
+from nextwatch.embedded.ports import is_free, is_listening, ports_of
 
 _LEASH = Path(__file__).with_name("leash.py")
 _POLL_S = 0.01
@@ -34,21 +33,17 @@ _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 class Plan:
     """How to start a child: *env* is its whole environment, *niceness* is added to ours.
 
-    It counts as ready once it runs, wrote its *ready_file* if it has one, and *is_ready* holds.
+    It counts as ready once it runs, wrote its *ready_file* if it has one, and listens itself on
+    all of its *ports*: whatever else answers there is not this child.
     """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     log_path: Path
-    is_ready: Callable[[], bool] = lambda: True
+    ports: tuple[int, ...] = ()
     ready_file: Path | None = None
     niceness: int = 0
-
-
-def ready_when_listening(port: int) -> Callable[[], bool]:
-    """Return a check that holds once something listens on *port*."""
-    return partial(is_listening, port)
 
 
 @dataclass(slots=True)
@@ -135,7 +130,19 @@ class Child:
     def is_ready(self) -> bool:
         """Return whether it runs and says that it does its work."""
         has_said_so = self.plan.ready_file is None or self.plan.ready_file.exists()
-        return self.is_running and has_said_so and self.plan.is_ready()
+        return self.is_running and has_said_so and self._listens()
+
+    def _listens(self) -> bool:
+        """Return whether it listens on its ports; asks for the owner only where somebody does."""
+        ports = self.plan.ports
+        return all(map(is_listening, ports)) and (not ports or ports_of(self.pid) >= set(ports))
+
+    @property
+    def lost_port(self) -> int | None:
+        """The one of its ports that another process has taken, now that this one has ended."""
+        if self.is_running:
+            return None
+        return next((port for port in self.plan.ports if not is_free(port)), None)
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Wait until it is ready.
@@ -200,6 +207,8 @@ class Child:
     def obituary(self) -> str:
         """Return one sentence on how it ended, and the last lines of its log."""
         ended = f"{self.name} ended ({self.ending()})"
+        if port := self.lost_port:
+            ended += f", port {port} was taken meanwhile by another process"
         return f"{ended}; see {self.log_path}\n{self.log_tail()}".rstrip()
 
     def log_tail(self) -> str:

@@ -2,12 +2,14 @@
 
 All processes are started at once; the workers load their code and wait at a gate until broker,
 index and topics are there (`nextwatch.embedded.gate`). They stop the other way round, so that
-each can finish with what it needs. Whatever happens, no process outlives `EmbeddedStack.stop`,
+each can finish with what it needs. A port is chosen before it is used, so another process may take it
+meanwhile: broker or index then move to another one, and the workers are started anew. Whatever happens, no process outlives `EmbeddedStack.stop`,
 nor the process that started it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
@@ -19,6 +21,7 @@ from contract.errors import StackError
 from contract.settings import KafkaSettings, load
 from nextwatch.embedded import rundir, tansu
 from nextwatch.embedded.broker import (
+    ATTEMPTS,
     HOME_VARIABLE,
     REMEDY,
     BrokerChoice,
@@ -36,6 +39,7 @@ OnStep = Callable[[str], None]
 """Is told once the name of each process that is ready, and ``topics`` when they exist."""
 
 _BOOTSTRAP = "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
+_QDRANT_URL = "NEXTWATCH_QDRANT_URL"
 _CODEC = "NEXTWATCH_KAFKA_COMPRESSION_TYPE"
 _WORKER_STOP_S = 1.0  # all of them recover from SIGKILL: what stops sooner only saves them work
 _WORKER_STOP_WITHOUT_STATE_S = 0.5
@@ -86,6 +90,7 @@ class EmbeddedStack:
         self._broker_env = _client_env(broker, environ)
         self._broker: EmbeddedBroker | None = None
         self._index_port = 0
+        self._num_moves = 0
         self._others: list[Child] = []
         self._guests: list[Child] = []
         self._supervisor: Supervisor | None = None
@@ -110,7 +115,7 @@ class EmbeddedStack:
             "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
             _BOOTSTRAP: self._broker.bootstrap_servers if self._broker else "",
             **self._broker_env,
-            "NEXTWATCH_QDRANT_URL": self.qdrant_url,
+            _QDRANT_URL: self.qdrant_url,
             "NEXTWATCH_PROCESS_BUNDLE_URL": self._directory.part("bundles").as_uri(),
             **self._env,
         }
@@ -231,7 +236,8 @@ class EmbeddedStack:
         """Return the started ones of *names* that are not ready yet; the others are announced.
 
         Raises:
-            StackError: one of them ended, and never will be.
+            StackError: one of them ended, and never will be. Where it lost its port to another
+                process it is started on a free one instead, unless the port was asked for.
         """
         late = []
         for child in self.children:
@@ -240,8 +246,7 @@ class EmbeddedStack:
                     child.be_nice()
                     self._announce(child.name)
                 elif not child.is_running:
-                    is_broker = child.name == "broker"
-                    raise StackError(child.obituary() + (f"\n{REMEDY}" if is_broker else ""))
+                    late.append(self._moved(child))
                 else:
                     late.append(child)
         return late
@@ -320,6 +325,46 @@ class EmbeddedStack:
             data_dir=self._directory.part("broker"),
             port=self._choice.port if self._choice else 0,
         )
+
+    def _moved(self, child: Child) -> Child:
+        """Start *child*, which ended, on another port if it lost its own, and tell its clients.
+
+        Raises:
+            StackError: it ended for another reason, or may not have another port.
+        """
+        port = child.lost_port
+        choice = self._choice
+        if choice is not None and choice.is_fixed and port == choice.port:
+            raise StackError(
+                f"port {port} was taken meanwhile: name another by --port, or leave it out"
+            )
+        if port is None or self._num_moves == ATTEMPTS:
+            is_broker = child.name == "broker"
+            raise StackError(child.obituary() + (f"\n{REMEDY}" if is_broker else ""))
+        self._num_moves += 1
+        before = self.env
+        log.warning("port_lost", process=child.name, port=port)
+        child.kill()
+        if child.name == "broker":
+            assert self._broker is not None
+            self._broker.start_elsewhere()
+        else:
+            self._index_port = free_ports(1)[0]
+            child.plan = self._plans.index(self._index_port)
+            child.start(is_urgent=True)
+        self._restart_clients(before)
+        return self.process(child.name)
+
+    def _restart_clients(self, before: Mapping[str, str]) -> None:
+        """Start what was told another address *before* once more, with the present one."""
+        env = self.env
+        for client in (*self._named(WORKERS), *self._guests):
+            told = client.plan.env
+            new = {name: env[name] for name, old in before.items() if told.get(name) == old}
+            if client.is_running and new.items() - told.items():
+                client.kill()
+                client.plan = replace(client.plan, env={**told, **new})
+                client.start(is_urgent=True)
 
     def _announce(self, step: str) -> None:
         if step not in self._announced:
