@@ -12,11 +12,12 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from contract.errors import StackError
+from contract.errors import ContractError, StackError
 from nextwatch.embedded.kafka.distribution import Distribution
 from nextwatch.embedded.ports import LOOPBACK
 
 JVM_FLAGS = (
+    "-XX:+IgnoreUnrecognizedVMOptions",  # Kafka runs on Java 17; some of these came with 23 or 24
     "-Xms128m",
     "-Xmx128m",  # some 50 MB live; with 384 the JVM grew to 550 MB in half an hour of garbage
     "-Xmn48m",
@@ -171,6 +172,7 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
 
     Raises:
         StackError: the tool failed, with its last lines.
+        ContractError: the Java runtime is too old for it.
     """
     command = distribution.java_command("-XX:+UseSerialGC", main="kafka.tools.StorageTool")
     arguments = ("format", "-t", random_id(), "-c", str(settings))
@@ -183,7 +185,13 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        last = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+        said = done.stdout + done.stderr
+        if "UnsupportedClassVersionError" in said:
+            raise ContractError(
+                f"{distribution.java} is too old for {distribution.name}: install Java 17 or later, "
+                "and name it by JAVA_HOME"
+            )
+        last = "\n".join(said.splitlines()[-5:])
         raise StackError(f"Kafka's log directory could not be formatted:\n{last}")
 
 
