@@ -62,6 +62,7 @@ def choose_engine(
 
     Raises:
         StackError: it cannot be had; with *may_fall_back* Tansu takes its place.
+        StorageFull: the disk of the cache is full, which a person mends: nothing takes its place.
         ValueError: *wanted* is none of these.
     """
     kind, _, place = (wanted or KAFKA).partition(":")

@@ -134,15 +134,21 @@ class Child:
 
     def _listens(self) -> bool:
         """Return whether it listens on its ports; asks for the owner only where somebody does."""
-        ports = self.plan.ports
-        return all(map(is_listening, ports)) and (not ports or ports_of(self.pid) >= set(ports))
+        return all(is_listening(port) and self._owns(port) for port in self.plan.ports)
 
     @property
     def lost_port(self) -> int | None:
-        """The one of its ports that another process has taken, now that this one has ended."""
-        if self.is_running:
-            return None
-        return next((port for port in self.plan.ports if not is_free(port)), None)
+        """The one of its ports that another process has taken.
+
+        While it runs only the first one is looked at: who loses another one ends by itself.
+        """
+        if not self.is_running:
+            return next((port for port in self.plan.ports if not is_free(port)), None)
+        first = self.plan.ports[:1]
+        return next((port for port in first if is_listening(port) and not self._owns(port)), None)
+
+    def _owns(self, port: int) -> bool:
+        return port in ports_of(self.pid)
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Wait until it is ready.
@@ -152,7 +158,8 @@ class Child:
         """
         deadline_s = monotonic() + timeout_s
         while not self.is_ready():
-            if not self.is_running:
+            if not self.is_running or self.lost_port:
+                self.kill()
                 raise StackError(self.obituary())
             if monotonic() > deadline_s:
                 late = f"{self.name} was not ready after {timeout_s:.0f} s"

@@ -7,6 +7,7 @@ meanwhile: broker or index then move to another one, and the workers are started
 nor the process that started it.
 """
 
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,9 +29,11 @@ from nextwatch.embedded.broker import (
     EmbeddedBroker,
     default_engine,
 )
+from nextwatch.embedded.kafka import node
 from nextwatch.embedded.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
 from nextwatch.embedded.ports import LOOPBACK, free_ports
 from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.space import SpaceWatch, check_room, shortage
 from nextwatch.embedded.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -79,13 +82,16 @@ class EmbeddedStack:
             broker = BrokerChoice(default_engine(environ))
         self._choice = broker
         self._names = names if broker is None or broker.engine else names - {"broker"}
+        is_durable = broker is not None and broker.is_durable
+        if is_durable:
+            node.check_path((state_dir or Path(tempfile.gettempdir())).resolve())
+        check_room(state_dir, self._names)
         self._is_supervised = is_supervised
         self._env = dict(env or {})
         self._on_step = on_step
         self._announced: set[str] = set()
-        self._directory = rundir.claim(
-            state_dir, is_durable=broker is not None and broker.is_durable
-        )
+        self._directory = rundir.claim(state_dir, is_durable=is_durable)
+        self._space = SpaceWatch(self.directory, self._names)
         self._plans = Plans(self._directory, inherited(environ), env_of or {}, publish_every_s)
         self._broker_env = _client_env(broker, environ)
         self._broker: EmbeddedBroker | None = None
@@ -225,11 +231,13 @@ class EmbeddedStack:
         Raises:
             StackError: one ended, or took longer than *timeout_s*; nothing is left behind.
         """
-        deadline_s = monotonic() + timeout_s
+        deadline_s, num_moves = monotonic() + timeout_s, self._num_moves
         with self._stopped_on_error():
             while waiting := self.waiting(names):
+                if self._num_moves > num_moves:
+                    deadline_s, num_moves = monotonic() + timeout_s, self._num_moves
                 if monotonic() > deadline_s:
-                    raise StackError(_lateness(waiting, timeout_s))
+                    raise StackError(self._lateness(waiting, timeout_s))
                 sleep(_LOOK_EVERY_S)
 
     def waiting(self, names: Collection[str] = PROCESSES) -> list[Child]:
@@ -245,7 +253,7 @@ class EmbeddedStack:
                 if child.is_ready():
                     child.be_nice()
                     self._announce(child.name)
-                elif not child.is_running:
+                elif not child.is_running or child.lost_port:
                     late.append(self._moved(child))
                 else:
                     late.append(child)
@@ -273,18 +281,24 @@ class EmbeddedStack:
             self._supervisor.start()
 
     def check(self) -> None:
-        """Raise what ended the stack, if something did.
+        """Raise what ended the stack, if something did; warn of a disk that is full.
 
         Raises:
             StackError: the broker died, or a process does not stay up.
         """
         if self.failure:
             raise StackError(self.failure)
+        self._space.look()
 
     @property
     def failure(self) -> str:
         """What ended the stack; empty while it is well."""
         return self._supervisor.failure if self._supervisor is not None else ""
+
+    @property
+    def shortage(self) -> str:
+        """What the disk has no room for any more; empty while there is room."""
+        return shortage(self.directory, self._names)
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -327,7 +341,7 @@ class EmbeddedStack:
         )
 
     def _moved(self, child: Child) -> Child:
-        """Start *child*, which ended, on another port if it lost its own, and tell its clients.
+        """Start *child*, which ended or lost its port, on another one, and tell its clients.
 
         Raises:
             StackError: it ended for another reason, or may not have another port.
@@ -340,6 +354,7 @@ class EmbeddedStack:
             )
         if port is None or self._num_moves == ATTEMPTS:
             is_broker = child.name == "broker"
+            child.kill()
             raise StackError(child.obituary() + (f"\n{REMEDY}" if is_broker else ""))
         self._num_moves += 1
         before = self.env
@@ -388,6 +403,11 @@ class EmbeddedStack:
                 log.info("process_killed", process=child.name, after_s=timeout_s)
             child.kill()
 
+    def _lateness(self, waiting: Sequence[Child], timeout_s: float) -> str:
+        late = "\n".join(f"{child.name}: see {child.log_path}" for child in waiting)
+        cause = f" ({reason})" if (reason := self.shortage) else ""
+        return f"not ready after {timeout_s:.0f} s{cause}:\n{late}\n{waiting[0].log_tail()}"
+
     @contextmanager
     def _stopped_on_error(self) -> Iterator[None]:
         try:
@@ -395,11 +415,6 @@ class EmbeddedStack:
         except BaseException as error:
             self.stop(is_kept=isinstance(error, StackError))
             raise
-
-
-def _lateness(waiting: Sequence[Child], timeout_s: float) -> str:
-    late = "\n".join(f"{child.name}: see {child.log_path}" for child in waiting)
-    return f"not ready after {timeout_s:.0f} s:\n{late}\n{waiting[0].log_tail()}"
 
 
 def passed_over(environ: Mapping[str, str], *, is_kafka_given: bool) -> list[str]:

@@ -78,7 +78,8 @@ def test_a_stranger_on_its_port_does_not_make_a_child_ready(child_of):
         child.start()
 
         assert not child.is_ready()
-        child.kill()
+        with pytest.raises(StackError, match=f"port {port} was taken meanwhile"):
+            child.wait_ready(60.0)
         assert f"port {port} was taken meanwhile" in child.obituary()
 
 

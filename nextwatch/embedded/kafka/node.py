@@ -87,7 +87,11 @@ def configure(
     """Write the settings of the node into *folder*, and return the file.
 
     *changes* replace settings or add to them; None takes one away.
+
+    Raises:
+        StackError: Kafka cannot use the path *data_dir*.
     """
+    check_path(data_dir)
     text = _SETTINGS.format(
         loopback=LOOPBACK,
         port=port,
@@ -108,14 +112,18 @@ def java_env(environ: Mapping[str, str]) -> dict[str, str]:
     return kept | ENV
 
 
-def _escaped(path: str) -> str:
-    """Return *path* as a value of a Java properties file.
+def check_path(path: Path) -> None:
+    """Check that Kafka can keep its records below *path*.
 
     Raises:
         StackError: Kafka takes the path for a list.
     """
-    if "," in path:
+    if "," in f"{path}":
         raise StackError(f"Kafka cannot keep its records in {path}: name a path without a comma")
+
+
+def _escaped(path: str) -> str:
+    """Return *path* as a value of a Java properties file."""
     utf16 = path.replace("\\", "\\\\").encode("utf-16-be")
     units = [int.from_bytes(utf16[at : at + 2]) for at in range(0, len(utf16), 2)]
     return "".join(chr(unit) if unit < _FIRST_BEYOND_ASCII else f"\\u{unit:04x}" for unit in units)
