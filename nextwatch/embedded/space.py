@@ -55,7 +55,7 @@ def shortage(directory: Path, names: Collection[str]) -> str:
         check_space(directory, _least_bytes(names))
     except Refused as refused:
         is_index = "index" in names
-        return f"{'the index refuses writes (507): ' if is_index else ''}{refused.message}"
+        return f"{'the index takes no new generation (507): ' if is_index else ''}{refused.message}"
     return ""
 
 

@@ -55,7 +55,7 @@ def test_a_disk_that_fills_up_is_told_once_until_there_is_room_again(disk, tmp_p
             watch.look()
 
     assert [entry["reason"] for entry in entries] == [
-        f"the index refuses writes (507): No space left on device: {free} MB free under "
+        f"the index takes no new generation (507): No space left on device: {free} MB free under "
         f"{tmp_path}, 48 MB needed"
         for free in (7, 6)
     ]
@@ -70,7 +70,9 @@ def test_what_is_waited_for_in_vain_names_the_full_disk(disk, tmp_path):
             lambda: False, lambda: None, "the system is not ready", stack=stack, timeout_s=0.0
         )
 
-    assert str(late.value).startswith("the system is not ready after 0 s: the index refuses writes")
+    assert str(late.value).startswith(
+        "the system is not ready after 0 s: the index takes no new generation"
+    )
     assert code_of(late.value) == ExitCode.STORAGE_FULL
 
 
