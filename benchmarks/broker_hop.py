@@ -29,7 +29,7 @@ from nextwatch.embedded.broker import EmbeddedBroker, Engine, choose_engine
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution
 from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan, ready_when_listening
+from nextwatch.embedded.process import Child, Plan
 
 TOPIC = "hops"
 NUM_PARTITIONS = 4
@@ -103,9 +103,7 @@ def by_default(distribution: Distribution, folder: Path) -> Iterator[Contender]:
         )
     )
     command = (*distribution.java_command(*DEFAULT_JVM_FLAGS, main="kafka.Kafka"), str(settings))
-    plan = Plan(
-        "kafka", command, dict(os.environ), folder / "broker.log", ready_when_listening(port)
-    )
+    plan = Plan("kafka", command, dict(os.environ), folder / "broker.log", (port,))
     child = Child(plan)
     started_s = monotonic()
     child.start()

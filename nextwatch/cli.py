@@ -180,8 +180,9 @@ def stack_up(
     from nextwatch.embedded.broker import choose_broker  # noqa: PLC0415
     from nextwatch.embedded.ports import broker_port  # noqa: PLC0415
     from nextwatch.embedded.stack import EmbeddedStack  # noqa: PLC0415
+    from nextwatch.notices import log_to  # noqa: PLC0415
 
-    logging.configure("info")
+    log_to(lambda line: typer.secho(line, fg="yellow", err=True))
     if bootstrap and port is not None:
         raise StackError("--port is of a broker that is started, and --bootstrap starts none")
     choice = choose_broker(
@@ -189,6 +190,7 @@ def stack_up(
         broker=broker,
         bootstrap_servers=bootstrap,
         port=0 if bootstrap else broker_port(port, tell=typer.echo),
+        is_fixed=port is not None,
     )
     if choice.warning:
         typer.secho(choice.warning, fg="yellow", err=True)

@@ -20,7 +20,7 @@ from contract.errors import StackError
 from nextwatch.embedded.broker import default_engine
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan, ready_when_listening
+from nextwatch.embedded.process import Child, Plan
 
 START_S = 90.0
 STOP_S = 20.0
@@ -211,9 +211,8 @@ class Cluster:
         if aot_cache is not None and aot_cache.exists():
             flags.append(f"-XX:AOTCache={aot_cache}")
         argv = node.server_command(self._distribution, settings, *flags)
-        ready = ready_when_listening(port)
         env = node.java_env(os.environ)
-        return Child(Plan(f"node{number}", argv, env, folder / "log", ready))
+        return Child(Plan(f"node{number}", argv, env, folder / "log", (port,)))
 
     def _security(self) -> dict[str, str]:
         protocol, found = self._listeners.protocol, dict[str, str]()

@@ -23,7 +23,7 @@ from contract.topics import SEARCH_EVENTS
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan, ready_when_listening
+from nextwatch.embedded.process import Child, Plan
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics import reconcile
 
@@ -138,8 +138,7 @@ def _start_broker(
     broker.start()
     ports = (str(proxy_port), str(broker.port), str(control_port))
     argv = (sys.executable, "-m", "benchmarks.faults.proxy", *ports)
-    is_ready = ready_when_listening(control_port)
-    proxy = Child(Plan("proxy", argv, inherited_env, logs / "proxy.log", is_ready))
+    proxy = Child(Plan("proxy", argv, inherited_env, logs / "proxy.log", (control_port,)))
     ending.callback(proxy.kill)
     proxy.start()
     proxy.wait_ready(START_S)

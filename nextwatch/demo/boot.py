@@ -56,29 +56,40 @@ def boot(
     stack.start_workers(feed.first_workers)
     observer = Observer(stack.kafka, load(QdrantSettings, stack.env), clock)
     observer.start()
-    logs = stack.directory / "logs"
     wait_until(
-        lambda: _has_catalogue(stack, catalogue, observer, checklist), tick, f"catalogue, {logs}"
+        lambda: _has_catalogue(stack, catalogue, observer, checklist),
+        tick,
+        "the catalogue is not loaded",
+        stack=stack,
     )
     stack.start_workers()
-    wait_until(lambda: _is_up(stack, observer, checklist), tick, f"the system, {logs}")
+    wait_until(
+        lambda: _is_up(stack, observer, checklist), tick, "the system is not ready", stack=stack
+    )
     stack.supervise()
     return Booted(observer, events, gate)
 
 
 def wait_until(
-    is_so: Callable[[], bool], tick: Tick, what: str, *, timeout_s: float = TIMEOUT_S
+    is_so: Callable[[], bool],
+    tick: Tick,
+    otherwise: str,
+    *,
+    stack: EmbeddedStack,
+    timeout_s: float = TIMEOUT_S,
 ) -> None:
     """Wait until *is_so*, and *tick* meanwhile.
 
     Raises:
-        StackError: it was not so within *timeout_s*; *what* was waited for.
+        StackError: it was not so within *timeout_s*: what is *otherwise*, and whether the disk of
+            *stack* is full.
     """
     deadline_s = monotonic() + timeout_s
     while not is_so():
         tick()
         if monotonic() > deadline_s:
-            raise StackError(f"{what} was not ready after {timeout_s:.0f} s")
+            cause = f": {stack.shortage}" if stack.shortage else ""
+            raise StackError(f"{otherwise} after {timeout_s:.0f} s{cause}")
         sleep(LOOK_EVERY_S)
 
 

@@ -26,11 +26,11 @@ from nextwatch.demo.display import Display, display
 from nextwatch.demo.feed import Feed, parse
 from nextwatch.demo.figures.report import Report, as_json
 from nextwatch.demo.interruption import Interruption, interruptible
-from nextwatch.demo.notices import log_to
 from nextwatch.demo.show import Show
 from nextwatch.demo.summary import summary
 from nextwatch.embedded.broker import BrokerChoice, choose_broker
 from nextwatch.embedded.stack import EmbeddedStack
+from nextwatch.notices import log_to
 
 
 @dataclass(frozen=True, slots=True)

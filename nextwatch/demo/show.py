@@ -120,8 +120,12 @@ class Show:
                 raise StackError(events.obituary())
             return observer.tally.first_recommendation_ms is not None
 
-        logs = self.stack.directory / "logs"
-        wait_until(is_there, self._while_booting, f"the first recommendation (logs: {logs})")
+        wait_until(
+            is_there,
+            self._while_booting,
+            "there is no recommendation yet",
+            stack=self.stack,
+        )
         ago_ms = self.clock() - (observer.tally.first_recommendation_ms or 0)
         self.startup_s = process_age_s(self.clock) - ago_ms / 1000
         self.checklist.done("recommendation")

@@ -17,7 +17,7 @@ from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution, fetched, unpacked
 from nextwatch.embedded.kafka.preparation import prepare
 from nextwatch.embedded.ports import LOOPBACK, free_ports
-from nextwatch.embedded.process import Child, Plan, ready_when_listening
+from nextwatch.embedded.process import Child, Plan
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ HOME_VARIABLE = "NEXTWATCH_KAFKA_HOME"
 TANSU = "tansu"
 KAFKA = "kafka"
 START_TIMEOUT_S = 60.0
-_ATTEMPTS = 3
+ATTEMPTS = 3
 REMEDY = (
     "The embedded broker failed: name a Kafka broker by --bootstrap HOST:PORT, or an unpacked distribution by "
     f"--broker kafka:DIR or {HOME_VARIABLE}"
@@ -62,6 +62,7 @@ def choose_engine(
 
     Raises:
         StackError: it cannot be had; with *may_fall_back* Tansu takes its place.
+        StorageFull: the disk of the cache is full, which a person mends: nothing takes its place.
         ValueError: *wanted* is none of these.
     """
     kind, _, place = (wanted or KAFKA).partition(":")
@@ -83,11 +84,13 @@ def choose_engine(
 class BrokerChoice:
     """The broker of a stack: an *engine* to start, or else a Kafka at *bootstrap_servers*.
 
-    A *port* of 0 is a free one.
+    A *port* of 0 is a free one. Where another process takes the port before the broker does, the
+    broker takes another one, unless it *is_fixed*: somebody asked for it by its number.
     """
 
     engine: Engine | None
     port: int = 0
+    is_fixed: bool = False
     bootstrap_servers: str = ""
 
     @property
@@ -124,6 +127,7 @@ def choose_broker(
     broker: str | None = None,
     bootstrap_servers: str | None = None,
     port: int = 0,
+    is_fixed: bool = False,
 ) -> BrokerChoice:
     """Return the broker for what a person asked for; without a wish Tansu may be the last resort.
 
@@ -140,7 +144,7 @@ def choose_broker(
         engine = choose_engine(environ, broker, may_fall_back=broker is None)
     except ValueError as error:
         raise StackError(str(error)) from error
-    return BrokerChoice(engine, port)
+    return BrokerChoice(engine, port, is_fixed)
 
 
 def _prepared(distribution: Distribution) -> Engine:
@@ -152,7 +156,8 @@ class EmbeddedBroker:
     """A broker on a port of the loopback interface: *port*, or a free one.
 
     With an *advertised_port* clients are sent there, to whoever passes their bytes on to `port`.
-    Records are kept in *data_dir*, beside the log where none is given.
+    Records are kept in *data_dir*, beside the log where none is given. It is ready only when its
+    own process listens, so a foreign broker that took the port never passes for it.
     """
 
     def __init__(
@@ -184,25 +189,33 @@ class EmbeddedBroker:
         Raises:
             StackError: it did not start, with the way around it.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
-            self.child.start(is_urgent=True)
+        self.child.start(is_urgent=True)
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 self.child.wait_ready(timeout_s)
             except StackError as error:
                 self.child.kill()
-                if attempt == _ATTEMPTS or self._wanted_port:
+                if attempt == ATTEMPTS or self._wanted_port:
                     raise StackError(f"{error}\n{REMEDY}") from error
-                self.child = self._new_child()
+                self.start_elsewhere()
             else:
                 return
+
+    def start_elsewhere(self) -> None:
+        """Start it on free ports, and don't wait; it has ended on those it had."""
+        self._wanted_port = 0
+        self.child = self._new_child()
+        self.child.start(is_urgent=True)
 
     def _new_child(self) -> Child:
         free = free_ports(2)
         self.port = self._wanted_port or free[0]
-        argv = self._kafka(free[1]) if self.engine.distribution else self._tansu()
-        env = node.java_env(self._env) if self.engine.distribution else {**self._env, **tansu.ENV}
-        ready = ready_when_listening(self.port)
-        return Child(Plan("broker", argv, env, self._log_path, ready))
+        if self.engine.distribution is None:
+            env = {**self._env, **tansu.ENV}
+            return Child(Plan("broker", self._tansu(), env, self._log_path, (self.port,)))
+        ports = (self.port, free[1])
+        argv, env = self._kafka(free[1]), node.java_env(self._env)
+        return Child(Plan("broker", argv, env, self._log_path, ports))
 
     def _tansu(self) -> tuple[str, ...]:
         return tansu.command(self.port, self._advertised_port or self.port)

@@ -8,11 +8,14 @@ that stack still lives: one that was killed leaves the file, and no living one l
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from errno import EISDIR
+from os import strerror
 from pathlib import Path
 from threading import Event
 
 from contract import lock
-from contract.errors import StackError
+from contract.errors import ContractError, StackError, StorageFull
+from contract.process import is_storage_full
 from nextwatch.embedded.stack import EmbeddedStack
 
 _ADDRESSES = ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "NEXTWATCH_QDRANT_URL")
@@ -26,6 +29,7 @@ def run(
 
     Raises:
         StackError: it did not start, or did not stay up, or *env_file* is of another stack.
+        ContractError, StorageFull: *env_file* cannot be written.
     """
     try:
         with claimed(env_file):
@@ -46,10 +50,20 @@ def claimed(env_file: Path) -> Iterator[None]:
 
     Raises:
         StackError: another stack that is up tells its addresses in it.
+        ContractError, StorageFull: it cannot be written.
     """
-    env_file.parent.mkdir(parents=True, exist_ok=True)
     path = _lock_path(env_file)
-    held = lock.hold(path)
+    try:
+        if env_file.is_dir():
+            raise IsADirectoryError(EISDIR, strerror(EISDIR))
+        env_file.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.hold(path)
+    except OSError as error:
+        if is_storage_full(error):
+            raise StorageFull(f"{env_file}: {error.strerror}: make room there") from error
+        raise ContractError(
+            f"{env_file} cannot be written ({error.strerror}): name another file by --env-file"
+        ) from error
     if held is None:
         raise StackError(
             f"a stack is up already, and {env_file} tells where: stop it, or name another file"

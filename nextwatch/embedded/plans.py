@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextwatch.embedded.ports import LOOPBACK
-from nextwatch.embedded.process import Plan, ready_when_listening
+from nextwatch.embedded.process import Plan
 from nextwatch.embedded.rundir import RunDirectory
 
 STORAGE = ("broker", "index")
@@ -68,7 +68,7 @@ class Plans:
             (sys.executable, *module, "--port", str(port), "--data", data),
             {**self.inherited, **_MALLOC, **self.env_of.get("index", {})},
             self.log_path("index"),
-            ready_when_listening(port),
+            (port,),
         )
 
     def worker(self, name: str, client_env: Mapping[str, str]) -> Plan:

@@ -1,4 +1,4 @@
-"""Free TCP ports on the loopback interface."""
+"""TCP ports on the loopback interface: which are free, and who listens on one."""
 
 import socket
 from collections.abc import Callable
@@ -31,6 +31,17 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
+def ports_of(pid: int) -> set[int]:
+    """Return the ports on which the process *pid* itself accepts connections."""
+    import psutil  # noqa: PLC0415 - of the extra "embedded"; not all that looks for a port needs it
+
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:  # it ends right now
+        return set()
+    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+
+
 def is_free(port: int) -> bool:
     """Return whether a server may listen on *port*; one that closed a moment ago does not hold it."""
     with socket.socket() as probe:
@@ -43,9 +54,10 @@ def is_free(port: int) -> bool:
 
 
 def broker_port(wanted: int | None, *, tell: Callable[[str], None]) -> int:
-    """Return the port that the broker shall take: *wanted*, or Kafka's own, or another free one.
+    """Return the port that the broker shall try: *wanted*, or Kafka's own, or another free one.
 
-    *tell* is given the line that says why it is not Kafka's own.
+    *tell* is given the line that says why it is not Kafka's own. Another process may still take
+    the port before the broker does (`nextwatch.embedded.stack`).
 
     Raises:
         StackError: *wanted* is taken.

@@ -9,16 +9,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
 from contract.errors import StackError
-from nextwatch.embedded.ports import is_listening
+from nextwatch.embedded.ports import is_free, is_listening, ports_of
 
 _LEASH = Path(__file__).with_name("leash.py")
 _POLL_S = 0.01
@@ -34,21 +33,17 @@ _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 class Plan:
     """How to start a child: *env* is its whole environment, *niceness* is added to ours.
 
-    It counts as ready once it runs, wrote its *ready_file* if it has one, and *is_ready* holds.
+    It counts as ready once it runs, wrote its *ready_file* if it has one, and listens itself on
+    all of its *ports*: whatever else answers there is not this child.
     """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     log_path: Path
-    is_ready: Callable[[], bool] = lambda: True
+    ports: tuple[int, ...] = ()
     ready_file: Path | None = None
     niceness: int = 0
-
-
-def ready_when_listening(port: int) -> Callable[[], bool]:
-    """Return a check that holds once something listens on *port*."""
-    return partial(is_listening, port)
 
 
 @dataclass(slots=True)
@@ -135,7 +130,25 @@ class Child:
     def is_ready(self) -> bool:
         """Return whether it runs and says that it does its work."""
         has_said_so = self.plan.ready_file is None or self.plan.ready_file.exists()
-        return self.is_running and has_said_so and self.plan.is_ready()
+        return self.is_running and has_said_so and self._listens()
+
+    def _listens(self) -> bool:
+        """Return whether it listens on its ports; asks for the owner only where somebody does."""
+        return all(is_listening(port) and self._owns(port) for port in self.plan.ports)
+
+    @property
+    def lost_port(self) -> int | None:
+        """The one of its ports that another process has taken.
+
+        While it runs only the first one is looked at: who loses another one ends by itself.
+        """
+        if not self.is_running:
+            return next((port for port in self.plan.ports if not is_free(port)), None)
+        first = self.plan.ports[:1]
+        return next((port for port in first if is_listening(port) and not self._owns(port)), None)
+
+    def _owns(self, port: int) -> bool:
+        return port in ports_of(self.pid)
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Wait until it is ready.
@@ -145,7 +158,8 @@ class Child:
         """
         deadline_s = monotonic() + timeout_s
         while not self.is_ready():
-            if not self.is_running:
+            if not self.is_running or self.lost_port:
+                self.kill()
                 raise StackError(self.obituary())
             if monotonic() > deadline_s:
                 late = f"{self.name} was not ready after {timeout_s:.0f} s"
@@ -200,6 +214,8 @@ class Child:
     def obituary(self) -> str:
         """Return one sentence on how it ended, and the last lines of its log."""
         ended = f"{self.name} ended ({self.ending()})"
+        if port := self.lost_port:
+            ended += f", port {port} was taken meanwhile by another process"
         return f"{ended}; see {self.log_path}\n{self.log_tail()}".rstrip()
 
     def log_tail(self) -> str:

@@ -2,12 +2,15 @@
 
 All processes are started at once; the workers load their code and wait at a gate until broker,
 index and topics are there (`nextwatch.embedded.gate`). They stop the other way round, so that
-each can finish with what it needs. Whatever happens, no process outlives `EmbeddedStack.stop`,
+each can finish with what it needs. A port is chosen before it is used, so another process may take it
+meanwhile: broker or index then move to another one, and the workers are started anew. Whatever happens, no process outlives `EmbeddedStack.stop`,
 nor the process that started it.
 """
 
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
@@ -19,15 +22,18 @@ from contract.errors import StackError
 from contract.settings import KafkaSettings, load
 from nextwatch.embedded import rundir, tansu
 from nextwatch.embedded.broker import (
+    ATTEMPTS,
     HOME_VARIABLE,
     REMEDY,
     BrokerChoice,
     EmbeddedBroker,
     default_engine,
 )
+from nextwatch.embedded.kafka import node
 from nextwatch.embedded.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
 from nextwatch.embedded.ports import LOOPBACK, free_ports
 from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.space import SpaceWatch, check_room, shortage
 from nextwatch.embedded.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -36,6 +42,7 @@ OnStep = Callable[[str], None]
 """Is told once the name of each process that is ready, and ``topics`` when they exist."""
 
 _BOOTSTRAP = "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
+_QDRANT_URL = "NEXTWATCH_QDRANT_URL"
 _CODEC = "NEXTWATCH_KAFKA_COMPRESSION_TYPE"
 _WORKER_STOP_S = 1.0  # all of them recover from SIGKILL: what stops sooner only saves them work
 _WORKER_STOP_WITHOUT_STATE_S = 0.5
@@ -75,17 +82,21 @@ class EmbeddedStack:
             broker = BrokerChoice(default_engine(environ))
         self._choice = broker
         self._names = names if broker is None or broker.engine else names - {"broker"}
+        is_durable = broker is not None and broker.is_durable
+        if is_durable:
+            node.check_path((state_dir or Path(tempfile.gettempdir())).resolve())
+        check_room(state_dir, self._names)
         self._is_supervised = is_supervised
         self._env = dict(env or {})
         self._on_step = on_step
         self._announced: set[str] = set()
-        self._directory = rundir.claim(
-            state_dir, is_durable=broker is not None and broker.is_durable
-        )
+        self._directory = rundir.claim(state_dir, is_durable=is_durable)
+        self._space = SpaceWatch(self.directory, self._names)
         self._plans = Plans(self._directory, inherited(environ), env_of or {}, publish_every_s)
         self._broker_env = _client_env(broker, environ)
         self._broker: EmbeddedBroker | None = None
         self._index_port = 0
+        self._num_moves = 0
         self._others: list[Child] = []
         self._guests: list[Child] = []
         self._supervisor: Supervisor | None = None
@@ -110,7 +121,7 @@ class EmbeddedStack:
             "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
             _BOOTSTRAP: self._broker.bootstrap_servers if self._broker else "",
             **self._broker_env,
-            "NEXTWATCH_QDRANT_URL": self.qdrant_url,
+            _QDRANT_URL: self.qdrant_url,
             "NEXTWATCH_PROCESS_BUNDLE_URL": self._directory.part("bundles").as_uri(),
             **self._env,
         }
@@ -220,18 +231,21 @@ class EmbeddedStack:
         Raises:
             StackError: one ended, or took longer than *timeout_s*; nothing is left behind.
         """
-        deadline_s = monotonic() + timeout_s
+        deadline_s, num_moves = monotonic() + timeout_s, self._num_moves
         with self._stopped_on_error():
             while waiting := self.waiting(names):
+                if self._num_moves > num_moves:
+                    deadline_s, num_moves = monotonic() + timeout_s, self._num_moves
                 if monotonic() > deadline_s:
-                    raise StackError(_lateness(waiting, timeout_s))
+                    raise StackError(self._lateness(waiting, timeout_s))
                 sleep(_LOOK_EVERY_S)
 
     def waiting(self, names: Collection[str] = PROCESSES) -> list[Child]:
         """Return the started ones of *names* that are not ready yet; the others are announced.
 
         Raises:
-            StackError: one of them ended, and never will be.
+            StackError: one of them ended, and never will be. Where it lost its port to another
+                process it is started on a free one instead, unless the port was asked for.
         """
         late = []
         for child in self.children:
@@ -239,9 +253,8 @@ class EmbeddedStack:
                 if child.is_ready():
                     child.be_nice()
                     self._announce(child.name)
-                elif not child.is_running:
-                    is_broker = child.name == "broker"
-                    raise StackError(child.obituary() + (f"\n{REMEDY}" if is_broker else ""))
+                elif not child.is_running or child.lost_port:
+                    late.append(self._moved(child))
                 else:
                     late.append(child)
         return late
@@ -268,18 +281,24 @@ class EmbeddedStack:
             self._supervisor.start()
 
     def check(self) -> None:
-        """Raise what ended the stack, if something did.
+        """Raise what ended the stack, if something did; warn of a disk that is full.
 
         Raises:
             StackError: the broker died, or a process does not stay up.
         """
         if self.failure:
             raise StackError(self.failure)
+        self._space.look()
 
     @property
     def failure(self) -> str:
         """What ended the stack; empty while it is well."""
         return self._supervisor.failure if self._supervisor is not None else ""
+
+    @property
+    def shortage(self) -> str:
+        """What the disk has no room for any more; empty while there is room."""
+        return shortage(self.directory, self._names)
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -321,6 +340,47 @@ class EmbeddedStack:
             port=self._choice.port if self._choice else 0,
         )
 
+    def _moved(self, child: Child) -> Child:
+        """Start *child*, which ended or lost its port, on another one, and tell its clients.
+
+        Raises:
+            StackError: it ended for another reason, or may not have another port.
+        """
+        port = child.lost_port
+        choice = self._choice
+        if choice is not None and choice.is_fixed and port == choice.port:
+            raise StackError(
+                f"port {port} was taken meanwhile: name another by --port, or leave it out"
+            )
+        if port is None or self._num_moves == ATTEMPTS:
+            is_broker = child.name == "broker"
+            child.kill()
+            raise StackError(child.obituary() + (f"\n{REMEDY}" if is_broker else ""))
+        self._num_moves += 1
+        before = self.env
+        log.warning("port_lost", process=child.name, port=port)
+        child.kill()
+        if child.name == "broker":
+            assert self._broker is not None
+            self._broker.start_elsewhere()
+        else:
+            self._index_port = free_ports(1)[0]
+            child.plan = self._plans.index(self._index_port)
+            child.start(is_urgent=True)
+        self._restart_clients(before)
+        return self.process(child.name)
+
+    def _restart_clients(self, before: Mapping[str, str]) -> None:
+        """Start what was told another address *before* once more, with the present one."""
+        env = self.env
+        for client in (*self._named(WORKERS), *self._guests):
+            told = client.plan.env
+            new = {name: env[name] for name, old in before.items() if told.get(name) == old}
+            if client.is_running and new.items() - told.items():
+                client.kill()
+                client.plan = replace(client.plan, env={**told, **new})
+                client.start(is_urgent=True)
+
     def _announce(self, step: str) -> None:
         if step not in self._announced:
             self._announced.add(step)
@@ -343,6 +403,11 @@ class EmbeddedStack:
                 log.info("process_killed", process=child.name, after_s=timeout_s)
             child.kill()
 
+    def _lateness(self, waiting: Sequence[Child], timeout_s: float) -> str:
+        late = "\n".join(f"{child.name}: see {child.log_path}" for child in waiting)
+        cause = f" ({reason})" if (reason := self.shortage) else ""
+        return f"not ready after {timeout_s:.0f} s{cause}:\n{late}\n{waiting[0].log_tail()}"
+
     @contextmanager
     def _stopped_on_error(self) -> Iterator[None]:
         try:
@@ -350,11 +415,6 @@ class EmbeddedStack:
         except BaseException as error:
             self.stop(is_kept=isinstance(error, StackError))
             raise
-
-
-def _lateness(waiting: Sequence[Child], timeout_s: float) -> str:
-    late = "\n".join(f"{child.name}: see {child.log_path}" for child in waiting)
-    return f"not ready after {timeout_s:.0f} s:\n{late}\n{waiting[0].log_tail()}"
 
 
 def passed_over(environ: Mapping[str, str], *, is_kafka_given: bool) -> list[str]:

@@ -1,7 +1,8 @@
 """Restart children that end by accident, and know when the stack has failed for good.
 
 One rule: what lost nothing by dying is started again, ever later; the death of a vital child,
-or of one that cannot stay up, is the failure of the whole stack.
+or of one that cannot stay up, is the failure of the whole stack. So is a port that another process
+took while its owner was down: clients of this stack would take that process for ours.
 """
 
 from collections import Counter
@@ -76,6 +77,8 @@ class Supervisor:
             return
         if record.restart_at_s is None:
             self._note_end(child, record, now_s)
+        elif child.lost_port:
+            self.failure = f"{child.obituary()}\nIts clients would find a stranger: the stack ends."
         elif now_s >= record.restart_at_s:
             self.restarts[child.name] += 1
             record.num_restarts += 1

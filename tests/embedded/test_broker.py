@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from contract.errors import StackError
+from contract.errors import StackError, StorageFull
 from nextwatch.embedded import broker as brokers
 from nextwatch.embedded import tansu
 
@@ -42,6 +42,18 @@ def test_tansu_is_the_last_resort_and_says_what_it_cannot_do(monkeypatch):
     assert choice.engine.distribution is None
     assert "no way to fetch it" in choice.warning
     assert "in memory only" in choice.warning
+
+
+def test_a_full_disk_is_no_reason_for_another_broker(monkeypatch):
+    """Whoever makes room gets Kafka at the next start."""
+
+    def fill():
+        raise StorageFull("/cache: No space left on device")
+
+    monkeypatch.setattr(brokers, "fetched", fill)
+    monkeypatch.setattr(tansu, "is_available", lambda: True)
+    with pytest.raises(StorageFull):
+        brokers.choose_broker({})
 
 
 def test_whoever_asks_for_kafka_gets_no_other_broker(monkeypatch):

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from contract.errors import StackError
+from contract.errors import ContractError, StackError
 from nextwatch.embedded import foreground
 
 ENV = {
@@ -90,6 +90,20 @@ def test_a_second_stack_with_a_file_of_its_own_starts(tmp_path):
     up(tmp_path / "one.env", StandIn(), lambda: up(tmp_path / "two.env", second))
 
     assert second.calls == ["start", "stop"]
+
+
+@pytest.mark.parametrize("name", ["", "deep", "file/stack.env", "/proc/nextwatch/stack.env"])
+def test_a_file_that_cannot_be_written_is_one_line_before_anything_starts(tmp_path, name):
+    """A directory, a file below a file, a place where nothing can be made."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "file").touch()
+    stack = StandIn()
+    with pytest.raises(ContractError, match=r"cannot be written .*--env-file") as rejected:
+        up(tmp_path / name, stack)
+
+    assert "\n" not in str(rejected.value)
+    assert stack.calls == ["stop"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "file"]
 
 
 def test_no_stack_is_told_with_the_remedy(tmp_path):

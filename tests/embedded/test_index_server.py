@@ -22,7 +22,7 @@ from qdrant_client.common.version_check import get_server_version, is_compatible
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan, ready_when_listening
+from nextwatch.embedded.process import Child, Plan
 
 NORTH, EAST, SOUTH, WEST = [0.0, 1.0], [1.0, 0.0], [0.0, -1.0], [-1.0, 0.0]
 NORTH_EAST = [0.6, 0.8]
@@ -54,9 +54,7 @@ def start_server(directory: Path) -> Server:
     argv = (sys.executable, "-m", "nextwatch.embedded.index_server")
     arguments = ("--port", str(port), "--data", str(directory / "data"))
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
-    child = Child(
-        Plan("index", argv + arguments, env, directory / "log", ready_when_listening(port))
-    )
+    child = Child(Plan("index", argv + arguments, env, directory / "log", (port,)))
     child.start()
     child.wait_ready()
     return Server(child, f"http://127.0.0.1:{port}")

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -11,6 +13,7 @@ import psutil
 import pytest
 
 from contract.errors import StackError
+from nextwatch.embedded.ports import LOOPBACK
 from nextwatch.embedded.process import Child, Plan
 
 SLEEPS = "import time; time.sleep(600)"
@@ -65,6 +68,39 @@ def is_gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def test_a_stranger_on_its_port_does_not_make_a_child_ready(child_of):
+    """Two stacks that start at once must not share the broker of the faster one."""
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        port = stranger.getsockname()[1]
+        child = child_of(SLEEPS, ports=(port,))
+        child.start()
+
+        assert not child.is_ready()
+        with pytest.raises(StackError, match=f"port {port} was taken meanwhile"):
+            child.wait_ready(60.0)
+        assert f"port {port} was taken meanwhile" in child.obituary()
+
+
+def test_a_child_is_ready_once_it_listens_on_all_its_ports(child_of, tmp_path):
+    """The port that is free again after its end is not called lost."""
+    code = (
+        "import socket, sys, time; from pathlib import Path; "
+        "servers = [socket.create_server(('127.0.0.1', 0)) for _ in range(2)]; "
+        "ports = ' '.join(str(server.getsockname()[1]) for server in servers); "
+        f"new = Path({str(tmp_path / 'new')!r}); new.write_text(ports); "
+        f"new.rename({str(tmp_path / 'ports')!r}); time.sleep(600)"
+    )
+    child = child_of(code)
+    child.start()
+    wait_until((tmp_path / "ports").exists)
+    ports = tuple(map(int, (tmp_path / "ports").read_text().split()))
+    child.plan = replace(child.plan, ports=ports)
+
+    assert child.is_ready()
+    child.kill()
+    assert child.lost_port is None
 
 
 def test_ready_file_of_an_earlier_run_does_not_count(child_of, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
@@ -44,6 +45,76 @@ def test_stolen_port_is_tried_again_elsewhere(monkeypatch, tmp_path):
         broker.child.stop()
 
     assert broker.port != stolen
+
+
+def test_a_stack_whose_port_is_taken_meanwhile_moves_with_all_its_clients():
+    """The stranger is never taken for its broker; who waits for the broker is told the new address."""
+    code = (
+        "import os, time; print(os.environ['NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS']); time.sleep(600)"
+    )
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        port = stranger.getsockname()[1]
+        choice = replace(choose_broker(os.environ), port=port)
+        stack = EmbeddedStack(os.environ, processes=("broker", "index"), broker=choice)
+        stack.launch()
+        guest = stack.add_guest("guest", (sys.executable, "-u", "-c", code))
+        stack.await_storage()
+        try:
+            while not guest.log_path.read_text().endswith(f"{stack.bootstrap_servers}\n"):
+                assert not guest.wait_ended(0.05)
+            names = AdminClient(client_config(stack.kafka)).list_topics(timeout=5).topics
+        finally:
+            stack.stop()
+
+    assert stack.bootstrap_servers != f"{LOOPBACK}:{port}"
+    assert "watch-events" in names
+
+
+def test_an_index_whose_port_is_taken_meanwhile_moves(monkeypatch):
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        port = stranger.getsockname()[1]
+        choices = [[port]]
+        monkeypatch.setattr(
+            "nextwatch.embedded.stack.free_ports",
+            lambda count: choices.pop() if choices else free_ports(count),
+        )
+        with EmbeddedStack(os.environ, processes=("index",)) as stack:
+            assert stack.process("index").is_ready()
+            assert stack.qdrant_url != f"http://{LOOPBACK}:{port}"
+
+
+def test_a_port_asked_for_by_number_that_is_taken_meanwhile_is_one_line():
+    """Another port would not be what was asked for."""
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        port = stranger.getsockname()[1]
+        choice = replace(choose_broker(os.environ), port=port, is_fixed=True)
+        stack = EmbeddedStack(os.environ, processes=("broker",), broker=choice)
+        with pytest.raises(StackError) as ended:
+            stack.start()
+
+    assert str(ended.value).startswith(f"port {port} was taken meanwhile: name another by --port")
+    assert "\n" not in str(ended.value)
+
+
+def test_two_stacks_that_start_at_once_on_one_port_have_a_broker_each():
+    """The faster one keeps the port, the other one moves; they never share a broker."""
+    choice = replace(choose_broker(os.environ), port=free_ports(1)[0])
+    stacks = [EmbeddedStack(os.environ, processes=("broker",), broker=choice) for _ in range(2)]
+    try:
+        for stack in stacks:
+            stack.launch()
+        for stack in stacks:
+            stack.await_storage()
+        clusters = {
+            AdminClient(client_config(stack.kafka)).list_topics(timeout=5).cluster_id
+            for stack in stacks
+        }
+    finally:
+        for stack in stacks:
+            stack.stop()
+
+    assert len(clusters) == 2
+    assert len({stack.bootstrap_servers for stack in stacks}) == 2
 
 
 def test_storage_comes_up_with_topics_and_leaves_no_process():

@@ -25,6 +25,8 @@ class StandIn(Child):
     log_path = property(lambda self: "its log")
     pid = property(lambda self: 1)
 
+    lost_port = None
+
     def obituary(self):
         return f"{self.name} ended"
 
@@ -74,6 +76,19 @@ def test_who_ended_is_told_with_the_log():
             "log_path": "its log",
         }
     ]
+
+
+def test_a_port_that_was_taken_meanwhile_ends_the_stack():
+    """Clients of this stack would take the process that listens there now for ours."""
+    child = StandIn("broker")
+    watcher = Supervisor([child])
+    child.runs = False
+    watcher._look_after(child, 0.0)
+    child.lost_port = 9092
+    watcher._look_after(child, 0.3)
+
+    assert child.starts == 0
+    assert "the stack ends" in watcher.failure
 
 
 def test_death_right_after_a_restart_waits_anew():

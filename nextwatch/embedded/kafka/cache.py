@@ -20,7 +20,8 @@ import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from contract.errors import StackError
+from contract.errors import StackError, StorageFull
+from contract.process import is_storage_full
 from nextwatch.embedded.kafka.artifacts import KAFKA_VERSION, Artifact, pinned, pins_digest
 
 DOWNLOAD_TIMEOUT_S = 20
@@ -86,22 +87,40 @@ def _private_directory(wanted: Path) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of *folder*; wait while another process holds it.
+    """Hold the lock of *folder* for a block that writes there; wait while another process holds it.
 
     Raises:
         StackError: the folder cannot be written.
+        StorageFull: its disk is full, or became so in the block.
     """
+    with _told_when_full(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (folder / ".lock").open("wb")
+        except OSError as error:
+            if is_storage_full(error):
+                raise
+            raise StackError(
+                f"Kafka's jars cannot be kept in {folder} ({error.strerror}): "
+                f"set XDG_CACHE_HOME to a folder that can be written, or {_REMEDY}"
+            ) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+@contextmanager
+def _told_when_full(folder: Path) -> Iterator[None]:
+    """Say of an error of the block that it is a full disk, where it is."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / ".lock").open("wb")
-    except OSError as error:
-        raise StackError(
-            f"Kafka's jars cannot be kept in {folder} ({error.strerror}): "
-            f"set XDG_CACHE_HOME to a folder that can be written, or {_REMEDY}"
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    except (OSError, StackError) as error:
+        if not is_storage_full(error):
+            raise
+        raise StorageFull(
+            f"{folder}: No space left on device for Apache Kafka's jars: make room there, or name "
+            "another cache directory by XDG_CACHE_HOME"
+        ) from error
 
 
 def fetched_jars(folder: Path) -> tuple[Path, ...]:
@@ -111,6 +130,7 @@ def fetched_jars(folder: Path) -> tuple[Path, ...]:
 
     Raises:
         StackError: a jar cannot be fetched or kept, with the way around it.
+        StorageFull: the disk is full.
     """
     for complete in (_users_own(), folder):
         if not _missing(complete):
@@ -162,6 +182,8 @@ def _fetch_one(artifact: Artifact, staging: Path, jars: Path) -> None:
             )
         path.replace(jars / artifact.file_name)
     except OSError as error:  # requests' errors are OSErrors, too
+        if is_storage_full(error):
+            raise
         reason = error.strerror or type(error).__name__
         raise StackError(
             f"Apache Kafka cannot be fetched ({artifact.file_name}: {reason}): connect to Maven "

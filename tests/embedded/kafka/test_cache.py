@@ -1,5 +1,6 @@
 """The cache of jars: fetched once, verified, resumable, and safe for two at once."""
 
+import errno
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from threading import Barrier
 
 import pytest
 
-from contract.errors import StackError
+from contract.errors import StackError, StorageFull
 from nextwatch.embedded.kafka import cache
 from nextwatch.embedded.kafka.artifacts import Artifact
 
@@ -77,6 +78,27 @@ def test_no_network_names_the_way_around(monkeypatch, offered, tmp_path):
     monkeypatch.setattr(cache, "_download", refuse)
     with pytest.raises(StackError, match="NEXTWATCH_KAFKA_HOME"):
         cache.fetched_jars(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_called_a_network_problem(monkeypatch, offered, tmp_path, number):
+    """The remedy is room in the cache, or another cache."""
+
+    def fill(pin, staging):
+        raise OSError(number, os.strerror(number), staging / pin.file_name)
+
+    monkeypatch.setattr(cache, "_download", fill)
+    with pytest.raises(StorageFull, match=r"make room there, or .*XDG_CACHE_HOME") as full:
+        cache.fetched_jars(tmp_path)
+
+    assert str(full.value).startswith(f"{tmp_path}: No space left on device")
+    assert "Maven" not in str(full.value)
+
+
+def test_words_of_a_program_that_found_the_disk_full_are_understood(tmp_path):
+    """Kafka's own tool formats the template, and only says so."""
+    with pytest.raises(StorageFull), cache.locked(tmp_path):
+        raise StackError("java.io.IOException: No space left on device")
 
 
 def test_two_that_start_at_once_fetch_once(offered, tmp_path):

@@ -1,4 +1,4 @@
-"""The log of this process as lines for a person, printed where they do not spoil the panel."""
+"""The log of a command in a terminal as lines for a person: of `demo` above its panel."""
 
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -36,6 +36,10 @@ def sentence(entry: MutableMapping[str, Any]) -> str:
         case {"event": "process_ended", "process": process, "how": how, **rest}:
             after = f"restarted after {rest['restart_in_s']:g} s"
             return f"{process} ended ({how}), {after}; log: {rest['log_path']}"
+        case {"event": "port_lost", "process": process, "port": port}:
+            return f"port {port} was taken meanwhile: the {process} moves to another one"
+        case {"event": "disk_full", "reason": reason}:
+            return f"{reason}: make room there"
         case _:
             fields = [f"{name}={value}" for name, value in entry.items() if name not in _NOT_SHOWN]
             return " ".join([str(entry.get("event")), *fields])

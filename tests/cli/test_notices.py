@@ -7,7 +7,7 @@ import structlog
 from rich.console import Console
 
 from nextwatch.demo.display import display
-from nextwatch.demo.notices import log_to, sentence
+from nextwatch.notices import log_to, sentence
 
 ENDED = {
     "event": "process_ended",
@@ -30,6 +30,23 @@ def _own_logging():
 def test_a_process_that_ended_is_named_with_its_log():
     """Who died, how, and where its last words are."""
     assert sentence(ENDED) == TOLD
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (
+            {"event": "port_lost", "process": "broker", "port": 9092},
+            "port 9092 was taken meanwhile: the broker moves to another one",
+        ),
+        (
+            {"event": "disk_full", "reason": "No space left on device: 7 MB free", "level": "x"},
+            "No space left on device: 7 MB free: make room there",
+        ),
+    ],
+)
+def test_what_the_stack_meets_is_a_sentence(entry, told):
+    assert sentence(entry) == told
 
 
 def test_other_entries_are_told_by_name_and_fields():
