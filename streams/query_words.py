@@ -30,39 +30,30 @@ _LETTERS = (
     ("\U00020000", "\U0003ffff", 3.0),  # more Chinese characters
 )
 
-FILLERS = frozenset(
-    word
-    for text in (
-        "a about an and are at be beginner beginners best can do does easy for from get good how",
-        "i in is",
-        "it learn make me my of on or play recipe recipes that the this to tutorial video videos",
-        "what when where which who why",
-        "with you your",
-        "al aprender como con cual cómo de del el en es hacer la las lo los me mejor mejores mi",
-        "para",
-        "por principiantes que qué quien receta recetas se si su tu un una y",
-        "am an anfänger auf aus bei beste besten das dem den der des die ein eine einen einer für",
-        "ich im ist",
-        "kann lernen machen macht man mein mit rezept rezepte selber und von was wie wo zu zum zur",
-        "apprendre au aux avec ce comment dans des du et faire je le les débutant débutants",
-        "meilleur meilleure mon ou où",
-        "pour quel quelle recette recettes sur une",
-        "as com da do dos e em fazer mais melhor melhores meu no na não o os ou uma um",
-        "che come con di è fare gli i il imparare miglior migliore nel per più ricetta una uno",
-        "beste een en het hoe je leren maken met op te van voor wat zijn",
-        "czy dla do i jak jest na nie o się w z za zrobić",
-        "bir bu da de en için ile ne nasıl ve yapılır",  # noqa: RUF001
-        "в во для начинающих и из как к лучший на не о от по рецепт с сделать у что это",  # noqa: RUF001
-        "للمبتدئين أفضل الى إلى التي الذي على عن في كيف كيفية ما مع من هو هي هل و طريقة وصفة",
-        "इस और एक का की के को कैसे क्या करें करना बनाएं बनाने में मेरा पर लिए विधि सबसे से सीखें",
-        "है हैं",
-        "a apa cara dan dengan di ini itu membuat resep terbaik untuk yang",
-        "방법 하는 하기 법 만들기 만드는 배우기 최고의",
-        "の作 作り り方 の弾 弾き き方 の使 使い い方 のや やり 方法",
-        "怎么 怎樣 怎样 如何 什么 什麼 教程 方法 最好 怎麼 么做",
-    )
-    for word in words(text)
-)
+_FILLERS = """
+a about an and are at be beginner beginners best can do does easy for from get good how i in is
+it learn make me my of on or play recipe recipes that the this to tutorial video videos what
+when where which who why with you your
+al aprender como con cual cómo de del el en es hacer la las lo los me mejor mejores mi para por
+principiantes que qué quien receta recetas se si su tu un una y
+am an anfänger auf aus bei beste besten das dem den der des die ein eine einen einer für ich im
+ist kann lernen machen macht man mein mit rezept rezepte selber und von was wie wo zu zum zur
+apprendre au aux avec ce comment dans des du et faire je le les débutant débutants meilleur
+meilleure mon ou où pour quel quelle recette recettes sur une
+as com da do dos e em fazer mais melhor melhores meu no na não o os ou uma um
+che come con di è fare gli i il imparare miglior migliore nel per più ricetta una uno
+beste een en het hoe je leren maken met op te van voor wat zijn
+czy dla do i jak jest na nie o się w z za zrobić
+bir bu da de en için ile ne nasıl ve yapılır
+в во для начинающих и из как к лучший на не о от по рецепт с сделать у что это
+للمبتدئين أفضل الى إلى التي الذي على عن في كيف كيفية ما مع من هو هي هل و طريقة وصفة
+इस और एक का की के को कैसे क्या करें करना बनाएं बनाने में मेरा पर लिए विधि सबसे से सीखें है हैं
+a apa cara dan dengan di ini itu membuat resep terbaik untuk yang
+방법 하는 하기 법 만들기 만드는 배우기 최고의
+の作 作り り方 の弾 弾き き方 の使 使い い方 のや やり 方法
+怎么 怎樣 怎样 如何 什么 什麼 教程 方法 最好 怎麼 么做
+"""  # noqa: RUF001
+FILLERS = frozenset(word for line in _FILLERS.splitlines() for word in words(line))
 """What begins or joins queries for videos, in the forms that `models.text` cuts."""
 
 
