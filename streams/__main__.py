@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, Producer
 from contract import logging as nextwatch_logging
 from contract import preflight, readiness
 from contract.clock import system_clock
-from contract.kafka import consumer_config, producer_config
+from contract.kafka import consumer_config, producer_config, read_to_end
 from contract.outbox import Outbox
 from contract.process import ExitCode, told_in_one_line
 from contract.settings import (
@@ -44,6 +44,7 @@ from streams import liveness
 from streams import serving as serving_module
 from streams.asked import Asked
 from streams.batches import BatchProcessor
+from streams.catch_up import CatchUp
 from streams.changelog import Changelog, LoggedWindow
 from streams.ending import die, end_stalled
 from streams.fence import Fence
@@ -82,6 +83,10 @@ of the time of encoding (measured)."""
 MAX_IDLE_MS = 3 * 86_400_000
 """A store left alone for longer is rebuilt: half of the changelog's delete retention."""
 
+
+FIRST_READ_S = 0.5
+END_WITHIN_MS = 100
+"""How long a broker holds back the answer by which the tail learns that it is at an end."""
 
 STANDBY_EVERY_S = 2.0
 """How far a warm copy may lag; each refresh is one fetch for each partition."""
@@ -155,17 +160,29 @@ def _serve(
         stages=stages,
     )
     stop = threading.Event()
+    ready = readiness.ReadyFile(process.ready_file)
+    is_assigned = threading.Event()
+
+    def declare_ready() -> None:
+        if is_assigned.is_set() and (catch_up.is_over or not settings.recommend):
+            ready.declare()
+
+    def note_assigned() -> None:
+        remember_count(settings.state_dir, kafka.user_partitions)
+        is_assigned.set()
+        declare_ready()
+
+    catch_up = CatchUp(on_end=declare_ready)
     tail = threading.Thread(
         target=_follow,
         args=(
             *(kafka, process.bundle_url, qdrant.prefix(kafka)),
-            *(switch, taken_down, texts, stop),
+            *(switch, taken_down, texts, catch_up, stop),
         ),
         name="tail",
         daemon=True,
     )
     tail.start()
-    ready = readiness.ReadyFile(process.ready_file)
     watch = ClusterWatch(cluster.look, on_end=die, on_change=ready.note)
 
     def note_refusal() -> None:
@@ -185,7 +202,7 @@ def _serve(
             on_refusal=note_refusal,
             on_failure=die,
         ),
-        on_assigned=partial(_note_assigned, kafka, settings, ready),
+        on_assigned=note_assigned,
         on_failure=die,
     )
     app.quotas = quotas
@@ -200,7 +217,14 @@ def _serve(
         on_stall=partial(end_stalled, app),
     )
     app.health = liveness.server(
-        app, watchdog, settings, cluster=watch, switch=switch, retrieval=retrieval, index=index
+        app,
+        watchdog,
+        settings,
+        cluster=watch,
+        switch=switch,
+        catch_up=catch_up,
+        retrieval=retrieval,
+        index=index,
     )
     try:
         _work(app)
@@ -213,13 +237,6 @@ def _serve(
         end_watch.set()
         log.info("stages_measured", **stages.totals())
         log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
-
-
-def _note_assigned(
-    kafka: KafkaSettings, settings: StreamsSettings, ready: readiness.ReadyFile
-) -> None:
-    remember_count(settings.state_dir, kafka.user_partitions)
-    ready.declare()
 
 
 def _work(app: faust_app.App) -> None:
@@ -329,6 +346,7 @@ def _follow(
     switch: serving_module.Switch,
     taken_down: set[str],
     texts: TextIndex | None,
+    catch_up: CatchUp,
     stop: threading.Event,
 ) -> None:
     def make_serving(bundle: bundles.Bundle) -> serving_module.Serving:
@@ -348,10 +366,14 @@ def _follow(
             texts=texts,
         )
         config = consumer_config(kafka, group_id=kafka.layout.streams_group)
-        config["enable.partition.eof"] = True
-        consumer = Consumer(config)
-        tail = Tail(consumer, kafka.layout, follower, monotonic=time.monotonic)
-        tail.run(stop.is_set, first_read_s=0.5)
+        tail = Tail(
+            Consumer(read_to_end(config, within_ms=END_WITHIN_MS)),
+            kafka.layout,
+            follower,
+            monotonic=time.monotonic,
+            catch_up=catch_up,
+        )
+        tail.run(stop.is_set, first_read_s=FIRST_READ_S)
     except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: never die silently
         die(error)
 

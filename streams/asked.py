@@ -14,15 +14,15 @@ from jaxtyping import Float, Int, Int64, Shaped
 
 from contract.words import SEARCH, SEEN_AGAIN, TRENDING
 from models.examples import CompletionRule
-from models.history import Window
 from models.items import ItemStore
+from streams.requests import Request
 from streams.retrieval import Candidates
 from streams.text_index import TextIndex
 
 # Shape legend: B = users, C = candidates, R = matches, S = watches of one user.
 
 MAX_AGE_MS = 30 * 60_000
-"""A search that lies further back than this, from the newest event, is fresh no longer."""
+"""A search that lies further back than this, from the answer, is fresh no longer."""
 MAX_MATCHES = 100
 _GRADES = 10
 """Matches are compared by tenths of their score; within a tenth the ranker decides."""
@@ -50,28 +50,28 @@ class Asked:
 
     def matches(
         self,
-        windows: Sequence[Window],
+        requests: Sequence[Request],
         items: ItemStore,
         seen: Sequence[Int[np.ndarray, "S"]],
         completion: CompletionRule,
     ) -> list[Matches]:
         """Return the matches of each user, without the rows *seen* by that user."""
         return [
-            self._matches(window, items, my_seen, completion) if window.searches else NOTHING
-            for window, my_seen in zip(windows, seen, strict=True)
+            self._matches(request, items, my_seen, completion)
+            for request, my_seen in zip(requests, seen, strict=True)
         ]
 
     def _matches(
         self,
-        window: Window,
+        request: Request,
         items: ItemStore,
         seen: Int[np.ndarray, "S"],
         completion: CompletionRule,
     ) -> Matches:
-        num_places = round(freshness(window, completion) * self._share * self._num_recommended)
+        num_places = round(freshness(request, completion) * self._share * self._num_recommended)
         if not num_places:
             return NOTHING
-        found = self._index.find(window.searches[-1].query, MAX_MATCHES)
+        found = self._index.find(request.window.searches[-1].query, MAX_MATCHES)
         if not found:
             return NOTHING
         rows = items.rows([video_id for video_id, _ in found]).astype(np.int64)
@@ -80,15 +80,16 @@ class Asked:
         return Matches(rows[is_kept_R], score_R[is_kept_R], num_places)
 
 
-def freshness(window: Window, completion: CompletionRule) -> float:
-    """Return 1 if the newest event is a search, half as much with every watch that followed.
+def freshness(request: Request, completion: CompletionRule) -> float:
+    """Return 1 if no watch followed the newest search, half as much with every one that did.
 
     Skips do not count as watches. It is 0 without a search, or when it is too long ago.
     """
+    window = request.window
     if not window.searches:
         return 0.0
     searched = window.searches[-1]
-    if window.newest_ms - searched.event_time_ms > MAX_AGE_MS:
+    if request.now_ms - searched.event_time_ms > MAX_AGE_MS:
         return 0.0
     num_since = 0
     for watch in reversed(window.watches):

@@ -9,6 +9,7 @@ from contract.errors import IndexUnavailable
 from contract.settings import KafkaSettings
 from contract.watch import ClusterWatch
 from streams.app import App
+from streams.catch_up import CatchUp
 from streams.health import Condition, Health, HealthServer
 from streams.index import VectorIndex
 from streams.intake import SOURCES
@@ -84,6 +85,7 @@ def server(
     *,
     cluster: ClusterWatch,
     switch: Switch,
+    catch_up: CatchUp,
     retrieval: Retrieval,
     index: VectorIndex,
 ) -> HealthServer | None:
@@ -96,6 +98,7 @@ def server(
         "cluster_fits": lambda: cluster.reason,
     }
     if settings.recommend:
+        conditions["catalogue_read"] = lambda: catch_up.reason
         conditions["bundle_loaded"] = lambda: (
             "" if switch.current else "no bundle is in service yet"
         )

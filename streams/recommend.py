@@ -166,7 +166,7 @@ class Recommender:
         near = Near(ids, draft.near.source)
         seen = (draft.seen or SeenRows(serving.items)).of(windows)
         candidates = self._retrieval.candidates(serving, near, seen)
-        matches = self._asked.matches(windows, serving.items, seen, serving.completion)
+        matches = self._asked.matches(draft.requests, serving.items, seen, serving.completion)
         rows_BC = _padded(with_matches(candidates.rows, matches))
         item_BCD = serving.items.outputs_ND.take(rows_BC, axis=0)  # ten times as fast as [rows_BC]
         similarity_BC = (item_BCD @ draft.vectors_BD[:, :, None])[:, :, 0]
@@ -184,7 +184,12 @@ class Recommender:
             for row, is_again in zip(rows_BC[:, 0].tolist(), candidates.is_again, strict=True)
         ]
         score_BC = skips.turn_away(
-            score_BC, rows_BC, windows, serving.items, serving.completion, weight=self._skip_weight
+            score_BC,
+            rows_BC,
+            draft.requests,
+            serving.items,
+            serving.completion,
+            weight=self._skip_weight,
         )
         score_BC, first = put_first(score_BC, rows_BC, matches)
         order_BC = np.argsort(-score_BC, axis=1, kind="stable")

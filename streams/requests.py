@@ -25,6 +25,15 @@ class Request:
     at_ms: int = 0
     numbers: Sequence[int | None] = (None,)
 
+    @property
+    def now_ms(self) -> int:
+        """The time of the answer: that of the newest event known, never the machine's clock.
+
+        So a replayed log is answered as it was, and a request that is dated too early makes
+        nothing recent that is not.
+        """
+        return max(self.at_ms, self.window.newest_shown_ms)
+
     def length(self, usual: int) -> int:
         """Return how long the list is to be, *usual* being what nobody has to ask for."""
         return max(usual if number is None else number for number in self.numbers)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from contract.points import point_id
-from models.history import DAY_MS, POINT_BYTES, Window
+from models.history import DAY_MS, POINT_BYTES
 from streams.point_rows import PointRows
 from streams.requests import Request
 
@@ -55,7 +55,7 @@ def demoted_videos(video_ids: Sequence[str], request: Request) -> list[int]:
         return list(range(len(video_ids)))
     joined = b"".join(entry.points for entry in request.window.impressions)
     lost: dict[int, float] = defaultdict(float)
-    weight_S = _weights(request.window, request.at_ms)
+    weight_S = _weights(request)
     for point, weight in zip(np.frombuffer(joined, "<i8").tolist(), weight_S.tolist(), strict=True):
         lost[point] += weight
 
@@ -78,7 +78,7 @@ def _places_lost(
     lost_BC, showings_N = np.zeros(rows_BC.shape), np.zeros(num_rows)
     start = 0
     for number, request in enumerate(requests):
-        weight_S = _weights(request.window, request.at_ms)
+        weight_S = _weights(request)
         rows_S, start = shown[start : start + len(weight_S)], start + len(weight_S)
         np.add.at(showings_N, rows_S, weight_S)
         lost_BC[number] = showings_N[rows_BC[number]]
@@ -86,9 +86,9 @@ def _places_lost(
     return np.minimum(PLACES_PER_SHOWING * lost_BC, MOST_PLACES)
 
 
-def _weights(window: Window, at_ms: int) -> Float[np.ndarray, "S"]:
+def _weights(request: Request) -> Float[np.ndarray, "S"]:
     """Return what each showing counts: 1 just now, half of it a half-life ago."""
-    now_ms = max(at_ms, window.newest_shown_ms)
-    ages_ms = [now_ms - entry.event_time_ms for entry in window.impressions]
-    sizes = [len(entry.points) // POINT_BYTES for entry in window.impressions]
+    shown = request.window.impressions
+    ages_ms = [request.now_ms - entry.event_time_ms for entry in shown]
+    sizes = [len(entry.points) // POINT_BYTES for entry in shown]
     return np.repeat(0.5 ** (np.array(ages_ms, np.float64) / HALF_LIFE_MS), sizes)

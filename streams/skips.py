@@ -14,29 +14,33 @@ from jaxtyping import Float, Float32, Int64
 from models.examples import CompletionRule
 from models.history import Window
 from models.items import ItemStore
+from streams.requests import Request
 
 # Shape legend: B = users, C = candidates, U = users who have skipped, D = width of a vector.
 
 NUM_RECENT = 5
 MAX_AGE_MS = 30 * 60_000
+"""A skip that lies further back than this, from the answer, pushes nothing away."""
 _EPSILON = 1e-9
 
 
 def turn_away(
     score_BC: Float[np.ndarray, "B C"],
     rows_BC: Int64[np.ndarray, "B C"],
-    windows: Sequence[Window],
+    requests: Sequence[Request],
     items: ItemStore,
     completion: CompletionRule,
     *,
     weight: float,
 ) -> Float[np.ndarray, "B C"]:
     """Return the scores, lowered where a candidate is like what its user has just skipped."""
-    skipped = [_skipped(window, completion) for window in windows] if weight else []
+    skipped = [_skipped(request, completion) for request in requests] if weight else []
     users = [user for user, video_ids in enumerate(skipped) if video_ids]
     if not users:
         return score_BC
-    away_UD = np.stack([_mean_direction(skipped[user], windows[user], items) for user in users])
+    away_UD = np.stack(
+        [_mean_direction(skipped[user], requests[user].window, items) for user in users]
+    )
     candidate_UCD = items.inputs_ND.take(rows_BC[users], axis=0)
     norm_UC = np.sqrt(np.einsum("ucd,ucd->uc", candidate_UCD, candidate_UCD)) + _EPSILON
     likeness_UC = np.maximum((candidate_UCD @ away_UD[:, :, None])[:, :, 0] / norm_UC, 0.0)
@@ -48,13 +52,13 @@ def turn_away(
     return score_BC
 
 
-def _skipped(window: Window, completion: CompletionRule) -> list[str]:
+def _skipped(request: Request, completion: CompletionRule) -> list[str]:
     """Return which of the newest watches were skips and not long ago."""
     return [
         watch.video_id
-        for watch in window.watches[-NUM_RECENT:]
+        for watch in request.window.watches[-NUM_RECENT:]
         if completion.is_skipped(watch.watch_ms, watch.duration_ms)
-        and window.newest_ms - watch.event_time_ms <= MAX_AGE_MS
+        and request.now_ms - watch.event_time_ms <= MAX_AGE_MS
     ]
 
 

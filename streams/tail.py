@@ -5,12 +5,17 @@ generation in service go straight into its item store; vectors of generations to
 for their bundle (`streams.waiting`); older ones are ignored. A bundle that is announced as
 indexed, of a higher generation than the one in service (`streams.offers`), is loaded here,
 beside the traffic, and then swapped in by one assignment. A bundle that cannot be loaded is
-refused, and one whose store does not answer is tried again: the one in service stays. A video taken down comes back only by a new upload, that is by vectors of
-its content: one more vector from training may have overtaken the tombstone.
+refused, and one whose store does not answer is tried again: the one in service stays.
+
+A video is taken down by a tombstone on either topic: index_sync, which sends the one on
+`item-vectors`, may have been killed before it read the one on `video-uploads`. After the former
+the video comes back by vectors of its content alone, since one more vector from training may have
+overtaken the tombstone; after the latter by a new upload, up to which its vectors are withheld.
 """
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -32,6 +37,7 @@ from contract.outbox import Outbox, Outgoing
 from contract.records import Headers, received
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
 from models.bundle import Bundle, refused_on_error
+from streams.catch_up import CatchUp, Place
 from streams.offers import Offers
 from streams.serving import Serving, Switch
 from streams.text_index import TextIndex
@@ -41,7 +47,7 @@ log = structlog.get_logger()
 
 
 class Follower:
-    """Turns records of the two topics into the serving; no Kafka inside, so tests drive it."""
+    """Turns records of the three topics into the serving; no Kafka inside, so tests drive it."""
 
     def __init__(
         self,
@@ -62,6 +68,8 @@ class Follower:
         self._announce = announce
         self._clock = clock
         self._taken_down = taken_down
+        self._withheld: dict[str, ItemVector | None] = {}  # newest, of videos without an upload
+        self._to_take_down: set[str] = set()
         self.counts: Counter[str] = Counter()
         self._offers = Offers(monotonic)
         self._waiting = WaitingVectors(self._offers, self.counts)
@@ -70,12 +78,23 @@ class Follower:
         """Take in one record of `item-vectors`; what cannot be decoded is index_sync's matter."""
         try:
             if value is None:
-                self._take_down(tombstone_id(key, headers))
+                self._forget(tombstone_id(key, headers))
                 return
             vector = decode(ITEM_VECTORS, ItemVector, key, value, headers)
         except DecodeError as error:
             self.counts[f"vectors_skipped:{error.reason}"] += 1
             return
+        if vector.video_id in self._withheld:
+            self._withheld[vector.video_id] = vector
+        else:
+            self._take_vector(vector)
+
+    def _forget(self, video_id: str) -> None:
+        if video_id in self._withheld:
+            self._withheld[video_id] = None
+        self._take_down(video_id)
+
+    def _take_vector(self, vector: ItemVector) -> None:
         if vector.video_id in self._taken_down:
             if vector.origin != Origin.CONTENT:
                 self.counts["vectors_of_taken_down"] += 1
@@ -89,23 +108,44 @@ class Follower:
         else:
             self.counts["vectors_outdated"] += 1
 
-    @property
-    def topics(self) -> tuple[Topic, ...]:
-        """The topics that are followed; uploads only where their texts are searched."""
-        uploads = (VIDEO_UPLOADS,) if self._texts is not None else ()
-        return (MODEL_BUNDLES, ITEM_VECTORS, *uploads)
+    topics: tuple[Topic, ...] = (MODEL_BUNDLES, ITEM_VECTORS, VIDEO_UPLOADS)
 
     def on_upload(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        """Take in one record of `video-uploads`: only its text, for searches."""
-        if self._texts is None:
-            return
+        """Take in one record of `video-uploads`: its text for searches, and whether it is up.
+
+        A video without an upload is taken down by `take_down_withheld`.
+        """
         try:
             if value is None:
-                self._texts.remove(tombstone_id(key, headers))
+                self._withhold(tombstone_id(key, headers))
             else:
-                self._texts.put(decode(VIDEO_UPLOADS, VideoUpload, key, value, headers))
+                self._release(decode(VIDEO_UPLOADS, VideoUpload, key, value, headers))
         except DecodeError as error:
             self.counts[f"uploads_skipped:{error.reason}"] += 1
+
+    def take_down_withheld(self) -> None:
+        """Take down the videos whose newest record of `video-uploads` is a tombstone.
+
+        To be called when everything there was of that topic is read: an upload may follow, and
+        what was removed for an old tombstone would be missing until the next bundle.
+        """
+        for video_id in self._to_take_down:
+            self._take_down(video_id)
+        self._to_take_down.clear()
+
+    def _withhold(self, video_id: str) -> None:
+        if self._texts is not None:
+            self._texts.remove(video_id)
+        self._withheld.setdefault(video_id, None)
+        self._to_take_down.add(video_id)
+
+    def _release(self, upload: VideoUpload) -> None:
+        if self._texts is not None:
+            self._texts.put(upload)
+        self._to_take_down.discard(upload.video_id)
+        vector = self._withheld.pop(upload.video_id, None)
+        if vector is not None:
+            self._take_vector(vector)
 
     def on_announcement(
         self, key: bytes | None, value: bytes | None, headers: Headers = ()
@@ -208,51 +248,62 @@ class Tail:
         follower: Follower,
         *,
         monotonic: Callable[[], float],
+        catch_up: CatchUp | None = None,
     ) -> None:
         self._consumer = consumer
+        self._catch_up = catch_up or CatchUp()
         self._monotonic = monotonic
         self._layout = layout
         self._bundles = layout.name(MODEL_BUNDLES)
+        self._uploads = layout.name(VIDEO_UPLOADS)
         self._follower = follower
         self._places = [
             TopicPartition(layout.name(topic), number, OFFSET_BEGINNING)
             for topic in follower.topics
             for number in range(layout.num_partitions(topic))
         ]
-        announced = [place for place in self._places if place.topic == self._bundles]
-        self._unread = {place.partition for place in announced}
-        consumer.assign(announced)
+        self._catch_up.expect([(place.topic, place.partition) for place in self._places])
+        consumer.assign([place for place in self._places if place.topic == self._bundles])
 
     def run(self, should_stop: Callable[[], bool], *, first_read_s: float = 0.0) -> None:
-        """Follow until *should_stop*, taking no bundle in the first *first_read_s* of reading.
+        """Follow until *should_stop*; no bundle before all is read, or *first_read_s* are over.
 
-        So a restarted worker knows most of what was taken down before its first bundle serves.
+        So a restarted worker knows what was taken down before its first bundle serves, or, where
+        there is much to read or a partition has no leader, most of it.
         """
+        started_s = self._monotonic()
         try:
-            while self._unread and not should_stop():
+            while self._catch_up.is_unread(self._bundles) and not should_stop():
                 self._take_some()
             self._consumer.assign(self._places)  # the few announcements are read once more
             first_read_until_s = self._monotonic() + first_read_s
             while not should_stop():
                 self._take_some()
-                if self._monotonic() >= first_read_until_s:
+                is_read = not self._catch_up.is_unread()
+                if is_read or self._monotonic() >= first_read_until_s:
                     self._follower.swap_if_newer()
+                if is_read and not self._catch_up.is_over:
+                    log.info("catalogue_read", read_ms=round(1e3 * (self._monotonic() - started_s)))
+                    self._catch_up.end()
         finally:
             self._consumer.close()
 
     def _take_some(self) -> None:
         for message in take(self._consumer, 500, within_s=0.1):
             self._take(message)
+        if not self._catch_up.is_unread(self._uploads):
+            self._follower.take_down_withheld()
 
     def _take(self, message: Message) -> None:
         error = message.error()
+        place = (message.topic() or "", message.partition() or 0)
         if error is not None:
             if error.name() == "_PARTITION_EOF":
-                if message.topic() == self._bundles:
-                    self._unread.discard(message.partition() or 0)
+                self._catch_up.note_end(place)
             else:
                 log.warning("tail_error", error=error.str())
             return
+        self._catch_up.note_record(place, message.offset() or 0, partial(self._end_of, place))
         record = received(message, self._layout)
         if record.partition != record.home:  # index_sync keeps it as a dead letter
             self._follower.counts[f"{record.topic}:misplaced"] += 1
@@ -263,3 +314,8 @@ class Tail:
             ITEM_VECTORS.name: self._follower.on_item_vector,
         }[record.topic]
         take(record.key, record.value, record.headers)
+
+    def _end_of(self, place: Place) -> int:
+        """Return the end of a partition as the newest answer to a fetch had it; asks nobody."""
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+        return end

@@ -103,6 +103,34 @@ def test_a_worker_stops_under_load_and_its_successor_repeats_nothing(home):
     assert number_of_answers == len(sent), "a record was processed twice"
 
 
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_a_worker_that_is_ready_again_knows_what_was_uploaded_and_taken_down_meanwhile(
+    place, player, end
+):
+    """Also after kill -9, and without index_sync, which may have been killed with it."""
+    worker = place.worker()
+    offer_bundle(place, player)
+    player.upload("cooking0", title="A zebra that is taken down")
+    player.flush()
+
+    def searched():
+        return player.answer_to(player.search("u1", "zebra"))["items"]
+
+    assert eventually(lambda: [one["source"] for one in searched()][:1] == ["search"], within_s=60)
+    getattr(worker.child, end)()
+    assert worker.child.wait_ended(15)
+    player.produce("video-uploads", "cooking0", None)
+    player.upload("cooking1", title="A zebra at last")
+    player.flush()
+    worker.ready_file.unlink(missing_ok=True)
+    worker.child.start()
+    worker.wait_ready()
+
+    items = searched()
+    assert (items[0]["video_id"], items[0]["source"]) == ("cooking1", "search")
+    assert "cooking0" not in [one["video_id"] for one in items]
+
+
 def test_readiness_tells_the_truth_about_the_index(home, services):
     """Away: 503 with the reason, and degraded answers. Back: 200 within 5 s, and full answers."""
     place, worker = home

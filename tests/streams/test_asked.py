@@ -6,14 +6,15 @@ import pytest
 
 from contract.clock import ManualClock
 from contract.points import point_id
-from models.history import EMPTY, WindowPolicy, fold
+from models.history import DAY_MS, EMPTY, WindowPolicy, fold
 from streams.asked import MAX_AGE_MS, SEARCH, Asked
-from streams.recommend import Recommender, Request
+from streams.recommend import Recommender
+from streams.requests import request_of
 from streams.retrieval import Retrieval
 from streams.serving import Switch
 from streams.text_index import TextIndex
 from streams.trending import Trending
-from tests.builders import T0, event_id, item_vector, search, upload, watch
+from tests.builders import T0, asking, item_vector, search, shown, upload, watch
 from tests.streams.servings import serving
 
 POPULAR = {f"cook{n}": (1.0, 0.0) for n in range(6)}
@@ -50,9 +51,10 @@ def answer_to(texts):
         asked=Asked(texts, share=0.8, num_recommended=5),
     )
 
-    def answer(*events):
+    def answer(*events, at_ms=0):
         window = fold(EMPTY, events, WindowPolicy())
-        [answer] = recommender.recommend([Request("u1", window, [event_id("e")])])
+        request = request_of("u1", window, [asking(at_ms=at_ms)])
+        [answer] = recommender.recommend([request])
         return answer.items
 
     return answer
@@ -91,10 +93,33 @@ def test_every_watch_after_the_search_halves_its_share(answer_to):
 
 
 def test_an_old_search_has_no_share(answer_to):
-    """Somebody who comes back after an hour has forgotten it."""
-    items = answer_to(search("guitar"), search("!", at_ms=MAX_AGE_MS + 1))
+    """Somebody who comes back after an hour has forgotten it, whatever tells the hour."""
+    asked, later_ms = search("guitar"), MAX_AGE_MS + 1
 
-    assert SEARCH not in sources(items)
+    assert SEARCH not in sources(answer_to(asked, at_ms=later_ms))
+    assert SEARCH not in sources(answer_to(asked, search("!", at_ms=later_ms)))
+    assert SEARCH not in sources(answer_to(asked, shown("cook0", at_ms=later_ms)))
+    assert SEARCH in sources(answer_to(asked, at_ms=MAX_AGE_MS))
+
+
+def test_a_request_dated_too_early_makes_no_old_search_fresh(answer_to):
+    """The newest time known counts: the clock of a phone may be years behind."""
+    seen_since = shown("cook0", at_ms=3 * DAY_MS)
+
+    assert SEARCH not in sources(answer_to(search("guitar"), seen_since, at_ms=-9 * DAY_MS))
+
+
+def test_a_replayed_log_is_answered_as_it_was(answer_to):
+    """Years after it happened: the time is that of the events."""
+    long_ago_ms = -3_650 * DAY_MS
+
+    items = answer_to(search("guitar", at_ms=long_ago_ms), at_ms=long_ago_ms + 1)
+
+    assert sources(items).count(SEARCH) == 4
+
+
+def test_a_query_that_matches_nothing_has_no_share(answer_to):
+    """The list is as it would be without it."""
     assert SEARCH not in sources(answer_to(search("nobody bears this")))
 
 

@@ -6,8 +6,9 @@ import pytest
 from models.examples import CompletionRule
 from models.history import EMPTY, WindowPolicy, fold
 from models.items import ItemStore
+from streams.requests import request_of
 from streams.skips import MAX_AGE_MS, NUM_RECENT, turn_away
-from tests.builders import item_vector, watch
+from tests.builders import asking, item_vector, watch
 
 VECTORS = {"skipped": (1.0, 0.0), "alike": (0.8, 0.6), "other": (0.0, 1.0), "opposite": (-1.0, 0.0)}
 SCORES = np.array([2.0, 1.0, 0.0])
@@ -21,11 +22,16 @@ def items():
     return items
 
 
-def lowered(items, *events, weight=1.0):
-    """Return how far alike, other and opposite fall for who did *events*."""
+def request_after(*events, at_ms=0):
+    """Return what somebody asks at *at_ms* who did *events*."""
+    return request_of("u1", fold(EMPTY, events, WindowPolicy()), [asking(at_ms=at_ms)])
+
+
+def lowered(items, *events, weight=1.0, at_ms=0):
+    """Return how far alike, other and opposite fall for who did *events* and asks at *at_ms*."""
     rows_BC = items.rows(["alike", "other", "opposite"])[None, :].astype(np.int64)
-    window = fold(EMPTY, events, WindowPolicy())
-    after = turn_away(SCORES[None, :], rows_BC, [window], items, CompletionRule(), weight=weight)
+    request = request_after(*events, at_ms=at_ms)
+    after = turn_away(SCORES[None, :], rows_BC, [request], items, CompletionRule(), weight=weight)
     return (SCORES - after[0]).round(6).tolist()
 
 
@@ -53,6 +59,12 @@ def test_a_skip_among_watches_counts_by_its_share_and_is_forgotten_after_a_few(i
     assert lowered(items, SKIP, watch("other", at_ms=MAX_AGE_MS + 1)) == [0.0, 0.0, 0.0]
 
 
+def test_a_skip_of_long_ago_pushes_nothing_away_when_its_user_comes_back(items):
+    """Its age is counted to the answer, however long nothing else happened."""
+    assert lowered(items, SKIP, at_ms=MAX_AGE_MS) == lowered(items, SKIP)
+    assert lowered(items, SKIP, at_ms=MAX_AGE_MS + 1) == [0.0, 0.0, 0.0]
+
+
 def test_without_weight_or_vectors_nothing_happens(items):
     """A setting turns it off, and an unknown video is like none."""
     assert lowered(items, SKIP, weight=0.0) == [0.0, 0.0, 0.0]
@@ -62,9 +74,13 @@ def test_without_weight_or_vectors_nothing_happens(items):
 def test_padding_stays_behind_everything(items):
     """A score of minus infinity is no number to take a deviation of."""
     rows_BC = np.array([[items.row("alike"), 0]])
-    window = fold(EMPTY, [SKIP], WindowPolicy())
 
     after = turn_away(
-        np.array([[1.0, -np.inf]]), rows_BC, [window], items, CompletionRule(), weight=1.0
+        np.array([[1.0, -np.inf]]),
+        rows_BC,
+        [request_after(SKIP)],
+        items,
+        CompletionRule(),
+        weight=1.0,
     )
     assert after.tolist() == [[1.0, -np.inf]]

@@ -5,22 +5,31 @@ from threading import Event, Thread
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from contract.clock import ManualClock
 from contract.events import BundleState, encode
-from contract.kafka import consumer_config, producer_config
+from contract.kafka import client_config, consumer_config, producer_config
 from contract.settings import KafkaSettings
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES
+from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics import reconcile
+from streams.catch_up import CatchUp
 from streams.serving import Switch
 from streams.tail import Follower, Tail
-from tests.builders import T0, item_vector
+from tests.builders import T0, item_vector, upload
 from tests.e2e.clients import eventually
 from tests.streams.servings import offer, serving
 
 NUM_VECTORS = 3_000
+VIDEOS = [f"v{number}" for number in range(40)]
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +65,37 @@ class World:
             clock=ManualClock(T0),
         )
         self.failures = []
+        self.monotonic_s = lambda: 0.0
+        self.at_end = []  # what was known when the tail said that it has caught up
+        self.catch_up = CatchUp(on_end=lambda: self.at_end.append(self.videos()))
 
-    def send(self, topic, event=None, *, key=None):
+    def send(self, topic, event=None, *, key=None, producer=None):
+        producer = producer or self.producer
         name = self.kafka.layout.name(topic)
         if event is None:
-            self.producer.produce(name, None, key.encode())
+            producer.produce(name, None, key.encode())
         else:
-            self.producer.produce(name, encode(event), getattr(event, topic.key_field).encode())
-        self.producer.poll(0)
+            producer.produce(name, encode(event), getattr(event, topic.key_field).encode())
+        producer.poll(0)
+
+    def videos(self):
+        """Return what may be recommended: nothing without a bundle."""
+        current = self.switch.current
+        return {video for video in VIDEOS if current is not None and video in current.items}
 
     def start(self):
         config = consumer_config(self.kafka, group_id="tail") | {"enable.partition.eof": True}
-        tail = Tail(Consumer(config), self.kafka.layout, self.follower, monotonic=lambda: 0.0)
+        tail = Tail(
+            Consumer(config),
+            self.kafka.layout,
+            self.follower,
+            monotonic=self.monotonic_s,
+            catch_up=self.catch_up,
+        )
 
         def run():
             try:
-                tail.run(self.stop.is_set)
+                tail.run(self.stop.is_set, first_read_s=1.0)  # which never comes, by its clock
             except BaseException as error:
                 self.failures.append(error)
                 raise
@@ -125,3 +149,65 @@ def test_what_comes_later_is_followed(world):
     world.send(MODEL_BUNDLES, offer(2))
     world.producer.flush(10)
     assert eventually(lambda: world.switch.current.generation == 2)
+
+
+def test_a_tail_that_has_caught_up_has_what_there_was_in_service_and_no_withdrawn_video(world):
+    """Uploads behind the last bundle are in; index_sync never read the tombstones of two."""
+    world.send(MODEL_BUNDLES, offer(1))
+    for video_id in VIDEOS:
+        world.send(VIDEO_UPLOADS, upload(video_id))
+        world.send(ITEM_VECTORS, item_vector(video_id, (1.0, 0.0), generation=1))
+    for video_id in ("v3", "v4", "v5"):
+        world.send(VIDEO_UPLOADS, key=video_id)
+    world.send(VIDEO_UPLOADS, upload("v5"))
+    assert world.producer.flush(10) == 0
+    world.start()
+
+    assert eventually(lambda: world.catch_up.is_over)
+    assert world.at_end == [set(VIDEOS) - {"v3", "v4"}]
+    assert world.catch_up.reason == ""
+
+
+def test_markers_of_transactions_and_emptied_topics_do_not_keep_a_tail_from_catching_up(world):
+    """The last offset of one bears no record, and of another no record is left."""
+    config = producer_config(world.kafka) | {"transactional.id": uuid4().hex}
+    producer = Producer(config)
+    producer.init_transactions()
+    for finish in (producer.commit_transaction, producer.abort_transaction):
+        producer.begin_transaction()
+        for video_id in VIDEOS:
+            world.send(VIDEO_UPLOADS, upload(video_id), producer=producer)
+        finish()
+    for video_id in VIDEOS:
+        world.send(ITEM_VECTORS, item_vector(video_id, (1.0, 0.0), generation=1))
+    assert world.producer.flush(10) == 0
+    admin = AdminClient(client_config(world.kafka))
+    name = world.kafka.layout.name(ITEM_VECTORS)
+    empties = ConfigEntry("cleanup.policy", "delete", incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[empties])
+    admin.incremental_alter_configs([topic])[topic].result(10)
+    ends = [TopicPartition(name, number, OFFSET_END) for number in range(2)]
+    for emptied in admin.delete_records(ends).values():
+        emptied.result(10)
+    world.start()
+
+    assert eventually(lambda: world.catch_up.is_over), world.catch_up.reason
+    assert world.follower.counts == {}
+
+
+def test_a_topic_that_cannot_be_read_is_named_and_what_else_there_is_is_served(world):
+    """The worker goes on; `first_read_s` bounds how long it serves nothing for its sake."""
+    world.monotonic_s = iter(range(10**6)).__next__
+    world.send(MODEL_BUNDLES, offer(1))
+    world.send(ITEM_VECTORS, item_vector("v1", (1.0, 0.0), generation=1))
+    assert world.producer.flush(10) == 0
+    uploads = world.kafka.layout.name(VIDEO_UPLOADS)
+    admin = AdminClient(client_config(world.kafka))
+    admin.delete_topics([uploads])[uploads].result(10)
+    world.start()
+
+    assert eventually(lambda: world.knows("v1"))
+    assert eventually(
+        lambda: uploads in world.catch_up.reason and "vec" not in world.catch_up.reason
+    )
+    assert not world.catch_up.is_over
