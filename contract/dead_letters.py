@@ -32,7 +32,8 @@ REASONS = {
     "header_encoding": "the name of a header is not UTF-8; the letter bears none of the headers",
     "headers_too_large": "more than 64 headers, or more than 16 KiB of them",
     "too_large": "a value larger than its topic allows; nothing of it was parsed",
-    "encoding": "JSON in another encoding than UTF-8, with a byte order mark, or half a surrogate",
+    "encoding": "JSON in another encoding than UTF-8 (UTF-16, UTF-32, Latin-1), or with a byte order "
+    "mark, or with half a surrogate pair",
     "json": "no JSON document, or more than one",
     "depth": "more than 32 levels, in unknown fields, too",
     "duplicate_key": "an object with one key twice, in unknown fields, too",
@@ -41,7 +42,8 @@ REASONS = {
     "range": "a number out of its bounds",
     "length": "a required text or list is too short or too long",
     "pattern": "a text that is not of the form its field has",
-    "bad_id": "an id that is not 1 to 128 bytes of printable text, or is only blanks, or the nil UUID",
+    "bad_id": "an id that is not 1 to 128 bytes of printable text, or is only blanks; the nil UUID as "
+    "event_id or request_id, and only there",
     "enum": "a word that is none of those its field knows",
     "ts_unit": "a time in seconds, or in units finer than milliseconds",
     "ts_range": "a time of zero or below",

@@ -59,7 +59,15 @@ class IndexUnavailable(NextwatchError):  # noqa: N818 - the name states the cond
 
 
 class BrokerUnavailable(NextwatchError):  # noqa: N818 - the name states the condition
-    """The broker did not answer, or did not acknowledge in time."""
+    """The broker did not answer, or did not acknowledge in time.
+
+    ``fact`` says what happened, without the *remedy*: a command that knows a better one can tell it.
+    """
+
+    def __init__(self, fact: str, *, remedy: str = "") -> None:
+        super().__init__(f"{fact}: {remedy}" if remedy else fact)
+        self.fact = fact
+        self.has_remedy = bool(remedy)
 
 
 class StoreUnavailable(NextwatchError):  # noqa: N818 - the name states the condition

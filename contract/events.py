@@ -36,7 +36,7 @@ EventId = Annotated[
     matching(
         ID_BODY,
         f"{ID_RULE}; a repeated delivery bears the same one. A UUID is the same in either case, "
-        "with or without dashes",
+        "with or without dashes; the nil UUID names no event",
         max_length=MAX_ID_BYTES,
     ),
 ]
@@ -50,10 +50,13 @@ DurationMs = Annotated[
     Meta(
         ge=0,
         le=MAX_DURATION_MS,
-        description="length of the video; absent, null or 0 where it is not known, as of a live stream",
+        description="length of the video in milliseconds (seconds cannot be told from a short video); "
+        "absent, null or 0 where it is not known, as of a live stream",
     ),
 ]
-WatchMs = Annotated[int, Meta(ge=0, le=MAX_DURATION_MS)]
+WatchMs = Annotated[
+    int, Meta(ge=0, le=MAX_DURATION_MS, description="how long it was watched, in milliseconds")
+]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Country = Annotated[str, matching("[A-Z]{2}", "two capital letters (ISO 3166-1)")]
 Language = Annotated[str, matching("[A-Za-z0-9-]{2,16}", "a tag such as en or pt-BR (BCP 47)")]

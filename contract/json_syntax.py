@@ -12,6 +12,7 @@ Measured 2026-11-22 on a 303-byte watch (decoding: 5.5 µs): 0.9 µs when the pr
 msgspec does, 1.7 µs with blanks, 4.3 µs with an unknown field, 10 µs with an escape. To look for a byte by its number is nine times as fast as by a string of one byte.
 """
 
+import codecs
 import json
 import re
 from typing import Any, NoReturn
@@ -24,7 +25,8 @@ MAX_DEPTH = 32
 """How many objects and arrays may stand in one another, the outermost included."""
 
 _BACKSLASH = ord("\\")
-_BOM = b"\xef\xbb\xbf"
+_BLANKS = " \t\r\n"
+_OPENING = ("{", "[")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _encode = msgspec.json.Encoder().encode
@@ -67,16 +69,22 @@ def _has_same_colons(value: bytes, understood: bytes) -> bool:
 
 
 def _text(value: bytes) -> str:
-    if value.startswith(_BOM):
+    if value.startswith(codecs.BOM_UTF8):
         raise DecodeError("encoding", "a byte order mark")
+    encoding = json.detect_encoding(value)  # by its byte order mark, or by where zero bytes are
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
-        is_meant_as_json = value.lstrip()[:1] in (b"{", b"[")
-        raise DecodeError("encoding" if is_meant_as_json else "json", "not UTF-8") from None
-    if len(value) > 1 and (value[0] == 0) != (value[1] == 0):
-        raise DecodeError("encoding", "not UTF-8, by its zero bytes")
+        raise DecodeError(_reason_of_encoding(value, encoding), "not UTF-8") from None
+    if encoding != "utf-8":
+        raise DecodeError(_reason_of_encoding(value, encoding), f"{encoding}, by its zero bytes")
     return text
+
+
+def _reason_of_encoding(value: bytes, encoding: str) -> str:
+    """Tell a document in another encoding from bytes that are none in any."""
+    start = value.decode(encoding, errors="replace").lstrip(_BLANKS)[:1]
+    return "encoding" if start in _OPENING else "json"
 
 
 def _check_depth(value: bytes) -> None:

@@ -180,8 +180,8 @@ def _connect(
             return {name: len(topic.partitions) for name, topic in listed.items()}
     reason = f" ({_short(said.last_error)})" if said.last_error else ""
     raise BrokerUnavailable(
-        f"no Kafka broker answered at {kafka.bootstrap_servers} within {patience_s:g} s{reason}: "
-        f"start one (`nextwatch stack up` does), or name another by {_SERVERS}"
+        f"no Kafka broker answered at {kafka.bootstrap_servers} within {patience_s:g} s{reason}",
+        remedy=f"start one (`nextwatch stack up` does), or name another by {_SERVERS}",
     )
 
 

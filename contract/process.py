@@ -90,6 +90,8 @@ def error_of_file(error: OSError) -> NextwatchError | None:
 def told_in_one_line(program: str) -> Iterator[None]:
     """End the process with one line, and the code for it, on an error that a person can mend.
 
+    Notes that were added to the error follow it, a line each.
+
     Any other error ends it with its traceback and `ExitCode.FAILED`.
     """
     try:
@@ -104,5 +106,6 @@ def _end(program: str, error: Exception, told: NextwatchError | None) -> None:
     if told is None:
         traceback.print_exception(error)
     else:
-        sys.stderr.write(f"{program}: {told}\n")
+        notes = getattr(error, "__notes__", ())
+        sys.stderr.write("\n".join([f"{program}: {told}", *notes]) + "\n")
     raise SystemExit(int(code_of(told or error))) from error

@@ -3,6 +3,7 @@
 One rule: an error of ours is one clear line with its remedy, never a traceback.
 """
 
+import math
 import os
 import signal
 from importlib.util import find_spec
@@ -13,12 +14,13 @@ from typing import Annotated
 import typer
 
 from contract import logging
-from contract.errors import StackError
+from contract.errors import ContractError, StackError
 from contract.process import told_in_one_line
 from contract.version import VERSION
 from nextwatch.cluster_cli import acls, repartition, topics
 from nextwatch.collections_cli import collections
 from nextwatch.evaluate.cli import evaluate_app
+from nextwatch.given_broker import told_of_option
 from nextwatch.operate.cli import dlq_app, erase
 from nextwatch.sources.cli import replay_app, simulate
 
@@ -67,9 +69,36 @@ Broker = Annotated[
         "(the default), or Tansu, in memory and for minutes.",
     ),
 ]
+
+
+def _servers(given: str | None) -> str | None:
+    """Refuse what is no address before anything is started for it."""
+    if given is not None:
+        from contract.settings import KafkaSettings, load  # noqa: PLC0415
+
+        try:
+            load(KafkaSettings, {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": given})
+        except ContractError:
+            raise typer.BadParameter(
+                f"{given!r} is not HOST:PORT of one broker or more, comma-separated"
+            ) from None
+    return given
+
+
+def _finite(given: float | None) -> float | None:
+    """Refuse nan and infinity, which are within every bound or above every one."""
+    if given is not None and not math.isfinite(given):
+        raise typer.BadParameter(f"{given} is not a finite number")
+    return given
+
+
 Bootstrap = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="Start no broker: use the Kafka that runs there."),
+    typer.Option(
+        metavar="HOST:PORT",
+        callback=_servers,
+        help="Start no broker: use the Kafka that runs there.",
+    ),
 ]
 _DEFAULT_ENV_FILE = Path(".nextwatch/stack.env")
 _STACK_NEEDS = (("psutil", "embedded"), ("qdrant_edge", "embedded"), ("torch", "train"))
@@ -119,9 +148,15 @@ def demo(
             metavar="kuairand:DIR|movielens:DIR", help="Replay a real log instead of simulating."
         ),
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Watches and searches per second.")] = 50.0,
+    rate: Annotated[
+        float,
+        typer.Option(min=0.1, callback=_finite, help="Watches and searches per second."),
+    ] = 50.0,
     seconds: Annotated[
-        float | None, typer.Option(min=1.0, help="End by itself, so long after the first event.")
+        float | None,
+        typer.Option(
+            min=1.0, callback=_finite, help="End by itself, so long after the first event."
+        ),
     ] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Plain lines, no panel.")] = False,
     as_json: Annotated[
@@ -133,7 +168,8 @@ def demo(
 ) -> None:
     """Watch recommendations follow the events: everything runs on this machine until Ctrl-C.
 
-    Examples:
+    For example:
+
     nextwatch demo
 
     nextwatch demo --data kuairand:../data/kuairand --rate 100
@@ -203,7 +239,8 @@ def stack_up(
     is_over = Event()
     signal.signal(signal.SIGTERM, lambda *_: is_over.set())
     try:
-        foreground.run(stack, env_file, is_over=is_over, tell=typer.echo)
+        with told_of_option(bootstrap):
+            foreground.run(stack, env_file, is_over=is_over, tell=typer.echo)
     except KeyboardInterrupt:
         typer.echo("stopped")
 

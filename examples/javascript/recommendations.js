@@ -8,7 +8,8 @@ await consumer.subscribe({ topic: "recommendations", fromBeginning: true });
 await consumer.run({
   eachMessage: async ({ message }) => {
     if (message.value === null) return; // this user was erased
-    const { user_id, items } = JSON.parse(message.value.toString());
-    console.log(user_id, JSON.stringify(items.map((item) => item.video_id)));
+    const { user_id, items, degraded } = JSON.parse(message.value.toString());
+    const videos = items.map((item) => item.video_id);
+    console.log(user_id, JSON.stringify(videos), "degraded:", JSON.stringify(degraded));
   },
 });

@@ -40,15 +40,16 @@ def answer_to(cause: str) -> dict:
             answer = json.loads(message.value())
             if cause in answer["caused_by"]:
                 return answer
-    raise SystemExit("no answer within 10 s: does Nextwatch run on this broker?")
+    raise SystemExit("no answer within 10 s: does Nextwatch run, or is it a dead letter?")
 
 
 for _ in range(3):
     request_id = str(uuid.uuid4())
     request = {"request_id": request_id, "event_time_ms": now_ms(), "number": 5}
     send("recommendation-requests", request)
-    videos = [item["video_id"] for item in answer_to(request_id)["items"]]
-    print(USER, videos, flush=True)
+    answer = answer_to(request_id)
+    videos = [item["video_id"] for item in answer["items"]]
+    print(USER, videos, "degraded:", answer["degraded"], flush=True)
     if videos:
         event_id = str(uuid.uuid4())
         watch = {"event_id": event_id, "video_id": videos[0], "event_time_ms": now_ms()}

@@ -12,4 +12,5 @@ while True:
     if message is None or message.error() or message.value() is None:
         continue  # nothing came, the broker is away, or a user was erased
     answer = json.loads(message.value())
-    print(answer["user_id"], [item["video_id"] for item in answer["items"]], flush=True)
+    videos = [item["video_id"] for item in answer["items"]]
+    print(answer["user_id"], videos, "degraded:", answer["degraded"], flush=True)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 PICTURE_EVERY_S = 0.5
 LINE_EVERY_S = 5.0
@@ -20,11 +21,6 @@ class Display:
         self._next_s = 0.0
 
     @property
-    def is_live(self) -> bool:
-        """Whether pictures are drawn."""
-        return self._live is not None
-
-    @property
     def is_due(self) -> bool:
         """Whether it is time to draw again."""
         return monotonic() >= self._next_s
@@ -35,8 +31,13 @@ class Display:
             self.note(text)
 
     def note(self, text: str) -> None:
-        """Print *text*, above the picture where there is one; from any thread."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print *text*, above the picture where there is one; from any thread.
+
+        A live picture is drawn once more by the same call, with the options that it is given. So
+        what holds for the text alone, no markup and no line breaks, is said in the text.
+        """
+        line = Text(text, no_wrap=True, overflow="ignore")
+        self._console.print(Group(line), crop=False)  # alone it would lose its options
 
     def keep(self, picture: RenderableType) -> None:
         """Leave *picture* above what is drawn from now on; lines have told it already."""

@@ -57,20 +57,21 @@ def parse(data: str | None, *, rate: float) -> Feed:
     """Return the feed for *data*, which is ``NAME:DIR``; without it, the simulator.
 
     Raises:
-        DatasetError: the name is unknown, or the directory does not exist.
+        DatasetError: the name is unknown, or the files of the log are missing; with the remedy.
     """
     if data is None:
         return Feed(("simulate",), rate)
     name, _, directory = data.partition(":")
     if name not in LOGS or not directory:
         raise DatasetError(f"--data is one of {', '.join(f'{log}:DIR' for log in LOGS)}")
-    path = Path(directory).expanduser()
-    if not path.is_dir() and path.suffix != ".zip":
-        raise DatasetError(f"{path} is no directory: name the one that holds the {name} files")
-    source = ("replay", name, str(path.resolve()), "--hold-back", str(HOLD_BACK))
-    if name != "kuairand":
-        return Feed(source, rate)
-    from nextwatch.sources.kuairand_past import LOG_STARTS, has_pasts  # noqa: PLC0415 - numpy
+    from nextwatch.sources import kuairand, kuairand_past, movielens  # noqa: PLC0415 - numpy
 
-    has_histories = has_pasts(path)
-    return Feed((*source, "--from", LOG_STARTS) if has_histories else source, rate, has_histories)
+    path = Path(directory).expanduser()
+    source = ("replay", name, str(path.resolve()), "--hold-back", str(HOLD_BACK))
+    if name == "movielens":
+        movielens.find_files(path)
+        return Feed(source, rate)
+    kuairand.find_files(path)
+    has_histories = kuairand_past.has_pasts(path)
+    start = ("--from", kuairand_past.LOG_STARTS) if has_histories else ()
+    return Feed((*source, *start), rate, has_histories)

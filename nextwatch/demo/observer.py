@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from contract.clock import Clock
 from contract.errors import StackError
-from contract.kafka import ClientConfig, consumer_config, take, unhurried
+from contract.kafka import ClientConfig, consumer_config, retried, take, unhurried
 from contract.points import collection_name
 from contract.settings import KafkaSettings, QdrantSettings
 from contract.topics import (
@@ -124,7 +124,9 @@ class Observer:
     def _consumer_of(self, config: ClientConfig, topics: Iterable[str]) -> Consumer:
         """Return a consumer of all partitions of *topics*, which exist."""
         consumer = Consumer(quiet(config))
-        known = consumer.list_topics(timeout=_ANSWER_S).topics
+        known = retried(
+            lambda left_s: consumer.list_topics(timeout=left_s).topics, within_s=_ANSWER_S
+        )
         kept = {self.kafka.layout.name(topic) for topic in (VIDEO_UPLOADS, MODEL_BUNDLES)}
         places = [
             TopicPartition(name, number) for name in topics for number in known[name].partitions

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from contract import logging
 from contract.clock import system_clock
-from contract.errors import BrokerUnavailable, StackError
+from contract.errors import BrokerUnavailable
 from nextwatch import topics
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
@@ -51,7 +51,7 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     """Show the whole system at work, and print its figures at the end.
 
     Raises:
-        StackError, DatasetError: it cannot be shown, with the remedy.
+        NextwatchError: it cannot be shown, or a run failed, with the remedy.
     """
     feed = parse(options.data, rate=options.rate)
     console = Console(stderr=options.as_json)
@@ -68,9 +68,11 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
             show.run(feed)
         logging.configure("warning")
         _tell(show.figures(), console, is_json=options.as_json)
-    if show.error is not None:
+    if show.failure is not None:
         logs = show.stack.directory / "logs"
-        raise StackError(f"{show.error}\nThe logs of this run are kept: {logs}")
+        if logs.exists():
+            show.failure.add_note(f"The logs of this run are kept: {logs}")
+        raise show.failure
 
 
 def _delete_topics(show: Show) -> None:
@@ -103,6 +105,7 @@ def _show(
         interruption,
         rate=options.rate,
         seconds=options.seconds,
+        bootstrap_servers=options.bootstrap,
         clock=system_clock,
     )
 
@@ -130,7 +133,7 @@ def _stopped(show: Show) -> Iterator[None]:
     except KeyboardInterrupt:
         show.stack.kill()
     finally:
-        show.stack.stop(is_kept=not show.is_well)
+        show.stack.stop(is_kept=show.failure is not None)
 
 
 def _tell(figures: Report, console: Console, *, is_json: bool) -> None:

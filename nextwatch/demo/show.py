@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 
 from contract.clock import Clock
-from contract.errors import StackError
+from contract.errors import NextwatchError, StackError
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.boot import LOOK_EVERY_S, boot, wait_until
 from nextwatch.demo.checklist import Checklist
@@ -23,6 +23,7 @@ from nextwatch.demo.observer import Observer
 from nextwatch.demo.panel import line, panel
 from nextwatch.embedded.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
+from nextwatch.given_broker import told_of_option
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,10 @@ QUIET = Patience(0.5, 0.1)  # so long no event is seen any more
 
 
 class Show:
-    """One run of the demo; the caller stops the stack. Without *seconds* it runs until stopped."""
+    """One run of the demo; the caller stops the stack. Without *seconds* it runs until stopped.
+
+    With *bootstrap_servers* the stack uses a Kafka that a person has named.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Show:
         rate: float,
         seconds: float | None,
         clock: Clock,
+        bootstrap_servers: str | None = None,
     ) -> None:
         self.stack = stack
         self.screen = screen
@@ -59,8 +64,9 @@ class Show:
         self.rate = rate
         self.most_s = seconds
         self.clock = clock
-        self.is_well = False
-        self.error: str | None = None
+        self.bootstrap_servers = bootstrap_servers
+        self.failure: Exception | None = None
+        self.has_waited = False
         self.startup_s: float | None = None
         self.seconds = 0.0
         self._observer: Observer | None = None
@@ -68,17 +74,17 @@ class Show:
         self._usage = Usage(self._pids)
 
     def run(self, feed: Feed) -> None:
-        """Show the run to its end; what made it fail is in `error`."""
+        """Show the run to its end; what made it fail is in `failure`, for the caller to raise."""
         try:
-            self._run(feed)
-        except StackError as error:
-            self._fail(str(error))
+            with told_of_option(self.bootstrap_servers):
+                self._run(feed)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the figures are told first
+            self._fail(error)
         except KeyboardInterrupt:
             self.stack.kill()
         finally:
             if self._observer is not None:
                 self._observer.stop()
-        self.is_well = self.error is None
 
     def figures(self) -> Report:
         """Return the figures as they are now."""
@@ -91,7 +97,8 @@ class Show:
             memory_mb=self._usage.memory_mb,
             cpu_percent=self._usage.cpu_percent(),
             is_interrupted=self.interruption.asked.is_set(),
-            error=self.error.splitlines()[0] if self.error else None,
+            has_waited=self.has_waited,
+            error=None if self.failure is None else _first_line(self.failure),
         )
         if self._observer is None:
             return report(Tally(), Uploads(), course, now_ms=self.clock())
@@ -154,7 +161,7 @@ class Show:
             if self._is_late(started_s, FEED_STOP):
                 events.kill()
         if has_failed(events) and (has_ended_itself or not self.interruption.asked.is_set()):
-            self._fail(events.obituary())
+            self._fail(StackError(events.obituary()))
 
     def _await_answers(self, observer: Observer) -> None:
         """Wait for what is still owed, but not for ever."""
@@ -170,8 +177,9 @@ class Show:
             if num_sent != num_seen:
                 num_seen, quiet_since_s = num_sent, monotonic()
             if not num_waiting and self._is_late(quiet_since_s, QUIET):
-                return
+                break
             sleep(LOOK_EVERY_S)
+        self.has_waited = not self.interruption.asked.is_set()
 
     def _is_late(self, since_s: float, patience: Patience) -> bool:
         is_hurried = self.interruption.asked.is_set()
@@ -189,14 +197,19 @@ class Show:
                 is_last=is_last,
             )
 
-    def _fail(self, error: str) -> None:
-        self.error = self.error or error  # the first one is the cause
+    def _fail(self, error: Exception) -> None:
+        self.failure = self.failure or error  # the first one is the cause
 
     def _pids(self) -> Mapping[str, int]:
         running = {child.name: child.pid for child in self.stack.children if child.is_running}
         if self._events is not None and self._events.is_running:
             running["feed"] = self._events.pid
         return running | {"demo": os.getpid()}
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error) if isinstance(error, NextwatchError) else repr(error)
+    return text.splitlines()[0]
 
 
 def has_failed(events: Child) -> bool:

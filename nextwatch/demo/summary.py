@@ -9,11 +9,11 @@ from nextwatch.demo.panel import NAME_WIDTH, ONE_FOR_SEVERAL, answers, counts, m
 def summary(figures: Report) -> list[str]:
     """Return the figures of the whole run, a line for each kind."""
     rows = {
-        "events": f"{answers(figures)}, lost {figures.lost:,}",
+        "events": f"{answers(figures)}, {_missing(figures)}",
         "": f"({ONE_FOR_SEVERAL})" if figures.recommendations_out < figures.answered else "",
         "event → recommendation": ms(figures.event_to_recommendation_ms),
         "upload → retrievable": f"{ms(figures.upload_to_retrievable_ms)}, "
-        f"{figures.uploads:,} uploads, {figures.lost_uploads} not found",
+        f"{figures.uploads:,} uploads, {_not_found(figures)}",
         "generation": f"{figures.generation} in service, {figures.generations_served} served, "
         f"{recalls(figures)}",
         "dead letters": f"{figures.dead_letters}, degraded {counts(figures.degraded)}",
@@ -22,6 +22,19 @@ def summary(figures: Report) -> list[str]:
     }
     told = [f"  {name:<{NAME_WIDTH}}  {row}" for name, row in rows.items() if row]
     return [f"{_how(figures)} after {figures.seconds:,.0f} s", *told]
+
+
+def _missing(figures: Report) -> str:
+    """Tell what was lost; nothing is where the run ended before its last answers were waited for."""
+    if figures.unanswered:
+        return f"{figures.unanswered:,} unanswered at the stop"
+    return f"lost {figures.lost:,}"
+
+
+def _not_found(figures: Report) -> str:
+    if figures.unfound_uploads:
+        return f"{figures.unfound_uploads} not found yet at the stop"
+    return f"{figures.lost_uploads} not found"
 
 
 def _how(figures: Report) -> str:

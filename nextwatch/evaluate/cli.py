@@ -98,7 +98,8 @@ def retrieval(  # noqa: PLR0913 - options
     last film of each user is left out. Models learn as in the trainer and are scored through their
     exported towers, as served. Everything is reproducible by seed.
 
-    Examples:
+    For example:
+
     nextwatch evaluate retrieval --data kuairand:../data/kuairand --model youtube_dnn
 
     nextwatch evaluate retrieval --data kuairand:../data/kuairand --model youtube_dnn --window tune

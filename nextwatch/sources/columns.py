@@ -36,13 +36,22 @@ class DataFiles:
     remedy: str
     header: Sequence[str] = ()
 
+    def find(self, place: Path) -> list[DataFile]:
+        """Return the files that `read` reads, without reading them.
+
+        Raises:
+            DatasetError: the folder or the file is missing, or the library that reads it.
+        """
+        _pyarrow()
+        return find_or_raise(place, self.patterns, self.remedy)
+
     def read(self, place: Path) -> dict[str, Column]:
         """Return the columns by name; several files of one pattern are read one after another.
 
         Raises:
             DatasetError: the folder, the file or a column is missing, or a file is damaged.
         """
-        found = find_or_raise(place, self.patterns, self.remedy)
+        found = self.find(place)
         pieces = [batch for file in found for batch in self._batches(file)]
         return {
             name: np.concatenate([piece[name] for piece in pieces])

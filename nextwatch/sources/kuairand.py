@@ -62,6 +62,16 @@ VIDEOS = DataFiles(
 )
 
 
+def find_files(directory: Path) -> None:
+    """Look for the files of the log in *directory*, and read none of them.
+
+    Raises:
+        DatasetError: with the remedy, when one is missing.
+    """
+    VIDEOS.find(directory)
+    _EXPOSURES.find(directory)
+
+
 def read(directory: Path) -> ExposureLog:
     """Return the log in *directory*.
 

@@ -25,7 +25,7 @@ from contract.errors import DatasetError
 from contract.events import MAX_TIME_MS, MIN_TIME_MS, VideoUpload
 from contract.topics import DAY_MS
 from nextwatch.sources.columns import Column, ColumnType, DataFiles
-from nextwatch.sources.files import find
+from nextwatch.sources.files import find, find_or_raise
 from nextwatch.sources.log import ExposureLog, Ints, sift
 from nextwatch.sources.tables import read_lines
 
@@ -56,13 +56,27 @@ _DAT_FILMS = ("movies.dat.gz", "movies.dat")
 _TITLE_AND_YEAR = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-\u2013]\d{0,4})?\)\s*$")
 
 
+def find_files(directory: Path) -> None:
+    """Look for the files of the log in *directory*, and read none of them.
+
+    Raises:
+        DatasetError: with the remedy, when one is missing.
+    """
+    if _is_dat(directory):
+        _DAT_RATINGS.find(directory)
+        find_or_raise(directory, _DAT_FILMS, REMEDY)
+    else:
+        _CSV_RATINGS.find(directory)
+        _CSV_FILMS.find(directory)
+
+
 def read(directory: Path) -> ExposureLog:
     """Return the log in *directory*.
 
     Raises:
         DatasetError: with the remedy, when files or columns are missing or damaged.
     """
-    is_dat = not find(directory, _CSV_RATINGS.patterns) and find(directory, _DAT_RATINGS.patterns)
+    is_dat = _is_dat(directory)
     films = _dat_films(directory) if is_dat else _CSV_FILMS.read(directory)
     ratings = (_DAT_RATINGS if is_dat else _CSV_RATINGS).read(directory)
     time_ms = ratings["timestamp"] * 1000
@@ -91,6 +105,12 @@ def read(directory: Path) -> ExposureLog:
         duration_ms=np.full(len(time_ms), DURATION_MS),
         skipped={"upload:bad_id": int(np.count_nonzero(films["movieId"] < 0))},
     )
+
+
+def _is_dat(directory: Path) -> bool:
+    """Return whether *directory* holds MovieLens-1M, and none of the newer sets."""
+    has_csv = bool(find(directory, _CSV_RATINGS.patterns))
+    return not has_csv and bool(find(directory, _DAT_RATINGS.patterns))
 
 
 def read_dat_films(directory: Path, remedy: str) -> dict[int, tuple[str, str]]:

@@ -117,6 +117,44 @@ def test_help_loads_nothing_heavy():
     assert shown.stdout.strip() == "set()"
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--rate", value) for value in ("inf", "nan", "-1", "0")),
+        *(("--seconds", value) for value in ("inf", "nan", "-1")),
+        *(("--bootstrap", value) for value in ("", "kafka:", "a b:9092")),
+    ],
+)
+def test_the_demo_refuses_impossible_options_before_it_starts_anything(option, value):
+    """A whole boot would pass before the process found out that needs the value."""
+    answer = invoke("demo", f"{option}={value}")
+
+    assert answer.exit_code == 2
+    assert f"Invalid value for '{option}'" in answer.output
+
+
+def test_a_stack_on_a_kafka_that_does_not_answer_tells_its_own_option(monkeypatch, tmp_path):
+    """Neither the setting of the other commands, nor the command that has just failed."""
+
+    def fail(stack, *_, **__):
+        stack.stop()
+        raise BrokerUnavailable("no Kafka broker answered", remedy="name one by a setting")
+
+    monkeypatch.setattr(foreground, "run", fail)
+    answer = invoke("stack", "up", "--bootstrap", "127.0.0.1:1", "--state-dir", str(tmp_path))
+
+    assert isinstance(answer.exception, BrokerUnavailable)
+    assert str(answer.exception).startswith("no Kafka broker answered: start it, or name another")
+    assert "--bootstrap HOST:PORT" in str(answer.exception)
+
+
+def test_each_example_of_the_demo_stands_on_a_line_of_its_own():
+    """So that it can be copied."""
+    lines = [line.strip(" │") for line in invoke("demo", "--help").output.splitlines()]
+
+    assert {"For example:", "nextwatch demo"} <= set(lines)
+
+
 def test_error_of_ours_is_one_line(monkeypatch, capsys):
     """The line bears the remedy; a traceback would hide it."""
 

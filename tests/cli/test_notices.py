@@ -5,6 +5,7 @@ import io
 import pytest
 import structlog
 from rich.console import Console
+from rich.table import Table
 
 from nextwatch.demo.display import display
 from nextwatch.notices import log_to, sentence
@@ -66,14 +67,17 @@ def test_log_lines_go_where_they_are_told_to():
 
 
 def test_log_lines_stand_above_the_panel():
-    """The panel is drawn once more below the line; its head is not left behind."""
-    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    """The panel is drawn once more below the line, and as it was: with its markup, in its width."""
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
+    panel = Table.grid(expand=True)
+    panel.add_row("[dim]the panel[/]", "that is wider than its terminal, so it is folded")
     with display(console, is_headless=False) as screen:
         log_to(screen.note)
-        screen.show(lambda: "the panel")
+        screen.show(lambda: panel)
         before = len(console.file.getvalue())
         structlog.get_logger("test").warning(**ENDED)
 
     drawn = console.file.getvalue()[before:]
+    assert "[dim]" not in drawn
     erased, line, again = drawn.index("\x1b[2K"), drawn.index(TOLD), drawn.index("the panel")
     assert erased < line < again

@@ -244,6 +244,18 @@ def test_an_event_id_stays_as_its_producer_wrote_it(event_id):
     assert (event.event_id, mended) == (event_id, {})
 
 
+NIL = "00000000-0000-0000-0000-000000000000"
+
+
+def test_the_nil_uuid_names_no_event_and_is_an_id_like_any_other_elsewhere():
+    """Ids of users and videos are opaque; one that many share is theirs to avoid."""
+    assert reason(GOOD | {"event_id": NIL}) == "bad_id:event_id"
+
+    everywhere_else = json.dumps(GOOD | {"user_id": NIL, "video_id": NIL}).encode()
+    event = decode(WATCH_EVENTS, Watch, NIL.encode(), everywhere_else)
+    assert (event.user_id, event.video_id) == (NIL, NIL)
+
+
 def test_unknown_fields_are_ignored():
     """A newer producer does not break an older reader."""
     value = json.dumps(GOOD | {"__proto__": {}, "v": 9}).encode()

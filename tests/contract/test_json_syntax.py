@@ -168,6 +168,37 @@ def test_no_bytes_raise_anything_but_a_decode_error_and_what_is_taken_is_json(va
         assert json.loads(value.decode()) == pytest.approx(msgspec.json.decode(value), nan_ok=True)
 
 
+@pytest.mark.parametrize("text", ['{"a": 1}', ' [\n{"é": "ü"}]', '{"Ж": "Ж"}'])
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("unit", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_json_in_another_encoding_is_told_as_such(text, order, unit, mark):
+    """With its byte order mark or without, whatever letters it has."""
+    assert reason((mark + text).encode(f"{unit}-{order}")) == "encoding"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff\xfe",
+        b"\xff\xfe\x00\x00",
+        b"\xff\xfeh\x00i\x00",
+        b"\x00\x01\x02\x03",
+        b'\x00\x00\x00\x00\x07{"a":1}',  # as a schema registry has it
+        b"\x80\x81",
+        "hi".encode("utf-16"),
+    ],
+)
+def test_bytes_that_are_no_document_in_any_encoding_are_no_json(value):
+    """To change the encoding would not help their sender."""
+    assert reason(value) == "json"
+
+
+@pytest.mark.parametrize("value", ['{"ü": 1}'.encode("latin-1"), b"\xef\xbb\xbf{}"])
+def test_latin_1_and_a_byte_order_mark_are_told_as_encoding(value):
+    assert reason(value) == "encoding"
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e309"])
 def test_no_number_that_is_none_is_taken_in_a_field_that_is_read_or_in_another(number):
     """Nothing infinite comes into a vector by this door."""

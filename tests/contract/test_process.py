@@ -26,6 +26,15 @@ def test_an_error_of_ours_is_one_line(capsys):
     assert capsys.readouterr().err == "program: nobody there: start one\n"
 
 
+def test_notes_of_an_error_follow_it(capsys):
+    """Where its logs are, for example: also of a file error, which is told in other words."""
+    for error in (BrokerUnavailable("nobody there"), file_error(errno.ENOSPC)):
+        error.add_note("The logs are kept: /logs")
+        end_of(error)
+
+        assert capsys.readouterr().err.splitlines()[1:] == ["The logs are kept: /logs"]
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_one_line_with_the_place(capsys, number):
     assert end_of(file_error(number)) == ExitCode.STORAGE_FULL

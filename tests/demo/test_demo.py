@@ -12,6 +12,8 @@ import msgspec
 import psutil
 import pytest
 
+from contract.process import ExitCode
+
 pytest.importorskip("torch", reason="the demo has a trainer, and torch is not installed")
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -89,14 +91,30 @@ def are_gone(children) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_boot_leaves_no_process(start, tmp_path, number):
     """Ctrl-C in the middle of the boot stops everything, and removes the files."""
-    demo = start("demo", "--headless")
+    demo = start("demo", "--headless", "--json")
     children = children_of(demo, at_least=5)
     demo.send_signal(number)
-    _, errors = demo.communicate(timeout=60)
+    output, errors = demo.communicate(timeout=60)
 
     assert (demo.returncode, "Traceback" in errors) == (0, False)
+    assert msgspec.json.decode(output.splitlines()[-1])["interrupted"]
     assert are_gone(children)
     assert not list(tmp_path.glob("nextwatch-*"))
+
+
+def test_a_kafka_that_does_not_answer_is_told_by_its_option_and_with_the_figures(start):
+    """One JSON object however a run ends, and the remedy that this command has."""
+    demo = start("demo", "--bootstrap", "127.0.0.1:1", "--headless", "--seconds", "3", "--json")
+    output, errors = demo.communicate(timeout=120)
+    figures = msgspec.json.decode(output.splitlines()[-1])
+
+    assert demo.returncode == ExitCode.BROKER_AWAY, errors
+    assert figures["error"].startswith("no Kafka broker answered at 127.0.0.1:1 within 10 s")
+    assert "Traceback" not in errors
+    for told in (figures["error"], errors.splitlines()[-1]):
+        assert "--bootstrap HOST:PORT" in told
+        assert "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS" not in told
+        assert "stack up" not in told
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
@@ -111,8 +129,10 @@ def test_killed_demo_leaves_no_process(start):
 
 def test_failing_process_ends_the_demo_with_its_words(start, tmp_path):
     """A catalogue that cannot be read is told as such, and nothing stays."""
-    (tmp_path / "empty").mkdir()
-    demo = start("demo", "--headless", "--data", f"movielens:{tmp_path / 'empty'}")
+    (folder := tmp_path / "damaged").mkdir()
+    for name in ("ratings.csv", "movies.csv"):
+        (folder / name).write_text("no,column,of,it\n1,2,3,4\n")
+    demo = start("demo", "--headless", "--data", f"movielens:{folder}")
     children = children_of(demo, at_least=3)
     _, errors = demo.communicate(timeout=90)
 

@@ -1,11 +1,20 @@
 """The feed: which commands send the events."""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from contract.errors import DatasetError
 from nextwatch.demo.feed import parse
+
+
+@pytest.fixture
+def kuairand(tmp_path):
+    """A folder with the files of KuaiRand, by their names."""
+    for name in ("log_standard_4_22_to_5_08_pure.csv", "video_features_basic_pure.csv"):
+        (tmp_path / name).touch()
+    return tmp_path
 
 
 def test_simulator_is_the_default():
@@ -20,11 +29,11 @@ def test_simulator_is_the_default():
     assert command[5:] == ("nextwatch", "simulate", "--no-catalogue", "--rate", "20", "--json")
 
 
-def test_log_is_split_alike_in_both_halves(tmp_path):
+def test_log_is_split_alike_in_both_halves(kuairand):
     """What is held back from the catalogue has to come with the events."""
-    feed = parse(f"kuairand:{tmp_path}", rate=50)
+    feed = parse(f"kuairand:{kuairand}", rate=50)
 
-    source = ("replay", "kuairand", str(tmp_path), "--hold-back", "0.02")
+    source = ("replay", "kuairand", str(kuairand), "--hold-back", "0.02")
     assert feed.catalogue(Path("gate"))[6:11] == source
     assert feed.events(Path("gate"))[6:11] == source
 
@@ -36,10 +45,29 @@ def test_unusable_data_is_refused_before_anything_starts(data):
         parse(data, rate=50)
 
 
-def test_histories_come_with_the_catalogue_and_are_learned_first(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "files", "told"),
+    [
+        ("movielens", (), "ratings.csv.* https://grouplens.org"),
+        ("movielens", ("ratings.csv",), "movies.csv.* https://grouplens.org"),
+        ("movielens", ("ratings.dat",), "movies.dat.* https://grouplens.org"),
+        ("kuairand", (), "video_features.* https://kuairand.com"),
+        ("kuairand", ("video_features_basic_pure.csv",), "log_standard.* https://kuairand.com"),
+    ],
+)
+def test_a_log_without_its_files_is_refused_before_anything_starts(tmp_path, name, files, told):
+    """A whole boot would pass before the catalogue found out."""
+    for file in files:
+        (tmp_path / file).touch()
+
+    with pytest.raises(DatasetError, match=told):
+        parse(f"{name}:{tmp_path}", rate=50)
+
+
+def test_histories_come_with_the_catalogue_and_are_learned_first(kuairand):
     """The log is then replayed from where the histories end."""
-    (tmp_path / "history.parquet").touch()
-    feed = parse(f"kuairand:{tmp_path}", rate=50)
+    (kuairand / "history.parquet").touch()
+    feed = parse(f"kuairand:{kuairand}", rate=50)
 
     assert "--histories" in feed.catalogue(Path("gate"))
     assert "--histories" not in feed.events(Path("gate"))
@@ -51,9 +79,9 @@ def test_histories_come_with_the_catalogue_and_are_learned_first(tmp_path):
     assert feed.notes
 
 
-def test_without_histories_nothing_is_learned_first(tmp_path):
+def test_without_histories_nothing_is_learned_first(kuairand):
     """All workers begin beside the catalogue."""
-    for feed in (parse(None, rate=50), parse(f"kuairand:{tmp_path}", rate=50)):
+    for feed in (parse(None, rate=50), parse(f"kuairand:{kuairand}", rate=50)):
         assert "--histories" not in feed.catalogue(Path("gate"))
         assert feed.env_of == {}
         assert set(feed.first_workers) == {"index_sync", "streams", "trainer"}
@@ -62,6 +90,9 @@ def test_without_histories_nothing_is_learned_first(tmp_path):
 
 def test_the_zip_of_movielens_is_taken_as_it_is(tmp_path):
     """A .zip is no folder, and need not be one."""
+    with ZipFile(tmp_path / "ml-latest-small.zip", "w") as archive:
+        for name in ("ratings.csv", "movies.csv"):
+            archive.writestr(f"ml-latest-small/{name}", "")
     feed = parse(f"movielens:{tmp_path}/ml-latest-small.zip", rate=50)
 
     assert feed.source[2] == f"{tmp_path}/ml-latest-small.zip"

@@ -18,7 +18,7 @@ def test_answer_settles_what_is_owed():
     ledger = Ledger()
     ledger.sent("a", at(0), 1_000)
     ledger.sent("b", at(1), 1_000)
-    ledger.answered("a", 1_030)
+    ledger.answered(["a"], 1_030)
 
     assert ledger.num_owed == 1
     assert ledger.latencies.percentiles(50) == {"p50": 30}
@@ -29,7 +29,7 @@ def test_only_the_first_answer_counts():
     ledger = Ledger()
     ledger.sent("a", at(0), 1_000)
     for receipt_ms in (1_030, 9_999):
-        ledger.answered("a", receipt_ms)
+        ledger.answered(["a"], receipt_ms)
 
     assert (ledger.num_owed, len(ledger.latencies)) == (0, 1)
     assert ledger.latencies.percentiles(100) == {"p100": 30}
@@ -38,11 +38,34 @@ def test_only_the_first_answer_counts():
 def test_answer_may_be_seen_before_its_event():
     """Two topics are read side by side; neither order loses anything."""
     ledger = Ledger()
-    ledger.answered("a", 1_030)
+    ledger.answered(["a"], 1_030)
     ledger.sent("a", at(0), 1_000)
 
     assert ledger.num_owed == 0
     assert ledger.latencies.percentiles(50) == {"p50": 30}
+
+
+def test_events_and_recommendations_are_counted_at_one_moment():
+    """An answer that is seen first counts with the first of its events: never more of one's answers."""
+    ledger = Ledger()
+    ledger.answered(["a", "b"], 1_030)
+    assert (ledger.num_recommendations, ledger.num_answered) == (0, 0)
+    ledger.sent("a", at(0), 1_000)
+    assert (ledger.num_recommendations, ledger.num_answered) == (1, 1)
+    ledger.sent("b", at(1), 1_000)
+
+    assert (ledger.num_recommendations, ledger.num_answered) == (1, 2)
+
+
+def test_a_second_recommendation_for_an_event_is_counted_too():
+    """Delivery repeats, whether the event was seen before or after; the event is answered once."""
+    ledger = Ledger()
+    ledger.sent("a", at(0), 1_000)
+    for name in ("a", "a", "b", "b"):
+        ledger.answered([name], 1_030)
+    ledger.sent("b", at(1), 1_000)
+
+    assert (ledger.num_recommendations, ledger.num_answered) == (4, 2)
 
 
 def test_dead_letter_is_owed_nothing():
@@ -70,7 +93,7 @@ def test_the_form_of_a_uuid_does_not_matter():
     uuid = event_id("e")
     ledger = Ledger()
     ledger.sent(uuid.upper(), at(0), 1_000)
-    ledger.answered(uuid.replace("-", ""), 1_001)
+    ledger.answered([uuid.replace("-", "")], 1_001)
 
     assert ledger.num_owed == 0
 
@@ -82,7 +105,7 @@ def test_answers_of_long_ago_are_forgotten(monkeypatch):
     ledger.sent("owed", at(0), 0)
     for number in range(100):
         ledger.sent(str(number), at(number + 1), 0)
-        ledger.answered(str(number), 1)
+        ledger.answered([str(number)], 1)
         ledger.dead_lettered(("search-events", 0, number))
 
     assert ledger.num_owed == 1
@@ -106,10 +129,10 @@ def test_the_longest_wait_is_told():
     ledger = Ledger()
     for number, sent_ms in enumerate((1_000, 2_000, 3_000)):
         ledger.sent(str(number), at(number), sent_ms)
-    ledger.answered("0", 3_000)
+    ledger.answered(["0"], 3_000)
 
     assert ledger.oldest_owed_ms() == 2_000
-    ledger.answered("1", 3_000)
+    ledger.answered(["1"], 3_000)
     ledger.dead_lettered(at(2))
     assert ledger.oldest_owed_ms() is None
 
@@ -119,7 +142,7 @@ def test_latency_counts_for_the_minute_of_the_event():
     ledger = Ledger()
     ledger.sent("a", at(0), 0)
     ledger.sent("b", at(1), 60_000)
-    ledger.answered("a", 61_000)
+    ledger.answered(["a"], 61_000)
 
     assert [(m.events, m.answered) for m in ledger.minutes.told()] == [(1, 1), (1, 0)]
 
@@ -138,7 +161,7 @@ def test_debt_is_what_was_sent_and_neither_answered_nor_refused(steps):
         if what == "sent":
             ledger.sent(str(number), at(number), 0)
         elif what == "answered":
-            ledger.answered(str(number), 1)
+            ledger.answered([str(number)], 1)
         else:
             ledger.dead_lettered(at(number))
 

@@ -22,7 +22,7 @@ from nextwatch.topics import reconcile
 
 pytestmark = pytest.mark.stack
 
-COURSE = Course(startup_s=None, rate=50.0, seconds=2.0)
+COURSE = Course(startup_s=None, rate=50.0, seconds=2.0, has_waited=True)
 
 
 @pytest.fixture
@@ -81,10 +81,13 @@ def test_whole_course_of_two_events_is_seen(kafka, observer):
     wait_for(
         observer,
         lambda t: (
-            t.dead_letters and t.generation and t.num_recommendations and t.ledger.num_sent == 2
+            t.dead_letters
+            and t.generation
+            and t.ledger.num_recommendations
+            and t.ledger.num_sent == 2
         ),
     )
-    figures = observer.report(Course(startup_s=1.0, rate=50.0, seconds=2.0))
+    figures = observer.report(COURSE)
     assert (figures.events_in, figures.recommendations_out, figures.lost) == (2, 1, 0)
     assert figures.dead_letters == 1
     assert figures.event_to_recommendation_ms["p50"] == 30

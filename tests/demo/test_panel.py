@@ -31,15 +31,17 @@ FIGURES = Report(
     uploads=60,
     upload_to_retrievable_ms={"p50": 36, "p99": None},
     lost_uploads=0,
+    unfound_uploads=0,
     unmeasured_uploads=0,
     generation=2,
     generations_served=2,
     generations={"1": 1_000, "2": 2_000},
     progressive_recall_at_20={"model": 0.4, "popularity": 0.1, "retrieval": None},
-    progressive_examples=900.0,
+    progressive_examples=900,
     degraded={},
     dead_letters=3,
     lost=0,
+    unanswered=0,
     restarts={"index_sync": 1},
     memory_mb={"broker": {"1": 390.0, "end": 400.0}, "feed": {"end": 70.0}},
     cpu_percent={"broker": {"first_minute": 30.0, "run": 18.0, "last_10_s": 15.0}},
@@ -243,6 +245,16 @@ def test_summary_says_how_the_run_ended():
         "stopped",
         "failed",
     ]
+
+
+def test_summary_calls_lost_only_what_was_waited_for():
+    """Who stops a run in its boot has lost nothing."""
+    stopped = msgspec.structs.replace(FIGURES, interrupted=True, unanswered=4, unfound_uploads=1)
+    told = "\n".join(summary(stopped))
+
+    assert "4 unanswered at the stop" in told
+    assert "1 not found yet at the stop" in told
+    assert "lost" not in told
 
 
 def test_summary_of_a_run_that_never_began_has_no_costs():

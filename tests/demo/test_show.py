@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from contract.clock import ManualClock
-from contract.errors import StackError
+from contract.errors import BrokerUnavailable, ContractError, StackError
 from nextwatch.demo import show as show_module
 from nextwatch.demo.boot import Booted
 from nextwatch.demo.checklist import Checklist
@@ -148,7 +148,7 @@ def test_run_ends_by_itself_after_its_seconds(stage):
     """The feed is stopped, the answers are waited for, and all is well."""
     figures = (played := stage(seconds=0.01)).run()
 
-    assert (figures.error, figures.interrupted, played.show.is_well) == (None, False, True)
+    assert (figures.error, figures.interrupted, played.show.failure) == (None, False, None)
     assert figures.restarts == {"streams": 1}
     assert "end" in figures.memory_mb["demo"]
 
@@ -160,8 +160,7 @@ def test_feed_that_fails_ends_the_run_with_its_figures(stage):
     figures = played.run()
 
     assert figures.error == "feed ended (exit code -9); see feed.log"
-    assert played.show.error.endswith("its last words")
-    assert not played.show.is_well
+    assert str(played.show.failure).endswith("its last words")
 
 
 def test_feed_at_the_end_of_its_log_is_no_failure(stage):
@@ -180,7 +179,7 @@ def test_broker_that_dies_ends_the_run_with_its_figures(stage, monkeypatch):
     figures = played.run()
 
     assert figures.error == "broker ended (signal 9); see broker.log"
-    assert (figures.events_in, figures.lost) == (1, 1)
+    assert (figures.events_in, figures.lost, figures.unanswered) == (1, 0, 1)
 
 
 def test_the_first_failure_is_the_cause(stage):
@@ -200,7 +199,8 @@ def test_ctrl_c_does_not_wait_for_answers_that_do_not_come(stage, monkeypatch):
     played.on_show = played.interruption.asked.set
     figures = played.run()
 
-    assert (figures.interrupted, figures.error, figures.lost) == (True, None, 1)
+    assert (figures.interrupted, figures.error) == (True, None)
+    assert (figures.lost, figures.unanswered) == (0, 1)
     assert played.events.exit_code == -9
 
 
@@ -218,7 +218,18 @@ def test_ctrl_c_shortens_a_wait_that_has_begun(stage, monkeypatch):
             played.interruption.asked.set()
 
     played.observer.check = check_and_press
-    assert played.run().lost == 1
+    figures = played.run()
+    assert (figures.lost, figures.unanswered) == (0, 1)
+
+
+def test_an_event_is_lost_when_its_answer_was_waited_for(stage, monkeypatch):
+    """The whole time that an answer may take is over."""
+    monkeypatch.setattr(show_module, "ANSWERS", show_module.Patience(0.01, 0))
+    played = stage(seconds=0.01)
+    one_event(played.observer.tally)
+    figures = played.run()
+
+    assert (figures.lost, figures.unanswered) == (1, 0)
 
 
 def test_second_ctrl_c_kills_and_still_tells(stage):
@@ -237,16 +248,27 @@ def test_second_ctrl_c_kills_and_still_tells(stage):
     assert (figures.events_in, figures.error) == (1, None)
 
 
-def test_boot_that_fails_has_figures_too(stage, monkeypatch):
-    """There is one object for whoever reads them, and it says why it is empty."""
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (StackError("catalogue ended (exit code 1)\nits log"), "catalogue ended (exit code 1)"),
+        (BrokerUnavailable("TIMED_OUT: no answer"), "TIMED_OUT: no answer"),
+        (ContractError("the right to create topics is missing"), "the right to create topics"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_boot_that_fails_has_figures_too(stage, monkeypatch, error, told):
+    """There is one object for whoever reads them, and it says why it is empty, whatever it was."""
 
     def fail(*_, **__):
-        raise StackError("catalogue ended (exit code 1)")
+        raise error
 
     played = stage()
     monkeypatch.setattr(show_module, "boot", fail)
     played.show.run(FEED)
     figures = played.show.figures()
 
-    assert (figures.error, figures.startup_s) == ("catalogue ended (exit code 1)", None)
+    assert told in figures.error
+    assert played.show.failure is error
+    assert figures.startup_s is None
     assert (figures.events_in, figures.minutes, figures.memory_mb) == (0, [], {})

@@ -38,7 +38,11 @@ def test_event_and_answer_are_counted():
     tally.event(at(1), watch("b"), 1_000)
     tally.recommendation(answer("a", "b"), 1_020)
 
-    assert (tally.ledger.num_sent, tally.num_recommendations, tally.ledger.num_owed) == (2, 1, 0)
+    assert (tally.ledger.num_sent, tally.ledger.num_recommendations, tally.ledger.num_owed) == (
+        2,
+        1,
+        0,
+    )
     assert tally.first_recommendation_ms == 1_020
 
 

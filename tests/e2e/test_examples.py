@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from tests.e2e.clients import eventually
 from tests.e2e.stacks import running_stack
@@ -18,6 +19,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ADDRESS = "127.0.0.1:9092"
+USER = "u2 "
 UPLOADED = re.compile(r"v4[2-5]")
 
 
@@ -97,10 +99,30 @@ def test_what_is_watched_is_answered_with_what_was_uploaded(language):
 
 
 def test_a_player_asks_and_is_given_a_list_each_time(language):
-    """Without any event before the first one."""
+    """Without any event before the first one; each list says what it had to do without."""
     language.run("upload")
+    lines = [line for line in language.run("ask").splitlines() if line.startswith(USER)]
 
-    assert language.run("ask").count("u2 [") == 3
+    assert len(lines) == 3
+    assert all(re.fullmatch(r"u2 \[.*\] degraded: \[.*\]", line) for line in lines), lines
+
+
+def test_a_player_gives_up_when_no_answer_comes_and_leaves_no_group(language, bootstrap_servers):
+    """A dead letter is never answered."""
+    script = language.directory / f"ask{language.suffix}"
+    text, num_changed = re.subn(r'("?number"?: )5', r"\g<1>-5", script.read_text())
+    assert num_changed == 1
+    script.write_text(text)
+    argv = (language.program, script.name)
+    done = subprocess.run(
+        argv, cwd=language.directory, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 1
+    assert "no answer within 10 s" in done.stderr
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    groups = {group.group_id for group in admin.list_consumer_groups().result(10).valid}
+    assert not {name for name in groups if name.startswith("player-")}
 
 
 def test_readme_prints_the_examples_word_for_word():

@@ -14,10 +14,17 @@ PACKAGES = ("contract", "models", "streams", "trainer", "index_sync", "nextwatch
 
 
 def test_the_changelog_has_a_section_for_the_version():
-    """And above it the place for what comes next."""
-    sections = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    """It is the newest; while it is worked on its heading says that it is not released."""
+    [newest, *_] = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
-    assert sections[:2] == ["Unreleased", VERSION]
+    assert newest in {VERSION, f"{VERSION} (unreleased)"}
+
+
+def test_the_page_on_upgrading_tells_how_to_come_to_the_version():
+    """Workers of two releases side by side can be told apart, and so can their notes."""
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "upgrading.md").read_text(), re.MULTILINE)
+
+    assert any(heading.endswith(f" to {VERSION}") for heading in headings)
 
 
 def test_the_contract_bears_the_version():

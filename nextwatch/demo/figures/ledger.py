@@ -1,10 +1,12 @@
 """Which events were sent, which were answered, and what is still owed.
 
 One rule: an event that was sent and not dead-lettered is owed one recommendation. The two
-topics are read side by side, so an answer may be seen before its event. What is remembered is
-bounded: repeated deliveries are recognized as long as they are not too far apart.
+topics are read side by side, so an answer may be seen before its event: it counts once the event
+does, and the counts of both belong together at any moment. What is remembered is bounded: repeated
+deliveries are recognized as long as they are not too far apart.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -23,10 +25,18 @@ V = TypeVar("V")
 
 
 @dataclass(slots=True)
+class Answer:
+    """One recommendation; it *is_counted* once an event that it answers was seen."""
+
+    is_counted: bool = False
+
+
+@dataclass(slots=True)
 class Ledger:
     """The account of all events; repeated deliveries of either side change nothing."""
 
     num_sent: int = 0
+    num_recommendations: int = 0
     num_unreadable: int = 0
     num_given_up: int = 0
     latencies: Latencies = field(default_factory=Latencies)
@@ -34,7 +44,7 @@ class Ledger:
     _owed: dict[bytes, tuple[int, Position]] = field(default_factory=dict)
     _owed_at: dict[Position, bytes] = field(default_factory=dict)
     _answered_ms: dict[bytes, int] = field(default_factory=dict)
-    _early: set[bytes] = field(default_factory=set)
+    _early: dict[bytes, list[Answer]] = field(default_factory=dict)
     _dead: dict[Position, None] = field(default_factory=dict)
 
     def sent(self, event_id: str | None, position: Position, timestamp_ms: int) -> None:
@@ -46,26 +56,20 @@ class Ledger:
             return
         key = event_key(event_id)
         if key in self._early:
-            self._early.remove(key)
+            for answer in self._early.pop(key):
+                self._count(answer)
             self._settle(timestamp_ms, self._answered_ms[key])
         elif key not in self._answered_ms and key not in self._owed and position not in self._dead:
             self._owe(key, position, timestamp_ms)
 
-    def answered(self, event_id: str, receipt_ms: int) -> None:
-        """Note a recommendation that names the event as its cause; only the first one counts."""
-        key = event_key(event_id)
-        if key in self._answered_ms:
-            return
-        self._answered_ms[key] = receipt_ms
-        owed = self._owed.pop(key, None)
-        if owed is None:
-            self._early.add(key)
-        else:
-            sent_ms, position = owed
-            del self._owed_at[position]
-            self._settle(sent_ms, receipt_ms)
-        if (forgotten := _drop_oldest(self._answered_ms, MOST_REMEMBERED)) is not None:
-            self._early.discard(forgotten)
+    def answered(self, event_ids: Iterable[str], receipt_ms: int) -> None:
+        """Note a recommendation that names these events as its causes.
+
+        Of several that answer one event, each is counted, and only the first one settles it.
+        """
+        answer = Answer()
+        for event_id in event_ids:
+            self._answer(event_key(event_id), answer, receipt_ms)
 
     def dead_lettered(self, position: Position) -> None:
         """Note that the record at *position* was rejected: nothing is owed for it."""
@@ -88,6 +92,30 @@ class Ledger:
     def oldest_owed_ms(self) -> int | None:
         """Return when the event that has waited longest was sent; None where none waits."""
         return next(iter(self._owed.values()))[0] if self._owed else None
+
+    def _answer(self, key: bytes, answer: Answer, receipt_ms: int) -> None:
+        if key in self._early:
+            self._early[key].append(answer)
+            return
+        if key in self._answered_ms:
+            self._count(answer)
+            return
+        self._answered_ms[key] = receipt_ms
+        owed = self._owed.pop(key, None)
+        if owed is None:
+            self._early[key] = [answer]
+        else:
+            sent_ms, position = owed
+            del self._owed_at[position]
+            self._count(answer)
+            self._settle(sent_ms, receipt_ms)
+        if (forgotten := _drop_oldest(self._answered_ms, MOST_REMEMBERED)) is not None:
+            self._early.pop(forgotten, None)
+
+    def _count(self, answer: Answer) -> None:
+        if not answer.is_counted:
+            answer.is_counted = True
+            self.num_recommendations += 1
 
     def _owe(self, key: bytes, position: Position, timestamp_ms: int) -> None:
         self._owed[key] = (timestamp_ms, position)

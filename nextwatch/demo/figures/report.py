@@ -21,8 +21,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All that a run has shown. Latencies are milliseconds; null where nothing was measured.
 
     ``events_in`` counts watches and searches as they stand in their topics; ``answered`` those
-    with a recommendation, of which one may answer several events of its user; ``lost`` those that
-    were neither dead-lettered nor answered; ``lost_uploads`` those that were never found.
+    with a recommendation, of which one may answer several events of its user. ``lost`` counts those
+    that were neither dead-lettered nor answered though their answers were waited for, and
+    ``lost_uploads`` the uploads that were never found; in a run that was stopped or that failed
+    nobody waited, and the same are ``unanswered`` and ``unfound_uploads``.
     ``memory_mb`` is resident MiB by process, after so many minutes and at the end; ``cpu_percent``
     is of one core. A run that was stopped by hand is ``interrupted``; ``error`` is what ended a run
     that failed.
@@ -42,15 +44,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     uploads: int
     upload_to_retrievable_ms: Percentiles
     lost_uploads: int
+    unfound_uploads: int
     unmeasured_uploads: int
     generation: int
     generations_served: int
     generations: dict[str, int]
     progressive_recall_at_20: dict[str, float | None]
-    progressive_examples: float | None
+    progressive_examples: int | None
     degraded: dict[str, int]
     dead_letters: int
     lost: int
+    unanswered: int
     restarts: dict[str, int]
     memory_mb: dict[str, dict[str, float]]
     cpu_percent: dict[str, dict[str, float | None]]
@@ -60,7 +64,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What cannot be read from topics and index: how long the run went, on what, its cost and end."""
+    """What cannot be read from topics and index: how long the run went, on what, its cost and end.
+
+    It *has_waited* once the last answers came, or the whole time is over in which they should.
+    """
 
     startup_s: float | None
     rate: float
@@ -70,6 +77,7 @@ class Course:
     memory_mb: Mapping[str, dict[str, float]] = field(default_factory=dict)
     cpu_percent: Mapping[str, dict[str, float | None]] = field(default_factory=dict)
     is_interrupted: bool = False
+    has_waited: bool = False
     error: str | None = None
 
 
@@ -93,7 +101,7 @@ def report(tally: Tally, uploads: Uploads, course: Course, *, now_ms: int) -> Re
         catalogue_videos=tally.num_catalogue,
         events_in=ledger.num_sent,
         answered=ledger.num_answered,
-        recommendations_out=tally.num_recommendations,
+        recommendations_out=ledger.num_recommendations,
         event_to_recommendation_ms=ledger.latencies.percentiles(50, 95, 99),
         last_10_s={
             "event_to_recommendation_ms": ledger.latencies.recent(50, 95, 99, now_ms=now_ms),
@@ -102,16 +110,18 @@ def report(tally: Tally, uploads: Uploads, course: Course, *, now_ms: int) -> Re
         minutes=ledger.minutes.told(),
         uploads=tally.num_uploads,
         upload_to_retrievable_ms=uploads.latencies.percentiles(50, 99),
-        lost_uploads=uploads.num_waiting,
+        lost_uploads=uploads.num_waiting if course.has_waited else 0,
+        unfound_uploads=0 if course.has_waited else uploads.num_waiting,
         unmeasured_uploads=uploads.num_unmeasured,
         generation=tally.generation,
         generations_served=len(tally.generations),
         generations={str(number): count for number, count in tally.generations.items()},
         progressive_recall_at_20=_recalls(tally.metrics),
-        progressive_examples=tally.metrics.get("progressive_examples"),
+        progressive_examples=_whole(tally.metrics.get("progressive_examples")),
         degraded=dict(tally.degraded),
         dead_letters=tally.dead_letters.total(),
-        lost=ledger.num_owed,
+        lost=ledger.num_owed if course.has_waited else 0,
+        unanswered=0 if course.has_waited else ledger.num_owed,
         restarts=dict(course.restarts),
         memory_mb=dict(course.memory_mb),
         cpu_percent=dict(course.cpu_percent),
@@ -129,6 +139,10 @@ def _recalls(metrics: Mapping[str, float]) -> dict[str, float | None]:
     """Return what the trainer measured; before its first example that is nothing, not zero."""
     measured = metrics if metrics.get("progressive_examples") else {}
     return {name: _rounded(measured.get(metric), 4) for name, metric in _RECALLS.items()}
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -66,7 +66,6 @@ class Tally:
     feed_started_ms: int | None = None
     first_event_ms: int | None = None
     first_recommendation_ms: int | None = None
-    num_recommendations: int = 0
     num_uploads: int = 0
     generation: int = 0
     ledger: Ledger = field(default_factory=Ledger)
@@ -94,10 +93,8 @@ class Tally:
         answer = _read(_RECOMMENDATION, value)
         if answer is None:
             return
-        self.num_recommendations += 1
         self.first_recommendation_ms = self.first_recommendation_ms or receipt_ms
-        for event_id in answer.caused_by:
-            self.ledger.answered(event_id, receipt_ms)
+        self.ledger.answered(answer.caused_by, receipt_ms)
         if answer.bundle_id is not None:
             self.generations[answer.generation] += 1
         self.degraded.update(answer.degraded)
