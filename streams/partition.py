@@ -34,7 +34,9 @@ class Partition:
     while every record is ours. ``unhealed`` are the users and ``unhealed_seals`` the seals
     whose last record in the changelog lacks something that the store has, and so does every user of
     the store from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end,
-    ``replacement`` the log that it last had in place of the one that was read so far.
+    ``replacement`` the log that it last had in place of the one that was read so far. Where this was
+    so at the assignment the changelog ``is_incomplete``: what others folded since the store was
+    closed may be nowhere.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Partition:
     unhealed_seals: set[bytes] = field(default_factory=set)
     unpublished_from: str | None = None
     replacement: Log | None = None
+    is_incomplete: bool = False
 
     @classmethod
     def opened(cls, number: int, store: WindowStore, policy: WindowPolicy) -> "Partition":
@@ -102,11 +105,15 @@ class Partition:
         """Start to read *topic*, whose log is *source*; return the offset to read from.
 
         That is where this worker is, else where the group is, less the *rewind*, else where the
-        store is. Offsets that are of another log say nothing: then this one is read whole.
+        store is; where the changelog is incomplete, the store and not the group. Offsets that are
+        of another log say nothing: then this one is read whole.
         """
         stored = self.store.offset(topic)
         here = self.positions.acknowledged.get(topic)
-        seen = next((at for at in (here, committed, stored) if at is not None), None)
+        known = [at for at in (committed, stored) if at is not None]
+        if self.is_incomplete:
+            known.sort()
+        seen = next((at for at in (here, *known) if at is not None), None)
         identity = self.store.offset(_IDENTITY + topic) or 0
         answered = committed or 0
         if seen is None:
@@ -115,7 +122,7 @@ class Partition:
             log.error("log_replaced", topic=topic, partition=self.number,
                       offset=seen, start=source.start, end=source.end)  # fmt: skip
             offset, answered = source.start, 0
-        elif stored is None and not (self.changelog_next or self.positions.acknowledged):
+        elif here is None and stored is None and (self.is_incomplete or not self.changelog_next):
             log.error("state_nowhere", topic=topic, partition=self.number, committed=seen)
             offset = source.start
         else:
@@ -131,7 +138,8 @@ class Partition:
         """Take every window for unpublished if *changelog* is not the log that was read so far."""
         identity = self.store.offset(_IDENTITY + CHANGELOG) or 0
         self.changelog_identity = changelog.identity
-        if changelog.is_other_than(identity, self.changelog_next):
+        self.is_incomplete = changelog.is_other_than(identity, self.changelog_next)
+        if self.is_incomplete:
             self._publish_anew()
         elif not self.is_unhealed:
             self._remember_changelog()

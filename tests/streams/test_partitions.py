@@ -230,6 +230,39 @@ def test_a_state_that_is_nowhere_is_built_from_the_events_again():
     assert World().assign(20, Log(7, 100, 7)) == 7
 
 
+def test_a_state_that_is_nowhere_is_built_from_the_events_of_every_topic():
+    """Not of the first one alone."""
+    world, searches = World(), Position("search-events", 0)
+    logs = {WATCHES: Log(7, 100, 7), searches: Log(3, 50, 8), Position(CHANGELOG, 0): Log(0, 0, 1)}
+
+    assert world.partitions.assign({WATCHES: 20, searches: 30}, logs) == {WATCHES: 7, searches: 3}
+
+
+def test_a_store_that_was_left_behind_reads_on_where_it_was_when_the_changelog_is_another():
+    """What another worker folded since is nowhere else: its store is not here, its changelog gone."""
+    world = World(logged(0, watch("A")))
+    world.assign(committed=5)
+    world.acknowledge(10)
+    world.partitions.close()
+    world.changelog.clear()
+    world.changelog_identity = 2
+    world.restart()
+
+    assert world.assign(committed=60) == 10
+    assert world.partitions.committable() == {}, "what the group has answered is not answered again"
+
+
+def test_a_worker_that_keeps_a_partition_reads_on_where_it_is_whatever_the_changelog_is():
+    """Its store lacks nothing."""
+    world = World(logged(0, watch("A")))
+    world.assign(committed=5)
+    world.acknowledge(60)
+    world.changelog.clear()
+    world.changelog_identity = 2
+
+    assert world.assign(committed=50) == 60
+
+
 def test_a_changelog_that_was_created_anew_gets_every_window_again():
     """Its offsets begin at 0 again, which those of a topic that lives never do."""
     a, b = watch("A"), watch("B", user_id="u2")
