@@ -25,6 +25,7 @@ from contract.process import is_storage_full
 from nextwatch.embedded.kafka.artifacts import KAFKA_VERSION, Artifact, pinned, pins_digest
 
 DOWNLOAD_TIMEOUT_S = 20
+DOWNLOAD_TRIES = 3
 NUM_CONNECTIONS = 4
 _JARS = "jars"
 _REMEDY = "name an unpacked Kafka distribution by --broker kafka:DIR or NEXTWATCH_KAFKA_HOME"
@@ -174,14 +175,14 @@ def _fetch(missing: Sequence[Artifact], jars: Path) -> None:
 
 def _fetch_one(artifact: Artifact, staging: Path, jars: Path) -> None:
     try:
-        path = _download(artifact, staging)
+        path = _download_again(artifact, staging)
         if not artifact.is_at(path):
             raise StackError(
                 f"{artifact.file_name} was fetched with another checksum than the pinned one and "
                 f"is not used: try again, or {_REMEDY}"
             )
         path.replace(jars / artifact.file_name)
-    except OSError as error:  # requests' errors are OSErrors, too
+    except OSError as error:
         if is_storage_full(error):
             raise
         reason = error.strerror or type(error).__name__
@@ -189,6 +190,17 @@ def _fetch_one(artifact: Artifact, staging: Path, jars: Path) -> None:
             f"Apache Kafka cannot be fetched ({artifact.file_name}: {reason}): connect to Maven "
             f"Central and start again, which fetches only what is missing, or {_REMEDY}"
         ) from error
+
+
+def _download_again(artifact: Artifact, staging: Path) -> Path:
+    """Download *artifact*; a connection that is lost is tried again, `DOWNLOAD_TRIES` in all."""
+    for _ in range(DOWNLOAD_TRIES - 1):
+        try:
+            return _download(artifact, staging)
+        except OSError as error:  # requests' errors are OSErrors, too
+            if is_storage_full(error):
+                raise
+    return _download(artifact, staging)
 
 
 def _download(artifact: Artifact, staging: Path) -> Path:

@@ -80,6 +80,21 @@ def test_no_network_names_the_way_around(monkeypatch, offered, tmp_path):
         cache.fetched_jars(tmp_path)
 
 
+def test_a_connection_that_is_lost_is_tried_again(monkeypatch, offered, tmp_path):
+    """One of the many jars is no reason to do without Kafka."""
+    download, num_lost = cache._download, []
+
+    def lose_first(pin, staging):
+        if len(num_lost) < cache.DOWNLOAD_TRIES - 1:
+            num_lost.append(pin)
+            raise ConnectionError("reset by peer")
+        return download(pin, staging)
+
+    monkeypatch.setattr(cache, "_download", lose_first)
+
+    assert len(cache.fetched_jars(tmp_path)) == 2
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_not_called_a_network_problem(monkeypatch, offered, tmp_path, number):
     """The remedy is room in the cache, or another cache."""
