@@ -62,7 +62,7 @@ demo: $(DEMO) ## run the whole system on this machine and watch recommendations 
 	$(BIN)/nextwatch demo $(ARGS)
 
 test: $(ALL) ## run all tests, end-to-end ones on the embedded stack included, two files at a time
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(ALL) ## the tests that need three brokers, security or minutes
 	$(BIN)/pytest tests/slow

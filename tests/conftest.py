@@ -29,6 +29,13 @@ def pytest_report_header():
     return f"embedded broker: {engine.name}. {engine.warning}".rstrip(". ")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Put files with tests on a whole stack first: at the end one of them would run alone."""
+    on_a_stack = {item.path for item in items if item.get_closest_marker("stack")}
+    items.sort(key=lambda item: item.path not in on_a_stack)
+
+
 @pytest.fixture(autouse=True)
 def _logs_as_before():
     """Undo what a command run in this process made of structlog: its stream is closed by now."""
