@@ -236,6 +236,9 @@ def test_a_right_that_is_taken_away_makes_a_worker_not_ready_until_it_is_back(
 def ends_without(broker, stack, app, topic, right):
     """Take *right* away while the block runs; *app* has to end and name the topic."""
     process = stack.process(app)
+    process.kill()  # it may be about to end for a right that another test took away
+    process.start()
+    process.wait_ready(60)
     grant = broker.revoke(app, "topic", topic, right)
     try:
         yield
