@@ -132,7 +132,7 @@ class App(faust.App):
             start = await self.pump.in_thread(lambda: self.partitions.start_again(found))
             if start:
                 self.fetch.read_from(start)
-                self.consumer.forget_commits_beyond(self.partitions.answered())
+                self.consumer.forget_commits_beyond(self.partitions.committed())
 
         self.lost.add(at)
         if len(self.lost) == 1:

@@ -103,14 +103,14 @@ class Consumer(driver.Consumer):
         await self._thread.pause(self.assignment())
         committed = {tp: self._committed_offset[tp] for tp in self.assignment()}
         self.app.fetch.read_from(await self.app.open_partitions(committed))
-        self.forget_commits_beyond(self.app.partitions.answered())
+        self.forget_commits_beyond(self.app.partitions.committed())
 
-    def forget_commits_beyond(self, answered: Mapping[Position, int]) -> None:
-        """Let offsets be committed from *answered* on; of a log made anew that is 0.
+    def forget_commits_beyond(self, committed: Mapping[Position, int]) -> None:
+        """Let offsets be committed beyond *committed*; of a log made anew that is 0.
 
         Faust commits no offset below the one that it believes to be committed.
         """
-        for at, offset in answered.items():
+        for at, offset in committed.items():
             tp = self.app.tp(at)
             if offset < (self._committed_offset[tp] or 0):
                 self._committed_offset[tp] = None

@@ -106,7 +106,8 @@ class Partition:
 
         That is where this worker is, else where the group is, less the *rewind*, else where the
         store is; where the changelog is incomplete, the store and not the group. Offsets that are
-        of another log say nothing: then this one is read whole.
+        of another log say nothing: then this one is read whole. The group is told where events are
+        read again that it had come beyond.
         """
         stored = self.store.offset(topic)
         here = self.positions.acknowledged.get(topic)
@@ -115,7 +116,7 @@ class Partition:
             known.sort()
         seen = next((at for at in (here, *known) if at is not None), None)
         identity = self.store.offset(_IDENTITY + topic) or 0
-        answered = committed or 0
+        answered, is_told = committed or 0, False
         if seen is None:
             offset = source.start
         elif source.is_other_than(identity, seen):
@@ -124,13 +125,14 @@ class Partition:
             offset, answered = source.start, 0
         elif here is None and stored is None and (self.is_incomplete or not self.changelog_next):
             log.error("state_nowhere", topic=topic, partition=self.number, committed=seen)
-            offset = source.start
+            offset, is_told = source.start, True
         else:
+            is_told = self.is_incomplete and seen < answered
             if seen < source.start:
                 log.warning("records_gone", topic=topic, partition=self.number,
                             records=source.start - seen, expected=seen, start=source.start)  # fmt: skip
             offset = max(source.start, seen - rewind)
-        self.positions.start(topic, offset, answered=answered)
+        self.positions.start(topic, offset, answered=answered, is_told=is_told)
         self.store.write({}, {_IDENTITY + topic: source.identity, topic: offset})
         return offset
 

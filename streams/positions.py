@@ -3,7 +3,8 @@
 * ``answered``: what lies before it was answered before this worker came; it is folded again, not
   answered again.
 * ``acknowledged``: all that lies before it is folded, and what it caused is on the broker.
-* What is acknowledged and not answered may be committed to the group.
+* ``committed``: where the group is, or from where on it is to be told of what is read again.
+  What is acknowledged beyond may be committed to it.
 """
 
 from collections.abc import Mapping
@@ -16,11 +17,17 @@ class Positions:
 
     answered: dict[str, int] = field(default_factory=dict)
     acknowledged: dict[str, int] = field(default_factory=dict)
+    committed: dict[str, int] = field(default_factory=dict)
 
-    def start(self, topic: str, offset: int, *, answered: int) -> None:
-        """Read *topic* from *offset* on; the group has *answered* what lies before."""
+    def start(self, topic: str, offset: int, *, answered: int, is_told: bool = False) -> None:
+        """Read *topic* from *offset* on; the group has *answered* what lies before.
+
+        With *is_told* the group learns that it goes on at *offset*, although it had come further:
+        so whoever owns the partition next goes on with what is to be read again.
+        """
         self.acknowledged[topic] = offset
         self.answered[topic] = answered
+        self.committed[topic] = offset - 1 if is_told else answered
 
     def is_read(self, topic: str) -> bool:
         """Return whether *topic* was started."""
@@ -40,5 +47,5 @@ class Positions:
         return {
             topic: offset
             for topic, offset in list(self.acknowledged.items())
-            if offset > self.answered[topic]
+            if offset > self.committed[topic]
         }

@@ -6,7 +6,7 @@ the byte those of an undisturbed run.
 """
 
 import statistics
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,9 @@ from benchmarks.faults.arena import Arena
 from benchmarks.player import eventually
 from contract.kafka import consumer_config, take
 from contract.settings import KafkaSettings
-from contract.topics import WINDOWS
+from contract.topics import TOPICS, WINDOWS
 from models.history import WindowPolicy
+from nextwatch.unread import num_unread_by
 from streams.store import RocksMemory, RocksStore
 
 _STOPPED_WITHIN_S = 12.0
@@ -79,6 +80,7 @@ def close(arena: Arena, books: Books, *, within_s: float) -> None:
     ledger.stop_feeding()
     if not books.trouble:
         eventually(lambda: not ledger.unanswered(), within_s=within_s)
+        _await_standstill(arena.stack.kafka, within_s=within_s)
     arena.crew.stop(_STOPPED_WITHIN_S)
     published = published_windows(arena.stack.kafka)
     kept = kept_windows([worker.state_dir for worker in arena.crew.workers], arena.stack.kafka)
@@ -102,6 +104,25 @@ def close(arena: Arena, books: Books, *, within_s: float) -> None:
     books.sent_again = ledger.counts["sent_again"]
     books.uncommitted_answered = ledger.counts["uncommitted_answered"]
     books.accidents += arena.crew.accidents
+
+
+def _await_standstill(kafka: KafkaSettings, *, within_s: float) -> None:
+    """Wait until the group reads no further; what is read again was answered before.
+
+    Marks of transactions at the end of a partition are never committed.
+    """
+    counts = {
+        kafka.layout.name(topic): kafka.user_partitions
+        for topic in TOPICS
+        if topic.key_field == "user_id"
+    }
+    looks: deque[int] = deque(maxlen=3)
+
+    def stands_still() -> bool:
+        looks.append(num_unread_by(kafka, "streams", counts))
+        return looks.count(looks[0]) == looks.maxlen
+
+    eventually(stands_still, within_s=within_s, every_s=1.0)
 
 
 def published_windows(kafka: KafkaSettings) -> dict[str, bytes]:

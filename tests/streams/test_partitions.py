@@ -190,7 +190,7 @@ def test_a_log_that_lost_its_beginning_under_a_worker_is_read_on_where_it_begins
     world.acknowledge(30)
 
     assert world.partitions.start_again({WATCHES: Log(55, 100, 7)}) == {WATCHES: 55}
-    assert world.partitions.answered() == {WATCHES: 20}
+    assert world.partitions.committed() == {WATCHES: 20}
 
 
 def test_a_log_that_is_made_anew_under_a_worker_is_read_from_its_beginning():
@@ -200,7 +200,7 @@ def test_a_log_that_is_made_anew_under_a_worker_is_read_from_its_beginning():
     world.acknowledge(30)
 
     assert world.partitions.start_again({WATCHES: Log(0, 5, 8)}) == {WATCHES: 0}
-    assert world.partitions.answered() == {WATCHES: 0}
+    assert world.partitions.committed() == {WATCHES: 0}
 
 
 def test_a_suspended_worker_owns_nothing_until_it_is_assigned_again():
@@ -249,7 +249,8 @@ def test_a_store_that_was_left_behind_reads_on_where_it_was_when_the_changelog_i
     world.restart()
 
     assert world.assign(committed=60) == 10
-    assert world.partitions.committable() == {}, "what the group has answered is not answered again"
+    assert world.partitions.committable() == {WATCHES: 10}, "the next owner would go on at 60"
+    assert world.partitions.get(0).positions.is_answered("watch-events", 59)
 
 
 def test_a_worker_that_keeps_a_partition_reads_on_where_it_is_whatever_the_changelog_is():
