@@ -23,7 +23,7 @@ from streams.store import WindowStore
 log = structlog.get_logger()
 
 CHANGELOG = "changelog"
-_IDENTITY = "log-id:"
+LOG_ID = "log-id:"
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class Partition:
         if self.is_incomplete:
             known.sort()
         seen = next((at for at in (here, *known) if at is not None), None)
-        identity = self.store.offset(_IDENTITY + topic) or 0
+        identity = self.store.offset(LOG_ID + topic) or 0
         answered, is_told = committed or 0, False
         if seen is None:
             offset = source.start
@@ -133,12 +133,12 @@ class Partition:
                             records=source.start - seen, expected=seen, start=source.start)  # fmt: skip
             offset = max(source.start, seen - rewind)
         self.positions.start(topic, offset, answered=answered, is_told=is_told)
-        self.store.write({}, {_IDENTITY + topic: source.identity, topic: offset})
+        self.store.write({}, {LOG_ID + topic: source.identity, topic: offset})
         return offset
 
     def find_changelog(self, changelog: Log) -> None:
         """Take every window for unpublished if *changelog* is not the log that was read so far."""
-        identity = self.store.offset(_IDENTITY + CHANGELOG) or 0
+        identity = self.store.offset(LOG_ID + CHANGELOG) or 0
         self.changelog_identity = changelog.identity
         self.is_incomplete = changelog.is_other_than(identity, self.changelog_next)
         if self.is_incomplete:
@@ -248,7 +248,7 @@ class Partition:
         return users
 
     def _remember_changelog(self) -> None:
-        self.store.write({}, {_IDENTITY + CHANGELOG: self.changelog_identity})
+        self.store.write({}, {LOG_ID + CHANGELOG: self.changelog_identity})
 
     def _publish_anew(self) -> None:
         """Take every window and seal for unpublished: the changelog is another than it was.

@@ -14,17 +14,21 @@ from typing import Any
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from benchmarks.faults import oracle
 from benchmarks.faults.arena import Arena
 from benchmarks.player import eventually
-from contract.kafka import consumer_config, take
+from contract.kafka import client_config, consumer_config, take
 from contract.settings import KafkaSettings
+from contract.topic_ids import topic_ids
 from contract.topics import TOPICS, WINDOWS
 from models.history import WindowPolicy
 from nextwatch.unread import num_unread_by
+from streams.partition import CHANGELOG, LOG_ID
 from streams.store import RocksMemory, RocksStore
 
+_ID_WITHIN_S = 10.0
 _STOPPED_WITHIN_S = 12.0
 _CACHE_MB = 8
 
@@ -144,16 +148,22 @@ def published_windows(kafka: KafkaSettings) -> dict[str, bytes]:
 
 
 def kept_windows(state_dirs: Sequence[Path], kafka: KafkaSettings) -> dict[str, bytes]:
-    """Return what the stopped workers keep: of each partition the store that saw most."""
+    """Return what the stopped workers keep: of each partition the store that saw most.
+
+    Offsets of a changelog that was created again say more than any of the one before.
+    """
+    name = kafka.layout.name(WINDOWS)
+    identity = topic_ids(AdminClient(client_config(kafka)), {name}, within_s=_ID_WITHIN_S).get(name)
     kept: dict[str, bytes] = {}
     memory = RocksMemory.of(_CACHE_MB)
     for number in range(kafka.user_partitions):
-        newest, windows = -1, {}
+        newest, windows = (False, -1), {}
         for directory in (path / str(number) for path in state_dirs):
             if not directory.exists():
                 continue
             store = RocksStore(directory, memory)
-            seen = store.offset("changelog") or 0
+            is_of_log = store.offset(LOG_ID + CHANGELOG) == identity
+            seen = is_of_log, store.offset(CHANGELOG) or 0
             if seen > newest:
                 newest, windows = seen, dict(store.scan())
             store.close()
