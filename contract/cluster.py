@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 
 from contract.kafka import retried
 from contract.needs import Right, Rights
+from contract.topic_ids import has_leader
 
 T = TypeVar("T")
 
@@ -182,13 +183,9 @@ def _topic(described: Any) -> FoundTopic:
     return FoundTopic(
         len(described.partitions),
         min((len(each.replicas) for each in described.partitions), default=0),
-        tuple(each.id for each in described.partitions if not _has_leader(each)),
+        tuple(each.id for each in described.partitions if not has_leader(each)),
         _rights(described.authorized_operations),
     )
-
-
-def _has_leader(partition: Any) -> bool:
-    return partition.leader is not None and partition.leader.id >= 0
 
 
 def _rights(operations: Collection[AclOperation] | None) -> Rights | None:

@@ -56,8 +56,10 @@ class Preflight:
         self._broker_settings: dict[str, str] = {}
         self._doubts_group = True
 
-    def check(self, *, patience_s: float | None = None) -> None:
+    def check(self, *, patience_s: float | None = None, needs_leaders: bool = True) -> None:
         """Return when the broker answers and has all that is needed.
+
+        Without *needs_leaders* a partition may lack one: the process does what it can meanwhile.
 
         Raises:
             BrokerUnavailable: the broker did not answer within *patience_s*, or `PATIENCE_S`; or
@@ -68,7 +70,9 @@ class Preflight:
         if self._needs.is_member:
             self._broker_settings = self._cluster.broker_settings()
         self.doubt_group()
-        self._refuse(self.look())
+        found = self.look()
+        if needs_leaders or not all(trouble.passes for trouble in found):
+            self._refuse(found)
 
     def check_use(self) -> None:
         """Return when this user has the rights that a command needs, and its topics exist.
@@ -128,15 +132,22 @@ class Preflight:
             raise kind(f"{self._kafka.bootstrap_servers}: {told}")
 
 
-def check_cluster(kafka: KafkaSettings, app: str, *, patience_s: float | None = None) -> Preflight:
+def check_cluster(
+    kafka: KafkaSettings,
+    app: str,
+    *,
+    patience_s: float | None = None,
+    needs_leaders: bool = True,
+) -> Preflight:
     """Check that the broker has what the process *app* needs, and return what looks again.
 
     Raises:
-        BrokerUnavailable: the broker did not answer within *patience_s*, or a partition has no leader.
+        BrokerUnavailable: the broker did not answer within *patience_s*, or a partition has no
+            leader, unless *needs_leaders* is false.
         ContractError: the connection settings are refused, or something is missing.
     """
     preflight = Preflight(kafka, needs_of(app, kafka.layout))
-    preflight.check(patience_s=patience_s)
+    preflight.check(patience_s=patience_s, needs_leaders=needs_leaders)
     return preflight
 
 

@@ -113,7 +113,7 @@ def run(environ: dict[str, str]) -> None:
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
     with _checked_machine(settings, process):
-        cluster = preflight.check_cluster(kafka, "streams")
+        cluster = preflight.check_cluster(kafka, "streams", needs_leaders=False)
         check_count(settings.state_dir, kafka.user_partitions)
         nextwatch_logging.configure(process.log_level)
         limit_log()

@@ -62,6 +62,8 @@ class App(faust.App):
     member_file: Path
     on_failure: Callable[[BaseException], None]
     lost: set[Position]
+    assigned: Mapping[Position, int | None]
+    opening: asyncio.Lock
     quotas: Quotas
     health: HealthServer | None = None
     standby: Standby | None = None
@@ -75,6 +77,7 @@ class App(faust.App):
         """Answer for the worker's health before it has joined its group."""
         if self.member_file.exists() and self.conf.consumer_group_instance_id is None:
             await leave_group_for(self.conf, self.member_file.read_text())
+        self.assigned, self.lost, self.opening = {}, set(), asyncio.Lock()
         await super().on_start()
         self.fetch = self.start_fetch()
         if self.health is not None:
@@ -103,20 +106,61 @@ class App(faust.App):
         """Return the offsets that may be committed."""
         return {self.tp(at): offset for at, offset in self.partitions.committable().items()}
 
-    async def open_partitions(self, committed: Mapping[TP, int | None]) -> dict[Position, int]:
-        """Own exactly the partitions in *committed* and return where to read each from."""
+    async def open_partitions(self, committed: Mapping[TP, int | None]) -> None:
+        """Own exactly the partitions in *committed*, and read on where group and stores say.
+
+        What has no leader is opened once it has one (`look_after_logs`).
+        """
         self.membership = Membership.RESTORING
-        self.pump.clear()
-        ours = {self.position(tp): offset for tp, offset in committed.items()}
+        self.assigned = {self.position(tp): offset for tp, offset in committed.items()}
+        await _until_failure(
+            lambda: self._open(self.assigned, self.partitions.assign), self.on_failure
+        )
 
-        async def open_all() -> dict[Position, int]:
-            found = await asyncio.to_thread(self.look, [*ours, *changelogs(ours)])
-            return await self.pump.in_thread(lambda: self._assign(ours, found))
+    async def _open(
+        self,
+        wanted: Mapping[Position, int | None],
+        assign: Callable[
+            [Mapping[Position, int | None], Mapping[Position, logs.Log]], dict[Position, int]
+        ],
+    ) -> None:
+        """Have those of *wanted* that are led assigned, and read on."""
+        async with self.opening:
+            assigned = self.assigned
+            found = await asyncio.to_thread(self.look, [*wanted, *changelogs(wanted)])
+            led = with_leaders(wanted, found)
+            if len(led) < len(wanted):
+                without = sorted({at.partition for at in wanted if at not in led})
+                log.warning("partitions_without_leader", partitions=without)
+            self.fetch.read_from({})
+            self.pump.clear()
 
-        start = await _until_failure(open_all, self.on_failure)
-        if start:
-            self.on_assigned()
-        return start
+            def open_led() -> dict[Position, int]:
+                """Do nothing if the group has taken the partitions back meanwhile."""
+                if assigned is not self.assigned:
+                    return {}
+                return self._with_copies({at.partition for at in led}, lambda: assign(led, found))
+
+            start = await self.pump.in_thread(open_led)
+            if start and assigned is self.assigned:
+                self.fetch.read_from(start)
+                self.consumer.forget_commits_beyond(self.partitions.committed())
+                if not self.unopened:
+                    self.on_assigned()
+
+    @property
+    def unopened(self) -> dict[Position, int | None]:
+        """What the group assigned and is not open, with the group's offsets."""
+        is_open = {at.partition for at in self.partitions.marks()}
+        return {at: offset for at, offset in self.assigned.items() if at.partition not in is_open}
+
+    @property
+    def restoring(self) -> str:
+        """What keeps this worker from serving all that is assigned to it; empty when nothing does."""
+        if self.membership is Membership.SERVING and (unopened := self.unopened):
+            numbers = ", ".join(str(number) for number in sorted({at.partition for at in unopened}))
+            return f"no leader yet, or not looked at since, for partitions {numbers}"
+        return self.membership.value
 
     def start_again(self, at: Position) -> None:
         """Read on where the log at *at* begins now: it no longer has what was asked for.
@@ -125,30 +169,45 @@ class App(faust.App):
         """
 
         async def start_again() -> None:
-            self.fetch.read_from({})  # from here on nothing is lost until reading goes on
-            self.pump.clear()
-            lost, self.lost = self.lost, set()
-            found = await asyncio.to_thread(self.look, lost)
-            start = await self.pump.in_thread(lambda: self.partitions.start_again(found))
-            if start:
-                self.fetch.read_from(start)
-                self.consumer.forget_commits_beyond(self.partitions.committed())
+            async with self.opening:
+                self.fetch.read_from({})  # from here on nothing is lost until reading goes on
+                self.pump.clear()
+                lost, self.lost = self.lost, set()
+                found = await asyncio.to_thread(self.look, lost)
+                start = await self.pump.in_thread(lambda: self.partitions.start_again(found))
+                if start:
+                    self.fetch.read_from(start)
+                    self.consumer.forget_commits_beyond(self.partitions.committed())
 
         self.lost.add(at)
         if len(self.lost) == 1:
             self.add_future(_until_failure(start_again, self.on_failure))
 
-    async def look_after_changelogs(self, every_s: float) -> None:
-        """Note every *every_s* seconds what the changelogs are, so that `Pump` heals them."""
+    async def look_after_logs(self, every_s: float) -> None:
+        """Look every *every_s* seconds whether the logs are still those that are read.
+
+        `Pump` heals a changelog that somebody else wrote, or that is another one. A source that is
+        another one is read from its beginning: a fetch does not always say that a topic was made
+        anew. What had no leader is opened once it has one.
+        """
         while not self.should_stop:
             await self.sleep(every_s)
-            marks = self.partitions.marks()
+            if self.membership is not Membership.SERVING:
+                continue
+            assigned, marks = self.assigned, self.partitions.marks()
             try:
-                found = await asyncio.to_thread(self.look, changelogs(marks))
+                found = await asyncio.to_thread(self.look, [*assigned, *changelogs(assigned)])
             except (BrokerUnavailable, ContractError) as error:
-                log.warning("changelogs_not_looked_at", reason=str(error))
-            else:
-                self.partitions.note_changelogs(found, marks=marks)
+                log.warning("logs_not_looked_at", reason=str(error))
+                continue
+            if assigned is not self.assigned:
+                continue
+            of_changelogs = {at: found[at] for at in changelogs(assigned) if at in found}
+            self.partitions.note_changelogs(of_changelogs, marks=marks)
+            for at in self.partitions.replaced(found):
+                self.start_again(at)
+            if led := with_leaders(self.unopened, found):
+                await self._open(led, self.partitions.add)
 
     def reading(self, at: Position, marks: Mapping[Position, int]) -> Reading:
         """Return how far a partition is, for the watchdog; asked from its thread."""
@@ -163,16 +222,17 @@ class App(faust.App):
             changelog=marks.get(Position(CHANGELOG, at.partition), 0),
         )
 
-    def _assign(
-        self, committed: Mapping[Position, int | None], found: Mapping[Position, logs.Log]
+    def _with_copies(
+        self, numbers: set[int], assign: Callable[[], dict[Position, int]]
     ) -> dict[Position, int]:
         if self.standby is None:
-            return self.partitions.assign(committed, found)
+            return assign()
         copied = {tp.partition for tp in self.assignor.assigned_standbys()}
-        return self.standby.assign(self.partitions, committed, found, copied=copied)
+        return self.standby.assign(self.partitions, numbers, assign, copied=copied)
 
     async def let_go(self, *_: Any, **__: Any) -> None:
         """Finish the batch in progress, take no other, and commit what may be committed."""
+        self.assigned = {}
         self.fetch.read_from({})
         self.pump.clear()
         await self.pump.in_thread(self.partitions.suspend)
@@ -212,12 +272,10 @@ def build(
     app.on_assigned = on_assigned
     app.member_file = settings.state_dir / "member"  # safe: the state directory is locked
     app.on_failure = on_failure
-    app.lost = set()
 
-    admin = AdminClient(client_config(kafka))
+    looker = logs.Looker(lambda: AdminClient(client_config(kafka)))
     names = {CHANGELOG: WINDOWS.name}
-    app.look = lambda places: logs.look(
-        admin,
+    app.look = lambda places: looker.look(
         {at: kafka.layout.prefix + names.get(at.topic, at.topic) for at in places},
     )
     app.pump = Pump(
@@ -247,17 +305,26 @@ def build(
 
         await _until_failure(beats, on_failure)
 
-    async def look_after_changelogs() -> None:
+    async def look_after_logs() -> None:
         every_s = settings.heal_every_ms / 1000
-        await _until_failure(lambda: app.look_after_changelogs(every_s), on_failure)
+        await _until_failure(lambda: app.look_after_logs(every_s), on_failure)
 
     app.task(pump_batches)
-    app.task(look_after_changelogs)
+    app.task(look_after_logs)
     app.task(beat)
     app.on_partitions_revoked.connect(app.let_go)
     app.on_rebalance_complete.connect(app.let_go_of_all)
     app.on_before_shutdown.connect(app.finish)
     return app
+
+
+def with_leaders(
+    wanted: Mapping[Position, int | None], found: Mapping[Position, logs.Log]
+) -> dict[Position, int | None]:
+    """Return those of *wanted* whose partition has all its logs, the changelog's too, in *found*."""
+    places = [*wanted, *changelogs(wanted)]
+    without = {at.partition for at in places if at not in found}
+    return {at: offset for at, offset in wanted.items() if at.partition not in without}
 
 
 def changelogs(places: Iterable[Position]) -> list[Position]:

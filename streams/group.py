@@ -102,8 +102,7 @@ class Consumer(driver.Consumer):
         await super().perform_seek()
         await self._thread.pause(self.assignment())
         committed = {tp: self._committed_offset[tp] for tp in self.assignment()}
-        self.app.fetch.read_from(await self.app.open_partitions(committed))
-        self.forget_commits_beyond(self.app.partitions.committed())
+        await self.app.open_partitions(committed)
 
     def forget_commits_beyond(self, committed: Mapping[Position, int]) -> None:
         """Let offsets be committed beyond *committed*; of a log made anew that is 0.

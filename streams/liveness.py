@@ -94,7 +94,7 @@ def server(
         return None
     conditions: dict[str, Condition] = {
         "assigned": lambda: app.membership.value if app.membership is Membership.JOINING else "",
-        "recovered": lambda: app.membership.value,
+        "recovered": lambda: app.restoring,
         "cluster_fits": lambda: cluster.reason,
     }
     if settings.recommend:

@@ -53,6 +53,7 @@ class Partition:
     unpublished_from: str | None = None
     replacement: Log | None = None
     is_incomplete: bool = False
+    source_identities: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def opened(cls, number: int, store: WindowStore, policy: WindowPolicy) -> "Partition":
@@ -132,9 +133,14 @@ class Partition:
                 log.warning("records_gone", topic=topic, partition=self.number,
                             records=source.start - seen, expected=seen, start=source.start)  # fmt: skip
             offset = max(source.start, seen - rewind)
+        self.source_identities[topic] = source.identity
         self.positions.start(topic, offset, answered=answered, is_told=is_told)
         self.store.write({}, {LOG_ID + topic: source.identity, topic: offset})
         return offset
+
+    def is_replaced(self, topic: str, source: Log) -> bool:
+        """Return whether *source* is of another topic than the one read under the name *topic*."""
+        return source.is_other_than(self.source_identities.get(topic, 0), 0)
 
     def find_changelog(self, changelog: Log) -> None:
         """Take every window for unpublished if *changelog* is not the log that was read so far."""

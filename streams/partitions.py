@@ -73,29 +73,47 @@ class Partitions:
 
         *logs* has the logs of all of these, and of the changelogs under `CHANGELOG`.
         """
+        self.close(set(self._open) - {at.partition for at in committed})
+        return self.add(committed, logs)
+
+    def add(
+        self, committed: Mapping[Position, int | None], logs: Mapping[Position, Log]
+    ) -> dict[Position, int]:
+        """Own the partitions in *committed*, too; return the offset to read each of all from."""
         numbers = {at.partition for at in committed}
         kept = (set(self._open) - self._adopted) & numbers
-        self.hold(numbers)
-        for number, partition in self._open.items():
-            partition.find_changelog(logs[Position(CHANGELOG, number)])
-        foreign = sorted({*self.restore(), *self._adopted})
+        self._open_stores(numbers)
+        for number in numbers:
+            self._open[number].find_changelog(logs[Position(CHANGELOG, number)])
+        read = self._read_on([self._open[number] for number in sorted(numbers)])
+        foreign = sorted({*read, *(self._adopted & numbers)})
         for number in sorted(numbers - kept):
             self._check_windows(number, self._open[number].store.scan())
         self._adopted.clear()
-        start = {
-            at: self._open[at.partition].start(
+        for at, group_offset in committed.items():
+            self._open[at.partition].start(
                 at.topic,
                 logs[at],
                 committed=group_offset,
                 rewind=self._rewind_records if at.partition in foreign else 0,
             )
-            for at, group_offset in committed.items()
-        }
         self._is_suspended = False
         log.info(
             "partitions_assigned", kept=sorted(kept), opened=sorted(numbers - kept), rewound=foreign
         )
-        return start
+        return self._acknowledged()
+
+    def replaced(self, sources: Mapping[Position, Log]) -> list[Position]:
+        """Return which of *sources* bear the name of a log that is read, and are another one.
+
+        Asked from any thread.
+        """
+        return [
+            at
+            for at, source in sources.items()
+            if (partition := self.get(at.partition)) is not None
+            and partition.is_replaced(at.topic, source)
+        ]
 
     def start_again(self, sources: Mapping[Position, Log]) -> dict[Position, int]:
         """Return where to read on everywhere, now that the logs are *sources*.
@@ -112,9 +130,7 @@ class Partitions:
     def hold(self, numbers: Collection[int]) -> None:
         """Keep exactly the stores of *numbers* open."""
         self.close(set(self._open) - set(numbers))
-        for number in sorted(set(numbers) - set(self._open)):
-            store = self._open_store(number)
-            self._open[number] = Partition.opened(number, store, self._policy)
+        self._open_stores(numbers)
 
     def release(self, numbers: Collection[int]) -> list[Partition]:
         """Give away those of *numbers* that are open, as they are."""
@@ -196,6 +212,11 @@ class Partitions:
                 yield partition.number, records
             if num_healed:
                 log.warning("windows_healed", partition=partition.number, records=num_healed)
+
+    def _open_stores(self, numbers: Collection[int]) -> None:
+        for number in sorted(set(numbers) - set(self._open)):
+            store = self._open_store(number)
+            self._open[number] = Partition.opened(number, store, self._policy)
 
     def _acknowledged(self) -> dict[Position, int]:
         return {

@@ -28,7 +28,7 @@ class StreamsSettings(Settings):
         default=5_000,
         ge=100,
         le=3_600_000,
-        description="how often a worker looks whether somebody else wrote its changelog",
+        description="how often a worker looks whether somebody else wrote its changelog, whether a topic was created again, and whether what had no leader has one",
     )
     recommend: bool = Field(default=True, description="false: keep the windows and answer nothing")
     coalesce: bool = Field(

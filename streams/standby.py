@@ -5,14 +5,13 @@ One rule: a partition has one holder in this process. When the group makes it ou
 handed over open, as it is, inside the rebalance; a copy that is being read gives way at once.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from threading import Event, Lock
 
 import structlog
 
 from contract.errors import BrokerUnavailable
 from contract.records import Position
-from streams.logs import Log
 from streams.partitions import Partitions
 
 log = structlog.get_logger()
@@ -33,16 +32,15 @@ class Standby:
     def assign(
         self,
         owned: Partitions,
-        committed: Mapping[Position, int | None],
-        logs: Mapping[Position, Log],
+        numbers: Collection[int],
+        assign: Callable[[], dict[Position, int]],
         *,
         copied: Collection[int],
     ) -> dict[Position, int]:
-        """Have *owned* take over what became ours, then follow *copied*; see `Partitions.assign`."""
-        numbers = {at.partition for at in committed}
+        """Hand the copies of *numbers* over to *owned*, *assign* them, then follow *copied*."""
         self.hand_over(numbers, owned)
-        start = owned.assign(committed, logs)
-        self.follow(set(copied) - numbers)
+        start = assign()
+        self.follow(set(copied) - {at.partition for at in start})
         return start
 
     def hand_over(self, numbers: Collection[int], to: Partitions) -> None:

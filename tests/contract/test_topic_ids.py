@@ -15,6 +15,7 @@ class Described:
     """A topic as `AdminClient.describe_topics` describes it."""
 
     topic_id: Uuid
+    partitions: tuple = ()
 
 
 class StubAdmin:

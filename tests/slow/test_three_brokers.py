@@ -100,6 +100,42 @@ def test_a_partition_without_a_leader_holds_up_none_of_the_others(cluster, place
     assert eventually(lambda: all_answered(player, waiting | late), within_s=90)
 
 
+def test_workers_that_start_or_share_partitions_serve_those_that_are_led(cluster, place, player):
+    """What has no leader is opened once it has one; nobody is started again for that."""
+    topic = f"{place.prefix}watch-events"
+    cluster.operator.delete_topic(topic)
+    cluster.operator.create_topic(topic, [[1], [2], [3], [1]], min_insync_replicas="1")
+    worker = place.worker()
+    worker.wait_ready()
+    first = {user: player.watch(user, "v") for user in (f"u{n}" for n in range(40))}
+    player.flush()
+    assert eventually(lambda: all_answered(player, set(first.values())), within_s=60)
+    of_user = {m.key().decode(): m.partition() for m in player.poll("recommendations")}
+    led = [user for user in first if of_user[user] != 1]
+    cluster.brokers[2].kill()
+    until(lambda: cluster.operator.leader(topic, 1) < 0, "the partition still has a leader")
+
+    worker.child.kill()
+    worker.child.start()
+    sent = {player.watch(user, "restarted") for user in led}
+    player.flush()
+    assert eventually(lambda: all_answered(player, sent), within_s=60), worker.child.log_tail()
+    second = place.worker()
+    sent = {player.watch(user, "shared") for user in led}
+    player.flush()
+    assert eventually(lambda: second.logged("partitions_assigned"), within_s=60)
+    assert eventually(lambda: all_answered(player, sent), within_s=60), worker.child.log_tail()
+    assert not second.ready_file.exists() or not worker.ready_file.exists()
+    cluster.start_again(2)
+    late = {player.watch(user, "late") for user in first}
+    player.flush()
+
+    assert eventually(lambda: all_answered(player, late), within_s=90)
+    assert worker.child.is_running, worker.child.obituary()
+    assert second.child.is_running, second.child.obituary()
+    second.wait_ready()
+
+
 def test_after_an_unclean_election_what_comes_is_answered(cluster, place, player):
     """A copy that lagged behind leads: acknowledged events are gone, with offsets that were read."""
     topic = f"{place.prefix}watch-events"
@@ -119,7 +155,7 @@ def test_after_an_unclean_election_what_comes_is_answered(cluster, place, player
     until(lambda: cluster.operator.in_sync(topic, 0) == [1], "the copy that is down is in sync")
     gone = {player.watch(f"u{n}", f"gone{nth}") for nth in range(5) for n in range(40)}
     player.flush()
-    assert eventually(lambda: all_answered(player, gone), within_s=60)
+    assert eventually(lambda: all_answered(player, gone), within_s=60), worker.child.log_tail()
     cluster.brokers[1].kill()
     cluster.start_again(2)
     until(lambda: cluster.operator.leader(topic, 0) == 2, "the copy that lagged does not lead")

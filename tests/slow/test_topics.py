@@ -1,5 +1,7 @@
 """Topics are deleted, made anew, or given partitions under running workers."""
 
+import time
+
 import pytest
 
 from benchmarks.cluster.cluster import Cluster
@@ -53,6 +55,27 @@ def test_events_of_a_topic_made_anew_under_a_running_worker_are_answered(cluster
     player.flush()
 
     assert eventually(lambda: all_answered(player, after), within_s=60), worker.child.log_tail()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5])
+def test_events_of_a_topic_made_anew_as_a_worker_takes_it_up_are_answered(
+    cluster, place, player, after_s
+):
+    """The worker has looked which topic it is, and has fetched nothing of it yet."""
+    worker = place.worker(HEAL_EVERY_MS=1_000)
+    worker.wait_ready()
+    before = {player.watch(f"u{n}", "v") for n in range(200)}
+    player.flush()
+    assert eventually(lambda: all_answered(player, before), within_s=30)
+    worker.child.kill()
+    worker.child.start()
+    assert eventually(lambda: len(worker.logged("partitions_assigned")) == 2, every_s=0.01)
+    time.sleep(after_s)  # which instant is the bad one depends on the machine
+    make_anew(cluster, place, "watch-events")
+    after = {player.watch(f"u{n}", "w") for n in range(40)}
+    player.flush()
+
+    assert eventually(lambda: all_answered(player, after), within_s=40), worker.child.log_tail()
 
 
 def test_answers_go_on_when_their_topic_is_made_anew(cluster, place, player):

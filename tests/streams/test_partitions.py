@@ -203,6 +203,31 @@ def test_a_log_that_is_made_anew_under_a_worker_is_read_from_its_beginning():
     assert world.partitions.committed() == {WATCHES: 0}
 
 
+def test_a_topic_that_was_made_anew_is_told_by_its_id():
+    """However long its log is by now; a fetch does not always notice. The same topic is none."""
+    world = World(logged(0, watch("A")))
+    world.assign(committed=20, source=Log(0, 100, 7))
+
+    assert world.partitions.replaced({WATCHES: Log(0, 200, 8)}) == [WATCHES]
+    assert world.partitions.replaced({WATCHES: Log(50, 200, 7)}) == []
+    assert world.partitions.replaced({WATCHES: Log(0, 200, 0)}) == [], "the broker tells no ids"
+    world.partitions.start_again({WATCHES: Log(0, 200, 8)})
+    assert world.partitions.replaced({WATCHES: Log(0, 200, 8)}) == []
+
+
+def test_a_partition_that_is_added_leaves_the_others_as_they_are():
+    """They go on where they are; it is opened as if all had been assigned at once."""
+    world = World(logged(0, watch("A")), logged(0, watch("B"), user_id="u2", partition=1))
+    world.assign(committed=20)
+    world.acknowledge(30)
+    second = Position("watch-events", 1)
+    logs = {second: Log(0, 50, 7), Position(CHANGELOG, 1): Log(0, 1, 1)}
+
+    assert world.partitions.add({second: 40}, logs) == {WATCHES: 30, second: 40}
+    assert world.partitions.committed() == {WATCHES: 20, second: 40}
+    assert world.partitions.get(1).windows(["u2"])["u2"] == window(watch("B"))
+
+
 def test_a_suspended_worker_owns_nothing_until_it_is_assigned_again():
     """Between revocation and assignment, somebody else may be the owner."""
     world = World()

@@ -54,7 +54,9 @@ class World:
     def take_over(self, *copied):
         """Make partition 0 ours and copy *copied*, as a rebalance does; return where to read on."""
         logs = {WATCHES: Log(0, 50), Position("changelog", 0): Log(0, len(self.changelog))}
-        start = self.standby.assign(self.owned, {WATCHES: 50}, logs, copied=copied)
+        start = self.standby.assign(
+            self.owned, {0}, lambda: self.owned.assign({WATCHES: 50}, logs), copied=copied
+        )
         return start[WATCHES]
 
 
