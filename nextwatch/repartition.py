@@ -68,8 +68,8 @@ class Inventory:
         """Take *record* in; records of a partition come in their order."""
         key = record.key or b""
         if key.startswith(_SEAL_MARK):
-            if key != _SEAL_MARK and record.value is not None:
-                erased_before_ms = decode(record.value).erased_before_ms
+            erased_before_ms = _erased_before_ms(record.value) if key != _SEAL_MARK else None
+            if erased_before_ms is not None:
                 known = self.seals[key].get(record.partition, 0)
                 self.seals[key][record.partition] = max(known, erased_before_ms)
         elif record.value is None:
@@ -96,6 +96,18 @@ class Inventory:
         ]
 
 
+def _erased_before_ms(record: bytes | None) -> int | None:
+    """Return what the record of a seal says; None where there is none that can be read."""
+    if record is None:
+        return None
+    try:
+        return decode(record).erased_before_ms
+    except NewerFormatError:
+        raise
+    except WindowError:
+        return None  # nobody can read it, here or there
+
+
 def run(
     kafka: KafkaSettings, policy: WindowPolicy, count: int, *, is_check: bool = False
 ) -> Iterator[str]:
@@ -119,7 +131,8 @@ def run(
         yield f"{name}: {found} partitions, {count} wanted"
     if lacking and not is_check:
         _grow(admin, cluster, lacking, count)
-    scan = Scan(kafka, monotonic=monotonic, group=layout.streams_group)
+    # as streams reads it: a transaction that a stranger left open hides no window
+    scan = Scan(kafka, monotonic=monotonic, group=layout.streams_group, is_committed=False)
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=5) | {"log_level": 0}))
     moving = Move(lambda: scan.read([WINDOWS.name]), outbox.deliver, layout.name(WINDOWS), policy)
     num_moved = moving.run(count, is_check=is_check)

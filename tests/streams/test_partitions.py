@@ -462,6 +462,17 @@ def test_a_changelog_record_that_cannot_be_read_is_replaced_by_what_is_here(junk
     assert "changelog_record_unreadable" in {line["event"] for line in told}
 
 
+def test_many_records_that_cannot_be_read_are_told_in_few_lines():
+    """A backlog of a stranger's does not fill the log."""
+    world = World(*(LoggedWindow(0, number, b"u1", b"junk") for number in range(1_000)))
+
+    with capture_logs() as told:
+        world.assign()
+
+    lines = [line for line in told if line["event"] == "changelog_record_unreadable"]
+    assert [line["records"] for line in lines] == [2**number for number in range(10)]
+
+
 def test_a_changelog_key_that_is_no_text_is_passed_over():
     """It is no user of ours."""
     world = World(logged(0, watch("A")), LoggedWindow(0, 1, b"\xff\xfe", b"junk"))
