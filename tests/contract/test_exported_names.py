@@ -68,11 +68,3 @@ def _defined(module: str) -> set[str]:
 def test_the_exported_names_are_those_listed(module):
     """A name that goes, or that comes without anybody having said so, shows here."""
     assert sorted(_defined(module)) == sorted(EXPORTED[module].split())
-
-
-@pytest.mark.parametrize(
-    "package", ["contract", "models", "streams", "trainer", "index_sync", "nextwatch"]
-)
-def test_every_package_says_that_it_is_typed(package):
-    """Without py.typed a type checker reads none of the annotations of an installed package."""
-    assert (CONTRACT.parent / package / "py.typed").exists()
