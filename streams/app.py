@@ -7,8 +7,8 @@ decodes, stores and acknowledges nothing. Where Faust 0.15.3 is overruled, and w
   acknowledged; Faust's own bookkeeping commits past a message that is still in progress;
 * positions after a rebalance come from group and stores, by way of `perform_seek`: Faust knows only
   the committed offsets, and a store may need records from before them;
-* records go from librdkafka to the pump (`streams.fetch`) and never through Faust, whose consumer is
-  paused: its agents restart after an error, skip records, and acknowledge what they skip.
+* records go from librdkafka to the pump (`streams.fetch`) and never through Faust, whose consumer
+  is paused: its agents restart after an error, skip records, and acknowledge what they skip.
 
 ``tests/streams/test_faust_pins.py`` pins the source of every line relied on here.
 """

@@ -51,7 +51,7 @@ EXPORTED = {
 
 
 def _defined(module: str) -> set[str]:
-    """Return the public names that the module defines itself; what it imports is somebody else's."""
+    """Return the public names that the module defines itself, not those that it imports."""
     [path] = CONTRACT.rglob(f"{module}.py")
     names: set[str] = set()
     for node in ast.parse(path.read_text()).body:

@@ -99,6 +99,24 @@ def test_every_snake_case_word_is_in_the_code(page):
     assert sorted(word for word in words if not re.search(rf"(?<!\w){word}(?!\w)", code)) == []
 
 
+@pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.name)
+def test_every_dotted_name_is_in_the_code(page):
+    """`Partitions.committable`, `contract.dead_letters.REASONS`: the last part is defined there."""
+    modules = "|".join(FOLDERS[:7])
+    names = set(re.findall(rf"`((?:[A-Z]\w+|{modules})(?:\.\w+)+)`", _text(page)))
+    code = _code()
+    missing = [
+        name
+        for name in names
+        if not re.search(
+            rf"^\s*(?:async )?(?:def |class )?{name.rpartition('.')[2]}\b", code, re.MULTILINE
+        )
+        and not any(ROOT.glob(name.replace(".", "/") + "*"))
+    ]
+
+    assert sorted(missing) == []
+
+
 @cache
 def _code() -> str:
     """Return the source of what is installed and of the benchmarks."""
