@@ -247,8 +247,8 @@ def partitions_of(consumer: Consumer, full_name: str, *, within_s: float) -> lis
 def take(consumer: Consumer, most: int, *, within_s: float) -> list[Message]:
     """Return up to *most* messages as soon as there is one, none after *within_s* seconds.
 
-    `Consumer.consume` alone waits the whole time for the last of *most*. What librdkafka says of the
-    group is left out: its partitions are assigned, and for those it needs no group.
+    `Consumer.consume` alone waits the whole time for the last of *most*. What librdkafka says of
+    the group is left out: its partitions are assigned, and for those it needs no group.
     """
     first = consumer.poll(within_s)
     if first is None:

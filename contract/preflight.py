@@ -40,7 +40,7 @@ _SECURITY = (
 )
 _WRONG_CREDENTIALS = ("authentication", "unsupported sasl mechanism")
 _NO_CLIENT_CERTIFICATE = "alert certificate required"
-"""Said by TLS 1.3: librdkafka sends no certificate of an authority that the broker does not trust."""
+"""TLS 1.3: librdkafka sends no certificate of an authority that the broker does not trust."""
 _WRONG_AUTHORITY = ("certificate verify failed", "certificate could not be verified")
 
 
@@ -114,7 +114,7 @@ class Preflight:
         return told
 
     def doubt_group(self) -> None:
-        """Ask for the group from the next look on, until nothing is wrong with it: it refused something."""
+        """Ask for the group, which has refused something, until nothing is wrong with it."""
         self._doubts_group = True
 
     def _found(self, *, asks_group: bool = True) -> Found:

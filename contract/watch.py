@@ -1,9 +1,9 @@
 """While a process runs: whether the cluster still has what its preflight asked for.
 
-One thread asks every few seconds. What is missing makes the process not ready, with the reason, until
-it is there again. What it must not go on with, such as another partition count, is given to *on_end*,
-once. The watch ends no process for a right or a topic; its own requests may, as docs/operations.md
-says ("What is asked of the cluster").
+One thread asks every few seconds. What is missing makes the process not ready, with the reason,
+until it is there again. What it must not go on with, such as another partition count, is given to
+*on_end*, once. The watch ends no process for a right or a topic; its own requests may, as
+docs/operations.md says ("What is asked of the cluster").
 """
 
 from collections.abc import Callable, Sequence

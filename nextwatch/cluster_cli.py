@@ -105,10 +105,11 @@ def repartition(
     """Give all topics keyed by user COUNT partitions, and move the windows to where they belong.
 
     Stop producers of events, wait until streams and trainer have no lag, and stop all processes: it
-    refuses to begin while streams runs, and tells what was not read. With the present count it moves
-    windows that a producer with another hash has put elsewhere. It may be run again at any time, and
-    goes on where it broke off. Afterwards set NEXTWATCH_KAFKA_USER_PARTITIONS=COUNT everywhere, delete the state directories of
-    the streams workers, and start them: they read the windows from the changelog.
+    refuses to begin while streams runs, and tells what was not read. With the present count it
+    moves windows that a producer with another hash has put elsewhere. It may be run again at any
+    time, and goes on where it broke off. Afterwards set NEXTWATCH_KAFKA_USER_PARTITIONS=COUNT
+    everywhere, delete the state directories of the streams workers, and start them: they read the
+    windows from the changelog.
 
     Example: nextwatch repartition 16
     """

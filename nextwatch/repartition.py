@@ -59,7 +59,7 @@ Deliver = Callable[[list[Outgoing]], object]
 
 @dataclass(slots=True)
 class Inventory:
-    """What the changelog holds: by user the offset of the last record in each partition, and seals."""
+    """What the changelog holds: seals, and the offset of each user's last record by partition."""
 
     windows: dict[bytes, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
     seals: dict[bytes, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -78,7 +78,7 @@ class Inventory:
             self.windows[key][record.partition] = record.offset
 
     def strays(self, count: int) -> dict[bytes, dict[int, int]]:
-        """Return the users of whom something lies where it does not belong with *count* partitions."""
+        """Return the users with a record where it does not belong with *count* partitions."""
         return {
             key: places
             for key, places in self.windows.items()
@@ -156,7 +156,7 @@ class Move:
         self._policy = policy
 
     def run(self, count: int, *, is_check: bool = False) -> int:
-        """Move what does not belong where it lies with *count* partitions; return how many windows."""
+        """Move what is misplaced with *count* partitions; return how many windows were moved."""
         inventory = Inventory()
         for record in self._read():
             inventory.note(record)
@@ -243,7 +243,7 @@ def _check_possible(counts: Mapping[str, int], count: int) -> None:
 
 
 def _check_stopped(cluster: Cluster, layout: Layout, *, within_s: float) -> None:
-    """See that streams does not run; one that was killed is a member for the rest of its session."""
+    """Check that streams does not run; after a kill it is a member until its session ends."""
     deadline_s = monotonic() + within_s
     while members := cluster.group(layout.streams_group).members:
         if monotonic() > deadline_s:

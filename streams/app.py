@@ -1,13 +1,14 @@
-"""The Faust app: consumption, group membership, and scaling by partitions. Nothing else.
+"""The Faust app: group membership, commits, and scaling by partitions.
 
-With `streams.group` the only module that knows Faust. It hands every record on as bytes and never lets Faust
-decode, store or acknowledge. What Faust 0.15.3 is overruled in, and why:
+Only this module, `streams.group` and `streams.__main__`, which runs it, import Faust. Faust
+decodes, stores and acknowledges nothing. Where Faust 0.15.3 is overruled, and why:
 
 * offsets to commit come from `Partitions.committable`, after everything they caused is
-  acknowledged; Faust's own bookkeeping commits over holes (FAULTS F2 to F6);
-* positions after a rebalance come from group and stores, by way of `perform_seek` (F4, F25);
-* records go from librdkafka to the pump (`streams.fetch`); Faust's consumer is paused, and its
-  streams, queues and acknowledgements are passed by (F1 to F3, F11, F12).
+  acknowledged; Faust's own bookkeeping commits past a message that is still in progress;
+* positions after a rebalance come from group and stores, by way of `perform_seek`: Faust knows only
+  the committed offsets, and a store may need records from before them;
+* records go from librdkafka to the pump (`streams.fetch`) and never through Faust, whose consumer
+  is paused: its agents restart after an error, skip records, and acknowledge what they skip.
 
 ``tests/streams/test_faust_pins.py`` pins the source of every line relied on here.
 """

@@ -116,7 +116,7 @@ async def create_collection(collections: Collections, request: Request) -> Any:
 
 
 async def update_collection(collections: Collections, request: Request) -> Any:
-    """Merge metadata; build the index of what has more than ``indexing_threshold`` KB of vectors."""
+    """Merge metadata; build the index of more than ``indexing_threshold`` KB of vectors."""
     changed = await _body(request, wire.UpdateCollection)
     collection = _collection(collections, request)
     collection.merge_metadata(changed.metadata or {})

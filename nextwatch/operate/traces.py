@@ -26,7 +26,7 @@ _REBUILD = "stop its worker, delete the directory, start it again: the changelog
 NAMING_USERS = [t.name for t in TOPICS if t.key_field == "user_id" and t is not WINDOWS] + [
     t.dlq for t in TOPICS if t.dead_lettered_by
 ]
-"""The topics whose records may name a user: dead letters of any topic, since they can be anything."""
+"""The topics whose records may name a user; dead letters of any topic may."""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,9 +144,9 @@ def in_topics(
 
 
 def naming(user_id: str) -> re.Pattern[bytes]:
-    """Return a pattern that finds *user_id* as a whole id, as JSON may write it: `u1` is not in `u10`.
+    """Return a pattern for *user_id* as a whole id, as JSON may write it: `u1` is not in `u10`.
 
-    An id may have any printable text, so what stands beside it is judged by what most ids are made of.
+    An id may have any printable text, so what is beside it is judged by what most ids have.
     """
     of_id = rb"[A-Za-z0-9._:@=+-]"
     written = (user_id, json.dumps(user_id)[1:-1], json.dumps(user_id, ensure_ascii=False)[1:-1])

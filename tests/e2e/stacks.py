@@ -111,7 +111,7 @@ def _no_engine():
 
 
 def _start_containers():
-    """Start Kafka and Qdrant on free ports; testcontainers removes them when the tests have ended."""
+    """Start Kafka and Qdrant on free ports; testcontainers removes them after the tests."""
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only with an engine
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415
 

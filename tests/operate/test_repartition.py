@@ -199,7 +199,7 @@ def test_what_was_written_at_both_places_is_merged():
 
 
 def test_every_partition_gets_every_seal():
-    """A seal does not say whose it is; late events of the erased are kept out wherever they come."""
+    """A seal does not say whose it is; it keeps late events out on every partition."""
     log, key = Log(), seal_key(seal_of("erased"))
     log.put(key, seal_record(5_000), 1)
     log.put(key, seal_record(7_000), 1)

@@ -264,7 +264,7 @@ def test_a_state_that_is_nowhere_is_built_from_the_events_of_every_topic():
 
 
 def test_a_store_that_was_left_behind_reads_on_where_it_was_when_the_changelog_is_another():
-    """What another worker folded since is nowhere else: its store is not here, its changelog gone."""
+    """What another worker folded since is lost: its store is not here, its changelog gone."""
     world = World(logged(0, watch("A")))
     world.assign(committed=5)
     world.acknowledge(10)
