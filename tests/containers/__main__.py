@@ -76,7 +76,7 @@ def _images() -> dict[str, str]:
         "NEXTWATCH_KAFKA_IMAGE": kafka,
         "NEXTWATCH_QDRANT_IMAGE": qdrant,
         "NEXTWATCH_PYTHON_IMAGE": python,
-        "NEXTWATCH_TEST_REQUIRE": "containers",
+        "NEXTWATCH_TEST_REQUIRE": f"containers,{os.environ.get('NEXTWATCH_TEST_REQUIRE', '')}",
     }
 
 

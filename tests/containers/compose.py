@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.settings import KafkaSettings
+from contract.settings import KafkaSettings, load
 from nextwatch.embedded.ports import free_ports
 from tests.e2e.clients import eventually
 
@@ -23,6 +23,7 @@ class Project:
     name: str
     env: dict[str, str]
     files: tuple[str, ...] = ("docker-compose.yml",)
+    client: dict[str, str] = field(default_factory=dict)
     ports: list[int] = field(default_factory=lambda: free_ports(2))
 
     @property
@@ -33,7 +34,8 @@ class Project:
     @property
     def kafka(self):
         """How to reach the broker from this machine."""
-        return KafkaSettings(bootstrap_servers=self.bootstrap_servers)
+        own = {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
+        return load(KafkaSettings, self.client | own)
 
     def compose(self, *arguments):
         """Run ``docker compose`` and return what it prints."""
@@ -44,7 +46,7 @@ class Project:
         }
         ran = subprocess.run(
             ["docker", "compose", *files, "--project-name", self.name, *arguments],
-            env={**os.environ, **self.env, **ports},
+            env={**os.environ, **self.env, **self.client, **ports},
             capture_output=True,
             text=True,
             check=False,

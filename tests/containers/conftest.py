@@ -54,8 +54,8 @@ def started(images, run_name):
     """Starts further projects, and removes them after the test."""
     projects = []
 
-    def start(suffix, *services, env=(), files=("docker-compose.yml",)):
-        projects.append(Project(f"{run_name}-{suffix}", images | dict(env), files))
+    def start(suffix, *services, **options):
+        projects.append(Project(f"{run_name}-{suffix}", images, **options))
         projects[-1].up(*services)
         return projects[-1]
 

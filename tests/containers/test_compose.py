@@ -2,6 +2,8 @@
 
 import pytest
 
+from contract.errors import BrokerUnavailable, ContractError
+from contract.preflight import partition_counts
 from contract.version import VERSION
 from tests.containers.compose import WORKERS, can_kill_from_outside, docker
 from tests.containers.load import Load
@@ -128,6 +130,28 @@ def test_a_second_project_has_users_of_its_own(project, started):
         assert here.answer_to(ours, within_s=60)
         assert there.answer_to(theirs, within_s=60)
         assert not any(theirs in answer["caused_by"] for answer in here.recommendations())
+
+
+def test_a_broker_with_a_password_answers_those_who_have_it(started):
+    """Inside and outside; the overlay sets it everywhere."""
+    client = {
+        "NEXTWATCH_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "NEXTWATCH_KAFKA_SASL_MECHANISM": "PLAIN",
+        "NEXTWATCH_KAFKA_SASL_USERNAME": "nextwatch",
+        "NEXTWATCH_KAFKA_SASL_PASSWORD": "a pass-word: 1%",
+    }
+    files = ("docker-compose.yml", "docker-compose.password.yml")
+    locked = started("locked", "streams", files=files, client=client)
+    with player_of(locked) as player:
+        event_id = player.watch("somebody", "v1")
+        player.flush()
+
+        assert player.answer_to(event_id, within_s=60)
+    for wrong in ({}, client | {"NEXTWATCH_KAFKA_SASL_PASSWORD": "another"}):
+        locked.client = wrong
+        with pytest.raises((ContractError, BrokerUnavailable)):
+            partition_counts(locked.kafka)
+    locked.client = client
 
 
 def test_the_image_holds_what_it_says_and_no_tool_to_build_with(images):

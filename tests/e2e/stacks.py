@@ -76,7 +76,14 @@ def _leave_nothing(stack):
 def _settings_for(services):
     """Name everything anew, so that tests on shared services do not meet."""
     run = uuid4().hex[:8]
-    return {
+    security = {
+        name: given
+        for name, given in os.environ.items()
+        if name.startswith(
+            ("NEXTWATCH_KAFKA_SECURITY_", "NEXTWATCH_KAFKA_SASL_", "NEXTWATCH_KAFKA_SSL_")
+        )
+    }
+    return security | {
         "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": services.bootstrap_servers,
         "NEXTWATCH_KAFKA_TOPIC_PREFIX": f"test-{run}-",
         "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": "6000",
