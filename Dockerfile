@@ -7,6 +7,7 @@ FROM ${PYTHON_IMAGE} AS requirements
 COPY pyproject.toml /
 COPY container/requirements.py /
 RUN python /requirements.py /pyproject.toml > /requirements.txt
+LABEL dev.nextwatch.stage="requirements"
 
 FROM ${PYTHON_IMAGE} AS dependencies
 ENV SOURCE_DATE_EPOCH=315532800 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -14,6 +15,7 @@ COPY constraints.txt /
 COPY --from=requirements /requirements.txt /
 COPY container/trim.py /
 RUN pip install --prefix=/install -c /constraints.txt -r /requirements.txt && python /trim.py /install
+LABEL dev.nextwatch.stage="dependencies"
 
 FROM ${PYTHON_IMAGE} AS product
 ENV SOURCE_DATE_EPOCH=315532800 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -27,6 +29,7 @@ COPY trainer trainer
 COPY index_sync index_sync
 COPY nextwatch nextwatch
 RUN pip install --no-build-isolation --no-deps --prefix=/install .
+LABEL dev.nextwatch.stage="product"
 
 FROM ${PYTHON_IMAGE}
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -49,6 +52,7 @@ RUN python /usr/share/nextwatch/sbom.py > /usr/share/nextwatch/sbom.cdx.json
 LABEL org.opencontainers.image.title="nextwatch" \
   org.opencontainers.image.version="0.3.0" \
   org.opencontainers.image.licenses="Apache-2.0" \
+  dev.nextwatch.stage="image" \
   dev.nextwatch.sbom="/usr/share/nextwatch/sbom.cdx.json"
 USER 10001:10001
 WORKDIR /home/nextwatch

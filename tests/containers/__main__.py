@@ -33,15 +33,17 @@ def main() -> int:
         print(f"skipped: {reason}")
         return int("containers" in os.environ.get("NEXTWATCH_TEST_REQUIRE", ""))
     before = Inventory.now()
+    stand_ins: set[str] = set()
     try:
         env = _images() | _torch()
+        stand_ins = {image for name, image in env.items() if name.endswith("_IMAGE")}
         argv = [sys.executable, "-m", "pytest", "-k", "containers", *TESTS, *sys.argv[1:]]
         print(
             "images:", *(f"{name}={image}" for name, image in env.items()), sep="\n  ", flush=True
         )
         ended = subprocess.run(argv, cwd=ROOT, env={**os.environ, **env}, check=False)
     finally:
-        told = remove_since(before)
+        told = remove_since(before, stand_ins=stand_ins)
     for what in told:
         print(f"left behind by the tests: {what}")
     return ended.returncode or int(bool(told))

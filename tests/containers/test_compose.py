@@ -9,6 +9,8 @@ from tests.containers.compose import WORKERS, can_kill_from_outside, docker
 from tests.containers.load import Load
 from tests.e2e.clients import eventually, player_of
 
+KEPT = ("kafka", "bundles", "checkpoints")
+
 kills = pytest.mark.skipif(
     not can_kill_from_outside(), reason="kill -9 needs root on the machine that runs the containers"
 )
@@ -167,3 +169,28 @@ def test_the_image_holds_what_it_says_and_no_tool_to_build_with(images):
     assert inside.startswith("{")
     assert "pkg:pypi/faust-streaming@" in inside
     assert "pkg:pypi/torch@" not in inside
+
+
+def test_what_was_backed_up_comes_back(images, started, tmp_path):
+    """By the commands of docs/deploy.md: broker, bundles and checkpoints at one moment."""
+    lost = started("backup")
+    with Load(lost).during() as load:
+        pass
+    load.check()
+    lost.compose("stop", "--timeout", "60")
+    for volume in KEPT:
+        in_volume(images, lost, volume, tmp_path, "tar -C /volume -cf /backup/{}.tar .")
+    lost.down()
+    lost.compose("create", "--no-build")
+    for volume in KEPT:
+        in_volume(images, lost, volume, tmp_path, "tar -C /volume -xpf /backup/{}.tar")
+    lost.up()
+
+    load.check()
+
+
+def in_volume(images, project, volume, backup, command):
+    """Run *command* as root with *volume* and the folder of the backup mounted."""
+    mounts = ("--volume", f"{project.name}_{volume}:/volume", "--volume", f"{backup}:/backup")
+    image = images["NEXTWATCH_IMAGE"]
+    docker("run", "--rm", "--user", "0", *mounts, image, "sh", "-c", command.format(volume))
