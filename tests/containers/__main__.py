@@ -30,23 +30,28 @@ TESTS = ("tests/containers", "tests/e2e")
 def main() -> int:
     """Return pytest's exit code, or 1 where something stays behind."""
     if reason := _obstacle():
-        print(f"skipped: {reason}")
-        return int("containers" in os.environ.get("NEXTWATCH_TEST_REQUIRE", ""))
-    before = Inventory.now()
-    stand_ins: set[str] = set()
+        return _skipped(reason)
+    before, stand_ins, code = Inventory.now(), set[str](), 0
     try:
         env = _images() | _torch()
-        stand_ins = {image for name, image in env.items() if name.endswith("_IMAGE")}
+        stand_ins |= {image for name, image in env.items() if name.endswith("_IMAGE")}
         argv = [sys.executable, "-m", "pytest", "-k", "containers", *TESTS, *sys.argv[1:]]
         print(
-            "images:", *(f"{name}={image}" for name, image in env.items()), sep="\n  ", flush=True
+            "images:", *(f"{name}={given}" for name, given in env.items()), sep="\n  ", flush=True
         )
-        ended = subprocess.run(argv, cwd=ROOT, env={**os.environ, **env}, check=False)
+        code = subprocess.run(argv, cwd=ROOT, env={**os.environ, **env}, check=False).returncode
+    except subprocess.CalledProcessError as error:
+        code = _skipped(f"{BUILD} made no stand-ins (exit {error.returncode})")
     finally:
         told = remove_since(before, stand_ins=stand_ins)
     for what in told:
         print(f"left behind by the tests: {what}")
-    return ended.returncode or int(bool(told))
+    return code or int(bool(told))
+
+
+def _skipped(reason: str) -> int:
+    print(f"skipped: {reason}")
+    return int("containers" in os.environ.get("NEXTWATCH_TEST_REQUIRE", ""))
 
 
 def _obstacle() -> str:
