@@ -76,10 +76,15 @@ def client_config(settings: KafkaSettings) -> ClientConfig:
     _check_files(settings)
     config: ClientConfig = {
         "bootstrap.servers": settings.bootstrap_servers,
-        "security.protocol": settings.security_protocol,
         "allow.auto.create.topics": False,
         "logger": CLIENT_LOG,  # type: ignore[dict-item]  # confluent-kafka types no logger
     }
+    return config | security_config(settings)
+
+
+def security_config(settings: KafkaSettings) -> ClientConfig:
+    """Return how a confluent-kafka client proves who it is, and knows the broker."""
+    config: ClientConfig = {"security.protocol": settings.security_protocol}
     password = settings.sasl_password
     optional = {
         "sasl.mechanism": settings.sasl_mechanism,

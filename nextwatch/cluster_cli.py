@@ -15,6 +15,9 @@ def topics(
     *,
     check: Annotated[bool, typer.Option("--check", help="Only compare; change nothing.")] = False,
     as_json: Json = False,
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", help="For a broker that starts.", min=1)
+    ] = 10.0,
 ) -> None:
     """Create the topics that are missing, and print what differs from the contract.
 
@@ -28,7 +31,7 @@ def topics(
     from nextwatch import topics_report  # noqa: PLC0415
     from nextwatch.topics import reconcile  # noqa: PLC0415
 
-    findings = reconcile(load(KafkaSettings, os.environ), is_check=check)
+    findings = reconcile(load(KafkaSettings, os.environ), is_check=check, patience_s=wait_s)
     console = Console()
     if as_json:
         typer.echo(topics_report.as_json(findings))

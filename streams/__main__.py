@@ -2,7 +2,8 @@
 
 Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_QDRANT_*, NEXTWATCH_STREAMS_*,
 NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*. Start as many workers as the topics have partitions;
-each needs a NEXTWATCH_STREAMS_STATE_DIR of its own.
+each needs a NEXTWATCH_STREAMS_STATE_DIR of its own, or one that they share
+(NEXTWATCH_STREAMS_STATE_DIR_SHARED).
 """
 
 import argparse
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import IO
 
 import faust
@@ -112,7 +114,9 @@ def run(environ: dict[str, str]) -> None:
     process = load(ProcessSettings, environ)
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
-    with _checked_machine(settings, process):
+    state_dir, held = _checked_machine(settings, process)
+    settings = settings.model_copy(update={"state_dir": state_dir})
+    with held:
         cluster = preflight.check_cluster(kafka, "streams", needs_leaders=False)
         check_count(settings.state_dir, kafka.user_partitions)
         nextwatch_logging.configure(process.log_level)
@@ -240,7 +244,9 @@ def _serve(
 
 
 def _work(app: faust_app.App) -> None:
-    worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True)
+    worker = faust.Worker(
+        app, loglevel="WARNING", redirect_stdouts=False, quiet=True, override_logging=False
+    )
     worker.spinner = None  # it would draw into log files, too
     try:
         worker.execute_from_commandline()
@@ -275,16 +281,20 @@ def _recommender(
     )
 
 
-def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> IO[bytes]:
-    """Return what holds the state directory for this process until it is closed."""
+def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> tuple[Path, IO[bytes]]:
+    """Return this process's state directory, and what holds it until it is closed."""
     preflight.check_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
     preflight.check_ready_file(process.ready_file)
     bundle_store.check_url(process.bundle_url)
     if settings.http_port is not None:
         preflight.check_port(settings.http_host, settings.http_port, "NEXTWATCH_STREAMS_HTTP_PORT")
-    locked = preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
+    if settings.state_dir_shared:
+        state_dir, held = preflight.hold_own_directory(settings.state_dir)
+    else:
+        state_dir = settings.state_dir
+        held = preflight.hold_directory(state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
     readiness.withdraw(process.ready_file)
-    return locked
+    return state_dir, held
 
 
 def _reader(kafka: KafkaSettings, *, is_wanted: threading.Event | None = None) -> PlacedReader:

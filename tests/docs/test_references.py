@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.settings import PREFIX
+from contract.settings import OF_COMPOSE, PREFIX
 from nextwatch import settings_reference
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +27,15 @@ GONE = {PREFIX + "STREAMS_APP_ID"}
 
 OTHER_VARIABLES = {
     PREFIX + name
-    for name in ("TEST_REQUIRE", "TEST_DATA", "TEST_BOOTSTRAP", "TEST_QDRANT_URL", "TEST_MODELS")
-}
-"""Variables of the test suite, which no process reads."""
+    for name in (
+        *("TEST_REQUIRE", "TEST_DATA", "TEST_BOOTSTRAP", "TEST_QDRANT_URL", "TEST_MODELS"),
+        *("TEST_CONTAINERS", "TEST_KAFKA_IMAGE", "TEST_QDRANT_IMAGE"),
+    )
+} | OF_COMPOSE
+"""Variables of the test suite and of docker-compose.yml, which no process reads."""
+
+OF_DOCKER = {"enable_ipv6"}
+"""Words of other programs' settings."""
 
 
 def _text(page: Path) -> str:
@@ -93,7 +99,7 @@ def _anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.name)
 def test_every_snake_case_word_is_in_the_code(page):
     """Log events, metrics, reasons and fields: who searches the code for one finds it."""
-    words = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`", _text(page)))
+    words = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`", _text(page))) - OF_DOCKER
     code = _code()
 
     assert sorted(word for word in words if not re.search(rf"(?<!\w){word}(?!\w)", code)) == []
