@@ -7,6 +7,7 @@ that is a failure. Arguments are pytest's.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -55,8 +56,8 @@ def _skipped(reason: str) -> int:
 
 
 def _obstacle() -> str:
-    compose = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    if compose.returncode:
+    argv = ["docker", "compose", "version"]
+    if shutil.which("docker") is None or subprocess.run(argv, capture_output=True).returncode:  # noqa: PLW1510
         return "there is no docker compose"
     images = () if BUILD.exists() else (KAFKA_IMAGE, QDRANT_IMAGE, PYTHON_IMAGE)
     asked = subprocess.run(
