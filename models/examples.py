@@ -61,8 +61,8 @@ class CompletionRule:
         return is_skipped
 
 
-def cap_per_user(examples: Sequence[Example], most: int) -> list[Example]:
-    """Return *examples* in their order with at most the *most* newest of each user.
+def cap_per_user(user_ids: Sequence[str], most: int) -> list[int]:
+    """Return the places of the *most* newest examples of each user, in their order.
 
     A fixed number of examples per user keeps few heavy watchers from owning the loss
     (Covington et al. 2016, section 3.4).
@@ -73,9 +73,10 @@ def cap_per_user(examples: Sequence[Example], most: int) -> list[Example]:
     if most < 1:
         raise ValueError(f"most must be at least 1, got {most}")
     counts: dict[str, int] = {}
-    kept: list[Example] = []
-    for example in reversed(examples):
-        counts[example.user_id] = counts.get(example.user_id, 0) + 1
-        if counts[example.user_id] <= most:
-            kept.append(example)
+    kept: list[int] = []
+    for place in reversed(range(len(user_ids))):
+        user_id = user_ids[place]
+        counts[user_id] = counts.get(user_id, 0) + 1
+        if counts[user_id] <= most:
+            kept.append(place)
     return kept[::-1]

@@ -65,6 +65,17 @@ class UserBatch:
         """1.0 where there is a watch, 0.0 where there is padding."""
         return (self.watch_rows_BT > 0).astype(np.float32)
 
+    def at(self, places: Sequence[int]) -> "UserBatch":
+        """Return the windows at *places*, padded as they are here."""
+        return UserBatch(
+            watch_rows_BT=self.watch_rows_BT[places],
+            watch_features_BTF=self.watch_features_BTF[places],
+            token_rows_BS=self.token_rows_BS[places],
+            token_weights_BS=self.token_weights_BS[places],
+            context_rows_BC=self.context_rows_BC[places],
+            example_age_BA=self.example_age_BA[places],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ContentBatch:

@@ -40,6 +40,33 @@ class TrainingBatch:
     label_signals_BK: Float32[np.ndarray, "B K"]
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedExamples:
+    """Examples with their windows as arrays: encoded once, then scored and learned from."""
+
+    examples: Sequence[Example]
+    users: UserBatch
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def video_ids(self) -> list[str]:
+        """The video that each user watched next."""
+        return [example.video_id for example in self.examples]
+
+    @property
+    def user_ids(self) -> list[str]:
+        """The user of each example."""
+        return [example.user_id for example in self.examples]
+
+    def at(self, places: Sequence[int]) -> "EncodedExamples":
+        """Return the examples at *places*."""
+        if len(places) == len(self):
+            return self
+        return EncodedExamples([self.examples[place] for place in places], self.users.at(places))
+
+
 class ReplayBuffer:
     """Keeps the newest *size* examples."""
 
@@ -66,13 +93,12 @@ class ReplayBuffer:
 
     def add(
         self,
-        examples: Sequence[Example],
-        features: FeatureEncoder,
-        rows: Rows,
+        encoded: EncodedExamples,
+        label_rows_B: Integer[np.ndarray, "B"],
         label_signals_BK: Float32[np.ndarray, "B K"] | None = None,
     ) -> Int64[np.ndarray, "B"]:
-        """Keep *examples*, in place of the oldest, and return their slots."""
-        users = encode_examples(examples, features, rows)
+        """Keep the examples, in place of the oldest, and return their slots."""
+        examples, users = encoded.examples, encoded.users
         slots = (self.num_added + np.arange(len(examples))) % self._size
         self.num_added += len(examples)
         for name, padded in (
@@ -85,7 +111,7 @@ class ReplayBuffer:
             array[slots] = 0
             array[slots, -padded.shape[1] :] = padded
         self.arrays["context_rows"][slots] = users.context_rows_BC
-        self.arrays["label_rows"][slots] = rows([example.video_id for example in examples])
+        self.arrays["label_rows"][slots] = label_rows_B
         self.arrays["label_signals"][slots] = 0.0 if label_signals_BK is None else label_signals_BK
         self.arrays["event_time_ms"][slots] = [example.event_time_ms for example in examples]
         self.arrays["user_hash"][slots] = [_hashed(example.user_id) for example in examples]
@@ -157,10 +183,13 @@ class ReplayBuffer:
         self.arrays["label_rows"][self.arrays["label_rows"] == row] = 0
 
 
-def encode_examples(examples: Sequence[Example], features: FeatureEncoder, rows: Rows) -> UserBatch:
-    """Return the users of *examples* as serving would have seen them just before the watch."""
+def encode_examples(
+    examples: Sequence[Example], features: FeatureEncoder, rows: Rows
+) -> EncodedExamples:
+    """Encode the windows of *examples* as serving would have just before the watch."""
     windows = [example.window for example in examples]
-    return features.windows(windows, rows, [window.newest_ms for window in windows])
+    users = features.windows(windows, rows, [window.newest_ms for window in windows])
+    return EncodedExamples(examples, users)
 
 
 def _used(rows: np.ndarray) -> int:

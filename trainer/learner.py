@@ -1,7 +1,7 @@
 """The learner: one model and everything it has learned, with no idea of Kafka or of files.
 
-The order of operations on a batch of examples is the trainer's: `similarity` first, then
-`learn`. Everything that a restart needs is in `state`, and learning goes on from there bit
+The order of operations on a batch of examples is the trainer's: `encode` once, then
+`similarity`, then `learn`. Everything that a restart needs is in `state`, and learning goes on from there bit
 for bit.
 
 Two speeds: `freeze` keeps the dense half of a generation as it was handed over, `vectors` puts
@@ -22,14 +22,14 @@ from models import encoder, export
 from models.bundle import Card
 from models.catalogue import Catalogue
 from models.examples import Example, cap_per_user
-from models.features import FeatureEncoder
+from models.features import FeatureEncoder, UserBatch
 from models.frequency import LabelFrequency
 from models.frozen import FrozenGenerations
 from models.item2vec import Vectors
 from models.items import ItemSnapshot
 from models.live_signals import RANKER, LiveSignals, served_dim, served_items
 from models.ranking import RankerParams
-from models.replay import ReplayBuffer, encode_examples
+from models.replay import EncodedExamples, ReplayBuffer, encode_examples
 from models.retrieval import RetrievalModel
 from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
@@ -107,18 +107,21 @@ class Learner:
         self._model.start_from(vectors)
         self._vectors = None
 
-    def similarity(self, examples: Sequence[Example]) -> Float32[np.ndarray, "B N"]:
+    def encode(self, examples: Sequence[Example]) -> EncodedExamples:
+        """Encode the windows of *examples*, by the catalogue of this moment."""
+        return encode_examples(examples, self.features, self._catalogue.rows)
+
+    def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return the cosine of each served user vector with each of *video_ids*, learning nothing.
 
         Videos taken down have a similarity like all others: mask them by `is_live_N`.
         """
-        similarity_BN: np.ndarray = self.user_vectors(examples) @ self._all_vectors()[1][1:].T
+        similarity_BN: np.ndarray = self.user_vectors(encoded.users) @ self._all_vectors()[1][1:].T
         return similarity_BN
 
-    def user_vectors(self, examples: Sequence[Example]) -> Float32[np.ndarray, "B E"]:
-        """Return the served user vectors of *examples*, learning nothing."""
+    def user_vectors(self, users: UserBatch) -> Float32[np.ndarray, "B E"]:
+        """Return the user vectors of *users* as served, learning nothing."""
         input_ND, _ = self._all_vectors()
-        users = encode_examples(examples, self.features, self._catalogue.rows)
         return self._model.served_users(self._model.user_vectors(users, input_ND))
 
     def study_histories(
@@ -160,25 +163,23 @@ class Learner:
         self._vectors = None if is_turned else self._vectors
         return self._frequency.turn_back(now_ms, latest_ms=latest_ms) or is_turned
 
-    def learn(self, examples: Sequence[Example]) -> float:
-        """Learn from *examples*, with some older ones beside, and return the mean loss.
+    def learn(self, encoded: EncodedExamples) -> float:
+        """Learn from the examples, with some older ones beside, and return the mean loss.
 
         Until `RetrieverConfig.examples_per_step` have come they wait, and the loss is the last one.
         Examples of videos that are not in the catalogue are left out; without any other the
         loss is 0 and nothing is learned. A loss that is not finite is returned as it is, and
         the step that had it has changed nothing.
         """
-        known = [example for example in examples if self._catalogue.row(example.video_id)]
+        known = self._known(encoded)
         if not known:
             return 0.0
         if self.config.max_per_user is not None:
-            known = cap_per_user(known, self.config.max_per_user)
-        self._frequency.move_to(max(example.event_time_ms for example in known))
-        label_rows = self._catalogue.rows([example.video_id for example in known])
+            known = known.at(cap_per_user(known.user_ids, self.config.max_per_user))
+        self._frequency.move_to(max(example.event_time_ms for example in known.examples))
+        label_rows = self._catalogue.rows(known.video_ids)
         self._model.ids.see(label_rows)
-        slots = self._replay.add(
-            known, self.features, self._catalogue.rows, self._signals.signals(label_rows)
-        )
+        slots = self._replay.add(known, label_rows, self._signals.signals(label_rows))
         self._waiting += slots.tolist()
         losses = []
         for _ in range(len(self._waiting) // self.config.examples_per_step):
@@ -197,7 +198,7 @@ class Learner:
         if losses:
             self._waiting, self._loss = [], float(np.mean(losses))
         self._frequency.add(label_rows)
-        for example in known:
+        for example in known.examples:
             self._touched.update(example.window.video_ids, (example.video_id,))
         self._vectors = None
         return self._loss
@@ -330,6 +331,11 @@ class Learner:
         self._waiting, self._loss = list(meta["waiting"]), meta["loss"]
         self._draw.bit_generator.state = json.loads(meta["draw"])
         self._vectors = None
+
+    def _known(self, encoded: EncodedExamples) -> EncodedExamples:
+        """Return the examples whose videos may be recommended."""
+        rows = self._catalogue.rows(encoded.video_ids)
+        return encoded.at(np.flatnonzero(rows).tolist())
 
     def _all_vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the vectors of every row, row 0 included; kept until something is learned."""

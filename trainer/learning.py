@@ -16,6 +16,7 @@ from models.bundle import Card
 from models.examples import Example
 from models.items import ItemSnapshot
 from models.ranking import RankerParams
+from models.replay import EncodedExamples
 from models.sequence_training import Recipe
 from trainer.histories import PastWatches
 from trainer.popularity import Viewing
@@ -57,11 +58,15 @@ class Learning(Protocol):
         """Erase what is kept of one user."""
         ...
 
-    def similarity(self, examples: Sequence[Example]) -> Float32[np.ndarray, "B N"]:
+    def encode(self, examples: Sequence[Example]) -> EncodedExamples:
+        """Encode the windows of *examples*, once for `similarity` and `learn`."""
+        ...
+
+    def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return the cosine of every user and every video, learning nothing."""
         ...
 
-    def learn(self, examples: Sequence[Example]) -> float:
+    def learn(self, encoded: EncodedExamples) -> float:
         """Learn from these examples and return the loss; one that is not finite changed nothing."""
         ...
 

@@ -186,9 +186,10 @@ class Study:
         """Score what waits, then learn from it, then count it."""
         examples = [example for example in self.pending.examples if self.is_live(example.video_id)]
         if examples:
-            similarity_BN = self.learner.similarity(examples)
+            encoded = self.learner.encode(examples)
+            similarity_BN = self.learner.similarity(encoded)
             self.progressive.score(examples, similarity_BN, self.learner.is_live_N, self.popularity)
-            self.loss = self.learner.learn(examples)
+            self.loss = self.learner.learn(encoded)
         self.popularity.count(self.pending.viewings)
         self.learner.count(self.pending.viewings)
         self._touch([viewing.video_id for viewing in self.pending.viewings])

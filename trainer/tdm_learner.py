@@ -19,6 +19,7 @@ from contract.events import VideoUpload
 from models import tdm_export
 from models.bundle import Card
 from models.examples import Example
+from models.replay import EncodedExamples
 from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
 from models.tdm import TreeModel, list_space
@@ -89,15 +90,15 @@ class TdmLearner(Learner):
         last = histories[-self._tdm.num_kept :]
         if last:
             users = [Example(one.user_id, one.window(), "", 0) for one in last]
-            self._keep(self.user_vectors(users), [one.user_id for one in last])
+            self._keep(self.user_vectors(self.encode(users).users), [one.user_id for one in last])
         self._num_since_rebuild = self._tdm.rebuild_examples
 
-    def learn(self, examples: Sequence[Example]) -> float:
+    def learn(self, encoded: EncodedExamples) -> float:
         """Let towers and tree learn; return the loss of the towers."""
-        known = [example for example in examples if self._catalogue.row(example.video_id)]
+        known = self._known(encoded)
         if known:
             self._learn_tree(known)
-        return super().learn(examples)
+        return super().learn(known)
 
     def freeze(self, generation: int) -> None:
         """Bring the tree up to date, and keep the dense half as it is now."""
@@ -133,7 +134,7 @@ class TdmLearner(Learner):
         The beam leaves out what stands in the windows, as in serving. Learns nothing, but gives newcomers their leaves; videos without one score -inf.
         """
         self._tend()
-        user_BD = self.user_vectors(examples)
+        user_BD = self.user_vectors(self.encode(examples).users)
         score_BL = self.tree.exhaustive(user_BD)
         score_BN = np.full((len(examples), len(self.video_ids)), -np.inf, np.float32)
         taken_L = np.flatnonzero(self.tree.tree.row_L)
@@ -192,12 +193,12 @@ class TdmLearner(Learner):
         self._num_since_refresh = saved["since_refresh"]
         self._tree_draw.bit_generator.state = json.loads(saved["draw"])
 
-    def _learn_tree(self, known: Sequence[Example]) -> None:
-        user_BD = self.user_vectors(known)
-        self._keep(user_BD, [example.user_id for example in known])
+    def _learn_tree(self, known: EncodedExamples) -> None:
+        user_BD = self.user_vectors(known.users)
+        self._keep(user_BD, known.user_ids)
         if self._num_since_refresh >= _REFRESH_EXAMPLES or not len(self.tree.tree):
             self._tend()
-        rows = self._catalogue.rows([example.video_id for example in known]).tolist()
+        rows = self._catalogue.rows(known.video_ids).tolist()
         leaves = [self.tree.tree.leaf(row) for row in rows]
         has_leaf = [place for place, leaf in enumerate(leaves) if leaf is not None]
         if has_leaf:

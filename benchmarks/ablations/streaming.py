@@ -17,11 +17,10 @@ from jaxtyping import Float32, Float64
 from benchmarks.ablations.arms import Arm
 from contract.events import VideoUpload
 from models import cooccurrence
-from models.examples import Example
 from models.hierarchical_softmax import bands
 from models.item2vec import Item2VecConfig, Vectors, item2vec
 from models.presets import RETRIEVERS
-from models.replay import encode_examples
+from models.replay import EncodedExamples
 from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
 from nextwatch.evaluate import ranks
@@ -70,18 +69,18 @@ class Streaming(Learned):
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
         """Return what the learner would serve if a generation lasted no time."""
-        return self.learner.similarity([self.example(case, case.label) for case in cases])
+        examples = [self.example(case, case.label) for case in cases]
+        return self.learner.similarity(self.learner.encode(examples))
 
 
 class ByProbability(Learner):
     """A learner with a hierarchical softmax, which scores by its log-probabilities."""
 
-    def similarity(self, examples: Sequence[Example]) -> Float32[np.ndarray, "B N"]:
+    def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return log P(video | user)."""
         assert self._model.bands is not None, "only the hierarchical softmax has bands"
         input_ND, output_ND = self._all_vectors()
-        users = encode_examples(examples, self.features, self._catalogue.rows)
-        user_BD = torch.from_numpy(self._model.user_vectors(users, input_ND))
+        user_BD = torch.from_numpy(self._model.user_vectors(encoded.users, input_ND))
         count_N = self._frequency.count_N[1 : len(self.video_ids) + 1]
         num_bands = min(self.config.num_bands, math.isqrt(len(count_N)))
         band_N = torch.from_numpy(bands(count_N, num_bands=num_bands))

@@ -128,7 +128,7 @@ class Learned:
             self.example(one, one.column) for one in exposures if one.is_completed and one.is_first
         ]
         if examples:
-            self.learner.learn(examples)
+            self.learner.learn(self.learner.encode(examples))
         self.learner.count(
             [
                 Viewing(video_ids[one.column], one.event_time_ms, one.watch_ms, one.is_completed)
@@ -156,7 +156,8 @@ class Learned:
     def _measured(self, cases: Sequence[Case]) -> dict[str, float]:
         if not cases:
             return {}
-        score_BN = self.learner.similarity([self.example(case, case.label) for case in cases])
+        examples = [self.example(case, case.label) for case in cases]
+        score_BN = self.learner.similarity(self.learner.encode(examples))
         found = ranks.rank(score_BN, [case.label for case in cases], [one.exposed for one in cases])
         return ranks.means(ranks.gains(found))
 

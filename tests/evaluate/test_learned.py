@@ -61,7 +61,9 @@ def test_served_scores_are_those_of_the_learner():
         def score(self, cases):
             served_BN = super().score(cases)
             examples = [self.example(case, case.label) for case in cases]
-            seen.append(np.abs(served_BN - self.learner.similarity(examples)).max())
+            seen.append(
+                np.abs(served_BN - self.learner.similarity(self.learner.encode(examples))).max()
+            )
             return served_BN
 
     contender = Compared(Learner(SMALL, seed=0), generation_ms=1)

@@ -136,10 +136,10 @@ def test_training_and_serving_see_the_same_arrays():
     serving = FEATURES.windows(windows, store.rows, [window.newest_ms for window in windows])
     training = encode_examples(examples, FEATURES, rows)
     replay = ReplayBuffer(8)
-    slots = replay.add(examples, FEATURES, rows)
+    slots = replay.add(training, rows(training.video_ids))
     replayed = replay.take(slots, FEATURES, now_ms=T0 + DAY_MS).users
 
-    for other in (training, replayed):
+    for other in (training.users, replayed):
         for name in type(serving).__dataclass_fields__:
             np.testing.assert_array_equal(getattr(other, name), getattr(serving, name), name)
 

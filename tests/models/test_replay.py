@@ -5,7 +5,7 @@ import numpy as np
 from models.examples import CompletionRule, Example
 from models.features import FeatureEncoder
 from models.history import DAY_MS, EMPTY, WindowPolicy, fold
-from models.replay import ReplayBuffer
+from models.replay import ReplayBuffer, encode_examples
 from tests.builders import T0, watch
 
 FEATURES = FeatureEncoder(content_buckets=64, context_buckets=8, completion=CompletionRule())
@@ -20,10 +20,15 @@ def example(label, *, user_id="u", at_ms=0, watched=()):
     return Example(user_id, window, label, T0 + at_ms)
 
 
+def add(buffer, *examples):
+    labels = rows([one.video_id for one in examples])
+    return buffer.add(encode_examples(examples, FEATURES, rows), labels)
+
+
 def buffer_of(*examples, size=4):
     buffer = ReplayBuffer(size)
     for one in examples:
-        buffer.add([one], FEATURES, rows)
+        add(buffer, one)
     return buffer
 
 
@@ -41,7 +46,7 @@ def test_the_oldest_makes_room():
 def test_an_overwritten_slot_keeps_nothing_of_the_longer_example():
     """A short window after a long one is not the long one's tail."""
     buffer = buffer_of(example("v1", watched=["v1", "v2", "v3"]), size=1)
-    buffer.add([example("v4", watched=["v9"])], FEATURES, rows)
+    add(buffer, example("v4", watched=["v9"]))
 
     users = buffer.take(np.array([0]), FEATURES, now_ms=T0).users
     assert users.watch_rows_BT.tolist() == [[9]]

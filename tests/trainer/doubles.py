@@ -8,9 +8,11 @@ from contract.records import Received
 from contract.topics import MODEL_BUNDLES, TOPICS
 from models.bundle import Card
 from models.examples import CompletionRule
+from models.features import FeatureEncoder
 from models.history import WindowPolicy
 from models.items import ItemSnapshot
 from models.ranking import RankerParams
+from models.replay import encode_examples
 from tests.builders import T0
 from trainer.learning import NUM_FROZEN
 from trainer.popularity import HOUR_MS, Popularity
@@ -18,6 +20,7 @@ from trainer.study import Study
 from trainer.windows import Windows
 
 DIM = 4
+FEATURES = FeatureEncoder(content_buckets=2, context_buckets=2, completion=CompletionRule())
 BY_NAME = {topic.name: topic for topic in TOPICS}
 
 
@@ -61,14 +64,19 @@ class RecordingLearner:
     def forget(self, user_id):
         self.forgotten.append(user_id)
 
-    def similarity(self, examples):
-        self.journal.append(("score", [example.video_id for example in examples]))
-        return np.zeros((len(examples), len(self.video_ids)), np.float32)
+    def encode(self, examples):
+        return encode_examples(examples, FEATURES, lambda ids: np.zeros(len(ids), np.int32))
 
-    def learn(self, examples):
-        self.journal.append(("learn", [example.video_id for example in examples]))
-        self.seen += [f"{one.user_id}/{one.video_id}/{one.event_time_ms - T0}" for one in examples]
-        self.touched |= {example.video_id for example in examples}
+    def similarity(self, encoded):
+        self.journal.append(("score", encoded.video_ids))
+        return np.zeros((len(encoded), len(self.video_ids)), np.float32)
+
+    def learn(self, encoded):
+        self.journal.append(("learn", encoded.video_ids))
+        self.seen += [
+            f"{one.user_id}/{one.video_id}/{one.event_time_ms - T0}" for one in encoded.examples
+        ]
+        self.touched |= set(encoded.video_ids)
         return self.loss
 
     def study_histories(self, histories, recipe, *, span_ms, most=None):

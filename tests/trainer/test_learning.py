@@ -54,20 +54,20 @@ class LearningConformance:
     def test_similarity_has_a_column_for_each_video(self, learner):
         learner.remove("v1")
 
-        similarity_BN = learner.similarity(EXAMPLES)
+        similarity_BN = learner.similarity(learner.encode(EXAMPLES))
 
         assert similarity_BN.shape == (3, 4)
         assert np.abs(similarity_BN).max() <= 1.0 + 1e-5
 
     def test_learning_tells_a_loss_and_what_it_touched(self, learner):
-        loss = learner.learn(EXAMPLES)
+        loss = learner.learn(learner.encode(EXAMPLES))
 
         assert np.isfinite(loss)
         assert learner.drain_touched() == {"v0", "v1", "v2"}
         assert learner.drain_touched() == set()
 
     def test_what_was_taken_down_is_not_touched(self, learner):
-        learner.learn(EXAMPLES)
+        learner.learn(learner.encode(EXAMPLES))
         learner.remove("v1")
 
         assert learner.drain_touched() == {"v0", "v2"}
@@ -101,7 +101,7 @@ class LearningConformance:
 
     def test_goes_on_from_its_state(self, learner, new):
         """Through JSON, as in a checkpoint: the same step gives the same state."""
-        learner.learn(EXAMPLES)
+        learner.learn(learner.encode(EXAMPLES))
         learner.freeze(1)
         learner.remove("v3")
         arrays, meta = learner.state()
@@ -110,7 +110,7 @@ class LearningConformance:
         resumed.load_state(arrays, json.loads(json.dumps(meta)))
         for one in (learner, resumed):
             one.drain_touched()
-            one.learn(EXAMPLES[:2])
+            one.learn(one.encode(EXAMPLES[:2]))
 
         (arrays, meta), (resumed_arrays, resumed_meta) = learner.state(), resumed.state()
         assert resumed_meta == meta

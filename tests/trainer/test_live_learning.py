@@ -14,7 +14,6 @@ from models.examples import Example
 from models.history import EMPTY, WindowPolicy, fold
 from models.items import ItemStore
 from models.live_signals import HOUR_MS, NUM_SIGNALS
-from models.replay import encode_examples
 from models.retrieval import Candidates
 from models.sequence_training import Recipe
 from tests.builders import T0, upload, watch
@@ -37,7 +36,7 @@ def example_of(*watched, label, at_ms=100):
 
 def place_of(learner, video_id, example):
     """Return how many videos are nearer to the user of *example*."""
-    (similarity_N,) = learner.similarity([example])
+    (similarity_N,) = learner.similarity(learner.encode([example]))
     return int((similarity_N > similarity_N[learner.video_ids.index(video_id)]).sum())
 
 
@@ -70,7 +69,7 @@ def test_the_label_is_told_by_its_signals_of_before_its_own_watch():
     for num_counted in (0, 500):
         learner = learner_of(catalogue())
         one = example_of("chess0", label="chess1")
-        learner.learn([one])
+        learner.learn(learner.encode([one]))
         learner.count(viewings("chess1", num_counted))
         batch = learner._replay.take(np.array([0]), learner.features, now_ms=T0 + 100)
         losses.append(batch.label_signals_BK)
@@ -84,8 +83,8 @@ def test_the_loss_is_the_softmax_of_taste_and_signals_worked_by_hand():
     learner.count(viewings("trains3", 9) + viewings("chess1", 2, is_completed=False))
     one = example_of("chess0", label="chess1")
     model, before_20K = learner._model, learner._signals.signals(np.arange(1, 21))
-    users = encode_examples([one], learner.features, learner._catalogue.rows)
-    user_1D = model.user_vectors(users, learner._all_vectors()[0])
+    encoded = learner.encode([one])
+    user_1D = model.user_vectors(encoded.users, learner._all_vectors()[0])
     _, taste_20D = model.item_vectors(learner._catalogue.content(), np.arange(1, 21))
     with torch.no_grad():
         weights = model.head.joined(torch.from_numpy(user_1D))[0].numpy()
@@ -93,9 +92,7 @@ def test_the_loss_is_the_softmax_of_taste_and_signals_worked_by_hand():
     watched, label = (learner.video_ids.index(name) for name in ("chess0", "chess1"))
     expected = math.log(np.exp(np.delete(logits, watched)).sum()) - logits[label]
 
-    slots = learner._replay.add(
-        [one], learner.features, learner._catalogue.rows, before_20K[[label]]
-    )
+    slots = learner._replay.add(encoded, np.array([label + 1]), before_20K[[label]])
     batch = learner._replay.take(slots, learner.features, now_ms=one.event_time_ms)
     learner.count(viewings("chess1", 40))
     now_20K = learner._signals.signals(np.arange(1, 21))
@@ -113,7 +110,7 @@ def test_steps_go_by_examples_and_not_by_batches(batch_size):
     examples = [example_of("chess0", label="chess1", at_ms=n) for n in range(16)]
 
     for first in range(0, 16, batch_size):
-        learner.learn(examples[first : first + batch_size])
+        learner.learn(learner.encode(examples[first : first + batch_size]))
 
     num_steps = learner._model.optimizer.state_dict()["state"][0]["step"].item()
     assert num_steps == 16 // SMALL.examples_per_step
@@ -130,7 +127,7 @@ def test_learning_and_counting_go_on_bit_for_bit_after_a_restart():
     restarted.load_state(arrays, json.loads(json.dumps(meta)))
 
     for one in (learner, restarted):
-        one.learn([example_of("chess0", label="chess1", at_ms=n) for n in range(20)])
+        one.learn(one.encode([example_of("chess0", label="chess1", at_ms=n) for n in range(20)]))
         one.count(viewings("chess1", 2, at_ms=3 * HOUR_MS))
     assert learner.drain_touched() == restarted.drain_touched()
     (arrays, meta), (other, other_meta) = learner.state(), restarted.state()
@@ -166,7 +163,7 @@ def test_a_pattern_is_learned_from_histories_before_the_first_event():
     )
 
     user = example_of("chess0", label="cooking1")
-    (similarity_N,) = learner.similarity([user])
+    (similarity_N,) = learner.similarity(learner.encode([user]))
     assert learner.video_ids[similarity_N.argmax()].startswith("cooking")
     assert losses[-1] < losses[0]
 
@@ -208,7 +205,7 @@ def test_hot_videos_are_served_hot(tmp_path):
     served = UserEncoder(bundle).encode([user.window], items, [user.window.newest_ms])
 
     rows = items.rows(learner.video_ids)
-    expected = learner.similarity([user])
+    expected = learner.similarity(learner.encode([user]))
     np.testing.assert_allclose(served @ items.outputs_ND[rows].T, expected, atol=1e-4)
 
 
@@ -218,8 +215,10 @@ def test_live_signals_can_be_left_out(has_live_signals):
     config = dataclasses.replace(SMALL, has_live_signals=has_live_signals)
     learner = learner_of(catalogue(), config)
     user = example_of("chess0", label="chess1")
-    before = learner.similarity([user])
+    before = learner.similarity(learner.encode([user]))
 
     learner.count(viewings("trains3", 50))
 
-    assert np.array_equal(learner.similarity([user]), before) is not has_live_signals
+    assert (
+        np.array_equal(learner.similarity(learner.encode([user])), before) is not has_live_signals
+    )

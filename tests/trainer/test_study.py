@@ -1,5 +1,7 @@
 """Which watches become examples, with which window, and in which order a batch is handled."""
 
+import dataclasses
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -7,9 +9,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from contract.clock import ManualClock
+from models.features import FeatureEncoder
 from models.history import DAY_MS, EMPTY, WindowPolicy
 from tests.builders import T0, deletion, search, upload, watch
 from tests.trainer.doubles import RecordingLearner, study_of
+from trainer.learners import config_of, learner
 from trainer.study import Pending
 
 VIDEOS = [upload(f"v{n}") for n in range(1, 7)]
@@ -82,6 +86,26 @@ def test_a_user_counts_for_a_video_once_a_day_however_often_it_is_played():
     popularity_N = study.popularity.popularity_N
     assert popularity_N[1] == pytest.approx(1.0, rel=1e-3)
     assert popularity_N[2] == pytest.approx(3.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("model", ["youtube_dnn", "tdm"])
+def test_a_batch_is_encoded_once_for_its_score_and_its_lesson(model, monkeypatch):
+    """Encoding a window hashes every search and walks every watch: nobody does it twice."""
+    encode, batches = FeatureEncoder.windows, []
+
+    def counted(self, windows, *args):
+        batches.append(len(windows))
+        return encode(self, windows, *args)
+
+    config = dataclasses.replace(config_of(model), examples_per_step=1)
+    study = study_of(*VIDEOS, learner=learner(model, config, seed=1))
+    for n, video_id in enumerate(("v1", "v2", "v3")):
+        study.watch(watch(video_id, at_ms=n))
+    monkeypatch.setattr(FeatureEncoder, "windows", counted)
+
+    study.learn()
+
+    assert batches == [3]
 
 
 def test_a_user_who_goes_round_many_videos_counts_for_each_once():

@@ -60,7 +60,7 @@ def trained():
     """Return a learner of 40 videos of four tastes, its tree made anew by what it learned."""
     learner = learner_of(catalogue(10))
     for n in range(0, 128, 16):
-        learner.learn(pairs(128)[n : n + 16])
+        learner.learn(learner.encode(pairs(128)[n : n + 16]))
     learner.freeze(1)
     return learner
 
@@ -152,7 +152,7 @@ def test_a_video_taken_down_is_neither_found_nor_learned():
     learner.freeze(1)
 
     learner.remove("cooking3")
-    learner.learn([example("cooking1", label="cooking3")])
+    learner.learn(learner.encode([example("cooking1", label="cooking3")]))
     found, scores = learner.search([example("cooking1", label="cooking2")])
 
     gone = learner.video_ids.index("cooking3")
@@ -164,7 +164,9 @@ def test_of_an_erased_user_no_vector_is_kept():
     """Those of the others stay in their order."""
     learner = learner_of(catalogue(10))
     learner.learn(
-        [example("cooking1", label="cooking2", user_id=user) for user in ("a", "b", "a", "c")]
+        learner.encode(
+            [example("cooking1", label="cooking2", user_id=user) for user in ("a", "b", "a", "c")]
+        )
     )
 
     learner.forget("a")
@@ -179,7 +181,7 @@ def test_goes_on_from_its_state(trained):
     twins = [TdmLearner(SMALL, seed=seed, tdm=QUICK) for seed in (1, 2)]
     for twin in twins:
         twin.load_state(arrays, meta)
-        twin.learn(pairs(16, seed=3))
+        twin.learn(twin.encode(pairs(16, seed=3)))
         twin.freeze(2)
         twin.rebuild()
 
