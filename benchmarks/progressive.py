@@ -28,10 +28,15 @@ def run(
     directory: Path, *, num_watches: int, batch_size: int, seed: int, live_half_life_h: float
 ) -> dict[str, float]:
     """Return the study's metrics after *num_watches* of the KuaiRand log in *directory*."""
+    learner = Learner(RetrieverConfig(), seed=seed)
     study = Study(
-        Learner(RetrieverConfig(), seed=seed),
+        learner,
         Windows(WindowPolicy(), max_users=1_000_000),
-        Popularity(half_life_ms=24 * HOUR_MS, live_half_life_ms=live_half_life_h * HOUR_MS),
+        Popularity(
+            learner.vocabulary,
+            half_life_ms=24 * HOUR_MS,
+            live_half_life_ms=live_half_life_h * HOUR_MS,
+        ),
         CompletionRule(),
     )
     started_s = process_time()

@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from models.growth import grown
+
 # Shape legend: N = rows of the table, D = width, U = different rows of a lookup,
 # n = rows with repeats.
 
@@ -77,13 +79,6 @@ class EmbeddingTable:
 
     def grow(self, num_rows: int) -> None:
         """Make room for *num_rows* rows, by doubling; new rows are zero."""
-        size = len(self.weight_ND)
-        if num_rows <= size:
-            return
-        while size < num_rows:
-            size *= 2
-        more = size - len(self.weight_ND)
-        dim = self.weight_ND.shape[1]
-        self.weight_ND = torch.cat([self.weight_ND, torch.zeros(more, dim)])
-        self.moment_N = torch.cat([self.moment_N, torch.zeros(more)])
-        self.seen_N = torch.cat([self.seen_N, torch.zeros(more, dtype=torch.int64)])
+        self.weight_ND = torch.from_numpy(grown(self.weight_ND.numpy(), num_rows))
+        self.moment_N = torch.from_numpy(grown(self.moment_N.numpy(), num_rows))
+        self.seen_N = torch.from_numpy(grown(self.seen_N.numpy(), num_rows))

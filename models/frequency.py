@@ -14,9 +14,9 @@ Source:
 import numpy as np
 from jaxtyping import Float64, Integer
 
-# Shape legend: N = rows, row 0 included; n = some rows.
+from models.growth import FIRST_CAPACITY, grown
 
-_FIRST_CAPACITY = 1_024
+# Shape legend: N = rows, row 0 included; n = some rows.
 
 
 class LabelFrequency:
@@ -25,12 +25,11 @@ class LabelFrequency:
     def __init__(self, *, half_life_ms: int) -> None:
         self._half_life_ms = half_life_ms
         self.newest_ms = 0
-        self.count_N = np.zeros(_FIRST_CAPACITY)
+        self.count_N = np.zeros(FIRST_CAPACITY)
 
     def reserve(self, row: int) -> None:
         """Make room for *row*, by doubling."""
-        while row >= len(self.count_N):
-            self.count_N = np.concatenate([self.count_N, np.zeros_like(self.count_N)])
+        self.count_N = grown(self.count_N, row + 1)
 
     def move_to(self, now_ms: int) -> None:
         """Let the counts decay up to *now_ms*; time never goes back."""

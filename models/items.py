@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from contract.events import ItemVector, RankingFeatures
+from models.growth import FIRST_CAPACITY, grown
 
 # Shape legend: N = rows or videos, D = width of a vector, F = ranking features.
 
 RANKING_FEATURE_NAMES = tuple(RankingFeatures.__struct_fields__)
 """The columns of a feature matrix: the fields of `contract.events.RankingFeatures`, in order."""
 
-_FIRST_CAPACITY = 1_024
 _POPULARITY, _MEAN_WATCH, _COMPLETION, _DURATION, _UPLOADED = range(len(RANKING_FEATURE_NAMES))
 _NOT_THERE = -1.0
 
@@ -41,9 +41,9 @@ class ItemStore:
         self._row_of: dict[str, int] = {}
         self._ids: list[str] = [""]
         self._free: list[int] = []
-        self._input = np.zeros((_FIRST_CAPACITY, input_dim), np.float32)
-        self._output = np.zeros((_FIRST_CAPACITY, output_dim), np.float32)
-        self._features = np.zeros((_FIRST_CAPACITY, len(RANKING_FEATURE_NAMES)))
+        self._input = np.zeros((FIRST_CAPACITY, input_dim), np.float32)
+        self._output = np.zeros((FIRST_CAPACITY, output_dim), np.float32)
+        self._features = np.zeros((FIRST_CAPACITY, len(RANKING_FEATURE_NAMES)))
         self._popular: list[str] = []
         self._num_changes = 0
         self.epoch = 0
@@ -183,22 +183,11 @@ class ItemStore:
         return row
 
     def _reserve(self, num_rows: int) -> None:
-        capacity = len(self._input)
-        if num_rows <= capacity:
-            return
-        while capacity < num_rows:
-            capacity *= 2
-        self._input = _grown(self._input, capacity)
-        self._output = _grown(self._output, capacity)
-        self._features = _grown(self._features, capacity)
+        self._input = grown(self._input, num_rows)
+        self._output = grown(self._output, num_rows)
+        self._features = grown(self._features, num_rows)
 
 
 def feature_row(features: RankingFeatures) -> list[float]:
     """Return *features* as one row, in the order of `RANKING_FEATURE_NAMES`."""
     return [float(getattr(features, name)) for name in RANKING_FEATURE_NAMES]
-
-
-def _grown(matrix: np.ndarray, capacity: int) -> np.ndarray:
-    grown = np.zeros((capacity, matrix.shape[1]), matrix.dtype)
-    grown[: len(matrix)] = matrix
-    return grown

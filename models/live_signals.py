@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Integer
 
 from models import simple_lsh
+from models.growth import FIRST_CAPACITY, grown
 from models.ranking import RankerParams
 
 # Shape legend: N = rows, row 0 included; n = some rows; K = signals; D = width of a taste vector;
@@ -49,15 +50,13 @@ RANKER = RankerParams(temperature=1 / 60, similarity_weight=1.0, popularity_weig
 """The served order is that of retrieval, which knows already what is popular. About 60 is what
 takes a served similarity back to its logit."""
 
-_FIRST_CAPACITY = 1_024
-
 
 class LiveSignals:
     """Decayed counts of watches and of completed ones, by row."""
 
     def __init__(self) -> None:
         self.newest_ms = 0
-        self._count_NK = np.zeros((_FIRST_CAPACITY, NUM_SIGNALS))
+        self._count_NK = np.zeros((FIRST_CAPACITY, NUM_SIGNALS))
         self._published_NK = np.zeros((0, NUM_SIGNALS), np.float32)
         self._looked_ms = 0
         self._half_life_ms_K = np.repeat(HALF_LIVES_H, 2) * HOUR_MS
@@ -65,8 +64,7 @@ class LiveSignals:
 
     def reserve(self, row: int) -> None:
         """Make room for *row*, by doubling."""
-        while row >= len(self._count_NK):
-            self._count_NK = np.concatenate([self._count_NK, np.zeros_like(self._count_NK)])
+        self._count_NK = grown(self._count_NK, row + 1)
 
     def start(
         self,

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Bool, Float, Float32, Integer
 from torch import Tensor, nn
 
-from models.catalogue import Catalogue
 from models.embedding_table import EmbeddingTable
 from models.encoder import Tables
 from models.features import ContentBatch, UserBatch
@@ -29,6 +28,7 @@ from models.losses import HIERARCHICAL, Loss, loss_of, sampled_softmax
 from models.replay import TrainingBatch
 from models.retriever import RetrieverConfig
 from models.towers import USER_INPUTS, user_tower
+from models.vocabulary import Vocabulary
 
 # Shape legend: B = examples, T = watches, C = candidates, U = different videos of a step,
 # N = videos, M = hashed features, D = width of a vector, E = width of a context embedding or of
@@ -189,7 +189,7 @@ class RetrievalModel:
     def _tables(self) -> dict[str, EmbeddingTable]:
         return {"content": self.content, "ids": self.ids}
 
-    def step(self, batch: TrainingBatch, candidates: Candidates, catalogue: Catalogue) -> float:
+    def step(self, batch: TrainingBatch, candidates: Candidates, vocabulary: Vocabulary) -> float:
         """Take one optimiser step on *batch* and return its loss.
 
         A step whose loss or gradient is not finite changes nothing.
@@ -197,7 +197,7 @@ class RetrievalModel:
         users = batch.users
         watched = users.watch_rows_BT[users.watch_rows_BT > 0]
         rows_U = np.union1d(candidates.rows_C, watched)
-        content = catalogue.content(rows_U)
+        content = vocabulary.content(rows_U)
         tokens = users.token_rows_BS
         words = self.content.lookup(np.union1d(content.rows_M, tokens[tokens > 0]))
         of_words = replace(

@@ -30,13 +30,13 @@ from jaxtyping import Float, Float32, Integer
 from torch import Tensor, nn
 
 from models import cooccurrence
-from models.catalogue import Catalogue
 from models.features import MAX_WATCHES, WATCH_FEATURES
 from models.layers import content_vectors, unit
 from models.live_signals import NUM_SIGNALS
 from models.retrieval import RetrievalModel
 from models.sequence_batches import Batch, History, batches, cut
 from models.towers import SequenceTower
+from models.vocabulary import Vocabulary
 
 # Shape legend: T = watches, B = slices of histories, N = videos, V = rows, which are one more,
 # D = width of a vector, F = features of a watch, E = labels of a batch, S = negatives.
@@ -90,7 +90,7 @@ class Recipe:
 
 def train(
     model: RetrievalModel,
-    catalogue: Catalogue,
+    vocabulary: Vocabulary,
     histories: Sequence[History],
     recipe: Recipe,
     *,
@@ -109,7 +109,7 @@ def train(
             that the catalogue does not have.
     """
     training = SequenceTraining(
-        model, catalogue, histories, recipe, seed=seed, signals_NK=signals_NK
+        model, vocabulary, histories, recipe, seed=seed, signals_NK=signals_NK
     )
     for epoch in range(1, recipe.num_epochs + 1):
         loss = training.epoch()
@@ -126,7 +126,7 @@ class SequenceTraining:
     def __init__(
         self,
         model: RetrievalModel,
-        catalogue: Catalogue,
+        vocabulary: Vocabulary,
         histories: Sequence[History],
         recipe: Recipe,
         *,
@@ -137,12 +137,12 @@ class SequenceTraining:
             known = f"{model.config.model} does not learn from sequences"
             raise ValueError(known)  # noqa: TRY004 - a name was given, not a type
         newest = max((int(one.rows_T.max(initial=0)) for one in histories), default=0)
-        if newest > len(catalogue):
-            raise ValueError(f"row {newest} is beyond the {len(catalogue)} of the catalogue")
+        if newest > len(vocabulary):
+            raise ValueError(f"row {newest} is beyond the {len(vocabulary)} of the catalogue")
         self._model, self._recipe, self._tower = model, recipe, model.user_tower
         self._histories = histories
-        self._content = catalogue.content()
-        self._num_videos = len(catalogue)
+        self._content = vocabulary.content()
+        self._num_videos = len(vocabulary)
         self._draw = np.random.Generator(np.random.PCG64(seed))
         if signals_NK is None:
             signals_NK = np.zeros((self._num_videos, NUM_SIGNALS), np.float32)

@@ -124,10 +124,12 @@ def build(
     *on_refusal* is called when its consumer group has refused a commit.
     """
     config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
+    model = learner(settings.model, config, seed=settings.seed)
     study = Study(
-        learner(settings.model, config, seed=settings.seed),
+        model,
         Windows(policy, max_users=settings.max_users),
         Popularity(
+            model.vocabulary,
             half_life_ms=settings.popularity_half_life_h * HOUR_MS,
             live_half_life_ms=settings.live_half_life_h * HOUR_MS,
         ),

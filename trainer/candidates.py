@@ -9,7 +9,6 @@ import math
 import numpy as np
 from jaxtyping import Integer
 
-from models.catalogue import Catalogue
 from models.frequency import LabelFrequency
 from models.hierarchical_softmax import bands
 from models.live_signals import LiveSignals
@@ -17,6 +16,7 @@ from models.losses import HIERARCHICAL
 from models.negatives import NegativeDraw
 from models.retrieval import Candidates
 from models.retriever import RetrieverConfig
+from models.vocabulary import Vocabulary
 
 # Shape legend: B = examples, N = videos that may be recommended, C = candidates of a step.
 
@@ -34,13 +34,13 @@ class CandidateDraw:
         self,
         draw: np.random.Generator,
         label_rows_B: Integer[np.ndarray, "B"],
-        catalogue: Catalogue,
+        vocabulary: Vocabulary,
         frequency: LabelFrequency,
         signals: LiveSignals,
     ) -> Candidates:
         """Return drawn videos and the labels of the batch, each once."""
         config = self._config
-        live_N = np.flatnonzero(catalogue.is_live_N) + 1
+        live_N = np.flatnonzero(vocabulary.is_live_N) + 1
         count_N = frequency.counts(live_N)
         rows_C = np.union1d(self._negatives.rows(draw, live_N, count_N), label_rows_B)
         count_C = frequency.counts(rows_C)
@@ -50,7 +50,7 @@ class CandidateDraw:
         offset_C = config.popularity_offset * np.log(count_C + config.ranker.popularity_prior)
         band_C = None
         if config.loss == HIERARCHICAL:
-            count_N = frequency.count_N[: len(catalogue) + 1]
+            count_N = frequency.count_N[: len(vocabulary) + 1]
             num_bands = min(config.num_bands, math.isqrt(len(count_N)))
             band_C = bands(count_N, num_bands=num_bands)[rows_C]
         return Candidates(

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from models import sequence_training
-from models.catalogue import Catalogue
 from models.features import MAX_WATCHES
 from models.history import WatchEntry, Window
 from models.live_signals import LiveSignals
 from models.retrieval import RetrievalModel
 from models.sequence_batches import History
 from models.sequence_training import Recipe
+from models.vocabulary import Vocabulary
 
 _WHOLE = (60_000, 60_000)
 _UNFINISHED = (10_000, 1_000_000_000)
@@ -59,7 +59,7 @@ def always(_epoch: int, _loss: float) -> bool:
 
 def study(  # noqa: PLR0913 - options
     model: RetrievalModel,
-    catalogue: Catalogue,
+    vocabulary: Vocabulary,
     signals: LiveSignals,
     histories: Sequence[PastWatches],
     recipe: Recipe,
@@ -74,7 +74,7 @@ def study(  # noqa: PLR0913 - options
     Watches of unknown videos are left out. With *most*, all of them count for the signals, and
     *model* learns from so many users, by lot.
     """
-    known = [_known(one, catalogue) for one in histories]
+    known = [_known(one, vocabulary) for one in histories]
     rows = np.concatenate([np.zeros(0, np.int64), *(one.rows_T for one in known)])
     flags = np.concatenate([np.zeros(0, bool), *(one.is_completed_T for one in known)])
     signals.start(rows, flags, span_ms=span_ms)
@@ -83,18 +83,18 @@ def study(  # noqa: PLR0913 - options
         known = [known[at] for at in draw.choice(len(known), most, replace=False)]
     sequence_training.train(
         model,
-        catalogue,
+        vocabulary,
         known,
         recipe,
         seed=seed,
-        signals_NK=signals.signals(np.arange(1, len(catalogue) + 1)),
+        signals_NK=signals.signals(np.arange(1, len(vocabulary) + 1)),
         goes_on=goes_on,
     )
     model.slow_down(model.config.lr_share_after_histories)
 
 
-def _known(past: PastWatches, catalogue: Catalogue) -> History:
-    rows_T = catalogue.rows(past.video_ids)
+def _known(past: PastWatches, vocabulary: Vocabulary) -> History:
+    rows_T = vocabulary.live_rows(past.video_ids)
     return History(
         rows_T[rows_T > 0].astype(np.int64), np.array(past.is_completed, bool)[rows_T > 0]
     )

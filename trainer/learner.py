@@ -20,7 +20,6 @@ from jaxtyping import Bool, Float, Float32
 from contract.events import VideoUpload
 from models import encoder, export
 from models.bundle import Card
-from models.catalogue import Catalogue
 from models.examples import Example, cap_per_user
 from models.features import FeatureEncoder, UserBatch
 from models.frequency import LabelFrequency
@@ -33,6 +32,7 @@ from models.replay import EncodedExamples, ReplayBuffer, encode_examples
 from models.retrieval import RetrievalModel
 from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
+from models.vocabulary import Vocabulary
 from trainer.candidates import CandidateDraw
 from trainer.histories import GoesOn, PastWatches, always, study
 from trainer.popularity import Viewing
@@ -52,7 +52,7 @@ class Learner:
             completion=config.completion,
         )
         self._model = RetrievalModel(config, seed=seed)
-        self._catalogue = Catalogue(self.features)
+        self.vocabulary = Vocabulary(self.features)
         self._replay = ReplayBuffer(config.replay_size)
         self._draw = np.random.Generator(np.random.PCG64(seed))
         self._candidates = CandidateDraw(config)
@@ -67,12 +67,12 @@ class Learner:
     @property
     def video_ids(self) -> list[str]:
         """Every video ever uploaded, in the order of the first upload; the order never changes."""
-        return self._catalogue.video_ids
+        return self.vocabulary.video_ids
 
     @property
     def is_live_N(self) -> Bool[np.ndarray, "N"]:
         """Which of *video_ids* may be recommended."""
-        return self._catalogue.is_live_N
+        return self.vocabulary.is_live_N
 
     @property
     def ranker_params(self) -> RankerParams:
@@ -81,8 +81,8 @@ class Learner:
 
     def upload(self, upload: VideoUpload) -> bool:
         """Make a video known by its content; return whether this changes what was known of it."""
-        is_changed = self._catalogue.differs(upload)
-        row = self._catalogue.put(upload)
+        is_changed = self.vocabulary.differs(upload)
+        row = self.vocabulary.put(upload)
         self._model.reserve(row)
         self._frequency.reserve(row)
         self._signals.reserve(row)
@@ -91,9 +91,9 @@ class Learner:
 
     def remove(self, video_id: str) -> None:
         """Take a video down: no label and no candidate from now on, and left out of new windows."""
-        row = self._catalogue.row(video_id)
+        row = self.vocabulary.live_row(video_id)
         if row:
-            self._catalogue.remove(video_id)
+            self.vocabulary.remove(video_id)
             self._replay.forget_video(row)
             self._touched.discard(video_id)
             self._vectors = None
@@ -109,7 +109,7 @@ class Learner:
 
     def encode(self, examples: Sequence[Example]) -> EncodedExamples:
         """Encode the windows of *examples*, by the catalogue of this moment."""
-        return encode_examples(examples, self.features, self._catalogue.rows)
+        return encode_examples(examples, self.features, self.vocabulary.live_rows)
 
     def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return the cosine of each served user vector with each of *video_ids*, learning nothing.
@@ -139,7 +139,7 @@ class Learner:
             ValueError: the tower of this model cannot learn from sequences.
         """
         seed = int(self._draw.integers(2**32))
-        parts = self._model, self._catalogue, self._signals
+        parts = self._model, self.vocabulary, self._signals
         study(*parts, histories, recipe, span_ms=span_ms, seed=seed, goes_on=goes_on, most=most)
         self._vectors = None
 
@@ -149,7 +149,7 @@ class Learner:
             return
         video_ids = [viewing.video_id for viewing in viewings]
         self._signals.count(
-            self._catalogue.rows(video_ids),
+            self.vocabulary.live_rows(video_ids),
             np.array([viewing.event_time_ms for viewing in viewings], np.int64),
             np.array([viewing.is_completed for viewing in viewings], bool),
             np.array([viewing.is_first for viewing in viewings], bool),
@@ -177,7 +177,7 @@ class Learner:
         if self.config.max_per_user is not None:
             known = known.at(cap_per_user(known.user_ids, self.config.max_per_user))
         self._frequency.move_to(max(example.event_time_ms for example in known.examples))
-        label_rows = self._catalogue.rows(known.video_ids)
+        label_rows = self.vocabulary.live_rows(known.video_ids)
         self._model.ids.see(label_rows)
         slots = self._replay.add(known, label_rows, self._signals.signals(label_rows))
         self._waiting += slots.tolist()
@@ -192,9 +192,9 @@ class Learner:
                 now_ms=self._frequency.newest_ms,
             )
             candidates = self._candidates.candidates(
-                self._draw, batch.label_rows_B, self._catalogue, self._frequency, self._signals
+                self._draw, batch.label_rows_B, self.vocabulary, self._frequency, self._signals
             )
-            losses.append(self._model.step(batch, candidates, self._catalogue))
+            losses.append(self._model.step(batch, candidates, self.vocabulary))
         if losses:
             self._waiting, self._loss = [], float(np.mean(losses))
         self._frequency.add(label_rows)
@@ -215,10 +215,10 @@ class Learner:
         Raises:
             ValueError: a video is not in the catalogue, or the generation is not kept.
         """
-        rows = self._catalogue.rows(video_ids)
+        rows = self.vocabulary.live_rows(video_ids)
         if not rows.all():
             raise ValueError(f"{int((rows == 0).sum())} of {len(rows)} videos are not known")
-        content = self._catalogue.content(rows)
+        content = self.vocabulary.content(rows)
         input_ND, output_ND = self._frozen.vectors(generation, self._model, content, rows)
         return input_ND, self._served(output_ND, rows)
 
@@ -227,9 +227,9 @@ class Learner:
 
         By learning, by being watched, or by not being watched while their signals decay.
         """
-        decayed = self._signals.take_moved(len(self._catalogue)).tolist()
+        decayed = self._signals.take_moved(len(self.vocabulary)).tolist()
         self._touched.update(self.video_ids[row - 1] for row in decayed)
-        touched = {video_id for video_id in self._touched if self._catalogue.row(video_id)}
+        touched = {video_id for video_id in self._touched if self.vocabulary.live_row(video_id)}
         self._touched = set()
         return touched
 
@@ -291,7 +291,7 @@ class Learner:
         arrays |= {f"replay.{name}": array for name, array in self._replay.state().items()}
         arrays |= {f"frozen.{name}": array for name, array in self._frozen.state().items()}
         arrays |= {f"signals.{name}": array for name, array in self._signals.state().items()}
-        arrays["catalogue"] = np.frombuffer(self._catalogue.encoded(), np.uint8)
+        arrays["catalogue"] = np.frombuffer(self.vocabulary.encoded(), np.uint8)
         arrays["label_count_N"] = self._frequency.count_N
         meta = {
             "newest_ms": self._frequency.newest_ms,
@@ -314,7 +314,6 @@ class Learner:
         missing = {"catalogue", "label_count_N"} - arrays.keys()
         if missing:
             raise ValueError(f"the state of a learner has no {sorted(missing)}")
-        catalogue = Catalogue.decoded(self.features, arrays["catalogue"].tobytes())
         model = RetrievalModel(self.config, seed=0)
         model.load_state(_under("model.", arrays))
         replay = ReplayBuffer(self.config.replay_size)
@@ -323,8 +322,8 @@ class Learner:
         frozen.load_state(_under("frozen.", arrays), meta["generations"])
         signals = LiveSignals()
         signals.load_state(_under("signals.", arrays))
-        self._signals = signals
-        self._catalogue, self._model, self._replay, self._frozen = catalogue, model, replay, frozen
+        self.vocabulary.load(arrays["catalogue"].tobytes())
+        self._model, self._replay, self._frozen, self._signals = model, replay, frozen, signals
         self._frequency.count_N = arrays["label_count_N"].copy()
         self._frequency.newest_ms = meta["newest_ms"]
         self._touched = set(meta["touched"])
@@ -334,20 +333,20 @@ class Learner:
 
     def _known(self, encoded: EncodedExamples) -> EncodedExamples:
         """Return the examples whose videos may be recommended."""
-        rows = self._catalogue.rows(encoded.video_ids)
+        rows = self.vocabulary.live_rows(encoded.video_ids)
         return encoded.at(np.flatnonzero(rows).tolist())
 
     def _all_vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the vectors of every row, row 0 included; kept until something is learned."""
         if self._vectors is None:
-            num_videos = len(self._catalogue)
+            num_videos = len(self.vocabulary)
             input_ND, output_ND = (
                 np.zeros((num_videos + 1, dim), np.float32)
                 for dim in (self.config.dim, self._output_dim)
             )
             if num_videos:
                 rows = np.arange(1, num_videos + 1)
-                vectors = self._model.item_vectors(self._catalogue.content(), rows)
+                vectors = self._model.item_vectors(self.vocabulary.content(), rows)
                 input_ND[1:], output_ND[1:] = vectors[0], self._served(vectors[1], rows)
             self._vectors = input_ND, output_ND
         return self._vectors

@@ -18,6 +18,7 @@ from models.items import ItemSnapshot
 from models.ranking import RankerParams
 from models.replay import EncodedExamples
 from models.sequence_training import Recipe
+from models.vocabulary import Vocabulary
 from trainer.histories import PastWatches
 from trainer.popularity import Viewing
 
@@ -30,6 +31,11 @@ NUM_FROZEN = 3
 
 class Learning(Protocol):
     """A model, its optimiser, and its dense half as frozen for the last generations."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The rows of the videos; the same object for as long as the learner lives."""
+        ...
 
     @property
     def video_ids(self) -> list[str]:

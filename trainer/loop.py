@@ -184,7 +184,7 @@ class Trainer:
             "bundle_offered",
             bundle_id=announcement.bundle_id,
             generation=generation,
-            videos=len(study.popularity),
+            videos=len(study.learner.vocabulary),
             took_s=_since(started_s),
         )
 

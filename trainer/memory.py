@@ -15,7 +15,7 @@ import structlog
 
 from contract.errors import ContractError
 from models.history import WatchEntry
-from trainer.popularity import Popularity
+from models.vocabulary import Vocabulary
 from trainer.study import Pending, Study
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ def to_files(study: Study) -> dict[str, bytes]:
     arrays, meta = study.learner.state()
     rest = _Rest(
         pending=study.pending,
-        video_ids=study.popularity.video_ids,
+        video_ids=study.learner.vocabulary.video_ids,
         counts=dict(study.counts),
         touched={generation: list(videos) for generation, videos in study.touched.items()},
         loss=study.loss,
@@ -72,8 +72,9 @@ def restore(study: Study, files: Mapping[str, bytes]) -> None:
         study.learner.load_state(
             safetensors.numpy.load(files[LEARNER]), json.loads(files[LEARNER_META])
         )
+        _check_videos(rest.video_ids, study.learner.vocabulary)
         study.windows.load(files[WINDOWS])
-        study.popularity.load_state(rest.video_ids, safetensors.numpy.load(files[POPULARITY]))
+        study.popularity.load_state(safetensors.numpy.load(files[POPULARITY]))
         study.progressive.load_state(safetensors.numpy.load(files[PROGRESSIVE]))
         if VIEWERS in files:  # checkpoints of 0.2 have none
             study.viewers.load_state(safetensors.numpy.load(files[VIEWERS]))
@@ -89,11 +90,10 @@ def restore(study: Study, files: Mapping[str, bytes]) -> None:
     }
     study.loss = rest.loss
     study.waiting.load(rest.waiting)
-    _check_rows(study.popularity, study.learner.video_ids)
     if study.turn_back():
         log.warning("clocks_turned_back")
 
 
-def _check_rows(popularity: Popularity, video_ids: list[str]) -> None:
-    if popularity.video_ids != video_ids:
-        raise ContractError("the checkpoint's counters are not of the catalogue of its model")
+def _check_videos(counted: list[str], vocabulary: Vocabulary) -> None:
+    if counted != vocabulary.video_ids:
+        raise ContractError("the checkpoint's counters are not of the videos of its model")

@@ -19,14 +19,16 @@ Source:
     Streaming Systems, ICDE 2009, https://doi.org/10.1109/ICDE.2009.65
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32, Integer
+from jaxtyping import Float64, Integer
 
 from contract.events import VideoUpload
+from models.growth import FIRST_CAPACITY, grown
 from models.items import RANKING_FEATURE_NAMES
+from models.vocabulary import Vocabulary
 
 # Shape legend: N = rows (row 0 is the unknown video), n = some rows, F = ranking features.
 
@@ -36,7 +38,6 @@ SMOOTHING_WATCHES = 5.0
 SMOOTHING_RECENT = 10.0
 """The same for the share of completed watches, in decayed watches."""
 
-_FIRST_CAPACITY = 1_024
 _MAX_HALF_LIVES = 32.0  # beyond it the weights are scaled down: float64 has 53 bits
 _COLUMNS = (
     *("baseline", "recent", "recent_completed"),
@@ -80,50 +81,34 @@ class _Decay:
 
 
 class Popularity:
-    """Counters by row. Rows are given from 1 on, in the order of the first upload."""
+    """Counters by row of *vocabulary*."""
 
-    def __init__(self, *, half_life_ms: float, live_half_life_ms: float) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, *, half_life_ms: float, live_half_life_ms: float
+    ) -> None:
+        self.vocabulary = vocabulary
         self._slow = _Decay(half_life_ms)
         self._live = _Decay(live_half_life_ms)
-        self.video_ids: list[str] = []
-        self._row_of: dict[str, int] = {}
-        self._table = np.zeros((len(_COLUMNS), _FIRST_CAPACITY))
+        self._columns = {name: np.zeros(FIRST_CAPACITY) for name in _COLUMNS}
         self._newest_ms = 0
         self._decays = (
             (self._slow, ("baseline",)),
             (self._live, ("recent", "recent_completed")),
         )
 
-    def __len__(self) -> int:
-        return len(self.video_ids)
-
-    def add(self, upload: VideoUpload) -> int:
-        """Give the video a row if it has none, note its length and age, and return the row."""
-        row = self._row_of.get(upload.video_id)
-        if row is None:
-            self.video_ids.append(upload.video_id)
-            row = self._row_of[upload.video_id] = len(self.video_ids)
-            if row >= self._table.shape[1]:
-                self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
+    def add(self, upload: VideoUpload) -> None:
+        """Note length and age of a video of the vocabulary."""
+        row = self.vocabulary.row(upload.video_id)
         self._column("duration_ms")[row] = upload.duration_ms
         self._column("uploaded_at_ms")[row] = upload.uploaded_at_ms
-        return row
-
-    def row(self, video_id: str) -> int:
-        """Return the row of a video, 0 when it was never uploaded."""
-        return self._row_of.get(video_id, 0)
 
     def duration_ms(self, video_id: str) -> int:
         """Return the duration of a video by its upload, 0 where it is not known."""
-        return int(self._column("duration_ms")[self.row(video_id)])
-
-    def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
-        """Return the row of each video, 0 for those never uploaded."""
-        return np.array([self._row_of.get(video_id, 0) for video_id in video_ids], np.int32)
+        return int(self._column("duration_ms")[self.vocabulary.row(video_id)])
 
     def count(self, viewings: Iterable[Viewing]) -> None:
         """Count these watches; those of unknown videos are left out."""
-        known = [(self.row(viewing.video_id), viewing) for viewing in viewings]
+        known = [(self.vocabulary.row(viewing.video_id), viewing) for viewing in viewings]
         known = [(row, viewing) for row, viewing in known if row]
         if not known:
             return
@@ -200,25 +185,27 @@ class Popularity:
         return np.stack(columns, axis=1)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the counters, for a checkpoint; `video_ids` has to be kept beside them."""
+        """Return the counters, for a checkpoint; the vocabulary is kept beside them."""
         times = [self._slow.landmark_ms, self._live.landmark_ms, self._newest_ms]
         return {"times_ms": np.array(times, np.int64)} | {
             name: self._column(name).copy() for name in _COLUMNS
         }
 
-    def load_state(self, video_ids: Sequence[str], arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned for *video_ids*."""
-        self.video_ids = list(video_ids)
-        self._row_of = {video_id: row for row, video_id in enumerate(self.video_ids, start=1)}
+    def load_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned of the same vocabulary.
+
+        Raises:
+            ValueError: an array is missing, or is not of this vocabulary.
+        """
         slow_ms, live_ms, self._newest_ms = map(int, arrays["times_ms"])
         self._slow.landmark_ms, self._live.landmark_ms = slow_ms, live_ms
-        num_rows = len(self.video_ids) + 1
-        self._table = np.zeros((len(_COLUMNS), max(num_rows, _FIRST_CAPACITY)))
         for name in _COLUMNS:
             self._column(name)[:] = arrays[name]
 
     def _column(self, name: str) -> Float64[np.ndarray, "N"]:
-        return self._table[_COLUMNS.index(name), : len(self.video_ids) + 1]
+        num_rows = len(self.vocabulary) + 1
+        self._columns[name] = grown(self._columns[name], num_rows)
+        return self._columns[name][:num_rows]
 
     def _move_to(self, time_ms: int) -> None:
         if not self._newest_ms:

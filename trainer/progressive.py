@@ -46,7 +46,7 @@ class Progressive:
         items: Popularity,
     ) -> None:
         """Note at which rank each example's video stood; column n of the matrices is row n + 1."""
-        labels_B = items.rows([example.video_id for example in examples])
+        labels_B = items.vocabulary.rows([example.video_id for example in examples])
         rows_BN = _candidates(examples, is_live_N, items)
         is_there_BN = rows_BN > 0
         similarity_BN = np.nan_to_num(similarity_BN, nan=_BELOW_ANY_COSINE)
@@ -111,6 +111,6 @@ def _candidates(
     live_N = np.where(is_live_N, np.arange(1, len(is_live_N) + 1), 0)
     rows_BN = np.repeat(live_N[None, :], len(examples), axis=0)
     for candidates_N, example in zip(rows_BN, examples, strict=True):
-        seen = items.rows(example.window.video_ids)
+        seen = items.vocabulary.rows(example.window.video_ids)
         candidates_N[seen[seen > 0] - 1] = 0
     return rows_BN

@@ -81,7 +81,7 @@ class Publisher:
         bundle_id = f"b{now_ms:014d}-g{generation}"
         metrics = study.metrics()
         study.freeze(generation)
-        rows = np.arange(1, len(study.popularity) + 1)
+        rows = np.arange(1, len(study.learner.vocabulary) + 1)
         card = study.learner.card(
             bundle_id=bundle_id,
             generation=generation,
@@ -118,7 +118,7 @@ class Publisher:
         if not video_ids:
             return 0
         input_nD, output_nD = study.learner.vectors(video_ids, generation=generation)
-        features_nF = study.popularity.features(study.popularity.rows(video_ids))
+        features_nF = study.popularity.features(study.learner.vocabulary.rows(video_ids))
         is_finite_n = np.isfinite(input_nD).all(axis=1) & np.isfinite(output_nD).all(axis=1)
         if not is_finite_n.all():
             log.error("vectors_withheld", reason="not finite", videos=int((~is_finite_n).sum()))

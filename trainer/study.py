@@ -94,8 +94,7 @@ class Study:
         """
         video_id = upload.video_id
         is_changed = self.learner.upload(upload)
-        row = self.popularity.add(upload)
-        assert self.learner.video_ids[row - 1] == video_id, "rows agree everywhere"
+        self.popularity.add(upload)
         self.counts["uploads"] += 1
         if is_changed:
             for videos in self.touched.values():
@@ -133,7 +132,7 @@ class Study:
 
     def wait(self, user_id: str, entry: WatchEntry) -> None:
         """Let a watch that is in its user's window wait for its video, if that was never uploaded."""
-        if not self.popularity.row(entry.video_id):
+        if not self.learner.vocabulary.row(entry.video_id):
             self.waiting.add(user_id, entry)
 
     def erase(self, event: UserDeletion) -> None:
@@ -179,8 +178,7 @@ class Study:
 
     def is_live(self, video_id: str) -> bool:
         """Return whether the video was uploaded and not taken down since."""
-        row = self.popularity.row(video_id)
-        return row > 0 and bool(self.learner.is_live_N[row - 1])
+        return self.learner.vocabulary.live_row(video_id) > 0
 
     def learn(self) -> None:
         """Score what waits, then learn from it, then count it."""

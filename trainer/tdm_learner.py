@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
 from models import tdm_export
 from models.bundle import Card
 from models.examples import Example
@@ -47,22 +46,13 @@ class TdmLearner(Learner):
         self._tree_draw = np.random.Generator(np.random.PCG64([seed, 1]))
         gain = self.ranker_params.similarity_weight / self.ranker_params.temperature
         self.tree = TreeModel(self._tdm, self._output_dim, gain=max(gain, 1.0), seed=seed)
-        self._categories: list[str] = []
         self._users_KD = np.zeros((0, self._output_dim), np.float32)
         self._user_ids: list[str] = []
         self._num_since_rebuild = self._num_since_refresh = 0
 
-    def upload(self, upload: VideoUpload) -> bool:
-        """Make a video known; it gets a leaf before the tree is next used."""
-        is_changed = super().upload(upload)
-        row = self._catalogue.row(upload.video_id)
-        if row > len(self._categories):
-            self._categories.append(upload.category or "")
-        return is_changed
-
     def remove(self, video_id: str) -> None:
         """Take a video down; its leaf is free."""
-        self.tree.tree.remove(self._catalogue.row(video_id))
+        self.tree.tree.remove(self.vocabulary.live_row(video_id))
         super().remove(video_id)
 
     def forget(self, user_id: str) -> None:
@@ -115,7 +105,7 @@ class TdmLearner(Learner):
         shape = shape_for(len(live))
         output_ND = self._all_vectors()[1]
         if len(self._users_KD) < _MIN_USERS:
-            categories = [self._categories[place] for place in live.tolist()]
+            categories = self.vocabulary.categories(live + 1)
             leaf_N = category_leaves(categories, shape.depth, self._tree_draw)
         else:
             points_NW = list_space(
@@ -139,7 +129,7 @@ class TdmLearner(Learner):
         score_BN = np.full((len(examples), len(self.video_ids)), -np.inf, np.float32)
         taken_L = np.flatnonzero(self.tree.tree.row_L)
         score_BN[:, self.tree.tree.row_L[taken_L] - 1] = score_BL[:, taken_L]
-        seen = [self._catalogue.rows(example.window.video_ids) for example in examples]
+        seen = [self.vocabulary.live_rows(example.window.video_ids) for example in examples]
         return self.tree.search(user_BD, seen), score_BN
 
     def bundle_files(self) -> dict[str, bytes]:
@@ -173,7 +163,6 @@ class TdmLearner(Learner):
         arrays["tree_users_KD"] = self._users_KD.copy()
         meta["tree"] = {
             "user_ids": self._user_ids,
-            "categories": self._categories,
             "since_rebuild": self._num_since_rebuild,
             "since_refresh": self._num_since_refresh,
             "draw": json.dumps(self._tree_draw.bit_generator.state),
@@ -188,7 +177,7 @@ class TdmLearner(Learner):
         self.tree = tree
         saved = meta["tree"]
         self._users_KD = arrays["tree_users_KD"].copy()
-        self._user_ids, self._categories = list(saved["user_ids"]), list(saved["categories"])
+        self._user_ids = list(saved["user_ids"])
         self._num_since_rebuild = saved["since_rebuild"]
         self._num_since_refresh = saved["since_refresh"]
         self._tree_draw.bit_generator.state = json.loads(saved["draw"])
@@ -198,7 +187,7 @@ class TdmLearner(Learner):
         self._keep(user_BD, known.user_ids)
         if self._num_since_refresh >= _REFRESH_EXAMPLES or not len(self.tree.tree):
             self._tend()
-        rows = self._catalogue.rows(known.video_ids).tolist()
+        rows = self.vocabulary.live_rows(known.video_ids).tolist()
         leaves = [self.tree.tree.leaf(row) for row in rows]
         has_leaf = [place for place, leaf in enumerate(leaves) if leaf is not None]
         if has_leaf:

@@ -16,11 +16,11 @@ from benchmarks.ablations.arms import Arm
 from benchmarks.ablations.streaming import Outcome, started
 from contract.events import VideoUpload
 from models import sequence_batches, sequence_training
-from models.catalogue import Catalogue
 from models.features import FeatureEncoder
 from models.history import Window, WindowPolicy
 from models.presets import OF_SEQUENCES
 from models.retrieval import RetrievalModel
+from models.vocabulary import Vocabulary
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.logs import ml1m
@@ -59,9 +59,9 @@ class Sequences:
             context_buckets=config.context_buckets,
             completion=config.completion,
         )
-        self._catalogue = Catalogue(self._features)
+        self._vocabulary = Vocabulary(self._features)
         for upload in split.uploads:
-            self._catalogue.put(upload)
+            self._vocabulary.put(upload)
         self._histories = [
             sequence_batches.History(
                 np.array(one.columns, np.int64) + 1, np.array(one.is_completed, bool)
@@ -87,9 +87,9 @@ class Sequences:
         """Return the inner products of all videos."""
         windows = [case.window for case in cases]
         newest_ms = [window.newest_ms for window in windows]
-        users = self._features.windows(windows, self._catalogue.rows, newest_ms)
-        rows = np.arange(1, len(self._catalogue) + 1)
-        input_ND, output_ND = self._model.item_vectors(self._catalogue.content(), rows)
+        users = self._features.windows(windows, self._vocabulary.live_rows, newest_ms)
+        rows = np.arange(1, len(self._vocabulary) + 1)
+        input_ND, output_ND = self._model.item_vectors(self._vocabulary.content(), rows)
         row_0 = np.zeros((1, input_ND.shape[1]), np.float32)
         score_BN: np.ndarray = (
             self._model.user_vectors(users, np.concatenate([row_0, input_ND])) @ output_ND.T
@@ -98,14 +98,14 @@ class Sequences:
 
     def _fresh(self) -> RetrievalModel:
         model = RetrievalModel(self._config, seed=self._seed)
-        model.reserve(len(self._catalogue))
+        model.reserve(len(self._vocabulary))
         if self._vectors is not None:
             model.start_from(self._vectors)
         return model
 
     def _train(self, model: RetrievalModel, num_epochs: int) -> None:
         recipe = replace(self._recipe, num_epochs=num_epochs)
-        sequence_training.train(model, self._catalogue, self._histories, recipe, seed=self._seed)
+        sequence_training.train(model, self._vocabulary, self._histories, recipe, seed=self._seed)
 
 
 def read(directory: Path) -> Split:

@@ -13,6 +13,7 @@ from models.history import WindowPolicy
 from models.items import ItemSnapshot
 from models.ranking import RankerParams
 from models.replay import encode_examples
+from models.vocabulary import Vocabulary
 from tests.builders import T0
 from trainer.learning import NUM_FROZEN
 from trainer.popularity import HOUR_MS, Popularity
@@ -31,9 +32,7 @@ class RecordingLearner:
 
     def __init__(self, journal=None):
         self.journal = journal if journal is not None else []
-        self.video_ids = []
-        self.live = set()
-        self.uploads = {}
+        self.vocabulary = Vocabulary(FEATURES)
         self.seen = []
         self.frozen = []
         self.forgotten = []
@@ -42,23 +41,23 @@ class RecordingLearner:
         self.touched = set()
 
     @property
+    def video_ids(self):
+        return self.vocabulary.video_ids
+
+    @property
     def is_live_N(self):
-        return np.array([video_id in self.live for video_id in self.video_ids], bool)
+        return self.vocabulary.is_live_N
 
     def upload(self, upload):
-        known = self.uploads.get(upload.video_id)
-        is_changed = known is not None and (known != upload or upload.video_id not in self.live)
-        if upload.video_id not in self.video_ids:
-            self.video_ids.append(upload.video_id)
-        self.live.add(upload.video_id)
-        self.uploads[upload.video_id] = upload
+        is_changed = self.vocabulary.differs(upload)
+        self.vocabulary.put(upload)
         return is_changed
 
     def turn_back(self, now_ms, *, latest_ms):
         return False
 
     def remove(self, video_id):
-        self.live.discard(video_id)
+        self.vocabulary.remove(video_id)
         self.touched.discard(video_id)
 
     def forget(self, user_id):
@@ -92,7 +91,7 @@ class RecordingLearner:
     def vectors(self, video_ids, *, generation):
         if generation not in self.frozen:
             raise ValueError(f"generation {generation} is not kept; kept: {self.frozen}")
-        if not set(video_ids) <= self.live:
+        if not self.vocabulary.live_rows(video_ids).all():
             raise ValueError("unknown videos")
         return self._vectors(video_ids), self._vectors(video_ids)
 
@@ -125,12 +124,13 @@ class RecordingLearner:
         return ItemSnapshot(video_ids, vectors, vectors, features_NF[live])
 
     def state(self):
-        meta = {"video_ids": self.video_ids, "live": sorted(self.live), "seen": self.seen}
-        return {"frozen": np.array(self.frozen, np.int64)}, meta
+        vocabulary = np.frombuffer(self.vocabulary.encoded(), np.uint8)
+        arrays = {"frozen": np.array(self.frozen, np.int64), "vocabulary": vocabulary}
+        return arrays, {"seen": self.seen}
 
     def load_state(self, arrays, meta):
         self.frozen = arrays["frozen"].tolist()
-        self.video_ids, self.live = list(meta["video_ids"]), set(meta["live"])
+        self.vocabulary.load(arrays["vocabulary"].tobytes())
         self.seen = list(meta["seen"])
 
     def _vectors(self, video_ids):
@@ -205,10 +205,11 @@ class ScriptedFeed:
 def study_of(*uploads, learner=None, policy=None, **options):
     """Return a study that knows *uploads*."""
     policy = policy or WindowPolicy()
+    learner = learner or RecordingLearner()
     study = Study(
-        learner or RecordingLearner(),
+        learner,
         Windows(policy, max_users=1_000),
-        Popularity(half_life_ms=24 * HOUR_MS, live_half_life_ms=3 * HOUR_MS),
+        Popularity(learner.vocabulary, half_life_ms=24 * HOUR_MS, live_half_life_ms=3 * HOUR_MS),
         CompletionRule(),
         **options,
     )

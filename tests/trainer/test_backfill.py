@@ -61,8 +61,8 @@ def test_windows_are_known_and_their_watches_counted(study):
     taken_over(study, RECORDS)
 
     assert list(study.windows.get("anna").video_ids) == ["v0", "v1", "v2", "v3"]
-    assert study.popularity.popularity_N[study.popularity.row("v0")] == pytest.approx(2.0)
-    assert study.popularity.popularity_N[study.popularity.row("v4")] == 0.0
+    assert study.popularity.popularity_N[study.learner.vocabulary.row("v0")] == pytest.approx(2.0)
+    assert study.popularity.popularity_N[study.learner.vocabulary.row("v4")] == 0.0
 
 
 def test_histories_are_learned_and_so_many_of_them(study):

@@ -85,7 +85,7 @@ def test_the_loss_is_the_softmax_of_taste_and_signals_worked_by_hand():
     model, before_20K = learner._model, learner._signals.signals(np.arange(1, 21))
     encoded = learner.encode([one])
     user_1D = model.user_vectors(encoded.users, learner._all_vectors()[0])
-    _, taste_20D = model.item_vectors(learner._catalogue.content(), np.arange(1, 21))
+    _, taste_20D = model.item_vectors(learner.vocabulary.content(), np.arange(1, 21))
     with torch.no_grad():
         weights = model.head.joined(torch.from_numpy(user_1D))[0].numpy()
     logits = np.concatenate([taste_20D, before_20K], axis=1) @ weights
@@ -100,7 +100,7 @@ def test_the_loss_is_the_softmax_of_taste_and_signals_worked_by_hand():
     nothing = np.zeros(20, np.float32)
     candidates = Candidates(np.arange(1, 21), nothing, nothing, None, now_20K)
 
-    assert model.step(batch, candidates, learner._catalogue) == pytest.approx(expected, abs=1e-4)
+    assert model.step(batch, candidates, learner.vocabulary) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 16])

@@ -110,10 +110,10 @@ def test_a_checkpoint_of_another_configuration_is_refused():
         memory.restore(study_of(learner=Learner(replace(SMALL, dim=32), seed=0)), files)
 
 
-def test_counters_of_another_catalogue_are_refused():
+def test_counters_of_other_videos_than_the_models_are_rejected():
     """Rows would mean other videos."""
     files = memory.to_files(lived(study_of()))
     other = memory.to_files(study_of(upload("x")))
 
-    with pytest.raises(ContractError, match="catalogue"):
-        memory.restore(study_of(), {**files, memory.LEARNER_META: other[memory.LEARNER_META]})
+    with pytest.raises(ContractError, match="videos of its model"):
+        memory.restore(study_of(), {**files, memory.LEARNER: other[memory.LEARNER]})

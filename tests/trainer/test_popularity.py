@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.items import RANKING_FEATURE_NAMES
+from models.vocabulary import Vocabulary
 from tests.builders import T0, upload
+from tests.trainer.doubles import FEATURES
 from trainer.popularity import (
     HOUR_MS,
     SMOOTHING_RECENT,
@@ -19,11 +21,16 @@ from trainer.popularity import (
 DAY_MS = 24 * HOUR_MS
 
 
+def add(popularity, one):
+    popularity.vocabulary.put(one)
+    popularity.add(one)
+
+
 def popularity_of(*viewings, videos=("a", "b"), duration_ms=30_000):
     """Return the counters of *videos*, row 1, 2, ..., after *viewings*."""
-    popularity = Popularity(half_life_ms=DAY_MS, live_half_life_ms=DAY_MS)
+    popularity = Popularity(Vocabulary(FEATURES), half_life_ms=DAY_MS, live_half_life_ms=DAY_MS)
     for video_id in videos:
-        popularity.add(msgspec.structs.replace(upload(video_id), duration_ms=duration_ms))
+        add(popularity, msgspec.structs.replace(upload(video_id), duration_ms=duration_ms))
     popularity.count(viewings)
     return popularity
 
@@ -49,8 +56,8 @@ def test_a_watch_weighs_half_after_a_half_life():
 
 def test_the_live_count_forgets_by_its_own_half_life():
     """Ranking follows the hour, the baseline the day."""
-    popularity = Popularity(half_life_ms=DAY_MS, live_half_life_ms=HOUR_MS)
-    popularity.add(upload("a"))
+    popularity = Popularity(Vocabulary(FEATURES), half_life_ms=DAY_MS, live_half_life_ms=HOUR_MS)
+    add(popularity, upload("a"))
     popularity.count([viewing("a", at_ms=0), viewing("a", at_ms=HOUR_MS)])
 
     assert popularity.popularity_N[1] == pytest.approx(1.5)
@@ -177,11 +184,12 @@ def test_the_order_of_arrival_does_not_matter(watched, random):
 
 def test_goes_on_from_its_state():
     popularity = popularity_of(viewing("a", at_ms=0), viewing("b", at_ms=DAY_MS))
-    resumed = Popularity(half_life_ms=DAY_MS, live_half_life_ms=DAY_MS)
+    resumed = Popularity(Vocabulary(FEATURES), half_life_ms=DAY_MS, live_half_life_ms=DAY_MS)
 
-    resumed.load_state(popularity.video_ids, popularity.state())
+    resumed.vocabulary.load(popularity.vocabulary.encoded())
+    resumed.load_state(popularity.state())
     for one in (popularity, resumed):
-        one.add(upload("c"))
+        add(one, upload("c"))
         one.count([viewing("c", at_ms=3 * DAY_MS)])
 
     rows = np.arange(4)

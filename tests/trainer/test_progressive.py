@@ -6,15 +6,19 @@ import pytest
 from models.examples import Example
 from models.history import EMPTY, WindowPolicy, fold
 from models.ranking import Ranker, RankerParams
+from models.vocabulary import Vocabulary
 from tests.builders import T0, upload, watch
+from tests.trainer.doubles import FEATURES
 from trainer.popularity import Popularity, Viewing
 from trainer.progressive import NUM_RECENT, Progressive, hits
 
 
 def items_of(num_videos, watched=()):
     """Return counters of v0, v1, ..., each watched as often as it stands in *watched*."""
-    items = Popularity(half_life_ms=1_000, live_half_life_ms=1_000)
+    vocabulary = Vocabulary(FEATURES)
+    items = Popularity(vocabulary, half_life_ms=1_000, live_half_life_ms=1_000)
     for n in range(num_videos):
+        vocabulary.put(upload(f"v{n}"))
         items.add(upload(f"v{n}"))
     items.count([Viewing(video_id, T0, 20_000, is_completed=True) for video_id in watched])
     return items
@@ -29,7 +33,7 @@ def example(label, *seen):
 def recall_at_20(similarity_BN, examples, items, live=None):
     """Return the recalls at 20 after one batch, by system."""
     progressive = Progressive(Ranker(RankerParams()))
-    is_live_N = np.ones(len(items), bool) if live is None else live
+    is_live_N = np.ones(len(items.vocabulary), bool) if live is None else live
     progressive.score(examples, np.asarray(similarity_BN, np.float32), is_live_N, items)
     metrics = progressive.metrics()
     return {name: metrics[f"{name}_recall_at_20"] for name in ("retrieval", "popularity")}

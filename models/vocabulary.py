@@ -1,6 +1,7 @@
-"""The vocabulary of videos: id -> row, and the hashed content of each row.
+"""The vocabulary of videos: id -> row, and the upload and hashed content of each row.
 
-Rows are given in the order of the first upload and stay for ever, so that tables, optimiser
+It alone gives rows; whatever counts or learns by row (`trainer.popularity`, `models.frequency`,
+`models.live_signals`, embedding tables) uses them. They are given in the order of the first upload and stay for ever, so that tables, optimiser
 moments and scores keep their places; a video that is taken down is masked, not moved. Row 0
 is the unknown video. Only an upload makes a video known: one that is merely watched is not.
 """
@@ -13,11 +14,12 @@ from jaxtyping import Bool, Int32, Integer
 
 from contract.events import VideoUpload
 from models.features import ContentBatch, FeatureEncoder, Weighted, content_batch
+from models.growth import FIRST_CAPACITY, grown
 
 # Shape legend: N = known videos, M = hashed features of some videos together.
 
 
-class Catalogue:
+class Vocabulary:
     """Every video that was ever uploaded, with what its content hashes to."""
 
     def __init__(self, features: FeatureEncoder) -> None:
@@ -26,7 +28,7 @@ class Catalogue:
         self.video_ids: list[str] = []
         self._uploads: list[VideoUpload] = []
         self._hashed: list[Weighted] = []
-        self._is_live = np.zeros(1_024, bool)
+        self._is_live = np.zeros(FIRST_CAPACITY, bool)
         self._content: ContentBatch | None = None
 
     def __len__(self) -> int:
@@ -40,8 +42,7 @@ class Catalogue:
             self._uploads.append(upload)
             self._hashed.append(self._features.content_rows(upload))
             row = self._row_of[upload.video_id] = len(self.video_ids)
-            if row > len(self._is_live):
-                self._is_live = np.concatenate([self._is_live, np.zeros_like(self._is_live)])
+            self._is_live = grown(self._is_live, row)
             self._content = None
         elif self._uploads[row - 1] != upload:
             self._uploads[row - 1] = upload
@@ -69,15 +70,26 @@ class Catalogue:
         return self._is_live[: len(self.video_ids)]
 
     def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
-        """Return the row of each video, from 1 on, 0 for unknown ones and those taken down."""
-        row_of, is_live = self._row_of.get, self._is_live
-        found = np.array([row_of(video_id, 0) for video_id in video_ids], np.int32)
-        return np.where((found > 0) & is_live[found - 1], found, 0).astype(np.int32)
+        """Return the row of each video, from 1 on, 0 for those never uploaded."""
+        return np.array([self._row_of.get(video_id, 0) for video_id in video_ids], np.int32)
 
     def row(self, video_id: str) -> int:
+        """Return the row of one video, 0 when it was never uploaded."""
+        return self._row_of.get(video_id, 0)
+
+    def live_rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
+        """Return the row of each video, from 1 on, 0 for unknown ones and those taken down."""
+        found = self.rows(video_ids)
+        return np.where((found > 0) & self._is_live[found - 1], found, 0).astype(np.int32)
+
+    def live_row(self, video_id: str) -> int:
         """Return the row of one video, 0 when it is unknown or taken down."""
         row = self._row_of.get(video_id, 0)
         return row if row and self._is_live[row - 1] else 0
+
+    def categories(self, rows: Integer[np.ndarray, "n"]) -> list[str]:
+        """Return the category of each row, from 1 on; an empty string where there is none."""
+        return [self._uploads[row - 1].category or "" for row in rows.tolist()]
 
     def content(self, rows: Integer[np.ndarray, "n"] | None = None) -> ContentBatch:
         """Return the content of these rows, from 1 on; of all, in order, without *rows*."""
@@ -100,18 +112,21 @@ class Catalogue:
         )
 
     def encoded(self) -> bytes:
-        """Return the whole catalogue as bytes, for a checkpoint."""
+        """Return the whole vocabulary as bytes, for a checkpoint."""
         return _ENCODER.encode((self._uploads, self.is_live_N.tolist()))
 
-    @classmethod
-    def decoded(cls, features: FeatureEncoder, data: bytes) -> "Catalogue":
-        """Return the catalogue in *data*, with every video in its old row."""
+    def load(self, data: bytes) -> None:
+        """Become the vocabulary that `encoded` was taken of, for whoever holds this one.
+
+        Raises:
+            msgspec.MsgspecError: *data* is no vocabulary; this one is as it was.
+        """
         uploads, is_live = _DECODER.decode(data)
-        catalogue = cls(features)
+        self.video_ids, self._row_of, self._uploads, self._hashed = [], {}, [], []
+        self._content = None
         for upload in uploads:
-            catalogue.put(upload)
-        catalogue.is_live_N[:] = is_live
-        return catalogue
+            self.put(upload)
+        self.is_live_N[:] = is_live
 
 
 _ENCODER = msgspec.msgpack.Encoder()
