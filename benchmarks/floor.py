@@ -23,8 +23,8 @@ from contract.clock import system_clock
 from contract.points import point_id
 from models import bundle as bundles
 from models import exact
+from models.candidates import encode, rank_candidates
 from models.history import Window
-from models.ranking import RankedUsers
 from streams import serving as serving_module
 from streams.serving import Serving
 
@@ -51,20 +51,10 @@ class Floor:
     def answer(self, windows: Sequence[Window]) -> np.ndarray:
         """Return the rows of the best videos for each window, best first."""
         serving, items = self.serving, self.serving.items
-        newest_ms = [window.newest_ms for window in windows]
-        vectors_BD = serving.encoder.encode(windows, items, newest_ms)
+        vectors_BD = encode(windows, serving.encoder, items)
         rows_BC = self._nearest(vectors_BD)
-        item_BCD = items.outputs_ND.take(rows_BC, axis=0)
-        similarity_BC = (item_BCD @ vectors_BD[:, :, None])[:, :, 0]
-        users = RankedUsers(
-            vectors_BD,
-            newest_ms_B=np.array(newest_ms),
-            num_watches_B=np.array([len(window.watches) for window in windows]),
-        )
-        _, score_BC = serving.ranker.rank(similarity_BC, rows_BC, items, users)
-        best_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, :NUM_RECOMMENDED]
-        rows_BK: np.ndarray = np.take_along_axis(rows_BC, best_BK, axis=1)
-        return rows_BK
+        ranked = rank_candidates(windows, vectors_BD, rows_BC, items, serving.ranker)
+        return ranked.rows_BC[:, :NUM_RECOMMENDED]
 
     def _nearest(self, vectors_BD: np.ndarray) -> np.ndarray:
         if self.is_in_memory:

@@ -20,14 +20,15 @@ from contract.events import Recommendation, RecommendedVideo, Watch, encode
 from contract.words import ANN, DEFAULT_ARM
 from models import bundle as bundles
 from models import history, history_codec
+from models.candidates import encode as encode_windows
+from models.candidates import rank_candidates
 from models.history import Window, WindowPolicy
-from models.ranking import RankedUsers
 from streams import serving as serving_module
 from streams.index import VectorIndex
 from streams.recommend import recommendation_id
 from streams.serving import Serving
 
-# Shape legend: C = candidates of the one user, K = those kept, D = width of a vector.
+# Shape legend: C = candidates of the one user, D = width of a vector.
 
 NUM_CANDIDATES = 200
 NUM_RECOMMENDED = 20
@@ -60,17 +61,10 @@ class Job:
     def answer(self, event: Watch, window: Window) -> bytes:
         """Return the recommendation for the user of *event*, as it goes on the wire."""
         serving, items = self.serving, self.serving.items
-        vector_1D = serving.encoder.encode([window], items, [window.newest_ms])
+        vector_1D = encode_windows([window], serving.encoder, items)
         (points,) = self.index.nearest(serving.collection, vector_1D, NUM_CANDIDATES)
-        rows_C = self._unseen(points, window)
-        similarity_1C = (items.outputs_ND.take(rows_C, axis=0) @ vector_1D[0])[None]
-        user = RankedUsers(
-            vector_1D,
-            newest_ms_B=np.array([window.newest_ms]),
-            num_watches_B=np.array([len(window.watches)]),
-        )
-        expected_1C, score_1C = serving.ranker.rank(similarity_1C, rows_C[None], items, user)
-        order_K = np.argsort(-score_1C[0], kind="stable")[:NUM_RECOMMENDED]
+        rows_1C = self._unseen(points, window)[None]
+        ranked = rank_candidates([window], vector_1D, rows_1C, items, serving.ranker)
         videos = [
             RecommendedVideo(
                 video_id=items.video_id(row),
@@ -79,9 +73,9 @@ class Job:
                 source=ANN,
             )
             for row, expected_ms, score in zip(
-                rows_C[order_K].tolist(),
-                expected_1C[0][order_K].tolist(),
-                score_1C[0][order_K].tolist(),
+                ranked.rows_BC[0, :NUM_RECOMMENDED].tolist(),
+                ranked.expected_ms_BC[0, :NUM_RECOMMENDED].tolist(),
+                ranked.score_BC[0, :NUM_RECOMMENDED].tolist(),
                 strict=True,
             )
         ]

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from models.bundle import Bundle
+from models.candidates import encode
 from models.encoder import UserEncoder
 from models.items import ItemSnapshot, ItemStore
 from models.tdm_index import SCORER, TreeIndex
@@ -35,9 +36,7 @@ class Towers:
 
     def users(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B D"]:
         """Return the user vectors of *cases*."""
-        windows = [case.window for case in cases]
-        newest_ms = [window.newest_ms for window in windows]
-        return self._encoder.encode(windows, self._items, newest_ms)
+        return encode([case.window for case in cases], self._encoder, self._items)
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
         """Return the inner products of the users with all videos; row n + 1 is column n."""
