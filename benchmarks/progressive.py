@@ -14,12 +14,12 @@ import torch
 
 from contract.events import VideoUpload, Watch
 from models.examples import CompletionRule
-from models.history import WindowPolicy
+from models.history import HOUR_MS, WindowPolicy
 from models.retriever import RetrieverConfig
 from nextwatch.sources import kuairand
 from nextwatch.sources.timeline import lay_out
 from trainer.learner import Learner
-from trainer.popularity import HOUR_MS, Popularity
+from trainer.popularity import Popularity
 from trainer.study import Study
 from trainer.windows import Windows
 

@@ -109,24 +109,14 @@ class UserEncoder:
         """
         batch = self._features.windows(windows, rows or items.rows, now_ms)
         inputs = self._tables.tower_inputs(batch, items.inputs_ND)
-        vectors: np.ndarray = self._session.run(["user"], asked_for(self._session, inputs))[0]
+        vectors: np.ndarray = self._session.run(["user"], inputs_used_by(self._session, inputs))[0]
         return vectors
 
     def _check_golden(self, bundle: Bundle) -> None:
         """Refuse a tower that does not compute here what it computed where it was exported."""
-        golden = bundle.tensors(GOLDEN)
-        expected = golden.pop("user", None)
-        try:
-            vectors = self._session.run(["user"], asked_for(self._session, golden))[0]
-        except Exception as error:
-            # onnxruntime's exceptions share no parent of their own
-            raise BundleError("the user tower does not take its golden inputs") from error
-        if expected is None or vectors.shape != expected.shape:
-            raise BundleError("the user tower has another width than its golden outputs")
+        vectors = check_golden("the user tower", self._session, bundle.tensors(GOLDEN), "user")
         if vectors.shape[1] != bundle.manifest.output_dim:
             raise BundleError("the user tower is not as wide as the item output vectors")
-        if not np.abs(vectors - expected).max() <= MAX_DIFFERENCE:
-            raise BundleError("the user tower does not reproduce its golden outputs")
 
 
 class ItemEncoder:
@@ -165,7 +155,7 @@ def completion_of(bundle: Bundle) -> CompletionRule:
     return CompletionRule(bundle.manifest.min_watch_ms, bundle.manifest.max_skip_ms)
 
 
-def asked_for(
+def inputs_used_by(
     session: ort.InferenceSession, inputs: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Return those of *inputs* that the model reads: an export leaves out what a tower ignores."""
@@ -190,3 +180,33 @@ def session(model: bytes) -> ort.InferenceSession:
     except Exception as error:
         # onnxruntime's exceptions share no parent of their own
         raise BundleError("ONNX Runtime refused a model") from error
+
+
+def check_golden(
+    what: str,
+    session: ort.InferenceSession,
+    golden: Mapping[str, np.ndarray],
+    output: str,
+    *,
+    is_relative: bool = False,
+) -> np.ndarray:
+    """Return what *session* makes of its golden inputs, where that is what was exported.
+
+    *golden* holds the inputs and, under the name of the *output*, what they gave where the model
+    was exported. With *is_relative* the tolerance grows with the largest output.
+
+    Raises:
+        BundleError: the model does not take the inputs, or computes something else.
+    """
+    try:
+        found: np.ndarray = session.run([output], inputs_used_by(session, golden))[0]
+    except Exception as error:
+        # onnxruntime's exceptions share no parent of their own
+        raise BundleError(f"{what} does not take its golden inputs") from error
+    expected = golden.get(output)
+    if expected is None or found.shape != expected.shape or not found.size:
+        raise BundleError(f"{what} has another shape than its golden outputs")
+    scale = 1.0 + np.abs(expected).max() if is_relative else 1.0
+    if not np.abs(found - expected).max() <= MAX_DIFFERENCE * scale:
+        raise BundleError(f"{what} does not reproduce its golden outputs")
+    return found

@@ -152,7 +152,7 @@ def compare(
         expected = (expected,)
     session = encoder.session(model)
     given = {name: tensor.numpy() for name, tensor in inputs.items()}
-    outputs = session.run(output_names, encoder.asked_for(session, given))
+    outputs = session.run(output_names, encoder.inputs_used_by(session, given))
     for name, one, other in zip(output_names, outputs, expected, strict=True):
         difference = float(np.abs(one - other.numpy()).max(initial=0.0))
         if not difference <= MAX_DIFFERENCE:

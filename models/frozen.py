@@ -25,6 +25,9 @@ from models.retriever import RetrieverConfig
 
 # Shape legend: n = some videos, D = width of a vector.
 
+NUM_FROZEN = 3
+"""How many generations are kept: the one in service, the one offered, and one to go back to."""
+
 
 @dataclass(frozen=True, slots=True)
 class _DenseHalf:
@@ -33,7 +36,7 @@ class _DenseHalf:
 
 
 class FrozenGenerations:
-    """Keeps the newest ``num_generations`` of the configuration; older ones go."""
+    """Keeps the newest `NUM_FROZEN` generations; older ones go."""
 
     def __init__(self, config: RetrieverConfig) -> None:
         self._config = config
@@ -51,7 +54,7 @@ class FrozenGenerations:
             Tables(tables.content_HD.copy(), tables.context_KE.copy()),
             copy.deepcopy(model.item_tower),
         )
-        while len(self._halves) > self._config.num_generations:
+        while len(self._halves) > NUM_FROZEN:
             del self._halves[min(self._halves)]
 
     def vectors(

@@ -49,13 +49,13 @@ class HierarchicalSoftmax(nn.Module):
         """Return the loss of these users over candidates in these bands; see `models.losses`."""
 
         def hierarchical(
-            logits_BC: Tensor, label_B: Tensor, log_q_C: Tensor, offset_C: Tensor, hit_BC: Tensor
+            logits_BC: Tensor, label_B: Tensor, log_q_C: Tensor, hit_BC: Tensor
         ) -> Tensor:
             band_B = band_C[label_B]
             elsewhere_BC: Bool[Tensor, "B C"] = band_C[None, :] != band_B[:, None]
             upper = cross_entropy(self.band_logits(user_BD), band_B)
             hit_BC = hit_BC | elsewhere_BC
-            return upper + sampled_softmax(logits_BC, label_B, log_q_C, offset_C, hit_BC)
+            return upper + sampled_softmax(logits_BC, label_B, log_q_C, hit_BC)
 
         return hierarchical
 

@@ -28,6 +28,7 @@ from contract.events import Context, Impressions, Search, UserDeletion, Watch
 from models.window import (
     DAY_MS,
     EMPTY,
+    HOUR_MS,
     MAX_SHOWN_VIDEOS,
     POINT_BYTES,
     ContextEntry,
@@ -50,6 +51,7 @@ from models.window import (
 __all__ = [
     "DAY_MS",
     "EMPTY",
+    "HOUR_MS",
     "MAX_SHOWN_VIDEOS",
     "POINT_BYTES",
     "ContextEntry",

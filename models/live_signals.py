@@ -25,12 +25,12 @@ from jaxtyping import Bool, Float, Float32, Integer
 
 from models import simple_lsh
 from models.growth import FIRST_CAPACITY, grown
+from models.history import HOUR_MS
 from models.ranking import RankerParams
 
 # Shape legend: N = rows, row 0 included; n = some rows; K = signals; D = width of a taste vector;
 # E = width of a served vector.
 
-HOUR_MS = 3_600_000
 HALF_LIVES_H = (1.0, 3.0, 8.0, 24.0, 72.0, 720.0)
 PRIORS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Below so many decayed watches a video is as good as unwatched; one for each half-life."""

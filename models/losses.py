@@ -2,10 +2,8 @@
 
 A video that is likely to be in the sample would be held down more often than it deserves, so
 ``log q``, the logarithm of how often it is expected there, is subtracted from its logit (the
-importance or logQ correction). On top, the logit may be given the logarithm of the video's
-popularity as an *offset*, the one the ranker will add when serving: the vectors then learn how
-much likelier *this* user is to watch a video than anybody is, and the counters keep what they
-know better. Both are for training only; retrieval scores are the plain inner products.
+importance or logQ correction). It is for training only: retrieval scores are the plain inner
+products.
 
 `LOSSES` is the table of those that read nothing but logits and corrections. The hierarchical
 softmax has parameters besides: models/hierarchical_softmax.py.
@@ -23,7 +21,6 @@ Sources:
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -35,7 +32,7 @@ from models.retriever import RetrieverConfig
 # Shape legend: B = examples, C = candidate videos: the labels of the batch and a draw of the
 # catalogue, each video in one column only, so that no label has its own video as a negative.
 
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Takes what `sampled_softmax` takes, in its order, and returns the mean over the examples."""
 
 
@@ -43,7 +40,6 @@ def sampled_softmax(
     logits_BC: Float[Tensor, "B C"],
     label_B: Integer[Tensor, "B"],
     log_q_C: Float[Tensor, "C"],
-    offset_C: Float[Tensor, "C"],
     hit_BC: Bool[Tensor, "B C"],
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of the columns *label_B*.
@@ -55,11 +51,10 @@ def sampled_softmax(
         logits_BC: similarity / temperature.
         label_B: the column of the video that was watched.
         log_q_C: logarithm of how often each column's video is expected among the candidates.
-        offset_C: what the ranker adds to the logit of each video.
         hit_BC: accidental hits, columns that are no negatives of a user: what was watched
             before, and is never recommended again. They weigh nothing; the label always counts.
     """
-    corrected_BC = logits_BC + (offset_C - log_q_C)
+    corrected_BC = logits_BC - log_q_C
     excluded_BC = hit_BC & ~_is_label(label_B, hit_BC)
     return cross_entropy(corrected_BC.masked_fill(excluded_BC, -torch.inf), label_B)
 
@@ -68,34 +63,16 @@ def plain_softmax(
     logits_BC: Float[Tensor, "B C"],
     label_B: Integer[Tensor, "B"],
     log_q_C: Float[Tensor, "C"],
-    offset_C: Float[Tensor, "C"],
     hit_BC: Bool[Tensor, "B C"],
 ) -> Float[Tensor, ""]:
     """Return `sampled_softmax` without its correction: what an ablation switches off."""
-    return sampled_softmax(logits_BC, label_B, torch.zeros_like(log_q_C), offset_C, hit_BC)
-
-
-def in_batch_softmax(
-    logits_BB: Float[Tensor, "B B"],
-    video_B: Integer[Tensor, "B"],
-    log_q_B: Float[Tensor, "B"],
-) -> Float[Tensor, ""]:
-    """Return the softmax of each user over the labels of the whole batch, as Yi writes it.
-
-    Column *b* is the label of example *b*, so a video may own several columns: those that show
-    an example its own video again are accidental hits. *log_q_B* is the logarithm of each
-    label's share of the stream (`models.frequency`).
-    """
-    own_B = torch.arange(len(video_B))
-    hit_BB = video_B[:, None] == video_B[None, :]
-    return sampled_softmax(logits_BB, own_B, log_q_B, torch.zeros_like(log_q_B), hit_BB)
+    return sampled_softmax(logits_BC, label_B, torch.zeros_like(log_q_C), hit_BC)
 
 
 def nce(
     logits_BC: Float[Tensor, "B C"],
     label_B: Integer[Tensor, "B"],
     log_q_C: Float[Tensor, "C"],
-    offset_C: Float[Tensor, "C"],
     hit_BC: Bool[Tensor, "B C"],
 ) -> Float[Tensor, ""]:
     """Return how badly the label is told from noise: logistic losses of ``logit - log(k q)``.
@@ -103,7 +80,7 @@ def nce(
     Summed over the columns, mean over the examples. *log_q_C* has k in it already. The logits
     have to be log-probabilities, as far as they go: see `self_normalised`.
     """
-    odds_BC = logits_BC + (offset_C - log_q_C)
+    odds_BC = logits_BC - log_q_C
     is_label_BC = _is_label(label_B, hit_BC)
     loss_BC = softplus(torch.where(is_label_BC, -odds_BC, odds_BC))
     return loss_BC.masked_fill(hit_BC & ~is_label_BC, 0.0).sum(dim=1).mean()
@@ -113,10 +90,9 @@ def gbce(
     logits_BC: Float[Tensor, "B C"],
     label_B: Integer[Tensor, "B"],
     log_q_C: Float[Tensor, "C"],
-    offset_C: Float[Tensor, "C"],
     hit_BC: Bool[Tensor, "B C"],
     *,
-    calibration: float,
+    calibration: float = 0.75,
 ) -> Float[Tensor, ""]:
     """Return gSASRec's loss: cross-entropy with the label's probability to the power of beta.
 
@@ -125,7 +101,6 @@ def gbce(
     the sigmoid of a logit is the probability of a watch. Negatives are taken for a uniform draw,
     of which q only tells the rate. The sum is over label and negatives, divided by their number.
     """
-    logits_BC = logits_BC + offset_C
     is_label_BC = _is_label(label_B, hit_BC)
     beta = 1.0 - calibration * (1.0 - sampling_rate(log_q_C))
     positive_B = -beta * logsigmoid(logits_BC.gather(1, label_B[:, None]).squeeze(1))
@@ -147,17 +122,15 @@ def bpr_max(
     logits_BC: Float[Tensor, "B C"],
     label_B: Integer[Tensor, "B"],
     log_q_C: Float[Tensor, "C"],  # noqa: ARG001 - every loss of the table takes the same
-    offset_C: Float[Tensor, "C"],
     hit_BC: Bool[Tensor, "B C"],
     *,
-    regularisation: float,
+    regularisation: float = 0.01,
 ) -> Float[Tensor, ""]:
     """Return GRU4Rec's pairwise loss: the label against the best of the negatives, softly.
 
     ``-log sum_j s_j sigmoid(r_label - r_j) + regularisation * sum_j s_j r_j^2``, s being the
     softmax over the negatives alone. An example without negatives has nothing to learn from.
     """
-    logits_BC = logits_BC + offset_C
     excluded_BC = hit_BC | _is_label(label_B, hit_BC)
     # not -inf: a row of nothing else has no softmax, and its gradient would be no number
     negative_BC = logits_BC.masked_fill(excluded_BC, torch.finfo(logits_BC.dtype).min / 2)
@@ -180,13 +153,11 @@ def self_normalised(loss: Loss) -> Loss:
     label of an example is in its sample for certain, so it counts once, the others 1 / q times.
     """
 
-    def normalised(
-        logits_BC: Tensor, label_B: Tensor, log_q_C: Tensor, offset_C: Tensor, hit_BC: Tensor
-    ) -> Tensor:
-        certain_BC = (logits_BC + offset_C).detach()
+    def normalised(logits_BC: Tensor, label_B: Tensor, log_q_C: Tensor, hit_BC: Tensor) -> Tensor:
+        certain_BC = logits_BC.detach()
         weighed_BC = torch.where(_is_label(label_B, hit_BC), certain_BC, certain_BC - log_q_C)
         log_z_B = torch.logsumexp(weighed_BC, dim=1)
-        return loss(logits_BC - log_z_B.mean(), label_B, log_q_C, offset_C, hit_BC)
+        return loss(logits_BC - log_z_B.mean(), label_B, log_q_C, hit_BC)
 
     return normalised
 
@@ -198,8 +169,8 @@ def _is_label(label_B: Tensor, like_BC: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[RetrieverConfig], Loss]] = {
     "sampled_softmax": lambda c: sampled_softmax if c.is_importance_corrected else plain_softmax,
     "nce": lambda _: self_normalised(nce),
-    "gbce": lambda c: self_normalised(partial(gbce, calibration=c.gbce_calibration)),
-    "bpr_max": lambda c: partial(bpr_max, regularisation=c.bpr_max_regularisation),
+    "gbce": lambda _: self_normalised(gbce),
+    "bpr_max": lambda _: bpr_max,
 }
 
 

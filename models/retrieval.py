@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Integer
 from torch import Tensor, nn
 
+from models.adam_state import load_moments, moments_of
 from models.embedding_table import EmbeddingTable
 from models.encoder import Tables
 from models.features import ContentBatch, UserBatch
@@ -47,7 +48,6 @@ class Candidates:
 
     rows_C: Integer[np.ndarray, "C"]
     log_q_C: Float32[np.ndarray, "C"]
-    offset_C: Float32[np.ndarray, "C"]
     band_C: Integer[np.ndarray, "C"] | None = None
     signals_CK: Float32[np.ndarray, "C K"] | None = None
 
@@ -147,9 +147,7 @@ class RetrievalModel:
             tensors[f"{name}.weight_ND"] = table.weight_ND
             tensors[f"{name}.moment_N"] = table.moment_N
             tensors[f"{name}.seen_N"] = table.seen_N
-        for place, moments in self.optimizer.state_dict()["state"].items():
-            for key, tensor in moments.items():
-                tensors[f"adam.{place}.{key}"] = tensor
+        tensors |= moments_of(self.optimizer)
         return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -170,12 +168,7 @@ class RetrievalModel:
             self.slow_down(tensors["lr_share"].item())
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"not the state of this model: {error}") from error
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                _, place, key = name.split(".")
-                moments.setdefault(int(place), {})[key] = tensor
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        load_moments(self.optimizer, tensors)
 
     def _modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {
@@ -225,7 +218,6 @@ class RetrievalModel:
             self._logits(user_BD, output_UD[at_C], batch, candidates),
             torch.from_numpy(np.searchsorted(candidates.rows_C, batch.label_rows_B)),
             torch.from_numpy(candidates.log_q_C),
-            torch.from_numpy(candidates.offset_C),
             torch.from_numpy(_is_watched(users.watch_rows_BT, candidates.rows_C)),
         )
         self.optimizer.zero_grad()

@@ -47,8 +47,6 @@ class RetrieverConfig:
     negatives: str = "uniform"
     num_negatives: int = 1_024
     sample_alpha: float = 0.5
-    bpr_max_regularisation: float = 0.01
-    gbce_calibration: float = 0.75
     num_bands: int = 64
     has_example_age: bool = True
     has_live_signals: bool = True
@@ -57,14 +55,12 @@ class RetrieverConfig:
     examples_per_step: int = 16
     num_replayed: int = 0
     replay_size: int = 8_192
-    popularity_offset: float = 0.0
     dense_lr: float = 3e-3
     id_lr: float = 0.05
     content_lr: float = 0.005
     lr_share_after_histories: float = 0.1
     max_grad_norm: float = 10.0
     frequency_half_life_ms: int = DAY_MS
-    num_generations: int = 3
     ranker: RankerParams = field(default_factory=RankerParams)
     completion: CompletionRule = field(default_factory=CompletionRule)
 
@@ -79,8 +75,6 @@ class RetrieverConfig:
             raise ValueError(f"max_per_user must be at least 1, got {self.max_per_user}")
         if self.min_id_count < 0:
             raise ValueError(f"min_id_count must be at least 0, got {self.min_id_count}")
-        if not 0.0 <= self.gbce_calibration <= 1.0:
-            raise ValueError(f"gbce_calibration must be from 0 to 1, got {self.gbce_calibration}")
         for name in (
             "dim",
             "hidden_dim",

@@ -20,8 +20,7 @@ Sources:
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +54,6 @@ class Recipe:
         num_negatives: videos that a label is told from; all, if there are not more.
         unfinished_share: of the watches that were not completed, how many are labels as well. To
             be watched at all says something where somebody chose what is shown.
-        averaging: decay of the moving average of the weights that the model ends with; 0 for none.
         dropout: of the entries of watched vectors.
         is_warm_started: whether id embeddings start from `models.cooccurrence`.
     """
@@ -69,8 +67,6 @@ class Recipe:
     negative_alpha: float = 0.5
     learning_rate: float = 2e-3
     warm_up_steps: int = 100
-    label_smoothing: float = 0.0
-    averaging: float = 0.0
     dropout: float = 0.2
     max_grad_norm: float = 1.0
     is_warm_started: bool = True
@@ -83,7 +79,7 @@ class Recipe:
             raise ValueError(
                 f"slice_length must be from 2 to {MAX_WATCHES}, got {self.slice_length}"
             )
-        for name in ("unfinished_share", "label_smoothing", "averaging", "dropout"):
+        for name in ("unfinished_share", "dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
@@ -100,8 +96,8 @@ def train(
 ) -> None:
     """Teach *model* these *histories*, in place.
 
-    *goes_on* is called after every epoch with its number, from 1 on, and its mean loss, while
-    the model is as it would be if this were the end; it may measure, and stops by False.
+    *goes_on* is called after every epoch with its number, from 1 on, and its mean loss; it may
+    measure, and stops by False.
     *signals_NK* are the live signals of all videos at the end of the histories; zero without.
 
     Raises:
@@ -113,11 +109,8 @@ def train(
     )
     for epoch in range(1, recipe.num_epochs + 1):
         loss = training.epoch()
-        with training.averaged():
-            is_over = not goes_on(epoch, loss)
-        if is_over:
+        if not goes_on(epoch, loss):
             break
-    training.finish()
 
 
 class SequenceTraining:
@@ -162,7 +155,6 @@ class SequenceTraining:
         self._weights += [] if model.head is None else [*model.head.parameters()]
         self._weights += [self._ids, self._words]
         self._optimizer = torch.optim.Adam(self._weights, betas=(0.9, 0.98), foreach=False)
-        self._average = [weight.detach().clone() for weight in self._weights]
         self._num_steps = 0
         weight_N = (count_N[1:] + 1.0) ** recipe.negative_alpha
         self._share_N = weight_N / weight_N.sum()
@@ -180,33 +172,12 @@ class SequenceTraining:
                 losses.append(self._step(batch))
         return float(np.mean(losses)) if losses else 0.0
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Give the model its averaged weights for as long as the context lasts."""
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
-
-    def finish(self) -> None:
-        """Leave the model at its averaged weights."""
-        self._swap()
-
     def _warm_start(self, seed: int) -> None:
         rows = [one.rows_T for one in self._histories]
         dim = self._model.config.dim
         first_ND = cooccurrence.embeddings(rows, self._num_videos, dim, seed=seed)
         self._model.ids.weight_ND[1 : self._num_videos + 1] = torch.from_numpy(first_ND)
         self._model.ids.weight_ND[self._model.ids.is_rare_N] = 0.0
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        if self._recipe.averaging:
-            for weight, average in zip(self._weights, self._average, strict=True):
-                kept = weight.clone()
-                weight.copy_(average)
-                average.copy_(kept)
 
     def _set_learning_rate(self, part: float) -> None:
         rising = min(1.0, (self._num_steps + 1) / max(1, self._recipe.warm_up_steps))
@@ -229,14 +200,10 @@ class SequenceTraining:
 
     @torch.no_grad()
     def _keep_up(self) -> None:
-        """Bring the average up to the weights, and the tables' own optimiser up to the gradients."""
+        """Bring the tables' own optimisers up to the gradients of this step."""
         for table, weight in ((self._model.ids, self._ids), (self._model.content, self._words)):
             if weight.grad is not None:
                 table.moment_N += weight.grad.square().mean(dim=1)
-        if self._recipe.averaging:
-            decay = min(self._recipe.averaging, (1 + self._num_steps) / (10 + self._num_steps))
-            for weight, average in zip(self._weights, self._average, strict=True):
-                average.lerp_(weight, 1.0 - decay)
 
     def _vectors(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, "N D"]]:
         """Return input vectors, row 0 included and zero, and output vectors without it."""
@@ -260,9 +227,7 @@ class SequenceTraining:
             output_ND = torch.cat([output_ND, self._signals_NK], dim=1)
         if recipe.num_negatives >= self._num_videos:
             logits_EN = user_ED @ output_ND.T
-            return nn.functional.cross_entropy(
-                logits_EN, label_E, label_smoothing=recipe.label_smoothing
-            )
+            return nn.functional.cross_entropy(logits_EN, label_E)
         drawn = self._draw.choice(
             self._num_videos, recipe.num_negatives, replace=False, p=self._share_N
         )

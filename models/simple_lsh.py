@@ -77,18 +77,3 @@ def convert_users(
     unit_BD = user_BD / np.where(norm_B1 > 0, norm_B1, 1.0)
     num_added = user_BD.shape[1] if is_spread else 1
     return np.pad(unit_BD, ((0, 0), (0, num_added))).astype(np.float32)
-
-
-def with_bias(
-    item_ND: Float[np.ndarray, "N D"], bias_N: Float[np.ndarray, "N"]
-) -> Float[np.ndarray, "N D+1"]:
-    """Return (v, b): with `with_one` of the users, scores are u.v + b. Before `convert_items`.
-
-    A constant added to all biases changes no order: biases around zero keep the norms short.
-    """
-    return np.concatenate([item_ND, bias_N[:, None]], axis=1)
-
-
-def with_one(user_BD: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D+1"]:
-    """Return (u, 1), the other half of `with_bias`. Before `convert_users`."""
-    return np.pad(user_BD, ((0, 0), (0, 1)), constant_values=1.0)

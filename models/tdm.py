@@ -29,8 +29,9 @@ from jaxtyping import Float, Float32, Int, Int64, Integer
 from torch import Tensor, nn
 
 from models import tdm_nodes
+from models.adam_state import load_moments, moments_of
 from models.tdm_scorer import NodeScorer, TdmConfig, heap_loss, level_loss
-from models.tdm_tree import Found, Shape, Tree, beam_search
+from models.tdm_tree import Found, Shape, Tree, beam_search, planted
 
 _MOST_NUMBERS = 1 << 24
 """How many numbers `list_space` works on at once: 64 MiB of them."""
@@ -209,8 +210,7 @@ class TreeModel:
         tensors = {f"scorer.{name}": value for name, value in self.scorer.state_dict().items()}
         tensors |= {f"learned.{level}": node for level, node in self._learned.items()}
         tensors |= {f"plain.{level}": node for level, node in self._plain.items()}
-        for place, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{place}.{key}": tensor for key, tensor in moments.items()}
+        tensors |= moments_of(self._optimizer)
         arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
         return arrays | {
             "row_L": self.tree.row_L,
@@ -228,7 +228,7 @@ class TreeModel:
         try:
             shape = Shape(tuple(arrays["levels"].tolist()), tuple(arrays["widths"].tolist()))
             taken_L = np.flatnonzero(arrays["row_L"])
-            self.plant(_planted(arrays["row_L"], taken_L, shape.depth), shape)
+            self.plant(planted(arrays["row_L"][taken_L], taken_L, shape.depth), shape)
             learned = {level: torch.tensor(arrays[f"learned.{level}"]) for level in shape.inner}
             self.parents_nD = arrays["parents_nD"].copy()
             names = self.scorer.state_dict().keys()
@@ -241,19 +241,7 @@ class TreeModel:
             for level in shape.levels
             if f"plain.{level}" in arrays
         }
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, array in arrays.items():
-            if name.startswith("adam."):
-                _, place, key = name.split(".")
-                moments.setdefault(int(place), {})[key] = torch.tensor(array)
-        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": moments})
-
-
-def _planted(row_L: Int64[np.ndarray, "L"], taken_L: Int64[np.ndarray, "N"], depth: int) -> Tree:
-    tree = Tree(depth)
-    for leaf in taken_L.tolist():
-        tree.place(int(row_L[leaf]), leaf)
-    return tree
+        load_moments(self._optimizer, {n: torch.tensor(a) for n, a in arrays.items()})
 
 
 def list_space(

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int, Int64
 from contract.errors import BundleError
 from models import tdm_nodes
 from models.bundle import Bundle
-from models.encoder import MAX_DIFFERENCE, session
+from models.encoder import check_golden, session
 from models.items import ItemStore
 from models.onnx_runtime import ort
 from models.tdm_tree import FREE, Found, Shape, Tree, beam_search, planted
@@ -156,18 +156,8 @@ def _arrays(bundle: Bundle, shape: Shape) -> _Arrays:
 
 def _checked(bundle: Bundle) -> ort.InferenceSession:
     """Refuse a scorer that does not compute here what it computed where it was exported."""
-    scorer = session(bundle.file(SCORER))
-    golden = bundle.tensors(GOLDEN)
-    expected = golden.pop("logit", None)
-    try:
-        logit_BM = scorer.run(["logit"], golden)[0]
-    except Exception as error:
-        # onnxruntime's exceptions share no parent of their own
-        raise BundleError("the node scorer does not take its golden inputs") from error
-    if expected is None or logit_BM.shape != expected.shape or not logit_BM.size:
-        raise BundleError("the node scorer has another shape than its golden outputs")
-    if not np.abs(logit_BM - expected).max() <= MAX_DIFFERENCE * (1 + np.abs(expected).max()):
-        raise BundleError("the node scorer does not reproduce its golden outputs")
+    scorer, golden = session(bundle.file(SCORER)), bundle.tensors(GOLDEN)
+    check_golden("the node scorer", scorer, golden, "logit", is_relative=True)
     if golden["user"].shape[1] != bundle.manifest.output_dim:
         raise BundleError("the node scorer is not as wide as the item output vectors")
     return scorer

@@ -13,7 +13,8 @@ from contract.events import Impressions, Search, Watch
 from contract.identifiers import event_key
 from contract.points import point_id
 
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 POINT_BYTES = 8
 MAX_SHOWN_VIDEOS = 12
 """Of one impression event, the videos in the first slots: what is further down was hardly seen."""

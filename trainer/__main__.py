@@ -29,7 +29,7 @@ from contract.process import told_in_one_line
 from contract.settings import KafkaSettings, ProcessSettings, Settings, load, usage
 from contract.watch import ClusterWatch, Ending
 from models import bundle_store
-from models.history import WindowPolicy
+from models.history import HOUR_MS, WindowPolicy
 from models.settings import WindowSettings
 from trainer.checkpoint import Checkpoints
 from trainer.feed import Feed, commit_listener, feed_config, identify
@@ -37,7 +37,7 @@ from trainer.generations import Generations
 from trainer.intake import Intake
 from trainer.learners import config_of, learner
 from trainer.loop import Parts, Trainer
-from trainer.popularity import HOUR_MS, Popularity
+from trainer.popularity import Popularity
 from trainer.publishing import Publisher
 from trainer.settings import TrainerSettings
 from trainer.study import Study

@@ -47,7 +47,6 @@ class CandidateDraw:
         log_q_C = self._negatives.log_q(
             count_C, frequency.shares(rows_C), count_N, num_labels=len(label_rows_B)
         )
-        offset_C = config.popularity_offset * np.log(count_C + config.ranker.popularity_prior)
         band_C = None
         if config.loss == HIERARCHICAL:
             count_N = frequency.count_N[: len(vocabulary) + 1]
@@ -56,7 +55,6 @@ class CandidateDraw:
         return Candidates(
             rows_C,
             log_q_C.astype(np.float32),
-            offset_C.astype(np.float32),
             band_C,
             signals.signals(rows_C) if config.has_live_signals else None,
         )

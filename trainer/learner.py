@@ -204,7 +204,7 @@ class Learner:
         return self._loss
 
     def freeze(self, generation: int) -> None:
-        """Keep the dense half as it is now under *generation*; the oldest beyond three goes."""
+        """Keep the dense half as it is now under *generation*, and drop the oldest beyond the kept."""
         self._frozen.freeze(generation, self._model)
 
     def vectors(

@@ -2,7 +2,7 @@
 
 Column *n* of a similarity matrix and row *n* of a feature matrix belong to ``video_ids[n]``,
 an order that only ever grows. A video taken down keeps its place and is masked by
-``is_live_N``. Frozen generations: the newest three, by `freeze`.
+``is_live_N``. Of the generations, `freeze` keeps the newest `models.frozen.NUM_FROZEN`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,6 @@ from trainer.popularity import Viewing
 
 # Shape legend: B = examples, N = videos ever uploaded, n = some videos, D = width of a vector,
 # F = ranking features.
-
-NUM_FROZEN = 3
-"""How many generations a learner keeps the dense half of."""
 
 
 class Learning(Protocol):

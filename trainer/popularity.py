@@ -32,7 +32,6 @@ from models.vocabulary import Vocabulary
 
 # Shape legend: N = rows (row 0 is the unknown video), n = some rows, F = ranking features.
 
-HOUR_MS = 3_600_000
 SMOOTHING_WATCHES = 5.0
 """A video's mean watch time counts as if it had this many average watches besides its own."""
 SMOOTHING_RECENT = 10.0

@@ -24,6 +24,7 @@ from contract.clock import Clock
 from contract.events import MAX_AHEAD_MS, MAX_TIME_MS, Search, UserDeletion, VideoUpload, Watch
 from contract.identifiers import event_key
 from models.examples import CompletionRule, Example
+from models.frozen import NUM_FROZEN
 from models.history import (
     Entry,
     WatchEntry,
@@ -34,7 +35,7 @@ from models.history import (
     with_repeats_apart,
 )
 from models.ranking import Ranker
-from trainer.learning import NUM_FROZEN, Learning
+from trainer.learning import Learning
 from trainer.popularity import Popularity, Viewing
 from trainer.progressive import Progressive
 from trainer.viewers import Viewers

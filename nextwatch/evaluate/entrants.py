@@ -6,7 +6,7 @@ Each is made anew for a trial, by name and seed. A model is one line in
 
 from collections.abc import Mapping, Sequence
 
-from models.history import DAY_MS
+from models.history import DAY_MS, HOUR_MS
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine, ease
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.factors import ImplicitFactors
@@ -80,7 +80,7 @@ def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) ->
     Raises:
         ValueError: there is no such model, or *overrides* has what its settings refuse.
     """
-    from nextwatch.evaluate.learned import HOUR_MS, Learned  # noqa: PLC0415 - an extra
+    from nextwatch.evaluate.learned import Learned  # noqa: PLC0415 - an extra
     from nextwatch.evaluate.settings import settings  # noqa: PLC0415
     from trainer.learners import learner  # noqa: PLC0415
 

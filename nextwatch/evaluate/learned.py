@@ -19,6 +19,7 @@ from jaxtyping import Float32
 from contract.events import VideoUpload
 from models import bundle as bundles
 from models.examples import Example
+from models.history import HOUR_MS
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.sequence_training import Recipe
 from nextwatch.evaluate import ranks, served
@@ -30,8 +31,6 @@ from trainer.learner import Learner
 from trainer.popularity import Viewing
 
 # Shape legend: B = cases, N = videos, F = ranking features.
-
-HOUR_MS = 3_600_000
 
 
 class Epoch(NamedTuple):

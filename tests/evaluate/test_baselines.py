@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from models.history import EMPTY
+from models.history import EMPTY, HOUR_MS
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
-from nextwatch.evaluate.baselines.popularity import HOUR_MS, Popularity
+from nextwatch.evaluate.baselines.popularity import Popularity
 from nextwatch.evaluate.contender import Case, Exposure
 from tests.evaluate.trials import T0, history, uploads
 

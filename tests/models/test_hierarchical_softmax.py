@@ -27,7 +27,7 @@ def loss_of(hierarchy, logits, label, *, user=(1.0, 0.0), hits=None):
     nothing = torch.zeros(logits.shape[1])
     hits = torch.zeros(logits.shape, dtype=torch.bool) if hits is None else torch.tensor(hits)
     loss = hierarchy.loss(torch.tensor([user]), BAND)
-    return loss(logits, torch.tensor([label]), nothing, nothing, hits)
+    return loss(logits, torch.tensor([label]), nothing, hits)
 
 
 def test_bands_follow_the_order_of_popularity():

@@ -10,7 +10,6 @@ from models.losses import (
     LOSSES,
     bpr_max,
     gbce,
-    in_batch_softmax,
     loss_of,
     nce,
     plain_softmax,
@@ -21,16 +20,15 @@ from models.losses import (
 from models.retriever import RetrieverConfig
 
 
-def arguments(logits, labels, *, q, offset=None, hits=None):
+def arguments(logits, labels, *, q, hits=None):
     logits = torch.tensor(logits)
     hits = torch.zeros(logits.shape, dtype=torch.bool) if hits is None else torch.tensor(hits)
-    offset = torch.zeros(len(q)) if offset is None else torch.tensor(offset)
-    return logits, torch.tensor(labels), torch.log(torch.tensor(q)), offset, hits
+    return logits, torch.tensor(labels), torch.log(torch.tensor(q)), hits
 
 
-def value(loss, logits, labels, *, q=None, offset=None, hits=None, **options):
+def value(loss, logits, labels, *, q=None, hits=None, **options):
     q = q or [1.0] * len(logits[0])
-    return loss(*arguments(logits, labels, q=q, offset=offset, hits=hits), **options).item()
+    return loss(*arguments(logits, labels, q=q, hits=hits), **options).item()
 
 
 def loss_value(logits, labels, **others):
@@ -58,13 +56,6 @@ def test_the_loss_is_the_formula():
     assert loss == pytest.approx(-(first + second) / 2)
 
 
-def test_the_offset_is_added_as_the_ranker_will_add_it():
-    """An offset of log 3 makes a video three times as likely."""
-    loss = loss_value([[0.0, 0.0]], [0], q=[1.0, 1.0], offset=[math.log(3), 0.0])
-
-    assert loss == pytest.approx(-math.log(3 / 4))
-
-
 def test_a_constant_on_all_logits_changes_no_softmax():
     """Softmax is blind to it, so a common factor in q is too."""
     assert loss_value([[1.0, 0.0]], [0], q=[0.1, 0.2]) == pytest.approx(
@@ -79,21 +70,6 @@ def test_without_correction_q_is_not_read():
     )
 
 
-def test_in_batch_columns_that_repeat_the_label_are_no_negatives():
-    """Videos 7, 8, 7: each user is shown the 7 of the other one as no mistake."""
-    # log p = log [.5, .25, .5]; user 0 against column 1 alone, user 1 against both.
-    logits = [[2.0, 1.0, 9.0], [0.0, 1.0, 0.0], [9.0, 0.0, 1.0]]
-    corrected = [math.exp(2) / 0.5, math.exp(1) / 0.25]
-    first = math.log(corrected[0] / sum(corrected))
-    second = math.log((math.e / 0.25) / (math.e / 0.25 + 2 / 0.5))
-    third = math.log((math.e / 0.5) / (math.e / 0.5 + 1 / 0.25))
-
-    log_q = torch.log(torch.tensor([0.5, 0.25, 0.5]))
-    loss = in_batch_softmax(torch.tensor(logits), torch.tensor([7, 8, 7]), log_q)
-
-    assert loss.item() == pytest.approx(-(first + second + third) / 3)
-
-
 def test_nce_tells_the_label_from_noise():
     """Logistic losses of logit - log(k q): label up, others down, summed."""
     # logits 1 and -1, k q = .5 and 2
@@ -105,11 +81,11 @@ def test_nce_tells_the_label_from_noise():
 def test_nce_is_least_where_the_logits_are_log_probabilities():
     """With users who watch [.7, .3] and noise [.5, .5] twice, no gradient is left there."""
     logit_2 = torch.log(torch.tensor([0.7, 0.3])).requires_grad_()
-    log_q_2, nothing = torch.zeros(2), torch.zeros(2)
+    log_q_2 = torch.zeros(2)
 
     for label, share in enumerate((0.7, 0.3)):
         no_hit = torch.zeros(1, 2, dtype=torch.bool)
-        loss = nce(logit_2[None], torch.tensor([label]), log_q_2, nothing, no_hit)
+        loss = nce(logit_2[None], torch.tensor([label]), log_q_2, no_hit)
         # the label is drawn as noise, too: one column for each video leaves that out
         (share * (loss + torch.nn.functional.softplus(logit_2[label]))).backward()
 
@@ -210,7 +186,7 @@ def test_gradients_are_finite_at_extremes(any_loss, size):
     hits = torch.tensor([[False, False, False], [True, True, True]])
     log_q = torch.tensor([0.0, -27.0, -5.0])
 
-    loss = any_loss(logits, torch.tensor([1, 0]), log_q, torch.zeros(3), hits)
+    loss = any_loss(logits, torch.tensor([1, 0]), log_q, hits)
     loss.backward()
 
     assert torch.isfinite(loss)
@@ -222,7 +198,7 @@ def test_every_loss_falls_when_the_label_rises(any_loss):
     logits = torch.tensor([[0.0, 0.2, -0.1]], requires_grad=True)
     nothing, no_hit = torch.zeros(3), torch.zeros(1, 3, dtype=torch.bool)
 
-    any_loss(logits, torch.tensor([0]), nothing, nothing, no_hit).backward()
+    any_loss(logits, torch.tensor([0]), nothing, no_hit).backward()
 
     assert logits.grad[0, 0] < 0 < logits.grad[0, 1:].min()
 

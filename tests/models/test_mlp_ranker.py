@@ -181,7 +181,7 @@ def test_serving_ranks_by_the_network_of_a_bundle_that_has_one(bundled):
         ({}, "no features of width 80"),
         ({INPUT: np.zeros((2, 79), np.float32), OUTPUT: np.zeros((2, 1))}, "width 80"),
         ({INPUT: np.zeros((2, 80), np.float32), OUTPUT: np.ones((2, 1))}, "reproduce"),
-        ({INPUT: np.zeros((2, 80), np.float32), OUTPUT: np.ones((3, 1))}, "another width"),
+        ({INPUT: np.zeros((2, 80), np.float32), OUTPUT: np.ones((3, 1))}, "another shape"),
     ],
 )
 def test_a_network_that_computes_something_else_here_is_refused(bundled, golden, told):

@@ -168,38 +168,6 @@ def test_the_same_seed_learns_the_same_weights():
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_the_average_is_what_is_measured_and_kept():
-    """The callback sees the averaged weights, and the model ends with them."""
-    model, catalogue = model_of()
-    recipe = dataclasses.replace(QUICK, num_epochs=2, averaging=0.9)
-    seen = []
-
-    def measure(epoch, loss):
-        seen.append(model.ids.weight_ND.clone())
-        return True
-
-    train(model, catalogue, chains(), recipe, seed=0, goes_on=measure)
-
-    assert len(seen) == 2
-    torch.testing.assert_close(model.ids.weight_ND, seen[-1], rtol=0, atol=0)
-
-
-def test_measuring_the_average_does_not_disturb_the_learning():
-    """Afterwards the weights are those that learning without an average has."""
-    ids = {}
-    for averaging in (0.0, 0.9):
-        model, catalogue = model_of()
-        recipe = dataclasses.replace(QUICK, averaging=averaging)
-        training = SequenceTraining(model, catalogue, chains(), recipe, seed=0)
-        training.epoch()
-        with training.averaged():
-            ids[averaging, "within"] = model.ids.weight_ND.clone()
-        ids[averaging, "after"] = model.ids.weight_ND.clone()
-
-    assert torch.equal(ids[0.0, "after"], ids[0.9, "after"])
-    assert not torch.equal(ids[0.9, "within"], ids[0.9, "after"])
-
-
 def test_learning_stops_when_told():
     """Early stopping is the caller's decision, after any epoch."""
     model, catalogue = model_of()

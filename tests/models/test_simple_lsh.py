@@ -69,20 +69,6 @@ def test_the_order_is_that_of_the_plain_inner_product(seed, is_spread):
     assert (np.diff(ordered, axis=1) <= 1e-6 * scale).all()
 
 
-def test_a_bias_is_part_of_the_inner_product():
-    """(v, b) with (u, 1): the score is u.v + b, divided by m * |(u, 1)|."""
-    vectors, bias = log_normal(30, 4), np.linspace(-2.0, 2.0, 30)
-    users = log_normal(3, 4, seed=1)
-    biased = simple_lsh.with_bias(vectors, bias)
-    max_norm = simple_lsh.max_norm_of(biased, headroom=1.0)
-
-    items = simple_lsh.convert_items(biased, max_norm=max_norm)
-    scores = simple_lsh.convert_users(simple_lsh.with_one(users)) @ items.T
-
-    scale = max_norm * np.sqrt((users**2).sum(axis=1, keepdims=True) + 1.0)
-    assert scores * scale == pytest.approx(users @ vectors.T + bias, abs=1e-5)
-
-
 def test_an_item_that_outgrew_the_norm_is_shortened_to_it():
     """Its direction stays; the other items keep their scores."""
     items = simple_lsh.convert_items(np.array([[6.0, 8.0], [0.0, 1.0]]), max_norm=5.0)

@@ -173,7 +173,7 @@ def test_an_export_computes_what_torch_computes(tower):
         drawn = export._user_inputs(config, num_users=num_users, num_watches=num_watches)
         named = {name: x.numpy() for name, x in zip(USER_INPUTS, drawn, strict=True)}
 
-        vectors = session.run(["user"], encoder.asked_for(session, named))[0]
+        vectors = session.run(["user"], encoder.inputs_used_by(session, named))[0]
 
         np.testing.assert_allclose(vectors, tower(*drawn).detach().numpy(), atol=1e-5)
 

@@ -9,14 +9,14 @@ from contract.topics import MODEL_BUNDLES, TOPICS
 from models.bundle import Card
 from models.examples import CompletionRule
 from models.features import FeatureEncoder
-from models.history import WindowPolicy
+from models.frozen import NUM_FROZEN
+from models.history import HOUR_MS, WindowPolicy
 from models.items import ItemSnapshot
 from models.ranking import RankerParams
 from models.replay import encode_examples
 from models.vocabulary import Vocabulary
 from tests.builders import T0
-from trainer.learning import NUM_FROZEN
-from trainer.popularity import HOUR_MS, Popularity
+from trainer.popularity import Popularity
 from trainer.study import Study
 from trainer.windows import Windows
 

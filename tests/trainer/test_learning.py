@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from models.examples import Example
+from models.frozen import NUM_FROZEN
 from models.history import EMPTY
 from tests.builders import T0, upload
 from tests.models.bundles import SMALL
 from tests.trainer.doubles import RecordingLearner
 from trainer.learner import Learner
-from trainer.learning import NUM_FROZEN
 
 EXAMPLES = [Example(f"u{n}", EMPTY, f"v{n}", T0 + n) for n in range(3)]
 

@@ -11,9 +11,9 @@ import torch
 from models import bundle as bundles
 from models.encoder import ItemEncoder, UserEncoder
 from models.examples import Example
-from models.history import EMPTY, WindowPolicy, fold
+from models.history import EMPTY, HOUR_MS, WindowPolicy, fold
 from models.items import ItemStore
-from models.live_signals import HOUR_MS, NUM_SIGNALS
+from models.live_signals import NUM_SIGNALS
 from models.retrieval import Candidates
 from models.sequence_training import Recipe
 from tests.builders import T0, upload, watch
@@ -98,7 +98,7 @@ def test_the_loss_is_the_softmax_of_taste_and_signals_worked_by_hand():
     now_20K = learner._signals.signals(np.arange(1, 21))
     now_20K[np.arange(20) != label] = before_20K[np.arange(20) != label]
     nothing = np.zeros(20, np.float32)
-    candidates = Candidates(np.arange(1, 21), nothing, nothing, None, now_20K)
+    candidates = Candidates(np.arange(1, 21), nothing, None, now_20K)
 
     assert model.step(batch, candidates, learner.vocabulary) == pytest.approx(expected, abs=1e-4)
 

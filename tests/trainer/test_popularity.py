@@ -6,19 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.history import DAY_MS, HOUR_MS
 from models.items import RANKING_FEATURE_NAMES
 from models.vocabulary import Vocabulary
 from tests.builders import T0, upload
 from tests.trainer.doubles import FEATURES
 from trainer.popularity import (
-    HOUR_MS,
     SMOOTHING_RECENT,
     SMOOTHING_WATCHES,
     Popularity,
     Viewing,
 )
-
-DAY_MS = 24 * HOUR_MS
 
 
 def add(popularity, one):

@@ -17,12 +17,12 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from contract.events import VideoUpload
+from models.history import HOUR_MS
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import History
 
 # Shape legend: B = cases, N = videos.
 
-HOUR_MS = 3_600_000
 _MAX_HALF_LIVES = 32.0  # then the weights are scaled down: float64 has 53 bits
 
 
