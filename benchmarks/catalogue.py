@@ -32,9 +32,9 @@ from index_sync.index import VectorIndex
 from models import bundle as bundles
 from models import mlp_ranker_export
 from models.bundle_store import MANIFEST
+from models.config import TowerConfig
 from models.history import DAY_MS
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from models.retriever import RetrieverConfig
 from nextwatch.embedded.index_collection import SETTINGS
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.ports import LOOPBACK, free_ports, is_listening
@@ -47,7 +47,7 @@ VERSION = 2
 """Part of the name of what is kept: raise it when the content changes."""
 
 NUM_CENTRES = 500
-CONFIG = RetrieverConfig(has_live_signals=False)
+CONFIG = TowerConfig(has_live_signals=False)
 """Vectors of 64 dimensions: what the figures of the serving path are about."""
 
 GENERATION = 1

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.config import TowerConfig
 from models.features import CONTEXT_FIELDS, MAX_WATCHES, WATCH_FEATURES
-from models.layers import Situation, mean, running_mean, unit
-from models.retriever import RetrieverConfig
+from models.layers import ContextEncoder, mean, running_mean, unit
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector,
 # C = width of all context embeddings together, A = forms of example age.
@@ -29,7 +29,7 @@ _FIRST_MEAN_WEIGHT = 0.3
 class UserTower(nn.Module):
     """What a user did -> user vector of unit norm. The example age is not read."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         width = 2 * config.dim + len(WATCH_FEATURES)
         self.watched = nn.Linear(width, config.hidden_dim)
@@ -41,7 +41,7 @@ class UserTower(nn.Module):
         )
         self.out = nn.Linear(config.hidden_dim, config.dim)
         self.mean_weight = nn.Parameter(torch.tensor(_FIRST_MEAN_WEIGHT))
-        self.situation = Situation(config)
+        self.situation = ContextEncoder(config)
         with torch.no_grad():
             self.out.weight.mul_(0.02)
             self.out.bias.mul_(0.02)

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from contract.errors import BundleError
 from models import encoder, onnx_check
+from models.config import TowerConfig
 from models.encoder import MAX_DIFFERENCE
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES
 from models.item_tower import ItemTower
 from models.layers import unit
 from models.live_head import LiveHead
 from models.live_signals import NUM_SIGNALS, served_items
-from models.retriever import RetrieverConfig
 from models.towers import USER_INPUTS
 
 _OPSET = 17
@@ -34,7 +34,7 @@ _SHAPES = ((1, 1), (3, 1), (1, 50), (3, 7), (5, 50))
 def export(
     user_tower: nn.Module,
     item_tower: ItemTower,
-    config: RetrieverConfig,
+    config: TowerConfig,
     head: LiveHead | None = None,
 ) -> dict[str, bytes]:
     """Return ``user_tower.onnx``, ``item_tower.onnx`` and the golden file, by name.
@@ -55,7 +55,7 @@ def export(
     }
 
 
-def _user_model(tower: nn.Module, config: RetrieverConfig) -> bytes:
+def _user_model(tower: nn.Module, config: TowerConfig) -> bytes:
     inputs = _user_inputs(config, num_users=2, num_watches=3)
     axes = {name: {0: "B"} for name in (*USER_INPUTS, "user")}
     for name in ("watches", "watch_features", "mask"):
@@ -100,7 +100,7 @@ class _ServedItemTower(nn.Module):
         return input_ND, torch.cat([unit(output_ND) * self.share, rest_NE], dim=1)
 
 
-def _item_model(tower: ItemTower, config: RetrieverConfig, *, has_signals: bool) -> bytes:
+def _item_model(tower: ItemTower, config: TowerConfig, *, has_signals: bool) -> bytes:
     module = _ServedItemTower(tower, has_signals=has_signals)
     names = ["content", "log_duration"]
     axes = {name: {0: "N"} for name in (*names, "input", "output")}
@@ -159,7 +159,7 @@ def compare(
             raise BundleError(f"ONNX differs from torch by {difference:.2g} in {name}")
 
 
-def _golden(tower: nn.Module, config: RetrieverConfig) -> dict[str, np.ndarray]:
+def _golden(tower: nn.Module, config: TowerConfig) -> dict[str, np.ndarray]:
     inputs = _user_inputs(config, num_users=4, num_watches=6)
     with torch.no_grad():
         user_BD = tower(*inputs)
@@ -167,27 +167,25 @@ def _golden(tower: nn.Module, config: RetrieverConfig) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in golden.items()}
 
 
-def _user_inputs(
-    config: RetrieverConfig, *, num_users: int, num_watches: int
-) -> tuple[Tensor, ...]:
+def _user_inputs(config: TowerConfig, *, num_users: int, num_watches: int) -> tuple[Tensor, ...]:
     """Return drawn inputs: some users with padding, one of several with no watch at all."""
-    draw = torch.Generator().manual_seed(num_users * 1_000 + num_watches)
+    rng = torch.Generator().manual_seed(num_users * 1_000 + num_watches)
     mask_BT = (torch.arange(num_watches) >= torch.arange(num_users)[:, None] * 2).float()
-    features_BTF = torch.rand(num_users, num_watches, len(WATCH_FEATURES), generator=draw)
+    features_BTF = torch.rand(num_users, num_watches, len(WATCH_FEATURES), generator=rng)
     features_BTF[:, :, 0] = features_BTF[:, :, 0].round()
     return (
-        torch.randn(num_users, num_watches, config.dim, generator=draw) * mask_BT[:, :, None],
+        torch.randn(num_users, num_watches, config.dim, generator=rng) * mask_BT[:, :, None],
         features_BTF * mask_BT[:, :, None],
         mask_BT,
-        torch.randn(num_users, config.dim, generator=draw),
-        torch.randn(num_users, config.context_dim * len(CONTEXT_FIELDS), generator=draw),
+        torch.randn(num_users, config.dim, generator=rng),
+        torch.randn(num_users, config.context_dim * len(CONTEXT_FIELDS), generator=rng),
         torch.zeros(num_users, 3),
     )
 
 
-def _item_inputs(config: RetrieverConfig, num_videos: int) -> tuple[Tensor, ...]:
-    draw = torch.Generator().manual_seed(num_videos)
+def _item_inputs(config: TowerConfig, num_videos: int) -> tuple[Tensor, ...]:
+    rng = torch.Generator().manual_seed(num_videos)
     return (
-        torch.randn(num_videos, config.dim, generator=draw),
-        torch.randn(num_videos, 1, generator=draw),
+        torch.randn(num_videos, config.dim, generator=rng),
+        torch.randn(num_videos, 1, generator=rng),
     )

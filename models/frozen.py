@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Integer
 
+from models.config import TowerConfig
 from models.encoder import Tables
 from models.features import ContentBatch
 from models.item_tower import ItemTower
-from models.retrieval import RetrievalModel, add_id_embeddings
-from models.retriever import RetrieverConfig
+from models.two_tower import TwoTowerModel, add_id_embeddings
 
 # Shape legend: n = some videos, D = width of a vector.
 
@@ -38,7 +38,7 @@ class _DenseHalf:
 class FrozenGenerations:
     """Keeps the newest `NUM_FROZEN` generations; older ones go."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         self._config = config
         self._halves: dict[int, _DenseHalf] = {}
 
@@ -47,7 +47,7 @@ class FrozenGenerations:
         """The generations that are kept, oldest first."""
         return sorted(self._halves)
 
-    def freeze(self, generation: int, model: RetrievalModel) -> None:
+    def freeze(self, generation: int, model: TwoTowerModel) -> None:
         """Keep the dense half of *model* as it is now."""
         tables = model.tables
         self._halves[generation] = _DenseHalf(
@@ -60,7 +60,7 @@ class FrozenGenerations:
     def vectors(
         self,
         generation: int,
-        model: RetrievalModel,
+        model: TwoTowerModel,
         content: ContentBatch,
         rows: Integer[np.ndarray, "n"],
     ) -> tuple[Float32[np.ndarray, "n D"], Float32[np.ndarray, "n D"]]:
@@ -91,11 +91,11 @@ class FrozenGenerations:
             ValueError: an array is missing or of another shape.
         """
         try:
-            self._halves = {one: self._thawed(f"{one}.", arrays) for one in generations}
+            self._halves = {one: self._restored(f"{one}.", arrays) for one in generations}
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"not the frozen generations of this model: {error}") from error
 
-    def _thawed(self, prefix: str, arrays: Mapping[str, np.ndarray]) -> _DenseHalf:
+    def _restored(self, prefix: str, arrays: Mapping[str, np.ndarray]) -> _DenseHalf:
         item_tower = ItemTower(self._config)
         weights = {
             name: torch.tensor(arrays[f"{prefix}item_tower.{name}"])

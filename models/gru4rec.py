@@ -18,8 +18,8 @@ Sources:
 import torch
 from torch import Tensor, nn
 
+from models.config import TowerConfig
 from models.layers import CausalTower, WatchReader
-from models.retriever import RetrieverConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector,
 # C = width of all context embeddings together, A = forms of example age.
@@ -28,7 +28,7 @@ from models.retriever import RetrieverConfig
 class UserTower(CausalTower):
     """What a user did -> user vector of unit norm. The example age is not read."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__(config)
         self.read = WatchReader(config)
         self.unit = nn.GRU(config.dim + 1, config.hidden_dim, bias=False, batch_first=True)

@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float, Int64, Integer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
+from models.config import TowerConfig
 from models.losses import Loss, sampled_softmax
-from models.retriever import RetrieverConfig
 
 # Shape legend: B = examples, C = candidate videos, N = videos, K = bands, D = width of a vector.
 
@@ -38,7 +38,7 @@ def bands(count_N: Float[np.ndarray, "N"], *, num_bands: int) -> Int64[np.ndarra
 class HierarchicalSoftmax(nn.Module):
     """The upper level: one vector and one bias for each band. All bands are alike at first."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.num_bands = config.num_bands
         self.band_logits = nn.Linear(config.dim, config.num_bands)

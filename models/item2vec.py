@@ -96,20 +96,20 @@ def item2vec(
     Raises:
         ValueError: a sequence has a row that there is not.
     """
-    draw = np.random.Generator(np.random.PCG64(seed))
+    rng = np.random.Generator(np.random.PCG64(seed))
     entry_E, user_E = _flat(sequences)
     num_rows = num_videos + num_words + 1
     if len(entry_E) and not (entry_E.min() >= 1 and entry_E.max() < num_rows):
         raise ValueError(f"rows must be from 1 to {num_rows - 1}")
     count_N = np.bincount(entry_E, minlength=num_rows).astype(np.float64)
     noise_N = np.cumsum(np.where(count_N > 0, count_N**config.alpha, 0.0))
-    first_ND = (draw.random((num_rows, config.dim)) - 0.5) / config.dim
+    first_ND = (rng.random((num_rows, config.dim)) - 0.5) / config.dim
     inputs = EmbeddingTable(torch.from_numpy(first_ND.astype(np.float32)), lr=config.lr)
     outputs = EmbeddingTable(torch.zeros(num_rows, config.dim), lr=config.lr)
     for _ in range(config.num_epochs):
-        is_kept_E = draw.random(len(entry_E)) < _keeping(count_N, config.subsampling)[entry_E]
-        for pairs_2P in _pairs(entry_E[is_kept_E], user_E[is_kept_E], config, draw):
-            _step(inputs, outputs, pairs_2P, _noise(noise_N, config, draw), config)
+        is_kept_E = rng.random(len(entry_E)) < _keeping(count_N, config.subsampling)[entry_E]
+        for pairs_2P in _pairs(entry_E[is_kept_E], user_E[is_kept_E], config, rng):
+            _step(inputs, outputs, pairs_2P, _noise(noise_N, config, rng), config)
     vector_ND = inputs.weight_ND.numpy() * (count_N > 0)[:, None]
     norm_N1 = np.maximum(np.linalg.norm(vector_ND, axis=1, keepdims=True), 1e-12)
     unit_ND = (vector_ND / norm_N1).astype(np.float32)
@@ -134,10 +134,10 @@ def _pairs(
     entry_E: Int64[np.ndarray, "E"],
     user_E: Int64[np.ndarray, "E"],
     config: Item2VecConfig,
-    draw: np.random.Generator,
+    rng: np.random.Generator,
 ) -> Iterator[Int64[np.ndarray, "2 P"]]:
     """Yield (entry, neighbour) in batches and at random, each pair within a drawn window."""
-    reach_E = draw.integers(1, config.window + 1, size=len(entry_E))
+    reach_E = rng.integers(1, config.window + 1, size=len(entry_E))
     found = [np.zeros((2, 0), np.int64)]
     for distance in range(1, config.window + 1):
         left_E, right_E = np.arange(len(entry_E) - distance), np.arange(distance, len(entry_E))
@@ -146,15 +146,15 @@ def _pairs(
             is_near = together & (reach_E[one_E] >= distance)
             found.append(np.stack([entry_E[one_E[is_near]], entry_E[other_E[is_near]]]))
     pairs_2E = np.concatenate(found, axis=1)
-    order = draw.permutation(pairs_2E.shape[1])
+    order = rng.permutation(pairs_2E.shape[1])
     for start in range(0, len(order), config.pairs_per_step):
         yield pairs_2E[:, order[start : start + config.pairs_per_step]]
 
 
 def _noise(
-    noise_N: Float64[np.ndarray, "N"], config: Item2VecConfig, draw: np.random.Generator
+    noise_N: Float64[np.ndarray, "N"], config: Item2VecConfig, rng: np.random.Generator
 ) -> Int64[np.ndarray, "S"]:
-    at_S = draw.random(config.num_shared) * noise_N[-1]
+    at_S = rng.random(config.num_shared) * noise_N[-1]
     drawn_S: np.ndarray = np.searchsorted(noise_N, at_S, side="right")
     return drawn_S
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.retriever import RetrieverConfig
+from models.config import TowerConfig
 
 # Shape legend: N = videos, D = width of a vector.
 
@@ -21,7 +21,7 @@ class ItemTower(nn.Module):
     space before anything is learned.
     """
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(config.dim + 1, config.dim), nn.ReLU())
         self.to_input = nn.Linear(config.dim, config.dim)

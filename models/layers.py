@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.config import TowerConfig
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES, ContentBatch
-from models.retriever import RetrieverConfig
 
 # Shape legend: N = rows, B = users, T = watches, D = width of a vector, F = features of a watch,
 # C = width of all context embeddings together, A = forms of example age, H = rows of the content table.
@@ -48,7 +48,7 @@ class WatchReader(nn.Module):
     weights stay at zero until a stream with times teaches them.
     """
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.features = nn.Linear(len(WATCH_FEATURES), config.dim, bias=False)
         nn.init.zeros_(self.features.weight)
@@ -64,13 +64,13 @@ class WatchReader(nn.Module):
         return read_BTD * mask_BT.unsqueeze(-1)
 
 
-class Situation(nn.Module):
+class ContextEncoder(nn.Module):
     """What is known of a user besides the watches, as a vector: ``nothing_D`` if nothing is.
 
     That makes it the whole vector of a user without history, who needs a direction too.
     """
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         width = config.context_dim * len(CONTEXT_FIELDS)
         self.context = nn.Linear(width, config.dim, bias=False)
@@ -104,9 +104,9 @@ def content_vectors(weight_HD: Float[Tensor, "H D"], content: ContentBatch) -> F
 class CausalTower(nn.Module):
     """A user tower whose state after a watch is made of that watch and of earlier ones alone."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
-        self.situation = Situation(config)
+        self.situation = ContextEncoder(config)
 
     def forward(
         self,

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.config import TowerConfig
 from models.layers import unit
 from models.live_signals import NUM_SIGNALS, SCALE, SIGNALS
-from models.retriever import RetrieverConfig
 
 # Shape legend: B = users or positions, D = width of a taste, K = live signals,
 # E = width of a served vector.
@@ -27,7 +27,7 @@ _FIRST_WEIGHTS = {"watches_3h": 0.3, "completed_24h": 0.3, "watches_720h": 0.3}
 class LiveHead(nn.Module):
     """Joins tastes and live signals."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
         self.weights = nn.Linear(config.dim, NUM_SIGNALS)

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, logsigmoid, softplus
 
-from models.retriever import RetrieverConfig
+from models.config import TowerConfig
 
 # Shape legend: B = examples, C = candidate videos: the labels of the batch and a draw of the
 # catalogue, each video in one column only, so that no label has its own video as a negative.
@@ -166,7 +166,7 @@ def _is_label(label_B: Tensor, like_BC: Tensor) -> Tensor:
     return torch.zeros_like(like_BC).scatter(1, label_B[:, None], value=True)
 
 
-LOSSES: dict[str, Callable[[RetrieverConfig], Loss]] = {
+LOSSES: dict[str, Callable[[TowerConfig], Loss]] = {
     "sampled_softmax": lambda c: sampled_softmax if c.is_importance_corrected else plain_softmax,
     "nce": lambda _: self_normalised(nce),
     "gbce": lambda _: self_normalised(gbce),
@@ -178,7 +178,7 @@ HIERARCHICAL = "hierarchical_softmax"
 """The name of the one loss with parameters of its own."""
 
 
-def loss_of(config: RetrieverConfig) -> Loss:
+def loss_of(config: TowerConfig) -> Loss:
     """Return the loss that *config* names.
 
     Raises:

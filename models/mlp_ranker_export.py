@@ -34,12 +34,12 @@ class Layer:
 
 def drawn(vector_dim: int, *, seed: int, hidden: Sequence[int] = HIDDEN) -> list[Layer]:
     """Return layers of random weights for vectors of width *vector_dim*, scaled for ReLU."""
-    draw = np.random.Generator(np.random.PCG64(seed))
+    rng = np.random.Generator(np.random.PCG64(seed))
     widths = (vector_dim + len(PAIR_FEATURES), *hidden, 1)
     return [
         Layer(
-            draw.normal(0.0, np.sqrt(2 / num_in), (num_in, num_out)).astype(np.float32),
-            draw.normal(0.0, 0.1, num_out).astype(np.float32),
+            rng.normal(0.0, np.sqrt(2 / num_in), (num_in, num_out)).astype(np.float32),
+            rng.normal(0.0, 0.1, num_out).astype(np.float32),
         )
         for num_in, num_out in pairwise(widths)
     ]
@@ -49,8 +49,8 @@ def export(layers: Sequence[Layer]) -> dict[str, bytes]:
     """Return what `models.bundle.write` takes: the network and its golden outputs, by name."""
     model = onnx_bytes(layers)
     onnx_check.check(MODEL, model)
-    draw = np.random.Generator(np.random.PCG64(0))
-    features_MF = draw.random((_NUM_GOLDEN, len(layers[0].weight_IO)), np.float32)
+    rng = np.random.Generator(np.random.PCG64(0))
+    features_MF = rng.random((_NUM_GOLDEN, len(layers[0].weight_IO)), np.float32)
     logit_M1 = session(model).run([OUTPUT], {INPUT: features_MF})[0]
     golden = {INPUT: features_MF, OUTPUT: logit_M1}
     return {MODEL: model, GOLDEN: safetensors.numpy.save(golden)}

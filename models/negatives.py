@@ -47,7 +47,7 @@ class NegativeDraw:
 
     def rows(
         self,
-        draw: np.random.Generator,
+        rng: np.random.Generator,
         rows_N: Integer[np.ndarray, "N"],
         count_N: Float[np.ndarray, "N"],
     ) -> Int64[np.ndarray, "n"]:
@@ -57,10 +57,10 @@ class NegativeDraw:
         if self._takes_all(len(rows_N)):
             return rows_N.astype(np.int64)
         if self._kind == "uniform":
-            return draw.choice(rows_N, self._num_negatives, replace=False).astype(np.int64)
+            return rng.choice(rows_N, self._num_negatives, replace=False).astype(np.int64)
         # by inversion: `choice` with probabilities takes three times as long
         total_N = np.cumsum(self._weights(count_N))
-        at = np.searchsorted(total_N, draw.random(self._num_negatives) * total_N[-1], side="right")
+        at = np.searchsorted(total_N, rng.random(self._num_negatives) * total_N[-1], side="right")
         return np.unique(rows_N[at]).astype(np.int64)
 
     def log_q(

@@ -1,7 +1,7 @@
 """What each retrieval model is configured with unless told otherwise (torch; training only).
 
 `RETRIEVERS` is for the trainer: streams of seconds, on a fifth of a core. The default model has
-the defaults of `models.retriever.RetrieverConfig`, the others what their papers say of them.
+the defaults of `models.config.TowerConfig`, the others what their papers say of them.
 
 `OF_SEQUENCES` is for logs without times, MovieLens-1M first of all: no live signals, a
 temperature that tells a thousand films apart, and a recipe that stays below half an hour of one
@@ -13,18 +13,18 @@ GRU4Rec .307/.178 after 6 (``nextwatch evaluate retrieval --data ml1m:DIR``, one
 import dataclasses
 from typing import NamedTuple
 
+from models.config import TowerConfig
 from models.ranking import RankerParams
-from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
 
-RETRIEVERS: dict[str, RetrieverConfig] = {
-    "dssm": RetrieverConfig(model="dssm", negatives="in_batch"),
-    "gru4rec": RetrieverConfig(
+RETRIEVERS: dict[str, TowerConfig] = {
+    "dssm": TowerConfig(model="dssm", negatives="in_batch"),
+    "gru4rec": TowerConfig(
         model="gru4rec", negatives="frequency", num_negatives=2_048, sample_alpha=0.5
     ),
-    "sasrec": RetrieverConfig(model="sasrec"),
-    "youtube_dnn": RetrieverConfig(),
-    "youtube_lstm": RetrieverConfig(model="youtube_lstm"),
+    "sasrec": TowerConfig(model="sasrec"),
+    "youtube_dnn": TowerConfig(),
+    "youtube_lstm": TowerConfig(model="youtube_lstm"),
 }
 """By name of the model, one for each of `models.towers.USER_TOWERS`."""
 
@@ -32,7 +32,7 @@ RETRIEVERS: dict[str, RetrieverConfig] = {
 class SequencePreset(NamedTuple):
     """A model for histories without times, and how it learns them."""
 
-    config: RetrieverConfig
+    config: TowerConfig
     recipe: Recipe
 
 

@@ -118,7 +118,7 @@ class ReplayBuffer:
         return slots
 
     def draw(
-        self, draw: np.random.Generator, size: int, *, max_per_user: int | None = None
+        self, rng: np.random.Generator, size: int, *, max_per_user: int | None = None
     ) -> Int64[np.ndarray, "K"]:
         """Return *size* slots by lot, with repeats.
 
@@ -126,13 +126,13 @@ class ReplayBuffer:
         heavy watchers do not own the loss (Covington et al. 2016, section 3.4).
         """
         if max_per_user is None:
-            return draw.integers(len(self), size=size)
+            return rng.integers(len(self), size=size)
         newest_first = (self.num_added - 1 - np.arange(len(self))) % self._size
         order = newest_first[np.argsort(self.arrays["user_hash"][newest_first], kind="stable")]
         hashes = self.arrays["user_hash"][order]
         firsts = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1]))
         place = np.arange(len(order)) - np.repeat(firsts, np.diff(np.append(firsts, len(order))))
-        return draw.choice(order[place < max_per_user], size=size)
+        return rng.choice(order[place < max_per_user], size=size)
 
     def take(
         self, slots: Integer[np.ndarray, "K"], features: FeatureEncoder, *, now_ms: int

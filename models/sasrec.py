@@ -26,9 +26,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.config import TowerConfig
 from models.features import MAX_WATCHES
 from models.layers import CausalTower, WatchReader
-from models.retriever import RetrieverConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector, H = heads,
 # K = width of a head, C = width of all context embeddings together, A = forms of example age.
@@ -97,7 +97,7 @@ class Block(nn.Module):
 class UserTower(CausalTower):
     """What a user did -> user vector of unit norm. The example age is not read."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__(config)
         if config.dim % NUM_HEADS:
             raise ValueError(f"dim must be a multiple of {NUM_HEADS}, got {config.dim}")

@@ -43,20 +43,20 @@ class Slice(NamedTuple):
 
 
 def batches(
-    slices: Sequence[Slice], size: int, draw: np.random.Generator, *, unfinished_share: float = 0.0
+    slices: Sequence[Slice], size: int, rng: np.random.Generator, *, unfinished_share: float = 0.0
 ) -> Iterator[Batch]:
     """Yield *slices* in batches of *size*: alike in length within a batch, batches in any order.
 
     Labels are the completed watches, and that share of the others by lot.
     """
-    jitter = draw.random(len(slices)) * _JITTER
+    jitter = rng.random(len(slices)) * _JITTER
     order = np.argsort([one.end - one.start for one in slices] + jitter)
-    for first in draw.permutation(np.arange(0, len(slices), size)):
-        yield _packed([slices[at] for at in order[first : first + size]], draw, unfinished_share)
+    for first in rng.permutation(np.arange(0, len(slices), size)):
+        yield _packed([slices[at] for at in order[first : first + size]], rng, unfinished_share)
 
 
 def cut(
-    histories: Sequence[History], length: int, draw: np.random.Generator, *, most: int | None = None
+    histories: Sequence[History], length: int, rng: np.random.Generator, *, most: int | None = None
 ) -> list[Slice]:
     """Return slices of up to *length* watches that have every label once.
 
@@ -67,15 +67,15 @@ def cut(
         last = len(history.rows_T) - 1
         if last < 1:
             continue
-        first_cut = int(draw.integers(1, length + 1)) if last > length else last
+        first_cut = int(rng.integers(1, length + 1)) if last > length else last
         pairs = list(pairwise(sorted({0, *range(first_cut, last, length), last})))
         if most is not None and len(pairs) > most:
-            pairs = [pairs[at] for at in draw.choice(len(pairs), most, replace=False)]
+            pairs = [pairs[at] for at in rng.choice(len(pairs), most, replace=False)]
         slices += [Slice(history, start, end) for start, end in pairs]
     return slices
 
 
-def _packed(slices: Sequence[Slice], draw: np.random.Generator, unfinished_share: float) -> Batch:
+def _packed(slices: Sequence[Slice], rng: np.random.Generator, unfinished_share: float) -> Batch:
     width = max(one.end - one.start for one in slices)
     rows_BT, label_BT = (np.zeros((len(slices), width), np.int64) for _ in range(2))
     is_completed_BT = np.zeros((len(slices), width), bool)
@@ -85,7 +85,7 @@ def _packed(slices: Sequence[Slice], draw: np.random.Generator, unfinished_share
         is_completed_BT[at, place] = is_completed_T[start:end]
         is_label_T = is_completed_T[start + 1 : end + 1]
         if unfinished_share:
-            is_label_T = is_label_T | (draw.random(end - start) < unfinished_share)
+            is_label_T = is_label_T | (rng.random(end - start) < unfinished_share)
         is_label_T = is_label_T & ~_is_repeated(rows_T[start : end + 1])[1:]
         label_BT[at, place] = np.where(is_label_T, rows_T[start + 1 : end + 1], 0)
     return Batch(*map(torch.from_numpy, (rows_BT, is_completed_BT, label_BT)))

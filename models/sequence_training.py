@@ -32,9 +32,9 @@ from models import cooccurrence
 from models.features import MAX_WATCHES, WATCH_FEATURES
 from models.layers import content_vectors, unit
 from models.live_signals import NUM_SIGNALS
-from models.retrieval import RetrievalModel
 from models.sequence_batches import Batch, History, batches, cut
 from models.towers import SequenceTower
+from models.two_tower import TwoTowerModel
 from models.vocabulary import Vocabulary
 
 # Shape legend: T = watches, B = slices of histories, N = videos, V = rows, which are one more,
@@ -85,7 +85,7 @@ class Recipe:
 
 
 def train(
-    model: RetrievalModel,
+    model: TwoTowerModel,
     vocabulary: Vocabulary,
     histories: Sequence[History],
     recipe: Recipe,
@@ -118,7 +118,7 @@ class SequenceTraining:
 
     def __init__(
         self,
-        model: RetrievalModel,
+        model: TwoTowerModel,
         vocabulary: Vocabulary,
         histories: Sequence[History],
         recipe: Recipe,
@@ -136,7 +136,7 @@ class SequenceTraining:
         self._histories = histories
         self._content = vocabulary.content()
         self._num_videos = len(vocabulary)
-        self._draw = np.random.Generator(np.random.PCG64(seed))
+        self._rng = np.random.Generator(np.random.PCG64(seed))
         if signals_NK is None:
             signals_NK = np.zeros((self._num_videos, NUM_SIGNALS), np.float32)
         self._signals_NK = torch.from_numpy(signals_NK)
@@ -162,11 +162,11 @@ class SequenceTraining:
     def epoch(self) -> float:
         """Learn once from every history and return the mean loss; nothing to learn gives 0."""
         recipe = self._recipe
-        slices = cut(self._histories, recipe.slice_length, self._draw, most=recipe.max_slices)
+        slices = cut(self._histories, recipe.slice_length, self._rng, most=recipe.max_slices)
         num_steps = max(1, math.ceil(len(slices) / recipe.batch_size) * recipe.num_epochs)
         losses = []
         share = recipe.unfinished_share
-        for batch in batches(slices, recipe.batch_size, self._draw, unfinished_share=share):
+        for batch in batches(slices, recipe.batch_size, self._rng, unfinished_share=share):
             self._set_learning_rate(min(1.0, self._num_steps / num_steps))
             if (batch.label_BT > 0).any():
                 losses.append(self._step(batch))
@@ -228,7 +228,7 @@ class SequenceTraining:
         if recipe.num_negatives >= self._num_videos:
             logits_EN = user_ED @ output_ND.T
             return nn.functional.cross_entropy(logits_EN, label_E)
-        drawn = self._draw.choice(
+        drawn = self._rng.choice(
             self._num_videos, recipe.num_negatives, replace=False, p=self._share_N
         )
         log_q_S = np.minimum(0.0, np.log(recipe.num_negatives * self._share_N[drawn]))

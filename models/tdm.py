@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from models import tdm_nodes
 from models.adam_state import load_moments, moments_of
 from models.tdm_scorer import NodeScorer, TdmConfig, heap_loss, level_loss
-from models.tdm_tree import Found, Shape, Tree, beam_search, planted
+from models.tdm_tree import Found, Shape, Tree, beam_search, tree_of
 
 _MOST_NUMBERS = 1 << 24
 """How many numbers `list_space` works on at once: 64 MiB of them."""
@@ -54,9 +54,9 @@ class TreeModel:
             torch.manual_seed(seed)
             self.scorer = NodeScorer(dim, config.hidden_dim, gain=gain)
         self._optimizer = torch.optim.Adam(self.scorer.parameters(), lr=config.lr, foreach=False)
-        self.plant(Tree(1), Shape((1,), ()))
+        self.set_tree(Tree(1), Shape((1,), ()))
 
-    def plant(self, tree: Tree, shape: Shape) -> None:
+    def set_tree(self, tree: Tree, shape: Shape) -> None:
         """Take another tree; what the nodes of the old one had learned is gone."""
         self.tree, self.shape = tree, shape
         self._learned = {level: torch.zeros(1 << level, self._dim + 1) for level in shape.inner}
@@ -97,7 +97,7 @@ class TreeModel:
         """What similarities are multiplied by, as learned so far."""
         return float(self.scorer.gain.detach())
 
-    def welcome(self, row: int, output_D: Float32[np.ndarray, "D"]) -> None:
+    def add_leaf(self, row: int, output_D: Float32[np.ndarray, "D"]) -> None:
         """Give a newcomer a free leaf, where videos are most like it; there must be one."""
         leaf = self.tree.free_leaf(self.shape.parents, self.parents_nD @ output_D)
         assert leaf is not None, "who welcomes newcomers has made room for them"
@@ -107,7 +107,7 @@ class TreeModel:
         self,
         user_BD: Float32[np.ndarray, "B D"],
         leaf_B: Integer[np.ndarray, "B"],
-        draw: np.random.Generator,
+        rng: np.random.Generator,
     ) -> float:
         """Let the network learn that these users watched what is at these leaves; return the loss.
 
@@ -120,7 +120,7 @@ class TreeModel:
             there = np.flatnonzero(self.tree.is_there(level))
             if len(there) < 2:  # noqa: PLR2004 - a node without others has nothing to learn
                 continue
-            drawn_S = draw.choice(there, min(self.config.num_negatives, len(there)), replace=False)
+            drawn_S = rng.choice(there, min(self.config.num_negatives, len(there)), replace=False)
             nodes_BS = np.concatenate(
                 [right_B[:, None], np.tile(drawn_S, (len(leaf_B), 1))], axis=1
             )
@@ -141,7 +141,7 @@ class TreeModel:
     def calibrate(
         self,
         user_BD: Float32[np.ndarray, "B D"],
-        draw: np.random.Generator,
+        rng: np.random.Generator,
         *,
         share: float = 1.0,
     ) -> float:
@@ -155,7 +155,7 @@ class TreeModel:
         optimizer = torch.optim.Adam(learned.values(), lr=self.config.node_lr, foreach=False)
         loss = torch.zeros(())
         for _ in range(round(share * self.config.calibration_steps)):
-            chosen = draw.integers(len(user_BD), size=self.config.calibration_users)
+            chosen = rng.integers(len(user_BD), size=self.config.calibration_users)
             loss = self._heap_losses(torch.from_numpy(user_BD[chosen]))
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -228,7 +228,7 @@ class TreeModel:
         try:
             shape = Shape(tuple(arrays["levels"].tolist()), tuple(arrays["widths"].tolist()))
             taken_L = np.flatnonzero(arrays["row_L"])
-            self.plant(planted(arrays["row_L"][taken_L], taken_L, shape.depth), shape)
+            self.set_tree(tree_of(arrays["row_L"][taken_L], taken_L, shape.depth), shape)
             learned = {level: torch.tensor(arrays[f"learned.{level}"]) for level in shape.inner}
             self.parents_nD = arrays["parents_nD"].copy()
             names = self.scorer.state_dict().keys()
@@ -248,7 +248,7 @@ def list_space(
     output_ND: Float[np.ndarray, "N D"],
     user_BD: Float[np.ndarray, "B D"],
     config: TdmConfig,
-    draw: np.random.Generator,
+    rng: np.random.Generator,
     *,
     gain: float,
 ) -> Float32[np.ndarray, "N W"]:
@@ -260,14 +260,14 @@ def list_space(
     stand below few parents. Users are as many as fit `_MOST_NUMBERS`.
     """
     num_users = max(1, min(len(user_BD), _MOST_NUMBERS // len(output_ND)))
-    chosen = draw.choice(len(user_BD), num_users, replace=False)
+    chosen = rng.choice(len(user_BD), num_users, replace=False)
     score_NB = (output_ND @ (gain * user_BD[chosen]).T).astype(np.float32)
     num_best = min(config.num_best, len(output_ND))
     bar_B = np.partition(score_NB, len(output_ND) - num_best, axis=0)[-num_best]
     steep_NB = np.clip((score_NB - bar_B) / config.list_edge, -30.0, 30.0)
     listed_NB = 1.0 / (1.0 + np.exp(-steep_NB))
     listed_NB -= listed_NB.mean(axis=0)
-    range_NW = listed_NB @ draw.normal(size=(num_users, config.list_dim)).astype(np.float32)
+    range_NW = listed_NB @ rng.normal(size=(num_users, config.list_dim)).astype(np.float32)
     for _ in range(_POWERS):
         range_NW = listed_NB @ (listed_NB.T @ np.linalg.qr(range_NW)[0])
     basis_NW = np.linalg.qr(range_NW)[0]

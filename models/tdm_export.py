@@ -48,6 +48,6 @@ def _golden(model: TreeModel, dim: int) -> dict[str, np.ndarray]:
 
 def _inputs(dim: int, num_users: int, num_nodes: int) -> tuple[Tensor, Tensor]:
     """Return drawn users and nodes, vectors about of unit norm as the real ones are."""
-    draw = torch.Generator().manual_seed(num_users * 1_000 + num_nodes)
-    user_BD = torch.randn(num_users, dim, generator=draw) / dim**0.5
-    return user_BD, torch.randn(num_users, num_nodes, dim + 1, generator=draw) / dim**0.5
+    rng = torch.Generator().manual_seed(num_users * 1_000 + num_nodes)
+    user_BD = torch.randn(num_users, dim, generator=rng) / dim**0.5
+    return user_BD, torch.randn(num_users, num_nodes, dim + 1, generator=rng) / dim**0.5

@@ -18,7 +18,7 @@ from models.bundle import Bundle
 from models.encoder import check_golden, session
 from models.items import ItemStore
 from models.onnx_runtime import ort
-from models.tdm_tree import FREE, Found, Shape, Tree, beam_search, planted
+from models.tdm_tree import FREE, Found, Shape, Tree, beam_search, tree_of
 
 # Shape legend: B = users, M = nodes of each user, K = videos found, S = rows seen, L = leaves,
 # D = width of a vector, E = D + 1: a node, its bias last.
@@ -58,9 +58,9 @@ class TreeIndex:
         arrays = _arrays(bundle, self.form.shape)
         rows_N = items.rows(bundle.snapshot.video_ids)
         try:
-            self._tree: Tree = planted(rows_N, arrays.leaf_N, self.form.shape.depth)
+            self._tree: Tree = tree_of(rows_N, arrays.leaf_N, self.form.shape.depth)
         except ValueError as error:
-            raise BundleError(f"{TREE} cannot be planted: {error}") from error
+            raise BundleError(f"{TREE} does not fit the snapshot: {error}") from error
         self._parents_nD, self._inner = arrays.parents_nD, arrays.inner
 
     def __len__(self) -> int:

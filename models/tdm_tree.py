@@ -158,7 +158,7 @@ class Tree:
         return free_leaf
 
 
-def planted(rows_N: Integer[np.ndarray, "N"], leaf_N: Integer[np.ndarray, "N"], depth: int) -> Tree:
+def tree_of(rows_N: Integer[np.ndarray, "N"], leaf_N: Integer[np.ndarray, "N"], depth: int) -> Tree:
     """Return the tree with these rows at these leaves.
 
     Raises:
@@ -171,20 +171,20 @@ def planted(rows_N: Integer[np.ndarray, "N"], leaf_N: Integer[np.ndarray, "N"], 
 
 
 def category_leaves(
-    categories: Sequence[str], depth: int, draw: np.random.Generator
+    categories: Sequence[str], depth: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, "N"]:
     """Return a leaf for each item: categories in random order, at random within (section 3.3)."""
     num_items = len(categories)
     _, number_N = np.unique(np.array(categories, str), return_inverse=True)
-    place_of = draw.permutation(int(number_N.max(initial=0)) + 1)
-    order_N = np.lexsort((draw.random(num_items), place_of[number_N]))
+    place_of = rng.permutation(int(number_N.max(initial=0)) + 1)
+    order_N = np.lexsort((rng.random(num_items), place_of[number_N]))
     leaf_N = np.empty(num_items, np.int64)
     leaf_N[order_N] = (np.arange(num_items) << depth) // max(num_items, 1)
     return leaf_N
 
 
 def clustered_leaves(
-    vectors_ND: Float[np.ndarray, "N D"], depth: int, draw: np.random.Generator
+    vectors_ND: Float[np.ndarray, "N D"], depth: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, "N"]:
     """Return a leaf for each item, by two-means that halve the items of every node.
 
@@ -198,7 +198,7 @@ def clustered_leaves(
         if len(items) <= 2:  # noqa: PLR2004 - two go either way: half of all nodes
             leaf_N[items] = first_leaf + (np.arange(len(items)) << max(levels - 1, 0))
             continue
-        ordered = items[np.argsort(_preference(vectors_ND[items], draw), kind="stable")]
+        ordered = items[np.argsort(_preference(vectors_ND[items], rng), kind="stable")]
         half = len(items) // 2
         waiting.append((ordered[:half], first_leaf, levels - 1))
         waiting.append((ordered[half:], first_leaf + (1 << (levels - 1)), levels - 1))
@@ -206,10 +206,10 @@ def clustered_leaves(
 
 
 def _preference(
-    vectors_ND: Float[np.ndarray, "N D"], draw: np.random.Generator
+    vectors_ND: Float[np.ndarray, "N D"], rng: np.random.Generator
 ) -> Float[np.ndarray, "N"]:
     """Return how much nearer each vector is to the second of two centres than to the first."""
-    first_D, second_D = vectors_ND[draw.choice(len(vectors_ND), 2, replace=False)]
+    first_D, second_D = vectors_ND[rng.choice(len(vectors_ND), 2, replace=False)]
     half = len(vectors_ND) // 2
     for _ in range(_TWO_MEANS_STEPS):
         # |x - a|^2 - |x - b|^2 but for what is the same for every x, which halving ignores

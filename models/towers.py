@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models import dssm, gru4rec, sasrec, youtube_dnn, youtube_lstm
-from models.retriever import RetrieverConfig
+from models.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector.
 
 USER_INPUTS = ("watches", "watch_features", "mask", "search", "context", "example_age")
 """What every tower is given, in this order; shapes as `models.youtube_dnn.UserTower.forward` says."""
 
-USER_TOWERS: dict[str, Callable[[RetrieverConfig], nn.Module]] = {
+USER_TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
     "dssm": dssm.UserTower,
     "gru4rec": gru4rec.UserTower,
     "sasrec": sasrec.UserTower,
@@ -28,7 +28,7 @@ USER_TOWERS: dict[str, Callable[[RetrieverConfig], nn.Module]] = {
 }
 
 
-def user_tower(config: RetrieverConfig) -> nn.Module:
+def user_tower(config: TowerConfig) -> nn.Module:
     """Return a new user tower of the model that *config* names.
 
     Raises:

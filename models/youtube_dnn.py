@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.config import TowerConfig
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES
 from models.layers import mean, running_mean, unit
-from models.retriever import RetrieverConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, P = pools, D = width of a vector,
 # C = width of all context embeddings together, A = forms of example age.
@@ -38,7 +38,7 @@ _NUM_AGE_FORMS = 3
 class UserTower(nn.Module):
     """What a user did -> user vector of unit norm."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         dim, context_dim = config.dim, config.context_dim * len(CONTEXT_FIELDS)
         self.num_beside = dim + context_dim + _NUM_AGE_FORMS

@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.config import TowerConfig
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES
 from models.layers import WatchReader, mean, running_mean, unit
-from models.retriever import RetrieverConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector, H = units,
 # C = width of all context embeddings together, A = forms of example age.
@@ -37,7 +37,7 @@ _FIRST_SEARCH_WEIGHT = 0.2
 class UserTower(nn.Module):
     """What a user did -> user vector of unit norm."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         dim, num_units = config.dim, config.hidden_dim
         self.read = WatchReader(config)

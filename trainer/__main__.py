@@ -35,12 +35,12 @@ from trainer.checkpoint import Checkpoints
 from trainer.feed import Feed, commit_listener, feed_config, identify
 from trainer.generations import Generations
 from trainer.intake import Intake
-from trainer.learners import config_of, learner
 from trainer.loop import Parts, Trainer
 from trainer.popularity import Popularity
 from trainer.publishing import Publisher
+from trainer.registry import config_of, learner
 from trainer.settings import TrainerSettings
-from trainer.study import Study
+from trainer.training_state import TrainingState
 from trainer.windows import Windows
 
 log = structlog.get_logger()
@@ -125,7 +125,7 @@ def build(
     """
     config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
     model = learner(settings.model, config, seed=settings.seed)
-    study = Study(
+    state = TrainingState(
         model,
         Windows(policy, max_users=settings.max_users),
         Popularity(
@@ -142,10 +142,10 @@ def build(
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     parts = Parts(
-        study=study,
+        state=state,
         generations=generations,
         feed=feed,
-        intake=Intake(study, generations, outbox, kafka.layout, system_clock),
+        intake=Intake(state, generations, outbox, kafka.layout, system_clock),
         outbox=outbox,
         publisher=Publisher(
             outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles

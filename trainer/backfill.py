@@ -24,7 +24,7 @@ from models.sequence_training import Recipe
 from trainer.feed import Feed
 from trainer.histories import PastWatches
 from trainer.popularity import Viewing
-from trainer.study import Study
+from trainer.training_state import TrainingState
 
 log = structlog.get_logger()
 
@@ -53,21 +53,25 @@ def read_windows(feed: Feed, goes_on: Callable[[], bool]) -> dict[str, bytes]:
 
 
 def take_over(
-    study: Study, records: Mapping[str, bytes], completion: CompletionRule, *, num_learned: int
+    state: TrainingState,
+    records: Mapping[str, bytes],
+    completion: CompletionRule,
+    *,
+    num_learned: int,
 ) -> None:
-    """Let *study* know the windows in *records*, and learn from those of *num_learned* users.
+    """Let *state* know the windows in *records*, and learn from those of *num_learned* users.
 
     Damaged records are left out.
     """
     with _without_collecting():
-        histories, span_ms = _count(study, records, completion)
+        histories, span_ms = _count(state, records, completion)
     if histories:
-        study.learner.study_histories(histories, RECIPE, span_ms=span_ms, most=num_learned)
+        state.learner.learn_histories(histories, RECIPE, span_ms=span_ms, most=num_learned)
     log.info("windows_taken_over", users=len(histories))
 
 
 def _count(
-    study: Study, records: Mapping[str, bytes], completion: CompletionRule
+    state: TrainingState, records: Mapping[str, bytes], completion: CompletionRule
 ) -> tuple[list[PastWatches], int]:
     """Keep every window and count its watches; return all of them, and the time they span."""
     viewings: list[Viewing] = []
@@ -75,12 +79,12 @@ def _count(
     times_ms: list[int] = []
     for user_id, record in records.items():
         try:
-            window = study.windows.adopt(user_id, record, latest_ms=study.latest_ms)
+            window = state.windows.adopt(user_id, record, latest_ms=state.latest_ms)
         except WindowError as error:
             log.warning("window_skipped", reason=str(error))
             continue
         for entry in window.watches:
-            study.wait(user_id, entry)
+            state.wait(user_id, entry)
         watched = _viewings(window, completion)
         videos = [viewing.video_id for viewing in watched]
         flags = [viewing.is_completed for viewing in watched]
@@ -88,9 +92,9 @@ def _count(
         times_ms += [viewing.event_time_ms for viewing in watched[:1] + watched[-1:]]
         viewings += watched
         if len(viewings) >= _COUNTED_AT_ONCE:
-            study.popularity.count(viewings)
+            state.popularity.count(viewings)
             viewings = []
-    study.popularity.count(viewings)
+    state.popularity.count(viewings)
     return histories, max(max(times_ms, default=0) - min(times_ms, default=0), 1)
 
 

@@ -9,13 +9,13 @@ import math
 import numpy as np
 from jaxtyping import Integer
 
+from models.config import TowerConfig
 from models.frequency import LabelFrequency
 from models.hierarchical_softmax import bands
 from models.live_signals import LiveSignals
 from models.losses import HIERARCHICAL
 from models.negatives import NegativeDraw
-from models.retrieval import Candidates
-from models.retriever import RetrieverConfig
+from models.two_tower import Candidates
 from models.vocabulary import Vocabulary
 
 # Shape legend: B = examples, N = videos that may be recommended, C = candidates of a step.
@@ -24,7 +24,7 @@ from models.vocabulary import Vocabulary
 class CandidateDraw:
     """Draws as the configuration says."""
 
-    def __init__(self, config: RetrieverConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         self._config = config
         self._negatives = NegativeDraw(
             config.negatives, num_negatives=config.num_negatives, alpha=config.sample_alpha
@@ -32,7 +32,7 @@ class CandidateDraw:
 
     def candidates(
         self,
-        draw: np.random.Generator,
+        rng: np.random.Generator,
         label_rows_B: Integer[np.ndarray, "B"],
         vocabulary: Vocabulary,
         frequency: LabelFrequency,
@@ -42,7 +42,7 @@ class CandidateDraw:
         config = self._config
         live_N = np.flatnonzero(vocabulary.is_live_N) + 1
         count_N = frequency.counts(live_N)
-        rows_C = np.union1d(self._negatives.rows(draw, live_N, count_N), label_rows_B)
+        rows_C = np.union1d(self._negatives.rows(rng, live_N, count_N), label_rows_B)
         count_C = frequency.counts(rows_C)
         log_q_C = self._negatives.log_q(
             count_C, frequency.shares(rows_C), count_N, num_labels=len(label_rows_B)

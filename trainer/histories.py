@@ -18,9 +18,9 @@ from models import sequence_training
 from models.features import MAX_WATCHES
 from models.history import WatchEntry, Window
 from models.live_signals import LiveSignals
-from models.retrieval import RetrievalModel
 from models.sequence_batches import History
 from models.sequence_training import Recipe
+from models.two_tower import TwoTowerModel
 from models.vocabulary import Vocabulary
 
 _WHOLE = (60_000, 60_000)
@@ -57,8 +57,8 @@ def always(_epoch: int, _loss: float) -> bool:
     return True
 
 
-def study(  # noqa: PLR0913 - options
-    model: RetrievalModel,
+def learn_histories(  # noqa: PLR0913 - options
+    model: TwoTowerModel,
     vocabulary: Vocabulary,
     signals: LiveSignals,
     histories: Sequence[PastWatches],
@@ -79,8 +79,8 @@ def study(  # noqa: PLR0913 - options
     flags = np.concatenate([np.zeros(0, bool), *(one.is_completed_T for one in known)])
     signals.start(rows, flags, span_ms=span_ms)
     if most is not None and len(known) > most:
-        draw = np.random.Generator(np.random.PCG64(seed))
-        known = [known[at] for at in draw.choice(len(known), most, replace=False)]
+        rng = np.random.Generator(np.random.PCG64(seed))
+        known = [known[at] for at in rng.choice(len(known), most, replace=False)]
     sequence_training.train(
         model,
         vocabulary,

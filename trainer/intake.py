@@ -35,7 +35,7 @@ from contract.topics import (
     Topic,
 )
 from trainer.generations import Generations
-from trainer.study import Study
+from trainer.training_state import TrainingState
 
 log = structlog.get_logger()
 
@@ -63,17 +63,17 @@ class Sending(Protocol):
 
 
 class Intake:
-    """Takes records into a study, and announcements into the generations."""
+    """Applies records to the training state, and announcements to the generations."""
 
     def __init__(
         self,
-        study: Study,
+        state: TrainingState,
         generations: Generations,
         outbox: Sending,
         layout: Layout,
         clock: Clock,
     ) -> None:
-        self._study = study
+        self._state = state
         self._generations = generations
         self._outbox = outbox
         self._layout = layout
@@ -110,7 +110,7 @@ class Intake:
         if topic is VIDEO_UPLOADS and record.value is None:
             video_id = tombstone_id(record.key, record.headers)
             check_place(record)
-            self._study.take_down(video_id)
+            self._state.take_down(video_id)
             return
         if topic is MODEL_BUNDLES and record.value is None:
             return  # index_sync has forgotten a bundle that nobody serves any more
@@ -120,15 +120,15 @@ class Intake:
         check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         match event:
             case Watch():
-                self._study.watch(event)
+                self._state.watch(event)
             case Search():
-                self._study.search(event)
+                self._state.search(event)
             case Impressions():
-                self._study.counts["impressions"] += 1
+                self._state.counts["impressions"] += 1
             case VideoUpload():
-                self._study.upload(event)
+                self._state.upload(event)
             case UserDeletion():
-                self._study.erase(event)
+                self._state.erase(event)
             case BundleAnnouncement():
                 self._generations.note(event)
 

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Float32
 from contract.events import VideoUpload
 from models import encoder, export
 from models.bundle import Card
+from models.config import TowerConfig
 from models.examples import Example, cap_per_user
 from models.features import FeatureEncoder, UserBatch
 from models.frequency import LabelFrequency
@@ -29,12 +30,11 @@ from models.items import ItemSnapshot
 from models.live_signals import RANKER, LiveSignals, served_dim, served_items
 from models.ranking import RankerParams
 from models.replay import EncodedExamples, ReplayBuffer, encode_examples
-from models.retrieval import RetrievalModel
-from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
+from models.two_tower import TwoTowerModel
 from models.vocabulary import Vocabulary
 from trainer.candidates import CandidateDraw
-from trainer.histories import GoesOn, PastWatches, always, study
+from trainer.histories import GoesOn, PastWatches, always, learn_histories
 from trainer.popularity import Viewing
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
@@ -44,17 +44,17 @@ from trainer.popularity import Viewing
 class Learner:
     """A retrieval model that learns example by example."""
 
-    def __init__(self, config: RetrieverConfig, *, seed: int) -> None:
+    def __init__(self, config: TowerConfig, *, seed: int) -> None:
         self.config = config
         self.features = FeatureEncoder(
             content_buckets=config.content_buckets,
             context_buckets=config.context_buckets,
             completion=config.completion,
         )
-        self._model = RetrievalModel(config, seed=seed)
+        self._model = TwoTowerModel(config, seed=seed)
         self.vocabulary = Vocabulary(self.features)
         self._replay = ReplayBuffer(config.replay_size)
-        self._draw = np.random.Generator(np.random.PCG64(seed))
+        self._rng = np.random.Generator(np.random.PCG64(seed))
         self._candidates = CandidateDraw(config)
         self._frequency = LabelFrequency(half_life_ms=config.frequency_half_life_ms)
         self._signals = LiveSignals()
@@ -124,7 +124,7 @@ class Learner:
         input_ND, _ = self._all_vectors()
         return self._model.served_users(self._model.user_vectors(users, input_ND))
 
-    def study_histories(
+    def learn_histories(
         self,
         histories: Sequence[PastWatches],
         recipe: Recipe,
@@ -138,9 +138,11 @@ class Learner:
         Raises:
             ValueError: the tower of this model cannot learn from sequences.
         """
-        seed = int(self._draw.integers(2**32))
+        seed = int(self._rng.integers(2**32))
         parts = self._model, self.vocabulary, self._signals
-        study(*parts, histories, recipe, span_ms=span_ms, seed=seed, goes_on=goes_on, most=most)
+        learn_histories(
+            *parts, histories, recipe, span_ms=span_ms, seed=seed, goes_on=goes_on, most=most
+        )
         self._vectors = None
 
     def count(self, viewings: Sequence[Viewing]) -> None:
@@ -166,7 +168,7 @@ class Learner:
     def learn(self, encoded: EncodedExamples) -> float:
         """Learn from the examples, with some older ones beside, and return the mean loss.
 
-        Until `RetrieverConfig.examples_per_step` have come they wait, and the loss is the last one.
+        Until `TowerConfig.examples_per_step` have come they wait, and the loss is the last one.
         Examples of videos that are not in the catalogue are left out; without any other the
         loss is 0 and nothing is learned. A loss that is not finite is returned as it is, and
         the step that had it has changed nothing.
@@ -184,7 +186,7 @@ class Learner:
         losses = []
         for _ in range(len(self._waiting) // self.config.examples_per_step):
             older = self._replay.draw(
-                self._draw, self.config.num_replayed, max_per_user=self.config.max_per_user
+                self._rng, self.config.num_replayed, max_per_user=self.config.max_per_user
             )
             batch = self._replay.take(
                 np.concatenate([self._waiting, older]),
@@ -192,7 +194,7 @@ class Learner:
                 now_ms=self._frequency.newest_ms,
             )
             candidates = self._candidates.candidates(
-                self._draw, batch.label_rows_B, self.vocabulary, self._frequency, self._signals
+                self._rng, batch.label_rows_B, self.vocabulary, self._frequency, self._signals
             )
             losses.append(self._model.step(batch, candidates, self.vocabulary))
         if losses:
@@ -301,7 +303,7 @@ class Learner:
             "loss": self._loss if math.isfinite(self._loss) else 0.0,
             "generations": self._frozen.generations,
             # as text: its numbers have 128 bits, more than most readers of JSON take
-            "draw": json.dumps(self._draw.bit_generator.state),
+            "draw": json.dumps(self._rng.bit_generator.state),
         }
         return {name: array.copy() for name, array in arrays.items()}, meta
 
@@ -314,7 +316,7 @@ class Learner:
         missing = {"catalogue", "label_count_N"} - arrays.keys()
         if missing:
             raise ValueError(f"the state of a learner has no {sorted(missing)}")
-        model = RetrievalModel(self.config, seed=0)
+        model = TwoTowerModel(self.config, seed=0)
         model.load_state(_under("model.", arrays))
         replay = ReplayBuffer(self.config.replay_size)
         replay.load_state(_under("replay.", arrays), num_added=meta["num_added"])
@@ -328,7 +330,7 @@ class Learner:
         self._frequency.newest_ms = meta["newest_ms"]
         self._touched = set(meta["touched"])
         self._waiting, self._loss = list(meta["waiting"]), meta["loss"]
-        self._draw.bit_generator.state = json.loads(meta["draw"])
+        self._rng.bit_generator.state = json.loads(meta["draw"])
         self._vectors = None
 
     def _known(self, encoded: EncodedExamples) -> EncodedExamples:

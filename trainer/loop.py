@@ -4,7 +4,7 @@ Everything happens in one thread, in this order, for as long as the process live
 
 1. take what came (`trainer.intake`): windows move on, completed watches become examples;
 2. when a batch is full or has waited long enough: score it, learn from it, count it
-   (`trainer.study`);
+   (`trainer.training_state`);
 3. every few seconds: vectors of what was touched, for the generation in service (fast path);
 4. every minute or so: a new bundle, which starts a new generation (slow path);
 5. now and then: a checkpoint of everything learned with the offsets it was learned from.
@@ -25,15 +25,15 @@ from contract.clock import Clock
 from contract.errors import BundleError, StoreUnavailable
 from contract.outbox import Outbox
 from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
-from trainer import backfill, memory
+from trainer import backfill, checkpoint_codec
 from trainer.checkpoint import Checkpoint, Checkpoints, Offsets
 from trainer.feed import BrokerLostRecordsError, Feed
 from trainer.generations import Generations
 from trainer.intake import SOURCES, Intake
 from trainer.publishing import Publisher, why_withheld
-from trainer.rhythm import Every
 from trainer.settings import TrainerSettings
-from trainer.study import Study
+from trainer.timer import Interval
+from trainer.training_state import TrainingState
 
 log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ PATIENCE = 10  # a backed-up index is waited for so many times the usual time be
 class Parts:
     """What a trainer is put together from, by the composition root."""
 
-    study: Study
+    state: TrainingState
     generations: Generations
     feed: Feed
     intake: Intake
@@ -75,12 +75,12 @@ class Trainer:
     def __init__(self, parts: Parts, settings: TrainerSettings) -> None:
         self._parts = parts
         self._settings = settings
-        self._batch_age = Every(settings.batch_wait_ms / 1_000)
-        self._fast_path = Every(settings.fast_path_s)
-        self._slow_path = Every(settings.publish_every_s)
-        self._next_checkpoint = Every(settings.checkpoint_every_s)
-        self._report = Every(REPORT_EVERY_S)
-        self._patience = Every(PATIENCE * settings.publish_every_s)
+        self._batch_age = Interval(settings.batch_wait_ms / 1_000)
+        self._fast_path = Interval(settings.fast_path_s)
+        self._slow_path = Interval(settings.publish_every_s)
+        self._next_checkpoint = Interval(settings.checkpoint_every_s)
+        self._report = Interval(REPORT_EVERY_S)
+        self._patience = Interval(PATIENCE * settings.publish_every_s)
         self._num_published = 0
         self._has_changed = False
         self._num_erasures = 0
@@ -103,8 +103,8 @@ class Trainer:
             self._resume(checkpoint, should_stop)
         if not self._parts.generations.has_any and not should_stop():
             self.offer()
-        for rhythm in (self._fast_path, self._slow_path, self._next_checkpoint):
-            rhythm.restart()
+        for interval in (self._fast_path, self._slow_path, self._next_checkpoint):
+            interval.restart()
 
     def step(self) -> None:
         """Go around once."""
@@ -121,35 +121,35 @@ class Trainer:
 
     def take(self) -> None:
         """Take what came; a batch that fills up is learned before the next record is taken."""
-        study = self._parts.study
+        state = self._parts.state
         for record in self._parts.feed.poll(most=MAX_POLLED, timeout_s=POLL_S):
             self._has_changed = True
-            was_empty = not study.pending
+            was_empty = not state.pending
             self._parts.intake.take(record)
             if was_empty:
                 self._batch_age.restart()
-            if len(study.pending.examples) >= self._settings.batch_size:
+            if len(state.pending.examples) >= self._settings.batch_size:
                 self._learn()
 
     def learn_due(self) -> None:
         """Learn from the batch that waits, if it has waited long enough."""
-        if self._parts.study.pending and self._batch_age.is_due():
+        if self._parts.state.pending and self._batch_age.is_due():
             self._learn()
 
     def publish_vectors(self) -> None:
         """Fast path: vectors of what was touched since, for the generation in service."""
-        generation, study = self._parts.generations.in_service, self._parts.study
-        if generation in study.touched and self._why_not() is None:
+        generation, state = self._parts.generations.in_service, self._parts.state
+        if generation in state.touched and self._why_not() is None:
             most = self._settings.fast_path_videos
             self._num_published += self._parts.publisher.publish_vectors(
-                study, generation, most=most
+                state, generation, most=most
             )
 
     def offer_next(self) -> None:
         """Slow path: a new bundle, if anything is new, or none is there, and the last are taken up."""
         generations = self._parts.generations
         told = generations.metrics.get("progressive_examples", 0.0)
-        if generations.has_any and told == self._parts.study.progressive.num_examples:
+        if generations.has_any and told == self._parts.state.progressive.num_examples:
             return
         if generations.is_backed_up and not self._patience.is_due():
             log.warning("bundle_postponed", newest=generations.newest,
@@ -163,12 +163,12 @@ class Trainer:
         The order of effects is in `trainer.publishing`.
         """
         started_s = time.monotonic()
-        study, generations = self._parts.study, self._parts.generations
-        generation = max(generations.newest, *study.touched, 0) + 1
+        state, generations = self._parts.state, self._parts.generations
+        generation = max(generations.newest, *state.touched, 0) + 1
         reason = self._why_not()
         if reason is None:
             try:
-                announcement = self._parts.publisher.prepare(study, generation, self._offsets())
+                announcement = self._parts.publisher.prepare(state, generation, self._offsets())
                 self._has_changed = True
                 self.checkpoint()
             except (BundleError, StoreUnavailable, OSError) as error:
@@ -184,7 +184,7 @@ class Trainer:
             "bundle_offered",
             bundle_id=announcement.bundle_id,
             generation=generation,
-            videos=len(study.learner.vocabulary),
+            videos=len(state.learner.vocabulary),
             took_s=_since(started_s),
         )
 
@@ -203,7 +203,7 @@ class Trainer:
         self._parts.feed.note_ids()
         offsets, ids = self._offsets(), self._parts.feed.topic_ids
         path = self._parts.checkpoints.save(
-            memory.to_files(self._parts.study),
+            checkpoint_codec.to_files(self._parts.state),
             offsets=offsets,
             topic_ids={name: topic_id for name, topic_id in ids.items() if name in offsets},
             created_at_ms=self._parts.clock(),
@@ -215,7 +215,7 @@ class Trainer:
 
     def _note_erasures(self) -> None:
         """Count how many older checkpoints may know somebody whom this one has forgotten."""
-        num_erasures = self._parts.study.counts["erasures"]
+        num_erasures = self._parts.state.counts["erasures"]
         if num_erasures > self._num_erasures:
             self._num_naming_erased = self._parts.checkpoints.keep - 1
         else:
@@ -236,15 +236,15 @@ class Trainer:
         self._read_until(lambda: feed.has_read(CATALOGUE), should_stop)
         if records:
             rule = self._settings.completion
-            backfill.take_over(self._parts.study, records, rule, num_learned=num_users)
+            backfill.take_over(self._parts.state, records, rule, num_learned=num_users)
         feed.open(ALL, {})
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
-        feed, study = self._parts.feed, self._parts.study
-        memory.restore(study, checkpoint.files)
+        feed, state = self._parts.feed, self._parts.state
+        checkpoint_codec.restore(state, checkpoint.files)
         self._note_erasures()
         log.info("checkpoint_resumed", number=checkpoint.number,
-                 examples=study.progressive.num_examples)  # fmt: skip
+                 examples=state.progressive.num_examples)  # fmt: skip
         try:
             feed.open(ALL, checkpoint.offsets, checkpoint.topic_ids)
             self._read_until(
@@ -259,7 +259,7 @@ class Trainer:
             self._read_until(lambda: feed.has_read([MODEL_BUNDLES]), should_stop)
 
     def _read_until(self, is_enough: Callable[[], bool], should_stop: Stop) -> None:
-        patience = Every(self._settings.catalogue_wait_s)
+        patience = Interval(self._settings.catalogue_wait_s)
         while not is_enough() and not should_stop():
             if patience.is_due():
                 log.warning("reading_cut_short", waited_s=self._settings.catalogue_wait_s)
@@ -269,13 +269,13 @@ class Trainer:
 
     def _learn(self) -> None:
         self._has_changed = True
-        self._parts.study.learn()
+        self._parts.state.learn()
 
     def _why_not(self) -> str | None:
-        study = self._parts.study
-        if not math.isfinite(study.loss):
-            return f"the loss is {study.loss}"
-        return why_withheld(study.metrics(), self._parts.generations.metrics)
+        state = self._parts.state
+        if not math.isfinite(state.loss):
+            return f"the loss is {state.loss}"
+        return why_withheld(state.metrics(), self._parts.generations.metrics)
 
     def _offsets(self) -> Offsets:
         """Return where the feed stands; what is read at starts alone has no place in it."""
@@ -286,19 +286,19 @@ class Trainer:
         }
 
     def _log_progress(self) -> None:
-        study, metrics = self._parts.study, self._parts.study.metrics()
+        state, metrics = self._parts.state, self._parts.state.metrics()
         log.info(
             "progress_made",
             **{name: round(metrics[name], 4) for name in REPORTED},
-            **study.counts,
-            users=len(study.windows),
-            waiting_watches=len(study.waiting),
+            **state.counts,
+            users=len(state.windows),
+            waiting_watches=len(state.waiting),
             vectors=self._num_published,
             refused=self._parts.intake.refused.total(),
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
         )
-        study.waiting.tell()
+        state.waiting.tell()
         self._parts.intake.tell_misplaced()
 
 

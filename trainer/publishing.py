@@ -37,7 +37,7 @@ from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
 from models import bundle
 from models.items import RANKING_FEATURE_NAMES
 from trainer.checkpoint import Offsets
-from trainer.study import Study
+from trainer.training_state import TrainingState
 
 # Shape legend: n = videos, D = width of a vector, F = ranking features.
 
@@ -69,7 +69,9 @@ class Publisher:
     clock: Clock
     keep_bundles: int = 8
 
-    def prepare(self, study: Study, generation: int, offsets: Offsets) -> BundleAnnouncement:
+    def prepare(
+        self, state: TrainingState, generation: int, offsets: Offsets
+    ) -> BundleAnnouncement:
         """Freeze *generation*, write its bundle and return what is to be announced of it.
 
         Raises:
@@ -79,10 +81,10 @@ class Publisher:
         """
         now_ms = self.clock()
         bundle_id = f"b{now_ms:014d}-g{generation}"
-        metrics = study.metrics()
-        study.freeze(generation)
-        rows = np.arange(1, len(study.learner.vocabulary) + 1)
-        card = study.learner.card(
+        metrics = state.metrics()
+        state.freeze(generation)
+        rows = np.arange(1, len(state.learner.vocabulary) + 1)
+        card = state.learner.card(
             bundle_id=bundle_id,
             generation=generation,
             offsets={
@@ -94,8 +96,8 @@ class Publisher:
         manifest = bundle.write(
             self.bundle_url,
             card,
-            study.learner.bundle_files(),
-            study.learner.snapshot(study.popularity.features(rows)),
+            state.learner.bundle_files(),
+            state.learner.snapshot(state.popularity.features(rows)),
         )
         return BundleAnnouncement(
             bundle_id=bundle_id,
@@ -112,13 +114,13 @@ class Publisher:
         key = announcement.bundle_id.encode()
         self.outbox.deliver([Outgoing(self.layout.name(MODEL_BUNDLES), key, encode(announcement))])
 
-    def publish_vectors(self, study: Study, generation: int, *, most: int) -> int:
+    def publish_vectors(self, state: TrainingState, generation: int, *, most: int) -> int:
         """Publish up to *most* touched videos for *generation*; return how many it was."""
-        video_ids = study.take_touched(generation, most)
+        video_ids = state.take_touched(generation, most)
         if not video_ids:
             return 0
-        input_nD, output_nD = study.learner.vectors(video_ids, generation=generation)
-        features_nF = study.popularity.features(study.learner.vocabulary.rows(video_ids))
+        input_nD, output_nD = state.learner.vectors(video_ids, generation=generation)
+        features_nF = state.popularity.features(state.learner.vocabulary.rows(video_ids))
         is_finite_n = np.isfinite(input_nD).all(axis=1) & np.isfinite(output_nD).all(axis=1)
         if not is_finite_n.all():
             log.error("vectors_withheld", reason="not finite", videos=int((~is_finite_n).sum()))

@@ -10,7 +10,7 @@ from contract.settings import PREFIX, Settings
 from models.examples import CompletionRule
 
 Model = Literal["dssm", "gru4rec", "sasrec", "tdm", "youtube_dnn", "youtube_lstm"]
-"""The names in `trainer.learners.NAMES`, known here without loading torch."""
+"""The names in `trainer.registry.NAMES`, known here without loading torch."""
 
 
 class TrainerSettings(Settings):

@@ -17,13 +17,13 @@ from jaxtyping import Float32
 
 from models import tdm_export
 from models.bundle import Card
+from models.config import TowerConfig
 from models.examples import Example
 from models.replay import EncodedExamples
-from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
 from models.tdm import TreeModel, list_space
 from models.tdm_scorer import TdmConfig
-from models.tdm_tree import Found, category_leaves, clustered_leaves, planted, shape_for
+from models.tdm_tree import Found, category_leaves, clustered_leaves, shape_for, tree_of
 from trainer.histories import GoesOn, PastWatches, always
 from trainer.learner import Learner
 
@@ -40,10 +40,10 @@ _TOUCH_UP = 0.33
 class TdmLearner(Learner):
     """A `Learner` whose bundles bear a tree."""
 
-    def __init__(self, config: RetrieverConfig, *, seed: int, tdm: TdmConfig | None = None) -> None:
+    def __init__(self, config: TowerConfig, *, seed: int, tdm: TdmConfig | None = None) -> None:
         super().__init__(config, seed=seed)
         self._tdm = tdm or TdmConfig()
-        self._tree_draw = np.random.Generator(np.random.PCG64([seed, 1]))
+        self._tree_rng = np.random.Generator(np.random.PCG64([seed, 1]))
         gain = self.ranker_params.similarity_weight / self.ranker_params.temperature
         self.tree = TreeModel(self._tdm, self._output_dim, gain=max(gain, 1.0), seed=seed)
         self._users_KD = np.zeros((0, self._output_dim), np.float32)
@@ -62,7 +62,7 @@ class TdmLearner(Learner):
         self._users_KD = self._users_KD[kept]
         self._user_ids = [self._user_ids[place] for place in kept]
 
-    def study_histories(
+    def learn_histories(
         self,
         histories: Sequence[PastWatches],
         recipe: Recipe,
@@ -76,7 +76,7 @@ class TdmLearner(Learner):
         Raises:
             ValueError: the tower of this model cannot learn from sequences.
         """
-        super().study_histories(histories, recipe, span_ms=span_ms, goes_on=goes_on, most=most)
+        super().learn_histories(histories, recipe, span_ms=span_ms, goes_on=goes_on, most=most)
         last = histories[-self._tdm.num_kept :]
         if last:
             users = [Example(one.user_id, one.window(), "", 0) for one in last]
@@ -95,8 +95,8 @@ class TdmLearner(Learner):
         if self._num_since_rebuild >= self._tdm.rebuild_examples:
             self.rebuild()
         else:
-            self._tend()
-            self.tree.calibrate(self._users_KD, self._tree_draw, share=_TOUCH_UP)
+            self._rebuild_if_due()
+            self.tree.calibrate(self._users_KD, self._tree_rng, share=_TOUCH_UP)
         super().freeze(generation)
 
     def rebuild(self) -> None:
@@ -106,16 +106,16 @@ class TdmLearner(Learner):
         output_ND = self._all_vectors()[1]
         if len(self._users_KD) < _MIN_USERS:
             categories = self.vocabulary.categories(live + 1)
-            leaf_N = category_leaves(categories, shape.depth, self._tree_draw)
+            leaf_N = category_leaves(categories, shape.depth, self._tree_rng)
         else:
             points_NW = list_space(
-                *(output_ND[live + 1], self._users_KD, self._tdm, self._tree_draw),
+                *(output_ND[live + 1], self._users_KD, self._tdm, self._tree_rng),
                 gain=self.tree.gain,
             )
-            leaf_N = clustered_leaves(points_NW, shape.depth, self._tree_draw)
-        self.tree.plant(planted(live + 1, leaf_N, shape.depth), shape)
+            leaf_N = clustered_leaves(points_NW, shape.depth, self._tree_rng)
+        self.tree.set_tree(tree_of(live + 1, leaf_N, shape.depth), shape)
         self._refresh()
-        self.tree.calibrate(self._users_KD, self._tree_draw)
+        self.tree.calibrate(self._users_KD, self._tree_rng)
         self._num_since_rebuild = 0
 
     def search(self, examples: Sequence[Example]) -> tuple[Found, Float32[np.ndarray, "B N"]]:
@@ -123,7 +123,7 @@ class TdmLearner(Learner):
 
         The beam leaves out what stands in the windows, as in serving. Learns nothing, but gives newcomers their leaves; videos without one score -inf.
         """
-        self._tend()
+        self._rebuild_if_due()
         user_BD = self.user_vectors(self.encode(examples).users)
         score_BL = self.tree.exhaustive(user_BD)
         score_BN = np.full((len(examples), len(self.video_ids)), -np.inf, np.float32)
@@ -138,7 +138,7 @@ class TdmLearner(Learner):
         Raises:
             BundleError: something exported does not compute what torch computes.
         """
-        self._tend()
+        self._rebuild_if_due()
         rows = (np.flatnonzero(self.is_live_N) + 1).tolist()
         return super().bundle_files() | tdm_export.export(self.tree, rows)
 
@@ -165,7 +165,7 @@ class TdmLearner(Learner):
             "user_ids": self._user_ids,
             "since_rebuild": self._num_since_rebuild,
             "since_refresh": self._num_since_refresh,
-            "draw": json.dumps(self._tree_draw.bit_generator.state),
+            "draw": json.dumps(self._tree_rng.bit_generator.state),
         }
         return arrays, meta
 
@@ -180,19 +180,19 @@ class TdmLearner(Learner):
         self._user_ids = list(saved["user_ids"])
         self._num_since_rebuild = saved["since_rebuild"]
         self._num_since_refresh = saved["since_refresh"]
-        self._tree_draw.bit_generator.state = json.loads(saved["draw"])
+        self._tree_rng.bit_generator.state = json.loads(saved["draw"])
 
     def _learn_tree(self, known: EncodedExamples) -> None:
         user_BD = self.user_vectors(known.users)
         self._keep(user_BD, known.user_ids)
         if self._num_since_refresh >= _REFRESH_EXAMPLES or not len(self.tree.tree):
-            self._tend()
+            self._rebuild_if_due()
         rows = self.vocabulary.live_rows(known.video_ids).tolist()
         leaves = [self.tree.tree.leaf(row) for row in rows]
         has_leaf = [place for place, leaf in enumerate(leaves) if leaf is not None]
         if has_leaf:
             leaf_B = np.array([leaves[place] for place in has_leaf], np.int64)
-            self.tree.step(user_BD[has_leaf], leaf_B, self._tree_draw)
+            self.tree.step(user_BD[has_leaf], leaf_B, self._tree_rng)
         self._num_since_rebuild += len(known)
         self._num_since_refresh += len(known)
 
@@ -201,7 +201,7 @@ class TdmLearner(Learner):
         self._users_KD = np.concatenate([self._users_KD, user_BD])[-most:]
         self._user_ids = [*self._user_ids, *user_ids][-most:]
 
-    def _tend(self) -> None:
+    def _rebuild_if_due(self) -> None:
         """Give newcomers their leaves, or make a tree that has room; take in today's vectors."""
         tree = self.tree.tree
         live = (np.flatnonzero(self.is_live_N) + 1).tolist()
@@ -213,7 +213,7 @@ class TdmLearner(Learner):
         if newcomers:
             output_ND = self._all_vectors()[1]
             for row in newcomers:
-                self.tree.welcome(row, output_ND[row])
+                self.tree.add_leaf(row, output_ND[row])
             self._refresh()
 
     def _refresh(self) -> None:

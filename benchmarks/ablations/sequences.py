@@ -19,7 +19,7 @@ from models import sequence_batches, sequence_training
 from models.features import FeatureEncoder
 from models.history import Window, WindowPolicy
 from models.presets import OF_SEQUENCES
-from models.retrieval import RetrievalModel
+from models.two_tower import TwoTowerModel
 from models.vocabulary import Vocabulary
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
@@ -96,14 +96,14 @@ class Sequences:
         )
         return score_BN
 
-    def _fresh(self) -> RetrievalModel:
-        model = RetrievalModel(self._config, seed=self._seed)
+    def _fresh(self) -> TwoTowerModel:
+        model = TwoTowerModel(self._config, seed=self._seed)
         model.reserve(len(self._vocabulary))
         if self._vectors is not None:
             model.start_from(self._vectors)
         return model
 
-    def _train(self, model: RetrievalModel, num_epochs: int) -> None:
+    def _train(self, model: TwoTowerModel, num_epochs: int) -> None:
         recipe = replace(self._recipe, num_epochs=num_epochs)
         sequence_training.train(model, self._vocabulary, self._histories, recipe, seed=self._seed)
 

@@ -17,11 +17,11 @@ from jaxtyping import Float32, Float64
 from benchmarks.ablations.arms import Arm
 from contract.events import VideoUpload
 from models import cooccurrence
+from models.config import TowerConfig
 from models.hierarchical_softmax import bands
 from models.item2vec import Item2VecConfig, Vectors, item2vec
 from models.presets import RETRIEVERS
 from models.replay import EncodedExamples
-from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
@@ -48,7 +48,7 @@ class Streaming(Learned):
     """The trainer's learner in a trial, with the start and the order that an arm asks for."""
 
     def __init__(
-        self, arm: Arm, config: RetrieverConfig, *, seed: int, recipe: Recipe | None = None
+        self, arm: Arm, config: TowerConfig, *, seed: int, recipe: Recipe | None = None
     ) -> None:
         learner = (ByProbability if arm.is_ranked_by_probability else Learner)(config, seed=seed)
         super().__init__(learner, recipe=recipe if arm.start is None else None)

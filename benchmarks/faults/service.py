@@ -16,14 +16,14 @@ from contract.points import collection_name, point_id
 from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, load
 from contract.topics import MODEL_BUNDLES
 from models import bundle as bundles
+from models.config import TowerConfig
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from models.retriever import RetrieverConfig
 from trainer.learner import Learner
 
 NUM_VIDEOS = 100
 _BUNDLE_ID = "faults"
 _GENERATION = 1
-_SMALL = RetrieverConfig(dim=16, hidden_dim=16, content_buckets=1_024, context_buckets=64)
+_SMALL = TowerConfig(dim=16, hidden_dim=16, content_buckets=1_024, context_buckets=64)
 
 
 class Stack(Protocol):

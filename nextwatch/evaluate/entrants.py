@@ -1,7 +1,7 @@
 """Who takes part: the models that learn, and the baselines that they have to beat.
 
 Each is made anew for a trial, by name and seed. A model is one line in
-`models.presets.RETRIEVERS`, or in `trainer.learners`; a baseline is one line here.
+`models.presets.RETRIEVERS`, or in `trainer.registry`; a baseline is one line here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ def baseline_names() -> frozenset[str]:
 
 def model_names() -> Sequence[str]:
     """Return the names of the models that learn (torch)."""
-    from trainer.learners import NAMES  # noqa: PLC0415 - an extra
+    from trainer.registry import NAMES  # noqa: PLC0415 - an extra
 
     return NAMES
 
@@ -82,7 +82,7 @@ def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) ->
     """
     from nextwatch.evaluate.learned import Learned  # noqa: PLC0415 - an extra
     from nextwatch.evaluate.settings import settings  # noqa: PLC0415
-    from trainer.learners import learner  # noqa: PLC0415
+    from trainer.registry import learner  # noqa: PLC0415
 
     if name not in model_names():
         known = ", ".join(sorted({*model_names(), *baseline_names()}))

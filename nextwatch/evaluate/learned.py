@@ -105,7 +105,7 @@ class Learned:
                 for one in histories
             ]
             span_ms = max(one.last_ms for one in histories) - min(one.first_ms for one in histories)
-            self.learner.study_histories(
+            self.learner.learn_histories(
                 past,
                 self._recipe,
                 span_ms=max(span_ms, 1),

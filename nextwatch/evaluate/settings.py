@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
+from models.config import TowerConfig
 from models.presets import OF_SEQUENCES
-from models.retriever import RetrieverConfig
 from models.sequence_training import Recipe
 from nextwatch.evaluate.entrants import UNTIMED
-from trainer.learners import config_of, tower_of
+from trainer.registry import config_of, tower_of
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "kuairand": {
@@ -28,20 +28,20 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 
 OF_RECIPE = "recipe."
 
-_Settings = TypeVar("_Settings", RetrieverConfig, Recipe)
+_Settings = TypeVar("_Settings", TowerConfig, Recipe)
 
 
 class Settings(NamedTuple):
     """What a model is, and how it learns histories."""
 
-    config: RetrieverConfig
+    config: TowerConfig
     recipe: Recipe
 
 
 def settings(name: str, source: str, overrides: Mapping[str, str]) -> Settings:
     """Return the settings of model *name* for the log of *source*.
 
-    *overrides* are fields of `RetrieverConfig`, or of `Recipe` behind ``recipe.``, as text.
+    *overrides* are fields of `TowerConfig`, or of `Recipe` behind ``recipe.``, as text.
 
     Raises:
         ValueError: there is no such model or field, or it does not take the value.

@@ -8,9 +8,9 @@ from benchmarks.ablations.__main__ import ablate, table, told
 from benchmarks.ablations.arms import ABLATIONS, KUAIRAND, Arm
 from benchmarks.ablations.sequences import _second_last as second_last
 from benchmarks.ablations.streaming import Outcome, Streaming
+from models.config import TowerConfig
 from models.history import EMPTY, WindowPolicy, fold
 from models.losses import HIERARCHICAL
-from models.retriever import RetrieverConfig
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import History
 from nextwatch.evaluate.ranks import MEASURES
@@ -32,7 +32,7 @@ def test_every_arm_is_a_configuration_of_its_own(name):
     arms = ABLATIONS[name].arms
 
     assert len({arm.name for arm in arms}) == len(arms) > 1
-    assert all(arm.of(RetrieverConfig()).model == arm.model for arm in arms)
+    assert all(arm.of(TowerConfig()).model == arm.model for arm in arms)
     assert all(arm.policy.max_watches == arm.max_watches for arm in arms)
 
 

@@ -7,7 +7,7 @@ import pytest
 from models.presets import OF_SEQUENCES, RETRIEVERS
 from nextwatch.evaluate import entrants
 from nextwatch.evaluate.settings import RECIPES, settings
-from trainer.learners import NAMES
+from trainer.registry import NAMES
 from trainer.tdm_learner import TdmLearner
 
 

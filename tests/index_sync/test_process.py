@@ -22,9 +22,9 @@ from contract.process import ExitCode
 from contract.settings import KafkaSettings, load
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Topic
 from models import bundle
+from models.config import TowerConfig
 from models.items import RANKING_FEATURE_NAMES
 from models.live_signals import served_dim
-from models.retriever import RetrieverConfig
 from nextwatch.embedded.plans import inherited
 from nextwatch.embedded.process import Child, Plan
 from nextwatch.embedded.stack import EmbeddedStack
@@ -68,7 +68,7 @@ class Neighbours:
         self.process = Child(self._plan(directory))
         self.producer = Producer(producer_config(self.kafka))
         self.client = QdrantClient(url=stack.qdrant_url, timeout=10, check_compatibility=False)
-        self.learner = Learner(RetrieverConfig(), seed=1)
+        self.learner = Learner(TowerConfig(), seed=1)
         for video_id in CATALOGUE:
             self.learner.upload(upload(video_id))
 
@@ -199,7 +199,7 @@ def test_the_life_of_a_video(neighbours):
     (answer,) = neighbours.client.query_batch_points(f"{neighbours.prefix}-g1", [near])
     assert answer.points[0].payload["video_id"] == "new"
 
-    dim = RetrieverConfig().dim
+    dim = TowerConfig().dim
     trained = [1.0] + [0.0] * (served_dim(dim) - 1)
     learned = msgspec.structs.replace(
         item_vector("new", trained), input_vector=trained[:dim], updated_at_ms=system_clock()

@@ -4,14 +4,14 @@ import numpy as np
 import torch
 
 from models import bundle
+from models.config import TowerConfig
 from models.items import RANKING_FEATURE_NAMES
-from models.retriever import RetrieverConfig
 from tests.builders import upload
 from trainer.learner import Learner
 
 torch.set_num_threads(1)  # as the trainer does: threads spin against each other on shared cores
 
-SMALL = RetrieverConfig(
+SMALL = TowerConfig(
     dim=64,
     hidden_dim=16,
     context_dim=4,

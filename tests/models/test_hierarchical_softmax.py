@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.config import TowerConfig
 from models.hierarchical_softmax import HierarchicalSoftmax, bands
-from models.retriever import RetrieverConfig
 
 LOGITS = torch.tensor([[1.0, 0.0, 2.0, -1.0]])
 BAND = torch.tensor([0, 0, 1, 1])
@@ -17,7 +17,7 @@ BAND = torch.tensor([0, 0, 1, 1])
 @pytest.fixture
 def hierarchy():
     """Two bands, with logits 3 and 1 for the user (1, 0)."""
-    hierarchy = HierarchicalSoftmax(RetrieverConfig(dim=2, num_bands=2))
+    hierarchy = HierarchicalSoftmax(TowerConfig(dim=2, num_bands=2))
     hierarchy.band_logits.weight.data = torch.tensor([[2.0, 0.0], [0.0, 5.0]])
     hierarchy.band_logits.bias.data = torch.tensor([1.0, 1.0])
     return hierarchy
@@ -88,4 +88,4 @@ def test_gradients_are_finite_at_extremes(hierarchy):
 def test_bands_below_one_are_refused():
     """There is at least one."""
     with pytest.raises(ValueError, match="num_bands must be at least 1"):
-        dataclasses.replace(RetrieverConfig(), num_bands=0)
+        dataclasses.replace(TowerConfig(), num_bands=0)

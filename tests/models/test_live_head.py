@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
+from models.config import TowerConfig
 from models.layers import unit
 from models.live_head import LiveHead
 from models.live_signals import MAX_NORM, NUM_SIGNALS, SCALE, served_items
-from models.retriever import RetrieverConfig
 
-CONFIG = RetrieverConfig(dim=8)
+CONFIG = TowerConfig(dim=8)
 
 
 def drawn(seed=0):

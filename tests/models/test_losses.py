@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from models.config import TowerConfig
 from models.losses import (
     LOSSES,
     bpr_max,
@@ -17,7 +18,6 @@ from models.losses import (
     sampling_rate,
     self_normalised,
 )
-from models.retriever import RetrieverConfig
 
 
 def arguments(logits, labels, *, q, hits=None):
@@ -41,7 +41,7 @@ def sigmoid(x):
 
 @pytest.fixture(params=sorted(LOSSES))
 def any_loss(request):
-    return loss_of(RetrieverConfig(loss=request.param))
+    return loss_of(TowerConfig(loss=request.param))
 
 
 def test_the_loss_is_the_formula():
@@ -205,7 +205,7 @@ def test_every_loss_falls_when_the_label_rises(any_loss):
 
 def test_an_unknown_loss_is_told_with_those_there_are():
     """A visible table, and its names in the error."""
-    config = dataclasses.replace(RetrieverConfig(), loss="hinge")
+    config = dataclasses.replace(TowerConfig(), loss="hinge")
 
     with pytest.raises(ValueError, match=r"unknown loss 'hinge'; known: bpr_max, gbce, hier"):
         loss_of(config)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from models.features import WATCH_FEATURES, FeatureEncoder
-from models.retrieval import RetrievalModel
 from models.sequence_batches import History, batches, cut
 from models.sequence_training import Recipe, SequenceTraining, shared_softmax, train
 from models.towers import USER_TOWERS
+from models.two_tower import TwoTowerModel
 from models.vocabulary import Vocabulary
 from tests.builders import upload
 from tests.models.bundles import SMALL
@@ -32,7 +32,7 @@ def model_of(name="youtube_dnn", *, num_videos=NUM_VIDEOS):
     catalogue = Vocabulary(features)
     for n in range(num_videos):
         catalogue.put(upload(f"v{n}", category=f"kind{n}", tags=(), channel_id=f"c{n}"))
-    return RetrievalModel(config, seed=0), catalogue
+    return TwoTowerModel(config, seed=0), catalogue
 
 
 def watched(*rows, completed=None):

@@ -8,7 +8,7 @@ from models import tdm_nodes
 from models.tdm import TreeModel, list_space
 from models.tdm_scorer import NodeScorer, TdmConfig, heap_loss, level_loss
 from models.tdm_tree import Shape
-from tests.models.trees import SMALL, generator, tree_of, unit, users, videos
+from tests.models.trees import SMALL, generator, model_of, unit, users, videos
 
 
 def test_the_loss_of_a_level_is_the_softmax_worked_by_hand():
@@ -127,7 +127,7 @@ def test_a_planted_pattern_is_learned():
     """Users of two kinds watch two kinds of videos, against what their vectors say."""
     outputs, draw = videos(40), generator()
     kinds = unit(np.array([[1.0, 1, 0, 0, 0, 0, 0, 0], [1.0, -1, 0, 0, 0, 0, 0, 0]]))
-    model = tree_of(outputs, kinds, TdmConfig(hidden_dim=8, num_negatives=32, lr=0.05), gain=0.0)
+    model = model_of(outputs, kinds, TdmConfig(hidden_dim=8, num_negatives=32, lr=0.05), gain=0.0)
     half = np.argsort(outputs[1:] @ (kinds[0] - kinds[1]))
     liked = [half[:20] + 1, half[20:] + 1]  # the first kind likes what is least like it
 
@@ -147,7 +147,7 @@ def test_a_planted_pattern_is_learned():
 def test_calibration_makes_nodes_worth_what_their_leaves_are():
     """The loss falls, and the beam finds about as much of what an exhaustive search finds."""
     outputs, people = videos(600), users(200)
-    model = tree_of(outputs, people, gain=8.0)
+    model = model_of(outputs, people, gain=8.0)
     before = overlap(model, users(40, seed=2))
     start = model._heap_losses(torch.from_numpy(people)).item()
 
@@ -166,7 +166,7 @@ def overlap(model, people):
 
 def test_what_a_beam_scores_is_what_the_exhaustive_search_scores():
     """The same number for the same leaf."""
-    model, people = tree_of(videos(300), users(50)), users(4)
+    model, people = model_of(videos(300), users(50)), users(4)
 
     found, scores = model.search(people), model.exhaustive(people)
 
@@ -177,11 +177,11 @@ def test_what_a_beam_scores_is_what_the_exhaustive_search_scores():
 def test_a_newcomer_is_found_at_once():
     """It gets a leaf among its likes, and comes first for a user who is like it."""
     outputs, people = videos(100), users(50)
-    model = tree_of(outputs, people, TdmConfig(blend=0.0))
+    model = model_of(outputs, people, TdmConfig(blend=0.0))
     newcomer = unit(outputs[7] + 0.1 * outputs[8])
     outputs = np.concatenate([outputs, newcomer[None]])
 
-    model.welcome(101, newcomer)
+    model.add_leaf(101, newcomer)
     model.refresh(outputs, people.mean(axis=0))
 
     found = model.search(newcomer[None])
@@ -191,7 +191,7 @@ def test_a_newcomer_is_found_at_once():
 def test_goes_on_from_its_state():
     """Scores and further steps are the same, bit for bit."""
     outputs, people = videos(60), users(50)
-    model, draw = tree_of(outputs, people), generator()
+    model, draw = model_of(outputs, people), generator()
     leaves = model.tree.leaves([1, 2, 3])
     model.step(people[:3], leaves, draw)
     model.calibrate(people, draw)
@@ -207,7 +207,7 @@ def test_goes_on_from_its_state():
 
 def test_refuses_a_state_that_is_not_whole():
     """Named, not a KeyError from within."""
-    model = tree_of(videos(60), users(50))
+    model = model_of(videos(60), users(50))
     arrays = model.state()
     del arrays["scorer.gain"]
 

@@ -13,7 +13,7 @@ from models.bundle import Bundle, Card
 from models.items import RANKING_FEATURE_NAMES, ItemSnapshot, ItemStore
 from models.tdm_index import FORM, GOLDEN, SCORER, TREE, Form, TreeIndex
 from tests.builders import item_vector
-from tests.models.trees import generator, tree_of, unit, users, videos
+from tests.models.trees import generator, model_of, unit, users, videos
 
 NUM_VIDEOS = 120
 
@@ -21,7 +21,7 @@ NUM_VIDEOS = 120
 @pytest.fixture(scope="module")
 def model():
     """Return a tree whose scorer has learned something."""
-    trained = tree_of(videos(NUM_VIDEOS), users(60))
+    trained = model_of(videos(NUM_VIDEOS), users(60))
     leaves = trained.tree.leaves(list(range(1, 41)))
     for _ in range(3):
         trained.step(users(40), leaves, generator())
@@ -160,8 +160,8 @@ def test_vectors_of_videos_move_with_the_item_store(written):
     [
         ({"parents": None}, "no parents"),
         ({"nodes_5": np.zeros((3, 9), np.float32)}, "no nodes_5"),
-        ({"leaf_N": np.zeros(NUM_VIDEOS, np.int64)}, "cannot be planted"),
-        ({"leaf_N": np.arange(NUM_VIDEOS) + 100_000}, "cannot be planted"),
+        ({"leaf_N": np.zeros(NUM_VIDEOS, np.int64)}, "does not fit the snapshot"),
+        ({"leaf_N": np.arange(NUM_VIDEOS) + 100_000}, "does not fit the snapshot"),
         ({"leaf_N": np.zeros(3, np.int64)}, "no leaf_N"),
         ({"leaf_N": np.arange(NUM_VIDEOS, dtype=np.float32)}, "no whole numbers"),
     ],

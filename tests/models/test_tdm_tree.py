@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import tdm_tree
-from models.tdm_tree import FREE, Shape, Tree, beam_search, planted, shape_for
+from models.tdm_tree import FREE, Shape, Tree, beam_search, shape_for, tree_of
 
 few = settings(max_examples=12, deadline=None)
 
@@ -18,7 +18,7 @@ def grown(num_items, *, depth=None, seed=0):
     draw = generator(seed)
     depth = depth or shape_for(num_items).depth
     leaves = tdm_tree.clustered_leaves(draw.normal(size=(num_items, 3)), depth, draw)
-    return planted(np.arange(1, num_items + 1), leaves, depth)
+    return tree_of(np.arange(1, num_items + 1), leaves, depth)
 
 
 def of_leaves(score_BL):
@@ -121,7 +121,7 @@ def test_counts_every_node_that_it_scores():
     """Two at the top, all four below one of them, two leaves below each of two: ten."""
     #     level 1      0                 1
     #     level 3   0  1  2  3        4  5  6  7      goes on from 1, then from 6 and 7
-    tree = planted(np.arange(1, 17), np.arange(16), 4)
+    tree = tree_of(np.arange(1, 17), np.arange(16), 4)
     scores = np.arange(16.0)[None, :]
 
     found = beam_search(tree, Shape((1, 3, 4), (1, 2)), of_leaves(scores), num_users=1)
@@ -132,7 +132,7 @@ def test_counts_every_node_that_it_scores():
 
 def test_neither_scores_nor_counts_nodes_without_items():
     """Half of the tree is empty: its nodes are not there, and cost nothing."""
-    tree = planted(np.array([7, 8]), np.array([0, 1]), 2)
+    tree = tree_of(np.array([7, 8]), np.array([0, 1]), 2)
 
     found = beam_search(tree, Shape((1, 2), (2,)), of_leaves(np.zeros((1, 4))), num_users=1)
 
@@ -142,7 +142,7 @@ def test_neither_scores_nor_counts_nodes_without_items():
 
 def test_what_a_user_has_seen_costs_nothing_and_is_not_found():
     """Of four leaves the first user has seen two, the second none; each pays for the rest."""
-    tree = planted(np.arange(1, 5), np.arange(4), 2)
+    tree = tree_of(np.arange(1, 5), np.arange(4), 2)
     is_out = tree.are_at([[4, 2, 99], []])
 
     found = beam_search(
@@ -163,7 +163,7 @@ def test_what_a_user_has_seen_costs_nothing_and_is_not_found():
 
 def test_a_newcomer_goes_where_it_is_most_alike_and_there_is_room():
     """The likest node is full; the next one takes it."""
-    tree = planted(np.array([1, 2, 3]), np.array([0, 1, 2]), 2)
+    tree = tree_of(np.array([1, 2, 3]), np.array([0, 1, 2]), 2)
 
     assert tree.free_leaf(1, np.array([0.9, 0.1])) == 3
     tree.place(4, 3)
@@ -172,7 +172,7 @@ def test_a_newcomer_goes_where_it_is_most_alike_and_there_is_room():
 
 def test_a_removed_row_leaves_its_leaf():
     """Another one may have it; who is not there may be removed again."""
-    tree = planted(np.array([5]), np.array([1]), 1)
+    tree = tree_of(np.array([5]), np.array([1]), 1)
 
     tree.remove(5)
     tree.remove(5)
@@ -184,7 +184,7 @@ def test_a_removed_row_leaves_its_leaf():
 @pytest.mark.parametrize(("row", "leaf"), [(2, 1), (1, 0), (2, 9), (2, -1)])
 def test_refuses_to_place_where_it_cannot(row, leaf):
     """A taken leaf, a row that has one, a leaf that is not there."""
-    tree = planted(np.array([1]), np.array([1]), 1)
+    tree = tree_of(np.array([1]), np.array([1]), 1)
 
     with pytest.raises(ValueError, match=f"row {row} cannot be placed at leaf {leaf}"):
         tree.place(row, leaf)
@@ -193,7 +193,7 @@ def test_refuses_to_place_where_it_cannot(row, leaf):
 def test_the_search_of_a_large_catalogue_costs_less_than_a_twentieth_of_it():
     """The shape for KuaiRand's 7,583 videos, every node of it full."""
     shape = shape_for(7_583)
-    tree = planted(np.arange(1, 7_584), generator().permutation(8_192)[:7_583], shape.depth)
+    tree = tree_of(np.arange(1, 7_584), generator().permutation(8_192)[:7_583], shape.depth)
 
     scores = generator().normal(size=(4, 8_192))
     found = beam_search(tree, shape, of_leaves(scores), num_users=4)

@@ -17,7 +17,7 @@ from models.replay import encode_examples
 from models.vocabulary import Vocabulary
 from tests.builders import T0
 from trainer.popularity import Popularity
-from trainer.study import Study
+from trainer.training_state import TrainingState
 from trainer.windows import Windows
 
 DIM = 4
@@ -78,7 +78,7 @@ class RecordingLearner:
         self.touched |= set(encoded.video_ids)
         return self.loss
 
-    def study_histories(self, histories, recipe, *, span_ms, most=None):
+    def learn_histories(self, histories, recipe, *, span_ms, most=None):
         self.studied.append(([one.user_id for one in histories], most))
 
     def count(self, viewings):
@@ -202,11 +202,11 @@ class ScriptedFeed:
         self.next_offsets = {}
 
 
-def study_of(*uploads, learner=None, policy=None, **options):
-    """Return a study that knows *uploads*."""
+def state_of(*uploads, learner=None, policy=None, **options):
+    """Return a training state that knows *uploads*."""
     policy = policy or WindowPolicy()
     learner = learner or RecordingLearner()
-    study = Study(
+    state = TrainingState(
         learner,
         Windows(policy, max_users=1_000),
         Popularity(learner.vocabulary, half_life_ms=24 * HOUR_MS, live_half_life_ms=3 * HOUR_MS),
@@ -214,8 +214,8 @@ def study_of(*uploads, learner=None, policy=None, **options):
         **options,
     )
     for upload in uploads:
-        study.upload(upload)
-    return study
+        state.upload(upload)
+    return state
 
 
 def received(topic, event, *, offset=0, key=None, value=None, headers=(), num_partitions=0):

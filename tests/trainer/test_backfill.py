@@ -7,7 +7,7 @@ from models import history_codec
 from models.examples import CompletionRule
 from models.history import EMPTY, WindowPolicy, fold
 from tests.builders import upload, watch
-from tests.trainer.doubles import RecordingLearner, ScriptedFeed, received, study_of
+from tests.trainer.doubles import RecordingLearner, ScriptedFeed, received, state_of
 from tests.trainer.test_loop import Room
 from trainer.backfill import read_windows, take_over
 
@@ -31,14 +31,14 @@ def changelog(*records):
 
 
 @pytest.fixture
-def study():
-    """A study that knows five videos."""
-    return study_of(*UPLOADS, learner=RecordingLearner())
+def state():
+    """A training state that knows five videos."""
+    return state_of(*UPLOADS, learner=RecordingLearner())
 
 
-def taken_over(study, records, *, num_learned=10):
-    """Let *study* take *records* over."""
-    take_over(study, records, CompletionRule(), num_learned=num_learned)
+def taken_over(state, records, *, num_learned=10):
+    """Let *state* take *records* over."""
+    take_over(state, records, CompletionRule(), num_learned=num_learned)
 
 
 def test_the_newest_record_of_each_user_is_read():
@@ -56,38 +56,38 @@ def test_the_newest_record_of_each_user_is_read():
     assert read_windows(feed, lambda: True) == {"anna": b"new"}
 
 
-def test_windows_are_known_and_their_watches_counted(study):
+def test_windows_are_known_and_their_watches_counted(state):
     """As if every watch had been read from its topic."""
-    taken_over(study, RECORDS)
+    taken_over(state, RECORDS)
 
-    assert list(study.windows.get("anna").video_ids) == ["v0", "v1", "v2", "v3"]
-    assert study.popularity.popularity_N[study.learner.vocabulary.row("v0")] == pytest.approx(2.0)
-    assert study.popularity.popularity_N[study.learner.vocabulary.row("v4")] == 0.0
+    assert list(state.windows.get("anna").video_ids) == ["v0", "v1", "v2", "v3"]
+    assert state.popularity.popularity_N[state.learner.vocabulary.row("v0")] == pytest.approx(2.0)
+    assert state.popularity.popularity_N[state.learner.vocabulary.row("v4")] == 0.0
 
 
-def test_histories_are_learned_and_so_many_of_them(study):
+def test_histories_are_learned_and_so_many_of_them(state):
     """The learner is told all of them, for its signals, and how many it learns from."""
-    taken_over(study, RECORDS, num_learned=1)
+    taken_over(state, RECORDS, num_learned=1)
 
-    ((users, most),) = study.learner.studied
+    ((users, most),) = state.learner.studied
     assert users == ["anna", "ben"]
     assert most == 1
 
 
-def test_a_watch_of_a_window_does_nothing_when_it_is_read_again(study):
+def test_a_watch_of_a_window_does_nothing_when_it_is_read_again(state):
     """Its topic may have it, too: it was learned from once."""
-    taken_over(study, RECORDS)
-    study.watch(WATCHES["anna"][3])
+    taken_over(state, RECORDS)
+    state.watch(WATCHES["anna"][3])
 
-    assert not study.pending
-    assert study.counts["ignored_watches"] == 1
+    assert not state.pending
+    assert state.counts["ignored_watches"] == 1
 
 
-def test_a_damaged_window_costs_nobody_else_theirs(study):
+def test_a_damaged_window_costs_nobody_else_theirs(state):
     """It is left out."""
-    taken_over(study, {"anna": RECORDS["anna"][:-1], "ben": RECORDS["ben"]})
+    taken_over(state, {"anna": RECORDS["anna"][:-1], "ben": RECORDS["ben"]})
 
-    assert list(study.windows) == ["ben"]
+    assert list(state.windows) == ["ben"]
 
 
 def test_a_trainer_takes_windows_over_at_its_first_start_when_told_to(tmp_path):
@@ -101,7 +101,7 @@ def test_a_trainer_takes_windows_over_at_its_first_start_when_told_to(tmp_path):
     room.trainer.start(lambda: False)
 
     assert room.feed.opened[0] == ([WINDOWS.name], {})
-    assert sorted(room.study.windows) == ["anna", "ben"]
+    assert sorted(room.state.windows) == ["anna", "ben"]
     assert len(room.learner.studied) == 1
     assert WINDOWS.name not in room.checkpoints.newest().offsets
 

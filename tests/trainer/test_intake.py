@@ -18,7 +18,7 @@ from contract.topics import (
     Layout,
 )
 from tests.builders import T0, deletion, event_id, search, upload, watch
-from tests.trainer.doubles import JournalOutbox, announcement, received, study_of
+from tests.trainer.doubles import JournalOutbox, announcement, received, state_of
 from trainer.generations import Generations
 from trainer.intake import Intake
 
@@ -27,12 +27,12 @@ class Room:
     """An intake with all that it hands on to."""
 
     def __init__(self):
-        self.study = study_of(upload("v1"))
+        self.state = state_of(upload("v1"))
         self.generations = Generations()
         self.outbox = JournalOutbox()
         layout = Layout(prefix="test-")
         clock = ManualClock(T0)
-        self.intake = Intake(self.study, self.generations, self.outbox, layout, clock)
+        self.intake = Intake(self.state, self.generations, self.outbox, layout, clock)
 
     def take(self, topic, event=None, **record):
         """Take one record."""
@@ -60,7 +60,7 @@ def test_every_topic_reaches_what_it_is_about(room):
     room.take(USER_DELETIONS, deletion(user_id="u9"))
     room.take(MODEL_BUNDLES, announcement(3, BundleState.IN_SERVICE))
 
-    assert room.study.counts == {
+    assert room.state.counts == {
         "watches": 1, "searches": 1, "impressions": 1, "uploads": 2, "erasures": 1
     }  # fmt: skip
     assert room.generations.in_service == 3
@@ -69,7 +69,7 @@ def test_every_topic_reaches_what_it_is_about(room):
 def test_a_tombstone_takes_a_video_down(room):
     room.take(VIDEO_UPLOADS, key=b"v1")
 
-    assert not room.study.is_live("v1")
+    assert not room.state.is_live("v1")
 
 
 def test_a_bad_impression_is_kept_whole_with_its_reason(room):
@@ -104,7 +104,7 @@ def test_a_watch_in_the_future_of_its_record_does_nothing(room):
         room.intake.take(replace(record, ingested_at_ms=ingested_at_ms))
 
     assert room.intake.refused == {"watch-events:ts_future:event_time_ms": 1}
-    assert room.study.counts["watches"] == 1
+    assert room.state.counts["watches"] == 1
 
 
 def test_a_misplaced_key_is_refused_whatever_it_is_about(room):
@@ -122,16 +122,16 @@ def test_a_misplaced_key_is_refused_whatever_it_is_about(room):
     reasons = {f"{topic}:misplaced" for topic in ("watch-events", "search-events", "impressions")}
     reasons |= {"video-uploads:misplaced", "user-deletions:misplaced"}
     assert set(room.intake.refused) == reasons
-    assert room.study.is_live("v1")
+    assert room.state.is_live("v1")
     assert [record.topic for record in room.outbox.sent] == ["test-impressions.dlq"]
-    assert room.study.counts == {"uploads": 1}
+    assert room.state.counts == {"uploads": 1}
 
 
 def test_an_erasure_for_all_partitions_is_obeyed_from_any(room):
     room.take(WATCH_EVENTS, watch("v1"))
     room.take(USER_DELETIONS, deletion(everywhere=True), num_partitions=5)
 
-    assert room.study.windows.get("u1").watches == ()
+    assert room.state.windows.get("u1").watches == ()
 
 
 def test_an_event_ahead_of_clock_and_record_alike_does_nothing(room):
@@ -146,7 +146,7 @@ def test_an_event_ahead_of_clock_and_record_alike_does_nothing(room):
 def test_a_tombstone_under_no_proper_key_does_nothing(room, key):
     room.intake.take(replace(received(VIDEO_UPLOADS, None, key=b"v1"), key=key))
 
-    assert room.study.is_live("v1")
+    assert room.state.is_live("v1")
 
 
 def test_a_tombstone_of_a_bundle_is_no_bad_record(room):

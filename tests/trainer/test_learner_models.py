@@ -115,7 +115,7 @@ def test_a_model_goes_on_from_its_histories(name):
     ]
     recipe = Recipe(num_epochs=15, batch_size=8, learning_rate=1e-2, warm_up_steps=1, dropout=0.0)
 
-    learner.study_histories(past, recipe, span_ms=1_000)
+    learner.learn_histories(past, recipe, span_ms=1_000)
     learner.learn(learner.encode([example("chess0", label="cooking0")]))
 
     asked = [example(f"{taste}{n}", label="chess0") for taste in tastes for n in range(5)]

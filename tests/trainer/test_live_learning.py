@@ -14,8 +14,8 @@ from models.examples import Example
 from models.history import EMPTY, HOUR_MS, WindowPolicy, fold
 from models.items import ItemStore
 from models.live_signals import NUM_SIGNALS
-from models.retrieval import Candidates
 from models.sequence_training import Recipe
+from models.two_tower import Candidates
 from tests.builders import T0, upload, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
 from trainer.histories import PastWatches
@@ -119,7 +119,7 @@ def test_steps_go_by_examples_and_not_by_batches(batch_size):
 def test_learning_and_counting_go_on_bit_for_bit_after_a_restart():
     """The counts, what was told of them, and the slower pace after histories are in the state."""
     learner = learner_of(catalogue())
-    learner.study_histories(histories(), dataclasses.replace(RECIPE, num_epochs=1), span_ms=HOUR_MS)
+    learner.learn_histories(histories(), dataclasses.replace(RECIPE, num_epochs=1), span_ms=HOUR_MS)
     learner.count(viewings("trains3", 5))
     learner.drain_touched()
     arrays, meta = learner.state()
@@ -155,7 +155,7 @@ def test_a_pattern_is_learned_from_histories_before_the_first_event():
     learner = learner_of(catalogue())
     losses = []
 
-    learner.study_histories(
+    learner.learn_histories(
         histories(),
         RECIPE,
         span_ms=24 * HOUR_MS,
@@ -172,7 +172,7 @@ def test_histories_of_unknown_videos_teach_nothing():
     """A video that was never uploaded has no row."""
     learner = learner_of([upload("only")])
 
-    learner.study_histories(
+    learner.learn_histories(
         [PastWatches("u", ["gone", "lost"], [True, False])], RECIPE, span_ms=HOUR_MS
     )
 

@@ -16,7 +16,7 @@ from tests.trainer.doubles import (
     ScriptedFeed,
     announcement,
     received,
-    study_of,
+    state_of,
 )
 from trainer.checkpoint import Checkpoints
 from trainer.feed import BrokerLostRecordsError
@@ -35,7 +35,7 @@ class Room:
     def __init__(self, tmp_path, *batches, feed=None, **settings):
         self.journal = []
         self.learner = RecordingLearner(self.journal)
-        self.study = study_of(learner=self.learner)
+        self.state = state_of(learner=self.learner)
         self.generations = Generations()
         self.outbox = JournalOutbox(self.journal)
         self.feed = feed or ScriptedFeed(*batches)
@@ -47,10 +47,10 @@ class Room:
         self.bundles = tmp_path / "bundles"
         self.trainer = Trainer(
             Parts(
-                study=self.study,
+                state=self.state,
                 generations=self.generations,
                 feed=self.feed,
-                intake=Intake(self.study, self.generations, self.outbox, layout, clock),
+                intake=Intake(self.state, self.generations, self.outbox, layout, clock),
                 outbox=self.outbox,
                 publisher=publisher,
                 checkpoints=self.checkpoints,
@@ -152,7 +152,7 @@ def test_a_batch_that_is_not_full_waits(tmp_path):
 
     room.trainer.step()
 
-    assert (room.journal, len(room.study.pending.examples)) == ([], 1)
+    assert (room.journal, len(room.state.pending.examples)) == ([], 1)
 
 
 def test_nothing_is_offered_when_nothing_was_learned(tmp_path):

@@ -18,7 +18,7 @@ from models import bundle
 from models.encoder import ItemEncoder
 from tests.builders import T0, upload, watch
 from tests.models.bundles import SMALL
-from tests.trainer.doubles import JournalOutbox, RecordingLearner, study_of
+from tests.trainer.doubles import JournalOutbox, RecordingLearner, state_of
 from trainer.learner import Learner
 from trainer.publishing import (
     BASELINE,
@@ -45,18 +45,18 @@ def sent_vectors(publisher):
     return [msgspec.json.decode(sent.value, type=ItemVector) for sent in publisher.outbox.sent]
 
 
-def watched(study):
+def watched(state):
     """Let somebody watch v0 and v1, learned from."""
     for n in range(2):
-        study.watch(watch(f"v{n}", at_ms=n))
-    study.learn()
-    return study
+        state.watch(watch(f"v{n}", at_ms=n))
+    state.learn()
+    return state
 
 
 def test_an_announced_bundle_loads_and_holds_every_video(publisher):
-    study = watched(study_of(*VIDEOS, learner=Learner(SMALL, seed=0)))
+    state = watched(state_of(*VIDEOS, learner=Learner(SMALL, seed=0)))
 
-    announced = publisher.prepare(study, 4, {"watch-events": {0: 2}})
+    announced = publisher.prepare(state, 4, {"watch-events": {0: 2}})
 
     loaded = bundle.load(announced.url, manifest_sha256=announced.manifest_sha256)
     assert (announced.generation, announced.state) == (4, BundleState.OFFERED)
@@ -68,9 +68,9 @@ def test_an_announced_bundle_loads_and_holds_every_video(publisher):
 
 def test_a_cold_bundle_knows_new_videos_by_content_alone(publisher):
     """Before anything is learned, snapshot and item tower say the same of a video."""
-    study = study_of(*VIDEOS, learner=Learner(SMALL, seed=0))
+    state = state_of(*VIDEOS, learner=Learner(SMALL, seed=0))
 
-    loaded = bundle.load(publisher.prepare(study, 1, {}).url)
+    loaded = bundle.load(publisher.prepare(state, 1, {}).url)
 
     _, output_ND = ItemEncoder(loaded).encode(VIDEOS)
     np.testing.assert_allclose(output_ND, loaded.snapshot.output_ND, atol=1e-5)
@@ -78,9 +78,9 @@ def test_a_cold_bundle_knows_new_videos_by_content_alone(publisher):
 
 def test_a_bundle_of_an_empty_catalogue_is_a_bundle(publisher):
     """A fresh installation starts before its first upload."""
-    study = study_of(learner=Learner(SMALL, seed=0))
+    state = state_of(learner=Learner(SMALL, seed=0))
 
-    assert bundle.load(publisher.prepare(study, 1, {}).url).snapshot.video_ids == []
+    assert bundle.load(publisher.prepare(state, 1, {}).url).snapshot.video_ids == []
 
 
 def test_a_relative_place_is_announced_as_an_absolute_one(tmp_path, monkeypatch):
@@ -88,18 +88,18 @@ def test_a_relative_place_is_announced_as_an_absolute_one(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     publisher = Publisher(JournalOutbox(), Layout(), "file://bundles", ManualClock(T0))
 
-    url = publisher.prepare(study_of(), 1, {}).url
+    url = publisher.prepare(state_of(), 1, {}).url
 
     assert url.startswith(f"file://{tmp_path}/bundles/")
 
 
 def test_vectors_are_of_the_generation_they_are_sent_for(publisher):
-    study = study_of(*VIDEOS, learner=Learner(SMALL, seed=0))
-    publisher.prepare(study, 1, {})
-    watched(study)
-    expected = study.learner.vectors(["v0"], generation=1)
+    state = state_of(*VIDEOS, learner=Learner(SMALL, seed=0))
+    publisher.prepare(state, 1, {})
+    watched(state)
+    expected = state.learner.vectors(["v0"], generation=1)
 
-    num_sent = publisher.publish_vectors(study, 1, most=10)
+    num_sent = publisher.publish_vectors(state, 1, most=10)
 
     first = sent_vectors(publisher)[0]
     assert (num_sent, first.video_id, first.generation, first.origin) == (2, "v0", 1, "training")
@@ -111,9 +111,9 @@ def test_vectors_are_of_the_generation_they_are_sent_for(publisher):
 
 def test_components_are_short_on_the_wire(publisher):
     """The digits of a float32 written as a float64 would be half of the record."""
-    study = watched_after_freeze(Learner(SMALL, seed=0))
+    state = watched_after_freeze(Learner(SMALL, seed=0))
 
-    publisher.publish_vectors(study, 1, most=1)
+    publisher.publish_vectors(state, 1, most=1)
 
     [sent] = publisher.outbox.sent
     components = json.loads(sent.value)["output_vector"]
@@ -121,27 +121,27 @@ def test_components_are_short_on_the_wire(publisher):
 
 
 def watched_after_freeze(learner):
-    """Return a study with generation 1 and two videos touched since."""
-    study = study_of(*VIDEOS, learner=learner)
-    study.freeze(1)
-    return watched(study)
+    """Return a training state with generation 1 and two videos touched since."""
+    state = state_of(*VIDEOS, learner=learner)
+    state.freeze(1)
+    return watched(state)
 
 
 def test_what_is_not_finite_is_not_sent(publisher):
     learner = RecordingLearner()
-    study = watched_after_freeze(learner)
+    state = watched_after_freeze(learner)
     learner._vectors = lambda video_ids: np.array([[np.nan] * 4, [1.0] * 4], np.float32)
 
-    publisher.publish_vectors(study, 1, most=10)
+    publisher.publish_vectors(state, 1, most=10)
 
     assert [vector.video_id for vector in sent_vectors(publisher)] == ["v1"]
 
 
 def test_a_video_taken_down_is_not_sent(publisher):
-    study = watched_after_freeze(RecordingLearner())
+    state = watched_after_freeze(RecordingLearner())
 
-    study.take_down("v0")
-    publisher.publish_vectors(study, 1, most=10)
+    state.take_down("v0")
+    publisher.publish_vectors(state, 1, most=10)
 
     assert [vector.video_id for vector in sent_vectors(publisher)] == ["v1"]
 
@@ -151,14 +151,14 @@ def test_a_bundle_with_values_that_are_not_finite_is_refused(publisher):
     learner._vectors = lambda video_ids: np.full((len(video_ids), 4), np.inf, np.float32)
 
     with pytest.raises(BundleError):
-        publisher.prepare(study_of(*VIDEOS, learner=learner), 1, {})
+        publisher.prepare(state_of(*VIDEOS, learner=learner), 1, {})
 
 
 def test_the_newest_bundles_are_kept(publisher):
-    study = study_of(*VIDEOS)
+    state = state_of(*VIDEOS)
     for generation in range(1, 6):
         publisher.clock.advance(ms=1)
-        publisher.prepare(study, generation, {})
+        publisher.prepare(state, generation, {})
     _, root = fsspec.core.url_to_fs(publisher.bundle_url)
     (Path(root) / "somebody-elses").mkdir()
 
@@ -170,7 +170,7 @@ def test_the_newest_bundles_are_kept(publisher):
 
 def test_drafts_of_a_trainer_that_was_killed_are_deleted(publisher):
     """Each is as large as a bundle, and their names never come again."""
-    publisher.prepare(study_of(*VIDEOS), 2, {})
+    publisher.prepare(state_of(*VIDEOS), 2, {})
     _, root = fsspec.core.url_to_fs(publisher.bundle_url)
     for name in (f"b{T0 - 1:014d}-g1.tmp", "somebody-elses.tmp"):
         (Path(root) / name).mkdir()
@@ -183,7 +183,7 @@ def test_drafts_of_a_trainer_that_was_killed_are_deleted(publisher):
 
 def test_a_store_that_does_not_answer_does_not_end_the_trainer(publisher, monkeypatch):
     """Old bundles are deleted after the next one."""
-    publisher.prepare(study_of(*VIDEOS), 1, {})
+    publisher.prepare(state_of(*VIDEOS), 1, {})
 
     def fail(*_, **__):
         raise RuntimeError("503 Slow Down")

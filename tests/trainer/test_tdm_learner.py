@@ -199,7 +199,7 @@ def test_histories_leave_a_tree_that_knows_its_users():
         for n in range(80)
     ]
 
-    learner.study_histories(past, Recipe(num_epochs=1, batch_size=8), span_ms=1_000)
+    learner.learn_histories(past, Recipe(num_epochs=1, batch_size=8), span_ms=1_000)
 
     users_KD, ids = learner.state()[0]["tree_users_KD"], learner.state()[1]["tree"]["user_ids"]
     assert len(users_KD) == 80

@@ -16,7 +16,7 @@ from models.history import WindowPolicy
 from models.presets import OF_SEQUENCES
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import ml1m
-from trainer.learners import learner
+from trainer.registry import learner
 
 _CASES_AT_A_TIME = 128
 

@@ -1,4 +1,6 @@
-"""A study as the files of a checkpoint, and back: arrays as safetensors, the rest as JSON.
+"""Encode the training state as the files of a checkpoint, and decode it.
+
+Arrays are safetensors, the rest is JSON and MessagePack.
 
 What is here and what the offsets of the same checkpoint say belong together: a restart that
 reads on from those offsets repeats no example and skips none.
@@ -16,7 +18,7 @@ import structlog
 from contract.errors import ContractError
 from models.history import WatchEntry
 from models.vocabulary import Vocabulary
-from trainer.study import Pending, Study
+from trainer.training_state import Pending, TrainingState
 
 log = structlog.get_logger()
 
@@ -38,59 +40,59 @@ class _Rest(msgspec.Struct):
     waiting: list[tuple[str, WatchEntry]] = []
 
 
-def to_files(study: Study) -> dict[str, bytes]:
-    """Return *study* as named files."""
-    arrays, meta = study.learner.state()
+def to_files(state: TrainingState) -> dict[str, bytes]:
+    """Return *state* as named files."""
+    arrays, meta = state.learner.state()
     rest = _Rest(
-        pending=study.pending,
-        video_ids=study.learner.vocabulary.video_ids,
-        counts=dict(study.counts),
-        touched={generation: list(videos) for generation, videos in study.touched.items()},
-        loss=study.loss,
-        waiting=study.waiting.all(),
+        pending=state.pending,
+        video_ids=state.learner.vocabulary.video_ids,
+        counts=dict(state.counts),
+        touched={generation: list(videos) for generation, videos in state.touched.items()},
+        loss=state.loss,
+        waiting=state.waiting.all(),
     )
     return {
         LEARNER: safetensors.numpy.save(arrays),
         # not msgspec: the state of a random generator may have integers of 128 bits
         LEARNER_META: json.dumps(meta, allow_nan=False).encode(),
-        WINDOWS: study.windows.encoded(),
-        POPULARITY: safetensors.numpy.save(study.popularity.state()),
-        PROGRESSIVE: safetensors.numpy.save(study.progressive.state()),
-        VIEWERS: safetensors.numpy.save(study.viewers.state()),
+        WINDOWS: state.windows.encoded(),
+        POPULARITY: safetensors.numpy.save(state.popularity.state()),
+        PROGRESSIVE: safetensors.numpy.save(state.progressive.state()),
+        VIEWERS: safetensors.numpy.save(state.viewers.state()),
         REST: msgspec.msgpack.encode(rest),
     }
 
 
-def restore(study: Study, files: Mapping[str, bytes]) -> None:
-    """Make a fresh *study* the one that `to_files` was given, with clocks that are not ahead.
+def restore(state: TrainingState, files: Mapping[str, bytes]) -> None:
+    """Make a fresh *state* the one that `to_files` was given, with clocks that are not ahead.
 
     Raises:
         ContractError: the files are of other code, or of another configuration of the model.
     """
     try:
         rest = msgspec.msgpack.decode(files[REST], type=_Rest)
-        study.learner.load_state(
+        state.learner.load_state(
             safetensors.numpy.load(files[LEARNER]), json.loads(files[LEARNER_META])
         )
-        _check_videos(rest.video_ids, study.learner.vocabulary)
-        study.windows.load(files[WINDOWS])
-        study.popularity.load_state(safetensors.numpy.load(files[POPULARITY]))
-        study.progressive.load_state(safetensors.numpy.load(files[PROGRESSIVE]))
+        _check_videos(rest.video_ids, state.learner.vocabulary)
+        state.windows.load(files[WINDOWS])
+        state.popularity.load_state(safetensors.numpy.load(files[POPULARITY]))
+        state.progressive.load_state(safetensors.numpy.load(files[PROGRESSIVE]))
         if VIEWERS in files:  # checkpoints of 0.2 have none
-            study.viewers.load_state(safetensors.numpy.load(files[VIEWERS]))
+            state.viewers.load_state(safetensors.numpy.load(files[VIEWERS]))
     except (KeyError, ValueError, msgspec.MsgspecError, safetensors.SafetensorError) as error:
         raise ContractError(
             f"the checkpoint is of other code or of another configuration: {error!r}; move the "
             "directory of the checkpoints away to start over"
         ) from error
-    study.pending = rest.pending
-    study.counts.update(rest.counts)
-    study.touched = {
+    state.pending = rest.pending
+    state.counts.update(rest.counts)
+    state.touched = {
         generation: OrderedDict.fromkeys(videos) for generation, videos in rest.touched.items()
     }
-    study.loss = rest.loss
-    study.waiting.load(rest.waiting)
-    if study.turn_back():
+    state.loss = rest.loss
+    state.waiting.load(rest.waiting)
+    if state.turn_back():
         log.warning("clocks_turned_back")
 
 

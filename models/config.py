@@ -14,7 +14,7 @@ DIM = 64
 
 
 @dataclass(frozen=True, slots=True)
-class RetrieverConfig:
+class TowerConfig:
     """The YouTube DNN, sized for seconds of data on a fifth of one core.
 
     One optimiser step is taken for every ``examples_per_step`` new examples, however they come in

@@ -1,4 +1,6 @@
-"""Everything learned so far, and the one way it grows: a pure core without Kafka or clock.
+"""Training state and its only transition: one batch scored, then learned, then counted.
+
+A pure core without Kafka or clock.
 
 Each watch enters its user's window. A completed watch of a known video that the user had not
 seen becomes an example, whose window is as it stood *before* that watch. Examples and watches
@@ -35,9 +37,9 @@ from models.history import (
     with_repeats_apart,
 )
 from models.ranking import Ranker
-from trainer.learning import Learning
 from trainer.popularity import Popularity, Viewing
 from trainer.progressive import Progressive
+from trainer.protocol import Learning
 from trainer.viewers import Viewers
 from trainer.waiting import WaitingWatches
 from trainer.windows import Windows
@@ -61,7 +63,7 @@ class Pending(msgspec.Struct):
         return bool(self.examples or self.viewings)
 
 
-class Study:
+class TrainingState:
     """The learner with all that it learns from."""
 
     def __init__(
@@ -211,7 +213,7 @@ class Study:
         return [video_id for video_id in taken if self.is_live(video_id)]
 
     def metrics(self) -> dict[str, float]:
-        """Return what an announcement tells of this study."""
+        """Return what an announcement tells of what was learned."""
         counted = ("watches", "searches", "impressions")
         events = float(sum(self.counts[name] for name in counted))
         loss = self.loss if np.isfinite(self.loss) else 0.0

@@ -1,11 +1,11 @@
-"""What is done every so often, on a monotonic clock: wall clocks jump, durations do not."""
+"""Measure intervals on a monotonic clock, since wall clocks jump."""
 
 import time
 from collections.abc import Callable
 
 
-class Every:
-    """True once in so many seconds of a monotonic clock; not before as many have passed."""
+class Interval:
+    """Is due once every *interval_s* seconds."""
 
     def __init__(self, interval_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._interval_s = interval_s

@@ -73,7 +73,7 @@ class Learning(Protocol):
         """Learn from these examples and return the loss; one that is not finite changed nothing."""
         ...
 
-    def study_histories(
+    def learn_histories(
         self,
         histories: Sequence[PastWatches],
         recipe: Recipe,

@@ -6,8 +6,8 @@ line here.
 
 from collections.abc import Mapping
 
+from models.config import TowerConfig
 from models.presets import RETRIEVERS
-from models.retriever import RetrieverConfig
 from trainer.learner import Learner
 from trainer.tdm_learner import MODEL as TDM
 from trainer.tdm_learner import TdmLearner
@@ -29,7 +29,7 @@ def tower_of(name: str) -> str:
     return OVER_TOWERS[name][1] if name in OVER_TOWERS else name
 
 
-def config_of(name: str) -> RetrieverConfig:
+def config_of(name: str) -> TowerConfig:
     """Return what the model *name* is configured with unless told otherwise.
 
     Raises:
@@ -38,7 +38,7 @@ def config_of(name: str) -> RetrieverConfig:
     return RETRIEVERS[tower_of(name)]
 
 
-def learner(name: str, config: RetrieverConfig, *, seed: int) -> Learner:
+def learner(name: str, config: TowerConfig, *, seed: int) -> Learner:
     """Return a learner of the model *name* that has learned nothing yet; see `config_of`.
 
     Raises:

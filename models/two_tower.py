@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Float32, Integer
 from torch import Tensor, nn
 
 from models.adam_state import load_moments, moments_of
+from models.config import TowerConfig
 from models.embedding_table import EmbeddingTable
 from models.encoder import Tables
 from models.features import ContentBatch, UserBatch
@@ -27,7 +28,6 @@ from models.layers import content_vectors, unit
 from models.live_head import LiveHead
 from models.losses import HIERARCHICAL, Loss, loss_of, sampled_softmax
 from models.replay import TrainingBatch
-from models.retriever import RetrieverConfig
 from models.towers import USER_INPUTS, user_tower
 from models.vocabulary import Vocabulary
 
@@ -52,10 +52,10 @@ class Candidates:
     signals_CK: Float32[np.ndarray, "C K"] | None = None
 
 
-class RetrievalModel:
+class TwoTowerModel:
     """Towers, embedding tables and their optimisers."""
 
-    def __init__(self, config: RetrieverConfig, *, seed: int) -> None:
+    def __init__(self, config: TowerConfig, *, seed: int) -> None:
         self.config = config
         is_flat = config.loss != HIERARCHICAL
         self._flat_loss = loss_of(config) if is_flat else sampled_softmax
@@ -255,7 +255,7 @@ class RetrievalModel:
 
 @torch.no_grad()
 def add_id_embeddings(
-    model: RetrievalModel,
+    model: TwoTowerModel,
     tables: Tables,
     item_tower: ItemTower,
     content: ContentBatch,
