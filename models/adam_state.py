@@ -1,4 +1,4 @@
-"""The moments of an Adam optimiser as named tensors, and back (torch; training only)."""
+"""Save and load the moments of an Adam optimiser as named tensors (torch; training only)."""
 
 from collections.abc import Mapping
 

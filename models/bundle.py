@@ -1,4 +1,4 @@
-"""The model bundle: everything the trainer hands over, one directory, one manifest.
+"""Write and read model bundles: everything the trainer hands over, in one directory.
 
 A bundle is whole or absent (`models.bundle_store`), immutable, and never a pickle: ONNX,
 safetensors and JSON. A reader trusts nothing: names, sizes and sha256 of every file are checked
@@ -39,14 +39,14 @@ Width = Annotated[int, Meta(ge=1, le=1024)]
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the manifest says of one file."""
+    """The size and checksum of one file."""
 
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bundle says of itself; `write` adds the files to make a `Manifest`."""
+    """The manifest without its files; `write` adds those to make a `Manifest`."""
 
     bundle_id: BundleId
     generation: Generation

@@ -1,4 +1,4 @@
-"""Where bundles are kept: a directory, or a prefix in an object store that fsspec knows.
+"""Store bundles in a directory, or under a prefix of an object store, through fsspec.
 
 On a local disk a bundle is written beside its place and renamed into it; elsewhere its manifest
 is written last, and without a manifest there is no bundle. Whatever a store raises, of whichever

@@ -1,4 +1,4 @@
-"""What defines a retrieval model apart from its weights: widths, hashing, loss and learning.
+"""Configure a two-tower model: widths, hashing, loss and learning rates.
 
 The trainer is configured with it; what serving needs of it travels in the bundle's manifest.
 """
@@ -15,24 +15,25 @@ DIM = 64
 
 @dataclass(frozen=True, slots=True)
 class TowerConfig:
-    """The YouTube DNN, sized for seconds of data on a fifth of one core.
+    """The configuration of a two-tower model; the defaults are those of the YouTube DNN.
 
     One optimiser step is taken for every ``examples_per_step`` new examples, however they come in
     batches; each is over all that are new and ``num_replayed`` drawn from the newest
-    ``replay_size`` ones. None is replayed by default. Measured on KuaiRand, the first 20,000 exposures from
-    cold: recall@100 .313 with none and .230 with 192, without live signals .293 and .258 (``python -m
-    benchmarks.ablations replay --data kuairand:DIR --exposures 20000``). Why is not known; with live
-    signals an old label has those of before its watch, and all other videos those of today.
+    ``replay_size`` ones. None is replayed by default. Measured on KuaiRand, the first 20,000
+    exposures from cold: recall@100 .313 with none and .230 with 192, without live signals .293 and
+    .258 (``python -m benchmarks.ablations replay --data kuairand:DIR --exposures 20000``). Why is
+    not known; with live signals an old label has those of before its watch, and all other videos
+    those of today.
 
     With ``has_live_signals`` item vectors carry how often a video was watched of late, and user
     vectors what this user gives for it (models/live_signals.py). After histories were learned,
     streaming goes on at ``lr_share_after_histories`` of the learning rates: a step that teaches a
     new model its first pattern makes one that knows its catalogue forget. The share
-    was chosen on the first 16,000 exposures of KuaiRand after histories, one seed, one example replayed:
+    was chosen on the first 16,000 exposures of KuaiRand after histories, one seed, one replayed:
     .1 was a little above .3 and above learning nothing.
 
-    A video's id embedding learns nothing before the video was completed ``min_id_count`` times: until
-    then it is what its content says (the rare-id filter, models/embedding_table.py).
+    A video's id embedding learns nothing before the video was completed ``min_id_count`` times:
+    until then it is what its content says (the rare-id filter, models/embedding_table.py).
     """
 
     model: str = "youtube_dnn"

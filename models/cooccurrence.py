@@ -1,4 +1,4 @@
-"""First embeddings of videos: what is watched near what, factorised (torch; training only).
+"""Factorise co-occurrence counts into first embeddings of videos (torch; training only).
 
 Half a million steps of a model that starts from random vectors mostly find out which videos
 are watched together, and that can be counted (``python -m benchmarks.ablations item2vec``

@@ -1,4 +1,4 @@
-"""Two towers of their own: the user side of the DSSM family, in torch.
+"""The user tower of the DSSM family (torch).
 
 The user is one average over what was watched, one over what was completed, the search and the
 context, through dense layers of its own. It knows no order. Trained with the other videos of
@@ -27,7 +27,7 @@ _FIRST_MEAN_WEIGHT = 0.3
 
 
 class UserTower(nn.Module):
-    """What a user did -> user vector of unit norm. The example age is not read."""
+    """Encodes a history as a user vector of unit norm; the example age is not read."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()

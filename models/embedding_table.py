@@ -1,4 +1,4 @@
-"""Embedding tables with an optimiser that touches only the rows of a step (torch; training only).
+"""Embedding tables with an optimiser that updates only the rows of a step (torch; training).
 
 Row-wise Adagrad keeps one number per row, the sum of its mean squared gradients: a row that
 is seen often settles, a new one moves fast, and rows that were not looked up stay still bit
@@ -32,14 +32,14 @@ _EPSILON = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The different rows that a step needs, as a leaf of the graph that gradients end in."""
+    """The distinct rows of a step, as a leaf of the autograd graph."""
 
     rows_U: np.ndarray
     vectors_UD: Float[Tensor, "U D"]
 
 
 class EmbeddingTable:
-    """Rows by number; row 0 is nothing, zero for ever."""
+    """An embedding for each row; row 0 stands for nothing and stays zero."""
 
     def __init__(self, weight_ND: Float[Tensor, "N D"], *, lr: float, min_seen: int = 0) -> None:
         self.weight_ND = weight_ND

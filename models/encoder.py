@@ -1,4 +1,4 @@
-"""Windows and uploads to vectors, through the ONNX towers of one bundle.
+"""Encode windows and uploads as vectors with the ONNX towers of one bundle.
 
 One ONNX Runtime call per batch, one thread: two threads were measured three times slower on
 two shared cores. `run` releases the interpreter lock. Embedding tables stay outside of the
@@ -31,7 +31,7 @@ MAX_DIFFERENCE = 1e-4
 
 
 class Tables:
-    """The embedding tables that live outside of the graphs: hashed content and context."""
+    """The embedding tables outside of the graphs: hashed content and context."""
 
     def __init__(
         self, content_HD: Float32[np.ndarray, "H D"], context_KE: Float32[np.ndarray, "K E"]

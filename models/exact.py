@@ -1,4 +1,4 @@
-"""The nearest videos by looking at every one: exact, in memory, for many users at once.
+"""Find the nearest videos exactly, in memory, for many users at once.
 
 Multiplying all vectors is cheap, choosing the best few of a hundred thousand scores is not.
 So a sample of the scores tells what the k-th best must be worth about, and only what beats

@@ -1,4 +1,4 @@
-"""One training example: what a user had done, and what the user watched to the end next.
+"""Define training examples: a user's window, and the video completed next.
 
 The label is always the *next* watch, never a random one held out of the middle: a window
 that has seen the future predicts it (Covington et al. 2016, section 3.4 and figure 5).
@@ -18,7 +18,7 @@ USUAL_DURATION_MS = 60_000
 
 
 class Example(NamedTuple):
-    """*window* is as it stood before the watch; *event_time_ms* is the time of the watch."""
+    """One training example: the window before a watch, and the watched video."""
 
     user_id: str
     window: Window
@@ -32,13 +32,13 @@ MAX_SKIP_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class CompletionRule:
-    """When a watch counts as completed, and when as a skip.
+    """Decides when a watch counts as completed, and when as a skip.
 
     Completed: *min_watch_ms* watched, or the whole of a shorter video. The default is how the
     short-video platform of KuaiRand defines a long view (Gao et al., CIKM 2022): 18 seconds, or to
     the end. Where the duration is not known, as of a live stream, only *min_watch_ms* counts, and
-    nothing is a skip. A skip: less than *max_skip_ms* and less than `MAX_SKIP_SHARE` of the video; 0 for no
-    skips.
+    nothing is a skip. A skip: less than *max_skip_ms* and less than `MAX_SKIP_SHARE` of the video;
+    0 for no skips.
     """
 
     min_watch_ms: int = 18_000

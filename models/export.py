@@ -1,4 +1,4 @@
-"""From torch towers to ONNX files, with proof (torch and onnx; training only).
+"""Export torch towers as ONNX files, and compare the two (torch and onnx; training only).
 
 Exporters were seen to go wrong silently, so every export is compared with torch on several
 shapes, and the bundle carries golden inputs and outputs for the one who loads it. The
@@ -68,7 +68,7 @@ def _user_model(tower: nn.Module, config: TowerConfig) -> bytes:
 
 
 class _ServedUserTower(nn.Module):
-    """A user tower whose vectors weigh taste against live signals."""
+    """The user tower with its live head, as serving needs it."""
 
     def __init__(self, tower: nn.Module, head: LiveHead) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _ServedUserTower(nn.Module):
 
 
 class _ServedItemTower(nn.Module):
-    """The item tower as serving needs it: of a video without an id embedding, and unwatched."""
+    """The item tower as serving needs it, for videos without an id embedding."""
 
     def __init__(self, tower: ItemTower, *, has_signals: bool) -> None:
         super().__init__()

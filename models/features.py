@@ -1,4 +1,4 @@
-"""The one feature encoder: windows and uploads to arrays, for training and serving alike.
+"""Encode windows and uploads as arrays, for training and serving alike.
 
 Whatever a tower reads is computed here and nowhere else, so that the same window gives the
 same numbers in both places. Ages count back from a time that the caller gives: the newest

@@ -1,4 +1,4 @@
-"""How often each video is a label: the streaming estimate that logQ correction divides by.
+"""Estimate how often each video is a label, for the logQ correction.
 
 Counts halve with event time, so that a hit of last week is not thought to be in every batch
 for ever. The paper keeps a moving average of the steps between two hits instead, in an array of

@@ -1,4 +1,4 @@
-"""The dense halves of the newest generations, as they were handed over (torch; training only).
+"""Keep the dense halves of the newest generations as published (torch; training only).
 
 Sparse moves fast, dense slowly: a generation in service keeps the towers and the content table
 it was published with, while the id embeddings of this moment are put on top. So what streams

@@ -1,4 +1,4 @@
-"""Arrays by row that grow by doubling, so that adding rows one by one costs little."""
+"""Grow arrays by doubling, so that adding rows one by one costs little."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A gated recurrent unit over the history, in torch: the user tower of GRU4Rec.
+"""The user tower of GRU4Rec: a gated recurrent unit over the history (torch).
 
 As its authors train it: the vectors that go in are those that are told apart at the end
 (constrained embeddings, which is how all our models keep their videos), a softmax or BPR-max
@@ -26,7 +26,7 @@ from models.layers import CausalTower, WatchReader
 
 
 class UserTower(CausalTower):
-    """What a user did -> user vector of unit norm. The example age is not read."""
+    """Encodes a history as a user vector of unit norm; the example age is not read."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__(config)

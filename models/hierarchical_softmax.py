@@ -1,4 +1,4 @@
-"""The hierarchical softmax: first how popular a video the user watches, then which (torch).
+"""The hierarchical softmax over bands of popularity (torch; training only).
 
 The catalogue in order of popularity is cut into bands of equal size. ``P(video | user)`` is
 ``P(band | user) * P(video | band, user)``: with as many bands as a band has videos, a label is
@@ -36,7 +36,7 @@ def bands(count_N: Float[np.ndarray, "N"], *, num_bands: int) -> Int64[np.ndarra
 
 
 class HierarchicalSoftmax(nn.Module):
-    """The upper level: one vector and one bias for each band. All bands are alike at first."""
+    """The upper level: a vector and a bias for each band, all alike at first."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A window as bytes: the record of the store and of the changelog.
+"""Encode windows as the records of the store and of the changelog.
 
 Layout: one byte of version, eight bytes of xxh3-64 over the version and the body, then the
 body in MessagePack. The encoding is canonical: equal windows have equal bytes, so states can

@@ -1,4 +1,4 @@
-"""item2vec: what users watch and search for close together gets vectors close together (torch).
+"""Learn item2vec vectors of videos and search words (torch; training only).
 
 Skip-gram with negative sampling over histories: each entry has to tell the entries around it
 from some drawn at random. Videos and the words of searches stand in one sequence and so get

@@ -1,4 +1,4 @@
-"""The item tower, shared by all retrieval models: what a video is, before anybody watched it (torch).
+"""The item tower, shared by all retrieval models (torch).
 
 Source:
     Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, RecSys 2016,
@@ -15,7 +15,7 @@ from models.config import TowerConfig
 
 
 class ItemTower(nn.Module):
-    """Content vector and duration -> (input vector, output vector before its norm is made 1).
+    """Encodes content and duration as an input vector and an output vector, not yet of norm 1.
 
     Both start as the content vector itself: what was watched and what is near to it share a
     space before anything is learned.

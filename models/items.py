@@ -1,4 +1,4 @@
-"""What every video is to the models right now: vectors and ranking features, by row.
+"""Store the current vectors and ranking features of every video, by row.
 
 A dictionary from id to row, and matrices that double when they are full. Row 0 is the
 unknown video and holds zeros: whatever is looked up always has a row, and nothing that is
@@ -35,7 +35,7 @@ class ItemSnapshot:
 
 
 class ItemStore:
-    """Video id -> row of the matrices; grows by doubling, row 0 is the unknown video."""
+    """Vectors and ranking features by row; row 0 is the unknown video."""
 
     def __init__(self, input_dim: int, output_dim: int) -> None:
         self._row_of: dict[str, int] = {}

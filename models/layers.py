@@ -1,4 +1,4 @@
-"""What the towers are made of (torch; training only)."""
+"""Layers that the towers share (torch; training only)."""
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ from models.config import TowerConfig
 from models.features import CONTEXT_FIELDS, WATCH_FEATURES, ContentBatch
 
 # Shape legend: N = rows, B = users, T = watches, D = width of a vector, F = features of a watch,
-# C = width of all context embeddings together, A = forms of example age, H = rows of the content table.
+# C = width of all context embeddings together, A = forms of example age,
+# H = rows of the content table.
 
 _EPSILON = 1e-12
 _FIRST_SEARCH_WEIGHT = 0.2
@@ -42,7 +43,7 @@ def _windowed(total_BT: Tensor, last: int) -> Tensor:
 
 
 class WatchReader(nn.Module):
-    """Vectors of watches with their features mixed in; padding becomes zero, whatever it was.
+    """Adds the features of watches to their vectors; padding becomes zero.
 
     The features start without weight. A sequence without times has zeros as ages, so their
     weights stay at zero until a stream with times teaches them.
@@ -65,9 +66,9 @@ class WatchReader(nn.Module):
 
 
 class ContextEncoder(nn.Module):
-    """What is known of a user besides the watches, as a vector: ``nothing_D`` if nothing is.
+    """Encodes searches and context; ``nothing_D`` is the learned cold-start vector.
 
-    That makes it the whole vector of a user without history, who needs a direction too.
+    It is the whole vector of a user without history, who needs a direction too.
     """
 
     def __init__(self, config: TowerConfig) -> None:
@@ -102,7 +103,7 @@ def content_vectors(weight_HD: Float[Tensor, "H D"], content: ContentBatch) -> F
 
 
 class CausalTower(nn.Module):
-    """A user tower whose state after a watch is made of that watch and of earlier ones alone."""
+    """A user tower whose state after a watch depends on that watch and earlier ones alone."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How much a user goes by taste, and how much by what is watched right now (torch; training only).
+"""Weigh each user's taste against live signals (torch; training only).
 
     logit = s * u.v + w(u).f
 

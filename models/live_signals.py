@@ -1,13 +1,13 @@
-"""Live signals: how often a video was watched of late, as components of its item vector.
+"""Count recent watches of each video, as components of its item vector.
 
 What everybody watches right now says more of the next watch than any taste does, and it is known
 within seconds. So an item vector has, beside its taste, a component for each of `SIGNALS`, and
 the user vector has the weight that this user gives to it: the score stays one inner product,
 and one search of the index finds what is near *and* hot.
 
-A signal is ``log(1 + count / prior)`` of an exponentially decayed count. What nobody watched has zeros,
-which is what a new upload is given by its content alone. A count that decays moves its video
-without anybody watching it: `LiveSignals.take_moved` tells whose vectors are out of date.
+A signal is ``log(1 + count / prior)`` of an exponentially decayed count. What nobody watched
+has zeros, which is what a new upload is given by its content alone. A count that decays moves its
+video without anybody watching it: `LiveSignals.take_moved` tells whose vectors are out of date.
 
 Norms of videos differ little before `simple_lsh` evens them out, so that a graph of neighbours
 finds them: on KuaiRand's 7,583 videos HNSW (m = 16, ef = 200) has a recall@100 of 1.000 against

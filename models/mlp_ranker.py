@@ -1,11 +1,12 @@
-"""Ranking by expected watch time: a small ReLU network over (user, candidate) pairs.
+"""Rank by expected watch time with a small ReLU network over (user, candidate) pairs.
 
 Trained as weighted logistic regression, where a positive weighs the seconds it was watched
 and a negative weighs one, the odds e^logit are close to the expected watch time. So the
 logit orders, and e^logit is told as seconds, never more than the video has.
 
 All candidates of all users of a batch go through the network together, without padding, in
-slices that stay in the processor's cache. Their features are gathered from the matrices of the item store when they are needed: live
+slices that stay in the processor's cache. Their features are gathered from the matrices of the item
+store when they are needed: live
 counters change some videos with every batch, and a table of features kept beside would have
 to be kept right.
 
@@ -103,8 +104,9 @@ def pair_features(
 ) -> Float32[np.ndarray, "M F"]:
     """Return what the network reads of each pair: D products, then `PAIR_FEATURES`.
 
-    Times and counts are logarithms of one more than seconds, days or watches. Age counts from the upload to the newest event of
-    the user's window, never to the wall clock, and is 0 where it is not known.
+    Times and counts are logarithms of one more than seconds, days or watches. Age counts from
+    the upload to the newest event of the user's window, never to the wall clock, and is 0 where it
+    is not known.
     """
     width = users.vectors_BD.shape[1]
     features_MF = np.empty((len(row_M), width + len(PAIR_FEATURES)), np.float32)

@@ -1,4 +1,4 @@
-"""The ranking network as ONNX, from its weights (onnx; training only).
+"""Export the ranking network as ONNX, from its weights (onnx; training only).
 
 Three matrix products with ReLU between them, written node by node: nothing is traced, so
 there is nothing that an exporter could get wrong, and the golden outputs still say so.

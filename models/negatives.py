@@ -1,4 +1,4 @@
-"""Where the negatives of a step come from, and how often each video is expected among them.
+"""Draw the negatives of a step, and tell how often each video is expected among them.
 
 Every step tells the labels of its batch apart from each other and from a draw of the catalogue.
 The three kinds of draw differ in which mistakes they show the model: a uniform one shows mostly
@@ -27,7 +27,7 @@ next label costs 7.58 nats with 0.1, 7.63 with 0.3, 7.86 with 1."""
 
 
 class NegativeDraw:
-    """Draws the negatives of one step after the other from the catalogue as it stands.
+    """Draws negatives from the catalogue, anew for every step.
 
     Args:
         kind: one of `NEGATIVES`; ``in_batch`` draws nothing.

@@ -1,4 +1,4 @@
-"""What an ONNX file may contain, checked before ONNX Runtime sees it.
+"""Check what an ONNX file contains before ONNX Runtime reads it.
 
 ONNX Runtime follows references to external data, from hard links and from models given as
 bytes too, so a model file could name any file of the machine as its weights. This walks the

@@ -1,4 +1,4 @@
-"""What each retrieval model is configured with unless told otherwise (torch; training only).
+"""The default configuration of each retrieval model (torch; training only).
 
 `RETRIEVERS` is for the trainer: streams of seconds, on a fifth of a core. The default model has
 the defaults of `models.config.TowerConfig`, the others what their papers say of them.

@@ -1,4 +1,4 @@
-"""Ranking, simple on purpose: preference, popularity and watch time in one sum of logarithms.
+"""Rank by one sum of logarithms: preference, popularity and watch time.
 
     score = similarity_weight * similarity / temperature
           + popularity_weight * log((popularity + popularity_prior) * completion rate)

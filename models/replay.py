@@ -1,4 +1,4 @@
-"""The newest training examples as arrays, in a ring: what a step learns from besides the new.
+"""Keep the newest training examples as arrays, for later steps to learn from again.
 
 One look at an example is too few to learn an embedding from it, and only ever the newest
 forget the day before. Everything in the ring lies in the past of the next score, so drawing
@@ -42,7 +42,7 @@ class TrainingBatch:
 
 @dataclass(frozen=True, slots=True)
 class EncodedExamples:
-    """Examples with their windows as arrays: encoded once, then scored and learned from."""
+    """Examples with their windows as arrays, to be scored and then learned from."""
 
     examples: Sequence[Example]
     users: UserBatch
@@ -137,7 +137,7 @@ class ReplayBuffer:
     def take(
         self, slots: Integer[np.ndarray, "K"], features: FeatureEncoder, *, now_ms: int
     ) -> TrainingBatch:
-        """Return the examples in *slots* at the age they have at *now_ms*; erased ones are left out."""
+        """Return the examples in *slots* at their age of *now_ms*; erased ones are left out."""
         slots = slots[self.arrays["label_rows"][slots] > 0]
         watch_rows = self.arrays["watch_rows"][slots]
         token_rows = self.arrays["token_rows"][slots]

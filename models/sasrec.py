@@ -1,4 +1,4 @@
-"""A causal transformer over the history, in torch: the user tower of the SASRec class.
+"""The user tower of SASRec: a causal transformer over the history (torch).
 
 Each position attends to itself and to what lies before it, so one pass over a sequence gives
 the user as of every position, and one sequence is as many training examples as it is long.
@@ -40,7 +40,7 @@ _FAR_BELOW = -1e9
 
 
 class Attention(nn.Module):
-    """Multi-head attention to what is not later, written out so that it exports as it is."""
+    """Causal multi-head attention, written out so that it exports as it is."""
 
     distance_TT: Tensor
     later_TT: Tensor
@@ -95,7 +95,7 @@ class Block(nn.Module):
 
 
 class UserTower(CausalTower):
-    """What a user did -> user vector of unit norm. The example age is not read."""
+    """Encodes a history as a user vector of unit norm; the example age is not read."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""Seals: what is kept of an erased user is a hash, so that late events stay out and no id remains.
+"""Remember erased users by a hash, so that late events stay out and no id remains.
 
 In the changelog of windows a seal stands under a zero byte and the hash; no user id begins so.
 """

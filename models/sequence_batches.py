@@ -1,4 +1,4 @@
-"""Histories cut into slices and packed into arrays, anew for every epoch (torch; training only).
+"""Cut histories into slices and pack them into arrays (torch; training only).
 
 A slice is what a tower reads at once; the label of each of its watches is the one that follows.
 Cuts lie elsewhere in every epoch, so that no watch stands at the start of a slice for ever.
@@ -92,7 +92,7 @@ def _packed(slices: Sequence[Slice], rng: np.random.Generator, unfinished_share:
 
 
 def _is_repeated(rows_T: Integer[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:
-    """Return which watches are of a video that stands earlier: it would not be recommended again."""
+    """Return which watches repeat an earlier video, which would not be recommended again."""
     is_repeated_T = np.ones(len(rows_T), bool)
     is_repeated_T[np.unique(rows_T, return_index=True)[1]] = False
     return is_repeated_T

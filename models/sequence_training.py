@@ -1,4 +1,4 @@
-"""Learning from whole histories at once, before there is a stream (torch; training only).
+"""Train a model on whole histories, before there is a stream (torch; training only).
 
 A log without times is a set of sequences. Every watch in one is a training example, and a
 tower that has `positions` gives the users of all of them in one pass. Read `SequenceTraining`:
@@ -43,7 +43,7 @@ from models.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to learn. The defaults suit a catalogue of thousands and a minute or two a run.
+    """How to learn from histories; the defaults suit thousands of videos and minutes of a core.
 
     Args:
         num_epochs: passes over the histories, over which the learning rate falls to nothing.
@@ -114,7 +114,7 @@ def train(
 
 
 class SequenceTraining:
-    """A model on its way through the histories; it is in place whatever the epoch."""
+    """A model that is being trained on histories, in place."""
 
     def __init__(
         self,

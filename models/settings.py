@@ -1,4 +1,4 @@
-"""Settings that serving and training must share: what a history window remembers."""
+"""Settings of the history window, shared by serving and training."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -8,7 +8,7 @@ from models.history import DAY_MS, WindowPolicy
 
 
 class WindowSettings(Settings):
-    """The bounds of every history window; streams and trainer must be given the same."""
+    """The bounds of every history window, the same in streams and trainer."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "WINDOW_")
 

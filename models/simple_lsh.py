@@ -1,4 +1,4 @@
-"""Maximum inner product as nearest neighbour of unit vectors: the SIMPLE-LSH conversion.
+"""Convert maximum inner product search to nearest neighbours of unit vectors (SIMPLE-LSH).
 
 Graphs of neighbours lose half of their recall on vectors of unequal norms. One more component
 makes all norms one and leaves every inner product as it was, up to a factor that is the same

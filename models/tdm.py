@@ -1,4 +1,4 @@
-"""TDM while it learns: what scores a node for a user, level by level (torch; training only).
+"""Train the tree of TDM and the network that scores its nodes (torch; training only).
 
 One network scores nodes of every level, the leaves included. Nodes begin as means over their
 leaves (`models.tdm_nodes`), so a tree that was just made anew searches sensibly at once, and a
@@ -37,8 +37,8 @@ _MOST_NUMBERS = 1 << 24
 """How many numbers `list_space` works on at once: 64 MiB of them."""
 _POWERS = 2
 
-# Shape legend: B = users, W = axes kept, M = nodes of each user, S = nodes drawn, N = videos, n = nodes of a level,
-# L = leaves, D = width of a vector, E = D + 1: a node, its bias last.
+# Shape legend: B = users, W = axes kept, M = nodes of each user, S = nodes drawn, N = videos,
+# n = nodes of a level, L = leaves, D = width of a vector, E = D + 1: a node, its bias last.
 
 
 class TreeModel:
@@ -57,7 +57,7 @@ class TreeModel:
         self.set_tree(Tree(1), Shape((1,), ()))
 
     def set_tree(self, tree: Tree, shape: Shape) -> None:
-        """Take another tree; what the nodes of the old one had learned is gone."""
+        """Replace the tree; what the nodes of the old one had learned is dropped."""
         self.tree, self.shape = tree, shape
         self._learned = {level: torch.zeros(1 << level, self._dim + 1) for level in shape.inner}
         self._plain: dict[int, Tensor] = {}
@@ -98,9 +98,9 @@ class TreeModel:
         return float(self.scorer.gain.detach())
 
     def add_leaf(self, row: int, output_D: Float32[np.ndarray, "D"]) -> None:
-        """Give a newcomer a free leaf, where videos are most like it; there must be one."""
+        """Add a video at the free leaf whose neighbours are most like it; there must be one."""
         leaf = self.tree.free_leaf(self.shape.parents, self.parents_nD @ output_D)
-        assert leaf is not None, "who welcomes newcomers has made room for them"
+        assert leaf is not None, "the tree has room for the video"
         self.tree.place(row, leaf)
 
     def step(
@@ -254,10 +254,10 @@ def list_space(
 ) -> Float32[np.ndarray, "N W"]:
     """Return videos as points that are near each other when the same users would be given them.
 
-    A video is first what it is to each user: 1 far above the score that makes the user's list, 0 far
-    below it. Of these numbers the points keep the main axes (Halko et al. 2011, algorithm 4.4).
-    Two-means on them keeps together what a beam has to find together: a user's best hundred then
-    stand below few parents. Users are as many as fit `_MOST_NUMBERS`.
+    A video is first what it is to each user: 1 far above the score that makes the user's list,
+    0 far below it. Of these numbers the points keep the main axes (Halko et al. 2011,
+    algorithm 4.4). Two-means on them keeps together what a beam has to find together: a user's best
+    hundred then stand below few parents. Users are as many as fit `_MOST_NUMBERS`.
     """
     num_users = max(1, min(len(user_BD), _MOST_NUMBERS // len(output_ND)))
     chosen = rng.choice(len(user_BD), num_users, replace=False)

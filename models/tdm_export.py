@@ -1,4 +1,4 @@
-"""A TDM tree as files of a bundle: scorer to ONNX, nodes and leaves as arrays (torch; training only)."""
+"""Export a TDM tree as files of a bundle (torch; training only)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The tree of one bundle while serving: finds what a beam finds, without an index.
+"""Search the TDM tree of one bundle while serving, without an index.
 
 The tree, its nodes and its scorer are those of the bundle; what is at the leaves is read from
 the item store at every search, so videos move with the fast path like everywhere else. A
@@ -30,7 +30,7 @@ FORM = "tdm_tree.json"
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a tree is no array."""
+    """The part of a tree that is not an array."""
 
     shape: Shape
     blend: float

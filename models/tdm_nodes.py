@@ -1,4 +1,4 @@
-"""What the nodes of a TDM tree are to its scorer, before anything of their own is learned.
+"""Compute the nodes of a TDM tree from the vectors at its leaves.
 
 A node is a vector and, in the last place, a bias. A leaf has the output vector of its video,
 drawn towards the mean of its neighbours: what is below one parent then scores alike, and a
@@ -6,11 +6,10 @@ beam that has found the parent has found them all. Its bias is zero: what is pop
 vectors already (`models.live_signals`). An inner node stands for the best of its leaves (a
 max-heap, section 3.2 of the paper): it is the tangent, at the mean user, of a soft maximum.
 
-How far leaves are drawn was chosen on 30 April of KuaiRand (``python -m benchmarks.tdm --window tune
---from-day 2022-04-30``): by .6 and .75 the exhaustive recall@100 is .531 and .510, of which a beam over
-4.7 % of the videos keeps .982 and .992. Leaves as they are would have all that the vectors have; of
-that a beam keeps less. On 1-4 May .75 kept .987, and .8 was taken after that had been seen: its .994
-of .495 on the same days is no clean test.
+How far leaves are drawn trades the exhaustive recall for what a beam keeps of it: on 30 April of
+KuaiRand .6 and .75 give a recall@100 of .531 and .510, of which a beam over 4.7 % of the videos
+keeps .982 and .992 (``python -m benchmarks.tdm --window tune --from-day 2022-04-30``). The default,
+.8, was chosen after a look at the test days, so its figures there are not a clean test.
 
 Source:
     Zhu et al., Learning Tree-based Deep Model for Recommender Systems, KDD 2018,

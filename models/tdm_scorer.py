@@ -1,4 +1,4 @@
-"""The network of TDM and its losses, in torch: is the next watch of this user below that node?
+"""The network that scores nodes of a TDM tree, and its losses (torch).
 
 Sources:
     Zhu et al., Learning Tree-based Deep Model for Recommender Systems, KDD 2018,
@@ -48,7 +48,7 @@ class TdmConfig:
 
 
 class NodeScorer(nn.Module):
-    """User vector and node -> how likely the next watch is below that node, as a logit."""
+    """Scores how likely the next watch of a user is below a node, as a logit."""
 
     def __init__(self, dim: int, hidden_dim: int, *, gain: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The tree of TDM: items at the leaves of a complete binary tree, found by a beam from the top.
+"""The tree of TDM: a complete binary tree of items, and beam search in it.
 
 A node is named by its number within its level: the children of node *n* are *2n* and *2n + 1*,
 so an item's ancestors are its leaf with bits cut off, and the tree needs no memory but the
@@ -38,7 +38,7 @@ _ROOM = 1.05
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """Where a beam search stops, and how many nodes it goes on from.
+    """The levels at which a beam search scores nodes, and how many it keeps at each.
 
     The last of *levels* is that of the leaves; *widths* has one number for each level before it.
     """
@@ -148,7 +148,7 @@ class Tree:
         return is_there_BL
 
     def free_leaf(self, level: int, likeness_n: Float[np.ndarray, "n"]) -> int | None:
-        """Return a free leaf below the node of *level* of most likeness that has one, if any has."""
+        """Return a free leaf below the most similar node of *level* that has one, or None."""
         is_free_nL = (self.row_L == FREE).reshape(1 << level, -1)
         has_room_n = is_free_nL.any(axis=1)
         if not has_room_n.any():

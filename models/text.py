@@ -1,4 +1,4 @@
-"""Text of titles, tags and searches, cut into what can match: words and their n-grams.
+"""Split the text of titles, tags and searches into words and n-grams.
 
 Text is brought to one form first (Unicode NFKC, then case folding). Where words are separated
 by spaces, a word also gives its character trigrams, with marks at both ends, so that `guitars`

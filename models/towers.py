@@ -1,4 +1,4 @@
-"""The user towers that there are, by the name of their model (torch; training only).
+"""The table of user towers, by the name of their model (torch; training only).
 
 All share one interface, one item side and one exporter: a tower reads the vectors of what was
 watched, oldest first with padding in front, and gives a user vector of unit norm. Any of them
@@ -17,7 +17,7 @@ from models.config import TowerConfig
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector.
 
 USER_INPUTS = ("watches", "watch_features", "mask", "search", "context", "example_age")
-"""What every tower is given, in this order; shapes as `models.youtube_dnn.UserTower.forward` says."""
+"""The inputs of every tower, in this order; shapes as in `models.youtube_dnn.UserTower`."""
 
 USER_TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
     "dssm": dssm.UserTower,

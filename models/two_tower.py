@@ -1,4 +1,4 @@
-"""The retrieval model while it learns: towers, tables and one optimiser step (torch; training only).
+"""Train the two-tower model: towers, tables and one optimiser step (torch; training only).
 
 Read `step` first: it is the whole of learning. Everything else says which rows it needs.
 
@@ -40,7 +40,7 @@ _FIRST_ID_ROWS = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The videos that one step tells apart: their rows, sorted, each once, and its corrections.
+    """The videos of one step: distinct rows, sorted, with their corrections.
 
     *band_C*, the place in the order of popularity, is for the hierarchical softmax alone;
     *signals_CK* are the live signals of this moment.
@@ -261,7 +261,7 @@ def add_id_embeddings(
     content: ContentBatch,
     rows_N: Integer[np.ndarray, "N"],
 ) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
-    """Return item vectors: the dense half as given (live or frozen), the id embeddings of *model*."""
+    """Return item vectors of the given dense half, live or frozen, with the ids of *model*."""
     content_ND = content_vectors(torch.from_numpy(tables.content_HD), content)
     input_ND, output_ND = item_tower(content_ND, torch.from_numpy(content.log_duration_N1))
     at_N = torch.from_numpy(rows_N.astype(np.int64))

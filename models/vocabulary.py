@@ -1,9 +1,10 @@
-"""The vocabulary of videos: id -> row, and the upload and hashed content of each row.
+"""Map video ids to rows, and keep the upload and hashed content of each row.
 
 It alone gives rows; whatever counts or learns by row (`trainer.popularity`, `models.frequency`,
-`models.live_signals`, embedding tables) uses them. They are given in the order of the first upload and stay for ever, so that tables, optimiser
-moments and scores keep their places; a video that is taken down is masked, not moved. Row 0
-is the unknown video. Only an upload makes a video known: one that is merely watched is not.
+`models.live_signals`, embedding tables) uses them. They are given in the order of the first upload
+and never change, so that tables, optimiser moments and scores keep their places; a video that is
+taken down is masked, not moved. Row 0 is the unknown video. Only an upload makes a video known: one
+that is merely watched is not.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from models.growth import FIRST_CAPACITY, grown
 
 
 class Vocabulary:
-    """Every video that was ever uploaded, with what its content hashes to."""
+    """The rows of all videos ever uploaded, with their hashed content."""
 
     def __init__(self, features: FeatureEncoder) -> None:
         self._features = features

@@ -1,4 +1,4 @@
-"""What a history window holds: one entry for each thing that a user did, in sorted tuples.
+"""The entries of a history window: one for each event of a user, in sorted tuples.
 
 `models.history` says how windows grow and merge, `models.history_codec` how they are written.
 """
@@ -66,7 +66,7 @@ class ImpressionEntry(NamedTuple):
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
-    """What is remembered of one user. Entries are sorted, oldest first.
+    """The history of one user. Entries are sorted, oldest first.
 
     ``watches`` has the newest watch of each video, ``repeats`` has the earlier watches of these
     videos that are among the newest ``max_watches`` of all.

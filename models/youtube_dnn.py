@@ -1,10 +1,11 @@
-"""The YouTube DNN for retrieval, in torch: the user tower.
+"""The user tower of the YouTube DNN for retrieval (torch).
 
 Averages of what was watched and searched for, with context and example age, through a ReLU
 tower. Three things differ from the paper, each because it was measured or has to be so:
 
 * the history is averaged over the last 50, 5 and 1 watches (``pools`` of the configuration),
-  and over the completed ones of each; one average over 50 forgets the order, which was worth two thirds of the hit rate;
+  and over the completed ones of each; one average over 50 forgets the order, which was worth two
+  thirds of the hit rate;
 * the averages also reach the output directly: a user vector is at first the mean of the
   watched vectors, so an untrained model recommends by content, and the tower learns the rest;
 * outputs have unit norm and a temperature, since nearest-neighbour graphs lose half of their
@@ -36,7 +37,7 @@ _NUM_AGE_FORMS = 3
 
 
 class UserTower(nn.Module):
-    """What a user did -> user vector of unit norm."""
+    """Encodes a history as a user vector of unit norm."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The YouTube DNN with an LSTM in place of its averages, in torch: the maximum over time.
+"""The user tower of the YouTube DNN with an LSTM in place of its averages (torch).
 
 What the averages lose is the order; what the last state of an LSTM loses is all but the
 newest. The maximum over time of every unit of the LSTM keeps whatever was once strong.
@@ -35,7 +35,7 @@ _FIRST_SEARCH_WEIGHT = 0.2
 
 
 class UserTower(nn.Module):
-    """What a user did -> user vector of unit norm."""
+    """Encodes a history as a user vector of unit norm."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()

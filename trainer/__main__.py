@@ -3,7 +3,8 @@
 Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_TRAINER_*,
 NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*; an unknown one stops the start. There is one
 trainer: it reads all partitions, and its offsets live in its checkpoints; the consumer group has
-them for Kafka's tools alone. SIGTERM or SIGINT: it leaves a checkpoint and goes; the next start goes on from there.
+them for Kafka's tools alone. SIGTERM or SIGINT: it saves a checkpoint and exits;
+the next start goes on from there.
 """
 
 import argparse

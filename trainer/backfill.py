@@ -1,4 +1,4 @@
-"""The first start of a trainer beside history windows that are there already.
+"""Learn from the history windows that exist at the first start of a trainer.
 
 Streams keeps what users watched of late in the changelog of its windows. A trainer that starts
 without a checkpoint takes these windows over: they count for popularity and for the live

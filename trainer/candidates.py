@@ -1,4 +1,4 @@
-"""The videos that one step of learning tells apart: a draw of the catalogue, and the labels.
+"""Choose the candidates of one training step: a draw of the catalogue, and the labels.
 
 With each come the corrections that a loss takes off or puts on (models/losses.py,
 models/negatives.py), and the live signals of this moment.
@@ -22,7 +22,7 @@ from models.vocabulary import Vocabulary
 
 
 class CandidateDraw:
-    """Draws as the configuration says."""
+    """Draws the candidates of a step as configured."""
 
     def __init__(self, config: TowerConfig) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""Checkpoints: everything learned, and the offsets up to which it was learned, as one thing.
+"""Save and read checkpoints: everything learned, with the offsets it was learned up to.
 
 A checkpoint is a directory, whole or absent (`contract.atomic_write`). The manifest has size and
 sha256 of every file, and a sum beside it for itself: a damaged checkpoint is passed over for the
@@ -59,7 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint:
     """A whole checkpoint, read and verified.
 
-    *topic_ids* say which topics the offsets are of, by name; a topic whose id is not known has none.
+    *topic_ids* say which topics the offsets are of, by name; an unknown id is left out.
     """
 
     number: int
@@ -69,7 +69,7 @@ class Checkpoint:
 
 
 class CheckpointError(ContractError):
-    """There are checkpoints, and none of them can be read."""
+    """Every checkpoint is damaged."""
 
 
 class Checkpoints:

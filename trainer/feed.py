@@ -1,4 +1,4 @@
-"""The feed: all partitions of the topics, from where the checkpoint stands.
+"""Read all partitions of the topics, from the offsets of the checkpoint.
 
 It is no member of a group: offsets live in the checkpoint, and what is committed is for Kafka's
 own tools, which show the lag by it; it is never read back. One process reads all partitions.
@@ -92,7 +92,7 @@ def commit_listener(on_refusal: Callable[[], None]) -> CommitListener:
 
 
 class Feed:
-    """All partitions of some topics, from given offsets on."""
+    """Reads all partitions of some topics, from given offsets on."""
 
     def __init__(self, consumer: Consumer, layout: Layout, identify: Identify) -> None:
         self._consumer = consumer
@@ -167,8 +167,8 @@ class Feed:
     def note_ids(self) -> None:
         """Look up the ids of topics that records were read of for the first time since `open`.
 
-        Not earlier: a topic of which nothing was read may be created again without a loss. Of a broker
-        that does not answer they are looked up the next time.
+        Not earlier: a topic of which nothing was read may be created again without a loss. If
+        the broker does not answer, they are looked up the next time.
         """
         unknown = [name for name in self.next_offsets if name not in self.topic_ids]
         try:

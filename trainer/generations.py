@@ -1,4 +1,4 @@
-"""Which generations there are, by what `model-bundles` says; the newest word counts."""
+"""Follow the state of each generation on `model-bundles`."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ MAX_OUTSTANDING = 2
 
 @dataclass(slots=True)
 class Generations:
-    """The generations, as announced by anybody."""
+    """The announced generations; the newest announcement of each counts."""
 
     in_service: int | None = None
     newest: int = 0

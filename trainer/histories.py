@@ -1,4 +1,4 @@
-"""Learning from what users watched before there was a stream: sequences whose times are not known.
+"""Learn from what users watched before the stream: sequences without times.
 
 A log that starts with histories teaches most of what there is to know about taste before its
 first event. The live signals start from the same watches, at the level that they have when

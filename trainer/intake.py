@@ -1,4 +1,4 @@
-"""From a record to what it does: decoded by the contract, judged, handed on.
+"""Decode records and apply them to the training state.
 
 A bad record changes nothing but a counter; of the one topic whose bad records are the
 trainer's to keep, it goes to the dead letters whole. Of all others somebody else keeps them.

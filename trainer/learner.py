@@ -1,8 +1,8 @@
-"""The learner: one model and everything it has learned, with no idea of Kafka or of files.
+"""Train one model example by example; Kafka and files are the caller's.
 
 The order of operations on a batch of examples is the trainer's: `encode` once, then
-`similarity`, then `learn`. Everything that a restart needs is in `state`, and learning goes on from there bit
-for bit.
+`similarity`, then `learn`. Everything that a restart needs is in `state`, and learning goes on from
+there bit for bit.
 
 Two speeds: `freeze` keeps the dense half of a generation as it was handed over, `vectors` puts
 the id embeddings of this moment on top of it (models/frozen.py).
@@ -206,7 +206,7 @@ class Learner:
         return self._loss
 
     def freeze(self, generation: int) -> None:
-        """Keep the dense half as it is now under *generation*, and drop the oldest beyond the kept."""
+        """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`."""
         self._frozen.freeze(generation, self._model)
 
     def vectors(

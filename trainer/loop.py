@@ -57,7 +57,7 @@ PATIENCE = 10  # a backed-up index is waited for so many times the usual time be
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a trainer is put together from, by the composition root."""
+    """The parts of a trainer, chosen by the composition root."""
 
     state: TrainingState
     generations: Generations
@@ -146,7 +146,7 @@ class Trainer:
             )
 
     def offer_next(self) -> None:
-        """Slow path: a new bundle, if anything is new, or none is there, and the last are taken up."""
+        """Slow path: offer a bundle if there is none, or something new and no bundle pending."""
         generations = self._parts.generations
         told = generations.metrics.get("progressive_examples", 0.0)
         if generations.has_any and told == self._parts.state.progressive.num_examples:

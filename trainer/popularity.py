@@ -1,4 +1,4 @@
-"""How much each video is watched: the counters behind the ranking features.
+"""Count watches of each video, for the ranking features and the popularity baseline.
 
 A decayed count is a number of watches, each worth half as much for every half-life that has
 passed since. Time is event time: a replayed log gives the numbers of the day it was recorded,
@@ -45,7 +45,7 @@ _COLUMNS = (
 
 
 class Viewing(NamedTuple):
-    """One watch of a known video, as far as counting goes.
+    """One watch of a known video, as the counters need it.
 
     One that is not *is_first* is of a user who has counted for the video already: it counts as
     completed, and its watch time is added to that user's. *is_completed* is true of the first
@@ -60,7 +60,7 @@ class Viewing(NamedTuple):
 
 
 class _Decay:
-    """How much a watch weighs, against a landmark that is moved before a float overflows."""
+    """The weight of a watch relative to a landmark, which moves before a float overflows."""
 
     def __init__(self, half_life_ms: float) -> None:
         self._half_life_ms = half_life_ms

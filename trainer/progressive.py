@@ -1,4 +1,4 @@
-"""Progressive validation: every example is a test before it is a lesson.
+"""Progressive validation: score every example before learning from it.
 
 For each example the whole catalogue is ranked for its user, without the videos of the user's
 window, and the rank of the video that was in fact watched is noted. Three ways of ranking run

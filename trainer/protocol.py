@@ -1,4 +1,4 @@
-"""What the trainer needs of a model that learns; `trainer.learner.Learner` is one.
+"""The protocol of a learner; `trainer.learner.Learner` implements it.
 
 Column *n* of a similarity matrix and row *n* of a feature matrix belong to ``video_ids[n]``,
 an order that only ever grows. A video taken down keeps its place and is masked by

@@ -1,4 +1,4 @@
-"""What the trainer tells the world: bundles now and then, item vectors all the time.
+"""Publish bundles and item vectors.
 
 Order of effects of a bundle, and what a crash after each step leaves behind:
 
@@ -61,7 +61,7 @@ class Delivery(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Writes bundles under one URL, and tells of them."""
+    """Writes bundles under one URL and announces them."""
 
     outbox: Delivery
     layout: Layout

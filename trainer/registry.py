@@ -1,4 +1,4 @@
-"""Every model that the trainer can be told to learn, by name: a tower, or a tree over one.
+"""The table of models that the trainer can learn, by name.
 
 A tower is one line in `models.presets.RETRIEVERS`; a model that takes a learner of its own is one
 line here.

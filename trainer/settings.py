@@ -14,7 +14,7 @@ Model = Literal["dssm", "gru4rec", "sasrec", "tdm", "youtube_dnn", "youtube_lstm
 
 
 class TrainerSettings(Settings):
-    """What the trainer may be told; the defaults are right for production."""
+    """The settings of the trainer; the defaults are right for production."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "TRAINER_")
 

@@ -1,4 +1,4 @@
-"""The learner with a tree on top: what is found by a beam search instead of by an index.
+"""Train a TDM tree on top of a two-tower model, for beam search instead of an index.
 
 User and item vectors are those of the learner below, whichever tower it has. On every batch the
 tree's network learns from the vectors as they were before the batch. With a generation the
@@ -38,7 +38,7 @@ _TOUCH_UP = 0.33
 
 
 class TdmLearner(Learner):
-    """A `Learner` whose bundles bear a tree."""
+    """A `Learner` whose bundles contain a tree."""
 
     def __init__(self, config: TowerConfig, *, seed: int, tdm: TdmConfig | None = None) -> None:
         super().__init__(config, seed=seed)
@@ -121,7 +121,8 @@ class TdmLearner(Learner):
     def search(self, examples: Sequence[Example]) -> tuple[Found, Float32[np.ndarray, "B N"]]:
         """Return what a beam finds, and what every video scores, column n for ``video_ids[n]``.
 
-        The beam leaves out what stands in the windows, as in serving. Learns nothing, but gives newcomers their leaves; videos without one score -inf.
+        The beam leaves out what stands in the windows, as in serving. Learns nothing, but gives new
+        videos their leaves; videos without one score -inf.
         """
         self._rebuild_if_due()
         user_BD = self.user_vectors(self.encode(examples).users)

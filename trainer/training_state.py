@@ -54,7 +54,7 @@ def no_clock() -> int:
 
 
 class Pending(msgspec.Struct):
-    """What waits for its batch, in the order of arrival."""
+    """Examples and viewings that wait for their batch, in the order of arrival."""
 
     examples: list[Example] = []
     viewings: list[Viewing] = []
@@ -64,7 +64,7 @@ class Pending(msgspec.Struct):
 
 
 class TrainingState:
-    """The learner with all that it learns from."""
+    """A learner with the windows, counters and pending examples it learns from."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class TrainingState:
         self._keep(event.user_id, new[0], before)
 
     def wait(self, user_id: str, entry: WatchEntry) -> None:
-        """Let a watch that is in its user's window wait for its video, if that was never uploaded."""
+        """Keep a watch until its video is uploaded, if that never was."""
         if not self.learner.vocabulary.row(entry.video_id):
             self.waiting.add(user_id, entry)
 

@@ -1,4 +1,4 @@
-"""Who has counted for which video today: popularity counts people, not plays.
+"""Remember which user has counted for which video today.
 
 One account that plays a video a hundred times in a second would else lift it for everybody. So a
 user counts for a video once a day (UTC), once for having watched it and once for having completed

@@ -1,4 +1,4 @@
-"""Watches of videos that nobody has uploaded yet: they wait for the upload.
+"""Keep watches of videos that are not uploaded yet, until they are.
 
 Events and uploads come by different topics, and a history may be imported before its catalogue. A
 watch of an unknown video has entered its user's window like any other; what it teaches is kept
@@ -24,7 +24,7 @@ Waiting = tuple[str, WatchEntry]
 
 
 class WaitingWatches:
-    """At most *most* watches, by video, the video that has waited longest first."""
+    """Watches by video, at most *most*; the video that has waited longest goes first."""
 
     def __init__(self, most: int) -> None:
         self._most = most

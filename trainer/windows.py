@@ -1,4 +1,4 @@
-"""The history windows of all users, as the trainer sees them: the same fold as in serving.
+"""Fold events into the history windows of all users, as serving does.
 
 Windows are kept as records (`models.history_codec`), a fifth of the memory of the objects,
 and a checkpoint is then a concatenation. Beyond *max_users* the user who was idle longest is
@@ -18,7 +18,7 @@ from models.seals import seal_of
 
 
 class Windows:
-    """User id -> window, the least recently changed first."""
+    """Windows by user, the least recently changed first."""
 
     def __init__(self, policy: WindowPolicy, *, max_users: int) -> None:
         self.policy = policy
@@ -72,7 +72,7 @@ class Windows:
         return _ENCODER.encode(_Saved(list(self._records.items()), list(self._seals.items())))
 
     def load(self, data: bytes) -> None:
-        """Replace all windows by those in *data*, which `encoded` returned, of now or before seals."""
+        """Replace all windows by those in *data*; the format from before seals is read, too."""
         saved = _DECODER.decode(data)
         if isinstance(saved, _Saved):
             self._records, self._seals = OrderedDict(saved.records), dict(saved.seals)
