@@ -45,7 +45,7 @@ def replace(folder: Path, name: str, data: bytes):
     rewrite(folder, files=files)
 
 
-def test_what_was_written_is_loaded(learner, written):
+def test_a_written_bundle_is_loaded(learner, written):
     """Manifest, snapshot and files come back as they were."""
     url, manifest, _ = written
 
@@ -160,7 +160,7 @@ def test_without_a_manifest_there_is_no_bundle_yet(written, tmp_path):
 
 @pytest.mark.parametrize("name", ["ls", "cat_file"])
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RuntimeError("503 Slow Down")])
-def test_a_store_that_fails_is_no_damage(learner, monkeypatch, name, error):
+def test_a_store_that_fails_is_not_reported_as_damage(learner, monkeypatch, name, error):
     """Each kind of store raises errors of its own; none of them says anything of the bundle."""
     card = learner.card(bundle_id=f"b-{name}", generation=1, offsets={}, metrics={})
     snapshot = learner.snapshot(no_features(learner))
@@ -248,7 +248,7 @@ def test_a_foreign_file_is_refused(written):
 @pytest.mark.parametrize(
     "name", ["../secrets.json", "/etc/passwd", "a/b.json", "model.pkl", "manifest.json", ""]
 )
-def test_a_name_that_is_no_plain_file_of_a_bundle_is_refused(written, name):
+def test_a_file_name_outside_the_pattern_is_refused(written, name):
     """No path leaves the directory, and no pickle comes in."""
     url, manifest, folder = written
     entry = msgspec.to_builtins(next(iter(manifest.files.values())))
@@ -336,7 +336,7 @@ def test_a_video_twice_in_the_snapshot_is_refused(learner, tmp_path):
         bundle.write(f"file://{tmp_path}", card, {}, snapshot_of(learner, video_ids=video_ids))
 
 
-def test_a_manifest_has_no_field_that_a_card_lacks():
+def test_a_manifest_is_a_card_with_files():
     """`write` adds the files and nothing else."""
     card_fields = set(bundle.Card.__struct_fields__)
 

@@ -132,7 +132,7 @@ def test_an_upload_that_says_nothing_of_itself_still_gets_unit_vectors(bundle):
     np.testing.assert_allclose(np.linalg.norm(output_ND, axis=1), 1.0, atol=1e-5)
 
 
-def test_no_uploads_are_no_vectors(bundle):
+def test_no_uploads_give_empty_arrays(bundle):
     """An empty batch is no error."""
     input_ND, output_ND = ItemEncoder(bundle).encode([])
 

@@ -98,7 +98,7 @@ def test_an_upload_without_a_duration_has_finite_content_of_its_own():
     assert FEATURES.content_rows(nothing) != FEATURES.content_rows(short)
 
 
-def test_a_skip_is_no_input():
+def test_a_skipped_video_is_not_an_input():
     """A second of a minute says nothing for the video; five seconds are an unfinished watch."""
     skipped = watch("a", at_ms=1, watch_ms=1_000, duration_ms=60_000)
     unfinished = watch("b", at_ms=2, watch_ms=5_000, duration_ms=60_000)

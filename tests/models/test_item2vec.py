@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_vectors():
     assert not np.array_equal(one.video_ND, other.video_ND)
 
 
-def test_what_stands_nowhere_has_no_vector():
+def test_a_video_in_no_sequence_has_a_zero_vector():
     """Row 0, videos never watched, words never searched for; all others have norm 1."""
     vectors = item2vec([[1, 2, 1]], SMALL, num_videos=3, num_words=1, seed=0)
 
@@ -63,7 +63,7 @@ def test_what_stands_nowhere_has_no_vector():
     assert not vectors.word_HD.any()
 
 
-def test_no_history_is_no_vectors():
+def test_without_histories_all_vectors_are_zero():
     """The first start of all."""
     vectors = item2vec([[], []], SMALL, num_videos=2, seed=0)
 
@@ -101,7 +101,7 @@ def test_frequent_entries_are_left_out_at_random():
     assert keeping(count, 0.01)[1:3].tolist() == pytest.approx([0.140625, 1.0])
 
 
-def test_a_row_that_there_is_not_is_refused():
+def test_a_row_beyond_the_vocabulary_is_refused():
     """Before anything is learned."""
     with pytest.raises(ValueError, match="rows must be from 1 to 3"):
         item2vec([[1, 4]], SMALL, num_videos=3, seed=0)

@@ -83,14 +83,14 @@ def test_a_watch_of_a_window_does_nothing_when_it_is_read_again(state):
     assert state.counts["ignored_watches"] == 1
 
 
-def test_a_damaged_window_costs_nobody_else_theirs(state):
+def test_a_damaged_window_is_skipped_and_the_others_are_taken(state):
     """It is left out."""
     taken_over(state, {"anna": RECORDS["anna"][:-1], "ben": RECORDS["ben"]})
 
     assert list(state.windows) == ["ben"]
 
 
-def test_a_trainer_takes_windows_over_at_its_first_start_when_told_to(tmp_path):
+def test_the_first_start_takes_over_windows_when_configured(tmp_path):
     """The catalogue is read in between: only known videos can be learned."""
     uploads = [received(VIDEO_UPLOADS, one, offset=n) for n, one in enumerate(UPLOADS)]
     windows = changelog(*((user_id.encode(), record) for user_id, record in RECORDS.items()))
@@ -106,7 +106,7 @@ def test_a_trainer_takes_windows_over_at_its_first_start_when_told_to(tmp_path):
     assert WINDOWS.name not in room.checkpoints.newest().offsets
 
 
-def test_a_trainer_reads_no_windows_unless_it_is_told_to(tmp_path):
+def test_windows_are_not_read_unless_configured(tmp_path):
     """Its own topics have what it learns from."""
     room = Room(tmp_path, [received(VIDEO_UPLOADS, UPLOADS[0])])
     room.trainer.start(lambda: False)

@@ -47,7 +47,7 @@ def test_a_checkpoint_of_0_2_0_is_read(tmp_path):
     assert (newest.offsets, newest.files, newest.topic_ids) == (OFFSETS, FILES, {})
 
 
-def test_there_is_none_at_first(tmp_path):
+def test_an_empty_directory_has_no_checkpoint(tmp_path):
     assert Checkpoints(tmp_path / "nowhere").newest() is None
 
 
@@ -148,7 +148,7 @@ def test_falls_back_to_the_one_before_and_says_which(tmp_path, damage, name):
     assert [(log["event"], log["number"]) for log in logs] == [("checkpoint_passed_over", 2)]
 
 
-def test_no_byte_of_the_manifest_may_change(tmp_path):
+def test_any_changed_byte_of_the_manifest_is_detected(tmp_path):
     """A digit of an offset would be a restart that skips or repeats, silently."""
     checkpoints = Checkpoints(tmp_path)
     manifest = checkpoints.save(FILES, offsets=OFFSETS, created_at_ms=T0) / MANIFEST

@@ -121,7 +121,7 @@ def test_opening_more_topics_repeats_nothing_and_skips_nothing(feed, outbox, kaf
 
 
 @pytest.mark.parametrize("held", [0, 20])
-def test_notices_that_the_broker_lost_what_it_had(feed, outbox, kafka, held):
+def test_records_lost_by_the_broker_are_detected(feed, outbox, kafka, held):
     """A topic that was deleted and created again, or another cluster at the same address."""
     produce(outbox, kafka, WATCH_EVENTS, *some_watches(held))
 
@@ -155,7 +155,7 @@ def delete_records(kafka, name, before):
         future.result(10)
 
 
-def test_retention_that_overtook_the_checkpoint_is_told_and_passed(outbox, kafka):
+def test_records_deleted_by_retention_are_logged_and_skipped(outbox, kafka):
     """The examples are gone: learning goes on with the first record that is left."""
     produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
     produce(outbox, kafka, VIDEO_UPLOADS, upload("v1"))
@@ -207,9 +207,7 @@ def test_kafkas_tools_see_how_far_the_trainer_is(feed, outbox, kafka):
     ],
 )
 @pytest.mark.parametrize("is_of_partition", [False, True])
-def test_a_commit_that_is_refused_is_told_and_one_that_comes_too_early_is_not(
-    code, is_refused, is_of_partition
-):
+def test_a_rejected_commit_is_reported_and_an_early_one_is_not(code, is_refused, is_of_partition):
     error = KafkaError(code) if code is not None else None
     places = [SimpleNamespace(error=error if is_of_partition else None)]
     refusals = []
@@ -254,7 +252,7 @@ def test_a_topic_that_was_made_anew_is_not_read_from_the_offset_of_the_old_one(f
 
 
 @pytest.mark.parametrize(("remembered", "found"), [({}, 7), ({"watch-events": 6}, 0)])
-def test_a_topic_whose_id_is_not_known_is_taken_as_it_is(remembered, found):
+def test_a_topic_of_unknown_id_is_accepted(remembered, found):
     """Checkpoints of 0.2.0 have no ids, and some brokers tell none."""
     feed = Feed(StubConsumer(first=0, end=300), Layout(), lambda names: dict.fromkeys(names, found))
 
@@ -298,7 +296,7 @@ def no_ids(names):
     return {}
 
 
-def test_what_a_stopped_trainer_has_not_read_is_known_to_repartition(outbox, kafka):
+def test_repartition_sees_what_a_stopped_trainer_has_not_read(outbox, kafka):
     """Where nothing was committed there is no trainer, or one that commits nothing."""
     produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
     produce(outbox, kafka, SEARCH_EVENTS, search())

@@ -29,11 +29,11 @@ def after(*said):
         ([(1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN), (1, IN_SERVICE)], 1),
     ],
 )
-def test_the_newest_word_says_what_is_in_service(said, in_service):
+def test_the_newest_announcement_decides_what_is_in_service(said, in_service):
     assert after(*said).in_service == in_service
 
 
-def test_nobody_has_a_bundle_when_all_were_withdrawn():
+def test_there_is_no_bundle_when_all_were_withdrawn():
     assert not after((1, OFFERED), (1, WITHDRAWN)).has_any
 
 

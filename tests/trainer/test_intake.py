@@ -52,7 +52,7 @@ IMPRESSION = Impressions(
 )
 
 
-def test_every_topic_reaches_what_it_is_about(room):
+def test_the_records_of_each_topic_are_applied(room):
     room.take(WATCH_EVENTS, watch("v1", at_ms=0))
     room.take(SEARCH_EVENTS, search(at_ms=1))
     room.take(IMPRESSIONS, IMPRESSION)
@@ -107,7 +107,7 @@ def test_a_watch_in_the_future_of_its_record_does_nothing(room):
     assert room.state.counts["watches"] == 1
 
 
-def test_a_misplaced_key_is_refused_whatever_it_is_about(room):
+def test_a_record_in_the_wrong_partition_is_refused(room):
     """Its user's other events are on another partition."""
     for topic, event in (
         (WATCH_EVENTS, watch("v1")),
@@ -143,13 +143,13 @@ def test_an_event_ahead_of_clock_and_record_alike_does_nothing(room):
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff\xfe"])
-def test_a_tombstone_under_no_proper_key_does_nothing(room, key):
+def test_a_tombstone_with_an_invalid_key_does_nothing(room, key):
     room.intake.take(replace(received(VIDEO_UPLOADS, None, key=b"v1"), key=key))
 
     assert room.state.is_live("v1")
 
 
-def test_a_tombstone_of_a_bundle_is_no_bad_record(room):
+def test_a_tombstone_of_a_bundle_is_not_an_error(room):
     """index_sync forgets what nobody serves; the trainer had forgotten it before."""
     room.take(MODEL_BUNDLES, key=b"b1", value=None)
 

@@ -166,7 +166,7 @@ def test_similarity_has_a_column_for_every_upload_in_order():
     assert np.abs(similarity).max() <= 1.0 + 1e-5
 
 
-def test_unknown_and_removed_videos_are_no_labels():
+def test_unknown_and_removed_videos_are_not_labels():
     """BAD_INPUT 82: nothing is learned from a watch of what was never uploaded."""
     learner = learner_of(catalogue())
     learner.remove("chess0")
@@ -307,7 +307,7 @@ def test_the_last_three_generations_are_kept():
         learner.vectors(["chess0"], generation=1)
 
 
-def test_touched_are_the_videos_of_the_examples_and_no_mere_negatives():
+def test_videos_of_the_examples_are_touched_and_negatives_are_not():
     """The fast path carries what was learned about, not the whole catalogue."""
     learner = learner_of(catalogue())
     learner.learn(learner.encode([example("cooking0", "gone", label="chess1")]))
@@ -343,7 +343,7 @@ def test_a_loss_that_is_not_finite_changes_nothing():
             np.testing.assert_array_equal(array, before[name], name)
 
 
-def test_what_was_trained_is_what_is_served(tmp_path):
+def test_a_bundle_serves_the_vectors_of_the_learner(tmp_path):
     """Through bundle, ONNX and item store, the similarities are those of the learner."""
     learner = learner_of(catalogue())
     for batch in batches(pairs(160)):

@@ -62,7 +62,7 @@ def test_a_model_learns_from_a_stream(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_learns_what_people_who_say_who_they_are_watch(name):
+def test_a_model_learns_from_age_group_and_gender(name):
     """One watch of the same video, and what comes next depends on the age group alone."""
     learner = learner_of(catalogue(), config_of(name))
     batch = [

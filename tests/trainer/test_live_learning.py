@@ -40,7 +40,7 @@ def place_of(learner, video_id, example):
     return int((similarity_N > similarity_N[learner.video_ids.index(video_id)]).sum())
 
 
-def test_what_everybody_watches_comes_nearer_to_all_at_once():
+def test_a_video_that_many_watch_gets_nearer_to_every_user():
     """Nothing was learned yet, and the user watched something else."""
     learner = learner_of(catalogue())
     user = example_of("chess0", label="chess1")
@@ -63,7 +63,7 @@ def test_watched_videos_are_touched_and_later_those_that_cooled_down():
     assert learner.drain_touched() == {"chess0", "trains3"}
 
 
-def test_the_label_is_told_by_its_signals_of_before_its_own_watch():
+def test_a_label_has_the_signals_from_before_its_own_watch():
     """Replayed later, an example must not be explained by the very watch that it is."""
     losses = []
     for num_counted in (0, 500):

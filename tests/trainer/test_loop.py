@@ -113,7 +113,7 @@ def test_a_bundle_is_whole_then_remembered_then_announced(tmp_path):
     assert room.checkpoints.newest().offsets == {"video-uploads": {0: 10}}
 
 
-def test_no_cold_bundle_where_somebody_has_a_trained_one(tmp_path):
+def test_no_untrained_bundle_is_offered_where_there_is_a_trained_one(tmp_path):
     """A trainer that lost its checkpoints must not put an untrained model in service."""
     running = received(MODEL_BUNDLES, announcement(7, BundleState.IN_SERVICE))
     room = Room(tmp_path, [*UPLOADS, running])
@@ -247,7 +247,7 @@ def test_watches_that_wait_for_an_upload_outlive_a_restart(tmp_path):
     assert again.learner.seen == ["u1/late/0"]
 
 
-def test_no_vectors_for_a_generation_without_frozen_towers(tmp_path):
+def test_no_vectors_are_published_for_a_generation_that_is_not_kept(tmp_path):
     """Somebody else's bundle is in service: its vectors cannot be computed here."""
     room = Room(tmp_path, UPLOADS, watches("v1")).start()
     room.trainer.step()
@@ -272,7 +272,7 @@ def test_a_restart_goes_on_where_the_checkpoint_stands(tmp_path):
     assert again.outbox.announcements() == []
 
 
-def test_a_restart_offers_what_was_remembered_but_never_announced(tmp_path):
+def test_a_restart_offers_what_a_checkpoint_holds_but_was_not_announced(tmp_path):
     """The process died between checkpoint and announcement: nobody has a bundle yet."""
     Room(tmp_path, UPLOADS).start()
 
@@ -357,7 +357,7 @@ def test_ends_with_a_checkpoint_when_told_to_stop(tmp_path):
     assert room.checkpoints.newest().offsets["watch-events"] == {0: 1}
 
 
-def test_each_checkpoint_is_told_to_the_group(tmp_path):
+def test_each_checkpoint_commits_its_offsets(tmp_path):
     """So Kafka's tools show the lag: never more than what is saved."""
     room = Room(tmp_path, UPLOADS, watches("v1"))
 
@@ -416,7 +416,7 @@ def test_a_broker_that_lost_the_records_stops_the_trainer(tmp_path):
         Room(tmp_path, feed=LosingFeed()).start()
 
 
-def test_or_it_reads_from_the_beginning_and_keeps_what_it_knows(tmp_path):
+def test_after_an_accepted_loss_it_reads_from_the_beginning_and_keeps_its_state(tmp_path):
     Room(tmp_path, UPLOADS, watches("v1")).start()
     first = Room(tmp_path, watches("v1")).start()
     first.trainer.step()

@@ -115,7 +115,7 @@ def test_a_user_who_has_counted_counts_only_as_completed():
     assert popularity.mean_watch_ms_N[1] == pytest.approx(30_000)
 
 
-def test_a_part_and_then_the_whole_is_no_more_than_the_whole():
+def test_a_part_and_then_the_whole_count_as_the_whole():
     """The video lasts 30 s; of one whose duration is not known there is no bound."""
     part = viewing("a", watch_ms=25_000, is_completed=False)
     whole = viewing("a", watch_ms=30_000)._replace(is_first=False)

@@ -166,7 +166,7 @@ def test_killed_in_mid_stream_it_counts_each_example_once(process, neighbours):
     assert generations == sorted(set(generations))
 
 
-def test_told_to_stop_it_leaves_a_checkpoint_and_goes(process, neighbours):
+def test_a_signal_to_stop_saves_a_checkpoint_and_ends_the_process(process, neighbours):
     neighbours.wait_until(process.ready.exists)
     neighbours.send(WATCH_EVENTS, *some_watches(0, 10))
     neighbours.wait_until(lambda: _learned(process) == 10)
@@ -195,7 +195,7 @@ def test_a_topic_that_is_deleted_makes_it_not_ready_until_it_is_there_again(
     assert process.child.poll() is None
 
 
-def test_the_log_names_no_user(process, neighbours):
+def test_user_ids_are_not_logged(process, neighbours):
     neighbours.wait_until(process.ready.exists)
     neighbours.send(WATCH_EVENTS, watch("v1", user_id="somebody"))
     neighbours.wait_until(lambda: _learned(process) == 1)

@@ -51,14 +51,14 @@ def test_the_twentieth_is_found_and_the_twenty_first_is_not():
     assert recall["retrieval"] == 0.5
 
 
-def test_seen_videos_take_no_place():
+def test_seen_videos_are_not_ranked():
     """v20 is the 21st nearest, and the 20th of those the user has not seen."""
     recall = recall_at_20([DESCENDING], [example("v20", "v3")], items_of(30))
 
     assert recall["retrieval"] == 1.0
 
 
-def test_videos_taken_down_take_no_place():
+def test_videos_taken_down_are_not_ranked():
     live = np.ones(30, bool)
     live[3] = False
 
@@ -84,13 +84,13 @@ def test_ties_are_drawn_by_lot():
     assert hits(score_BN, np.array([7]), 20) == pytest.approx([19 / 40])
 
 
-def test_a_model_that_knows_nothing_gets_what_chance_gets():
+def test_equal_scores_have_the_recall_of_a_random_order():
     recall = recall_at_20(np.zeros((1, 100)), [example("v5")], items_of(100))
 
     assert recall["retrieval"] == pytest.approx(0.2)
 
 
-def test_a_score_that_is_no_number_finds_nothing():
+def test_a_nan_score_finds_nothing():
     similarity = DESCENDING.copy()
     similarity[0] = np.nan
 

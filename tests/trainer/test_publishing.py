@@ -127,7 +127,7 @@ def watched_after_freeze(learner):
     return watched(state)
 
 
-def test_what_is_not_finite_is_not_sent(publisher):
+def test_vectors_that_are_not_finite_are_not_published(publisher):
     learner = RecordingLearner()
     state = watched_after_freeze(learner)
     learner._vectors = lambda video_ids: np.array([[np.nan] * 4, [1.0] * 4], np.float32)

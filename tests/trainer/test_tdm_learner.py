@@ -160,7 +160,7 @@ def test_a_video_taken_down_is_neither_found_nor_learned():
     assert gone + 1 not in rows_of(learner, found)
 
 
-def test_of_an_erased_user_no_vector_is_kept():
+def test_the_vectors_of_an_erased_user_are_dropped():
     """Those of the others stay in their order."""
     learner = learner_of(catalogue(10))
     learner.learn(

@@ -44,7 +44,7 @@ def test_a_user_without_any_past_makes_an_example():
     assert state.pending.examples[0].window == EMPTY
 
 
-def test_what_is_watched_for_a_moment_is_history_and_no_label():
+def test_a_brief_watch_enters_the_window_but_is_not_a_label():
     state = state_of(*VIDEOS)
 
     state.watch(watch("v1", at_ms=0, watch_ms=BRIEF_MS))
@@ -61,7 +61,7 @@ def test_a_repeated_delivery_changes_nothing():
     assert (len(state.pending.examples), len(state.pending.viewings)) == (1, 1)
 
 
-def test_a_video_in_the_window_is_no_label_again():
+def test_a_video_in_the_window_is_not_a_label_again():
     """It would not be recommended, so it cannot be found; it counts for popularity again."""
     state = state_of(*VIDEOS)
 
@@ -119,7 +119,7 @@ def test_a_user_who_goes_round_many_videos_counts_for_each_once():
     assert len(state.pending.examples) == 5
 
 
-def test_a_play_of_no_time_is_no_popularity():
+def test_a_play_of_0_ms_does_not_count_for_popularity():
     """400 of them counted 399.9; they stay in the window all the same."""
     state = state_of(*VIDEOS)
 
@@ -155,7 +155,7 @@ def test_who_was_erased_counts_again():
     assert examples_of(state) == [((), "v1")]
 
 
-def test_a_video_that_was_never_uploaded_is_no_label():
+def test_a_video_that_was_never_uploaded_is_not_a_label():
     state = state_of(*VIDEOS)
 
     state.watch(watch("unheard_of"))
@@ -192,7 +192,7 @@ def test_a_watch_that_waits_is_learned_once():
     assert examples_of(state) == [((), "late")]
 
 
-def test_what_waits_is_bounded():
+def test_the_number_of_waiting_watches_is_bounded():
     """Those of the video that has waited longest go first, and are counted."""
     state = state_of(*VIDEOS, max_waiting=3)
     for at_ms, video_id in enumerate(("a", "a", "b", "c", "d")):
@@ -229,7 +229,7 @@ def test_a_warning_names_the_videos_that_are_waited_for():
     assert (line["watches"], line["videos"]) == (1, ["late"])
 
 
-def test_an_event_of_next_year_moves_no_counter():
+def test_an_event_of_next_year_does_not_move_the_clocks():
     """It would let everything decay that was counted, for everybody."""
     now = ManualClock(T0 + 10)
     state = state_of(*VIDEOS, clock=now)
@@ -296,7 +296,7 @@ def test_a_video_that_comes_back_is_published():
     assert state.take_touched(1, 10) == ["v1"]
 
 
-def test_a_video_that_was_taken_down_is_no_label():
+def test_a_video_that_was_taken_down_is_not_a_label():
     """Neither one watched after it, nor one that waits for its batch."""
     state = state_of(*VIDEOS)
     state.watch(watch("v1", at_ms=0))
@@ -451,7 +451,7 @@ events = st.lists(
 
 @settings(deadline=None)
 @given(events)
-def test_no_example_knows_its_future(watches):
+def test_an_example_has_nothing_from_after_its_watch(watches):
     """Whatever the order of delivery: all that stands in a window came before its label."""
     state = state_of(*VIDEOS)
     for event in watches:

@@ -49,7 +49,7 @@ def test_names_that_run_together_are_told_apart():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("vwx"))))
-def test_a_small_table_lets_some_count_again_and_nobody_go_uncounted(plays):
+def test_a_small_table_counts_some_twice_and_none_too_few(plays):
     """The memory is bounded, and the popular stay popular when it is too small."""
     counted = firsts(Viewers(2), *((*play, 0) for play in plays))
 
@@ -59,7 +59,7 @@ def test_a_small_table_lets_some_count_again_and_nobody_go_uncounted(plays):
         seen.add(play)
 
 
-def test_goes_on_from_its_state_and_forgets_whom_it_is_told_to():
+def test_continues_from_its_state_and_forgets_erased_pairs():
     viewers, resumed = Viewers(1_024), Viewers(1_024)
     firsts(viewers, ("a", "v", 0), ("b", "v", 0))
     resumed.load_state(viewers.state())
