@@ -70,6 +70,15 @@ def test_a_video_taken_down_keeps_its_row():
     assert vocabulary.rows(["a", "b", "c"]).tolist() == [1, 2, 0]
 
 
+def test_a_category_is_that_of_the_newest_upload():
+    """A tree that is ordered by category follows what is known today."""
+    vocabulary = vocabulary_of(
+        upload("a", category="chess"), upload("b", category=None), upload("a", category="trains")
+    )
+
+    assert vocabulary.categories(np.array([2, 1])) == ["", "trains"]
+
+
 def test_a_vocabulary_comes_back_from_its_bytes():
     """Rows, content, and what was taken down."""
     vocabulary = vocabulary_of(*(upload(f"v{n}", category=f"c{n}") for n in range(5)))

@@ -190,6 +190,18 @@ def test_goes_on_from_its_state(trained):
     assert (one.leaf_BK == other.leaf_BK).all()
 
 
+def test_a_state_of_0_2_with_categories_is_read(trained):
+    """They were saved a second time beside the uploads; those of the uploads count."""
+    arrays, meta = trained.state()
+    meta["tree"] = meta["tree"] | {"categories": ["" for _ in trained.video_ids]}
+    resumed = TdmLearner(SMALL, seed=2, tdm=QUICK)
+
+    resumed.load_state(arrays, meta)
+
+    rows = np.arange(1, len(trained.video_ids) + 1)
+    assert resumed.vocabulary.categories(rows) == [one.category for one in catalogue(10)]
+
+
 def test_histories_leave_a_tree_that_knows_its_users():
     """The next generation has a tree by what they are like, not one by category."""
     learner = learner_of(catalogue(10))
