@@ -43,14 +43,12 @@ from streams import app as faust_app
 from streams import liveness
 from streams import serving as serving_module
 from streams.asked import Asked
-from streams.batches import BatchProcessor
 from streams.catch_up import CatchUp
 from streams.changelog import Changelog, LoggedWindow
 from streams.ending import die, end_stalled
 from streams.fence import Fence
 from streams.group import limit_log
 from streams.index import connected
-from streams.intake import Intake
 from streams.membership import GroupMembership
 from streams.partition_count import (
     PlacedReader,
@@ -59,6 +57,8 @@ from streams.partition_count import (
     remember_count,
 )
 from streams.partitions import Partitions
+from streams.pipeline.decode import BatchDecoder
+from streams.pipeline.pipeline import Pipeline
 from streams.quotas import Quotas
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
@@ -146,18 +146,18 @@ def _serve(
     )
     taken_down: set[str] = set()
     texts = TextIndex() if settings.search_share else None
-    intake = Intake(partitions, layout=kafka.layout, clock=system_clock)
+    decoder = BatchDecoder(partitions, layout=kafka.layout, clock=system_clock)
     stages = Stages(time.thread_time, time.monotonic)
     quotas = Quotas(time.monotonic)
-    processor = BatchProcessor(
-        intake,
+    pipeline = Pipeline(
+        decoder,
         partitions,
         _recommender(settings, switch, retrieval, Trending(taken_down), texts),
         Outbox(Producer(producer_config(kafka) | {"throttle_cb": quotas.note})),
         fence,
         layout=kafka.layout,
         policy=policy,
-        stages=stages,
+        timer=stages,
     )
     stop = threading.Event()
     ready = readiness.ReadyFile(process.ready_file)
@@ -193,7 +193,7 @@ def _serve(
         kafka,
         settings,
         partitions=partitions,
-        steps=processor,
+        pipeline=pipeline,
         fence=fence,
         group_membership=GroupMembership(
             kafka,
@@ -236,7 +236,9 @@ def _serve(
         partitions.close()
         end_watch.set()
         log.info("stages_measured", **stages.totals())
-        log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
+        log.info(
+            "streams_stopped", mended=dict(decoder.mended), **decoder.counts, **pipeline.counts
+        )
 
 
 def _work(app: faust_app.App) -> None:

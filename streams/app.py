@@ -6,7 +6,7 @@ decode, store or acknowledge. What Faust 0.15.3 is overruled in, and why:
 * offsets to commit come from `Partitions.committable`, after everything they caused is
   acknowledged; Faust's own bookkeeping commits over holes (FAULTS F2 to F6);
 * positions after a rebalance come from group and stores, by way of `perform_seek` (F4, F25);
-* records go from librdkafka to the pump (`streams.fetch`); Faust's consumer is paused, and its
+* records go from librdkafka to the micro-batcher (`streams.fetch`); Faust's consumer is paused, and its
   streams, queues and acknowledgements are passed by (F1 to F3, F11, F12).
 
 ``tests/streams/test_faust_pins.py`` pins the source of every line relied on here.
@@ -32,11 +32,11 @@ from streams.fence import Fence
 from streams.fetch import Fetch, fetch_config
 from streams.group import Consumer, Transport, leave_group_for
 from streams.health import HealthServer
-from streams.intake import SOURCES
 from streams.membership import GroupMembership
 from streams.partition import CHANGELOG
 from streams.partitions import Partitions
-from streams.pump import Pump, Steps
+from streams.pipeline.decode import SOURCES
+from streams.pipeline.pipeline import MicroBatcher, Pipeline
 from streams.quotas import Quotas
 from streams.settings import StreamsSettings
 from streams.standby import Standby
@@ -49,11 +49,11 @@ T = TypeVar("T")
 
 
 class App(faust.App):
-    """Faust's app, wired to the partitions and the pump."""
+    """Faust's app, wired to the partitions and the micro-batcher."""
 
     consumer: Consumer
     partitions: Partitions
-    pump: Pump
+    batcher: MicroBatcher
     layout: Layout
     fetch: Fetch
     start_fetch: Callable[[], Fetch]
@@ -133,7 +133,7 @@ class App(faust.App):
                 without = sorted({at.partition for at in wanted if at not in led})
                 log.warning("partitions_without_leader", partitions=without)
             self.fetch.read_from({})
-            self.pump.clear()
+            self.batcher.clear()
 
             def open_led() -> dict[Position, int]:
                 """Do nothing if the group has taken the partitions back meanwhile."""
@@ -141,7 +141,7 @@ class App(faust.App):
                     return {}
                 return self._with_copies({at.partition for at in led}, lambda: assign(led, found))
 
-            start = await self.pump.in_thread(open_led)
+            start = await self.batcher.in_thread(open_led)
             if start and assigned is self.assigned:
                 self.fetch.read_from(start)
                 self.consumer.forget_commits_beyond(self.partitions.committed())
@@ -171,10 +171,10 @@ class App(faust.App):
         async def start_again() -> None:
             async with self.opening:
                 self.fetch.read_from({})  # from here on nothing is lost until reading goes on
-                self.pump.clear()
+                self.batcher.clear()
                 lost, self.lost = self.lost, set()
                 found = await asyncio.to_thread(self.look, lost)
-                start = await self.pump.in_thread(lambda: self.partitions.start_again(found))
+                start = await self.batcher.in_thread(lambda: self.partitions.start_again(found))
                 if start:
                     self.fetch.read_from(start)
                     self.consumer.forget_commits_beyond(self.partitions.committed())
@@ -186,7 +186,7 @@ class App(faust.App):
     async def look_after_logs(self, every_s: float) -> None:
         """Look every *every_s* seconds whether the logs are still those that are read.
 
-        `Pump` heals a changelog that somebody else wrote, or that is another one. A source that is
+        `MicroBatcher` heals a changelog that somebody else wrote, or that is another one. A source that is
         another one is read from its beginning: a fetch does not always say that a topic was made
         anew. What had no leader is opened once it has one.
         """
@@ -234,8 +234,8 @@ class App(faust.App):
         """Finish the batch in progress, take no other, and commit what may be committed."""
         self.assigned = {}
         self.fetch.read_from({})
-        self.pump.clear()
-        await self.pump.in_thread(self.partitions.suspend)
+        self.batcher.clear()
+        await self.batcher.in_thread(self.partitions.suspend)
         await self.consumer.commit_everything()
 
     async def let_go_of_all(self, *_: Any, **__: Any) -> None:
@@ -245,7 +245,7 @@ class App(faust.App):
 
     async def finish(self, *_: Any, **__: Any) -> None:
         """Finish the batch in progress before the worker ends."""
-        await self.pump.stop()
+        await self.batcher.stop()
         if self.membership is Membership.SERVING:
             await self.consumer.commit_everything()
         await self.fetch.close()
@@ -258,7 +258,7 @@ def build(
     settings: StreamsSettings,
     *,
     partitions: Partitions,
-    steps: Steps,
+    pipeline: Pipeline,
     fence: Fence,
     group_membership: GroupMembership,
     on_assigned: Callable[[], None],
@@ -278,8 +278,8 @@ def build(
     app.look = lambda places: looker.look(
         {at: kafka.layout.prefix + names.get(at.topic, at.topic) for at in places},
     )
-    app.pump = Pump(
-        steps,
+    app.batcher = MicroBatcher(
+        pipeline,
         on_failure,
         max_batch=settings.max_batch,
         heal_every_s=settings.heal_every_ms / 1000,
@@ -287,15 +287,15 @@ def build(
     app.start_fetch = lambda: Fetch(
         fetch_config(kafka, group_id=kafka.layout.streams_group) | {"throttle_cb": app.quotas.note},
         kafka.layout,
-        app.pump,
+        app.batcher,
         on_lost=app.start_again,
         on_failure=on_failure,
     )
     for name in SOURCES:
         app.topics.add(app.topic(kafka.layout.prefix + name))
 
-    async def pump_batches() -> None:
-        await _until_failure(app.pump.run, on_failure)
+    async def run_batches() -> None:
+        await _until_failure(app.batcher.run, on_failure)
 
     async def beat() -> None:
         async def beats() -> None:
@@ -309,7 +309,7 @@ def build(
         every_s = settings.heal_every_ms / 1000
         await _until_failure(lambda: app.look_after_logs(every_s), on_failure)
 
-    app.task(pump_batches)
+    app.task(run_batches)
     app.task(look_after_logs)
     app.task(beat)
     app.on_partitions_revoked.connect(app.let_go)

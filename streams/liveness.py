@@ -12,7 +12,7 @@ from streams.app import App
 from streams.catch_up import CatchUp
 from streams.health import Condition, Health, HealthServer
 from streams.index import VectorIndex
-from streams.intake import SOURCES
+from streams.pipeline.decode import SOURCES
 from streams.retrieval import Retrieval
 from streams.serving import Switch
 from streams.settings import StreamsSettings

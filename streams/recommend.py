@@ -1,20 +1,19 @@
-"""From windows to recommendations. Read this file first.
+"""From windows to recommendations, in three stages: encode, search, rank.
 
-A batch of users goes through the same stations as one user would: encode the history
-windows, find candidates, leave out what was seen, rank, apply the rules, keep the best. Every station is one
-call for the whole batch. Nothing here knows Kafka, and the only thing waited for is the
-vector index, with bounded patience. What is away or broken is left out and named in
-`degraded`; nobody is left without an answer.
+A batch of users goes through the same steps as one user would: encode the history windows, find
+candidates, leave out what was seen, rank, apply the rules, keep the best. Each step is one call
+for the whole batch. Nothing here knows Kafka, and the only thing waited for is the vector index,
+with bounded patience. What is unavailable or broken is left out and named in `degraded`; every
+request is answered.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
 
 import numpy as np
 import structlog
-from jaxtyping import Float, Float32, Int64, Shaped
+from jaxtyping import Float, Int64, Shaped
 
 from contract.clock import Clock
 from contract.events import Recommendation, RecommendedVideo
@@ -31,6 +30,7 @@ from models.history import WatchEntry, Window
 from models.ranking import RankedUsers
 from streams import model_calls, skips
 from streams.asked import Asked, put_first, sources, with_matches
+from streams.pipeline.batch import Batch
 from streams.requests import Request
 from streams.retrieval import Near, Retrieval
 from streams.rules import demoted
@@ -45,27 +45,8 @@ log = structlog.get_logger()
 # D = vector width, M = watches of all users, S = watches of one.
 
 
-@dataclass(slots=True)
-class Draft:
-    """A batch of requests on its way: the serving it began with is the one it ends with.
-
-    *vectors_BD* holds zeros where the model is broken; ``is_broken`` says for whom. Of each user
-    ``shortages`` says why there is nothing new to recommend, nothing where there is.
-    """
-
-    requests: Sequence[Request]
-    serving: Serving | None
-    vectors_BD: Float32[np.ndarray, "B D"] = field(
-        default_factory=lambda: np.zeros((0, 0), np.float32)
-    )
-    is_broken: Sequence[bool] = ()
-    seen: SeenRows | None = None
-    near: Near = field(default_factory=lambda: Near((), TRENDING))
-    shortages: Sequence[str] = ()
-
-
 class Recommender:
-    """Answers requests from the serving in use, in three steps that never look back."""
+    """Answers the requests of batches from the bundle in service."""
 
     def __init__(
         self,
@@ -88,60 +69,60 @@ class Recommender:
         self._asked = asked or Asked(TextIndex(), share=0.0, num_recommended=num_recommended)
         self._skip_weight = skip_weight
 
-    def recommend(self, requests: Sequence[Request]) -> list[Recommendation]:
+    def recommend(self, requests: Sequence[Request]) -> Sequence[Recommendation]:
         """Return the recommendations for *requests*, in order."""
-        draft = self.draft(requests)
-        self.search(draft)
-        return self.answers(draft)
+        batch = Batch(requests=requests)
+        for stage in (self.encode, self.search, self.rank):
+            stage(batch)
+        return batch.recommendations
 
-    def draft(self, requests: Sequence[Request]) -> Draft:
-        """Step 1: encode the windows, by the serving of this moment."""
+    def encode(self, batch: Batch) -> None:
+        """Compute the user vectors, by the bundle of this moment."""
         with self._switch.encoding:
-            serving = self._switch.current
+            serving = batch.serving = self._switch.current
             if serving is None:
-                return Draft(requests, None)
-            seen = SeenRows(serving.items)
-            vectors_BD = model_calls.encoded(
-                serving, [request.window for request in requests], seen
-            )
+                return
+            batch.seen = SeenRows(serving.items)
+            windows = [request.window for request in batch.requests]
+            vectors_BD = model_calls.encoded(serving, windows, batch.seen)
         is_broken_B = ~np.isfinite(vectors_BD).all(axis=1)
-        vectors_BD = np.where(is_broken_B[:, None], np.float32(0), vectors_BD)
-        return Draft(requests, serving, vectors_BD, is_broken_B.tolist(), seen)
+        batch.vectors_BD = np.where(is_broken_B[:, None], np.float32(0), vectors_BD)
+        batch.is_broken = is_broken_B.tolist()
 
-    def search(self, draft: Draft) -> None:
-        """Step 2: find what is nearest to the users; nobody waits longer than the patience."""
-        serving, vectors_BD = draft.serving, draft.vectors_BD
+    def search(self, batch: Batch) -> None:
+        """Find the videos nearest to the users; nobody waits longer than the patience."""
+        serving, vectors_BD = batch.serving, batch.vectors_BD
         if serving is None:
             return
-        user_ids = [request.user_id for request in draft.requests]
+        user_ids = [request.user_id for request in batch.requests]
         near = self._retrieval.near(serving, user_ids, vectors_BD)
         if near is None:
-            windows = [request.window for request in draft.requests]
+            windows = [request.window for request in batch.requests]
             with self._switch.searching:
-                seen = (draft.seen or SeenRows(serving.items)).of(windows)
+                seen = (batch.seen or SeenRows(serving.items)).of(windows)
                 near = model_calls.next_best(self._retrieval, serving, user_ids, vectors_BD, seen)
         if near is None:
-            draft.is_broken = [True] * len(user_ids)
-        draft.near = near or Near([()] * len(user_ids), TRENDING)
+            batch.is_broken = [True] * len(user_ids)
+        batch.near = near or Near([()] * len(user_ids), TRENDING)
 
-    def answers(self, draft: Draft) -> list[Recommendation]:
-        """Step 3: rank the candidates; one recommendation for each request, or for each event."""
-        if draft.serving is None:
-            lists = trending_lists(draft.requests, self._trending, usual=self._num_recommended)
+    def rank(self, batch: Batch) -> None:
+        """Rank the candidates; one recommendation for each request, or for each event."""
+        if batch.serving is None:
+            lists = trending_lists(batch.requests, self._trending, usual=self._num_recommended)
         else:
             with self._switch.ranking:
-                lists = self._answered(draft, draft.serving)
-        return self._recommendations(draft, lists)
+                lists = self._answered(batch, batch.serving)
+        batch.recommendations = self._recommendations(batch, lists)
 
-    def _answered(self, draft: Draft, serving: Serving) -> list[list[RecommendedVideo]]:
+    def _answered(self, batch: Batch, serving: Serving) -> list[list[RecommendedVideo]]:
         """Return a list for each request, whatever goes wrong: it would go wrong for ever."""
         try:
-            return self._ranked(draft, serving)
+            return self._ranked(batch, serving)
         except Exception:  # a batch that nobody can answer would end every worker in turn
             log.exception("answer_failed", bundle_id=serving.bundle_id)
-            draft.is_broken = [True] * len(draft.requests)
-            draft.shortages = [""] * len(draft.requests)
-            return trending_lists(draft.requests, self._trending, usual=self._num_recommended)
+            batch.is_broken = [True] * len(batch.requests)
+            batch.shortages = [""] * len(batch.requests)
+            return trending_lists(batch.requests, self._trending, usual=self._num_recommended)
 
     @property
     def has_bundle(self) -> bool:
@@ -156,37 +137,37 @@ class Recommender:
         """Drop what is remembered of an erased user."""
         self._retrieval.forget(user_id)
 
-    def _ranked(self, draft: Draft, serving: Serving) -> list[list[RecommendedVideo]]:
+    def _ranked(self, batch: Batch, serving: Serving) -> list[list[RecommendedVideo]]:
         """Return the best of each user's candidates, best first."""
-        windows = [request.window for request in draft.requests]
+        windows = [request.window for request in batch.requests]
         ids = [
             () if is_broken else ids
-            for ids, is_broken in zip(draft.near.ids, draft.is_broken, strict=True)
+            for ids, is_broken in zip(batch.near.ids, batch.is_broken, strict=True)
         ]
-        near = Near(ids, draft.near.source)
-        seen = (draft.seen or SeenRows(serving.items)).of(windows)
+        near = Near(ids, batch.near.source)
+        seen = (batch.seen or SeenRows(serving.items)).of(windows)
         candidates = self._retrieval.candidates(serving, near, seen)
-        matches = self._asked.matches(draft.requests, serving.items, seen, serving.completion)
+        matches = self._asked.matches(batch.requests, serving.items, seen, serving.completion)
         rows_BC = _padded(with_matches(candidates.rows, matches))
         item_BCD = serving.items.outputs_ND.take(rows_BC, axis=0)  # ten times as fast as [rows_BC]
-        similarity_BC = (item_BCD @ draft.vectors_BD[:, :, None])[:, :, 0]
+        similarity_BC = (item_BCD @ batch.vectors_BD[:, :, None])[:, :, 0]
         users = RankedUsers(
-            draft.vectors_BD,
+            batch.vectors_BD,
             newest_ms_B=np.array([window.newest_ms for window in windows]),
             num_watches_B=np.array([len(window.watches) for window in windows]),
         )
         expected_BC, score_BC, is_failed_B = model_calls.ranked(
             serving, users, similarity_BC=similarity_BC, rows_BC=rows_BC
         )
-        draft.is_broken = (is_failed_B | np.array(draft.is_broken, np.bool_)).tolist()
-        draft.shortages = [
+        batch.is_broken = (is_failed_B | np.array(batch.is_broken, np.bool_)).tolist()
+        batch.shortages = [
             ALL_SEEN if is_again else "" if row else CATALOGUE_EMPTY
             for row, is_again in zip(rows_BC[:, 0].tolist(), candidates.is_again, strict=True)
         ]
         score_BC = skips.turn_away(
             score_BC,
             rows_BC,
-            draft.requests,
+            batch.requests,
             serving.items,
             serving.completion,
             weight=self._skip_weight,
@@ -194,12 +175,12 @@ class Recommender:
         score_BC, first = put_first(score_BC, rows_BC, matches)
         order_BC = np.argsort(-score_BC, axis=1, kind="stable")
         order_BC = demoted(
-            order_BC, rows_BC, draft.requests, serving.points, len(serving.items.outputs_ND)
+            order_BC, rows_BC, batch.requests, serving.points, len(serving.items.outputs_ND)
         )
         order_BC[np.array(candidates.is_again, np.bool_)] = np.arange(order_BC.shape[1])
-        lengths = [request.length(self._num_recommended) for request in draft.requests]
+        lengths = [request.length(self._num_recommended) for request in batch.requests]
         order_BK = order_BC[:, : max(lengths)]
-        source_BC = sources(rows_BC.shape, candidates, draft.near.source, first)
+        source_BC = sources(rows_BC.shape, candidates, batch.near.source, first)
         return _lists(
             serving,
             lengths,
@@ -210,17 +191,17 @@ class Recommender:
         )
 
     def _recommendations(
-        self, draft: Draft, lists: Sequence[list[RecommendedVideo]]
+        self, batch: Batch, lists: Sequence[list[RecommendedVideo]]
     ) -> list[Recommendation]:
-        serving, now_ms = draft.serving, self._clock()
+        serving, now_ms = batch.serving, self._clock()
         bundle_id = serving.bundle_id if serving else None
         recommendations = []
-        for number, (request, items) in enumerate(zip(draft.requests, lists, strict=True)):
-            degraded = list(draft.near.degraded) if serving else [NO_BUNDLE]
-            if serving and draft.is_broken[number]:
+        for number, (request, items) in enumerate(zip(batch.requests, lists, strict=True)):
+            degraded = list(batch.near.degraded) if serving else [NO_BUNDLE]
+            if serving and batch.is_broken[number]:
                 degraded.append(MODEL_BROKEN)
-            if serving and draft.shortages[number]:
-                degraded.append(draft.shortages[number])
+            if serving and batch.shortages[number]:
+                degraded.append(batch.shortages[number])
             event_ids = list(dict.fromkeys(request.event_ids))
             causes = [event_ids] if self._is_coalescing else [[one] for one in event_ids]
             recommendations += [

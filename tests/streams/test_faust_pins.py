@@ -175,7 +175,7 @@ def our_app(*, partitions=None, **settings):
         KafkaSettings(),
         StreamsSettings(**settings),
         partitions=partitions,
-        steps=Mock(),
+        pipeline=Mock(threads={"fold": []}),
         fence=None,
         group_membership=Mock(),
         on_assigned=lambda: None,

@@ -84,11 +84,11 @@ def test_the_context_of_a_request_counts_for_its_answer():
 def test_a_request_changes_no_window_and_publishes_none():
     """It is answered, its offset may be committed, and that is all."""
     world = World()
-    world.processor.process([world.record(watch("A"))])
+    world.pipeline.process([world.record(watch("A"))])
     before, written = world.store.get(["u1"]), len(world.outbox.to("nextwatch-streams-windows"))
 
     request = asking(at_ms=5, context=Context(country="JP"))
-    world.processor.process([world.record(request)])
+    world.pipeline.process([world.record(request)])
 
     assert world.store.get(["u1"]) == before
     assert len(world.outbox.to("nextwatch-streams-windows")) == written
@@ -100,7 +100,7 @@ def test_a_user_nobody_knows_stays_unknown_after_asking():
     """No record, no window."""
     world = World()
 
-    world.processor.process([world.record(asking())])
+    world.pipeline.process([world.record(asking())])
 
     assert list(world.store.scan()) == []
     assert len(world.recommendations()) == 1
@@ -111,7 +111,7 @@ def test_a_request_and_events_in_one_batch_are_answered_together():
     world = World()
     events = [asking("a"), watch("A"), search(), asking("b")]
 
-    world.processor.process([world.record(event) for event in events])
+    world.pipeline.process([world.record(event) for event in events])
 
     [answer] = world.recommendations()
     assert answer.caused_by == [event.event_id for event in events]
@@ -120,10 +120,10 @@ def test_a_request_and_events_in_one_batch_are_answered_together():
 def test_a_request_read_again_has_the_same_answer_and_once_committed_none():
     """At least once, with the same id; what the group has committed is answered."""
     world = World()
-    world.processor.process([world.record(asking())])
-    world.processor.process([world.record(asking())])
+    world.pipeline.process([world.record(asking())])
+    world.pipeline.process([world.record(asking())])
     world.start(committed=1)
-    world.processor.process([world.record(asking(), offset=0)])
+    world.pipeline.process([world.record(asking(), offset=0)])
 
     first, second = world.recommendations()
     assert first.recommendation_id == second.recommendation_id
@@ -134,7 +134,7 @@ def test_a_request_from_before_an_erasure_is_not_answered_and_a_later_one_is():
     world = World()
     later = asking("later", at_ms=6)
 
-    world.processor.process(
+    world.pipeline.process(
         [world.record(event) for event in (asking(at_ms=4), deletion(at_ms=5), later)]
     )
 
@@ -157,7 +157,7 @@ def test_a_request_that_breaks_a_bound_is_a_dead_letter(fields, reason):
     world = World()
     value = json.dumps(json.loads(encode(asking())) | fields).encode()
 
-    world.processor.process([world.raw("recommendation-requests", b"u1", value)])
+    world.pipeline.process([world.raw("recommendation-requests", b"u1", value)])
 
     [dead] = world.outbox.to("recommendation-requests.dlq")
     assert (dead.value, dict(dead.headers)["dlq.reason"]) == (value, reason.encode())
@@ -171,7 +171,7 @@ def test_the_id_of_a_request_is_told_as_its_sender_wrote_it():
         request.request_id.encode(), request.request_id.upper().encode()
     )
 
-    world.processor.process([world.raw("recommendation-requests", b"u1", value)])
+    world.pipeline.process([world.raw("recommendation-requests", b"u1", value)])
 
     assert world.recommendations()[0].caused_by == [request.request_id.upper()]
 

@@ -15,13 +15,13 @@ def counts(world):
 
 
 def trending_of(world):
-    return world.processor._recommender._trending
+    return world.pipeline._recommender._trending
 
 
 def process(world, *events):
     """Let *world* take each of *events* in a batch of its own."""
     for event in events:
-        world.processor.process([world.record(event)])
+        world.pipeline.process([world.record(event)])
 
 
 def test_each_accepted_watch_counts_once():
@@ -41,7 +41,7 @@ def test_a_replay_after_a_crash_counts_nothing():
 
     world.start()
     trending = trending_of(world)
-    world.processor.process([world.record(watch("A"), offset=0)])
+    world.pipeline.process([world.record(watch("A"), offset=0)])
 
     assert trending.top(9) == []
 
@@ -51,7 +51,7 @@ def test_one_user_counts_for_a_video_once_and_a_play_of_no_time_not_at_all():
     world = World()
     loop = [watch("A", at_ms=n) for n in range(20)]
 
-    world.processor.process([world.record(event) for event in loop[:10]])
+    world.pipeline.process([world.record(event) for event in loop[:10]])
     process(world, *loop[10:], watch("B", at_ms=50, watch_ms=0))
 
     assert counts(world) == {"A": 1}

@@ -8,12 +8,12 @@ from contract.events import Recommendation, encode
 from contract.records import Position, Received
 from contract.topics import WINDOWS, Layout
 from models.history import WindowPolicy
-from streams.batches import BatchProcessor
 from streams.fence import Fence
-from streams.intake import Intake
 from streams.logs import Log
 from streams.partition import CHANGELOG
 from streams.partitions import Partitions
+from streams.pipeline.decode import BatchDecoder
+from streams.pipeline.pipeline import Pipeline
 from streams.recommend import Recommender
 from streams.retrieval import Retrieval
 from streams.serving import Switch
@@ -86,9 +86,9 @@ class World:
             {Position(t, 0): Log(0, end) for t, end in ends.items()},
         )
         retrieval = Retrieval(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
-        self.intake = Intake(self.partitions, layout=Layout(), clock=self.clock)
-        self.processor = BatchProcessor(
-            self.intake,
+        self.decoder = BatchDecoder(self.partitions, layout=Layout(), clock=self.clock)
+        self.pipeline = Pipeline(
+            self.decoder,
             self.partitions,
             Recommender(
                 Switch(),
@@ -102,7 +102,7 @@ class World:
             self.fence,
             layout=Layout(),
             policy=POLICY,
-            stages=Stages(lambda: 0.0, lambda: 0.0),
+            timer=Stages(lambda: 0.0, lambda: 0.0),
         )
 
     def record(self, event, *, offset=None, num_partitions=0):

@@ -6,33 +6,25 @@ import threading
 import pytest
 
 from contract.records import Received
-from streams.batches import Batch
-from streams.intake import Taken
-from streams.pump import OVERLAP_FROM, Pump
+from streams.pipeline.pipeline import OVERLAP_FROM, MicroBatcher
 
 
-class Steps:
+class RecordingPipeline:
     """Takes every batch, and remembers the topics of its records."""
+
+    is_suspect = False
 
     def __init__(self, num_expected):
         self.batches = []
         self.num_missing = num_expected
         self.has_all = threading.Event()
+        self.threads = {"fold": [self.fold], "commit": [lambda batch: None]}
 
-    def fold(self, records):
-        self.batches.append([record.topic for record in records])
-        self.num_missing -= len(records)
+    def fold(self, batch):
+        self.batches.append([record.topic for record in batch.records])
+        self.num_missing -= len(batch.records)
         if not self.num_missing:
             self.has_all.set()
-        return Batch(Taken([], []), [])
-
-    def search(self, batch):
-        return batch
-
-    send = settle = search
-
-    def is_suspect(self):
-        return False
 
 
 def record(topic):
@@ -42,21 +34,21 @@ def record(topic):
 
 async def batches_of(*puts):
     """Return the batches that come of *puts*, each a list of topics that come at once."""
-    steps = Steps(sum(map(len, puts)))
-    pump = Pump(steps, pytest.fail, max_batch=64, heal_every_s=60.0)
-    running = asyncio.create_task(pump.run())
+    pipeline = RecordingPipeline(sum(map(len, puts)))
+    batcher = MicroBatcher(pipeline, pytest.fail, max_batch=64, heal_every_s=60.0)
+    running = asyncio.create_task(batcher.run())
     for topics in puts:
-        pump.put([record(topic) for topic in topics])
+        batcher.put([record(topic) for topic in topics])
         await asyncio.sleep(0)
-    assert await asyncio.to_thread(steps.has_all.wait, 10)
-    await pump.stop()
+    assert await asyncio.to_thread(pipeline.has_all.wait, 10)
+    await batcher.stop()
     await running
-    return steps.batches
+    return pipeline.batches
 
 
 def test_impressions_go_with_the_event_that_follows_them(monkeypatch):
     """Nobody waits for them: a batch of their own would only keep the event waiting."""
-    monkeypatch.setattr("streams.pump.LINGER_S", 60.0)
+    monkeypatch.setattr("streams.pipeline.pipeline.LINGER_S", 60.0)
     batches = asyncio.run(batches_of(["impressions"], ["impressions", "watch-events"]))
 
     assert batches == [["impressions", "impressions", "watch-events"]]

@@ -20,7 +20,7 @@ def test_the_events_of_a_user_in_one_batch_get_one_recommendation_that_names_the
     """A burst of one user is computed once, and nobody's event goes without an answer."""
     world, events = World(), [watch("A"), watch("B", at_ms=1), search(), watch("C", user_id="u2")]
 
-    world.processor.process([world.record(event) for event in events])
+    world.pipeline.process([world.record(event) for event in events])
 
     ids = [event.event_id for event in events]
     assert [r.caused_by for r in world.recommendations()] == [ids[:3], ids[3:]]
@@ -30,7 +30,7 @@ def test_each_event_gets_a_recommendation_of_its_own_where_that_is_wanted():
     """The switch for consumers that match answers to events one by one."""
     world, events = World(is_coalescing=False), [watch("A"), watch("B", at_ms=1), search()]
 
-    world.processor.process([world.record(event) for event in events])
+    world.pipeline.process([world.record(event) for event in events])
 
     assert [r.caused_by for r in world.recommendations()] == [[e.event_id] for e in events]
 
@@ -39,7 +39,7 @@ def test_the_window_is_in_the_store_and_in_the_changelog_alike():
     """Byte for byte: a rebuild from the changelog is the store."""
     world = World()
 
-    world.processor.process([world.record(watch("A")), world.record(watch("B", at_ms=1))])
+    world.pipeline.process([world.record(watch("A")), world.record(watch("B", at_ms=1))])
 
     [change] = world.outbox.to("nextwatch-streams-windows")
     assert (change.key, change.value) == (b"u1", world.store.get(["u1"])[0])
@@ -51,12 +51,12 @@ def test_offsets_become_committable_only_after_delivery():
     world.outbox.is_away = True
 
     with pytest.raises(BrokerUnavailable):
-        world.processor.process([world.record(watch("A"))])
+        world.pipeline.process([world.record(watch("A"))])
     assert world.partitions.committable() == {}
 
     world.outbox.is_away = False
     world.start()
-    world.processor.process([world.record(watch("A"), offset=0)])
+    world.pipeline.process([world.record(watch("A"), offset=0)])
     assert world.partitions.committable() == {Position("watch-events", 0): 1}
 
 
@@ -65,12 +65,12 @@ def test_a_replay_after_a_crash_publishes_the_same_again():
     world = World()
     world.outbox.is_away = True
     with pytest.raises(BrokerUnavailable):
-        world.processor.process([world.record(watch("A"))])
+        world.pipeline.process([world.record(watch("A"))])
     before = world.window()
 
     world.outbox.is_away = False
     world.start()
-    world.processor.process([world.record(watch("A"), offset=0)])
+    world.pipeline.process([world.record(watch("A"), offset=0)])
 
     assert world.window() == before
     assert len(world.outbox.to("nextwatch-streams-windows")) == 1
@@ -80,8 +80,8 @@ def test_a_redelivered_event_bears_the_same_recommendation_id():
     """A consumer can tell a repeat from news."""
     world = World()
 
-    world.processor.process([world.record(watch("A"))])
-    world.processor.process([world.record(watch("A"))])
+    world.pipeline.process([world.record(watch("A"))])
+    world.pipeline.process([world.record(watch("A"))])
 
     first, second = world.recommendations()
     assert first.recommendation_id == second.recommendation_id
@@ -92,7 +92,7 @@ def test_what_the_group_had_committed_is_folded_again_but_not_answered_again():
     world = World()
     world.start(committed=1)
 
-    world.processor.process([world.record(watch("A"), offset=0)])
+    world.pipeline.process([world.record(watch("A"), offset=0)])
 
     assert world.window().video_ids == ("A",)
     assert world.recommendations() == []
@@ -103,7 +103,7 @@ def test_a_bad_message_is_kept_whole_with_its_reason_and_the_next_is_answered():
     world = World()
     bad = world.raw("watch-events", b"u1", b"{junk", headers=(("trace", b"7"),))
 
-    world.processor.process([bad, world.record(watch("A"))])
+    world.pipeline.process([bad, world.record(watch("A"))])
 
     [dead] = world.outbox.to("watch-events.dlq")
     headers = dict(dead.headers)
@@ -116,7 +116,7 @@ def test_impressions_are_remembered_and_cause_no_recommendation():
     """Nobody asked; the window says what was shown, in store and changelog alike."""
     world = World()
 
-    world.processor.process([world.record(shown("A", "B"))])
+    world.pipeline.process([world.record(shown("A", "B"))])
 
     [change] = world.outbox.to("nextwatch-streams-windows")
     assert change.value == world.store.get(["u1"])[0]
@@ -129,10 +129,10 @@ def test_impressions_that_break_a_bound_are_counted_and_left_to_the_trainer():
     """Its letter is the only one."""
     world = World()
 
-    world.processor.process([world.raw("impressions", b"u1", b"{junk"), world.record(watch("A"))])
+    world.pipeline.process([world.raw("impressions", b"u1", b"{junk"), world.record(watch("A"))])
 
     assert world.outbox.to("impressions.dlq") == []
-    assert world.processor._intake.counts == {"skipped:json": 1}
+    assert world.pipeline._decoder.counts == {"skipped:json": 1}
     assert len(world.recommendations()) == 1
 
 
@@ -140,7 +140,7 @@ def test_an_event_from_the_future_is_a_dead_letter():
     """By the record's own time, five minutes ahead is the most."""
     world = World()
 
-    world.processor.process([world.record(watch("A", at_ms=3_600_000))])
+    world.pipeline.process([world.record(watch("A", at_ms=3_600_000))])
 
     [dead] = world.outbox.to("watch-events.dlq")
     assert dict(dead.headers)["dlq.reason"] == b"ts_future:event_time_ms"
@@ -153,7 +153,7 @@ def test_a_window_from_the_far_future_is_freed_of_it_by_the_next_event():
     assert fold(stuck, [watch("C", at_ms=500)], POLICY) == stuck
     world.store.write({"u1": history_codec.encode(stuck)}, {})
 
-    world.processor.process([world.record(watch("C", at_ms=500))])
+    world.pipeline.process([world.record(watch("C", at_ms=500))])
 
     assert world.window().video_ids == ("C",)
     [change] = world.outbox.to("nextwatch-streams-windows")
@@ -167,7 +167,7 @@ def test_a_worker_with_a_slow_clock_takes_nothing_out_of_a_window():
     world.store.write({"u1": history_codec.encode(known)}, {})
 
     record = world.record(watch("B", at_ms=500))
-    world.processor.process([replace(record, ingested_at_ms=T0 + 2 * day_ms)])
+    world.pipeline.process([replace(record, ingested_at_ms=T0 + 2 * day_ms)])
 
     assert world.window().video_ids == ("B", "A")
 
@@ -177,7 +177,7 @@ def test_an_event_ahead_of_clock_and_record_alike_is_a_dead_letter():
     world, far_ms = World(), 400 * 86_400_000
     record = world.record(watch("A", at_ms=far_ms))
 
-    world.processor.process([replace(record, ingested_at_ms=T0 + far_ms)])
+    world.pipeline.process([replace(record, ingested_at_ms=T0 + far_ms)])
 
     [dead] = world.outbox.to("watch-events.dlq")
     assert dict(dead.headers)["dlq.reason"] == b"ts_future:event_time_ms"
@@ -190,7 +190,7 @@ def test_offsets_with_gaps_are_taken_as_they_come():
     #             A   -   C
     world = World()
 
-    world.processor.process(
+    world.pipeline.process(
         [world.record(watch("A"), offset=0), world.record(watch("C", at_ms=2), offset=2)]
     )
 
@@ -204,7 +204,7 @@ def test_records_of_partitions_owned_by_others_are_left_alone():
     world = World()
     world.partitions.suspend()
 
-    world.processor.process([world.record(watch("A"))])
+    world.pipeline.process([world.record(watch("A"))])
 
     assert world.outbox.sent == []
 
@@ -216,7 +216,7 @@ def test_a_worker_that_stood_still_produces_nothing():
     world.monotonic_s = 3.1
 
     with pytest.raises(WorkerPausedError):
-        world.processor.process([world.record(watch("A"))])
+        world.pipeline.process([world.record(watch("A"))])
     assert world.outbox.sent == []
 
 
@@ -246,7 +246,7 @@ def test_however_events_are_cut_into_batches_and_repeated_the_windows_are_the_sa
     world = World()
     records = [world.record(event) for event in delivered]
     for start in range(0, len(records), batch_size):
-        world.processor.process(records[start : start + batch_size])
+        world.pipeline.process(records[start : start + batch_size])
 
     for user_id in ("u1", "u2"):
         mine = [
@@ -267,7 +267,7 @@ def test_a_store_that_cannot_be_written_ends_the_batch_before_anything_is_told()
     world.store.write = full
 
     with pytest.raises(OSError, match="No space left"):
-        world.processor.process([world.record(watch("A"))])
+        world.pipeline.process([world.record(watch("A"))])
     assert (world.outbox.sent, world.partitions.committable()) == ([], {})
 
 
@@ -278,7 +278,7 @@ def test_a_clock_that_is_wrong_changes_no_window_and_refuses_nobody(skew_ms):
     wrong.clock.advance(ms=skew_ms)
 
     for world in (right, wrong):
-        world.processor.process([world.record(watch("A")), world.record(search())])
+        world.pipeline.process([world.record(watch("A")), world.record(search())])
 
     assert wrong.store.get(["u1"]) == right.store.get(["u1"])
     assert wrong.outbox.to("watch-events.dlq") == []
