@@ -39,36 +39,36 @@ from models import bundle as bundles
 from models import bundle_store
 from models.history import WindowPolicy
 from models.settings import WindowSettings
-from streams import app as faust_app
-from streams import liveness
-from streams import serving as serving_module
-from streams.asked import Asked
-from streams.catch_up import CatchUp
-from streams.changelog import Changelog, LoggedWindow
-from streams.ending import die, end_stalled
-from streams.fence import Fence
-from streams.group import limit_log
-from streams.index import connected
-from streams.membership import GroupMembership
-from streams.partition_count import (
+from streams.faust import app as faust_app
+from streams.faust.group import limit_log
+from streams.faust.membership import GroupMembership
+from streams.follower.catch_up import CatchUp
+from streams.follower.follower import Follower, Tail, announcer
+from streams.lifecycle import liveness
+from streams.lifecycle.ending import die, end_stalled
+from streams.lifecycle.pause_guard import Fence
+from streams.lifecycle.quotas import Quotas
+from streams.lifecycle.stage_timer import Stages
+from streams.pipeline.decode import BatchDecoder
+from streams.pipeline.pipeline import Pipeline
+from streams.serving import generation as serving_module
+from streams.serving.candidates import Retrieval
+from streams.serving.index import connected
+from streams.serving.recommend import Recommender
+from streams.serving.search_matches import Asked
+from streams.serving.text_index import TextIndex
+from streams.serving.trending import Trending
+from streams.settings import StreamsSettings
+from streams.state.changelog import Changelog, LoggedWindow
+from streams.state.partition_count import (
     PlacedReader,
     check_count,
     check_windows,
     remember_count,
 )
-from streams.partitions import Partitions
-from streams.pipeline.decode import BatchDecoder
-from streams.pipeline.pipeline import Pipeline
-from streams.quotas import Quotas
-from streams.recommend import Recommender
-from streams.retrieval import Retrieval
-from streams.settings import StreamsSettings
-from streams.stages import Stages
-from streams.standby import Standby
-from streams.store import RocksMemory, RocksStore, open_store
-from streams.tail import Follower, Tail, announcer
-from streams.text_index import TextIndex
-from streams.trending import Trending
+from streams.state.partitions import Partitions
+from streams.state.standby import Standby
+from streams.state.store import RocksMemory, RocksStore, open_store
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from contract import outbox
 from streams import __main__ as worker
-from streams import changelog, partition
+from streams.state import changelog, partition
 
 
 def commit_early() -> None:

@@ -22,10 +22,10 @@ from models import bundle as bundles
 from models import history, history_codec
 from models.history import Window, WindowPolicy
 from models.ranking import RankedUsers
-from streams import serving as serving_module
-from streams.index import VectorIndex
-from streams.recommend import recommendation_id
-from streams.serving import Serving
+from streams.serving import generation as serving_module
+from streams.serving.generation import Serving
+from streams.serving.index import VectorIndex
+from streams.serving.recommend import recommendation_id
 
 # Shape legend: C = candidates of the one user, K = those kept, D = width of a vector.
 

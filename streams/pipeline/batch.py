@@ -12,11 +12,11 @@ from contract.outbox import Outgoing, Shipment
 from contract.records import Received
 from contract.words import TRENDING
 from models.history import Happened
-from streams.partition import Partition
-from streams.requests import Request
-from streams.retrieval import Near
-from streams.seen import SeenRows
-from streams.serving import Serving
+from streams.serving.candidates import Near
+from streams.serving.generation import Serving
+from streams.serving.requests import Request
+from streams.serving.seen import SeenRows
+from streams.state.partition import Partition
 
 # Shape legend: B = users of the batch, D = vector width.
 

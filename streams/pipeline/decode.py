@@ -35,8 +35,8 @@ from contract.topics import (
     Topic,
 )
 from models.history import Happened
-from streams.partitions import Partitions
 from streams.pipeline.batch import Asking, Batch, PartitionRecords
+from streams.state.partitions import Partitions
 
 log = structlog.get_logger()
 

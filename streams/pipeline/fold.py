@@ -6,9 +6,9 @@ from contract.outbox import Outgoing
 from contract.topics import WINDOWS, Layout
 from models.history import EMPTY, WatchEntry, Window, WindowPolicy, entered, fold, until
 from models.seals import seal_key, seal_of
-from streams.partition import Partition, record_of, seal_record
 from streams.pipeline.batch import PartitionRecords
-from streams.requests import Request, request_of
+from streams.serving.requests import Request, request_of
+from streams.state.partition import Partition, record_of, seal_record
 
 CountWatches = Callable[[Window, Sequence[WatchEntry]], None]
 """Told of the window before, and of the watches that have just entered it."""

@@ -33,13 +33,13 @@ from contract.outbox import Outgoing, Shipment
 from contract.records import Received
 from contract.topics import IMPRESSIONS, RECOMMENDATIONS, Layout
 from models.history import WindowPolicy
-from streams.fence import Fence
-from streams.partitions import Partitions
+from streams.lifecycle.pause_guard import Fence
+from streams.lifecycle.stage_timer import Stages
 from streams.pipeline.batch import Batch
 from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.fold import changelog_record, fold_events
-from streams.recommend import Recommender
-from streams.stages import Stages
+from streams.serving.recommend import Recommender
+from streams.state.partitions import Partitions
 
 T = TypeVar("T")
 Stage = Callable[[Batch], None]

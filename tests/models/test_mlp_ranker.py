@@ -15,7 +15,7 @@ from models.items import ItemStore
 from models.mlp_ranker import GOLDEN, INPUT, MODEL, OUTPUT, PAIR_FEATURES, MlpRanker, pair_features
 from models.mlp_ranker_export import drawn, export
 from models.ranking import RankedUsers
-from streams.serving import load
+from streams.serving.generation import load
 from tests.builders import T0, item_vector
 from tests.models.bundles import SMALL, catalogue, learner_of, no_features
 

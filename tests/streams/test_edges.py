@@ -16,8 +16,8 @@ from contract.outbox import Outbox, Outgoing
 from contract.points import point_id
 from contract.settings import QdrantSettings
 from nextwatch.embedded.stack import EmbeddedStack
-from streams.changelog import Changelog
-from streams.index import VectorIndex
+from streams.serving.index import VectorIndex
+from streams.state.changelog import Changelog
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -1,4 +1,4 @@
-"""What `streams.app` overrules or relies on in Faust, line by line, and the holes it keeps shut.
+"""What `streams.faust.app` overrules or relies on in Faust, line by line, and the holes it keeps shut.
 
 An upgrade of Faust or aiokafka that touches one of these lines fails here, with what to look at
 again. Read the new source, check, and only then change the hash.
@@ -24,9 +24,9 @@ from mode.worker import Worker
 
 from contract.records import Position
 from contract.settings import KafkaSettings
-from streams import app as streams_app
+from streams.faust import app as streams_app
+from streams.faust.faust_settings import RESTORE_WITHIN_S, configuration
 from streams.settings import StreamsSettings
-from streams.translation import RESTORE_WITHIN_S, configuration
 
 FIRST = TP("watch-events", 0)
 PINS = {
@@ -165,7 +165,7 @@ class Acknowledged:
 
 
 def plain_app(**settings):
-    """Return Faust's own app, as `streams.app` would configure it."""
+    """Return Faust's own app, as `streams.faust.app` would configure it."""
     return faust.App("pins", **configuration(KafkaSettings(), StreamsSettings(**settings), None))
 
 

@@ -4,9 +4,9 @@ from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, fold
 from models.seals import seal_key, seal_of
-from streams.changelog import LoggedWindow
-from streams.logs import Log
-from streams.partition import CHANGELOG
+from streams.state.changelog import LoggedWindow
+from streams.state.logs import Log
+from streams.state.partition import CHANGELOG
 from tests.builders import deletion, shown, watch
 from tests.streams.worlds import POLICY, World
 

@@ -8,7 +8,7 @@ from contract.keys import partition_of
 from contract.records import Position
 from models.history import EMPTY, fold
 from models.seals import seal_key, seal_of
-from streams.changelog import LoggedWindow
+from streams.state.changelog import LoggedWindow
 from tests.builders import asking, deletion, search, shown, watch
 from tests.streams.worlds import POLICY, World
 

@@ -8,18 +8,18 @@ from contract.events import Recommendation, encode
 from contract.records import Position, Received
 from contract.topics import WINDOWS, Layout
 from models.history import WindowPolicy
-from streams.fence import Fence
-from streams.logs import Log
-from streams.partition import CHANGELOG
-from streams.partitions import Partitions
+from streams.lifecycle.pause_guard import Fence
+from streams.lifecycle.stage_timer import Stages
 from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.pipeline import Pipeline
-from streams.recommend import Recommender
-from streams.retrieval import Retrieval
-from streams.serving import Switch
-from streams.stages import Stages
-from streams.store import DictStore
-from streams.trending import Trending
+from streams.serving.candidates import Retrieval
+from streams.serving.generation import Switch
+from streams.serving.recommend import Recommender
+from streams.serving.trending import Trending
+from streams.state.logs import Log
+from streams.state.partition import CHANGELOG
+from streams.state.partitions import Partitions
+from streams.state.store import DictStore
 from tests.builders import T0
 
 POLICY = WindowPolicy(max_watches=3, max_searches=2)
