@@ -199,7 +199,7 @@ class Trainer:
         if not self._has_changed and not self._num_naming_erased:
             return
         started_s = time.monotonic()
-        self._parts.outbox.settle()
+        self._parts.outbox.flush()
         self._parts.feed.note_ids()
         offsets, ids = self._offsets(), self._parts.feed.topic_ids
         path = self._parts.checkpoints.save(

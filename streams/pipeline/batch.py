@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from contract.events import Recommendation, RecommendationRequest, Search, Watch
-from contract.outbox import Outgoing, Shipment
+from contract.outbox import Outgoing, PendingDelivery
 from contract.records import Received
 from contract.words import TRENDING
 from models.history import Happened
@@ -79,4 +79,4 @@ class Batch:
     recommendations: Sequence[Recommendation] = ()
 
     # publish
-    shipment: Shipment = field(default_factory=lambda: Shipment(0))
+    pending: PendingDelivery | None = None

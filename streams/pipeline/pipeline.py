@@ -29,7 +29,7 @@ from typing import Protocol, TypeVar
 
 from contract.events import Recommendation
 from contract.events import encode as to_json
-from contract.outbox import Outgoing, Shipment
+from contract.outbox import Outgoing, PendingDelivery
 from contract.records import Received
 from contract.topics import IMPRESSIONS, RECOMMENDATIONS, Layout
 from models.history import WindowPolicy
@@ -48,12 +48,12 @@ Stage = Callable[[Batch], None]
 class Delivery(Protocol):
     """What the pipeline needs of an outbox."""
 
-    def ship(self, records: Sequence[Outgoing]) -> Shipment:
-        """Hand *records* over, in their order."""
+    def send(self, records: Sequence[Outgoing]) -> PendingDelivery:
+        """Queue *records*, in their order."""
         ...
 
-    def wait(self, shipment: Shipment) -> list[int]:
-        """Return the offsets of *shipment*, in the order of its records, once acknowledged."""
+    def deliver(self, records: Sequence[Outgoing]) -> list[int]:
+        """Return the offsets of *records*, in their order, once they are acknowledged."""
         ...
 
 
@@ -153,12 +153,13 @@ class Pipeline:
             outgoing += self._tombstones(batch)
             outgoing += [self._outgoing(answer) for answer in batch.recommendations]
             self._fence.check()
-            batch.shipment = self._outbox.ship(outgoing + batch.dead_letters)
+            batch.pending = self._outbox.send(outgoing + batch.dead_letters)
 
     def commit(self, batch: Batch) -> None:
         """Wait for the acknowledgements; the offsets of the batch may be committed then."""
+        assert batch.pending is not None, "a batch is published before it is committed"
         with self._timer("settle"):
-            offsets = iter(self._outbox.wait(batch.shipment))
+            offsets = iter(batch.pending.wait())
         for records in batch.partitions:
             partition = records.partition
             partition.note_published([next(offsets) for _ in records.changes])
@@ -181,7 +182,7 @@ class Pipeline:
                 changelog_record(self._layout, partition, key, value)
                 for key, value in records.items()
             ]
-            partition.note_published(self._outbox.wait(self._outbox.ship(changes)))
+            partition.note_published(self._outbox.deliver(changes))
             self.counts["windows_healed"] += len(changes)
 
     def _tombstones(self, batch: Batch) -> list[Outgoing]:

@@ -3,7 +3,6 @@
 import msgspec
 
 from contract.clock import ManualClock
-from contract.errors import BrokerUnavailable
 from contract.events import Recommendation, encode
 from contract.records import Position, Received
 from contract.topics import WINDOWS, Layout
@@ -21,6 +20,7 @@ from streams.state.partition import CHANGELOG
 from streams.state.partitions import Partitions
 from streams.state.store import DictStore
 from tests.builders import T0
+from tests.outboxes import MemoryOutbox
 
 POLICY = WindowPolicy(max_watches=3, max_searches=2)
 TOPIC_OF = {
@@ -32,31 +32,6 @@ TOPIC_OF = {
 }
 
 
-class RecordingOutbox:
-    """Acknowledges everything and remembers it, or refuses everything."""
-
-    def __init__(self):
-        self.sent = []
-        self.ends = {}
-        self.is_away = False
-
-    def ship(self, records):
-        return records
-
-    def wait(self, records):
-        if self.is_away:
-            raise BrokerUnavailable("away")
-        self.sent += records
-        return [self._offset(record) for record in records]
-
-    def _offset(self, record):
-        self.ends[record.topic] = self.ends.get(record.topic, -1) + 1
-        return self.ends[record.topic]
-
-    def to(self, topic):
-        return [record for record in self.sent if record.topic == topic]
-
-
 class World:
     """A worker that owns partition 0 of every source topic."""
 
@@ -65,7 +40,7 @@ class World:
         self.changelog = list(changelog)
         self.clock = ManualClock(T0 + 1_000)
         self.store = DictStore()
-        self.outbox = RecordingOutbox()
+        self.outbox = MemoryOutbox()
         self.monotonic_s = 0.0
         self.fence = Fence(lambda: self.monotonic_s, limit_s=3.0)
         self.partitions = Partitions(

@@ -12,6 +12,7 @@ from models.history import WindowPolicy
 from models.items import ItemSnapshot
 from models.ranking import RankerParams
 from tests.builders import T0
+from tests.outboxes import MemoryOutbox
 from trainer.learning import NUM_FROZEN
 from trainer.popularity import HOUR_MS, Popularity
 from trainer.study import Study
@@ -131,24 +132,19 @@ class RecordingLearner:
         return vectors
 
 
-class JournalOutbox:
-    """Writes down what is sent, and when it is settled."""
+class JournalOutbox(MemoryOutbox):
+    """Writes down what is sent, and when somebody waits for it."""
 
     def __init__(self, journal=None):
+        super().__init__()
         self.journal = journal if journal is not None else []
-        self.sent = []
 
-    def send(self, record):
-        self.sent.append(record)
-        self.journal.append(("send", record.topic))
+    def send(self, records):
+        self.journal += [("send", record.topic) for record in records]
+        return super().send(records)
 
-    def settle(self):
-        self.journal.append(("settle",))
-
-    def deliver(self, records):
-        for record in records:
-            self.send(record)
-        self.settle()
+    def on_acknowledged(self, records):
+        self.journal.append(("acknowledged",))
 
     def announcements(self):
         """Return the announcements sent so far."""

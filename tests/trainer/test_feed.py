@@ -48,8 +48,8 @@ def produce(outbox, kafka, topic, *events):
     """Produce *events* and wait until they are there."""
     for event in events:
         key = getattr(event, topic.key_field).encode()
-        outbox.send(Outgoing(kafka.layout.name(topic), key, encode(event)))
-    outbox.settle()
+        outbox.send([Outgoing(kafka.layout.name(topic), key, encode(event))])
+    outbox.flush()
 
 
 def read_all(feed, topics=BOTH, *, most=500):
