@@ -33,7 +33,6 @@ from contract.settings import (
     load,
     usage,
 )
-from contract.topics import WINDOWS
 from contract.watch import ClusterWatch
 from models import bundle as bundles
 from models import bundle_store
@@ -292,10 +291,10 @@ def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> IO[
 def _reader(kafka: KafkaSettings, *, is_wanted: threading.Event | None = None) -> PlacedReader:
     """Return what reads the changelog; with *is_wanted*, for copies, and until it is set."""
     should_stop = is_wanted.is_set if is_wanted is not None else lambda: False
-    changelog = Changelog(kafka, kafka.layout.name(WINDOWS), group_id=kafka.layout.streams_group)
+    changelog = Changelog(kafka, group_id=kafka.layout.streams_group)
 
     def read(start: Mapping[int, int]) -> Iterator[LoggedWindow]:
-        return changelog.read(start, monotonic=time.monotonic, should_stop=should_stop)
+        return changelog.read(start, should_stop=should_stop)
 
     return PlacedReader(read, kafka.user_partitions, is_judging=is_wanted is None)
 

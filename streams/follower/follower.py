@@ -15,11 +15,10 @@ overtaken the tombstone; after the latter by a new upload, up to which its vecto
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 
 from contract.clock import Clock
 from contract.decoding import decode, tombstone_id
@@ -32,9 +31,9 @@ from contract.events import (
     VideoUpload,
     encode,
 )
-from contract.kafka import take
 from contract.outbox import Outbox, Outgoing
-from contract.records import Headers, received
+from contract.records import Headers, Position, received
+from contract.topic_reader import TopicReader
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
 from models.bundle import Bundle, refused_on_error
 from streams.follower.catch_up import CatchUp, Place
@@ -250,20 +249,19 @@ class Tail:
         monotonic: Callable[[], float],
         catch_up: CatchUp | None = None,
     ) -> None:
-        self._consumer = consumer
         self._catch_up = catch_up or CatchUp()
         self._monotonic = monotonic
         self._layout = layout
-        self._bundles = layout.name(MODEL_BUNDLES)
-        self._uploads = layout.name(VIDEO_UPLOADS)
         self._follower = follower
-        self._places = [
-            TopicPartition(layout.name(topic), number, OFFSET_BEGINNING)
+        self._reader = TopicReader(consumer, layout, on_error=_note_error)
+        self._start = {
+            Position(topic.name, number): OFFSET_BEGINNING
             for topic in follower.topics
             for number in range(layout.num_partitions(topic))
-        ]
-        self._catch_up.expect([(place.topic, place.partition) for place in self._places])
-        consumer.assign([place for place in self._places if place.topic == self._bundles])
+        }
+        self._catch_up.expect([self._place(at) for at in self._start])
+        bundles = {at: first for at, first in self._start.items() if at.topic == MODEL_BUNDLES.name}
+        self._reader.assign(bundles)
 
     def run(self, should_stop: Callable[[], bool], *, first_read_s: float = 0.0) -> None:
         """Follow until *should_stop*; no bundle before all is read, or *first_read_s* are over.
@@ -273,9 +271,9 @@ class Tail:
         """
         started_s = self._monotonic()
         try:
-            while self._catch_up.is_unread(self._bundles) and not should_stop():
+            while self._catch_up.is_unread(self._layout.name(MODEL_BUNDLES)) and not should_stop():
                 self._take_some()
-            self._consumer.assign(self._places)  # the few announcements are read once more
+            self._reader.assign(self._start)  # the few announcements are read once more
             first_read_until_s = self._monotonic() + first_read_s
             while not should_stop():
                 self._take_some()
@@ -286,25 +284,21 @@ class Tail:
                     log.info("catalogue_read", read_ms=round(1e3 * (self._monotonic() - started_s)))
                     self._catch_up.end()
         finally:
-            self._consumer.close()
+            self._reader.close()
 
     def _take_some(self) -> None:
-        for message in take(self._consumer, 500, within_s=0.1):
+        for message in self._reader.poll(within_s=0.1):
             self._take(message)
-        if not self._catch_up.is_unread(self._uploads):
+        for at in self._reader.ends:
+            self._catch_up.note_end(self._place(at))
+        if not self._catch_up.is_unread(self._layout.name(VIDEO_UPLOADS)):
             self._follower.take_down_withheld()
 
     def _take(self, message: Message) -> None:
-        error = message.error()
-        place = (message.topic() or "", message.partition() or 0)
-        if error is not None:
-            if error.name() == "_PARTITION_EOF":
-                self._catch_up.note_end(place)
-            else:
-                log.warning("tail_error", error=error.str())
-            return
-        self._catch_up.note_record(place, message.offset() or 0, partial(self._end_of, place))
         record = received(message, self._layout)
+        self._catch_up.note_record(
+            self._place(record.at), record.offset, lambda: self._reader.cached_end(record.at)
+        )
         if record.partition != record.home:  # index_sync keeps it as a dead letter
             self._follower.counts[f"{record.topic}:misplaced"] += 1
             return
@@ -315,7 +309,11 @@ class Tail:
         }[record.topic]
         take(record.key, record.value, record.headers)
 
-    def _end_of(self, place: Place) -> int:
-        """Return the end of a partition as the newest answer to a fetch had it; asks nobody."""
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
-        return end
+    def _place(self, at: Position) -> Place:
+        return self._layout.prefix + at.topic, at.partition
+
+
+def _note_error(at: Position, error: KafkaError) -> bool:
+    """Log *error*: the worker goes on, and serves what else there is."""
+    log.warning("fetch_failed", topic=at.topic, partition=at.partition, reason=error.str())
+    return True

@@ -9,13 +9,16 @@ Two kinds of keys: a user id, whose record is the window (null: erased), and tha
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, Message
 
-from contract.errors import BrokerUnavailable
-from contract.kafka import consumer_config, failure, is_retriable, read_to_end, take
+from contract.kafka import consumer_config, read_to_end
+from contract.records import Position
 from contract.settings import KafkaSettings
+from contract.topic_reader import TopicReader
+from contract.topics import WINDOWS
 from models.seals import is_seal, seal_in
 
 
@@ -37,18 +40,23 @@ class Changelog:
     """One compacted topic, read partition by partition from given offsets, by one thread."""
 
     def __init__(
-        self, settings: KafkaSettings, topic: str, *, group_id: str, patience_s: float = 30.0
+        self,
+        settings: KafkaSettings,
+        *,
+        group_id: str,
+        patience_s: float = 30.0,
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self._config = read_to_end(consumer_config(settings, group_id=group_id))
-        self._topic = topic
+        self._layout = settings.layout
         self._patience_s = patience_s
-        self._consumer: Consumer | None = None
+        self._monotonic = monotonic
+        self._reader: TopicReader | None = None
 
     def read(
         self,
         start: Mapping[int, int],
         *,
-        monotonic: Callable[[], float],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[LoggedWindow]:
         """Yield every record of the partitions in *start*, from their offsets to their ends.
@@ -60,30 +68,21 @@ class Changelog:
         """
         if not start:
             return
-        if self._consumer is None:
-            self._consumer = Consumer(self._config)
-        consumer = self._consumer
-        consumer.assign([TopicPartition(self._topic, p, o) for p, o in start.items()])
+        if self._reader is None:
+            self._reader = TopicReader(
+                Consumer(self._config),
+                self._layout,
+                patience_s=self._patience_s,
+                monotonic=self._monotonic,
+            )
+        reader = self._reader
+        reader.assign({Position(WINDOWS.name, p): offset for p, offset in start.items()})
         try:
-            open_partitions = set(start)
-            heard_at = monotonic()
-            while open_partitions and not should_stop():
-                for message in take(consumer, 500, within_s=0.2):
-                    error = message.error()
-                    if error is not None and is_retriable(error):
-                        continue  # librdkafka repeats the request; the patience is the bound
-                    heard_at = monotonic()
-                    if error is None:
-                        if message.key() is not None:  # a record of a stranger: nobody's window
-                            yield _logged(message)
-                    elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
-                        open_partitions.discard(message.partition())
-                    else:
-                        raise failure(error, self._topic)
-                if monotonic() - heard_at > self._patience_s:
-                    raise BrokerUnavailable(f"{self._topic}: silent for {self._patience_s} s")
+            for message in reader.read(should_stop=should_stop):
+                if message.key() is not None:  # a record of a stranger: nobody's window
+                    yield _logged(message)
         finally:
-            consumer.unassign()
+            reader.unassign()
 
 
 def _logged(message: Message) -> LoggedWindow:
