@@ -169,9 +169,8 @@ class Follower:
             with refused_on_error():
                 serving = self._make_serving(self._load_bundle(offer))
         except BundleError as error:
-            self._offers.refuse(offer.bundle_id)
+            self._offers.refuse(offer.bundle_id, reason=str(error))
             self.counts["bundles_refused"] += 1
-            log.warning("bundle_refused", bundle_id=offer.bundle_id, reason=str(error))
             return False
         except StoreUnavailable as error:
             self._offers.postpone(offer.bundle_id, reason=str(error))

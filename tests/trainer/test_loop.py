@@ -199,7 +199,7 @@ def test_nothing_is_published_while_the_loss_is_not_finite(tmp_path, loss):
     room = Room(tmp_path, UPLOADS, watches("v1"))
     room.learner.loss = loss
     room.start()
-    room.generations.in_service = 1
+    room.generations.note(announcement(1, BundleState.IN_SERVICE))
     room.trainer.step()
     room.journal.clear()
 
