@@ -92,7 +92,7 @@ class Worker:
             self.take_uploads(new[first : first + self.settings.batch_records])
         self._tidy()
         log.info(
-            "worker_started",
+            "index_sync_started",
             videos=len(self.catalogue),
             generations=sorted(self.shelf.generations),
             in_service=self.bundles.in_service,

@@ -5,9 +5,7 @@ NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*. Start as many workers as the topics 
 each needs a NEXTWATCH_STREAMS_STATE_DIR of its own.
 """
 
-import argparse
 import gc
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,19 +17,18 @@ import structlog
 import uvloop
 from confluent_kafka import Consumer, Producer
 
-from contract import logging as nextwatch_logging
 from contract import preflight, readiness
 from contract.clock import system_clock
+from contract.entrypoint import end_now, run_process
 from contract.kafka import consumer_config, producer_config, read_to_end
 from contract.outbox import Outbox
-from contract.process import ExitCode, told_in_one_line
+from contract.process import ExitCode
 from contract.settings import (
     KafkaSettings,
     ProcessSettings,
     QdrantSettings,
     Settings,
     load,
-    usage,
 )
 from contract.watch import ClusterWatch
 from models import bundle as bundles
@@ -44,7 +41,7 @@ from streams.faust.membership import GroupMembership
 from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, Tail, announcer
 from streams.lifecycle import liveness
-from streams.lifecycle.ending import die, end_stalled
+from streams.lifecycle.ending import end_stalled
 from streams.lifecycle.pause_guard import Fence
 from streams.lifecycle.quotas import Quotas
 from streams.lifecycle.stage_timer import Stages
@@ -93,18 +90,10 @@ STANDBY_EVERY_S = 2.0
 
 def main() -> None:
     """Run the worker until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
-    parser = argparse.ArgumentParser(
-        prog="python -m streams",
-        description=__doc__,
-        epilog=usage(*GROUPS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args()
-    with told_in_one_line("streams"):
-        run(dict(os.environ))
+    run_process("streams", run, description=__doc__, settings=GROUPS)
 
 
-def run(environ: dict[str, str]) -> None:
+def run(environ: Mapping[str, str]) -> None:
     """Build everything from *environ* and run the Faust worker."""
     kafka = load(KafkaSettings, environ)
     qdrant = load(QdrantSettings, environ)
@@ -114,7 +103,6 @@ def run(environ: dict[str, str]) -> None:
     with _checked_machine(settings, process):
         cluster = preflight.check_cluster(kafka, "streams", needs_leaders=False)
         check_count(settings.state_dir, kafka.user_partitions)
-        nextwatch_logging.configure(process.log_level)
         limit_log()
         uvloop.install()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -182,7 +170,7 @@ def _serve(
         daemon=True,
     )
     tail.start()
-    watch = ClusterWatch(cluster.look, on_end=die, on_change=ready.note)
+    watch = ClusterWatch(cluster.look, on_end=end_now, on_change=ready.note)
 
     def note_refusal() -> None:
         cluster.doubt_group()
@@ -199,10 +187,10 @@ def _serve(
             settings.instance_id,
             monotonic=time.monotonic,
             on_refusal=note_refusal,
-            on_failure=die,
+            on_failure=end_now,
         ),
         on_assigned=note_assigned,
-        on_failure=die,
+        on_failure=end_now,
     )
     app.quotas = quotas
     watch.start()
@@ -334,7 +322,7 @@ def _standby(
         try:
             standby.run(stop, every_s=STANDBY_EVERY_S)
         except BaseException as error:  # noqa: BLE001 - the thread's outermost frame
-            die(error)
+            end_now(error)
 
     threading.Thread(target=run, name="standby", daemon=True).start()
     return standby
@@ -376,7 +364,7 @@ def _follow(
         )
         tail.run(stop.is_set, first_read_s=FIRST_READ_S)
     except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: never die silently
-        die(error)
+        end_now(error)
 
 
 if __name__ == "__main__":
