@@ -135,7 +135,7 @@ class Intake:
 
     def _dead_letter(self, topic: Topic, record: Received, error: DecodeError) -> None:
         log.warning(
-            "event_dead_lettered",
+            "record_dead_lettered",
             reason=error.reason,
             topic=topic.name,
             partition=record.partition,

@@ -152,8 +152,8 @@ class Trainer:
         if generations.has_any and told == self._parts.study.progressive.num_examples:
             return
         if generations.is_backed_up and not self._patience.is_due():
-            log.warning("bundle_postponed", newest=generations.newest,
-                        in_service=generations.in_service)  # fmt: skip
+            log.warning("bundle_withheld", reason="the last ones are not in service yet",
+                        newest=generations.newest, in_service=generations.in_service)  # fmt: skip
             return
         self.offer()
 

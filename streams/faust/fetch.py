@@ -184,7 +184,7 @@ class Fetch:
 
     def _note_failure(self, reading: int, message: Message, error: KafkaError) -> None:
         topic, partition = message.topic() or "", message.partition() or 0
-        log.warning("fetch_failed", topic=topic, partition=partition, error=str(error))
+        log.warning("fetch_failed", topic=topic, partition=partition, reason=str(error))
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name
             at = Position(topic.removeprefix(self._layout.prefix), partition)
             self._loop.call_soon_threadsafe(self._tell_lost, reading, at)

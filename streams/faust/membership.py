@@ -52,7 +52,7 @@ class GroupMembership:
         """Take in that the group refused to let the worker join, stay or commit."""
         if (now_s := self._monotonic()) >= self._told_s + TOLD_EVERY_S:
             self._told_s = now_s
-            log.error("group_refused", error=f"{type(error).__name__}: {error}")
+            log.error("group_refused", reason=f"{type(error).__name__}: {error}")
         if getattr(error, "errno", None) == _INVALID_SESSION_TIMEOUT:
             self._on_failure(ContractError(session_text(self._kafka, "other values")))
         else:

@@ -118,7 +118,7 @@ class BatchDecoder:
     def _dead_letter(self, record: Received, topic: Topic, error: DecodeError) -> Outgoing:
         # somebody waits for an erasure by law: a deletion that cannot be read needs a person
         tell = log.error if topic is USER_DELETIONS else log.warning
-        tell("event_dead_lettered", reason=error.reason, topic=topic.name,
+        tell("record_dead_lettered", reason=error.reason, topic=topic.name,
              partition=record.partition, offset=record.offset)  # fmt: skip
         return dead_letter(
             record,

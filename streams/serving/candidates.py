@@ -111,7 +111,7 @@ class Retrieval:
         except IndexUnavailable as error:
             self._failed_at, self._failure = self._monotonic(), str(error)
             self._rests_until = self._failed_at + self._rest_s
-            log.warning("index_away", reason=self._failure, rest_s=self._rest_s)
+            log.warning("index_unavailable", reason=self._failure, rest_s=self._rest_s)
             self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)
             return None
         self._rest_s = REST_S

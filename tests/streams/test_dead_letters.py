@@ -51,7 +51,7 @@ def test_each_bad_record_has_one_line_in_the_log_that_quotes_nothing():
         [line] = told
         level = "error" if case.topic == "user-deletions" else "warning"
         assert line == {
-            "event": "event_dead_lettered",
+            "event": "record_dead_lettered",
             "log_level": level,
             "reason": case.reason,
             "topic": case.topic,
