@@ -1,20 +1,20 @@
 """Following item vectors and bundles: the right vectors in the right generation."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from contract.clock import ManualClock
 from contract.errors import BundleError, StoreUnavailable
 from contract.events import BundleState, Origin, encode
 from contract.keys import partition_of
-from contract.topics import Layout
+from contract.topics import VIDEO_UPLOADS, Layout
 from streams.follower import waiting
+from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, Tail
 from streams.follower.offers import MAX_OFFERS
 from streams.serving.generation import Switch
 from streams.serving.text_index import TextIndex
 from tests.builders import T0, item_vector, upload
+from tests.consumers import MemoryConsumer, MemoryLog
 from tests.streams.servings import offer, serving
 
 
@@ -386,52 +386,25 @@ def test_a_video_uploaded_again_is_back_in_whatever_order_the_topics_are_read(is
     assert world.knows("again")
 
 
-class Message:
-    """An upload as confluent-kafka hands it over."""
-
-    def __init__(self, video_id, partition):
-        self._video_id, self._partition = video_id, partition
-
-    def error(self):
-        return None
-
-    def topic(self):
-        return "video-uploads"
-
-    def partition(self):
-        return self._partition
-
-    def offset(self):
-        return 0
-
-    def key(self):
-        return self._video_id.encode()
-
-    def value(self):
-        return encode(upload(self._video_id))
-
-    def timestamp(self):
-        return 1, T0
-
-    def headers(self):
-        return []
-
-
 def test_a_misplaced_upload_is_no_text_to_search():
     """index_sync keeps it as a dead letter; here it must not come into any list either."""
-    layout, texts = Layout(), TextIndex()
+    layout, texts, catch_up = Layout(), TextIndex(), CatchUp()
     follower = World().follower
     follower._texts = texts
-    tail = Tail(
-        SimpleNamespace(assign=lambda _: None, get_watermark_offsets=lambda *_, **__: (0, 9)),
-        layout,
-        follower,
-        monotonic=lambda: 0.0,
-    )
+    logs = {
+        (layout.name(topic), number): MemoryLog()
+        for topic in follower.topics
+        for number in range(layout.num_partitions(topic))
+    }
     for video_id in ("v1", "v2"):
         home = partition_of(video_id.encode(), layout.video_partitions)
-        is_wrong = video_id == "v2"
-        tail._take(Message(video_id, (home + is_wrong) % layout.video_partitions))
+        number = (home + (video_id == "v2")) % layout.video_partitions
+        record = video_id.encode(), encode(upload(video_id))
+        logs[layout.name(VIDEO_UPLOADS), number].records.append(record)
+    consumer = MemoryConsumer(logs)
+    tail = Tail(consumer, layout, follower, monotonic=lambda: 0.0, catch_up=catch_up)
+    tail.run(lambda: catch_up.is_over)
 
     assert [video_id for video_id, _ in texts.find("cooking", 9)] == ["v1"]
     assert follower.counts == {"video-uploads:misplaced": 1}
+    assert consumer.is_closed
