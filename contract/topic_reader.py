@@ -194,11 +194,11 @@ class TopicReader:
         at = self.position(message)
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
             self._note_end(at, message.offset() or 0)
-        elif not self._on_error(at, error) and _is_lasting(error):
+        elif not self._on_error(at, error) and is_lasting(error):
             raise failure(error, message.topic() or "")
         return False
 
 
-def _is_lasting(error: KafkaError) -> bool:
+def is_lasting(error: KafkaError) -> bool:
     """Return whether librdkafka will not mend it by itself; its own codes are below zero."""
     return error.fatal() or (error.code() > 0 and not is_retriable(error))

@@ -31,7 +31,7 @@ from contract.needs import group_of
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 from contract.topic_ids import topic_ids
-from contract.topic_reader import TopicReader, is_out_of_range
+from contract.topic_reader import TopicReader, is_lasting, is_out_of_range
 from contract.topics import Layout, Topic
 from trainer.checkpoint import Offsets
 
@@ -186,7 +186,7 @@ class Feed:
         if is_out_of_range(error):
             self._go_to_what_is_left(at)
             return True
-        if is_retriable(error):
+        if not is_lasting(error):
             log.warning("fetch_failed", topic=at.topic, partition=at.partition, reason=error.str())
         return False
 

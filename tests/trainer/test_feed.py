@@ -341,3 +341,17 @@ def test_an_error_that_will_not_pass_stops_the_feed():
 
     with pytest.raises(ContractError, match=r"TOPIC_AUTHORIZATION_FAILED.*nextwatch acls"):
         feed.poll(most=1, timeout_s=0)
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._SSL])
+def test_an_error_that_librdkafka_mends_is_told_and_reading_goes_on(code):
+    consumer = consumer_of(1)
+    consumer.errors = [((WATCH_EVENTS.name, 0), code)]
+    feed = Feed(consumer, Layout(), no_ids)
+    feed.open([WATCH_EVENTS], {})
+
+    with capture_logs() as logs:
+        records = read_all(feed, [WATCH_EVENTS])
+
+    assert [record.offset for record in records] == [0]
+    assert [fact["event"] for fact in logs] == ["fetch_failed"]
