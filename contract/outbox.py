@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -88,7 +89,11 @@ class PendingDelivery:
 
 
 class Outbox:
-    """One confluent-kafka producer; one thread may send while another waits."""
+    """One confluent-kafka producer; one thread may send while another waits.
+
+    One thread polls at a time. A waiting thread does not notice the reports that another one takes
+    before its own poll is over, a tenth of a second later.
+    """
 
     def __init__(
         self,
@@ -101,6 +106,7 @@ class Outbox:
         self._timeout_s = timeout_s
         self._monotonic = monotonic
         self._failed: list[PendingDelivery] = []
+        self._polling = Lock()
 
     def send(self, records: Sequence[Outgoing]) -> PendingDelivery:
         """Queue *records*, in their order; `wait` or `flush` tells whether they arrived.
@@ -112,7 +118,11 @@ class Outbox:
         pending = PendingDelivery(len(records), self._failed, self._wait)
         for index, record in enumerate(records):
             self._produce(record, partial(pending.note, index))
-        self._producer.poll(0)
+        if self._polling.acquire(blocking=False):  # else another thread takes the reports
+            try:
+                self._producer.poll(0)
+            finally:
+                self._polling.release()
         return pending
 
     def deliver(self, records: Sequence[Outgoing]) -> list[int]:
@@ -141,8 +151,13 @@ class Outbox:
     def _wait(self, pending: PendingDelivery) -> None:
         deadline_s = self._monotonic() + self._timeout_s
         while not pending.is_answered() and self._monotonic() < deadline_s:
-            self._producer.poll(_POLL_S)
+            self._poll_for(pending)
         self._raise_failure(pending.error, pending.num_left)
+
+    def _poll_for(self, pending: PendingDelivery) -> None:
+        with self._polling:
+            if not pending.is_answered():
+                self._producer.poll(_POLL_S)
 
     def _raise_failure(self, error: NextwatchError | None, num_left: int) -> None:
         if num_left or error:
@@ -164,7 +179,8 @@ class Outbox:
                     on_delivery=on_delivery,
                 )
             except BufferError:
-                self._producer.poll(0.1)  # the queue is full: wait until some are gone
+                with self._polling:
+                    self._producer.poll(_POLL_S)  # the queue is full: wait until some are gone
             except KafkaException as error:
                 raise failure(error.args[0], record.topic) from error
             else:

@@ -1,6 +1,7 @@
 """The outbox and the records on a real broker: acknowledged or raised, and read as they were sent."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -178,3 +179,46 @@ def test_a_topic_that_is_not_there_is_named_with_the_remedy(kafka, consumer):
 
     with pytest.raises(ContractError, match="no topic nobody-made-it: `nextwatch topics`"):
         partitions_of(consumer, "nobody-made-it", within_s=5)
+
+
+class StubProducer:
+    """Reports every record at the next poll; *meanwhile* is called once inside of a long one."""
+
+    def __init__(self):
+        self.polls = []
+        self.meanwhile = None
+        self._reports = []
+
+    def produce(self, topic, *, on_delivery, **_record):
+        self._reports.append(on_delivery)
+
+    def poll(self, timeout_s):
+        self.polls.append(timeout_s)
+        if timeout_s and self.meanwhile:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        reports, self._reports = self._reports, []
+        for report in reports:
+            report(None, SimpleNamespace(offset=lambda: 7))
+
+
+def test_who_sends_does_not_take_the_reports_that_another_thread_waits_for():
+    """The other one would stay in its poll for a tenth of a second, and so would each batch."""
+    producer = StubProducer()
+    outbox = Outbox(producer)
+    producer.poll = lambda timeout_s, poll=producer.poll: poll(timeout_s) if timeout_s else None
+    pending = outbox.send([Outgoing(TOPIC, b"k", b"v")])
+    del producer.poll
+    producer.meanwhile = lambda: outbox.send([Outgoing(TOPIC, b"k", b"v")])
+
+    assert pending.wait() == [7]
+    assert producer.polls == [0.1]
+
+
+def test_who_sends_many_takes_their_reports_as_they_come():
+    """They would be kept until the flush otherwise, with their records."""
+    producer = StubProducer()
+    outbox = Outbox(producer)
+
+    assert outbox.send([Outgoing(TOPIC, b"k", b"v")]).wait() == [7]
+    assert producer.polls == [0]
