@@ -17,6 +17,7 @@ from contract.kafka import failure
 
 Header = tuple[str, str | bytes | None]
 _POLL_S = 0.1
+_PAUSE_S = 0.005
 _UNKNOWN = -1
 _FAILED = -2
 
@@ -118,11 +119,7 @@ class Outbox:
         pending = PendingDelivery(len(records), self._failed, self._wait)
         for index, record in enumerate(records):
             self._produce(record, partial(pending.note, index))
-        if self._polling.acquire(blocking=False):  # else another thread takes the reports
-            try:
-                self._producer.poll(0)
-            finally:
-                self._polling.release()
+        self._take_reports(0)
         return pending
 
     def deliver(self, records: Sequence[Outgoing]) -> list[int]:
@@ -159,6 +156,16 @@ class Outbox:
             if not pending.is_answered():
                 self._producer.poll(_POLL_S)
 
+    def _take_reports(self, within_s: float) -> bool:
+        """Poll, unless another thread does; return whether it was this one."""
+        if not self._polling.acquire(blocking=False):
+            return False
+        try:
+            self._producer.poll(within_s)
+        finally:
+            self._polling.release()
+        return True
+
     def _raise_failure(self, error: NextwatchError | None, num_left: int) -> None:
         if num_left or error:
             self._producer.purge()
@@ -179,8 +186,8 @@ class Outbox:
                     on_delivery=on_delivery,
                 )
             except BufferError:
-                with self._polling:
-                    self._producer.poll(_POLL_S)  # the queue is full: wait until some are gone
+                if not self._take_reports(_POLL_S):  # the queue is full: wait until some are gone
+                    time.sleep(_PAUSE_S)
             except KafkaException as error:
                 raise failure(error.args[0], record.topic) from error
             else:
