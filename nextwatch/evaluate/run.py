@@ -33,7 +33,8 @@ class Trial:
     """What is run: which data, who takes part besides the baselines, how often.
 
     *overrides* are settings as `nextwatch.evaluate.settings.settings` takes them; *is_frozen_too*
-    asks for the models' frozen copies; *kept* is where runs are kept and found again; *window* is one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
+    asks for the models' frozen copies; *kept* is where runs are kept and found again; *window* is
+    one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
     """
 
     source: str

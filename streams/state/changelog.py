@@ -39,7 +39,10 @@ class Changelog:
     def __init__(
         self, settings: KafkaSettings, topic: str, *, group_id: str, patience_s: float = 30.0
     ) -> None:
-        self._config = read_to_end(consumer_config(settings, group_id=group_id))
+        # our records belong to no transaction, and one that a stranger left open must not hide them
+        self._config = read_to_end(consumer_config(settings, group_id=group_id)) | {
+            "isolation.level": "read_uncommitted"
+        }
         self._topic = topic
         self._patience_s = patience_s
         self._consumer: Consumer | None = None

@@ -1,10 +1,10 @@
 """The partitions this worker owns: their windows, and where to read on.
 
-Opening a partition ends in the windows that everybody ever published merged with those kept
-here, and in the offsets to consume from: where the group is, and earlier by a rewind when
-somebody else wrote the changelog since, because an owner that was paused may have overwritten
-newer records with older ones (FAULTS: zombies). While a partition is ours, `heal` finds such
-records and has the right ones published again.
+Opening a partition ends in the windows that everybody ever published merged with those kept here,
+and in the offsets to consume from: where the group is, and earlier by a rewind when somebody else
+wrote the changelog since, because an owner that was paused may have overwritten newer records with
+older ones (a zombie: docs/glossary.md). While a partition is ours, `heal` finds such records and
+has the right ones published again.
 """
 
 from collections import defaultdict

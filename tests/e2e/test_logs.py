@@ -3,6 +3,7 @@
 import os
 import time
 from concurrent.futures import wait
+from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -218,6 +219,34 @@ def test_a_killed_worker_that_comes_back_waits_for_no_session(services):
     assert [line["error_code"] for line in worker.logged("predecessor_left_group")] == [0]
 
 
+def test_a_worker_without_partitions_is_ready(services):
+    """A rollout that waits for the ready file of a spare would wait for ever."""
+    place = Place(services, settings={"NEXTWATCH_KAFKA_USER_PARTITIONS": "1"})
+    workers = [place.worker(), place.worker()]
+    for worker in workers:
+        worker.wait_ready()
+    assert eventually(
+        lambda: [] in [worker.logged("partitions_assigned")[-1]["opened"] for worker in workers]
+    )
+
+    for worker in workers:
+        worker.child.terminate()
+        assert worker.child.wait_ended(15)
+        assert not worker.ready_file.exists()
+
+
+def test_a_damaged_note_on_the_last_member_is_no_hindrance(place):
+    """It only saves the wait for a session to end."""
+    worker = place.worker()
+    worker.wait_ready()
+    worker.child.kill()
+    (worker.state_dir / "member").write_bytes(b"\xff\xfe\0garbage")
+    worker.ready_file.unlink()
+
+    worker.child.start()
+    worker.wait_ready()
+
+
 def test_junk_in_the_changelog_ends_nobody(place, player):
     """Ten bytes under a user's key, one record without a key, and one whose key is no text."""
     worker = place.worker()
@@ -247,6 +276,23 @@ def test_a_second_worker_on_one_state_directory_is_refused(place):
     assert second.child.exit_code == ExitCode.MISCONFIGURED
     assert "NEXTWATCH_STREAMS_STATE_DIR" in second.child.log_path.read_text()
     assert worker.child.is_running
+
+
+def test_two_workers_share_one_directory_where_they_are_told_to(place, player):
+    """As replicas in containers do, which have one volume; killed, each goes on with its own."""
+    workers = [place.worker(STATE_DIR_SHARED="true")]
+    workers.append(place.worker(STATE_DIR=workers[0].state_dir, STATE_DIR_SHARED="true"))
+    for worker in workers:
+        worker.wait_ready()
+    for worker in workers:
+        worker.child.kill()
+        worker.child.start()
+        worker.wait_ready()
+    events = {player.watch(f"u{number}", "v1") for number in range(40)}
+    player.flush()
+
+    assert eventually(lambda: all_answered(player, events), within_s=40)
+    assert {each.name for each in Path(workers[0].state_dir).glob("*")} == {"worker-1", "worker-2"}
 
 
 def make_anew(place, topic):

@@ -137,7 +137,7 @@ def test_workers_that_start_or_share_partitions_serve_those_that_are_led(cluster
 
 
 def test_after_an_unclean_election_what_comes_is_answered(cluster, place, player):
-    """A copy that lagged behind leads: acknowledged events are gone, with offsets that were read."""
+    """A copy that lagged behind leads: acknowledged events are gone, read offsets with them."""
     topic = f"{place.prefix}watch-events"
     cluster.operator.delete_topic(topic)
     cluster.operator.create_topic(

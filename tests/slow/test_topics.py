@@ -79,7 +79,7 @@ def test_events_of_a_topic_made_anew_as_a_worker_takes_it_up_are_answered(
 
 
 def test_answers_go_on_when_their_topic_is_made_anew(cluster, place, player):
-    """The producer of the worker finds the new one; what was acknowledged in the old one is gone."""
+    """The worker's producer finds the new one; what the old one acknowledged is gone."""
     worker = place.worker()
     worker.wait_ready()
     before = {player.watch(f"u{n}", "v") for n in range(40)}

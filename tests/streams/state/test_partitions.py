@@ -264,7 +264,7 @@ def test_a_state_that_is_nowhere_is_built_from_the_events_of_every_topic():
 
 
 def test_a_store_that_was_left_behind_reads_on_where_it_was_when_the_changelog_is_another():
-    """What another worker folded since is nowhere else: its store is not here, its changelog gone."""
+    """What another worker folded since is lost: its store is not here, its changelog gone."""
     world = World(logged(0, watch("A")))
     world.assign(committed=5)
     world.acknowledge(10)
@@ -460,6 +460,17 @@ def test_a_changelog_record_that_cannot_be_read_is_replaced_by_what_is_here(junk
     with capture_logs() as told:
         assert {key: decode(record) for key, record in world.heal().items()} == {b"u1": window(a)}
     assert "changelog_record_unreadable" in {line["event"] for line in told}
+
+
+def test_many_records_that_cannot_be_read_are_told_in_few_lines():
+    """A backlog of a stranger's does not fill the log."""
+    world = World(*(LoggedWindow(0, number, b"u1", b"junk") for number in range(1_000)))
+
+    with capture_logs() as told:
+        world.assign()
+
+    lines = [line for line in told if line["event"] == "changelog_record_unreadable"]
+    assert [line["records"] for line in lines] == [2**number for number in range(10)]
 
 
 def test_a_changelog_key_that_is_no_text_is_passed_over():
