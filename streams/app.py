@@ -186,7 +186,7 @@ class App(faust.App):
                 found = await asyncio.to_thread(self.look, lost)
                 start = await self.pump.in_thread(lambda: self.partitions.start_again(found))
                 if start:
-                    self.fetch.read_from(start)
+                    self.fetch.read_from(start, is_anew=True)
                     self.consumer.forget_commits_beyond(self.partitions.committed())
 
         self.lost.add(at)
