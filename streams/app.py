@@ -23,7 +23,6 @@ import structlog
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
-from contract.atomic_write import replace_file
 from contract.errors import BrokerUnavailable, ContractError
 from contract.kafka import client_config
 from contract.records import Position
@@ -101,7 +100,9 @@ class App(faust.App):
         """Note that this worker has its partitions, which may be none."""
         super().on_rebalance_end()
         self.membership = Membership.SERVING
-        replace_file(self.member_file, self.consumer.member_id.encode())
+        self.member_file.write_text(
+            self.consumer.member_id
+        )  # not synced: that may take seconds here
 
     def position(self, tp: TP) -> Position:
         """Return *tp* by its contract name."""
