@@ -98,8 +98,12 @@ class Partitions:
                 rewind=self._rewind_records if at.partition in foreign else 0,
             )
         self._is_suspended = False
+        opened = numbers - kept
         log.info(
-            "partitions_assigned", kept=sorted(kept), opened=sorted(numbers - kept), rewound=foreign
+            "partitions_assigned",
+            kept=sorted(self._open.keys() - opened),
+            opened=sorted(opened),
+            rewound=foreign,
         )
         return self._acknowledged()
 

@@ -223,7 +223,9 @@ def test_a_partition_that_is_added_leaves_the_others_as_they_are():
     second = Position("watch-events", 1)
     logs = {second: Log(0, 50, 7), Position(CHANGELOG, 1): Log(0, 1, 1)}
 
-    assert world.partitions.add({second: 40}, logs) == {WATCHES: 30, second: 40}
+    with capture_logs() as told:
+        assert world.partitions.add({second: 40}, logs) == {WATCHES: 30, second: 40}
+    assert [(line["kept"], line["opened"]) for line in told if "kept" in line] == [([0], [1])]
     assert world.partitions.committed() == {WATCHES: 20, second: 40}
     assert world.partitions.get(1).windows(["u2"])["u2"] == window(watch("B"))
 
