@@ -155,7 +155,6 @@ class App(faust.App):
             if assigned is not self.assigned:
                 return
             self.fetch.read_from(start)
-            self.consumer.forget_commits_beyond(self.partitions.committed())
             if not self.unopened:
                 self.on_assigned()
 
@@ -188,7 +187,6 @@ class App(faust.App):
                 start = await self.pump.in_thread(lambda: self.partitions.start_again(found))
                 if start:
                     self.fetch.read_from(start, is_anew=True)
-                    self.consumer.forget_commits_beyond(self.partitions.committed())
 
         self.lost.add(at)
         if len(self.lost) == 1:

@@ -161,14 +161,6 @@ class Partitions:
             for topic, offset in partition.positions.committable().items()
         }
 
-    def committed(self) -> dict[Position, int]:
-        """Return the offsets beyond which commits count, as of when each partition was assigned."""
-        return {
-            Position(topic, partition.number): offset
-            for partition in list(self._open.values())
-            for topic, offset in list(partition.positions.committed.items())
-        }
-
     def marks(self) -> dict[Position, int]:
         """Return how far everything is: acknowledged offsets, and how far a changelog was merged."""
         found = {

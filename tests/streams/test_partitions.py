@@ -190,7 +190,7 @@ def test_a_log_that_lost_its_beginning_under_a_worker_is_read_on_where_it_begins
     world.acknowledge(30)
 
     assert world.partitions.start_again({WATCHES: Log(55, 100, 7)}) == {WATCHES: 55}
-    assert world.partitions.committed() == {WATCHES: 20}
+    assert world.partitions.get(0).positions.committed == {"watch-events": 20}
 
 
 def test_a_log_that_is_made_anew_under_a_worker_is_read_from_its_beginning():
@@ -200,7 +200,7 @@ def test_a_log_that_is_made_anew_under_a_worker_is_read_from_its_beginning():
     world.acknowledge(30)
 
     assert world.partitions.start_again({WATCHES: Log(0, 5, 8)}) == {WATCHES: 0}
-    assert world.partitions.committed() == {WATCHES: 0}
+    assert world.partitions.get(0).positions.committed == {"watch-events": 0}
 
 
 def test_a_topic_that_was_made_anew_is_told_by_its_id():
@@ -226,7 +226,7 @@ def test_a_partition_that_is_added_leaves_the_others_as_they_are():
     with capture_logs() as told:
         assert world.partitions.add({second: 40}, logs) == {WATCHES: 30, second: 40}
     assert [(line["kept"], line["opened"]) for line in told if "kept" in line] == [([0], [1])]
-    assert world.partitions.committed() == {WATCHES: 20, second: 40}
+    assert world.partitions.get(1).positions.committed == {"watch-events": 40}
     assert world.partitions.get(1).windows(["u2"])["u2"] == window(watch("B"))
 
 
