@@ -100,9 +100,8 @@ class App(faust.App):
         """Note that this worker has its partitions, which may be none."""
         super().on_rebalance_end()
         self.membership = Membership.SERVING
-        self.member_file.write_text(
-            self.consumer.member_id
-        )  # not synced: that may take seconds here
+        # not synced, since this is the event loop: a note that is lost costs the wait for a session
+        self.member_file.write_text(self.consumer.member_id)
 
     def position(self, tp: TP) -> Position:
         """Return *tp* by its contract name."""

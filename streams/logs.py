@@ -5,7 +5,6 @@ another id; a log that ends before a remembered offset is another one, or was cu
 """
 
 from collections.abc import Callable, Mapping
-from traceback import clear_frames
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -70,10 +69,7 @@ class Looker:
     def _try(self, names: Mapping[Position, str], within_s: float) -> dict[Position, Log]:
         try:
             return _look(self._admin, names, within_s)
-        except KafkaException as error:
-            # else the client is destroyed by whoever drops the error last: that takes seconds, and
-            # the event loop stood still for so long
-            clear_frames(error.__traceback__)
+        except KafkaException:
             self._admin = self._new_admin()
             raise
 
