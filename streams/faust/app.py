@@ -22,7 +22,6 @@ import structlog
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
-from contract.atomic_write import replace_file
 from contract.errors import BrokerUnavailable, ContractError
 from contract.kafka import client_config
 from contract.records import Position
@@ -100,7 +99,8 @@ class App(faust.App):
         """Note that this worker has its partitions, which may be none."""
         super().on_rebalance_end()
         self.membership = Membership.SERVING
-        replace_file(self.member_file, self.consumer.member_id.encode())
+        # not synced, since this is the event loop: a note that is lost costs the wait for a session
+        self.member_file.write_text(self.consumer.member_id)
 
     def position(self, tp: TP) -> Position:
         """Return *tp* by its contract name."""
@@ -153,7 +153,6 @@ class App(faust.App):
             if assigned is not self.assigned:
                 return
             self.fetch.read_from(start)
-            self.consumer.forget_commits_beyond(self.partitions.committed())
             if not self.unopened:
                 self.on_assigned()
 
@@ -185,8 +184,7 @@ class App(faust.App):
                 found = await asyncio.to_thread(self.look, lost)
                 start = await self.batcher.in_thread(lambda: self.partitions.start_again(found))
                 if start:
-                    self.fetch.read_from(start)
-                    self.consumer.forget_commits_beyond(self.partitions.committed())
+                    self.fetch.read_from(start, is_anew=True)
 
         self.lost.add(at)
         if len(self.lost) == 1:

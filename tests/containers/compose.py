@@ -109,6 +109,8 @@ class Project:
     def down(self):
         """Remove everything of the project, volumes included."""
         self.compose("--profile", "*", "down", "--volumes", "--timeout", "10")
+        # a busy engine still removes them when Compose has ended, and its next command finds them
+        assert eventually(lambda: not self.containers(), within_s=60)
 
 
 def docker(*arguments, stdin=None):

@@ -86,7 +86,6 @@ def _settings_for(services):
     return security | {
         "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": services.bootstrap_servers,
         "NEXTWATCH_KAFKA_TOPIC_PREFIX": f"test-{run}-",
-        "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": "6000",
         "NEXTWATCH_QDRANT_URL": services.qdrant_url,
     }
 

@@ -74,10 +74,6 @@ PINS = {
         "f6f9239774234e7e",
         "replaced whole: we count no acks in Faust",
     ),
-    transport.Consumer._should_commit: (
-        "5ce941793947ad42",
-        "an offset is never committed backwards",
-    ),
     transport.Consumer._new_offset: (
         "1d2c7ea89a7ad4f1",
         "does it still commit past a message in progress? else ours may go",
@@ -230,6 +226,14 @@ def test_ours_commits_what_the_broker_has_acknowledged_and_nothing_else():
     app = in_a_loop(lambda: our_app(partitions=Acknowledged(2)))
 
     assert commits(app.consumer, acknowledged=[0, 1, 3, 4]) == [2, None, None, None]
+
+
+def test_a_topic_made_anew_is_committed_below_what_was_committed_of_the_old_one():
+    """Also where the commit of the old one was still under way, or failed."""
+    app = in_a_loop(lambda: our_app(partitions=Acknowledged(2)))
+    app.consumer._committed_offset[FIRST] = 371
+
+    assert app.consumer._filter_committable_offsets([FIRST]) == {FIRST: 2}
 
 
 def test_no_agent_of_fausts_stands_between_the_fetcher_and_us():
