@@ -17,7 +17,7 @@ TRAIN := $(if $(filter none,$(TORCH)),,train,)
 PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help force install demo test test-slow test-e2e test-models test-clients newcomer-check check fmt lint types floors docs dist \
+.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients newcomer-check check fmt lint types floors docs dist \
   bench bench-peers bench-retrieval-peers clean
 
 help: ## show this list
@@ -66,6 +66,9 @@ test: $(ALL) ## run all tests, end-to-end ones on the embedded stack included, t
 
 test-slow: $(ALL) ## the tests that need three brokers, security or minutes
 	$(BIN)/pytest tests/slow
+
+test-containers: $(ALL) ## the tests on a whole stack in containers, and docker-compose.yml as its users have it
+	$(BIN)/python -m tests.containers
 
 test-e2e: $(ALL) ## run only the tests on a whole stack
 	$(BIN)/pytest -m stack

@@ -102,7 +102,7 @@ class Place:
         env: Mapping[str, str] | None = None,
         **settings: object,
     ) -> Worker:
-        """Start a streams worker, or the program *argv*; *settings* are those of streams, *env* any."""
+        """Start a streams worker, or *argv*; *settings* are those of streams, *env* any others."""
         name = name or f"worker-{uuid4().hex[:8]}"
         directory = self.directory / name
         settings = {"STATE_DIR": directory / "state"} | settings

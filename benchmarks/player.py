@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from contract.clock import system_clock
+from contract.kafka import security_config
 from contract.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -56,8 +57,10 @@ class Player:
     ) -> None:
         settings = stack.kafka
         self._prefix = settings.topic_prefix
-        config: dict[str, str | int] = {
-            "bootstrap.servers": stack.bootstrap_servers,
+        self._connection = security_config(settings) | {
+            "bootstrap.servers": stack.bootstrap_servers
+        }
+        config = self._connection | {
             "partitioner": partitioner,
             "log_level": 0,  # brokers come and go
         }
@@ -67,7 +70,6 @@ class Player:
         if transactional_id is not None:
             self._producer.init_transactions(ANSWER_S)
         self._consumers: dict[str, Consumer] = {}
-        self._bootstrap = stack.bootstrap_servers
         self._partitions = {
             "user": settings.user_partitions,
             "video": settings.video_partitions,
@@ -159,8 +161,7 @@ class Player:
     def poll(self, topic: str, *, key: str = "user") -> list[Message]:
         """Read what came on *topic* since the beginning; return all of it so far."""
         if topic not in self._consumers:
-            config = {
-                "bootstrap.servers": self._bootstrap,
+            config = self._connection | {
                 "group.id": f"player-{uuid.uuid4()}",
                 "fetch.wait.max.ms": 10,
             }

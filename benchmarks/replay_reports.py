@@ -1,4 +1,4 @@
-"""Replay what was once reported as wrong, on a running stack: ``python -m benchmarks.replay_reports``.
+"""Replay past reports on a running stack: ``python -m benchmarks.replay_reports``.
 
 One scenario a row, on Apache Kafka and the embedded index, judged by what a user sees. The last
 line is one JSON object; the exit code is 1 if a row is not right. Rows: `benchmarks.reports.table`.

@@ -1,4 +1,4 @@
-"""What the SIMPLE-LSH conversion is worth to a graph of neighbours: ``python -m benchmarks.simple_lsh``.
+"""Measure the recall of HNSW with SIMPLE-LSH: ``python -m benchmarks.simple_lsh``.
 
 Recall of the exact 100 largest inner products by the embedded index (HNSW, m = 16, built with
 ef = 200), on vectors of unequal norms: as they are, with the dot product; converted with one

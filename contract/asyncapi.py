@@ -97,7 +97,7 @@ def render() -> str:
 
 
 def _dedented(node: Any) -> Any:
-    """Return *node* with its docstrings as Python 3.13 has them; older ones keep the indentation."""
+    """Return *node* with docstrings as in Python 3.13; older versions keep the indentation."""
     if isinstance(node, dict):
         return {name: _dedented(child) for name, child in node.items()}
     if isinstance(node, list):

@@ -163,7 +163,7 @@ class Cluster:
         return found
 
     def _listed(self, names: Collection[str], left_s: float) -> dict[str, FoundTopic]:
-        """Return topics as a broker lists them that describes none, though it speaks Kafka's protocol."""
+        """Return topics as listed by a broker that speaks Kafka's protocol and describes none."""
         listed = self._admin.list_topics(timeout=left_s).topics
         return {
             name: FoundTopic(

@@ -19,7 +19,7 @@ MAX_KEPT_BYTES = 262_144
 MAX_KEPT_KEY_BYTES = 4_096
 """Longer keys are cut here; then ``dlq.key_length`` and ``dlq.key_sha256`` tell of the whole."""
 MAX_KEPT_HEADER_BYTES = 16_384
-"""Headers are kept up to here, names and values; if not all are, ``dlq.lost_headers`` counts the rest."""
+"""Bytes of headers that are kept, names and values; ``dlq.lost_headers`` counts the rest."""
 
 REASONS = {
     "empty": "a value of no bytes",

@@ -12,8 +12,8 @@
   + StoreUnavailable     bundles or checkpoints cannot be read now -> try again later
   + WorkerPausedError    this process stood still for too long     -> stop; another one took over
   + StorageFull          a disk that is written to is full         -> stop, and tell the person
-  + StackError           the embedded stack cannot start or run    -> tell the person, with the remedy
-  + DatasetError         a log to replay is missing or damaged     -> tell the person, with the remedy
+  + StackError           the embedded stack cannot start or run    -> stop, and say the remedy
+  + DatasetError         a log to replay is missing or damaged     -> stop, and say the remedy
 """
 
 
@@ -61,7 +61,8 @@ class IndexUnavailable(NextwatchError):  # noqa: N818 - the name states the cond
 class BrokerUnavailable(NextwatchError):  # noqa: N818 - the name states the condition
     """The broker did not answer, or did not acknowledge in time.
 
-    ``fact`` says what happened, without the *remedy*: a command that knows a better one can tell it.
+    ``fact`` says what happened, without the *remedy*: a command that knows a better one can tell
+    it.
     """
 
     def __init__(self, fact: str, *, remedy: str = "") -> None:

@@ -76,10 +76,15 @@ def client_config(settings: KafkaSettings) -> ClientConfig:
     _check_files(settings)
     config: ClientConfig = {
         "bootstrap.servers": settings.bootstrap_servers,
-        "security.protocol": settings.security_protocol,
         "allow.auto.create.topics": False,
         "logger": CLIENT_LOG,  # type: ignore[dict-item]  # confluent-kafka types no logger
     }
+    return config | security_config(settings)
+
+
+def security_config(settings: KafkaSettings) -> ClientConfig:
+    """Return how a confluent-kafka client proves who it is, and knows the broker."""
+    config: ClientConfig = {"security.protocol": settings.security_protocol}
     password = settings.sasl_password
     optional = {
         "sasl.mechanism": settings.sasl_mechanism,
@@ -247,8 +252,8 @@ def partitions_of(consumer: Consumer, full_name: str, *, within_s: float) -> lis
 def take(consumer: Consumer, most: int, *, within_s: float) -> list[Message]:
     """Return up to *most* messages as soon as there is one, none after *within_s* seconds.
 
-    `Consumer.consume` alone waits the whole time for the last of *most*. What librdkafka says of the
-    group is left out: its partitions are assigned, and for those it needs no group.
+    `Consumer.consume` alone waits the whole time for the last of *most*. What librdkafka says of
+    the group is left out: its partitions are assigned, and for those it needs no group.
     """
     first = consumer.poll(within_s)
     if first is None:

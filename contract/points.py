@@ -1,7 +1,7 @@
 """How a video is named in the vector index: collections by generation, points by number.
 
-Qdrant takes 64-bit numbers or UUIDs as ids. Numbers: every hit of every search carries one, and
-making 200 UUIDs cost the embedded index as much as finding the points (measured: 0.4 of 0.9 ms).
+Qdrant takes 64-bit numbers or UUIDs as ids. Points have numbers, since every hit of every search
+carries one and UUIDs are slow to make (docs/experiments.md, "Ids of points").
 """
 
 from functools import lru_cache

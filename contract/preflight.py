@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +32,7 @@ PATIENCE_S = 10.0
 """How long a broker is waited for: one that starts is there within this time."""
 
 _SLICE_S = 1.0
+LOCK = ".lock"
 _RECONNECT_MS = 500
 _PROBE = bytes(4_096)
 _SERVERS = "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS"
@@ -40,7 +42,7 @@ _SECURITY = (
 )
 _WRONG_CREDENTIALS = ("authentication", "unsupported sasl mechanism")
 _NO_CLIENT_CERTIFICATE = "alert certificate required"
-"""Said by TLS 1.3: librdkafka sends no certificate of an authority that the broker does not trust."""
+"""TLS 1.3: librdkafka sends no certificate of an authority that the broker does not trust."""
 _WRONG_AUTHORITY = ("certificate verify failed", "certificate could not be verified")
 
 
@@ -114,7 +116,7 @@ class Preflight:
         return told
 
     def doubt_group(self) -> None:
-        """Ask for the group from the next look on, until nothing is wrong with it: it refused something."""
+        """Ask for the group, which has refused something, until nothing is wrong with it."""
         self._doubts_group = True
 
     def _found(self, *, asks_group: bool = True) -> Found:
@@ -243,12 +245,22 @@ def hold_directory(directory: Path, variable: str) -> IO[bytes]:
     Raises:
         ContractError: another process has it.
     """
-    held = lock.hold(directory / ".lock")
+    held = lock.hold(directory / LOCK)
     if held is None:
         raise ContractError(
             f"{variable}: another process uses {directory}: give each process a directory of its own"
         )
     return held
+
+
+def hold_own_directory(shared: Path) -> tuple[Path, IO[bytes]]:
+    """Return the first subdirectory of *shared* that no other process has, and what holds it."""
+    for number in count(1):
+        directory = shared / f"worker-{number}"
+        directory.mkdir(exist_ok=True)
+        if held := lock.hold(directory / LOCK):
+            return directory, held
+    raise AssertionError("counting does not end")
 
 
 def check_ready_file(ready_file: Path | None) -> None:

@@ -40,7 +40,7 @@ class ReadyFile:
             self._show()
 
     def note(self, reason: str) -> None:
-        """Take back that it is ready while there is a *reason*; an empty one says that it is over."""
+        """Withdraw readiness while there is a *reason*; an empty one says that it is over."""
         with self._lock:
             self._reason = reason
             self._show()

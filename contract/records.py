@@ -18,7 +18,8 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 UNREADABLE: Headers = (("\udcff", None),)
 """In place of headers that confluent-kafka does not give: one of the names is not UTF-8. No client
-in Python gives them, so the record is a dead letter without them; it has them where it came from."""
+in Python gives them, so the record is a dead letter without them; it has them where it came
+from."""
 
 
 _CHECKED_HEADERS = methodcaller("headers")

@@ -19,6 +19,15 @@ from contract.topics import Layout
 PREFIX = "NEXTWATCH_"
 GROUPS = ("KAFKA_", "QDRANT_", "STREAMS_", "TRAINER_", "INDEX_", "PROCESS_", "WINDOW_", "TEST_")
 
+OF_COMPOSE = frozenset(
+    PREFIX + name
+    for name in (
+        *("IMAGE", "TRAINER_IMAGE", "KAFKA_IMAGE", "QDRANT_IMAGE", "PYTHON_IMAGE"),
+        *("KAFKA_PORT", "QDRANT_PORT", "TORCH"),
+    )
+)
+"""What docker-compose.yml reads; a process that finds it in its environment has no use for it."""
+
 WORDS = "words"
 """Under this key a field with a pattern says in words what the pattern allows."""
 
@@ -240,7 +249,7 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
             quotes its value.
     """
     prefix = str(group.model_config.get("env_prefix", ""))
-    given = {name.upper() for name in environ if name.upper().startswith(PREFIX)}
+    given = {name.upper() for name in environ if name.upper().startswith(PREFIX)} - OF_COMPOSE
     known = {prefix + name.upper() for name in group.model_fields}
     strays = {
         name

@@ -71,7 +71,7 @@ def least_in_sync(num_replicas: int) -> int:
 
 
 def unmet_in_sync(settings: Mapping[str, str], num_replicas: int) -> str:
-    """Return the `min.insync.replicas` of *settings* that *num_replicas* cannot meet, else nothing."""
+    """Return `min.insync.replicas` of *settings* if *num_replicas* cannot meet it, else nothing."""
     least = settings.get(MIN_INSYNC, "")
     return least if least and int(least) > num_replicas else ""
 

@@ -23,7 +23,7 @@ from contract.topic_settings import (
 from contract.topics import Layout, Topic
 
 ASSIGNOR = "faust"
-"""The assignor of every streams worker; a group that agreed on another has members of another program."""
+"""The assignor of every streams worker; with another one, the group has other members, too."""
 
 _SESSION_MIN = "group.min.session.timeout.ms"
 _SESSION_MAX = "group.max.session.timeout.ms"
@@ -37,8 +37,8 @@ _BY_HAND = (
 class Trouble:
     """One thing that is wrong.
 
-    With *ends* a process that runs must not go on with it. What *passes* may be over by itself soon:
-    a start that meets nothing else is worth another try.
+    With *ends* a process that runs must not go on with it. What *passes* may be over by itself
+    soon: a start that meets nothing else is worth another try.
     """
 
     text: str

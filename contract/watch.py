@@ -1,9 +1,9 @@
 """While a process runs: whether the cluster still has what its preflight asked for.
 
-One thread asks every few seconds. What is missing makes the process not ready, with the reason, until
-it is there again. What it must not go on with, such as another partition count, is given to *on_end*,
-once. The watch ends no process for a right or a topic; its own requests may, as docs/operations.md
-says ("What is asked of the cluster").
+One thread asks every few seconds. What is missing makes the process not ready, with the reason,
+until it is there again. What it must not go on with, such as another partition count, is given to
+*on_end*, once. The watch ends no process for a right or a topic; its own requests may, as
+docs/operations.md says ("What is asked of the cluster").
 """
 
 from collections.abc import Callable, Sequence
@@ -46,9 +46,10 @@ class ClusterWatch:
         Thread(target=partial(self._run, every_s), name="cluster-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread after the look that it is at."""
+        """End the thread after the look that it is at; from now on the process is not ready."""
         self._is_over = True
         self._is_due.set()
+        self._on_change("stopping")
 
     def look_soon(self) -> None:
         """Look now: something was refused, and the cluster can say why."""
@@ -86,7 +87,7 @@ class ClusterWatch:
                 log.error("cluster_unfit", reason=reason)
             else:
                 log.info("cluster_fits")
-        if reason != self._shown:  # also when showing it failed the last time
+        if reason != self._shown and not self._is_over:  # also when showing it failed the last time
             self._on_change(reason)
             self._shown = reason
 

@@ -1,1 +1,1 @@
-"""Index: every upload and every new item vector into Qdrant. Read ``index_sync/worker.py`` first."""
+"""Put uploads and new item vectors into Qdrant. Read ``index_sync/worker.py`` first."""

@@ -1,4 +1,4 @@
-"""Stop within a bound, whatever the process waits for: on SIGTERM, Ctrl-C, or an error told elsewhere.
+"""Stop within a bound, whatever the process waits for: SIGTERM, Ctrl-C, an error elsewhere.
 
 Python runs a signal handler between two bytecodes of the main thread, and that thread may be
 inside a call of librdkafka or of the index for half a minute. So the signal itself wakes a

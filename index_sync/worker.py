@@ -301,12 +301,16 @@ class Worker:
         self.counts["bundles_refused"] += 1
 
     def _tidy(self) -> None:
-        """Point the alias to the newest generation, then delete and forget all that is not kept."""
+        """Point the alias to the newest generation, then delete and forget all that is not kept.
+
+        A generation whose bundle is gone may have lost its collection, too: it gets no alias.
+        """
         indexed = self.bundles.kept
         if not indexed:
             return
         kept = {announcement.generation for announcement in indexed}
-        self.shelf.point_alias(indexed[-1].generation)
+        if found := [a.generation for a in indexed if a.generation in self.shelf.generations]:
+            self.shelf.point_alias(found[-1])
         self.shelf.forget_all_but(kept)
         self.background.run(partial(self.shelf.drop_all_but, kept))
         self.publisher.forget_bundles(self.bundles.forget_old())

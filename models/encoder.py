@@ -8,7 +8,6 @@ graphs, in numpy, so new videos need no new export.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnxruntime as ort
 from jaxtyping import Float32
 
 from contract.errors import BundleError
@@ -18,6 +17,7 @@ from models.examples import CompletionRule
 from models.features import ContentBatch, FeatureEncoder, Rows, UserBatch
 from models.history import Window
 from models.items import ItemStore
+from models.onnx_runtime import ort
 
 # Shape legend: B = windows, N = uploads, D = width of a vector, H = rows of the content table,
 # E = width of a context embedding, K = rows of the context table.

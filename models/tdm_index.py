@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 from jaxtyping import Float32, Int, Int64
 
 from contract.errors import BundleError
@@ -18,6 +17,7 @@ from models import tdm_nodes
 from models.bundle import Bundle
 from models.encoder import MAX_DIFFERENCE, session
 from models.items import ItemStore
+from models.onnx_runtime import ort
 from models.tdm_tree import FREE, Found, Shape, Tree, beam_search, planted
 
 # Shape legend: B = users, M = nodes of each user, K = videos found, S = rows seen, L = leaves,

@@ -140,7 +140,7 @@ def table(given: Sequence[Grant]) -> Table:
 
 
 def commands(given: Sequence[Grant], *, bootstrap_servers: str, principal: str = "") -> list[str]:
-    """Return the commands that give the rights; without *principal*, to a user called as the app."""
+    """Return the commands that grant the rights, to *principal* or a user named like the app."""
     alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
     for grant in given:
         alike[grant.app, grant.resource, tuple(grant.rights)].append(grant.name)

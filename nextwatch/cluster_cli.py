@@ -15,6 +15,9 @@ def topics(
     *,
     check: Annotated[bool, typer.Option("--check", help="Only compare; change nothing.")] = False,
     as_json: Json = False,
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", help="For a broker that starts.", min=1)
+    ] = 10.0,
 ) -> None:
     """Create the topics that are missing, and print what differs from the contract.
 
@@ -28,7 +31,7 @@ def topics(
     from nextwatch import topics_report  # noqa: PLC0415
     from nextwatch.topics import reconcile  # noqa: PLC0415
 
-    findings = reconcile(load(KafkaSettings, os.environ), is_check=check)
+    findings = reconcile(load(KafkaSettings, os.environ), is_check=check, patience_s=wait_s)
     console = Console()
     if as_json:
         typer.echo(topics_report.as_json(findings))
@@ -105,10 +108,11 @@ def repartition(
     """Give all topics keyed by user COUNT partitions, and move the windows to where they belong.
 
     Stop producers of events, wait until streams and trainer have no lag, and stop all processes: it
-    refuses to begin while streams runs, and tells what was not read. With the present count it moves
-    windows that a producer with another hash has put elsewhere. It may be run again at any time, and
-    goes on where it broke off. Afterwards set NEXTWATCH_KAFKA_USER_PARTITIONS=COUNT everywhere, delete the state directories of
-    the streams workers, and start them: they read the windows from the changelog.
+    refuses to begin while streams runs, and tells what was not read. With the present count it
+    moves windows that a producer with another hash has put elsewhere. It may be run again at any
+    time, and goes on where it broke off. Afterwards set NEXTWATCH_KAFKA_USER_PARTITIONS=COUNT
+    everywhere, delete the state directories of the streams workers, and start them: they read the
+    windows from the changelog.
 
     Example: nextwatch repartition 16
     """

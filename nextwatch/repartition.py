@@ -59,7 +59,7 @@ Deliver = Callable[[list[Outgoing]], object]
 
 @dataclass(slots=True)
 class Inventory:
-    """What the changelog holds: by user the offset of the last record in each partition, and seals."""
+    """What the changelog holds: seals, and the offset of each user's last record by partition."""
 
     windows: dict[bytes, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
     seals: dict[bytes, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -68,8 +68,8 @@ class Inventory:
         """Take *record* in; records of a partition come in their order."""
         key = record.key or b""
         if key.startswith(_SEAL_MARK):
-            if key != _SEAL_MARK and record.value is not None:
-                erased_before_ms = decode(record.value).erased_before_ms
+            erased_before_ms = _erased_before_ms(record.value) if key != _SEAL_MARK else None
+            if erased_before_ms is not None:
                 known = self.seals[key].get(record.partition, 0)
                 self.seals[key][record.partition] = max(known, erased_before_ms)
         elif record.value is None:
@@ -78,7 +78,7 @@ class Inventory:
             self.windows[key][record.partition] = record.offset
 
     def strays(self, count: int) -> dict[bytes, dict[int, int]]:
-        """Return the users of whom something lies where it does not belong with *count* partitions."""
+        """Return the users with a record where it does not belong with *count* partitions."""
         return {
             key: places
             for key, places in self.windows.items()
@@ -94,6 +94,18 @@ class Inventory:
             for number in range(count)
             if times_ms.get(number, 0) < newest_ms
         ]
+
+
+def _erased_before_ms(record: bytes | None) -> int | None:
+    """Return what the record of a seal says; None where there is none that can be read."""
+    if record is None:
+        return None
+    try:
+        return decode(record).erased_before_ms
+    except NewerFormatError:
+        raise
+    except WindowError:
+        return None  # nobody can read it, here or there
 
 
 def run(
@@ -119,7 +131,8 @@ def run(
         yield f"{name}: {found} partitions, {count} wanted"
     if lacking and not is_check:
         _grow(admin, cluster, lacking, count)
-    scan = Scan(kafka, monotonic=monotonic, group=layout.streams_group)
+    # as streams reads it: a transaction that a stranger left open hides no window
+    scan = Scan(kafka, monotonic=monotonic, group=layout.streams_group, is_committed=False)
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=5) | {"log_level": 0}))
     moving = Move(lambda: scan.read([WINDOWS.name]), outbox.deliver, layout.name(WINDOWS), policy)
     num_moved = moving.run(count, is_check=is_check)
@@ -143,7 +156,7 @@ class Move:
         self._policy = policy
 
     def run(self, count: int, *, is_check: bool = False) -> int:
-        """Move what does not belong where it lies with *count* partitions; return how many windows."""
+        """Move what is misplaced with *count* partitions; return how many windows were moved."""
         inventory = Inventory()
         for record in self._read():
             inventory.note(record)
@@ -230,7 +243,7 @@ def _check_possible(counts: Mapping[str, int], count: int) -> None:
 
 
 def _check_stopped(cluster: Cluster, layout: Layout, *, within_s: float) -> None:
-    """See that streams does not run; one that was killed is a member for the rest of its session."""
+    """Check that streams does not run; after a kill it is a member until its session ends."""
     deadline_s = monotonic() + within_s
     while members := cluster.group(layout.streams_group).members:
         if monotonic() > deadline_s:

@@ -115,7 +115,7 @@ def await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
 
 
 def described(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, FoundTopic]:
-    """Return the *topics* that were created as the cluster made them, once the broker asked knows them.
+    """Return the created *topics* as the cluster made them, once the broker asked knows them.
 
     How many replicas they have is only known now where the broker does not tell its default.
 

@@ -71,16 +71,19 @@ def wanted_topics(layout: Layout) -> list[WantedTopic]:
     return wanted
 
 
-def reconcile(settings: KafkaSettings, *, is_check: bool = False) -> list[Finding]:
+def reconcile(
+    settings: KafkaSettings, *, is_check: bool = False, patience_s: float | None = None
+) -> list[Finding]:
     """Make the topics of the contract exist as wanted, and return all that was compared.
 
     With *is_check* nothing is changed. Running it again changes nothing either.
 
     Raises:
-        BrokerUnavailable: the broker did not answer, or refused to create a topic, for a minute.
+        BrokerUnavailable: no broker answered within *patience_s*, or it refused to create a topic
+            for a minute.
         ContractError: the connection settings are refused, or the right to create is missing.
     """
-    partition_counts(settings)
+    partition_counts(settings, patience_s=patience_s)
     # a client of its own: librdkafka remembers for a while that a topic it described did not exist
     cluster = Cluster(_admin(settings))
     admin = _admin(settings)

@@ -2,7 +2,8 @@
 
 Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_QDRANT_*, NEXTWATCH_STREAMS_*,
 NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*. Start as many workers as the topics have partitions;
-each needs a NEXTWATCH_STREAMS_STATE_DIR of its own.
+each needs a NEXTWATCH_STREAMS_STATE_DIR of its own, or one that they share
+(NEXTWATCH_STREAMS_STATE_DIR_SHARED).
 """
 
 import gc
@@ -10,9 +11,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import IO
 
-import faust
 import structlog
 import uvloop
 from confluent_kafka import Consumer, Producer
@@ -22,7 +23,6 @@ from contract.clock import system_clock
 from contract.entrypoint import end_now, run_process
 from contract.kafka import consumer_config, producer_config, read_to_end
 from contract.outbox import Outbox
-from contract.process import ExitCode
 from contract.settings import (
     KafkaSettings,
     ProcessSettings,
@@ -38,6 +38,7 @@ from models.settings import WindowSettings
 from streams.faust import app as faust_app
 from streams.faust.group import limit_log
 from streams.faust.membership import GroupMembership
+from streams.faust.worker import run_worker
 from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, Tail, announcer
 from streams.lifecycle import liveness
@@ -100,7 +101,9 @@ def run(environ: Mapping[str, str]) -> None:
     process = load(ProcessSettings, environ)
     settings = load(StreamsSettings, environ)
     policy = load(WindowSettings, environ).policy
-    with _checked_machine(settings, process):
+    state_dir, held = _checked_machine(settings, process)
+    settings = settings.model_copy(update={"state_dir": state_dir})
+    with held:
         cluster = preflight.check_cluster(kafka, "streams", needs_leaders=False)
         check_count(settings.state_dir, kafka.user_partitions)
         limit_log()
@@ -214,7 +217,7 @@ def _serve(
         index=index,
     )
     try:
-        _work(app)
+        run_worker(app)
     finally:
         stop.set()
         watch.stop()
@@ -226,17 +229,6 @@ def _serve(
         log.info(
             "streams_stopped", mended=dict(decoder.mended), **decoder.counts, **pipeline.counts
         )
-
-
-def _work(app: faust_app.App) -> None:
-    worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True)
-    worker.spinner = None  # it would draw into log files, too
-    try:
-        worker.execute_from_commandline()
-    except SystemExit as ended:
-        if ended.code:  # Faust's own services crashed, and it has logged why
-            raise SystemExit(ExitCode.FAILED) from ended
-        raise
 
 
 def _recommender(
@@ -264,16 +256,20 @@ def _recommender(
     )
 
 
-def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> IO[bytes]:
-    """Return what holds the state directory for this process until it is closed."""
+def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> tuple[Path, IO[bytes]]:
+    """Return this process's state directory, and what holds it until it is closed."""
     preflight.check_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
     preflight.check_ready_file(process.ready_file)
     bundle_store.check_url(process.bundle_url)
     if settings.http_port is not None:
         preflight.check_port(settings.http_host, settings.http_port, "NEXTWATCH_STREAMS_HTTP_PORT")
-    locked = preflight.hold_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
+    if settings.state_dir_shared:
+        state_dir, held = preflight.hold_own_directory(settings.state_dir)
+    else:
+        state_dir = settings.state_dir
+        held = preflight.hold_directory(state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
     readiness.withdraw(process.ready_file)
-    return locked
+    return state_dir, held
 
 
 def _reader(kafka: KafkaSettings, *, is_wanted: threading.Event | None = None) -> PlacedReader:

@@ -15,6 +15,11 @@ class StreamsSettings(Settings):
     model_config = SettingsConfigDict(env_prefix=PREFIX + "STREAMS_")
 
     state_dir: Path = Path(".nextwatch/streams")
+    state_dir_shared: bool = Field(
+        default=False,
+        description="true: workers that share the directory, as replicas in containers do, take "
+        "the first of its subdirectories `worker-1`, `worker-2`, ... that is free",
+    )
     cache_mb: int = Field(default=64, ge=1, le=65_536, description="RocksDB, whole worker")
     max_batch: int = Field(default=64, ge=1, le=10_000, description="records in a micro-batch")
     commit_interval_ms: int = Field(default=500, ge=50, le=60_000)

@@ -1,9 +1,9 @@
 """What a part of a retrieval model is worth: ``python -m benchmarks.ablations NAME --data ...``.
 
-Trains every arm of one ablation with the same seeds on the same log, and prints a Markdown
-table, then one JSON object. The difference is to the first arm, case by case, with the bounds
-between which 95 % of resamples by user have it. On ``kuairand:DIR`` arms learn in streaming on
-the first ``--exposures`` of 25-30 April; on ``ml1m:DIR`` each has ``--minutes`` of CPU for sequences.
+Trains every arm of one ablation with the same seeds on the same log, and prints a Markdown table,
+then one JSON object. The difference is to the first arm, case by case, with the bounds between
+which 95 % of resamples by user have it. On ``kuairand:DIR`` arms learn in streaming on the first
+``--exposures`` of 25-30 April; on ``ml1m:DIR`` each has ``--minutes`` of CPU for sequences.
 """
 
 import argparse

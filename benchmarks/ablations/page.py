@@ -15,7 +15,7 @@ _HEADING = re.compile(r"^## ", re.MULTILINE)
 
 
 def written(page: Path, heading: str, text: str) -> None:
-    """Put *text* under *heading* into *page*, in place of what stood there; sections go by heading."""
+    """Put *text* under *heading* into *page*, in place of what stood there; sorted by heading."""
     before = page.read_text(encoding="utf-8") if page.exists() else _ABOUT
     _, *parts = _HEADING.split(before)
     sections = dict(part.split("\n", 1) for part in parts) | {heading: text}

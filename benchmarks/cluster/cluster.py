@@ -161,7 +161,7 @@ class Cluster:
         self._wait_ready(number)
 
     def _wait_ready(self, number: int) -> None:
-        """Wait until a node listens; one that was too slow for its controller is started once more."""
+        """Wait until a node listens; start it once more if it was too slow for its controller."""
         child = self._nodes[number]
         try:
             child.wait_ready(START_S)

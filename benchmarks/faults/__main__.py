@@ -1,9 +1,9 @@
 """Break a real stack again and again, and count what is lost: ``python -m benchmarks.faults``.
 
 Two streams workers, a broker behind a proxy or three of them, an index with a bundle, and a flow of
-events with repeats and reordering, under a seeded schedule of faults. The last line is one JSON object; the
-exit code is 1 if a promise broke. With ``--broken NAME`` (or ``all``) the same runs on builds that
-are wrong on purpose, and the exit code is 1 if one of them was not found out.
+events with repeats and reordering, under a seeded schedule of faults. The last line is one JSON
+object; the exit code is 1 if a promise broke. With ``--broken NAME`` (or ``all``) the same runs on
+builds that are wrong on purpose, and the exit code is 1 if one of them was not found out.
 """
 
 import argparse

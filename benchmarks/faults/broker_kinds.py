@@ -83,7 +83,7 @@ def recreate_changelog(arena: Arena) -> Struck:
 
 
 def delete_events(arena: Arena) -> Struck:
-    """Delete all records of `watch-events` under the workers, whose offsets are then out of range."""
+    """Delete all records of `watch-events`, so that the workers' offsets are out of range."""
     kafka = arena.stack.kafka
     at_s = monotonic()
     operator = Operator(kafka.bootstrap_servers)

@@ -30,7 +30,7 @@ def _change_leader(arena: Arena, *, is_killed: bool) -> Struck:
 
 
 def lose_leader(arena: Arena) -> Struck:
-    """SIGKILL the only broker that has a partition of `search-events`; nobody leads it for a while."""
+    """SIGKILL the only broker that has a partition of `search-events`, which then has no leader."""
     topic = arena.stack.kafka.layout.name(SEARCH_EVENTS)
     leader = _leader(arena, topic)
     at_s = monotonic()

@@ -124,7 +124,7 @@ class Ledger:
 
     @property
     def longest_wait_s(self) -> float:
-        """How long the unluckiest of the answered events waited, from the first time it was sent."""
+        """The longest wait of an answered event, from the first time it was sent."""
         waits = (at_s - self.produced_s[name] for name, at_s in self.answered_s.copy().items())
         return max(waits, default=0.0)
 

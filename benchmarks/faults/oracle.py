@@ -1,8 +1,9 @@
 """What the windows must be, twice: worked out independently, and to the byte.
 
-`expected` shares no code with the worker nor with its models: the newest of a set, by time and
-id, and of each video the newest watch. `undisturbed` is the fault-free run: every event folded once, in the order it was made, and
-written as the worker writes. Neither knows of batches, partitions, offsets or deliveries.
+`expected` shares no code with the worker nor with its models: the newest of a set, by time and id,
+and of each video the newest watch. `undisturbed` is the fault-free run: every event folded once, in
+the order it was made, and written as the worker writes. Neither knows of batches, partitions,
+offsets or deliveries.
 """
 
 from collections import defaultdict

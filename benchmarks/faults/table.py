@@ -1,4 +1,4 @@
-"""Every kind of fault, by its name: of workers, index and network, of the broker, and of one of three."""
+"""Every kind of fault by name: of workers, index and network, of the broker, of one of three."""
 
 from collections.abc import Callable
 

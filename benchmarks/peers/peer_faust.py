@@ -2,13 +2,11 @@
 
 Faust 0.15.3 as its documentation shows it, with the settings a careful user finds: RocksDB
 with bounded memory, uvloop, events and windows as raw bytes. One thing its users cannot set
-is mended here, too: it asks the broker to hold an empty fetch for 1,500 ms, which the embedded
-broker answers late (0.4 s at the median). So that the designs are compared and not this
-number, the peer waits as long as everybody else.
+is mended here, too: it asks the broker to hold an empty fetch for 1,500 ms. So that the designs
+are compared and not this number, the peer waits as long as everybody else.
 
 The agent computes an answer in the event loop, or in a thread and lets the loop go on meanwhile.
-Neither was the faster every time (measured 2026-11 on a busy 2-core machine, five pairs:
-three and two), so both take part.
+Neither was the faster every time, so both take part (docs/experiments.md).
 """
 
 import asyncio

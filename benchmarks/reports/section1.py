@@ -72,7 +72,7 @@ def topic_created_again(stage: Stage) -> Seen:
 
 
 def owner_comes_back(stage: Stage) -> Seen:
-    """A worker gets its partitions back after another answered 3,000 watches; then an empty disk."""
+    """A worker gets its partitions back after 3,000 watches elsewhere; then on an empty disk."""
     first = stage.streams("first", REWIND_RECORDS=REWIND)
     stage.num_answered(stage.watches(300, "a"))
     stop(first)

@@ -65,7 +65,7 @@ class Mistake(NamedTuple):
 
 
 def wrong_settings(stage: Stage) -> Seen:
-    """A CA file that is missing, and SASL_SSL without a mechanism, for every process and command."""
+    """Give every process and command a missing CA file, and SASL_SSL without a mechanism."""
     ca = str(stage.place.directory / "missing-ca.pem")
     mistakes = (
         Mistake(

@@ -48,7 +48,7 @@ class Feed:
         return gated(gate, "nextwatch", *self.source, *options, loads=_LOADS)
 
     def events(self, gate: Path) -> tuple[str, ...]:
-        """Return the command that, once *gate* exists, sends events until told to stop or out of them."""
+        """Return the command that sends events from when *gate* exists until stopped."""
         options = ("--no-catalogue", "--rate", f"{self.rate:g}", "--json")
         return gated(gate, "nextwatch", *self.source, *options, loads=_LOADS)
 

@@ -25,7 +25,7 @@ def summary(figures: Report) -> list[str]:
 
 
 def _missing(figures: Report) -> str:
-    """Tell what was lost; nothing is where the run ended before its last answers were waited for."""
+    """Tell what was lost; nothing, if the run ended before the last answers were waited for."""
     if figures.unanswered:
         return f"{figures.unanswered:,} unanswered at the stop"
     return f"lost {figures.lost:,}"

@@ -1,1 +1,1 @@
-"""The whole system on one machine without containers. Read ``nextwatch/embedded/stack.py`` first."""
+"""The whole system on one machine, without containers. Read ``embedded/stack.py`` first."""

@@ -1,7 +1,7 @@
 """Makes the files of an empty collection, in a process of its own.
 
-Measured: 80 to 140 ms inside one call that holds the interpreter lock, during which no
-search would be answered; opening what was made takes 15 to 30.
+One call does it and holds the interpreter lock meanwhile, so in the server no search would be
+answered (docs/experiments.md, "Creating a collection").
 """
 
 import sys

@@ -3,7 +3,8 @@
 The embedded stack has no Qdrant server, and must not have a second client path either. So
 this process answers the unmodified ``qdrant_client.QdrantClient(url=...)``, and whatever else
 speaks REST to Qdrant. Run it with ``python -m nextwatch.embedded.index_server --port P --data
-DIR``; it is for one machine: it listens on 127.0.0.1 and knows neither keys nor TLS.
+DIR``; it knows neither keys nor TLS, so it listens on
+127.0.0.1 unless ``--host`` names another address.
 """
 
 import argparse
@@ -116,7 +117,7 @@ async def create_collection(collections: Collections, request: Request) -> Any:
 
 
 async def update_collection(collections: Collections, request: Request) -> Any:
-    """Merge metadata; build the index of what has more than ``indexing_threshold`` KB of vectors."""
+    """Merge metadata; build the index of more than ``indexing_threshold`` KB of vectors."""
     changed = await _body(request, wire.UpdateCollection)
     collection = _collection(collections, request)
     collection.merge_metadata(changed.metadata or {})
@@ -262,7 +263,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m nextwatch.embedded.index_server", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--port", type=int, required=True, help="on 127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="to listen on")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--data", type=Path, required=True, help="directory of the collections")
     given = parser.parse_args()
     structlog.configure(
@@ -274,7 +276,7 @@ def main() -> None:
     collections = Collections(given.data)
     config = uvicorn.Config(
         build_app(collections),
-        host="127.0.0.1",
+        host=given.host,
         port=given.port,
         access_log=False,
         log_level="warning",

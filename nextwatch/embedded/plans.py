@@ -17,8 +17,8 @@ _PREFIX = "NEXTWATCH_"
 _SOURCE_ROOT = Path(__file__).resolve().parents[2]
 _NICENESS = {"trainer": 10}  # once up, learning waits for serving, never the other way round
 _CACHE_MB = "16"
-"""Of RocksDB, whose default of 64 fills slowly: a thousand users' windows written 240,000 times, as in
-80 minutes of a demo, took 39 to 56 MB more than at the start, and 21 to 29 MB with 16 (a script)."""
+"""Of RocksDB, whose default of 64 MB fills slowly and is more than a demo needs:
+docs/experiments.md, "RocksDB's cache in the embedded stack"."""
 _MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
 """Of the processes that hold all vectors: glibc keeps what a bundle that is replaced leaves behind,
 unless its matrices are mapped one by one."""

@@ -43,7 +43,7 @@ def ports_of(pid: int) -> set[int]:
 
 
 def is_free(port: int) -> bool:
-    """Return whether a server may listen on *port*; one that closed a moment ago does not hold it."""
+    """Return whether a server may listen on *port*; one that has just closed does not hold it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

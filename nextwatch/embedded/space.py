@@ -25,8 +25,8 @@ _START_BYTES = {
     "streams": 8 << 20,
     "trainer": 64 << 20,
 }
-"""What each process writes up to the first generation. Measured with the simulated catalogue of
-2,000 videos: 7, 71, 1 and 53 MB."""
+"""What each process writes up to the first generation, with some room: docs/experiments.md, "Disk
+space of a first start"."""
 
 
 def check_room(state_dir: Path | None, names: Collection[str]) -> None:

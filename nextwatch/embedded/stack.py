@@ -1,10 +1,10 @@
 """The embedded stack: broker, index, streams, trainer and index_sync on this machine.
 
 All processes are started at once; the workers load their code and wait at a gate until broker,
-index and topics are there (`nextwatch.embedded.gate`). They stop the other way round, so that
-each can finish with what it needs. A port is chosen before it is used, so another process may take it
-meanwhile: broker or index then move to another one, and the workers are started anew. Whatever happens, no process outlives `EmbeddedStack.stop`,
-nor the process that started it.
+index and topics are there (`nextwatch.embedded.gate`). They stop the other way round, so that each
+can finish with what it needs. A port is chosen before it is used, so another process may take it
+meanwhile: broker or index then move to another one, and the workers are started anew. Whatever
+happens, no process outlives `EmbeddedStack.stop`, nor the process that started it.
 """
 
 import tempfile
@@ -214,12 +214,12 @@ class EmbeddedStack:
         self.wait_ready(timeout_s, names={"index"})
 
     def start_storage(self) -> None:
-        """Start everything, and wait for broker, topics and index; the workers wait at their gates."""
+        """Start everything; wait for broker, topics and index. The workers wait at their gates."""
         self.launch()
         self.await_storage()
 
     def start_workers(self, names: Collection[str] = WORKERS) -> None:
-        """Open the gate of those of *names* that belong to this stack; they get ready by themselves."""
+        """Open the gates of *names* that belong to this stack; they get ready by themselves."""
         with self._stopped_on_error():
             for name in WORKERS:
                 if name in self._names and name in names:

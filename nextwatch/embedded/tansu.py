@@ -21,8 +21,8 @@ CLIENT_ENV = {
     "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": "3500",
     "NEXTWATCH_KAFKA_REPLICATION_FACTOR": "1",
 }
-"""It answers a waiting fetch only when its wait is over, joins a group as slowly, and has no default
-number of replicas."""
+"""It answers a waiting fetch only when its wait is over, joins a group as slowly, and has no
+default number of replicas."""
 
 
 def is_available() -> bool:

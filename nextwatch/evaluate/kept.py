@@ -28,7 +28,7 @@ _TELLERS = {"cli.py", "progress.py", "report.py"}
 
 
 class Run(NamedTuple):
-    """What one contender came to: where the labels stood in each way of taking part, and its cost."""
+    """What one contender came to: the ranks of the labels in each way of taking part, its cost."""
 
     tallies: Mapping[str, Tally]
     train_s: float
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The runs in *directory*, each by its name and by *what* it was run with, which JSON can say."""
+    """The runs in *directory*, by name and by *what* they were run with, which fits into JSON."""
 
     directory: Path
 

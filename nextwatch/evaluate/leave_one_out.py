@@ -12,7 +12,7 @@ CASES_AT_A_TIME = 128
 
 
 def run(halves: Halves, entrants: Sequence[Entrant], *, tell: Tell = untold) -> Tested:
-    """Take *halves* through all *entrants*, which are filled, and return whose cases were ranked."""
+    """Take *halves* through all *entrants*, filling them, and return whose cases were ranked."""
     prepare(halves.uploads, halves.histories, entrants, tell, halves.validation)
     for start in range(0, len(halves.tests), CASES_AT_A_TIME):
         cases = halves.tests[start : start + CASES_AT_A_TIME]

@@ -10,8 +10,7 @@ from contract.errors import DatasetError
 from models.history import WindowPolicy
 from nextwatch.evaluate import entrants as contestants
 from nextwatch.evaluate import leave_one_out, prequential
-from nextwatch.evaluate.contender import Contender
-from nextwatch.evaluate.entrants import UNTIMED
+from nextwatch.evaluate.contender import UNTIMED, Contender
 from nextwatch.evaluate.kept import Kept, Run
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.prequential import (
@@ -34,7 +33,8 @@ class Trial:
     """What is run: which data, who takes part besides the baselines, how often.
 
     *overrides* are settings as `nextwatch.evaluate.settings.settings` takes them; *is_frozen_too*
-    asks for the models' frozen copies; *kept* is where runs are kept and found again; *window* is one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
+    asks for the models' frozen copies; *kept* is where runs are kept and found again; *window* is
+    one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
     """
 
     source: str

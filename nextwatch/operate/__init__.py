@@ -1,1 +1,1 @@
-"""For whoever is on call: look at dead letters, replay them, erase a user. Read ``cli.py`` first."""
+"""For operators: look at dead letters, replay them, erase a user. Read ``cli.py`` first."""

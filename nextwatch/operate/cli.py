@@ -60,7 +60,8 @@ def list_letters(
 ) -> None:
     """Count the dead letters by topic and reason; with --each name them one by one.
 
-    `pass today` are those that would be taken if they were replayed now; in JSON they are `passing`.
+    `pass today` are those that would be taken if they were replayed now; in JSON they are
+    `passing`.
 
     Examples: nextwatch dlq list
 
@@ -151,7 +152,8 @@ def replay_letters(
     """Send dead letters to their source topics again, as their senders sent them.
 
     It says what it would do and asks. Repeats change nothing: events have ids. Letters stay on the
-    dead-letter topic until its retention ends them. Exits with 1 when a letter that was named stays.
+    dead-letter topic until its retention ends them. Exits with 1 when a letter that was named
+    stays.
 
     Examples: nextwatch dlq replay --topic watch-events --reason missing --dry-run
 

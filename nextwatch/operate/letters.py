@@ -1,4 +1,4 @@
-"""A dead letter as it is read back: what it was, why it was refused, and whether it would pass today.
+"""A dead letter, read back: what it was, why it was refused, whether it would pass today.
 
 The record is what somebody sent, so nothing of it is trusted, its headers neither: of each
 ``dlq.*`` header the last one counts, since a process appends its own behind those it found.

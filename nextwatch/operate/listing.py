@@ -1,4 +1,4 @@
-"""What `nextwatch dlq list` and `show` print: kinds of letters with their counts, or letters one by one."""
+"""Print `nextwatch dlq list` and `show`: kinds of letters with counts, or each letter."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -36,12 +36,17 @@ class Scan:
         on_progress: Callable[[int], None] = lambda _count: None,
         patience_s: float = 15.0,
         group: str = "",
+        is_committed: bool = True,
     ) -> None:
-        """Read by the operator's consumer group, which is never joined, or by *group*."""
+        """Read by the operator's consumer group, which is never joined, or by *group*.
+
+        Unless *is_committed*, records of transactions that are open, or were aborted, are read, too.
+        """
         self._kafka = kafka
         self._monotonic = monotonic
         self._on_progress = on_progress
         self._patience_s = patience_s
+        self._isolation = "read_committed" if is_committed else "read_uncommitted"
         self._group = group or operator_group(kafka.layout)
         self._num_read = 0
         self.ends: Ends = {}
@@ -131,6 +136,7 @@ class Scan:
         """Give a reader; *after_loss* is for records that retention takes while it reads."""
         config = read_to_end(consumer_config(self._kafka, group_id=self._group)) | {
             "auto.offset.reset": after_loss,
+            "isolation.level": self._isolation,
             "queued.max.messages.kbytes": _QUEUE_KB,
             "log_level": 0,
         }

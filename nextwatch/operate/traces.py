@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from contract.errors import NewerFormatError, WindowError
 from contract.records import Received
 from contract.topics import TOPICS, WINDOWS
 from models import history_codec
@@ -25,7 +26,7 @@ _REBUILD = "stop its worker, delete the directory, start it again: the changelog
 NAMING_USERS = [t.name for t in TOPICS if t.key_field == "user_id" and t is not WINDOWS] + [
     t.dlq for t in TOPICS if t.dead_lettered_by
 ]
-"""The topics whose records may name a user: dead letters of any topic, since they can be anything."""
+"""The topics whose records may name a user; dead letters of any topic may."""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +62,8 @@ def words_on(user_id: str, changelog: Iterable[Received]) -> Words:
             word.last = record.value
         elif record.key == sealed_key and record.value is not None:
             word = words.setdefault(record.partition, Word())
-            word.sealed_before_ms = history_codec.decode(record.value).erased_before_ms
+            window = _window(record.value)
+            word.sealed_before_ms = window.erased_before_ms if window else None
     return words
 
 
@@ -85,9 +87,13 @@ def in_changelog(words: Words, before_ms: int | None) -> list[Trace]:
 
 
 def _in_partition(word: Word, where: str, before_ms: int | None) -> list[Trace]:
-    traces = _window_traces(
-        _window(word.last), where, before_ms, "run `nextwatch erase` again, without --check"
-    )
+    again = "run `nextwatch erase` again, without --check"
+    window = _window(word.last)
+    if window is None:
+        note = "it may be a window: produce a record without a value under this key there"
+        traces = [Trace(where=where, what="unreadable record", count=1, must_go=True, note=note)]
+    else:
+        traces = _window_traces(window, where, before_ms, again)
     num_older = word.num_records - 1
     if before_ms is not None and num_older > 0:
         note = "the broker's log compaction drops them"
@@ -99,7 +105,13 @@ def on_disk(directory: Path, user_id: str, before_ms: int | None) -> Iterator[Tr
     """Yield what *directory* has of the user: windows that stores return, and bytes in files."""
     databases = [path.parent for path in directory.rglob("CURRENT") if path.parent.name == "db"]
     for store in sorted(database.parent for database in databases):
-        yield from _window_traces(_window(peek(store, user_id)), str(store), before_ms, _REBUILD)
+        window = _window(peek(store, user_id))
+        if window is None:
+            yield Trace(
+                where=str(store), what="unreadable record", count=1, must_go=True, note=_REBUILD
+            )
+        else:
+            yield from _window_traces(window, str(store), before_ms, _REBUILD)
     hits: dict[str, int] = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file() and (count := _occurrences(path, user_id.encode())):
@@ -132,9 +144,9 @@ def in_topics(
 
 
 def naming(user_id: str) -> re.Pattern[bytes]:
-    """Return a pattern that finds *user_id* as a whole id, as JSON may write it: `u1` is not in `u10`.
+    """Return a pattern for *user_id* as a whole id, as JSON may write it: `u1` is not in `u10`.
 
-    An id may have any printable text, so what stands beside it is judged by what most ids are made of.
+    An id may have any printable text, so what is beside it is judged by what most ids have.
     """
     of_id = rb"[A-Za-z0-9._:@=+-]"
     written = (user_id, json.dumps(user_id)[1:-1], json.dumps(user_id, ensure_ascii=False)[1:-1])
@@ -148,8 +160,14 @@ def _names(record: Received, pattern: re.Pattern[bytes]) -> bool:
     return any(pattern.search(text) for text in (record.key, record.value, *values) if text)
 
 
-def _window(record: bytes | None) -> Window:
-    return EMPTY if record is None else history_codec.decode(record)
+def _window(record: bytes | None) -> Window | None:
+    """Return the window of a record, None if it cannot be read."""
+    try:
+        return EMPTY if record is None else history_codec.decode(record)
+    except NewerFormatError:
+        raise
+    except WindowError:
+        return None
 
 
 def _window_traces(window: Window, where: str, before_ms: int | None, remedy: str) -> list[Trace]:

@@ -1,4 +1,4 @@
-"""Reads a few columns of a data set's files: .parquet, .csv, .dat and either in .gz, batch by batch.
+"""Read a few columns of a data set's files, batch by batch: .parquet, .csv, .dat, gzipped or not.
 
 Nobody ships these data sets with the project, so what goes wrong here is told with the
 remedy. Types are given, never guessed: a guess from the first block fails on a later one.

@@ -1,4 +1,4 @@
-"""Finds the files of a data set: in its folder, in the ``data`` folder of its archive, or in a .zip.
+"""Find the files of a data set: in its folder, its archive's ``data`` folder, or a .zip.
 
 The publishers' archives unpack to a folder of their own, some with the tables in a ``data``
 folder below it, so the folder that is named may be either. A .zip is read where it lies.

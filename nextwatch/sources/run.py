@@ -1,4 +1,4 @@
-"""The composition root of both sources: settings, signals, connection, and the totals at the end."""
+"""The composition root of both sources: settings, signals, connection, totals at the end."""
 
 import os
 import signal
@@ -72,7 +72,7 @@ class Run:
             )
 
     def backfill(self, directory: Path, timeline: Timeline, hold_back: float) -> None:
-        """Send the windows of what users did before *timeline* begins, where *directory* tells it."""
+        """Send the windows of what users did before *timeline* begins, if *directory* has it."""
         policy = load(WindowSettings, os.environ).policy
         self.console.print("histories: what users watched before the log", highlight=False)
         self.feed.backfill(

@@ -1,13 +1,13 @@
-"""The Faust app: consumption, group membership, and scaling by partitions. Nothing else.
+"""The Faust app: group membership, commits, and scaling by partitions.
 
-With `streams.faust.group` the only module that knows Faust. It hands every record on as bytes and never lets Faust
-decode, store or acknowledge. What Faust 0.15.3 is overruled in, and why:
+Only this package imports Faust, which decodes, stores and acknowledges nothing. Where Faust 0.15.3 is overruled, and why:
 
 * offsets to commit come from `Partitions.committable`, after everything they caused is
-  acknowledged; Faust's own bookkeeping commits over holes (FAULTS F2 to F6);
-* positions after a rebalance come from group and stores, by way of `perform_seek` (F4, F25);
-* records go from librdkafka to the micro-batcher (`streams.faust.fetch`); Faust's consumer is paused, and its
-  streams, queues and acknowledgements are passed by (F1 to F3, F11, F12).
+  acknowledged; Faust's own bookkeeping commits past a message that is still in progress;
+* positions after a rebalance come from group and stores, by way of `perform_seek`: Faust knows only
+  the committed offsets, and a store may need records from before them;
+* records go from librdkafka to the micro-batcher (`streams.faust.fetch`) and never through Faust, whose consumer
+  is paused: its agents restart after an error, skip records, and acknowledge what they skip.
 
 ``tests/streams/test_faust_pins.py`` pins the source of every line relied on here.
 """
@@ -75,13 +75,20 @@ class App(faust.App):
 
     async def on_start(self) -> None:
         """Answer for the worker's health before it has joined its group."""
-        if self.member_file.exists() and self.conf.consumer_group_instance_id is None:
-            await leave_group_for(self.conf, self.member_file.read_text())
+        if self.conf.consumer_group_instance_id is None and (member := self._last_member()):
+            await leave_group_for(self.conf, member)
         self.assigned, self.lost, self.opening = {}, set(), asyncio.Lock()
         await super().on_start()
         self.fetch = self.start_fetch()
         if self.health is not None:
             await _until_failure(self.health.start, self.on_failure)
+
+    def _last_member(self) -> str:
+        """Return what the group called the last worker here; empty where the file does not say."""
+        try:
+            return self.member_file.read_text()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
 
     def on_rebalance_start(self) -> None:
         """Note that the group takes its partitions back."""
@@ -92,6 +99,7 @@ class App(faust.App):
         """Note that this worker has its partitions, which may be none."""
         super().on_rebalance_end()
         self.membership = Membership.SERVING
+        # not synced, since this is the event loop: a note that is lost costs the wait for a session
         self.member_file.write_text(self.consumer.member_id)
 
     def position(self, tp: TP) -> Position:
@@ -142,11 +150,11 @@ class App(faust.App):
                 return self._with_copies({at.partition for at in led}, lambda: assign(led, found))
 
             start = await self.batcher.in_thread(open_led)
-            if start and assigned is self.assigned:
-                self.fetch.read_from(start)
-                self.consumer.forget_commits_beyond(self.partitions.committed())
-                if not self.unopened:
-                    self.on_assigned()
+            if assigned is not self.assigned:
+                return
+            self.fetch.read_from(start)
+            if not self.unopened:
+                self.on_assigned()
 
     @property
     def unopened(self) -> dict[Position, int | None]:
@@ -176,8 +184,7 @@ class App(faust.App):
                 found = await asyncio.to_thread(self.look, lost)
                 start = await self.batcher.in_thread(lambda: self.partitions.start_again(found))
                 if start:
-                    self.fetch.read_from(start)
-                    self.consumer.forget_commits_beyond(self.partitions.committed())
+                    self.fetch.read_from(start, is_anew=True)
 
         self.lost.add(at)
         if len(self.lost) == 1:
@@ -207,7 +214,20 @@ class App(faust.App):
             for at in self.partitions.replaced(found):
                 self.start_again(at)
             if led := with_leaders(self.unopened, found):
-                await self._open(led, self.partitions.add)
+                await self._open_late(led)
+
+    async def _open_late(self, led: Mapping[Position, int | None]) -> None:
+        """Open what had no leader; a changelog that is read counts as movement meanwhile."""
+        assigned, self.membership = self.assigned, Membership.RESTORING
+        try:
+            await self._open(led, self.partitions.add)
+        except BrokerUnavailable as error:
+            if led.keys() - self.unopened.keys():
+                raise  # it is half open
+            log.warning("logs_not_looked_at", reason=str(error))
+        finally:
+            if self.membership is Membership.RESTORING and assigned is self.assigned:
+                self.membership = Membership.SERVING
 
     def reading(self, at: Position, marks: Mapping[Position, int]) -> Reading:
         """Return how far a partition is, for the watchdog; asked from its thread."""

@@ -115,7 +115,7 @@ class Fetch:
         self._on_lost = on_lost
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._asked: SimpleQueue[tuple[int, Mapping[Position, int]]] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[int, Mapping[Position, int], bool]] = SimpleQueue()
         self._reading = 0
         self._num_sent = self._num_taken = 0
         self._handed_over = Event()
@@ -123,16 +123,21 @@ class Fetch:
         self.fetched: dict[Position, int] = {}
         """By partition, the offset after what was handed over."""
         self.progress: dict[Position, Progress] = {}
-        self._consumer = Consumer(config | {"stats_cb": self._note})
+        self._config = config | {"stats_cb": self._note}
+        self._consumer = Consumer(self._config)
         self._thread = Thread(target=self._run, name="fetch", daemon=True)
         self._thread.start()
 
-    def read_from(self, offsets: Mapping[Position, int]) -> None:
-        """Read exactly the partitions in *offsets*, from there on."""
+    def read_from(self, offsets: Mapping[Position, int], *, is_anew: bool = False) -> None:
+        """Read exactly the partitions in *offsets*, from there on.
+
+        With *is_anew* by a new consumer: a topic that was created again begins with an older leader
+        epoch than librdkafka has seen, and what it is told of such a topic it ignores for good.
+        """
         self._reading += 1
         self.fetched = dict(offsets)
         self.progress = {}
-        self._asked.put((self._reading, self.fetched.copy()))
+        self._asked.put((self._reading, self.fetched.copy(), is_anew))
 
     async def close(self) -> None:
         """End the thread and leave the broker."""
@@ -161,7 +166,10 @@ class Fetch:
         """Start the newest reading that was asked for; return which one goes on."""
         try:
             while True:
-                reading, offsets = self._asked.get_nowait()
+                reading, offsets, is_anew = self._asked.get_nowait()
+                if is_anew:
+                    self._consumer.close()
+                    self._consumer = Consumer(self._config)
                 self._consumer.assign(
                     [
                         TopicPartition(self._layout.prefix + at.topic, at.partition, offset)

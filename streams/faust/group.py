@@ -19,7 +19,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from contract.client_log import RepeatFilter
-from contract.records import Position
 from streams.faust.faust_settings import REQUEST_TIMEOUT_S
 from streams.faust.membership import listen
 
@@ -104,16 +103,6 @@ class Consumer(driver.Consumer):
         committed = {tp: self._committed_offset[tp] for tp in self.assignment()}
         await self.app.open_partitions(committed)
 
-    def forget_commits_beyond(self, committed: Mapping[Position, int]) -> None:
-        """Let offsets be committed beyond *committed*; of a log made anew that is 0.
-
-        Faust commits no offset below the one that it believes to be committed.
-        """
-        for at, offset in committed.items():
-            tp = self.app.tp(at)
-            if offset < (self._committed_offset[tp] or 0):
-                self._committed_offset[tp] = None
-
     async def _drain_messages(self, fetcher: Any) -> None:
         """Ask for records as a member has to; all partitions are paused, and none come."""
         while not (self.should_stop or fetcher.should_stop):
@@ -143,8 +132,13 @@ class Consumer(driver.Consumer):
         return iter(self.assignment())
 
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        safe = self.app.committable()
-        return {tp: safe[tp] for tp in tps if tp in safe and self._should_commit(tp, safe[tp])}
+        """Return what may be committed and was not the last that was.
+
+        Of a topic that was made anew that is less than before, and Faust takes a commit that failed,
+        or that came too late, for done.
+        """
+        safe, last = self.app.committable(), self._committed_offset
+        return {tp: safe[tp] for tp in tps if tp in safe and safe[tp] != last.get(tp)}
 
 
 def limit_log() -> None:

@@ -47,7 +47,10 @@ class Changelog:
         patience_s: float = 30.0,
         monotonic: Callable[[], float] = monotonic,
     ) -> None:
-        self._config = read_to_end(consumer_config(settings, group_id=group_id))
+        # our records belong to no transaction, and one that a stranger left open must not hide them
+        self._config = read_to_end(consumer_config(settings, group_id=group_id)) | {
+            "isolation.level": "read_uncommitted"
+        }
         self._layout = settings.layout
         self._patience_s = patience_s
         self._monotonic = monotonic

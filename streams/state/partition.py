@@ -54,6 +54,7 @@ class Partition:
     replacement: Log | None = None
     is_incomplete: bool = False
     source_identities: dict[str, int] = field(default_factory=dict)
+    num_unreadable: int = 0
 
     @classmethod
     def opened(cls, number: int, store: WindowStore, policy: WindowPolicy) -> "Partition":
@@ -208,7 +209,7 @@ class Partition:
         for logged in batch:
             theirs = self._read(logged)
             if logged.seal is None:
-                if (user_id := _user_of(logged)) is not None:
+                if (user_id := self._user_of(logged)) is not None:
                     logged_windows.append((user_id, theirs))
             elif logged.record is not None:
                 new_seals[logged.seal] = self._merge_seal(logged.seal, theirs or EMPTY)
@@ -276,8 +277,22 @@ class Partition:
         except NewerFormatError:
             raise
         except WindowError as error:
-            _tell_unreadable(logged, str(error))
+            self._tell_unreadable(logged, str(error))
             return None
+
+    def _user_of(self, logged: LoggedWindow) -> str | None:
+        try:
+            return logged.key.decode()
+        except UnicodeDecodeError:  # no user of ours; there is nothing to publish over it
+            self._tell_unreadable(logged, "the key is not UTF-8")
+            return None
+
+    def _tell_unreadable(self, logged: LoggedWindow, reason: str) -> None:
+        """Log the 1st, 2nd, 4th, 8th, ... record of the partition that cannot be read."""
+        self.num_unreadable += 1
+        if self.num_unreadable.bit_count() == 1:
+            log.error("changelog_record_unreadable", partition=logged.partition,
+                      offset=logged.offset, records=self.num_unreadable, reason=reason)  # fmt: skip
 
     def _merge_seal(self, seal: bytes, theirs: Window) -> int:
         ours = self.seals.get(seal, 0)
@@ -314,19 +329,6 @@ def _is_as_good(logged: Window | None, window: Window) -> bool:
     if logged is None:
         return False
     return logged == window or (is_blank(logged) and is_blank(window))
-
-
-def _user_of(logged: LoggedWindow) -> str | None:
-    try:
-        return logged.key.decode()
-    except UnicodeDecodeError:  # no user of ours; there is nothing to publish over it
-        _tell_unreadable(logged, "the key is no text")
-        return None
-
-
-def _tell_unreadable(logged: LoggedWindow, reason: str) -> None:
-    log.error("changelog_record_unreadable", partition=logged.partition,
-              offset=logged.offset, reason=reason)  # fmt: skip
 
 
 def _some(waiting: set[Any], most: int) -> list[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from contract.atomic_write import replace_file
 from contract.errors import ContractError
 from contract.keys import partition_of
 from streams.state.changelog import LoggedWindow
@@ -41,8 +42,7 @@ def check_count(state_dir: Path, num_partitions: int) -> None:
     Raises:
         ContractError: they were written with another count.
     """
-    file = state_dir / FILE
-    known = file.read_text().strip() if file.exists() else ""
+    known = _remembered(state_dir)
     if known.isdigit() and int(known) != num_partitions:
         raise ContractError(
             f"NEXTWATCH_KAFKA_USER_PARTITIONS={num_partitions}, and the windows in {state_dir} were "
@@ -54,7 +54,13 @@ def check_count(state_dir: Path, num_partitions: int) -> None:
 
 def remember_count(state_dir: Path, num_partitions: int) -> None:
     """Remember with how many partitions the windows in *state_dir* are written from now on."""
-    (state_dir / FILE).write_text(f"{num_partitions}\n")
+    if _remembered(state_dir) != str(num_partitions):
+        replace_file(state_dir / FILE, f"{num_partitions}\n".encode())
+
+
+def _remembered(state_dir: Path) -> str:
+    file = state_dir / FILE
+    return file.read_text(errors="replace").strip() if file.exists() else ""
 
 
 def check_windows(

@@ -1,10 +1,10 @@
 """The partitions this worker owns: their windows, and where to read on.
 
-Opening a partition ends in the windows that everybody ever published merged with those kept
-here, and in the offsets to consume from: where the group is, and earlier by a rewind when
-somebody else wrote the changelog since, because an owner that was paused may have overwritten
-newer records with older ones (FAULTS: zombies). While a partition is ours, `heal` finds such
-records and has the right ones published again.
+Opening a partition ends in the windows that everybody ever published merged with those kept here,
+and in the offsets to consume from: where the group is, and earlier by a rewind when somebody else
+wrote the changelog since, because an owner that was paused may have overwritten newer records with
+older ones (a zombie: docs/glossary.md). While a partition is ours, `heal` finds such records and
+has the right ones published again.
 """
 
 from collections import defaultdict
@@ -98,8 +98,12 @@ class Partitions:
                 rewind=self._rewind_records if at.partition in foreign else 0,
             )
         self._is_suspended = False
+        opened = numbers - kept
         log.info(
-            "partitions_assigned", kept=sorted(kept), opened=sorted(numbers - kept), rewound=foreign
+            "partitions_assigned",
+            kept=sorted(self._open.keys() - opened),
+            opened=sorted(opened),
+            rewound=foreign,
         )
         return self._acknowledged()
 
@@ -155,14 +159,6 @@ class Partitions:
             Position(topic, partition.number): offset
             for partition in list(self._open.values())
             for topic, offset in partition.positions.committable().items()
-        }
-
-    def committed(self) -> dict[Position, int]:
-        """Return the offsets beyond which commits count, as of when each partition was assigned."""
-        return {
-            Position(topic, partition.number): offset
-            for partition in list(self._open.values())
-            for topic, offset in list(partition.positions.committed.items())
         }
 
     def marks(self) -> dict[Position, int]:

@@ -16,13 +16,19 @@ import rocksdict
 import structlog
 
 from contract.clock import Clock, system_clock
-from contract.errors import StoreError, WindowError
+from contract.errors import ContractError, NextwatchError, StorageFull, StoreError, WindowError
+from contract.process import is_storage_full
 
 _WINDOW = b"w:"
 _OFFSET = b"o:"
 _SEAL = b"s:"
 _NO_SEALS: Mapping[bytes, int] = {}
 _MIB = 1 << 20
+_DAMAGE = ("Corruption", "No such file or directory")
+"""How RocksDB begins to tell, or tells, that its files are not those it wrote."""
+
+DAMAGED = "damaged"
+"""A file beside the database of a store that was found damaged while it was read."""
 
 log = structlog.get_logger()
 
@@ -127,13 +133,19 @@ class RocksMemory:
 
 
 class RocksStore:
-    """A store in one directory of its own, surviving the process through RocksDB's log."""
+    """A store in one directory of its own, surviving the process through RocksDB's log.
+
+    Whatever reads it raises `StoreError` for damaged files, and leaves a mark that has `open_store`
+    discard it: RocksDB checks a block when it is read, which may be long after the opening.
+    """
 
     def __init__(self, directory: Path, memory: RocksMemory, clock: Clock = system_clock) -> None:
         """Open the store in *directory*, or make one there.
 
         Raises:
             StoreError: its files are damaged.
+            StorageFull: there is no room to open it.
+            ContractError: it cannot be opened, and its files may be good.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
@@ -142,11 +154,14 @@ class RocksStore:
         try:
             self._db: Any = self._opened()
         except Exception as error:  # rocksdict raises nothing narrower
-            raise StoreError(f"the store {directory} cannot be opened: {error}") from error
+            raise self._failure(error, "opened") from error
 
     def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
         """Return the record of each user, None for users never seen."""
-        found = self._db.get([_WINDOW + user_id.encode() for user_id in user_ids])
+        try:
+            found = self._db.get([_WINDOW + user_id.encode() for user_id in user_ids])
+        except Exception as error:
+            raise self._failure(error, "read") from error
         return list(found)
 
     def write(
@@ -172,7 +187,10 @@ class RocksStore:
 
     def offset(self, name: str) -> int | None:
         """Return the offset last written under *name*."""
-        stored = self._db.get(_OFFSET + name.encode())
+        try:
+            stored = self._db.get(_OFFSET + name.encode())
+        except Exception as error:
+            raise self._failure(error, "read") from error
         return None if stored is None else int.from_bytes(stored, "big")
 
     def seals(self) -> dict[bytes, int]:
@@ -210,10 +228,29 @@ class RocksStore:
         return rocksdict.Rdict(str(self._directory / "db"), _options(self._memory))
 
     def _under(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        for key, stored in self._db.items(from_key=prefix + start):
+        """Yield what lies under *prefix*; an iterator of RocksDB ends at damage as at its end."""
+        iterator = self._db.iter()
+        iterator.seek(prefix + start)
+        while iterator.valid():
+            key = iterator.key()
             if not key.startswith(prefix):
                 return
-            yield key.removeprefix(prefix), stored
+            yield key.removeprefix(prefix), iterator.value()
+            iterator.next()
+        try:
+            iterator.status()
+        except Exception as error:
+            raise self._failure(error, "read") from error
+
+    def _failure(self, error: Exception, what: str) -> NextwatchError:
+        """Return *error* as one of ours, and mark the store if it is damaged."""
+        text = f"the store {self._directory} cannot be {what}: {error}"
+        if is_storage_full(error):
+            return StorageFull(f"{text}: make room there and start again")
+        if not any(word in str(error) for word in _DAMAGE):
+            return ContractError(f"{text}: mend that and start again; nothing in it is lost")
+        (self._directory / DAMAGED).touch()
+        return StoreError(f"{text}: it is rebuilt from the changelog at the next start")
 
 
 def open_store(
@@ -221,16 +258,23 @@ def open_store(
 ) -> RocksStore:
     """Return the store in *directory*, however the last process ended that had it open.
 
-    One whose files are damaged is discarded: the changelog has what it held. So is one that was
-    not written to for *max_idle_ms*: it may hold users whose tombstones the changelog has no more.
+    One whose files are damaged, or were found so by the last process, is discarded: the changelog
+    has what it held. So is one that was not written to for *max_idle_ms*: it may hold users whose
+    tombstones the changelog has no more.
+
+    Raises:
+        StorageFull: there is no room to open it.
+        ContractError: it cannot be opened, and its files may be good.
     """
     try:
+        if (directory / DAMAGED).exists():
+            raise StoreError(f"the store {directory} was found damaged while it was read")  # noqa: TRY301
         store = RocksStore(directory, memory, clock)
+        now_ms = clock()
+        idle_ms = now_ms - (store.offset(USED_AT_MS) or now_ms)
     except StoreError as error:
         log.warning("store_discarded", directory=str(directory), reason=str(error))
     else:
-        now_ms = clock()
-        idle_ms = now_ms - (store.offset(USED_AT_MS) or now_ms)
         if idle_ms <= max_idle_ms:
             return store
         log.warning("store_discarded", directory=str(directory), idle_ms=idle_ms)

@@ -1,4 +1,4 @@
-"""The network that can be broken: what passes, what is held back, and what is delivered after all."""
+"""The network that can be broken: what passes, what is held back, what is still delivered."""
 
 import asyncio
 import os

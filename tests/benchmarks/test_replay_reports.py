@@ -1,4 +1,4 @@
-"""The table of reports that are replayed, what is printed of it, and what stands before the index."""
+"""The table of replayed reports, what is printed of it, and what stands before the index."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The comparison with other libraries' retrieval models: what peers get, and how they are ranked."""
+"""The comparison with other libraries' models: what peers get, and how they are ranked."""
 
 import json
 import re

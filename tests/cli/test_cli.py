@@ -229,7 +229,7 @@ def test_topics_prints_differences_only(monkeypatch):
         Finding("watch-events", "partitions", "8", "1", Outcome.DIFFERS, "delete it"),
         Finding("search-events", "partitions", "8", "8", Outcome.SAME),
     ]
-    monkeypatch.setattr("nextwatch.topics.reconcile", lambda settings, is_check: findings)
+    monkeypatch.setattr("nextwatch.topics.reconcile", lambda settings, **_asked: findings)
     answer = invoke("topics", "--check")
 
     assert answer.exit_code == 1
@@ -241,10 +241,21 @@ def test_topics_prints_differences_only(monkeypatch):
 def test_topics_that_are_right_exit_with_zero(monkeypatch):
     """Nothing to show, nothing to do."""
     findings = [Finding("watch-events", "partitions", "8", "8", Outcome.SAME)]
-    monkeypatch.setattr("nextwatch.topics.reconcile", lambda settings, is_check: findings)
+    monkeypatch.setattr("nextwatch.topics.reconcile", lambda settings, **_asked: findings)
 
     assert invoke("topics").exit_code == 0
     assert '"outcome":"same"' in invoke("topics", "--json").output
+
+
+def test_topics_waits_for_a_broker_as_long_as_it_is_told_to(monkeypatch):
+    """In containers it is started together with the broker."""
+    given = {}
+    monkeypatch.setattr(
+        "nextwatch.topics.reconcile", lambda settings, **asked: given.update(asked) or []
+    )
+
+    assert invoke("topics", "--wait", "120").exit_code == 0
+    assert given["patience_s"] == 120.0
 
 
 def test_module_runs_too():

@@ -52,7 +52,7 @@ def test_the_file_reads_as_the_document():
 
 
 def test_every_topic_that_is_produced_has_a_channel_and_no_other_has():
-    """A topic that the contract knows is a topic that the document shows, once somebody writes it."""
+    """The document shows every topic of the contract that somebody writes."""
     channels = asyncapi.document()["channels"].keys()
 
     assert {topic.name for topic in PRODUCED} | {

@@ -1,4 +1,4 @@
-"""Every case of the corpus, each with its outcome; on the running stack in tests/e2e/test_bad_input.py."""
+"""Every case of the corpus with its outcome; tests/e2e/test_bad_input.py runs it on a stack."""
 
 import json
 from pathlib import Path

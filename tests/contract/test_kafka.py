@@ -7,7 +7,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import TopicMetadata
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import check_partitions, partitions_of, retried
+from contract.kafka import check_partitions, partitions_of, producer_config, retried
+from contract.settings import KafkaSettings
 
 
 class Time:
@@ -118,3 +119,10 @@ def test_a_topic_that_is_not_there_is_not_waited_for():
     """Somebody has to create it."""
     with pytest.raises(ContractError, match="no topic t"):
         partitions_of(Metadata(KafkaError.UNKNOWN_TOPIC_OR_PART), "t", within_s=5)
+
+
+def test_producers_are_idempotent_and_wait_for_all_in_sync():
+    """Else a request that is repeated may overtake or double the one after it."""
+    config = producer_config(KafkaSettings())
+
+    assert (config["enable.idempotence"], config["acks"]) == (True, "all")

@@ -1,4 +1,4 @@
-"""The outbox and the records on a real broker: acknowledged or raised, and read as they were sent."""
+"""The outbox and its records on a real broker: acknowledged or raised, read as sent."""
 
 import os
 from types import SimpleNamespace

@@ -1,11 +1,16 @@
 """Settings refuse nonsense before anything starts, and keep secrets to themselves."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from contract.errors import ContractError
 from contract.kafka import consumer_config, producer_config
-from contract.settings import WORDS, KafkaSettings, ProcessSettings, load, usage
+from contract.settings import OF_COMPOSE, WORDS, KafkaSettings, ProcessSettings, load, usage
 from nextwatch.settings_reference import GROUPS
+
+ROOT = Path(__file__).parents[2]
 
 _SASL = {
     "NEXTWATCH_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -23,6 +28,14 @@ def test_defaults_need_nothing():
 def test_other_programs_variables_are_not_ours():
     """Only our prefix is looked at."""
     assert load(KafkaSettings, {"PATH": "/bin", "KAFKA_HOME": "x"})
+
+
+def test_the_variables_of_the_compose_file_stop_no_process():
+    """Whoever has exported them may run a command of the command line, too."""
+    named = set(re.findall(r"\$\{(NEXTWATCH_\w+)", (ROOT / "docker-compose.yml").read_text()))
+
+    assert named == OF_COMPOSE
+    assert load(KafkaSettings, dict.fromkeys(named, "x"))
 
 
 @pytest.mark.parametrize("name", ["NEXTWATCH_BROKR_URL", "NEXTWATCH_KAFKA_BOOTSTRAP"])

@@ -157,3 +157,15 @@ def test_an_ending_is_raised_by_the_thread_that_works():
     assert ending.is_near
     with pytest.raises(ContractError, match="six partitions"):
         ending.check()
+
+
+def test_a_process_that_stops_is_not_ready_any_more():
+    """Whoever looks for its ready file sends it nothing."""
+    shown = []
+    watch = ClusterWatch(list, on_end=pytest.fail, on_change=shown.append)
+    watch.look()
+
+    watch.stop()
+    watch.look()
+
+    assert shown == ["stopping"]

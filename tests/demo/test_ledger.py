@@ -46,7 +46,7 @@ def test_answer_may_be_seen_before_its_event():
 
 
 def test_events_and_recommendations_are_counted_at_one_moment():
-    """An answer that is seen first counts with the first of its events: never more of one's answers."""
+    """An answer that is seen first counts with the first of its events."""
     ledger = Ledger()
     ledger.answered(["a", "b"], 1_030)
     assert (ledger.num_recommendations, ledger.num_answered) == (0, 0)

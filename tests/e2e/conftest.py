@@ -3,7 +3,13 @@
 import pytest
 
 from tests.e2e.clients import player_of
-from tests.e2e.stacks import BACKENDS, running_stack
+from tests.e2e.stacks import BACKENDS, running_stack, stop_containers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_container_stays():
+    yield
+    stop_containers()
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

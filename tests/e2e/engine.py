@@ -7,7 +7,6 @@ Nothing is pulled here: testcontainers does it once the tests need the image.
 import sys
 
 import docker
-from testcontainers.core.config import testcontainers_config
 
 _TIMEOUT_S = 15
 
@@ -19,8 +18,7 @@ def obstacle(images):
         engine.ping()
     except (docker.errors.DockerException, OSError):
         return "no Docker engine answers"
-    reaper = () if testcontainers_config.ryuk_disabled else (testcontainers_config.ryuk_image,)
-    for image in (*reaper, *images):
+    for image in images:
         try:
             engine.images.get(image)
         except docker.errors.ImageNotFound:

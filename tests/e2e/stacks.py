@@ -3,7 +3,8 @@
 The tests are written once. The second backend is Apache Kafka and a Qdrant server: those
 named by NEXTWATCH_TEST_BOOTSTRAP and NEXTWATCH_TEST_QDRANT_URL, else containers where a
 Docker engine answers, else absent with its reason. NEXTWATCH_TEST_REQUIRE=containers makes
-the absence a failure.
+the absence a failure. NEXTWATCH_TEST_KAFKA_IMAGE and NEXTWATCH_TEST_QDRANT_IMAGE name other
+images than the official ones.
 """
 
 import os
@@ -22,11 +23,15 @@ from nextwatch.embedded.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics import delete_all, reconcile
 
-KAFKA_IMAGE = "apache/kafka:4.1.0"
-QDRANT_IMAGE = "qdrant/qdrant:v1.20.0"
+KAFKA_IMAGE = os.environ.get("NEXTWATCH_TEST_KAFKA_IMAGE", "apache/kafka:4.1.0")
+QDRANT_IMAGE = os.environ.get("NEXTWATCH_TEST_QDRANT_IMAGE", "qdrant/qdrant:v1.20.0")
 BACKENDS = ("embedded", "containers")
 WORKERS = ("streams", "trainer", "index_sync")
 _ENGINE_ANSWERS_WITHIN_S = 60
+_START_WITHIN_S = 150
+"""A machine that runs other things, too, needs its time to load torch."""
+
+_started = []
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,10 @@ def running_stack(backend, *, processes=WORKERS, env_of=None, **options):
     if backend == "containers":
         reconcile(stack.kafka)
     try:
-        with stack:
-            yield stack
+        stack.start(timeout_s=_START_WITHIN_S)
+        yield stack
     finally:
+        stack.stop()
         if backend == "containers":
             _leave_nothing(stack)
 
@@ -70,10 +76,16 @@ def _leave_nothing(stack):
 def _settings_for(services):
     """Name everything anew, so that tests on shared services do not meet."""
     run = uuid4().hex[:8]
-    return {
+    security = {
+        name: given
+        for name, given in os.environ.items()
+        if name.startswith(
+            ("NEXTWATCH_KAFKA_SECURITY_", "NEXTWATCH_KAFKA_SASL_", "NEXTWATCH_KAFKA_SSL_")
+        )
+    }
+    return security | {
         "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": services.bootstrap_servers,
         "NEXTWATCH_KAFKA_TOPIC_PREFIX": f"test-{run}-",
-        "NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": "6000",
         "NEXTWATCH_QDRANT_URL": services.qdrant_url,
     }
 
@@ -111,18 +123,28 @@ def _no_engine():
 
 
 def _start_containers():
-    """Start Kafka and Qdrant on free ports; testcontainers removes them when the tests have ended."""
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only with an engine
+    """Start Kafka and Qdrant on free ports of loopback; `stop_containers` ends them."""
+    from testcontainers.core.config import testcontainers_config  # noqa: PLC0415 - only with an engine
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415
 
+    testcontainers_config.ryuk_disabled = True  # one image more, and it may not be had
     kafka_port, qdrant_port = free_ports(2)
-    kafka = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, kafka_port)
+    kafka, qdrant = DockerContainer(KAFKA_IMAGE), DockerContainer(QDRANT_IMAGE)
     for name, value in _KAFKA_SETTINGS.items():
         kafka = kafka.with_env(name, value.format(port=kafka_port))
-    kafka.waiting_for(LogMessageWaitStrategy("Kafka Server started")).start()
-    qdrant = DockerContainer(QDRANT_IMAGE).with_bind_ports(6333, qdrant_port)
-    qdrant.waiting_for(LogMessageWaitStrategy("Qdrant HTTP listening")).start()
+    kafka.ports["9092/tcp"] = ("127.0.0.1", kafka_port)
+    qdrant.ports["6333/tcp"] = ("127.0.0.1", qdrant_port)
+    for container, said in ((kafka, "Kafka Server started"), (qdrant, "Qdrant HTTP listening")):
+        _started.append(container)
+        container.waiting_for(LogMessageWaitStrategy(said)).start()
     return Services(f"127.0.0.1:{kafka_port}", f"http://127.0.0.1:{qdrant_port}")
+
+
+def stop_containers():
+    """Remove the containers that the tests started, with their volumes."""
+    while _started:
+        _started.pop().stop()
 
 
 # testcontainers' own KafkaContainer starts Confluent's images only.

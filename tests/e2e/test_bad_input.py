@@ -1,4 +1,4 @@
-"""Bad input on the running stack: the worker stays, each good event is answered, nothing else changes."""
+"""Bad input on a running stack: the worker stays, good events are answered, windows stay."""
 
 import asyncio
 import hashlib

@@ -52,7 +52,7 @@ def engine(*, images=(), registry=()):
 
 def ask(docker_host, *images):
     """Ask whether *images* can be started, as the tests' stacks do."""
-    env = {**os.environ, "DOCKER_HOST": docker_host, "TESTCONTAINERS_RYUK_DISABLED": "true"}
+    env = {**os.environ, "DOCKER_HOST": docker_host}
     return subprocess.run(
         [sys.executable, "-m", "tests.e2e.engine", *images],
         cwd=ROOT,

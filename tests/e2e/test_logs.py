@@ -3,6 +3,7 @@
 import os
 import time
 from concurrent.futures import wait
+from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -247,6 +248,23 @@ def test_a_second_worker_on_one_state_directory_is_refused(place):
     assert second.child.exit_code == ExitCode.MISCONFIGURED
     assert "NEXTWATCH_STREAMS_STATE_DIR" in second.child.log_path.read_text()
     assert worker.child.is_running
+
+
+def test_two_workers_share_one_directory_where_they_are_told_to(place, player):
+    """As replicas in containers do, which have one volume; killed, each goes on with its own."""
+    workers = [place.worker(STATE_DIR_SHARED="true")]
+    workers.append(place.worker(STATE_DIR=workers[0].state_dir, STATE_DIR_SHARED="true"))
+    for worker in workers:
+        worker.wait_ready()
+    for worker in workers:
+        worker.child.kill()
+        worker.child.start()
+        worker.wait_ready()
+    events = {player.watch(f"u{number}", "v1") for number in range(40)}
+    player.flush()
+
+    assert eventually(lambda: all_answered(player, events), within_s=40)
+    assert {each.name for each in Path(workers[0].state_dir).glob("*")} == {"worker-1", "worker-2"}
 
 
 def make_anew(place, topic):

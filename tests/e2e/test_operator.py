@@ -120,7 +120,12 @@ def test_dead_letters_replayed_twice_count_once(stack, player):
 def assert_marked_as_replays(player, everybody):
     """Assert that each user's replayed records have their own header and the mark, no more."""
     keys = {user_id.encode() for user_id in everybody}
-    replayed = [m for m in player.poll("watch-events") if m.key() in keys and m.headers()]
+
+    def replays():
+        found = [m for m in player.poll("watch-events") if m.key() in keys and m.headers()]
+        return found if len(found) >= 2 * len(everybody) else []
+
+    replayed = eventually(replays)
     names = [[name for name, _ in message.headers()] for message in replayed]
     assert names == [["trace", "dlq.replayed-from"]] * (2 * len(everybody))
 

@@ -1,4 +1,4 @@
-"""A second worker joins in mid-stream and goes again; nobody's window or answer is lost on the way."""
+"""A second worker joins in mid-stream and goes again; no window and no answer is lost."""
 
 import sys
 

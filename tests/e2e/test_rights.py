@@ -1,4 +1,4 @@
-"""On a cluster with access control: the rights that `nextwatch acls` prints are enough, and least."""
+"""On a cluster with access control the rights that `nextwatch acls` prints are enough."""
 
 import os
 import subprocess
@@ -135,7 +135,7 @@ def test_every_command_runs_with_exactly_the_rights_that_are_printed(broker, sta
     ],
 )
 def test_each_right_that_is_missing_is_named(broker, app, resource, name, right):
-    """With user, operation and resource; nothing is taken for a missing topic or a silent broker."""
+    """With user, operation and resource; it is not taken for a missing topic or a silent broker."""
     kafka = load(KafkaSettings, broker.env(app))
     preflight = Preflight(kafka, needs_of(app, kafka.layout))
     assert eventually(lambda: preflight.look() == [])

@@ -200,7 +200,7 @@ def test_niceness_is_added(child_of, tmp_path):
 
 
 def test_urgent_child_yields_only_when_told(child_of, tmp_path):
-    """While the whole stack waits for it, even the trainer goes first; later all its threads yield."""
+    """While the stack waits for it, even the trainer goes first; later all its threads yield."""
     ready = tmp_path / "ready"
     code = (
         "import threading, time\n"

@@ -160,7 +160,7 @@ def test_files_of_others_are_not_touched(tmp_path):
 
 
 def test_the_topics_of_a_kafka_are_not_removed_for_another_broker(tmp_path):
-    """Tansu, or a Kafka elsewhere, would not use them: a person has to say what is to become of them."""
+    """Tansu, or a Kafka elsewhere, would not use them: a person has to decide."""
     first = rundir.claim(tmp_path / "state", is_durable=True)
     (first.part("broker") / "meta.properties").write_text("kept")
     first.release()

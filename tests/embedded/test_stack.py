@@ -48,7 +48,7 @@ def test_stolen_port_is_tried_again_elsewhere(monkeypatch, tmp_path):
 
 
 def test_a_stack_whose_port_is_taken_meanwhile_moves_with_all_its_clients():
-    """The stranger is never taken for its broker; who waits for the broker is told the new address."""
+    """The stranger is not taken for its broker; who waits for it is told the new address."""
     code = (
         "import os, time; print(os.environ['NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS']); time.sleep(600)"
     )

@@ -1,4 +1,4 @@
-"""Small trials: logs made by hand, and data sets on disk in the files and columns of the real ones."""
+"""Small trials: logs made by hand, and data sets on disk in the columns of the real ones."""
 
 import gzip
 
@@ -98,7 +98,7 @@ def write_kuairand(directory, *, num_users=12, num_videos=150, num_rows=400):
             {
                 "user_id": user,
                 "history_len": 20,
-                # of one user it is told when the log has begun already, as three times in the real one
+                # one user is known only after the log has begun, as three in the real one
                 "last_time_ms": midnight_ms + (3_600_000 if user == 0 else -3_600_000),
                 "watch_seq": watched,
                 "long_watch_seq": watched[::2],

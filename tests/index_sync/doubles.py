@@ -94,6 +94,8 @@ class MemoryIndex:
         return {video_id: point.version for video_id, point in self.points[collection].items()}
 
     def point_alias(self, alias, collection):
+        if collection not in self.points:
+            raise ContractError(f"{collection} vanished from the index")
         self.journal.note("alias", collection)
         self.aliases[alias] = collection
 

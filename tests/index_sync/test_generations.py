@@ -229,6 +229,18 @@ def test_a_lost_collection_is_made_anew_with_what_was_learned(world):
     assert world.states()["b1"] == "in_service"
 
 
+def test_without_bundle_and_collection_a_start_waits_for_the_next_bundle(world):
+    """Both volumes were lost: an alias to nothing was refused by the index, at each start."""
+    del world.snapshots[1]
+    world.index.points.clear()
+    worker = world.settled(world.worker())
+    world.announce(2, video_ids=["old"])
+    world.settled(worker)
+
+    assert set(world.points(2)) == {"old"}
+    assert world.states()["b2"] == "indexed"
+
+
 def test_a_bundle_whose_store_is_away_is_indexed_once_it_is_back(world):
     """A storage error is no damage: the bundle is tried again, and nothing else waits for it."""
     worker = world.settled(world.worker())

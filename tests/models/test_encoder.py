@@ -1,5 +1,9 @@
 """The towers as serving runs them: unit norms, one batch like many, damage noticed."""
 
+import os
+import subprocess
+import sys
+
 import msgspec
 import numpy as np
 import pytest
@@ -28,6 +32,21 @@ def items(bundle):
     store = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
     store.put_many(bundle.snapshot)
     return store
+
+
+def test_onnx_runtime_sends_no_telemetry():
+    """It looks at the variable when it is loaded; on a file system it cannot write it complains."""
+    program = "import models.encoder, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    env = {name: given for name, given in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=env | {"HOME": "/proc/nowhere"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert (ran.stdout, ran.stderr) == ("1\n", "")
 
 
 def window_of(*events):

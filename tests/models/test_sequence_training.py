@@ -246,7 +246,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(field, value):
 
 
 def test_ids_that_are_rare_stay_out_of_it():
-    """Video 12 is a label twice and has no vector of its own; the next stream counts on from there."""
+    """Video 12 is a label twice and has no vector yet; the next stream counts on from there."""
     model, catalogue = model_of()
     model.ids.min_seen = 3
     histories = [watched(*range(1, 12)) for _ in range(6)] + [watched(1, 12), watched(2, 12)]

@@ -72,7 +72,7 @@ def test_the_same_nodes_for_everybody_score_alike_by_matrix_products():
 
 
 def test_leaves_are_drawn_towards_the_mean_of_their_neighbours():
-    """Half way: (1, 0) and (0, 1) meet at (.5, .5); the free leaf beside the third is no part of it."""
+    """Half way: (1, 0) and (0, 1) meet at (.5, .5); the free leaf beside the third is left out."""
     vectors = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [0.0, 0.0]])
 
     parents = tdm_nodes.parent_means(vectors, np.array([True, True, True, False]), 1)

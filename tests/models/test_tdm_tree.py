@@ -141,7 +141,7 @@ def test_neither_scores_nor_counts_nodes_without_items():
 
 
 def test_what_a_user_has_seen_costs_nothing_and_is_not_found():
-    """Of four leaves the first user is out of two and the second of none; each pays for the rest."""
+    """Of four leaves the first user has seen two, the second none; each pays for the rest."""
     tree = planted(np.arange(1, 5), np.arange(4), 2)
     is_out = tree.are_at([[4, 2, 99], []])
 

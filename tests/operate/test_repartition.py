@@ -199,7 +199,7 @@ def test_what_was_written_at_both_places_is_merged():
 
 
 def test_every_partition_gets_every_seal():
-    """A seal does not say whose it is; late events of the erased are kept out wherever they come."""
+    """A seal does not say whose it is; it keeps late events out on every partition."""
     log, key = Log(), seal_key(seal_of("erased"))
     log.put(key, seal_record(5_000), 1)
     log.put(key, seal_record(7_000), 1)
@@ -207,6 +207,19 @@ def test_every_partition_gets_every_seal():
     log.move(6)
 
     assert log.live() == {(number, key): seal_record(7_000) for number in range(6)}
+
+
+def test_a_seal_that_cannot_be_read_is_passed_over():
+    """Nobody can read it, here or there; the others are moved."""
+    log, key = Log(), seal_key(seal_of("erased"))
+    log.put(seal_key(seal_of("other")), b"\0", 1)
+    log.put(key, seal_record(5_000), 1)
+
+    log.move(2)
+
+    assert {place: record for place, record in log.live().items() if place[1] == key} == {
+        (number, key): seal_record(5_000) for number in range(2)
+    }
 
 
 def test_erased_users_do_not_come_back():

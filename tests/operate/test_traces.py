@@ -53,6 +53,23 @@ def test_a_user_erased_on_every_partition_is_clean():
     assert found_in(SEAL, TOMBSTONE, logged(USER.encode(), None, partition=5)) == []
 
 
+def test_a_record_that_cannot_be_read_must_go():
+    """It may be a window of the user; elsewhere than on the own partition no worker replaces it."""
+    junk = logged(USER.encode(), b"ten bytes!", partition=5)
+
+    found = traces.in_changelog(traces.words_on(USER, [SEAL, TOMBSTONE, junk]), BEFORE_MS)
+
+    assert [(t.where, t.what, t.must_go) for t in found] == [
+        (f"{WINDOWS.name}[5]", "unreadable record", True)
+    ]
+
+
+def test_a_seal_that_cannot_be_read_is_none():
+    junk = logged(seal_key(seal_of(USER)), b"\0")
+
+    assert found_in(junk, TOMBSTONE) == [("no seal", 1, True)]
+
+
 def test_earlier_watches_of_a_video_are_events_too():
     window = fold(EMPTY, [watch("v", user_id=USER, at_ms=ms) for ms in (1, 2, 3)], WindowPolicy())
 

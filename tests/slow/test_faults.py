@@ -1,4 +1,4 @@
-"""Longer runs of ``python -m benchmarks.faults``: faults of the broker, and a build that must fail."""
+"""Longer runs of ``benchmarks.faults``: faults of the broker, and a build that must fail."""
 
 import pytest
 

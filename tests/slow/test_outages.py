@@ -1,4 +1,4 @@
-"""The only broker goes, in order or not, and comes back: nothing is lost, and nobody has to help."""
+"""The only broker goes, in order or not, and comes back: nothing is lost, no help needed."""
 
 import pytest
 

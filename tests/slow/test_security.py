@@ -1,4 +1,4 @@
-"""SASL_SSL with SCRAM and ACLs: every client of every process, and what is said when one is refused."""
+"""SASL_SSL with SCRAM and ACLs: every client of every process, and its error when refused."""
 
 import pytest
 from confluent_kafka.admin import AclOperation, ResourceType

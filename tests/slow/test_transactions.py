@@ -7,12 +7,16 @@ import sys
 import time
 
 import pytest
+from confluent_kafka import Producer
 
 from benchmarks.cluster.cluster import Cluster
 from contract.clock import system_clock
+from contract.kafka import producer_config
+from contract.topics import WINDOWS
+from models.history_codec import decode
 from tests.builders import event_id
 from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
+from tests.e2e.oracle import all_answered, published_windows
 from tests.slow.places import OwnPlace, Transactions, keys, stack_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -95,6 +99,38 @@ def test_a_producer_killed_in_a_transaction_holds_nobody_up_for_longer_than_its_
     assert killed["event_id"] not in answered
     assert worker.child.is_running
     assert len(worker.logged("partitions_assigned")) == 1
+
+
+def test_windows_behind_an_open_transaction_on_the_changelog_are_found(place, player):
+    """A stranger's; a worker with an empty disk reads them all the same, and loses none."""
+    worker = place.worker()
+    worker.wait_ready()
+    first = player.watch("u1", "v1")
+    player.flush()
+    assert eventually(lambda: all_answered(player, {first}), within_s=30)
+    partition = player.poll("recommendations")[0].partition()
+    stranger = Producer(
+        producer_config(place.kafka)
+        | {"transactional.id": place.prefix + "stranger", "transaction.timeout.ms": 120_000}
+    )
+    stranger.init_transactions(20)
+    stranger.begin_transaction()
+    stranger.produce(place.prefix + WINDOWS.name, key=b"", value=b"junk", partition=partition)
+    assert stranger.flush(20) == 0
+    behind = player.watch("u1", "v2")
+    player.flush()
+    assert eventually(lambda: all_answered(player, {behind}), within_s=30)
+    worker.child.terminate()
+    assert worker.child.wait_ended(20)
+
+    other = place.worker()
+    other.wait_ready()
+    stranger.abort_transaction(20)
+    last = player.watch("u1", "v3")
+    player.flush()
+    assert eventually(lambda: all_answered(player, {last}), within_s=40)
+    windows = published_windows(player)
+    assert set(decode(windows["u1"]).video_ids) == {"v1", "v2", "v3"}
 
 
 def test_no_process_takes_what_was_aborted(place, player):

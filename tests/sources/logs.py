@@ -1,4 +1,4 @@
-"""Small data sets on disk, in the files and columns of the real ones; and a feed without a broker."""
+"""Small data sets on disk, in the columns of the real ones, and a feed without a broker."""
 
 import gzip
 import threading

@@ -7,7 +7,7 @@ from time import sleep
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers every request with *status* and *body*, after *pause_s*; wants *key* if it has one."""
+    """Answer every request with *status* and *body* after *pause_s*; want *key* if it has one."""
 
     protocol_version = "HTTP/1.1"
     status, body, key, pause_s = 200, b"{}", None, 0.0

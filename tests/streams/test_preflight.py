@@ -19,7 +19,7 @@ from contract.errors import (
     WorkerPausedError,
 )
 from contract.kafka import producer_config
-from contract.preflight import check_cluster, check_directory, check_port
+from contract.preflight import check_cluster, check_directory, check_port, hold_own_directory
 from contract.process import ExitCode, code_of
 from contract.settings import KafkaSettings, QdrantSettings, load
 from nextwatch.embedded.ports import free_ports
@@ -115,6 +115,18 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
 
     with pytest.raises(ContractError, match=r"X_DIR: /.*/file/state: Not a directory: name"):
         check_directory(tmp_path / "file" / "state", "X_DIR")
+
+
+def test_workers_that_share_a_directory_take_a_free_part_of_it_each(tmp_path):
+    """Also one that a worker has left: its windows are there."""
+    first, holding_first = hold_own_directory(tmp_path)
+    second, holding_second = hold_own_directory(tmp_path)
+    holding_first.close()
+    third, holding_third = hold_own_directory(tmp_path)
+    holding_second.close()
+    holding_third.close()
+
+    assert [each.name for each in (first, second, third)] == ["worker-1", "worker-2", "worker-1"]
 
 
 def test_a_full_disk_is_told_with_its_own_code(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The tail on a real broker: the announcements first, then everything else, and what comes later."""
+"""The tail on a real broker: announcements first, then everything else, then what comes."""
 
 import os
 from threading import Event, Thread

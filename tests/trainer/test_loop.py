@@ -222,7 +222,7 @@ def test_vectors_are_for_the_generation_in_service(tmp_path):
 
 
 def test_an_upload_of_other_content_goes_out_though_nothing_is_learned(tmp_path):
-    """index_sync leaves a trained video to the trainer, and no bundle comes while nobody watches."""
+    """index_sync leaves a trained video to the trainer; without watches no bundle comes."""
     changed = received(VIDEO_UPLOADS, upload("v3", category="chess"), offset=10)
     room = Room(tmp_path, UPLOADS, [changed, received(VIDEO_UPLOADS, upload("v4"), offset=11)])
     room.start()

@@ -1,4 +1,4 @@
-"""An environment of its own for each peer that wants one, made with pip the first time it is used."""
+"""Make an environment with pip for each peer that wants one, the first time it is used."""
 
 import hashlib
 import subprocess

@@ -1,10 +1,8 @@
 """RecTools' SASRec, as its guides use it: full softmax, stopped by the users of the validation.
 
 RecTools takes the last watches of each user as one sequence an epoch, and its defaults (256
-factors, 100 watches, batches of 128) are for a GPU. Smaller ones were chosen on the validation:
-NDCG@10 of .094 after 90 seconds of one core, three epochs, and still rising; 128 factors and 100
-watches in batches of 64 were not through their first epoch after 22. The weights that validate
-best make the lists.
+factors, 100 watches, batches of 128) are for a GPU. Smaller ones were chosen on the validation
+(docs/experiments.md). The weights that validate best make the lists.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""What every peer is given, and what it gives back; numpy alone, for the environment of any of them.
+"""What every peer gets and returns; numpy alone, for the environment of any of them.
 
 Given are sequences of columns, oldest first, without the film that is the test of each user;
 those set apart for validation come without their second last film too, which stands beside

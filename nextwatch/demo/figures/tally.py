@@ -154,7 +154,7 @@ class Tally:
         return f"{newest.generation} is {newest.state}" if newest else ""
 
     def events_per_s(self, *, now_ms: int, over_s: int = RECENT_S) -> float:
-        """Return the mean rate of the newest *over_s* whole seconds, of which none is before events."""
+        """Return the mean rate of the newest *over_s* whole seconds since the first event."""
         if not self.events_by_second:
             return 0.0
         now_s = now_ms // 1000

@@ -44,7 +44,7 @@ class Distribution:
 
     @property
     def aot_cache(self) -> Path | None:
-        """Return where the AOT cache of this pair of runtime and jars is kept, if it can have one."""
+        """Return where the AOT cache of this runtime and jars is kept, None without one."""
         return self.work_dir / f"{self.aot_key}.aot" if self.aot_key else None
 
     @property

@@ -19,9 +19,9 @@ from nextwatch.embedded.ports import LOOPBACK
 JVM_FLAGS = (
     "-XX:+IgnoreUnrecognizedVMOptions",  # Kafka runs on Java 17; some of these came with 23 or 24
     "-Xms128m",
-    "-Xmx128m",  # some 50 MB live; with 384 the JVM grew to 550 MB in half an hour of garbage
+    "-Xmx128m",  # some 50 MB live: docs/experiments.md, "Heap of the embedded broker"
     "-Xmn48m",
-    "-XX:+AlwaysPreTouch",  # else the old generation fills for half an hour: 280 MB, then 312
+    "-XX:+AlwaysPreTouch",  # else the old generation fills, and memory grows for half an hour
     "-XX:+UseSerialGC",
     "-XX:ReservedCodeCacheSize=64m",
     "-XX:-UsePerfData",

@@ -157,7 +157,7 @@ def test_a_partition_just_read_is_asked_for_again_at_once(kafka):
 
 
 def test_the_end_of_each_partition_is_known(kafka):
-    """What the watchdog judges by: where fetching is, where it could be, and that it is answered."""
+    """What the watchdog judges by: where fetching is, where it could be, whether it is answered."""
 
     async def story(reader):
         reader.fetch.read_from({FIRST: 0})

@@ -1,5 +1,7 @@
 """One suite for every store of windows: RocksDB's and the plain dict's."""
 
+import os
+import resource
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import rocksdict
 from structlog.testing import capture_logs
 
 from contract.clock import ManualClock
+from contract.errors import ContractError, StoreError
 from streams.state.store import DictStore, RocksMemory, RocksStore, open_store
 
 MEMORY = RocksMemory.of(8)
@@ -160,3 +163,66 @@ class TestRocksStore(StoreConformance):
         assert rebuilt.offset("changelog") is None
         rebuilt.close()
         assert [line["event"] for line in told] == ["store_discarded"]
+
+    @pytest.mark.parametrize("kind", ["windows", "seals"])
+    @pytest.mark.parametrize("way", ["get", "scan"])
+    def test_damage_that_is_met_while_reading_is_told_and_the_store_rebuilt(
+        self, tmp_path, kind, way
+    ):
+        """RocksDB checks a block when it is read, and ends an iterator there without a word."""
+        store = opened(tmp_path / "7")
+        for start in range(0, 20_000, 500):
+            names = [f"{number:016}" for number in range(start, start + 500)]
+            store.write(
+                dict.fromkeys(names, os.urandom(60)) if kind == "windows" else {},
+                {},
+                {name.encode(): 5 for name in names} if kind == "seals" else {},
+            )
+        store.close()
+        damage(max((tmp_path / "7" / "db").glob("*.sst"), key=lambda path: path.stat().st_size))
+
+        store = opened(tmp_path / "7")
+        with pytest.raises(StoreError, match="rebuilt from the changelog"):
+            read_all(store, kind, way)
+        store.close()
+        with capture_logs() as told:
+            rebuilt = opened(tmp_path / "7")
+
+        assert (list(rebuilt.scan()), rebuilt.seals()) == ([], {})
+        rebuilt.close()
+        assert [line["event"] for line in told] == ["store_discarded"]
+
+    def test_a_store_that_cannot_be_opened_for_another_reason_is_kept(self, tmp_path):
+        """Nothing in it is lost: it is opened once the reason is gone."""
+        store = opened(tmp_path / "7")
+        store.write({"a": b"1"}, {"changelog": 7})
+        store.close()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(ContractError, match="Too many open files"):
+                opened(tmp_path / "7")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+        store = opened(tmp_path / "7")
+        assert store.get(["a"]) == [b"1"]
+        store.close()
+
+
+def damage(path):
+    """Invert some bytes in a third of a file."""
+    content = bytearray(path.read_bytes())
+    start = len(content) // 3
+    content[start : start + 16] = bytes(byte ^ 0xFF for byte in content[start : start + 16])
+    path.write_bytes(content)
+
+
+def read_all(store, kind, way):
+    """Read everything of *kind* in *store*, by one of two ways where there are two."""
+    if kind == "seals":
+        store.seals()
+    elif way == "scan":
+        list(store.scan())
+    else:
+        store.get([f"{number:016}" for number in range(20_000)])
