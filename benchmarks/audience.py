@@ -20,7 +20,7 @@ from contract.events import Watch, encode
 from contract.keys import partition_of
 from models import history_codec
 from models.history import WatchEntry, Window, with_repeats_apart
-from streams.store import RocksMemory, RocksStore
+from streams.state.store import RocksMemory, RocksStore
 
 # Shape legend: U = users of a block, T = watches of a window.
 

@@ -25,8 +25,8 @@ from models import bundle as bundles
 from models import exact
 from models.candidates import encode, rank_candidates
 from models.history import Window
-from streams import serving as serving_module
-from streams.serving import Serving
+from streams.serving import generation as serving_module
+from streams.serving.generation import Serving
 
 NUM_CANDIDATES = 200
 NUM_RECOMMENDED = 20

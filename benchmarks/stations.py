@@ -25,7 +25,7 @@ from contract.settings import QdrantSettings
 from models import exact
 from models.history import Window
 from models.ranking import RankedUsers
-from streams.index import VectorIndex
+from streams.serving.index import VectorIndex
 
 BATCHES = (1, 16, 64)
 _USERS = 2_000

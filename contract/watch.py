@@ -12,6 +12,7 @@ from threading import Event, Thread
 
 import structlog
 
+from contract.entrypoint import log_failure
 from contract.errors import BrokerUnavailable, ContractError
 from contract.trouble import Trouble
 
@@ -99,7 +100,7 @@ class Ending:
 
     def note(self, error: ContractError) -> None:
         """End because of *error*."""
-        log.error("process_ends", reason=str(error))
+        log_failure(error)
         self._error = error
 
     @property

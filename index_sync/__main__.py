@@ -1,8 +1,10 @@
-"""The index process: ``python -m index_sync``. Its composition root, and nothing else."""
+"""Turn uploads and item vectors into points of the vector index, at once. The composition root.
 
-import argparse
-import os
-import sys
+Run one of it: ``python -m index_sync``. It needs a broker with the topics (nextwatch topics) and a
+Qdrant, and may be stopped or killed at any time: it goes on where it was.
+"""
+
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -11,21 +13,20 @@ from threading import Event
 import structlog
 from confluent_kafka import Producer
 
-from contract import logging as nextwatch_logging
 from contract import preflight, readiness
 from contract.clock import system_clock
+from contract.entrypoint import run_process
 from contract.errors import ContractError, IndexUnavailable
 from contract.kafka import producer_config
 from contract.outbox import Outbox
 from contract.points import owner
-from contract.process import ExitCode, code_of, told_in_one_line
+from contract.process import code_of
 from contract.settings import (
     KafkaSettings,
     ProcessSettings,
     QdrantSettings,
     Settings,
     load,
-    usage,
 )
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from contract.watch import ClusterWatch, Ending
@@ -48,22 +49,19 @@ SETTLE_S = 35.0  # a little more than the producer's own delivery timeout
 GROUPS: tuple[type[Settings], ...] = (KafkaSettings, QdrantSettings, ProcessSettings, IndexSettings)
 
 
-def main() -> int:
-    """Run until SIGTERM or Ctrl-C; `contract.process` says what its exit code means."""
-    _parser().parse_args()
+def main() -> None:
+    """Run until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
     stopping = Event()
     stop_on_signals(stopping)
-    with told_in_one_line("index_sync"):
-        process = load(ProcessSettings, os.environ)
-        nextwatch_logging.configure(process.log_level)
-        _run(process, stopping)
-    return ExitCode.STOPPED
+    run_process("index_sync", partial(run, stopping=stopping), description=__doc__, settings=GROUPS)
 
 
-def _run(process: ProcessSettings, stopping: Event) -> None:
-    settings = load(IndexSettings, os.environ)
-    kafka = load(KafkaSettings, os.environ)
-    qdrant = load(QdrantSettings, os.environ)
+def run(environ: Mapping[str, str], *, stopping: Event) -> None:
+    """Build everything from *environ* and keep the index until *stopping* is set."""
+    kafka = load(KafkaSettings, environ)
+    qdrant = load(QdrantSettings, environ)
+    process = load(ProcessSettings, environ)
+    settings = load(IndexSettings, environ)
     preflight.check_ready_file(process.ready_file)
     bundle_store.check_url(process.bundle_url)
     readiness.withdraw(process.ready_file)
@@ -115,20 +113,9 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         for source in (uploads, announcements, vectors):
             source.close()
         index.close()
-        log.info("worker_stopped", **worker.counts)
+        log.info("index_sync_stopped", **worker.counts)
     ending.check()
 
 
-def _parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog="python -m index_sync",
-        description="Turn uploads and item vectors into points of the vector index, at once.\n"
-        "Run one of it. It needs a broker with the topics (nextwatch topics) and a Qdrant,\n"
-        "and may be stopped or killed at any time: it goes on where it was.",
-        epilog=usage(*GROUPS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -37,7 +37,7 @@ class VectorSink(Protocol):
         """Send *vectors*; they are acknowledged by the next `settle`."""
         ...
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until everything sent is acknowledged."""
         ...
 
@@ -63,7 +63,7 @@ def build(
     while missing := _missing(catalogue, shelf.generations[number], slice_videos):
         sink.vectors(shelf.add(number, missing, now_ms=clock()))
         yield
-    sink.settle()
+    sink.flush()
     shelf.verify(number)
 
 

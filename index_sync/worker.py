@@ -92,7 +92,7 @@ class Worker:
             self.take_uploads(new[first : first + self.settings.batch_records])
         self._tidy()
         log.info(
-            "worker_started",
+            "index_sync_started",
             videos=len(self.catalogue),
             generations=sorted(self.shelf.generations),
             in_service=self.bundles.in_service,
@@ -158,7 +158,7 @@ class Worker:
             offered, state=BundleState.INDEXED, announced_at_ms=self.clock()
         )
         self.publisher.announcement(indexed)
-        self.publisher.settle()
+        self.publisher.flush()
         self.bundles.hear(indexed)
         log.info(
             "generation_indexed",
@@ -238,7 +238,7 @@ class Worker:
                 offset=letter.record.offset,
                 reason=letter.error.reason,
             )
-        self.publisher.settle()
+        self.publisher.flush()
         source.commit(offsets)
         self.counts["dead_letters"] += len(bad)
 
@@ -314,4 +314,4 @@ class Worker:
         self.shelf.forget_all_but(kept)
         self.background.run(partial(self.shelf.drop_all_but, kept))
         self.publisher.forget_bundles(self.bundles.forget_old())
-        self.publisher.settle()
+        self.publisher.flush()

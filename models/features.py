@@ -10,7 +10,7 @@ categories, tags and searches, so that somebody who searches for a word is near 
 bear it or a form of it, before anything has been learned.
 
 A watch that `CompletionRule` calls a skip is no input at all: what somebody left at once must not
-draw the user vector towards it. `streams.skips` turns away from it what is like it.
+draw the user vector towards it. `streams.serving.skips` turns away from it what is like it.
 """
 
 from collections.abc import Callable, Sequence

@@ -46,7 +46,7 @@ from models.seals import seal_key
 from nextwatch.acls import repartition_needs
 from nextwatch.operate.scan import Scan
 from nextwatch.unread import unread
-from streams.partition import record_of, seal_record
+from streams.state.partition import record_of, seal_record
 
 _SEAL_MARK = seal_key(b"")
 _AT_ONCE = 500

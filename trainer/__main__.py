@@ -7,12 +7,12 @@ them for Kafka's tools alone. SIGTERM or SIGINT: it saves a checkpoint and exits
 the next start goes on from there.
 """
 
-import argparse
 import dataclasses
 import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -21,13 +21,12 @@ import torch
 from confluent_kafka import Consumer, Producer
 from fsspec.implementations.local import LocalFileSystem
 
-from contract import logging as nextwatch_logging
 from contract import preflight, readiness
 from contract.clock import system_clock
+from contract.entrypoint import run_process
 from contract.kafka import producer_config
 from contract.outbox import Outbox
-from contract.process import told_in_one_line
-from contract.settings import KafkaSettings, ProcessSettings, Settings, load, usage
+from contract.settings import KafkaSettings, ProcessSettings, Settings, load
 from contract.watch import ClusterWatch, Ending
 from models import bundle_store
 from models.history import HOUR_MS, WindowPolicy
@@ -56,24 +55,16 @@ LINGER_MS = 5.0
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer",
-        description=__doc__,
-        epilog=usage(*GROUPS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--model", metavar="NAME", help="instead of NEXTWATCH_TRAINER_MODEL, for this run"
-    )
-    given = parser.parse_args()
-    environ = dict(os.environ)
-    if given.model is not None:
-        environ["NEXTWATCH_TRAINER_MODEL"] = given.model
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with told_in_one_line("trainer"):
-        run(environ, should_stop=stop.is_set)
+    run_process(
+        "trainer",
+        partial(run, should_stop=stop.is_set),
+        description=__doc__,
+        settings=GROUPS,
+        options={"model": "NEXTWATCH_TRAINER_MODEL"},
+    )
 
 
 def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
@@ -82,7 +73,6 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     process = load(ProcessSettings, environ)
     settings = load(TrainerSettings, environ)
     policy = load(WindowSettings, environ).policy
-    nextwatch_logging.configure(process.log_level)
     _check_machine(settings, process)
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")

@@ -12,11 +12,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    OFFSET_INVALID,
     Consumer,
     KafkaError,
     KafkaException,
-    Message,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -26,17 +24,14 @@ from contract.kafka import (
     ClientConfig,
     client_config,
     consumer_config,
-    failure,
     is_retriable,
-    partitions_of,
-    retried,
-    take,
     unhurried,
 )
 from contract.needs import group_of
 from contract.records import Position, Received, received
 from contract.settings import KafkaSettings
 from contract.topic_ids import topic_ids
+from contract.topic_reader import TopicReader, is_lasting, is_out_of_range
 from contract.topics import Layout, Topic
 from trainer.checkpoint import Offsets
 
@@ -44,11 +39,6 @@ log = structlog.get_logger()
 
 _FETCH_WAIT_MS = 200  # learning is paced in seconds: fewer fetches leave the cores to serving
 _TIMEOUT_S = 10.0
-_OUT_OF_RANGE = (
-    KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - librdkafka's own codes are spelt so
-    KafkaError.OFFSET_OUT_OF_RANGE,
-)
-
 
 Identify = Callable[[Collection[str]], Mapping[str, int]]
 """Returns the ids of topics by their full names; none where the broker tells none."""
@@ -98,7 +88,7 @@ class Feed:
         self._consumer = consumer
         self._layout = layout
         self._identify = identify
-        self._unread: set[Position] = set()
+        self._reader = TopicReader(consumer, layout, on_error=self._is_dealt_with)
         self._unverified: dict[Position, int] = {}
         self.next_offsets: Offsets = {}
         self.topic_ids: dict[str, int] = {}
@@ -121,18 +111,14 @@ class Feed:
             ContractError: a topic does not exist.
         """
         start: dict[Position, int] = {}
-        for topic in topics:
-            known = {**offsets.get(topic.name, {}), **self.next_offsets.get(topic.name, {})}
-            full_name = self._layout.name(topic)
-            for number in partitions_of(self._consumer, full_name, within_s=_TIMEOUT_S):
-                at = Position(topic.name, number)
-                if number in known:
-                    self._unverified[at] = known[number]
-                    self.next_offsets.setdefault(topic.name, {})[number] = known[number]
-                start[at] = known.get(number, OFFSET_BEGINNING)
+        for at in self._reader.partitions([each.name for each in topics], within_s=_TIMEOUT_S):
+            known = {**offsets.get(at.topic, {}), **self.next_offsets.get(at.topic, {})}
+            if at.partition in known:
+                self._unverified[at] = known[at.partition]
+                self.next_offsets.setdefault(at.topic, {})[at.partition] = known[at.partition]
+            start[at] = known.get(at.partition, OFFSET_BEGINNING)
         self._check_ids(topics, {**topic_ids, **self.topic_ids})
-        self._unread = set(start)
-        self._consumer.assign([self._place(at, offset) for at, offset in start.items()])
+        self._reader.assign(start)
 
     def poll(self, *, most: int, timeout_s: float) -> list[Received]:
         """Return up to *most* records as soon as there is one, none after *timeout_s*.
@@ -142,8 +128,8 @@ class Feed:
             ContractError: a right is missing.
             BrokerLostRecordsError: a partition ends before the offset it was to be read from.
         """
-        messages = take(self._consumer, most, within_s=timeout_s)
-        records = [received(m, self._layout) for m in messages if self._is_record(m)]
+        messages = self._reader.poll(most, within_s=timeout_s)
+        records = [received(message, self._layout) for message in messages]
         for record in records:
             self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
         if self._unverified:
@@ -153,7 +139,7 @@ class Feed:
     def tell_group(self, offsets: Offsets) -> None:
         """Commit *offsets* for Kafka's tools to see; whether that is done changes nothing here."""
         told = [
-            self._place(Position(topic, number), offset)
+            self._reader.place(Position(topic, number), offset)
             for topic, next_offsets in offsets.items()
             for number, offset in next_offsets.items()
         ]
@@ -179,7 +165,7 @@ class Feed:
     def has_read(self, topics: Sequence[Topic]) -> bool:
         """Return whether *topics* were read to their ends at least once since `open`."""
         names = {topic.name for topic in topics}
-        return not any(at.topic in names for at in self._unread)
+        return not any(at.topic in names for at in self._reader.unread)
 
     @property
     def is_verified(self) -> bool:
@@ -194,21 +180,14 @@ class Feed:
 
     def close(self) -> None:
         """Leave the broker."""
-        self._consumer.close()
+        self._reader.close()
 
-    def _is_record(self, message: Message) -> bool:
-        """Return whether it is a record; what else librdkafka says is dealt with here."""
-        error = message.error()
-        if error is None:
+    def _is_dealt_with(self, at: Position, error: KafkaError) -> bool:
+        if is_out_of_range(error):
+            self._go_to_what_is_left(at)
             return True
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            self._unread.discard(self._position(message))
-        elif error.code() in _OUT_OF_RANGE:
-            self._go_to_what_is_left(self._position(message))
-        elif not is_retriable(error):
-            raise failure(error, message.topic() or "")
-        else:
-            log.warning("fetch_failed", error=error.name(), topic=message.topic())
+        if not is_lasting(error):
+            log.warning("fetch_failed", topic=at.topic, partition=at.partition, reason=error.str())
         return False
 
     def _go_to_what_is_left(self, at: Position) -> None:
@@ -216,10 +195,7 @@ class Feed:
 
         librdkafka has stopped reading the partition, and seeks in none that it does not read.
         """
-        first, _ = retried(
-            lambda left_s: self._consumer.get_watermark_offsets(self._place(at), timeout=left_s),
-            within_s=_TIMEOUT_S,
-        )
+        first = self._reader.first_offset(at, within_s=_TIMEOUT_S)
         wanted = self.next_offsets.get(at.topic, {}).get(at.partition, 0)
         if first < wanted:
             raise _ends_before(at, wanted)
@@ -233,8 +209,7 @@ class Feed:
         )
         self._unverified.pop(at, None)
         self.next_offsets.setdefault(at.topic, {})[at.partition] = first
-        self._consumer.incremental_unassign([self._place(at)])
-        self._consumer.incremental_assign([self._place(at, first)])
+        self._reader.seek(at, first)
 
     def _check_ids(self, topics: Sequence[Topic], remembered: Mapping[str, int]) -> None:
         """Compare the ids of *topics* that have offsets with those that are *remembered*."""
@@ -257,20 +232,11 @@ class Feed:
         The end that a fetch tells is right everywhere; the one that ListOffsets tells is not.
         """
         for at, start in list(self._unverified.items()):
-            _, end = self._consumer.get_watermark_offsets(self._place(at), cached=True)
+            end = self._reader.cached_end(at)
             if end >= 0:
                 del self._unverified[at]
                 if end < start:
                     raise _ends_before(at, start)
-
-    def _place(self, at: Position, offset: int = OFFSET_INVALID) -> TopicPartition:
-        return TopicPartition(self._layout.prefix + at.topic, at.partition, offset)
-
-    def _position(self, message: Message) -> Position:
-        full_name, number = message.topic(), message.partition()
-        assert full_name is not None
-        assert number is not None
-        return Position(full_name.removeprefix(self._layout.prefix), number)
 
 
 def _ends_before(at: Position, wanted: int) -> BrokerLostRecordsError:

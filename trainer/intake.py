@@ -5,6 +5,7 @@ trainer's to keep, it goes to the dead letters whole. Of all others somebody els
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
@@ -57,8 +58,8 @@ SOURCES = {
 class Sending(Protocol):
     """What the intake needs of an outbox."""
 
-    def send(self, record: Outgoing) -> None:
-        """Hand *record* over; it is acknowledged before its offset is passed."""
+    def send(self, records: Sequence[Outgoing]) -> object:
+        """Queue *records*; they are acknowledged before an offset beyond theirs is saved."""
         ...
 
 
@@ -134,19 +135,18 @@ class Intake:
 
     def _dead_letter(self, topic: Topic, record: Received, error: DecodeError) -> None:
         log.warning(
-            "event_dead_lettered",
+            "record_dead_lettered",
             reason=error.reason,
             topic=topic.name,
             partition=record.partition,
             offset=record.offset,
         )
-        self._outbox.send(
-            dead_letter(
-                record,
-                error,
-                layout=self._layout,
-                topic=topic,
-                app=APP,
-                now_ms=self._clock(),
-            )
+        letter = dead_letter(
+            record,
+            error,
+            layout=self._layout,
+            topic=topic,
+            app=APP,
+            now_ms=self._clock(),
         )
+        self._outbox.send([letter])

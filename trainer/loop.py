@@ -152,8 +152,8 @@ class Trainer:
         if generations.has_any and told == self._parts.state.progressive.num_examples:
             return
         if generations.is_backed_up and not self._patience.is_due():
-            log.warning("bundle_postponed", newest=generations.newest,
-                        in_service=generations.in_service)  # fmt: skip
+            log.warning("bundle_withheld", reason="the last ones are not in service yet",
+                        newest=generations.newest, in_service=generations.in_service)  # fmt: skip
             return
         self.offer()
 
@@ -199,7 +199,7 @@ class Trainer:
         if not self._has_changed and not self._num_naming_erased:
             return
         started_s = time.monotonic()
-        self._parts.outbox.settle()
+        self._parts.outbox.flush()
         self._parts.feed.note_ids()
         offsets, ids = self._offsets(), self._parts.feed.topic_ids
         path = self._parts.checkpoints.save(

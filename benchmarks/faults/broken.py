@@ -13,7 +13,7 @@ from typing import Any
 
 from contract import outbox
 from streams import __main__ as worker
-from streams import changelog, partition
+from streams.state import changelog, partition
 
 
 def commit_early() -> None:
@@ -24,7 +24,7 @@ def commit_early() -> None:
         return configure(*args, **options) | {"linger.ms": 2_000, "batch.num.messages": 100_000}
 
     _put(worker, "producer_config", lingering)
-    _put(outbox.Outbox, "wait", lambda _self, shipment: shipment.offsets)
+    _put(outbox.Outbox, "_wait", lambda _self, _pending: None)
     _put(partition.Partition, "note_published", lambda _self, _offsets: None)
 
 

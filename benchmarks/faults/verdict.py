@@ -25,8 +25,8 @@ from contract.topic_ids import topic_ids
 from contract.topics import TOPICS, WINDOWS
 from models.history import WindowPolicy
 from nextwatch.unread import num_unread_by
-from streams.partition import CHANGELOG, LOG_ID
-from streams.store import RocksMemory, RocksStore
+from streams.state.partition import CHANGELOG, LOG_ID
+from streams.state.store import RocksMemory, RocksStore
 
 _ID_WITHIN_S = 10.0
 _STOPPED_WITHIN_S = 12.0

@@ -23,10 +23,10 @@ from models import history, history_codec
 from models.candidates import encode as encode_windows
 from models.candidates import rank_candidates
 from models.history import Window, WindowPolicy
-from streams import serving as serving_module
-from streams.index import VectorIndex
-from streams.recommend import recommendation_id
-from streams.serving import Serving
+from streams.serving import generation as serving_module
+from streams.serving.generation import Serving
+from streams.serving.index import VectorIndex
+from streams.serving.recommend import recommendation_id
 
 # Shape legend: C = candidates of the one user, D = width of a vector.
 

@@ -16,7 +16,7 @@ from benchmarks.peers.job import Job
 from contract.clock import system_clock
 from contract.keys import partition_of
 from contract.settings import KafkaSettings, QdrantSettings, load
-from streams.index import VectorIndex
+from streams.serving.index import VectorIndex
 
 INDEX_PATIENCE_MS = 10_000
 """How long everybody waits for the index: long enough to get what was asked for."""

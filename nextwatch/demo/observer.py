@@ -15,9 +15,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from contract.clock import Clock
 from contract.errors import StackError
-from contract.kafka import ClientConfig, consumer_config, retried, take, unhurried
+from contract.kafka import ClientConfig, consumer_config, unhurried
 from contract.points import collection_name
 from contract.settings import KafkaSettings, QdrantSettings
+from contract.topic_reader import TopicReader
 from contract.topics import (
     MODEL_BUNDLES,
     RECOMMENDATIONS,
@@ -34,7 +35,6 @@ from nextwatch.sources.feed import quiet
 
 _POLL_S = 0.1
 _ANSWER_S = 10.0
-_MOST_AT_ONCE = 500
 _STOP_S = 0.2
 _GROUP_ID = "nextwatch-observer"
 _CONTEXT_FETCH_MS = 100  # events and bundles bear their own times
@@ -64,22 +64,21 @@ class Observer:
 
         A stack that goes on from an earlier run has events in its topics that are not this run's.
         """
-        layout = self.kafka.layout
         answers: dict[str, Handler] = {
-            layout.name(RECOMMENDATIONS): self._on_recommendation,
-            layout.name(VIDEO_UPLOADS): self._on_upload,
+            RECOMMENDATIONS.name: self._on_recommendation,
+            VIDEO_UPLOADS.name: self._on_upload,
         }
         rest: dict[str, Handler] = {
-            layout.name(WATCH_EVENTS): self._on_event,
-            layout.name(SEARCH_EVENTS): self._on_event,
-            layout.name(MODEL_BUNDLES): self._on_announcement,
+            WATCH_EVENTS.name: self._on_event,
+            SEARCH_EVENTS.name: self._on_event,
+            MODEL_BUNDLES.name: self._on_announcement,
         }
-        refused = [layout.dlq_name(topic) for topic in TOPICS if topic.dead_lettered_by]
+        refused = [topic.dlq for topic in TOPICS if topic.dead_lettered_by]
         rest |= dict.fromkeys(refused, self._on_dead_letter)
         prompt = consumer_config(self.kafka, group_id=_GROUP_ID)
         slow = unhurried(prompt, within_ms=_CONTEXT_FETCH_MS)
-        reading_answers = self._consumer_of(prompt, answers)
-        reading_rest = self._consumer_of(slow, rest)
+        reading_answers = self._reader_of(prompt, answers)
+        reading_rest = self._reader_of(slow, rest)
         for name, work in (
             ("observer-answers", lambda: self._read(reading_answers, answers)),
             ("observer-events", lambda: self._read(reading_rest, rest)),
@@ -121,28 +120,25 @@ class Observer:
         except BaseException as error:  # noqa: BLE001 - outermost frame of a thread
             self.failure = error
 
-    def _consumer_of(self, config: ClientConfig, topics: Iterable[str]) -> Consumer:
-        """Return a consumer of all partitions of *topics*, which exist."""
+    def _reader_of(self, config: ClientConfig, topics: Iterable[str]) -> TopicReader:
+        """Return a reader of all partitions of *topics*, which exist."""
         consumer = Consumer(quiet(config))
-        known = retried(
-            lambda left_s: consumer.list_topics(timeout=left_s).topics, within_s=_ANSWER_S
+        reader = TopicReader(consumer, self.kafka.layout)
+        kept = {VIDEO_UPLOADS.name, MODEL_BUNDLES.name}
+        reader.assign(
+            {
+                at: OFFSET_BEGINNING if at.topic in kept else _end_of(consumer, reader.place(at))
+                for at in reader.partitions(topics, within_s=_ANSWER_S)
+            }
         )
-        kept = {self.kafka.layout.name(topic) for topic in (VIDEO_UPLOADS, MODEL_BUNDLES)}
-        places = [
-            TopicPartition(name, number) for name in topics for number in known[name].partitions
-        ]
-        for place in places:
-            place.offset = OFFSET_BEGINNING if place.topic in kept else _end_of(consumer, place)
-        consumer.assign(places)
-        return consumer
+        return reader
 
-    def _read(self, consumer: Consumer, handlers: dict[str, Handler]) -> None:
-        with closing(consumer):
+    def _read(self, reader: TopicReader, handlers: dict[str, Handler]) -> None:
+        with closing(reader):
             while not self._is_over.is_set():
-                for message in take(consumer, _MOST_AT_ONCE, within_s=_POLL_S):
-                    if message.error() is None:
-                        with self.lock:
-                            handlers[str(message.topic())](message)
+                for message in reader.poll(within_s=_POLL_S):
+                    with self.lock:
+                        handlers[reader.position(message).topic](message)
 
     def _collection(self) -> str | None:
         generation = self.tally.generation

@@ -18,6 +18,9 @@ from nextwatch.evaluate.logs.trial import History
 
 # Shape legend: B = cases, N = videos of the catalogue.
 
+UNTIMED = "ml1m"
+"""The source whose log has no times, so that models learn all of it beforehand."""
+
 
 class Case(NamedTuple):
     """One user at the moment before a watch of something that was never shown to them.

@@ -11,13 +11,10 @@ from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine, 
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.factors import ImplicitFactors
 from nextwatch.evaluate.baselines.popularity import Popularity
-from nextwatch.evaluate.contender import Contender
+from nextwatch.evaluate.contender import UNTIMED, Contender
 
 OF_YEARS = ("movielens",)
 """Sources whose logs last for years: a generation lasts a day of the log there, else an hour."""
-
-UNTIMED = "ml1m"
-"""The source whose log has no times, so that models learn all of it beforehand."""
 
 
 def timed_baselines(*, has_histories: bool = True) -> dict[str, Contender]:

@@ -10,8 +10,7 @@ from contract.errors import DatasetError
 from models.history import WindowPolicy
 from nextwatch.evaluate import entrants as contestants
 from nextwatch.evaluate import leave_one_out, prequential
-from nextwatch.evaluate.contender import Contender
-from nextwatch.evaluate.entrants import UNTIMED
+from nextwatch.evaluate.contender import UNTIMED, Contender
 from nextwatch.evaluate.kept import Kept, Run
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.prequential import (

@@ -12,7 +12,7 @@ import msgspec
 from models.config import TowerConfig
 from models.presets import OF_SEQUENCES
 from models.sequence_training import Recipe
-from nextwatch.evaluate.entrants import UNTIMED
+from nextwatch.evaluate.contender import UNTIMED
 from trainer.registry import config_of, tower_of
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {

@@ -18,7 +18,7 @@ from models import history_codec
 from models.history import EMPTY, Window
 from models.seals import seal_key, seal_of
 from nextwatch.operate.when import shown
-from streams.store import peek
+from streams.state.store import peek
 
 _CHUNK = 1 << 20
 _SHORT_ID = 6

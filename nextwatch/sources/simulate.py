@@ -5,18 +5,19 @@ has been recommended meanwhile, which is read while waiting for the other two.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer
 
 from contract.decoding import decode
 from contract.errors import DecodeError
 from contract.events import Recommendation
-from contract.kafka import consumer_config, take, unhurried
+from contract.kafka import consumer_config, unhurried
 from contract.settings import KafkaSettings
+from contract.topic_reader import TopicReader
 from contract.topics import RECOMMENDATIONS
 from nextwatch.acls import SIMULATE_GROUP
 from nextwatch.sources.audience import Audience
@@ -34,15 +35,13 @@ LOOK_EVERY_MS = 100
 class Recommendations:
     """The newest records of `recommendations`, told to the audience; commits nothing."""
 
-    consumer: Consumer
+    reader: TopicReader
     received: int = 0
     refused: int = 0
 
     def tell(self, audience: Audience, *, within_s: float) -> None:
         """Wait up to *within_s* for recommendations, and offer them to *audience*."""
-        for message in take(self.consumer, BATCH, within_s=within_s):
-            if message.error() is not None:
-                continue
+        for message in self.reader.poll(BATCH, within_s=within_s):
             try:
                 recommendation = decode(
                     RECOMMENDATIONS, Recommendation, message.key(), message.value()
@@ -57,15 +56,12 @@ class Recommendations:
 @contextmanager
 def follow(settings: KafkaSettings) -> Iterator[Recommendations]:
     """Yield the recommendations that are made from now on, of all users."""
-    name = settings.layout.name(RECOMMENDATIONS)
     config = consumer_config(settings, group_id=settings.layout.prefix + SIMULATE_GROUP)
     consumer = Consumer(quiet(unhurried(config, within_ms=LOOK_EVERY_MS)))
-    try:
-        topic = consumer.list_topics(timeout=ANSWER_WITHIN_S).topics[name]
-        consumer.assign([TopicPartition(name, number, OFFSET_END) for number in topic.partitions])
-        yield Recommendations(consumer)
-    finally:
-        consumer.close()
+    with closing(TopicReader(consumer, settings.layout)) as reader:
+        partitions = reader.partitions([RECOMMENDATIONS.name], within_s=ANSWER_WITHIN_S)
+        reader.assign(dict.fromkeys(partitions, OFFSET_END))
+        yield Recommendations(reader)
 
 
 def simulate(

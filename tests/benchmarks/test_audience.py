@@ -10,7 +10,7 @@ from contract.keys import partition_of
 from contract.topics import WATCH_EVENTS
 from models import history_codec
 from models.history import EMPTY, WindowPolicy, merge
-from streams.store import RocksMemory, open_store
+from streams.state.store import RocksMemory, open_store
 from tests.builders import T0
 
 AUDIENCE = Audience(Catalogue(Path("nowhere"), 2 * NUM_CENTRES), num_users=1_000, newest_ms=T0)

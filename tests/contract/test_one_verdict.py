@@ -7,9 +7,9 @@ from contract.errors import DecodeError
 from contract.records import Received
 from contract.topics import Layout
 from index_sync import records as index_sync_records
-from streams.intake import SOURCES
+from streams.pipeline.decode import SOURCES
 from tests.bad_input import BY_NAME, INGESTED_AT_MS, corpus, judged
-from tests.streams.test_batches import World
+from tests.streams.worlds import World
 from trainer.intake import SOURCES as TRAINER_SOURCES
 from trainer.intake import Intake
 
@@ -29,7 +29,7 @@ def by_streams():
     for case in CASES:
         if case.topic in STREAMS_SOURCES:
             before = len(world.outbox.to(f"{case.topic}.dlq"))
-            world.processor.process([record_of(case, world.offsets[case.topic])])
+            world.pipeline.process([record_of(case, world.offsets[case.topic])])
             world.offsets[case.topic] += 1
             for letter in world.outbox.to(f"{case.topic}.dlq")[before:]:
                 reasons[case.id] = dict(letter.headers)["dlq.reason"].decode()

@@ -60,7 +60,8 @@ def drawn(renderable) -> str:
 
 def followed() -> Tally:
     """Return a tally with a user whose titles try to be markup."""
-    tally = Tally(generation=2)
+    tally = Tally()
+    tally.announcement(b'{"bundle_id": "b2", "generation": 2, "state": "in_service"}')
     tally.upload("v1", b'{"title": "[red]a[/] ]["}', 1)
     watch = {"event_id": "e", "user_id": "u1", "video_id": "v1", "watch_ms": 9, "duration_ms": 10}
     tally.event(("watch-events", 0, 0), msgspec.json.encode(watch), 1_000)

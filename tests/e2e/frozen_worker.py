@@ -4,7 +4,7 @@ import sys
 import time
 
 from streams import __main__ as worker
-from streams.pump import Pump
+from streams.pipeline.pipeline import MicroBatcher
 
 
 class FrozenProducer:
@@ -24,7 +24,7 @@ def frozen_put(self, records):
 
 if __name__ == "__main__":
     if sys.argv.pop() == "loop":
-        Pump.put = frozen_put
+        MicroBatcher.put = frozen_put
     else:
         worker.Producer = FrozenProducer
     worker.main()

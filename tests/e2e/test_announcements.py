@@ -57,7 +57,7 @@ def test_announcements_of_bundles_that_nobody_has_end_no_worker(services):
     assert before["degraded"] == ["no_bundle"]
     assert after["user_id"] == "u1"
     assert eventually(lambda: len(worker.logged("bundle_in_service")) == 2, within_s=40)
-    assert not worker.logged("streams_failed")
+    assert not worker.logged("process_failed")
 
 
 @pytest.mark.parametrize("program", ["streams", "index_sync"])

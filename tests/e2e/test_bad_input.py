@@ -240,7 +240,7 @@ def check_log(path, num_letters):
     """One line a letter, in ASCII, of at most a kilobyte, that says where and why and no more."""
     lines = path.read_bytes().splitlines()
     assert all(line.isascii() and len(line) <= 1_024 for line in lines)
-    told = [json.loads(line) for line in lines if b"event_dead_lettered" in line]
+    told = [json.loads(line) for line in lines if b"record_dead_lettered" in line]
     fields = {"event", "level", "timestamp", "reason", "topic", "partition", "offset"}
     assert len(told) == num_letters
     assert all(line.keys() == fields for line in told)

@@ -219,34 +219,6 @@ def test_a_killed_worker_that_comes_back_waits_for_no_session(services):
     assert [line["error_code"] for line in worker.logged("predecessor_left_group")] == [0]
 
 
-def test_a_worker_without_partitions_is_ready(services):
-    """A rollout that waits for the ready file of a spare would wait for ever."""
-    place = Place(services, settings={"NEXTWATCH_KAFKA_USER_PARTITIONS": "1"})
-    workers = [place.worker(), place.worker()]
-    for worker in workers:
-        worker.wait_ready()
-    assert eventually(
-        lambda: [] in [worker.logged("partitions_assigned")[-1]["opened"] for worker in workers]
-    )
-
-    for worker in workers:
-        worker.child.terminate()
-        assert worker.child.wait_ended(15)
-        assert not worker.ready_file.exists()
-
-
-def test_a_damaged_note_on_the_last_member_is_no_hindrance(place):
-    """It only saves the wait for a session to end."""
-    worker = place.worker()
-    worker.wait_ready()
-    worker.child.kill()
-    (worker.state_dir / "member").write_bytes(b"\xff\xfe\0garbage")
-    worker.ready_file.unlink()
-
-    worker.child.start()
-    worker.wait_ready()
-
-
 def test_junk_in_the_changelog_ends_nobody(place, player):
     """Ten bytes under a user's key, one record without a key, and one whose key is no text."""
     worker = place.worker()

@@ -12,7 +12,7 @@ from contract.errors import DecodeError
 from contract.records import Received
 from contract.topics import WATCH_EVENTS, Layout
 from nextwatch import cli
-from streams.store import RocksMemory, RocksStore
+from streams.state.store import RocksMemory, RocksStore
 from tests.e2e.clients import eventually
 from tests.e2e.oracle import drawn, expected_windows
 from tests.e2e.stacks import running_stack

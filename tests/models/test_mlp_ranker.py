@@ -15,7 +15,7 @@ from models.items import ItemStore
 from models.mlp_ranker import GOLDEN, INPUT, MODEL, OUTPUT, PAIR_FEATURES, MlpRanker, pair_features
 from models.mlp_ranker_export import drawn, export
 from models.ranking import RankedUsers
-from streams.serving import load
+from streams.serving.generation import load
 from tests.builders import T0, item_vector
 from tests.models.bundles import SMALL, catalogue, learner_of, no_features
 
@@ -171,7 +171,7 @@ def test_the_file_passes_the_check_that_every_bundle_passes():
 
 
 def test_serving_ranks_by_the_network_of_a_bundle_that_has_one(bundled):
-    """And by the sum of logarithms otherwise (tests/streams/test_serving.py)."""
+    """And by the sum of logarithms otherwise (tests/streams/serving/test_generation.py)."""
     assert isinstance(load(bundled, collection_prefix="p").ranker, MlpRanker)
 
 

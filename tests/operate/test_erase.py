@@ -13,6 +13,7 @@ from contract.topics import Layout
 from nextwatch.operate.erase import Report, ask, conclusion, deletion_of, table
 from nextwatch.operate.traces import Trace
 from tests.builders import T0
+from tests.outboxes import MemoryOutbox
 
 
 def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True, unsettled=()):
@@ -45,15 +46,14 @@ def test_the_request_lies_on_every_partition():
         def from_now_on(self, topic):
             yield SimpleNamespace(hears=lambda is_the_word, within_s: True)
 
-    sent = []
-    outbox = SimpleNamespace(deliver=sent.extend)
+    outbox = MemoryOutbox()
     wanted = deletion_of("u1", None, now_ms=T0)
 
     assert ask(wanted, Partitions(), outbox, Layout(prefix="p-"), timeout_s=1)
-    assert [(one.topic, one.key, one.partition) for one in sent] == [
+    assert [(one.topic, one.key, one.partition) for one in outbox.sent] == [
         ("p-user-deletions", b"u1", number) for number in range(3)
     ]
-    assert all(msgspec.json.decode(one.value, type=UserDeletion).everywhere for one in sent)
+    assert all(msgspec.json.decode(one.value, type=UserDeletion).everywhere for one in outbox.sent)
 
 
 @pytest.mark.parametrize(

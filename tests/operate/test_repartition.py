@@ -16,7 +16,7 @@ from models.history import EMPTY, WindowPolicy, fold
 from models.history_codec import VERSION, decode, encode
 from models.seals import seal_key, seal_of
 from nextwatch.repartition import Move, _check_possible
-from streams.partition import seal_record
+from streams.state.partition import seal_record
 from tests.builders import watch
 
 POLICY = WindowPolicy()

@@ -11,6 +11,7 @@ from nextwatch.operate.letters import Choice, place_of
 from nextwatch.operate.replay import Fate, Judge, Replay, outgoing, send
 from tests.builders import T0, upload
 from tests.operate.letters_on_file import GOOD, letter, lying
+from tests.outboxes import MemoryOutbox
 
 
 class ScriptedScan:
@@ -37,19 +38,16 @@ class ScriptedScan:
         return found[0] if found else None
 
 
-class Sent(list):
-    """An outbox that takes *most* batches."""
+class LimitedOutbox(MemoryOutbox):
+    """Its broker goes away after *most* batches."""
 
-    def __init__(self, most=1_000):
+    def __init__(self, most):
         super().__init__()
-        self.most = most
+        self._most = most
 
-    def deliver(self, records):
-        if self.most == 0:
-            raise BrokerUnavailable("gone")
-        self.most -= 1
-        self += records
-        return list(range(len(records)))
+    def on_acknowledged(self, records):
+        self._most -= 1
+        self.is_away = self._most == 0
 
 
 def fate(given, **said):
@@ -162,19 +160,19 @@ def test_a_replay_stops_where_its_plan_did():
     replay = Replay(Judge(T0, is_bad_wanted=True), Choice())
     plan = replay.plan(scan)
     letters.append(lying(place=(0, 3)))
-    sent = Sent()
+    outbox = MemoryOutbox()
 
-    assert (plan.num_going, replay.run(scan, sent, Layout()), len(sent)) == (3, 3, 3)
+    assert (plan.num_going, replay.run(scan, outbox, Layout()), len(outbox.sent)) == (3, 3, 3)
 
 
 def test_letters_that_are_named_are_all_that_goes():
     scan = ScriptedScan(watch_events_dlq=[lying(place=(0, offset)) for offset in range(3)])
     replay = Replay(Judge(T0), Choice(), [place_of("watch-events:0:1")])
     replay.plan(scan)
-    sent = Sent()
-    replay.run(scan, sent, Layout())
+    outbox = MemoryOutbox()
+    replay.run(scan, outbox, Layout())
 
-    assert [record.headers[-1][1] for record in sent] == [b"watch-events.dlq:0:1"]
+    assert [record.headers[-1][1] for record in outbox.sent] == [b"watch-events.dlq:0:1"]
 
 
 def test_the_plan_says_what_stays_and_the_remedy():
@@ -194,7 +192,7 @@ def test_a_broken_replay_says_how_far_it_came():
     with pytest.raises(
         BrokerUnavailable, match=r"1000 letters were replayed.*repeats change nothing"
     ):
-        send(letters, Sent(most=2), Layout())
+        send(letters, LimitedOutbox(most=2), Layout())
 
 
 def test_places_are_those_that_listing_names():

@@ -11,7 +11,7 @@ from models import history_codec
 from models.history import EMPTY, Window, WindowPolicy, fold
 from models.seals import seal_key, seal_of
 from nextwatch.operate import traces
-from streams.store import RocksMemory, RocksStore
+from streams.state.store import RocksMemory, RocksStore
 from tests.builders import T0, search, shown, watch
 
 USER = "user-to-erase"

@@ -81,8 +81,12 @@ class Seen:
 
     @property
     def kafka(self):
-        """The names of topics and the numbers of partitions; not how to reach them."""
-        return self.place.kafka
+        """The settings of *place*, to be reached at the super user's own listener."""
+        given = self.place.kafka
+        plain = {"security_protocol": "PLAINTEXT", "bootstrap_servers": self.bootstrap_servers}
+        secret = ("ssl_", "sasl_")
+        open_to_all = {name: None for name in type(given).model_fields if name.startswith(secret)}
+        return given.model_copy(update=open_to_all | plain)
 
 
 @contextmanager

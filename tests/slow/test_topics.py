@@ -57,6 +57,22 @@ def test_events_of_a_topic_made_anew_under_a_running_worker_are_answered(cluster
     assert eventually(lambda: all_answered(player, after), within_s=60), worker.child.log_tail()
 
 
+def test_events_of_a_topic_made_anew_after_its_leader_changed_are_answered(cluster, place, player):
+    """The new one begins with an older leader epoch than the fetcher has seen."""
+    worker = place.worker(HEAL_EVERY_MS=1_000)
+    worker.wait_ready()
+    for restart in range(2):
+        cluster.restart(1, is_killed=False)
+        before = {player.watch(f"u{n}", f"v{restart}") for n in range(40)}
+        player.flush(within_s=60)
+        assert eventually(lambda: all_answered(player, before), within_s=60)  # noqa: B023
+    make_anew(cluster, place, "watch-events")
+    after = {player.watch(f"u{n % 40}", f"w{n}") for n in range(60)}
+    player.flush()
+
+    assert eventually(lambda: all_answered(player, after), within_s=40), worker.child.log_tail()
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5])
 def test_events_of_a_topic_made_anew_as_a_worker_takes_it_up_are_answered(
     cluster, place, player, after_s

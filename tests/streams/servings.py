@@ -5,7 +5,7 @@ import numpy as np
 from contract.events import BundleAnnouncement, BundleState
 from models.items import ItemStore
 from models.ranking import Ranker, RankerParams
-from streams.serving import Serving
+from streams.serving.generation import Serving
 from tests.builders import T0, item_vector
 
 

@@ -10,7 +10,7 @@ from contract.events import encode
 from contract.records import Position, Received
 from tests.bad_input import corpus
 from tests.builders import watch
-from tests.streams.test_batches import World
+from tests.streams.worlds import World
 
 BAD = [
     case
@@ -30,12 +30,12 @@ def test_a_dead_letter_that_is_not_acknowledged_is_not_passed():
     world.outbox.is_away = True
 
     with pytest.raises(BrokerUnavailable):
-        world.processor.process([world.raw("watch-events", b"u1", b"{junk")])
+        world.pipeline.process([world.raw("watch-events", b"u1", b"{junk")])
     assert world.partitions.committable() == {}
 
     world.outbox.is_away = False
     world.start()
-    world.processor.process([world.raw("watch-events", b"u1", b"{junk", offset=0)])
+    world.pipeline.process([world.raw("watch-events", b"u1", b"{junk", offset=0)])
     assert len(world.outbox.to("watch-events.dlq")) == 1
     assert world.partitions.committable() == {Position("watch-events", 0): 1}
 
@@ -46,12 +46,12 @@ def test_each_bad_record_has_one_line_in_the_log_that_quotes_nothing():
 
     for case in BAD:
         with capture_logs() as told:
-            world.processor.process([record_of(case, world.offsets[case.topic])])
+            world.pipeline.process([record_of(case, world.offsets[case.topic])])
         world.offsets[case.topic] += 1
         [line] = told
         level = "error" if case.topic == "user-deletions" else "warning"
         assert line == {
-            "event": "event_dead_lettered",
+            "event": "record_dead_lettered",
             "log_level": level,
             "reason": case.reason,
             "topic": case.topic,
@@ -69,10 +69,10 @@ def test_what_is_mended_is_counted_and_told_once():
     with capture_logs() as told:
         for number in range(3):
             body = json.dumps(value | {"event_id": f"e{number}"}).encode()
-            world.processor.process([world.raw("watch-events", b"u1", body)])
+            world.pipeline.process([world.raw("watch-events", b"u1", body)])
 
     assert [line["mended"] for line in told] == ["dropped:context.country"]
-    assert world.intake.mended == {"dropped:context.country": 3}
+    assert world.decoder.mended == {"dropped:context.country": 3}
     assert [answer.caused_by for answer in world.recommendations()] == [["e0"], ["e1"], ["e2"]]
 
 
@@ -83,7 +83,7 @@ def test_each_bad_record_changes_nothing_and_the_good_one_behind_it_is_answered(
     for number, case in enumerate(BAD):
         bad = record_of(case, world.offsets[case.topic])
         world.offsets[case.topic] += 1
-        world.processor.process([bad, world.record(watch(f"v{number}", at_ms=number))])
+        world.pipeline.process([bad, world.record(watch(f"v{number}", at_ms=number))])
 
     assert len(world.recommendations()) == len(BAD)
     assert {key for key, _record in world.store.scan()} == {"u1"}

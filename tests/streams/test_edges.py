@@ -16,8 +16,8 @@ from contract.outbox import Outbox, Outgoing
 from contract.points import point_id
 from contract.settings import QdrantSettings
 from nextwatch.embedded.stack import EmbeddedStack
-from streams.changelog import Changelog
-from streams.index import VectorIndex
+from streams.serving.index import VectorIndex
+from streams.state.changelog import Changelog
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -36,8 +36,8 @@ def outbox(services):
 
 
 def read_log(services, start):
-    changelog = Changelog(services.kafka, LOG, group_id="test", patience_s=10)
-    return list(changelog.read(start, monotonic=time.monotonic))
+    changelog = Changelog(services.kafka, group_id="test", patience_s=10)
+    return list(changelog.read(start))
 
 
 def test_a_changelog_is_read_to_its_end_from_where_one_was(services, outbox):

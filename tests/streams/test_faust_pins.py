@@ -1,4 +1,4 @@
-"""What `streams.app` overrules or relies on in Faust, line by line, and the holes it keeps shut.
+"""What `streams.faust.app` overrules or relies on in Faust, line by line, and the holes it keeps shut.
 
 An upgrade of Faust or aiokafka that touches one of these lines fails here, with what to look at
 again. Read the new source, check, and only then change the hash.
@@ -24,9 +24,9 @@ from mode.worker import Worker
 
 from contract.records import Position
 from contract.settings import KafkaSettings
-from streams import app as streams_app
+from streams.faust import app as streams_app
+from streams.faust.faust_settings import RESTORE_WITHIN_S, configuration
 from streams.settings import StreamsSettings
-from streams.translation import RESTORE_WITHIN_S, configuration
 
 FIRST = TP("watch-events", 0)
 PINS = {
@@ -73,10 +73,6 @@ PINS = {
     transport.Consumer._filter_tps_with_pending_acks: (
         "f6f9239774234e7e",
         "replaced whole: we count no acks in Faust",
-    ),
-    transport.Consumer._should_commit: (
-        "5ce941793947ad42",
-        "an offset is never committed backwards",
     ),
     transport.Consumer._new_offset: (
         "1d2c7ea89a7ad4f1",
@@ -171,7 +167,7 @@ class Acknowledged:
 
 
 def plain_app(**settings):
-    """Return Faust's own app, as `streams.app` would configure it."""
+    """Return Faust's own app, as `streams.faust.app` would configure it."""
     return faust.App("pins", **configuration(KafkaSettings(), StreamsSettings(**settings), None))
 
 
@@ -181,7 +177,7 @@ def our_app(*, partitions=None, **settings):
         KafkaSettings(),
         StreamsSettings(**settings),
         partitions=partitions,
-        steps=Mock(),
+        pipeline=Mock(threads={"fold": []}),
         fence=None,
         group_membership=Mock(),
         on_assigned=lambda: None,
@@ -230,6 +226,14 @@ def test_ours_commits_what_the_broker_has_acknowledged_and_nothing_else():
     app = in_a_loop(lambda: our_app(partitions=Acknowledged(2)))
 
     assert commits(app.consumer, acknowledged=[0, 1, 3, 4]) == [2, None, None, None]
+
+
+def test_a_topic_made_anew_is_committed_below_what_was_committed_of_the_old_one():
+    """Also where the commit of the old one was still under way, or failed."""
+    app = in_a_loop(lambda: our_app(partitions=Acknowledged(2)))
+    app.consumer._committed_offset[FIRST] = 371
+
+    assert app.consumer._filter_committable_offsets([FIRST]) == {FIRST: 2}
 
 
 def test_no_agent_of_fausts_stands_between_the_fetcher_and_us():

@@ -4,9 +4,9 @@ from contract.records import Position
 from models import history_codec
 from models.history import EMPTY, fold
 from models.seals import seal_key, seal_of
-from streams.changelog import LoggedWindow
-from streams.logs import Log
-from streams.partition import CHANGELOG
+from streams.state.changelog import LoggedWindow
+from streams.state.logs import Log
+from streams.state.partition import CHANGELOG
 from tests.builders import deletion, shown, watch
 from tests.streams.worlds import POLICY, World
 
@@ -14,9 +14,9 @@ from tests.streams.worlds import POLICY, World
 def test_a_deletion_leaves_no_window_and_says_so_to_everybody():
     """Store, changelog, and whoever keeps recommendations: all forget the user."""
     world = World()
-    world.processor.process([world.record(watch("A")), world.record(shown("B"))])
+    world.pipeline.process([world.record(watch("A")), world.record(shown("B"))])
 
-    world.processor.process([world.record(deletion(at_ms=5))])
+    world.pipeline.process([world.record(deletion(at_ms=5))])
 
     assert world.store.get(["u1"]) == [None]
     changes = {record.key: record.value for record in world.outbox.to("nextwatch-streams-windows")}
@@ -27,10 +27,10 @@ def test_a_deletion_leaves_no_window_and_says_so_to_everybody():
 def test_a_seal_outlives_the_erased_user_without_naming_him():
     """Late and replayed events from before the erasure stay out for ever, also after a restart."""
     world = World()
-    world.processor.process([world.record(deletion(at_ms=5))])
+    world.pipeline.process([world.record(deletion(at_ms=5))])
     world.start()
 
-    world.processor.process([world.record(watch("A")), world.record(watch("B", at_ms=6))])
+    world.pipeline.process([world.record(watch("A")), world.record(watch("B", at_ms=6))])
 
     assert world.window().video_ids == ("B",)
     assert list(world.store.seals()) == [seal_of("u1")]
@@ -43,7 +43,7 @@ def test_work_that_waits_for_an_erased_user_is_dropped():
     """Nobody is told what to watch because of something that must be forgotten."""
     world = World()
 
-    world.processor.process([world.record(watch("A")), world.record(deletion(at_ms=5))])
+    world.pipeline.process([world.record(watch("A")), world.record(deletion(at_ms=5))])
 
     assert world.recommendations() == []
 
@@ -54,16 +54,16 @@ def test_a_stale_record_of_a_woken_owner_is_found_by_its_offset_and_set_right():
     changelog   0: ours {A}   1: woken owner's {}   2: ours {A, B} of another user
     """
     world = World()
-    world.processor.process([world.record(watch("A"))])
+    world.pipeline.process([world.record(watch("A"))])
     stale = history_codec.encode(fold(EMPTY, [watch("Z", at_ms=-9)], POLICY))
     world.changelog = [LoggedWindow(0, 1, b"u1", stale)]
     world.outbox.ends["nextwatch-streams-windows"] = 1
 
-    world.processor.process([world.record(watch("C", user_id="u2"))])
-    assert world.processor.is_suspect()
-    world.processor.heal()
+    world.pipeline.process([world.record(watch("C", user_id="u2"))])
+    assert world.pipeline.is_suspect
+    world.pipeline.heal()
 
-    assert not world.processor.is_suspect()
+    assert not world.pipeline.is_suspect
     healed = world.outbox.to("nextwatch-streams-windows")[-1]
     assert (healed.key, healed.value) == (b"u1", world.store.get(["u1"])[0])
     assert world.window().video_ids == ("Z", "A")
@@ -72,13 +72,13 @@ def test_a_stale_record_of_a_woken_owner_is_found_by_its_offset_and_set_right():
 def test_a_stale_record_after_our_last_one_is_found_by_looking():
     """No offset of ours gives it away; a worker looks for the end now and then."""
     world = World()
-    world.processor.process([world.record(watch("A"))])
+    world.pipeline.process([world.record(watch("A"))])
     stale = history_codec.encode(fold(EMPTY, [], POLICY))
     world.changelog = [LoggedWindow(0, 1, b"u1", stale)]
     at = Position(CHANGELOG, 0)
     world.partitions.note_changelogs({at: Log(0, 2)}, marks=world.partitions.marks())
 
-    world.processor.heal()
+    world.pipeline.heal()
 
     healed = world.outbox.to("nextwatch-streams-windows")[-1]
     assert (healed.key, healed.value) == (b"u1", world.store.get(["u1"])[0])
@@ -87,11 +87,11 @@ def test_a_stale_record_after_our_last_one_is_found_by_looking():
 def test_nothing_is_set_right_where_nothing_is_wrong():
     """Our own records, read again, ask for no new ones."""
     world = World()
-    world.processor.process([world.record(watch("A"))])
+    world.pipeline.process([world.record(watch("A"))])
     [change] = world.outbox.to("nextwatch-streams-windows")
     world.changelog = [LoggedWindow(0, 0, change.key, change.value)]
     world.partitions.get(0).suspect_from = 0
 
-    world.processor.heal()
+    world.pipeline.heal()
 
     assert len(world.outbox.to("nextwatch-streams-windows")) == 1

@@ -8,7 +8,7 @@ from contract.keys import partition_of
 from contract.records import Position
 from models.history import EMPTY, fold
 from models.seals import seal_key, seal_of
-from streams.changelog import LoggedWindow
+from streams.state.changelog import LoggedWindow
 from tests.builders import asking, deletion, search, shown, watch
 from tests.streams.worlds import POLICY, World
 
@@ -21,7 +21,7 @@ ELSEWHERE = next(user_id for user_id, home in HOMES.items() if home != 0)
 
 def take(world, *events):
     """Let the worker process *events*, each on partition 0."""
-    world.processor.process([world.record(e, num_partitions=NUM_PARTITIONS) for e in events])
+    world.pipeline.process([world.record(e, num_partitions=NUM_PARTITIONS) for e in events])
 
 
 @pytest.mark.parametrize("make", [watch, search, asking], ids=lambda make: make.__name__)
@@ -36,7 +36,7 @@ def test_an_event_on_another_partition_than_its_keys_is_a_dead_letter(make):
     assert (dead.key, dead.value) == (ELSEWHERE.encode(), encode(stray))
     assert [answer.user_id for answer in world.recommendations()] == [HERE]
     assert world.window(ELSEWHERE) == EMPTY
-    assert world.intake.counts["dead:misplaced"] == 1
+    assert world.decoder.counts["dead:misplaced"] == 1
 
 
 def test_misplaced_impressions_are_counted_and_left_to_the_trainer():
@@ -45,7 +45,7 @@ def test_misplaced_impressions_are_counted_and_left_to_the_trainer():
     take(world, shown("A", user_id=ELSEWHERE))
 
     assert world.outbox.sent == []
-    assert world.intake.counts["skipped:misplaced"] == 1
+    assert world.decoder.counts["skipped:misplaced"] == 1
     assert world.partitions.committable() == {Position("impressions", 0): 1}
 
 
@@ -62,7 +62,7 @@ def test_the_letter_says_nothing_of_where_it_is_to_go_so_a_replay_puts_it_right(
 def test_an_erasure_for_all_partitions_erases_what_a_misplaced_event_left():
     """And only the user's own partition tells the consumers of recommendations."""
     world = World()
-    world.processor.process([world.record(watch(user_id=ELSEWHERE))])  # taken in by an older worker
+    world.pipeline.process([world.record(watch(user_id=ELSEWHERE))])  # taken in by an older worker
     assert world.window(ELSEWHERE) != EMPTY
     world.outbox.sent.clear()
 
@@ -77,7 +77,7 @@ def test_an_erasure_for_all_partitions_erases_what_a_misplaced_event_left():
 def test_a_rebuild_from_the_changelog_does_not_bring_it_back():
     """The window is still in the log until it is compacted; the seal keeps it out."""
     world = World()
-    world.processor.process([world.record(watch(user_id=ELSEWHERE))])
+    world.pipeline.process([world.record(watch(user_id=ELSEWHERE))])
     take(world, deletion(user_id=ELSEWHERE, at_ms=5, everywhere=True))
     written = world.outbox.to("nextwatch-streams-windows")
 

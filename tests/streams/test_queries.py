@@ -5,8 +5,8 @@ from itertools import product
 import msgspec
 import pytest
 
-from streams.query_words import FILLERS, expected_share
-from streams.text_index import TextIndex
+from streams.serving.query_words import FILLERS, expected_share
+from streams.serving.text_index import TextIndex
 from tests.builders import upload
 
 TITLES = {

@@ -21,9 +21,9 @@ from contract.settings import KafkaSettings
 from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics import reconcile
-from streams.catch_up import CatchUp
-from streams.serving import Switch
-from streams.tail import Follower, Tail
+from streams.follower.catch_up import CatchUp
+from streams.follower.follower import Follower, Tail
+from streams.serving.generation import Switch
 from tests.builders import T0, item_vector, upload
 from tests.e2e.clients import eventually
 from tests.streams.servings import offer, serving

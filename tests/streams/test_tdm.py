@@ -9,10 +9,10 @@ from contract.events import Origin
 from models import bundle as bundles
 from models.tdm_index import SCORER
 from models.tdm_scorer import TdmConfig
-from streams import serving as serving_module
+from streams.serving import generation as serving_module
 from tests.builders import item_vector
 from tests.models.bundles import SMALL, catalogue, write
-from tests.streams.test_recommend import World
+from tests.streams.serving.test_recommend import World
 from trainer.tdm_learner import TdmLearner
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import streams
 from contract import words
-from streams import recommend, retrieval
+from streams.serving import candidates as retrieval
+from streams.serving import recommend
 
 MEANINGS = words.DEGRADED | words.SOURCES | words.ARMS
 SOURCES = Path(streams.__file__).parent.rglob("*.py")

@@ -16,6 +16,7 @@ from models.ranking import RankerParams
 from models.replay import encode_examples
 from models.vocabulary import Vocabulary
 from tests.builders import T0
+from tests.outboxes import MemoryOutbox
 from trainer.popularity import Popularity
 from trainer.training_state import TrainingState
 from trainer.windows import Windows
@@ -139,24 +140,19 @@ class RecordingLearner:
         return vectors
 
 
-class JournalOutbox:
-    """Writes down what is sent, and when it is settled."""
+class JournalOutbox(MemoryOutbox):
+    """Writes down what is sent, and when somebody waits for it."""
 
     def __init__(self, journal=None):
+        super().__init__()
         self.journal = journal if journal is not None else []
-        self.sent = []
 
-    def send(self, record):
-        self.sent.append(record)
-        self.journal.append(("send", record.topic))
+    def send(self, records):
+        self.journal += [("send", record.topic) for record in records]
+        return super().send(records)
 
-    def settle(self):
-        self.journal.append(("settle",))
-
-    def deliver(self, records):
-        for record in records:
-            self.send(record)
-        self.settle()
+    def on_acknowledged(self, records):
+        self.journal.append(("acknowledged",))
 
     def announcements(self):
         """Return the announcements sent so far."""

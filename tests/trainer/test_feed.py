@@ -1,6 +1,6 @@
 """The feed on a real broker: positions, ends, and records that are no more."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +23,7 @@ from contract.topics import SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
 from nextwatch.topics import reconcile, wanted_topics
 from nextwatch.unread import num_unread_by
 from tests.builders import search, upload, watch
+from tests.consumers import MemoryConsumer, MemoryLog
 from tests.e2e.clients import eventually
 from trainer.feed import BrokerLostRecordsError, Feed, commit_listener, feed_config, identify
 
@@ -48,8 +49,8 @@ def produce(outbox, kafka, topic, *events):
     """Produce *events* and wait until they are there."""
     for event in events:
         key = getattr(event, topic.key_field).encode()
-        outbox.send(Outgoing(kafka.layout.name(topic), key, encode(event)))
-    outbox.settle()
+        outbox.send([Outgoing(kafka.layout.name(topic), key, encode(event))])
+    outbox.flush()
 
 
 def read_all(feed, topics=BOTH, *, most=500):
@@ -254,12 +255,12 @@ def test_a_topic_that_was_made_anew_is_not_read_from_the_offset_of_the_old_one(f
 @pytest.mark.parametrize(("remembered", "found"), [({}, 7), ({"watch-events": 6}, 0)])
 def test_a_topic_of_unknown_id_is_accepted(remembered, found):
     """Checkpoints of 0.2.0 have no ids, and some brokers tell none."""
-    feed = Feed(StubConsumer(first=0, end=300), Layout(), lambda names: dict.fromkeys(names, found))
+    feed = Feed(consumer_of(300), Layout(), lambda names: dict.fromkeys(names, found))
 
     feed.open([WATCH_EVENTS], {"watch-events": {0: 200}}, remembered)
 
     assert feed.topic_ids == {"watch-events": found or 6}
-    assert [place.offset for place in feed._consumer.assigned] == [200]
+    assert feed.poll(most=1, timeout_s=0)[0].offset == 200
 
 
 def test_ids_are_looked_up_once_something_was_read(feed, outbox, kafka):
@@ -283,7 +284,7 @@ def test_a_broker_that_does_not_tell_ids_now_is_asked_again():
     def fail(_names):
         raise BrokerUnavailable("silent")
 
-    feed = Feed(StubConsumer(first=0, end=300), Layout(), fail)
+    feed = Feed(consumer_of(300), Layout(), fail)
     feed.next_offsets = {"watch-events": {0: 3}}
 
     feed.note_ids()
@@ -313,33 +314,16 @@ def test_repartition_sees_what_a_stopped_trainer_has_not_read(outbox, kafka):
     assert num_unread_by(kafka, "trainer", counts) == 3 + 1
 
 
-@dataclass
-class StubConsumer:
-    """A consumer whose broker has the offsets *first* to *end* of one partition."""
-
-    first: int
-    end: int
-    code: int = KafkaError._AUTO_OFFSET_RESET
-
-    def list_topics(self, name, timeout):
-        return SimpleNamespace(topics={name: SimpleNamespace(error=None, partitions={0: None})})
-
-    def assign(self, partitions):
-        self.assigned = partitions
-
-    def poll(self, timeout_s):
-        error = KafkaError(self.code)
-        return SimpleNamespace(
-            error=lambda: error, topic=lambda: "watch-events", partition=lambda: 0
-        )
-
-    def get_watermark_offsets(self, place, *, cached=False, timeout=None):
-        return (-1001, -1001) if cached else (self.first, self.end)
+def consumer_of(num_records):
+    """Return a consumer of `watch-events` whose one partition has *num_records*."""
+    return MemoryConsumer(
+        {(WATCH_EVENTS.name, 0): MemoryLog([(b"k", b"v")] * num_records)}, after_loss="error"
+    )
 
 
 def test_an_end_before_the_checkpoint_is_a_loss_by_error_code_too():
     """A Kafka broker answers out of range where the embedded one answers nothing."""
-    feed = Feed(StubConsumer(first=0, end=300), Layout(), no_ids)
+    feed = Feed(consumer_of(300), Layout(), no_ids)
     feed.open([WATCH_EVENTS], {"watch-events": {0: 400}})
 
     with pytest.raises(BrokerLostRecordsError):
@@ -348,8 +332,24 @@ def test_an_end_before_the_checkpoint_is_a_loss_by_error_code_too():
 
 def test_an_error_that_will_not_pass_stops_the_feed():
     code = KafkaError.TOPIC_AUTHORIZATION_FAILED
-    feed = Feed(StubConsumer(first=0, end=0, code=code), Layout(), no_ids)
+    consumer = consumer_of(1)
+    consumer.errors = [((WATCH_EVENTS.name, 0), code)]
+    feed = Feed(consumer, Layout(), no_ids)
     feed.open([WATCH_EVENTS], {})
 
     with pytest.raises(ContractError, match=r"TOPIC_AUTHORIZATION_FAILED.*nextwatch acls"):
         feed.poll(most=1, timeout_s=0)
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._SSL])
+def test_an_error_that_librdkafka_mends_is_told_and_reading_goes_on(code):
+    consumer = consumer_of(1)
+    consumer.errors = [((WATCH_EVENTS.name, 0), code)]
+    feed = Feed(consumer, Layout(), no_ids)
+    feed.open([WATCH_EVENTS], {})
+
+    with capture_logs() as logs:
+        records = read_all(feed, [WATCH_EVENTS])
+
+    assert [record.offset for record in records] == [0]
+    assert [fact["event"] for fact in logs] == ["fetch_failed"]

@@ -26,6 +26,7 @@ def after(*said):
         ([(1, IN_SERVICE), (2, OFFERED)], 1),
         ([(1, IN_SERVICE), (2, IN_SERVICE)], 2),
         ([(1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN)], None),
+        ([(1, IN_SERVICE), (1, WITHDRAWN), (1, IN_SERVICE)], 1),
         ([(1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN), (1, IN_SERVICE)], 1),
     ],
 )
@@ -35,6 +36,7 @@ def test_the_newest_announcement_decides_what_is_in_service(said, in_service):
 
 def test_there_is_no_bundle_when_all_were_withdrawn():
     assert not after((1, OFFERED), (1, WITHDRAWN)).has_any
+    assert not after((1, OFFERED), (1, WITHDRAWN), (1, OFFERED)).has_any  # delivered again
 
 
 def test_two_that_wait_are_enough():
@@ -59,6 +61,6 @@ def test_a_month_of_announcements_is_not_remembered():
     """Two a minute: what lies behind the one in service says nothing any more."""
     generations = after(*[(n, state) for n in range(1, 2_000) for state in (OFFERED, IN_SERVICE)])
 
-    assert len(generations._states) <= MAX_REMEMBERED
+    assert len(generations._log) <= MAX_REMEMBERED
     assert (generations.in_service, generations.newest) == (1_999, 1_999)
     assert generations.has_any

@@ -108,7 +108,7 @@ def test_a_bundle_is_whole_then_remembered_then_announced(tmp_path):
     room.trainer.start(lambda: False)
 
     assert room.effects() == [
-        "freeze", "export", "settle", "checkpoint", "model-bundles", "settle"
+        "freeze", "export", "acknowledged", "checkpoint", "model-bundles", "acknowledged"
     ]  # fmt: skip
     assert room.checkpoints.newest().offsets == {"video-uploads": {0: 10}}
 
@@ -199,7 +199,7 @@ def test_nothing_is_published_while_the_loss_is_not_finite(tmp_path, loss):
     room = Room(tmp_path, UPLOADS, watches("v1"))
     room.learner.loss = loss
     room.start()
-    room.generations.in_service = 1
+    room.generations.note(announcement(1, BundleState.IN_SERVICE))
     room.trainer.step()
     room.journal.clear()
 
@@ -218,7 +218,7 @@ def test_vectors_are_for_the_generation_in_service(tmp_path):
 
     room.generations.note(announcement(1, BundleState.IN_SERVICE))
     room.trainer.publish_vectors()
-    assert room.effects()[-2:] == ["item-vectors", "settle"]
+    assert room.effects()[-2:] == ["item-vectors", "acknowledged"]
 
 
 def test_an_upload_of_other_content_goes_out_though_nothing_is_learned(tmp_path):
@@ -318,7 +318,7 @@ def test_after_an_erasure_even_an_idle_trainer_replaces_every_checkpoint_that_na
     for _ in range(9):
         room.trainer.checkpoint()
 
-    assert room.effects() == ["settle", "checkpoint"] * 3
+    assert room.effects() == ["acknowledged", "checkpoint"] * 3
     assert b"the-erased-user" not in bytes_below(tmp_path / "checkpoints")
 
 
@@ -334,7 +334,7 @@ def test_dead_letters_are_acknowledged_before_their_offsets_are_passed(tmp_path)
 
     room.trainer.checkpoint()
 
-    assert room.effects() == ["settle", "checkpoint"]
+    assert room.effects() == ["acknowledged", "checkpoint"]
 
 
 def test_a_full_disk_does_not_stop_learning(tmp_path):

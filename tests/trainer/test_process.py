@@ -44,8 +44,8 @@ class Neighbours:
         """Produce *events* and wait until they are there."""
         for event in events:
             key = getattr(event, topic.key_field).encode()
-            self._outbox.send(Outgoing(self._layout.name(topic), key, encode(event)))
-        self._outbox.settle()
+            self._outbox.send([Outgoing(self._layout.name(topic), key, encode(event))])
+        self._outbox.flush()
 
     def wait_until(self, is_enough):
         """Read on until *is_enough*."""

@@ -106,7 +106,7 @@ def test_vectors_are_of_the_generation_they_are_sent_for(publisher):
     np.testing.assert_allclose(first.input_vector, expected[0][0], atol=1e-6)
     np.testing.assert_allclose(first.output_vector, expected[1][0], atol=1e-6)
     assert first.features.popularity == 1.0
-    assert publisher.outbox.journal[-1] == ("settle",)
+    assert publisher.outbox.journal[-1] == ("acknowledged",)
 
 
 def test_components_are_short_on_the_wire(publisher):

@@ -68,8 +68,8 @@ def produce(kafka, topic, events):
     outbox = Outbox(Producer(producer_config(kafka)))
     for event in events:
         key = getattr(event, topic.key_field).encode()
-        outbox.send(Outgoing(kafka.layout.name(topic), key, encode(event)))
-    outbox.settle()
+        outbox.send([Outgoing(kafka.layout.name(topic), key, encode(event))])
+    outbox.flush()
 
 
 def undisturbed(events):

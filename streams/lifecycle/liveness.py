@@ -1,0 +1,118 @@
+"""Whether one worker lives and is ready: health and watchdog, put together from its parts."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from contract.errors import IndexUnavailable
+from contract.settings import KafkaSettings
+from contract.watch import ClusterWatch
+from streams.faust.app import App
+from streams.follower.catch_up import CatchUp
+from streams.lifecycle.health import Condition, Health, HealthServer
+from streams.lifecycle.watchdog import Lane, Membership, Watchdog, guard
+from streams.pipeline.decode import SOURCES
+from streams.serving.candidates import Retrieval
+from streams.serving.generation import Switch
+from streams.serving.index import VectorIndex
+from streams.settings import StreamsSettings
+
+LOOK_EVERY_S = 0.25
+STOP_WITHIN_S = 4.5
+"""An orderly stop that takes longer is ended here; what is not committed comes again."""
+
+INDEX_FAILURE_COUNTS_S = 4.0
+"""A search that failed counts for this long: as long as the index may be left alone after one."""
+
+
+def start(
+    app: App,
+    kafka: KafkaSettings,
+    settings: StreamsSettings,
+    *,
+    num_read: Callable[[], int],
+    on_stall: Callable[[str], None],
+) -> tuple[Watchdog, threading.Event]:
+    """Start the watchdog of *app* in its own thread; return it, and the event that ends it.
+
+    The way into the group may take as long as the group needs, which the session timeout sets.
+    *num_read* tells how many records of changelogs were read.
+    """
+    patience_s = settings.watchdog_ms / 1000
+    join_patience_s = max(patience_s, 3 * kafka.session_timeout_ms / 1000)
+    look = partial(
+        lanes, app, patience_s=patience_s, join_patience_s=join_patience_s, num_read=num_read
+    )
+    watchdog, stop = Watchdog(look, monotonic=time.monotonic), threading.Event()
+    threading.Thread(
+        target=partial(guard, watchdog, every_s=LOOK_EVERY_S, stop=stop, on_stall=on_stall),
+        name="watchdog",
+        daemon=True,
+    ).start()
+    return watchdog, stop
+
+
+def lanes(
+    app: App, *, patience_s: float, join_patience_s: float, num_read: Callable[[], int]
+) -> dict[str, Lane]:
+    """Return what should move: every partition while serving, else the way there, or away.
+
+    The way there moves with each record of a changelog that is read: a whole changelog is looked
+    through before the first of its windows is merged. While a quota holds the worker back, none
+    of its partitions is waited for.
+    """
+    if app.should_stop:
+        return {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
+    marks = app.partitions.marks()
+    if app.membership is not Membership.SERVING:
+        name, mark = app.membership.name.lower(), (frozenset(marks.items()), num_read())
+        return {name: Lane(mark, is_waiting=True, patience_s=join_patience_s)}
+    found = {
+        f"{at.topic}/{at.partition}": app.reading(at, marks).lane(patience_s)
+        for at in marks
+        if at.topic in SOURCES
+    }
+    if app.quotas.is_holding:
+        return {name: lane._replace(is_waiting=False) for name, lane in found.items()}
+    return found
+
+
+def server(
+    app: App,
+    watchdog: Watchdog,
+    settings: StreamsSettings,
+    *,
+    cluster: ClusterWatch,
+    switch: Switch,
+    catch_up: CatchUp,
+    retrieval: Retrieval,
+    index: VectorIndex,
+) -> HealthServer | None:
+    """Return what answers `/healthz` and `/readyz`; None when no port is set."""
+    if settings.http_port is None:
+        return None
+    conditions: dict[str, Condition] = {
+        "assigned": lambda: app.membership.value if app.membership is Membership.JOINING else "",
+        "recovered": lambda: app.restoring,
+        "cluster_fits": lambda: cluster.reason,
+    }
+    if settings.recommend:
+        conditions["catalogue_read"] = lambda: catch_up.reason
+        conditions["bundle_loaded"] = lambda: (
+            "" if switch.current else "no bundle is in service yet"
+        )
+    if settings.recommend and settings.search == "index":
+        conditions["index_reachable"] = lambda: _index_trouble(retrieval, index)
+    health = Health(lambda: watchdog.concern, conditions)
+    return HealthServer(health, host=settings.http_host, port=settings.http_port)
+
+
+def _index_trouble(retrieval: Retrieval, index: VectorIndex) -> str:
+    if reason := retrieval.failure_within(INDEX_FAILURE_COUNTS_S):
+        return f"a search failed a moment ago: {reason}"
+    try:
+        index.ping()
+    except IndexUnavailable as error:
+        return str(error)
+    return ""
