@@ -34,7 +34,7 @@ class VectorSink(Protocol):
     """Where the vectors by content go, for streams to read."""
 
     def vectors(self, vectors: list[ItemVector]) -> None:
-        """Send *vectors*; they are acknowledged by the next `settle`."""
+        """Send *vectors*; they are acknowledged by the next `flush`."""
         ...
 
     def flush(self) -> None:
