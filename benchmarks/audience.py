@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from benchmarks.catalogue import NUM_CENTRES, Catalogue
-from contract.clock import Clock
-from contract.events import Watch, encode
-from contract.keys import partition_of
-from models import history_codec
-from models.history import WatchEntry, Window, with_repeats_apart
+from contract.process.clock import Clock
+from contract.wire.events import Watch, encode
+from contract.wire.keys import partition_of
+from models.history import codec as history_codec
+from models.history.history import WatchEntry, Window, with_repeats_apart
 from streams.state.store import RocksMemory, RocksStore
 
 # Shape legend: U = users of a block, T = watches of a window.

@@ -23,13 +23,13 @@ import psutil
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from contract.kafka import ClientConfig, producer_config
-from contract.settings import KafkaSettings
+from contract.kafka.client import ClientConfig, producer_config
+from contract.process.settings import KafkaSettings
 from nextwatch.embedded.broker import EmbeddedBroker, Engine, choose_engine
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 TOPIC = "hops"
 NUM_PARTITIONS = 4

@@ -2,7 +2,7 @@
 
 ``open_catalogue(directory)`` returns one: 100,000 videos around 500 centres, vectors of unit
 norm, a user tower exported as the trainer does, a ranking network of drawn weights, all
-written by `models.bundle.write`; and the collection of the same vectors, upserted over HTTP
+written by `models.bundle.bundle.write`; and the collection of the same vectors, upserted over HTTP
 into the embedded index, which then built its HNSW graph. Everything is drawn from a seed,
 so two machines measure the same work. Nothing in it says how *good* a recommendation is.
 """
@@ -26,18 +26,18 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as qdrant
 
 from contract.points import collection_name
-from index_sync.build import OF_SNAPSHOT
-from index_sync.generation import Point
-from index_sync.index import VectorIndex
-from models import bundle as bundles
-from models import mlp_ranker_export
-from models.bundle_store import MANIFEST
-from models.config import TowerConfig
-from models.history import DAY_MS
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from nextwatch.embedded.index_collection import SETTINGS
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import LOOPBACK, free_ports, is_listening
+from index_sync.collections.build import OF_SNAPSHOT
+from index_sync.collections.generation import Point
+from index_sync.collections.index import VectorIndex
+from models.bundle import bundle as bundles
+from models.bundle import mlp_ranker_export
+from models.bundle.bundle_store import MANIFEST
+from models.history.history import DAY_MS
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from models.training.config import TowerConfig
+from nextwatch.embedded.index.index_collection import SETTINGS
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports, is_listening
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ class Catalogue:
 
     @property
     def bundle_url(self) -> str:
-        """Where `models.bundle.load` finds it."""
+        """Where `models.bundle.bundle.load` finds it."""
         return f"{self.bundle_root_url}/{self.bundle_id}"
 
     @property
@@ -167,7 +167,7 @@ def _unit(x_ND: np.ndarray) -> Float32[np.ndarray, "N D"]:
 
 
 def _write_bundle(catalogue: Catalogue, snapshot: ItemSnapshot) -> None:
-    from trainer.learner import Learner  # noqa: PLC0415 - torch, for the first run only
+    from trainer.learn.learner import Learner  # noqa: PLC0415 - torch, for the first run only
 
     learner = Learner(CONFIG, seed=0)
     card = learner.card(
@@ -182,7 +182,7 @@ def _write_bundle(catalogue: Catalogue, snapshot: ItemSnapshot) -> None:
 def index_server(directory: Path) -> Iterator[str]:
     """Run the embedded index on the collections in *directory* and yield its URL."""
     port = free_ports(1)[0]
-    module = (sys.executable, "-m", "nextwatch.embedded.index_server")
+    module = (sys.executable, "-m", "nextwatch.embedded.index.index_server")
     arguments = ("--port", str(port), "--data", str(directory))
     server = subprocess.Popen([*module, *arguments], env=inherited(os.environ))  # noqa: S603
     try:

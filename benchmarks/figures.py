@@ -21,7 +21,7 @@ from benchmarks.audience import Audience
 from benchmarks.floor import NUM_CANDIDATES
 from benchmarks.load import Load, Measured
 from benchmarks.rig import NUM_PARTITIONS, Drive, Rig, running
-from contract.clock import system_clock
+from contract.process.clock import system_clock
 
 Report = dict[str, Any]
 

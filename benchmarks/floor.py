@@ -19,12 +19,12 @@ import qdrant_edge as edge
 
 from benchmarks.audience import Audience
 from benchmarks.catalogue import COLLECTION_PREFIX, Catalogue, open_catalogue
-from contract.clock import system_clock
 from contract.points import point_id
-from models import bundle as bundles
-from models import exact
-from models.candidates import encode, rank_candidates
-from models.history import Window
+from contract.process.clock import system_clock
+from models.bundle import bundle as bundles
+from models.history.history import Window
+from models.serving import exact
+from models.serving.candidates import encode, rank_candidates
 from streams.serving import generation as serving_module
 from streams.serving.generation import Serving
 

@@ -25,10 +25,10 @@ from jaxtyping import Float64, Int64
 
 from benchmarks.audience import Audience
 from benchmarks.catalogue import open_catalogue
-from contract.clock import system_clock
-from contract.kafka import consumer_config, producer_config, take
-from contract.settings import KafkaSettings, load
-from contract.topics import RECOMMENDATIONS, WATCH_EVENTS
+from contract.kafka.client import consumer_config, producer_config, take
+from contract.process.clock import system_clock
+from contract.process.settings import KafkaSettings, load
+from contract.wire.topics import RECOMMENDATIONS, WATCH_EVENTS
 
 # Shape legend: E = events, A = answers.
 

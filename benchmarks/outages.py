@@ -24,14 +24,14 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from benchmarks.faults import oracle
 from benchmarks.faults.verdict import kept_windows, published_windows
-from contract.decoding import decode
-from contract.events import Search, Watch
-from contract.kafka import consumer_config, take
-from contract.settings import KafkaSettings
-from contract.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
+from contract.kafka.client import consumer_config, take
+from contract.process.settings import KafkaSettings
+from contract.wire.decoding import decode
+from contract.wire.events import Search, Watch
+from contract.wire.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.process import Child, Plan
 
 NUM_PARTITIONS = 4
 """Of the user topics in the embedded stack."""

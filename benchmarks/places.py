@@ -11,10 +11,10 @@ from uuid import uuid4
 import httpx
 
 from benchmarks.player import eventually
-from contract.settings import KafkaSettings, QdrantSettings, load
-from nextwatch.embedded.process import Child
+from contract.process.settings import KafkaSettings, QdrantSettings, load
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import delete_all, reconcile
+from nextwatch.topics.topics import delete_all, reconcile
 
 
 @dataclass(frozen=True)

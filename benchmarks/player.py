@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from contract.clock import system_clock
-from contract.kafka import security_config
-from contract.settings import KafkaSettings
+from contract.kafka.client import security_config
+from contract.process.clock import system_clock
+from contract.process.settings import KafkaSettings
 
 T = TypeVar("T")
 

@@ -12,16 +12,16 @@ from time import process_time
 
 import torch
 
-from contract.events import VideoUpload, Watch
-from models.config import TowerConfig
-from models.examples import CompletionRule
-from models.history import HOUR_MS, WindowPolicy
-from nextwatch.sources import kuairand
+from contract.wire.events import VideoUpload, Watch
+from models.features.examples import CompletionRule
+from models.history.history import HOUR_MS, WindowPolicy
+from models.training.config import TowerConfig
+from nextwatch.datasets import kuairand
 from nextwatch.sources.timeline import lay_out
-from trainer.learner import Learner
-from trainer.popularity import Popularity
-from trainer.training_state import TrainingState
-from trainer.windows import Windows
+from trainer.evaluate.popularity import Popularity
+from trainer.input.windows import Windows
+from trainer.learn.learner import Learner
+from trainer.state.training_state import TrainingState
 
 
 def run(

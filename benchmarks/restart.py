@@ -20,13 +20,13 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.rig import facts
-from contract.clock import system_clock
-from contract.events import Watch, encode
-from contract.kafka import consumer_config, producer_config
-from contract.topics import WATCH_EVENTS, WINDOWS
-from models import history_codec
-from models.history import WatchEntry, Window
-from nextwatch.embedded.process import Child
+from contract.kafka.client import consumer_config, producer_config
+from contract.process.clock import system_clock
+from contract.wire.events import Watch, encode
+from contract.wire.topics import WATCH_EVENTS, WINDOWS
+from models.history import codec as history_codec
+from models.history.history import WatchEntry, Window
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 
 NUM_WATCHES = 20

@@ -26,14 +26,14 @@ from benchmarks.audience import Audience
 from benchmarks.catalogue import GENERATION
 from benchmarks.cluster.cluster import Cluster
 from benchmarks.load import Load, Measured
-from contract.clock import system_clock
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.kafka import consumer_config, producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.topics import MODEL_BUNDLES, WATCH_EVENTS
-from nextwatch.embedded.process import Child
+from contract.kafka.client import consumer_config, producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.process.clock import system_clock
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from contract.wire.topics import MODEL_BUNDLES, WATCH_EVENTS
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 
 NUM_PARTITIONS = 4
 """Of the user topics in the embedded stack."""

@@ -29,7 +29,7 @@ from benchmarks.audience import Audience
 from benchmarks.catalogue import open_catalogue
 from benchmarks.figures import LOAD_SHARE, Bench, Report
 from benchmarks.rig import NUM_PARTITIONS
-from contract.clock import system_clock
+from contract.process.clock import system_clock
 
 EXTREMES = {
     "ingest": figures.ingest,

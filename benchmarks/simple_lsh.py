@@ -2,7 +2,7 @@
 
 Recall of the exact 100 largest inner products by the embedded index (HNSW, m = 16, built with
 ef = 200), on vectors of unequal norms: as they are, with the dot product; converted with one
-component; converted and spread (`models.simple_lsh`). Drawn vectors have log-normal norms; with
+component; converted and spread (`models.training.simple_lsh`). Drawn vectors have log-normal norms; with
 ``--data kuairand:DIR`` the vectors are of a factorisation (iALS, 64) of its histories instead. The
 exact search of converted vectors is measured, too: it has to find what the plain one finds.
 Prints one JSON object.
@@ -21,9 +21,10 @@ import numpy as np
 import qdrant_edge as edge
 from jaxtyping import Float32
 
-from models import exact, simple_lsh
-from nextwatch.embedded import index_build, index_create
-from nextwatch.embedded.index_collection import Settings
+from models.serving import exact
+from models.training import simple_lsh
+from nextwatch.embedded.index import index_build, index_create
+from nextwatch.embedded.index.index_collection import Settings
 from nextwatch.evaluate.baselines.affinity import indicators
 from nextwatch.evaluate.logs import kuairand
 

@@ -20,11 +20,11 @@ import psutil
 from benchmarks.audience import Audience
 from benchmarks.catalogue import Catalogue, index_server, open_catalogue
 from benchmarks.floor import NUM_CANDIDATES, Floor
-from contract.clock import system_clock
-from contract.settings import QdrantSettings
-from models import exact
-from models.history import Window
-from models.ranking import RankedUsers
+from contract.process.clock import system_clock
+from contract.process.settings import QdrantSettings
+from models.history.history import Window
+from models.serving import exact
+from models.serving.ranking import RankedUsers
 from streams.serving.index import VectorIndex
 
 BATCHES = (1, 16, 64)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from contract.records import Headers
+from contract.kafka.records import Headers
 
 
 class StrangeName(str):

@@ -21,18 +21,18 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from models import bundle as bundles
-from models.history import WindowPolicy
-from models.items import RANKING_FEATURE_NAMES, ItemStore
-from models.tdm_index import TreeIndex
-from models.tdm_tree import Found
+from models.bundle import bundle as bundles
+from models.history.history import WindowPolicy
+from models.serving.items import RANKING_FEATURE_NAMES, ItemStore
+from models.tdm.index import TreeIndex
+from models.tdm.tree import Found
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import kuairand
 from nextwatch.evaluate.prequential import Entrant, replay
 from nextwatch.evaluate.settings import settings
-from trainer.tdm_learner import TdmLearner
+from trainer.learn.tdm_learner import TdmLearner
 
 # Shape legend: B = cases, N = videos, K = leaves found.
 

@@ -2,8 +2,8 @@
 
 from benchmarks.cluster.operator import Operator, until
 from contract.errors import NextwatchError
-from contract.settings import KafkaSettings
-from nextwatch.topics import reconcile
+from contract.process.settings import KafkaSettings
+from nextwatch.topics.topics import reconcile
 
 
 def create_again(kafka: KafkaSettings, name: str) -> None:

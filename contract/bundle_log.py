@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
-from contract.events import BundleAnnouncement, BundleState
-from contract.retries import Retries
+from contract.kafka.retries import Retries
+from contract.wire.events import BundleAnnouncement, BundleState
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import structlog
 
-from contract.settings import QdrantSettings
+from contract.process.settings import QdrantSettings
 
 log = structlog.get_logger()
 

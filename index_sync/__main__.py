@@ -13,33 +13,34 @@ from threading import Event
 import structlog
 from confluent_kafka import Producer
 
-from contract import preflight, readiness
-from contract.clock import system_clock
-from contract.entrypoint import run_process
+from contract.cluster import preflight
+from contract.cluster.watch import ClusterWatch, Ending
 from contract.errors import ContractError, IndexUnavailable
-from contract.kafka import producer_config
-from contract.outbox import Outbox
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox
 from contract.points import owner
-from contract.process import code_of
-from contract.settings import (
+from contract.process import readiness
+from contract.process.clock import system_clock
+from contract.process.entrypoint import run_process
+from contract.process.exit_codes import code_of
+from contract.process.settings import (
     KafkaSettings,
     ProcessSettings,
     QdrantSettings,
     Settings,
     load,
 )
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
-from contract.watch import ClusterWatch, Ending
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from index_sync.background import Background
-from index_sync.index import VectorIndex, connected
-from index_sync.opened import open_bundle
+from index_sync.bundles.loaded_bundle import open_bundle
+from index_sync.collections.collections import Shelf
+from index_sync.collections.index import VectorIndex, connected
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
-from index_sync.shelf import Shelf
 from index_sync.source import Source
 from index_sync.stopping import stop_on_signals, stop_soon
 from index_sync.worker import Worker
-from models import bundle_store
+from models.bundle import bundle_store
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ GROUPS: tuple[type[Settings], ...] = (KafkaSettings, QdrantSettings, ProcessSett
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
+    """Run until SIGTERM or SIGINT; `contract.process.exit_codes` says what its exit code means."""
     stopping = Event()
     stop_on_signals(stopping)
     run_process("index_sync", partial(run, stopping=stopping), description=__doc__, settings=GROUPS)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from contract.events import BundleAnnouncement
-from index_sync.generation import Generation
-from index_sync.opened import Opened
+from contract.wire.events import BundleAnnouncement
+from index_sync.bundles.loaded_bundle import Opened
+from index_sync.collections.generation import Generation
 
 Submit = Callable[[Callable[[], Any]], Future[Any]]
 """Runs functions in another thread, one after the other: `ThreadPoolExecutor.submit` of one."""

@@ -5,7 +5,7 @@ and a new generation needs all of it. The videos that were taken down are rememb
 a vector which was computed before the news came does not bring one back.
 """
 
-from contract.events import VideoUpload
+from contract.wire.events import VideoUpload
 
 
 class Catalogue:

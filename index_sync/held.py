@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from contract.errors import DecodeError
-from contract.events import ItemVector
-from contract.records import Received
+from contract.kafka.records import Received
+from contract.wire.events import ItemVector
 from index_sync.records import BadRecord, read
 
 HOLD_S = 600.0

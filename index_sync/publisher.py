@@ -7,11 +7,11 @@ offset be committed.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from contract.clock import Clock
-from contract.dead_letters import dead_letter
-from contract.events import BundleAnnouncement, ItemVector, encode
-from contract.outbox import Outbox, Outgoing
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.process.clock import Clock
+from contract.wire.dead_letters import dead_letter
+from contract.wire.events import BundleAnnouncement, ItemVector, encode
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, Layout
 from index_sync.records import SOURCES, BadRecord
 
 APP = "index_sync"

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from contract.decoding import check_place, decode, tombstone_id
 from contract.errors import DecodeError
-from contract.events import Event, VideoUpload
-from contract.mending import Notes
-from contract.records import Received
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from contract.kafka.records import Received
+from contract.wire.decoding import check_place, decode, tombstone_id
+from contract.wire.events import Event, VideoUpload
+from contract.wire.mending import Notes
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 
 E = TypeVar("E", bound=Event)
 

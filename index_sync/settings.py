@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from contract.settings import PREFIX, Settings
+from contract.process.settings import PREFIX, Settings
 
 
 class IndexSettings(Settings):

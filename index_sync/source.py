@@ -10,17 +10,17 @@ from functools import partial
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer
 
-from contract.kafka import (
+from contract.cluster.needs import group_of
+from contract.kafka.client import (
     check_partitions,
     consumer_config,
     read_to_end,
     retried,
 )
-from contract.needs import group_of
-from contract.records import Position, Received, received
-from contract.settings import KafkaSettings
-from contract.topic_reader import TopicReader
-from contract.topics import Topic
+from contract.kafka.records import Position, Received, received
+from contract.kafka.topic_reader import TopicReader
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import Topic
 
 END_WITHIN_MS = 100
 ANSWER_S = 30.0

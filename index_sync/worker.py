@@ -13,10 +13,10 @@ of effects is the same:
 A crash between 1 and 2 leaves points whose vectors streams has not heard of, one between 2
 and 3 leaves records that will be sent again. Both are mended by the re-delivery that follows,
 and neither re-delivery nor reordering changes what is stored in the end
-(`index_sync.generation` says which of two vectors stays).
+(`index_sync.collections.generation` says which of two vectors stays).
 
 There is one such process by design; `index_sync.source` says why. When Qdrant is away it
-waits, and commits nothing meanwhile (`index_sync.index`).
+waits, and commits nothing meanwhile (`index_sync.collections.index`).
 """
 
 from collections import Counter
@@ -28,23 +28,23 @@ from time import monotonic
 import msgspec
 import structlog
 
-from contract.clock import Clock
 from contract.errors import BundleError, DecodeError, StoreUnavailable
-from contract.events import BundleAnnouncement, BundleState, VideoUpload
-from contract.records import Received
+from contract.kafka.records import Received
+from contract.process.clock import Clock
+from contract.wire.events import BundleAnnouncement, BundleState, VideoUpload
 from index_sync.background import Background, Opening
-from index_sync.build import Building, build
-from index_sync.bundles import Bundles
+from index_sync.bundles.announced import Bundles
+from index_sync.bundles.loaded_bundle import OpenBundle, Opened, open_again
 from index_sync.catalogue import Catalogue
-from index_sync.generation import Generation
+from index_sync.collections.build import Building, build
+from index_sync.collections.collections import Shelf
+from index_sync.collections.generation import Generation
 from index_sync.held import HeldVectors
-from index_sync.opened import OpenBundle, Opened, open_again
 from index_sync.publisher import Publisher
 from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read, unreadable
+from index_sync.route import triage
 from index_sync.settings import IndexSettings
-from index_sync.shelf import Shelf
 from index_sync.source import Source
-from index_sync.triage import triage
 
 log = structlog.get_logger()
 

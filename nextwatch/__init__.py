@@ -1,1 +1,1 @@
-"""The command line, the embedded stack, the sources of events. Read ``nextwatch/cli.py`` first."""
+"""The command line, the embedded stack, the sources of events. Read ``nextwatch/commands/cli.py`` first."""

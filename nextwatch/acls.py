@@ -1,6 +1,6 @@
 """The least rights of each process and command, as a table or as commands of ``kafka-acls.sh``.
 
-What a process needs follows from the contract (`contract.needs`), what a command needs stands here.
+What a process needs follows from the contract (`contract.cluster.needs`), what a command needs stands here.
 A test runs all processes on a broker with an authorizer that grants exactly this.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from rich.table import Table
 
-from contract.needs import (
+from contract.cluster.needs import (
     OPERATOR_GROUP,
     Needs,
     Right,
@@ -20,7 +20,7 @@ from contract.needs import (
     needs_of,
     needs_outside,
 )
-from contract.topics import (
+from contract.wire.topics import (
     IMPRESSIONS,
     RECOMMENDATIONS,
     SEARCH_EVENTS,

@@ -12,8 +12,8 @@ from time import sleep
 import msgspec
 from rich.table import Table
 
-from contract.settings import QdrantSettings
-from index_sync.index import VectorIndex, connected
+from contract.process.settings import QdrantSettings
+from index_sync.collections.index import VectorIndex, connected
 
 _ANSWER_WITHIN_S = 10.0
 _NAME = re.compile(r"(?P<prefix>.+)-g(?P<generation>[0-9]+)")

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from contract import logging
+from contract.process import log_setup as logging
 
 _NOT_SHOWN = {"event", "level", "timestamp"}
 

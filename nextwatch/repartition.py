@@ -26,23 +26,23 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     NewPartitions,
 )
 
-from contract.cluster import Cluster
+from contract.cluster.cluster import Cluster
+from contract.cluster.preflight import Preflight
 from contract.errors import BrokerUnavailable, ContractError, NewerFormatError, WindowError
-from contract.kafka import (
+from contract.kafka.client import (
     client_config,
     error_of,
     failure,
     producer_config,
 )
-from contract.keys import partition_of
-from contract.outbox import Outbox, Outgoing
-from contract.preflight import Preflight
-from contract.records import Received
-from contract.settings import KafkaSettings
-from contract.topics import TOPICS, WINDOWS, Layout
-from models.history import EMPTY, Window, WindowPolicy, merge
-from models.history_codec import decode
-from models.seals import seal_key
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.kafka.records import Received
+from contract.process.settings import KafkaSettings
+from contract.wire.keys import partition_of
+from contract.wire.topics import TOPICS, WINDOWS, Layout
+from models.history.codec import decode
+from models.history.erasure import seal_key
+from models.history.history import EMPTY, Window, WindowPolicy, merge
 from nextwatch.acls import repartition_needs
 from nextwatch.operate.scan import Scan
 from nextwatch.unread import unread

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, Settings
+from contract.process.settings import KafkaSettings, ProcessSettings, QdrantSettings, Settings
 from index_sync.settings import IndexSettings
-from models.settings import WindowSettings
+from models.history.settings import WindowSettings
 from streams.settings import StreamsSettings
 from trainer.settings import TrainerSettings
 

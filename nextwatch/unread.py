@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Consumer, TopicPartition
 
-from contract.kafka import check_partitions, consumer_config, retried
-from contract.needs import group_of
-from contract.settings import KafkaSettings
-from contract.topics import TOPICS, WINDOWS
+from contract.cluster.needs import group_of
+from contract.kafka.client import check_partitions, consumer_config, retried
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import TOPICS, WINDOWS
 
 _TIMEOUT_S = 30.0
 

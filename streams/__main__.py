@@ -18,23 +18,24 @@ import structlog
 import uvloop
 from confluent_kafka import Consumer, Producer
 
-from contract import preflight, readiness
-from contract.clock import system_clock
-from contract.entrypoint import end_now, run_process
-from contract.kafka import consumer_config, producer_config, read_to_end
-from contract.outbox import Outbox
-from contract.settings import (
+from contract.cluster import preflight
+from contract.cluster.watch import ClusterWatch
+from contract.kafka.client import consumer_config, producer_config, read_to_end
+from contract.kafka.outbox import Outbox
+from contract.process import readiness
+from contract.process.clock import system_clock
+from contract.process.entrypoint import end_now, run_process
+from contract.process.settings import (
     KafkaSettings,
     ProcessSettings,
     QdrantSettings,
     Settings,
     load,
 )
-from contract.watch import ClusterWatch
-from models import bundle as bundles
-from models import bundle_store
-from models.history import WindowPolicy
-from models.settings import WindowSettings
+from models.bundle import bundle as bundles
+from models.bundle import bundle_store
+from models.history.history import WindowPolicy
+from models.history.settings import WindowSettings
 from streams.faust import app as faust_app
 from streams.faust.group import limit_log
 from streams.faust.membership import GroupMembership
@@ -90,7 +91,7 @@ STANDBY_EVERY_S = 2.0
 
 
 def main() -> None:
-    """Run the worker until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
+    """Run the worker until SIGTERM or SIGINT; `contract.process.exit_codes` says what its exit code means."""
     run_process("streams", run, description=__doc__, settings=GROUPS)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from contract.settings import NAME_WORDS, PREFIX, Settings
+from contract.process.settings import NAME_WORDS, PREFIX, Settings
 
 
 class StreamsSettings(Settings):

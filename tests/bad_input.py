@@ -15,11 +15,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.clock import ManualClock
-from contract.decoding import check_not_future, decode
 from contract.errors import DecodeError
-from contract.events import encode
-from contract.topics import TOPICS
+from contract.process.clock import ManualClock
+from contract.wire.decoding import check_not_future, decode
+from contract.wire.events import encode
+from contract.wire.topics import TOPICS
 from tests.builders import T0, watch
 
 CORPUS = Path(__file__).parent / "data" / "bad_input.jsonl"

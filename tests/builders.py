@@ -2,7 +2,7 @@
 
 from uuid import NAMESPACE_OID, uuid5
 
-from contract.events import (
+from contract.wire.events import (
     Context,
     ImpressedVideo,
     Impressions,

@@ -1,4 +1,4 @@
-"""The double of a confluent-kafka consumer; tests/contract/test_topic_reader.py runs over both."""
+"""The double of a confluent-kafka consumer; tests/contract/kafka/test_topic_reader.py runs over both."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace

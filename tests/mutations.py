@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from contract.events import Context, encode
+from contract.wire.events import Context, encode
 from tests.builders import asking, deletion, search, watch
 
 TELLING_BYTES = b'\x00\x09\x0a\x1f "\\,:{}[]-+.0123456789aefnrtuE\x7f\x80\xc0\xe2\xed\xf0\xff'

@@ -1,4 +1,4 @@
-"""The double of `contract.outbox.Outbox`; tests/contract/test_outbox.py runs over both."""
+"""The double of `contract.kafka.outbox.Outbox`; tests/contract/kafka/test_outbox.py runs over both."""
 
 from contract.errors import BrokerUnavailable, ContractError
 
@@ -64,7 +64,7 @@ class MemoryOutbox:
 
 
 class MemoryDelivery:
-    """The `contract.outbox.PendingDelivery` of a `MemoryOutbox`."""
+    """The `contract.kafka.outbox.PendingDelivery` of a `MemoryOutbox`."""
 
     def __init__(self, records, answer):
         self.records = records

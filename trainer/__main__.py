@@ -21,27 +21,28 @@ import torch
 from confluent_kafka import Consumer, Producer
 from fsspec.implementations.local import LocalFileSystem
 
-from contract import preflight, readiness
-from contract.clock import system_clock
-from contract.entrypoint import run_process
-from contract.kafka import producer_config
-from contract.outbox import Outbox
-from contract.settings import KafkaSettings, ProcessSettings, Settings, load
-from contract.watch import ClusterWatch, Ending
-from models import bundle_store
-from models.history import HOUR_MS, WindowPolicy
-from models.settings import WindowSettings
-from trainer.checkpoint import Checkpoints
-from trainer.feed import Feed, commit_listener, feed_config, identify
-from trainer.generations import Generations
-from trainer.intake import Intake
+from contract.cluster import preflight
+from contract.cluster.watch import ClusterWatch, Ending
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox
+from contract.process import readiness
+from contract.process.clock import system_clock
+from contract.process.entrypoint import run_process
+from contract.process.settings import KafkaSettings, ProcessSettings, Settings, load
+from models.bundle import bundle_store
+from models.history.history import HOUR_MS, WindowPolicy
+from models.history.settings import WindowSettings
+from trainer.evaluate.popularity import Popularity
+from trainer.input.dispatch import Intake
+from trainer.input.feed import Feed, commit_listener, feed_config, identify
+from trainer.input.windows import Windows
+from trainer.learn.registry import config_of, learner
 from trainer.loop import Parts, Trainer
-from trainer.popularity import Popularity
-from trainer.publishing import Publisher
-from trainer.registry import config_of, learner
+from trainer.publish.generations import Generations
+from trainer.publish.publishing import Publisher
 from trainer.settings import TrainerSettings
-from trainer.training_state import TrainingState
-from trainer.windows import Windows
+from trainer.state.checkpoint import Checkpoints
+from trainer.state.training_state import TrainingState
 
 log = structlog.get_logger()
 
@@ -54,7 +55,7 @@ LINGER_MS = 5.0
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
+    """Run until SIGTERM or SIGINT; `contract.process.exit_codes` says what its exit code means."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -2,9 +2,9 @@
 
 Everything happens in one thread, in this order, for as long as the process lives:
 
-1. take what came (`trainer.intake`): windows move on, completed watches become examples;
+1. take what came (`trainer.input.dispatch`): windows move on, completed watches become examples;
 2. when a batch is full or has waited long enough: score it, learn from it, count it
-   (`trainer.training_state`);
+   (`trainer.state.training_state`);
 3. every few seconds: vectors of what was touched, for the generation in service (fast path);
 4. every minute or so: a new bundle, which starts a new generation (slow path);
 5. now and then: a checkpoint of everything learned with the offsets it was learned from.
@@ -21,19 +21,20 @@ from dataclasses import dataclass
 
 import structlog
 
-from contract.clock import Clock
 from contract.errors import BundleError, StoreUnavailable
-from contract.outbox import Outbox
-from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
-from trainer import backfill, checkpoint_codec
-from trainer.checkpoint import Checkpoint, Checkpoints, Offsets
-from trainer.feed import BrokerLostRecordsError, Feed
-from trainer.generations import Generations
-from trainer.intake import SOURCES, Intake
-from trainer.publishing import Publisher, why_withheld
+from contract.kafka.outbox import Outbox
+from contract.process.clock import Clock
+from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
+from trainer.input import backfill
+from trainer.input.dispatch import SOURCES, Intake
+from trainer.input.feed import BrokerLostRecordsError, Feed
+from trainer.publish.generations import Generations
+from trainer.publish.publishing import Publisher, why_withheld
 from trainer.settings import TrainerSettings
+from trainer.state import checkpoint_codec
+from trainer.state.checkpoint import Checkpoint, Checkpoints, Offsets
+from trainer.state.training_state import TrainingState
 from trainer.timer import Interval
-from trainer.training_state import TrainingState
 
 log = structlog.get_logger()
 
@@ -160,7 +161,7 @@ class Trainer:
     def offer(self) -> None:
         """Offer what was learned as the next generation, unless it looks wrong.
 
-        The order of effects is in `trainer.publishing`.
+        The order of effects is in `trainer.publish.publishing`.
         """
         started_s = time.monotonic()
         state, generations = self._parts.state, self._parts.generations

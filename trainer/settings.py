@@ -6,11 +6,11 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from contract.settings import PREFIX, Settings
-from models.examples import CompletionRule
+from contract.process.settings import PREFIX, Settings
+from models.features.examples import CompletionRule
 
 Model = Literal["dssm", "gru4rec", "sasrec", "tdm", "youtube_dnn", "youtube_lstm"]
-"""The names in `trainer.registry.NAMES`, known here without loading torch."""
+"""The names in `trainer.learn.registry.NAMES`, known here without loading torch."""
 
 
 class TrainerSettings(Settings):

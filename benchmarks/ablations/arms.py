@@ -7,9 +7,9 @@ say: the same log in the same order, the same seeds, the same defaults.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from models.config import TowerConfig
-from models.history import WindowPolicy
-from models.losses import HIERARCHICAL
+from models.history.history import WindowPolicy
+from models.training.config import TowerConfig
+from models.training.losses import HIERARCHICAL
 
 KUAIRAND, ML1M = "kuairand", "ml1m"
 

@@ -14,13 +14,13 @@ from jaxtyping import Float32
 
 from benchmarks.ablations.arms import Arm
 from benchmarks.ablations.streaming import Outcome, started
-from contract.events import VideoUpload
-from models import sequence_batches, sequence_training
-from models.features import FeatureEncoder
-from models.history import Window, WindowPolicy
-from models.presets import OF_SEQUENCES
-from models.two_tower import TwoTowerModel
-from models.vocabulary import Vocabulary
+from contract.wire.events import VideoUpload
+from models.features.features import FeatureEncoder
+from models.features.vocabulary import Vocabulary
+from models.history.history import Window, WindowPolicy
+from models.towers.presets import OF_SEQUENCES
+from models.training import sequence_batches, sequence_training
+from models.training.two_tower import TwoTowerModel
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.logs import ml1m

@@ -15,21 +15,21 @@ import torch
 from jaxtyping import Float32, Float64
 
 from benchmarks.ablations.arms import Arm
-from contract.events import VideoUpload
-from models import cooccurrence
-from models.config import TowerConfig
-from models.hierarchical_softmax import bands
-from models.item2vec import Item2VecConfig, Vectors, item2vec
-from models.presets import RETRIEVERS
-from models.replay import EncodedExamples
-from models.sequence_training import Recipe
+from contract.wire.events import VideoUpload
+from models.towers.presets import RETRIEVERS
+from models.training import cooccurrence
+from models.training.config import TowerConfig
+from models.training.hierarchical_softmax import bands
+from models.training.item2vec import Item2VecConfig, Vectors, item2vec
+from models.training.replay import EncodedExamples
+from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import kuairand
 from nextwatch.evaluate.logs.trial import History, TrialLog
 from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, replay
-from trainer.learner import Learner
+from trainer.learn.learner import Learner
 
 # Shape legend: B = cases, N = videos, Q = all cases, M = measures.
 

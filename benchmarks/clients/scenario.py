@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
-from contract.clock import system_clock
+from contract.process.clock import system_clock
 
 Fields = dict[str, Any]
 

@@ -19,8 +19,8 @@ from benchmarks.cluster.operator import Operator, until
 from contract.errors import StackError
 from nextwatch.embedded.broker import default_engine
 from nextwatch.embedded.kafka import node
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 START_S = 90.0
 STOP_S = 20.0

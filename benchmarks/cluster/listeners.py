@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.cluster.certificates import PASSWORD, Certificate
-from nextwatch.embedded.ports import LOOPBACK
+from nextwatch.embedded.process.ports import LOOPBACK
 
 Protocol = Literal["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"]
 

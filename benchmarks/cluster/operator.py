@@ -26,8 +26,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from benchmarks.cluster.certificates import PASSWORD
-from contract.kafka import client_config
-from contract.settings import KafkaSettings
+from contract.kafka.client import client_config
+from contract.process.settings import KafkaSettings
 
 WITHIN_S = 90.0
 _ANSWER_S = 30.0

@@ -19,13 +19,13 @@ from benchmarks.faults.ledger import Ledger
 from benchmarks.faults.proxy import LOOPBACK, Network
 from benchmarks.faults.service import put_in_service
 from benchmarks.player import eventually
-from contract.topics import SEARCH_EVENTS
+from contract.wire.topics import SEARCH_EVENTS
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 
 NUM_WORKERS = 2
 START_S = 180.0

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from contract import outbox
+from contract.kafka import outbox
 from streams import __main__ as worker
 from streams.state import changelog, partition
 

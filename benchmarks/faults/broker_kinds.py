@@ -16,8 +16,8 @@ from benchmarks.faults.arena import Arena, Struck
 from benchmarks.faults.verdict import published_windows
 from benchmarks.player import eventually
 from benchmarks.topic_changes import create_again
-from contract.topics import WATCH_EVENTS, WINDOWS
-from nextwatch.embedded.process import Child
+from contract.wire.topics import WATCH_EVENTS, WINDOWS
+from nextwatch.embedded.process.process import Child
 
 PATIENCE_S = 60.0
 SETTLED_S = 2.0

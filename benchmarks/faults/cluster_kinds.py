@@ -6,7 +6,7 @@ from time import monotonic
 from benchmarks.cluster.operator import until
 from benchmarks.faults.arena import Arena, Struck
 from benchmarks.player import eventually
-from contract.topics import SEARCH_EVENTS, WATCH_EVENTS
+from contract.wire.topics import SEARCH_EVENTS, WATCH_EVENTS
 
 LEADERLESS_S = 8.0
 

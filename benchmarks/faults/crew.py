@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from nextwatch.embedded.process import Child
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from uuid import UUID
 
-from contract.events import Context, Search, Watch
-from contract.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
+from contract.wire.events import Context, Search, Watch
+from contract.wire.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
 
 T0 = 1_700_000_000_000
 REPEATED = 0.05

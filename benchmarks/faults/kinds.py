@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, TopicPartition
 from benchmarks.faults.arena import Arena, Struck
 from benchmarks.faults.crew import Worker
 from benchmarks.player import eventually
-from contract.kafka import consumer_config
-from contract.topics import WINDOWS
+from contract.kafka.client import consumer_config
+from contract.wire.topics import WINDOWS
 
 PATIENCE_S = 60.0
 SILENCE_S = 3.0

@@ -16,12 +16,12 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from benchmarks.faults.flow import Delivery, Flow
-from contract.events import Search, Watch, encode
-from contract.kafka import consumer_config, producer_config, take
-from contract.settings import KafkaSettings
-from contract.topics import RECOMMENDATIONS, SEARCH_EVENTS, WATCH_EVENTS, WINDOWS
-from models import history_codec
-from models.history import WindowPolicy, merge
+from contract.kafka.client import consumer_config, producer_config, take
+from contract.process.settings import KafkaSettings
+from contract.wire.events import Search, Watch, encode
+from contract.wire.topics import RECOMMENDATIONS, SEARCH_EVENTS, WATCH_EVENTS, WINDOWS
+from models.history import codec as history_codec
+from models.history.history import WindowPolicy, merge
 
 _BACKLOG = 20_000
 _EVERY_S = 0.01

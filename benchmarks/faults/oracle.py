@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
-from contract.events import Search, Watch
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
+from contract.wire.events import Search, Watch
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
 
 NUM_WATCHES = 50
 NUM_SEARCHES = 20

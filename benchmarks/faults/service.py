@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from confluent_kafka import Producer
 
-from contract.clock import system_clock
-from contract.events import BundleAnnouncement, BundleState, VideoUpload, encode
-from contract.kafka import producer_config
-from contract.outbox import Outbox, Outgoing
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox, Outgoing
 from contract.points import collection_name, point_id
-from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, load
-from contract.topics import MODEL_BUNDLES
-from models import bundle as bundles
-from models.config import TowerConfig
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from trainer.learner import Learner
+from contract.process.clock import system_clock
+from contract.process.settings import KafkaSettings, ProcessSettings, QdrantSettings, load
+from contract.wire.events import BundleAnnouncement, BundleState, VideoUpload, encode
+from contract.wire.topics import MODEL_BUNDLES
+from models.bundle import bundle as bundles
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from models.training.config import TowerConfig
+from trainer.learn.learner import Learner
 
 NUM_VIDEOS = 100
 _BUNDLE_ID = "faults"

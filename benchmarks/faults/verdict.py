@@ -19,11 +19,11 @@ from confluent_kafka.admin import AdminClient
 from benchmarks.faults import oracle
 from benchmarks.faults.arena import Arena
 from benchmarks.player import eventually
-from contract.kafka import client_config, consumer_config, take
-from contract.settings import KafkaSettings
-from contract.topic_ids import topic_ids
-from contract.topics import TOPICS, WINDOWS
-from models.history import WindowPolicy
+from contract.kafka.client import client_config, consumer_config, take
+from contract.kafka.topic_ids import topic_ids
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import TOPICS, WINDOWS
+from models.history.history import WindowPolicy
 from nextwatch.unread import num_unread_by
 from streams.state.partition import CHANGELOG, LOG_ID
 from streams.state.store import RocksMemory, RocksStore

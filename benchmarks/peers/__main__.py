@@ -28,8 +28,8 @@ from benchmarks.peers.contest import Contest, hold
 from benchmarks.peers.contestants import CONTESTANTS, NEXTWATCH, Contestant, Start
 from benchmarks.peers.workers import write_seeds
 from benchmarks.rig import NUM_PARTITIONS
-from contract.clock import system_clock
-from models import history_codec
+from contract.process.clock import system_clock
+from models.history import codec as history_codec
 
 PAGE = Path("docs/results/serving.md")
 _WIDE = 180

@@ -6,7 +6,7 @@ Known to the programs that write them and to the check that reads them; imports 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contract.topics import WATCH_EVENTS, WINDOWS, Layout
+from contract.wire.topics import WATCH_EVENTS, WINDOWS, Layout
 
 FAUST_APP = "peer-faust"
 FAUST_TABLE = "windows"

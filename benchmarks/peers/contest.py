@@ -13,7 +13,7 @@ from benchmarks.load import Load
 from benchmarks.peers import oracle
 from benchmarks.peers.contestants import NEXTWATCH, Contestant, Start
 from benchmarks.rig import Drive, Rig
-from nextwatch.embedded.process import Child
+from nextwatch.embedded.process.process import Child
 
 LOAD_SHARE = 0.7
 CUTS = (50, 95, 99)

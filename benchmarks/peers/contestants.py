@@ -16,7 +16,7 @@ from benchmarks.peers.changelogs import Changelog
 from benchmarks.peers.environment import quix_python
 from benchmarks.peers.workers import INDEX_PATIENCE_MS
 from benchmarks.rig import NUM_PARTITIONS, Rig
-from nextwatch.embedded.plans import inherited
+from nextwatch.embedded.process.plans import inherited
 from nextwatch.embedded.stack import EmbeddedStack
 
 

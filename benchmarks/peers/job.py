@@ -15,14 +15,15 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from contract.clock import Clock
-from contract.events import Recommendation, RecommendedVideo, Watch, encode
-from contract.words import ANN, DEFAULT_ARM
-from models import bundle as bundles
-from models import history, history_codec
-from models.candidates import encode as encode_windows
-from models.candidates import rank_candidates
-from models.history import Window, WindowPolicy
+from contract.process.clock import Clock
+from contract.wire.events import Recommendation, RecommendedVideo, Watch, encode
+from contract.wire.words import ANN, DEFAULT_ARM
+from models.bundle import bundle as bundles
+from models.history import codec as history_codec
+from models.history import history
+from models.history.history import Window, WindowPolicy
+from models.serving.candidates import encode as encode_windows
+from models.serving.candidates import rank_candidates
 from streams.serving import generation as serving_module
 from streams.serving.generation import Serving
 from streams.serving.index import VectorIndex

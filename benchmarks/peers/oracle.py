@@ -13,10 +13,10 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from benchmarks.peers.changelogs import Changelog
-from contract.kafka import consumer_config, partitions_of, take
-from contract.settings import KafkaSettings
-from contract.topics import WATCH_EVENTS
-from models import history_codec
+from contract.kafka.client import consumer_config, partitions_of, take
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import WATCH_EVENTS
+from models.history import codec as history_codec
 
 Entry = tuple[int, str, str, int, int]
 """Event time, event id, video, watched and whole duration, times in milliseconds."""

@@ -20,8 +20,8 @@ from faust.types import StreamT
 from benchmarks.peers.changelogs import FAUST_APP, FAUST_TABLE
 from benchmarks.peers.job import Job, event_of, folded
 from benchmarks.peers.workers import Place, main
-from contract.topics import RECOMMENDATIONS, WATCH_EVENTS
-from models import history_codec
+from contract.wire.topics import RECOMMENDATIONS, WATCH_EVENTS
+from models.history import codec as history_codec
 
 _MIB = 2**20
 _RAW: dict[str, Any] = {

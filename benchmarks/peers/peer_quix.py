@@ -13,8 +13,8 @@ from quixstreams.state.rocksdb import RocksDBStore
 from benchmarks.peers.changelogs import QUIX_GROUP, QUIX_STORE, QUIX_WINDOW
 from benchmarks.peers.job import Job, event_of, folded
 from benchmarks.peers.workers import Place, main
-from contract.topics import RECOMMENDATIONS, WATCH_EVENTS
-from models import history_codec
+from contract.wire.topics import RECOMMENDATIONS, WATCH_EVENTS
+from models.history import codec as history_codec
 
 _COMMIT_S = 0.5
 _RETENTION = ("retention.ms", "604800000")

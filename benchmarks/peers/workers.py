@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.peers.job import Job
-from contract.clock import system_clock
-from contract.keys import partition_of
-from contract.settings import KafkaSettings, QdrantSettings, load
+from contract.process.clock import system_clock
+from contract.process.settings import KafkaSettings, QdrantSettings, load
+from contract.wire.keys import partition_of
 from streams.serving.index import VectorIndex
 
 INDEX_PATIENCE_MS = 10_000

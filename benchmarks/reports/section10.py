@@ -9,7 +9,7 @@ from benchmarks.player import eventually
 from benchmarks.reports.index_between import Answer, Asked, IndexBetween, wants_key
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage, text_of
-from contract.process import ExitCode
+from contract.process.exit_codes import ExitCode
 from nextwatch.embedded.stack import EmbeddedStack
 
 KEY = "right-key"

@@ -19,9 +19,9 @@ from benchmarks.reports.index_between import LOOPBACK, IndexBetween, Spoil
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage, code_within, reason_of, text_of
 from benchmarks.strange_names import Record, send_all
-from contract.clock import system_clock
-from contract.events import BundleAnnouncement, BundleState
-from contract.process import ExitCode
+from contract.process.clock import system_clock
+from contract.process.exit_codes import ExitCode
+from contract.wire.events import BundleAnnouncement, BundleState
 
 NUM_ANNOUNCEMENTS = 43_200
 MOST_CPU = 0.05

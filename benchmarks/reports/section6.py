@@ -8,8 +8,8 @@ from benchmarks.faults.service import announce, write_bundle
 from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Ended, Seen, Stage
-from contract.process import ExitCode
-from nextwatch.embedded.ports import free_ports
+from contract.process.exit_codes import ExitCode
+from nextwatch.embedded.process.ports import free_ports
 
 PROCESSES = (("streams",), ("trainer",), ("index_sync",))
 COMMANDS = (

@@ -9,10 +9,10 @@ from benchmarks.player import Player, eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.section4 import TRAINER
 from benchmarks.reports.stage import CHANGELOG, Ended, Seen, Stage, code_within, stop, text_of
-from contract.kafka import consumer_config
-from contract.process import ExitCode
-from contract.topics import DAY_MS, TOPICS
-from nextwatch.embedded.ports import free_ports
+from contract.kafka.client import consumer_config
+from contract.process.exit_codes import ExitCode
+from contract.wire.topics import DAY_MS, TOPICS
+from nextwatch.embedded.process.ports import free_ports
 
 MORE_PARTITIONS = 6
 NUM_USERS = 40

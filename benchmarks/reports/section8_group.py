@@ -6,8 +6,8 @@ from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.section8 import NUM_USERS, groups_of, run_worker
 from benchmarks.reports.stage import Seen, Stage, stop, text_of
-from contract.kafka import consumer_config
-from contract.process import ExitCode
+from contract.kafka.client import consumer_config
+from contract.process.exit_codes import ExitCode
 
 
 def short_session_timeout(stage: Stage) -> Seen:

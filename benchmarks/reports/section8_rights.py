@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage
-from contract.process import ExitCode
+from contract.process.exit_codes import ExitCode
 
 USER = "streams"
 NUM_EVENTS = 40

@@ -21,9 +21,9 @@ from benchmarks.cluster.cluster import Cluster
 from benchmarks.cluster.operator import Operator
 from benchmarks.places import Place, Worker
 from benchmarks.player import Player, eventually
-from contract.records import headers_of
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import free_ports
+from contract.kafka.records import headers_of
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
 
 CHANGELOG = "nextwatch-streams-windows"

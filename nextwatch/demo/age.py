@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from contract.clock import Clock
+from contract.process.clock import Clock
 
 _START_TICKS = 22  # the field of /proc/self/stat, counted from 1
 

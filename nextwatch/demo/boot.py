@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-from contract.clock import Clock
 from contract.errors import StackError
-from contract.settings import QdrantSettings, load
+from contract.process.clock import Clock
+from contract.process.settings import QdrantSettings, load
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.feed import Feed
 from nextwatch.demo.observer import Observer
-from nextwatch.embedded.process import Child
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 
 TIMEOUT_S = 60.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import DatasetError
-from nextwatch.embedded.plans import WORKERS, gated
+from nextwatch.embedded.process.plans import WORKERS, gated
 
 LOGS = ("kuairand", "movielens")
 HOLD_BACK = 0.02  # so that a closed log has cold videos, too
@@ -64,7 +64,7 @@ def parse(data: str | None, *, rate: float) -> Feed:
     name, _, directory = data.partition(":")
     if name not in LOGS or not directory:
         raise DatasetError(f"--data is one of {', '.join(f'{log}:DIR' for log in LOGS)}")
-    from nextwatch.sources import kuairand, kuairand_past, movielens  # noqa: PLC0415 - numpy
+    from nextwatch.datasets import kuairand, kuairand_past, movielens  # noqa: PLC0415
 
     path = Path(directory).expanduser()
     source = ("replay", name, str(path.resolve()), "--hold-back", str(HOLD_BACK))

@@ -13,13 +13,13 @@ from time import monotonic, sleep
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from contract.clock import Clock
 from contract.errors import StackError
-from contract.kafka import ClientConfig, consumer_config, unhurried
+from contract.kafka.client import ClientConfig, consumer_config, unhurried
+from contract.kafka.topic_reader import TopicReader
 from contract.points import collection_name
-from contract.settings import KafkaSettings, QdrantSettings
-from contract.topic_reader import TopicReader
-from contract.topics import (
+from contract.process.clock import Clock
+from contract.process.settings import KafkaSettings, QdrantSettings
+from contract.wire.topics import (
     MODEL_BUNDLES,
     RECOMMENDATIONS,
     SEARCH_EVENTS,

@@ -13,8 +13,8 @@ from typing import Protocol, TypeVar
 import msgspec
 import urllib3
 
-from contract.clock import Clock
 from contract.points import point_id
+from contract.process.clock import Clock
 from nextwatch.demo.figures.latency import Latencies
 
 NEAREST = 10

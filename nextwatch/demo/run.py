@@ -16,10 +16,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from contract import logging
-from contract.clock import system_clock
 from contract.errors import BrokerUnavailable
-from nextwatch import topics
+from contract.process import log_setup as logging
+from contract.process.clock import system_clock
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display, display
@@ -31,6 +30,7 @@ from nextwatch.demo.summary import summary
 from nextwatch.embedded.broker import BrokerChoice, choose_broker
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.notices import log_to
+from nextwatch.topics import topics
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic, sleep
 
-from contract.clock import Clock
 from contract.errors import NextwatchError, StackError
+from contract.process.clock import Clock
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.boot import LOOK_EVERY_S, boot, wait_until
 from nextwatch.demo.checklist import Checklist
@@ -21,7 +21,7 @@ from nextwatch.demo.figures.usage import Usage
 from nextwatch.demo.interruption import Interruption
 from nextwatch.demo.observer import Observer
 from nextwatch.demo.panel import line, panel
-from nextwatch.embedded.process import Child
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.given_broker import told_of_option
 

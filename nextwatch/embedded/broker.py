@@ -16,8 +16,8 @@ from nextwatch.embedded import tansu
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution, fetched, unpacked
 from nextwatch.embedded.kafka.preparation import prepare
-from nextwatch.embedded.ports import LOOPBACK, free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 log = structlog.get_logger(__name__)
 

@@ -13,9 +13,9 @@ from os import strerror
 from pathlib import Path
 from threading import Event
 
-from contract import lock
 from contract.errors import ContractError, StackError, StorageFull
-from contract.process import is_storage_full
+from contract.process import lock
+from contract.process.exit_codes import is_storage_full
 from nextwatch.embedded.stack import EmbeddedStack
 
 _ADDRESSES = ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "NEXTWATCH_QDRANT_URL")

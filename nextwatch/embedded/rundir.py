@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from contract import lock
-from contract.clock import Clock, system_clock
 from contract.errors import ContractError, StackError
+from contract.process import lock
+from contract.process.clock import Clock, system_clock
 
 KEPT_FOR_MS = 7 * 24 * 3_600_000
 """How long the logs of a failed run stay in the temporary directory."""

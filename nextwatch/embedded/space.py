@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 
 from contract.errors import StorageFull
-from nextwatch.embedded.index_space import COLLECTION_BYTES, WRITE_BYTES, check_space
-from nextwatch.embedded.index_wire import Refused
+from nextwatch.embedded.index.index_space import COLLECTION_BYTES, WRITE_BYTES, check_space
+from nextwatch.embedded.index.index_wire import Refused
 
 log = structlog.get_logger(__name__)
 

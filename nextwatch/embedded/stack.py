@@ -1,7 +1,7 @@
 """The embedded stack: broker, index, streams, trainer and index_sync on this machine.
 
 All processes are started at once; the workers load their code and wait at a gate until broker,
-index and topics are there (`nextwatch.embedded.gate`). They stop the other way round, so that each
+index and topics are there (`nextwatch.embedded.process.gate`). They stop the other way round, so that each
 can finish with what it needs. A port is chosen before it is used, so another process may take it
 meanwhile: broker or index then move to another one, and the workers are started anew. Whatever
 happens, no process outlives `EmbeddedStack.stop`, nor the process that started it.
@@ -19,7 +19,7 @@ from typing import Self
 import structlog
 
 from contract.errors import StackError
-from contract.settings import KafkaSettings, load
+from contract.process.settings import KafkaSettings, load
 from nextwatch.embedded import rundir, tansu
 from nextwatch.embedded.broker import (
     ATTEMPTS,
@@ -30,11 +30,11 @@ from nextwatch.embedded.broker import (
     default_engine,
 )
 from nextwatch.embedded.kafka import node
-from nextwatch.embedded.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
-from nextwatch.embedded.ports import LOOPBACK, free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process.process import Child, Plan
+from nextwatch.embedded.process.supervision import Supervisor
 from nextwatch.embedded.space import SpaceWatch, check_room, shortage
-from nextwatch.embedded.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -207,7 +207,7 @@ class EmbeddedStack:
         with self._stopped_on_error():
             self.wait_ready(timeout_s, names={"broker"})
             if self._choice is not None:
-                from nextwatch.topics import reconcile  # noqa: PLC0415 - it loads librdkafka
+                from nextwatch.topics.topics import reconcile  # noqa: PLC0415 - it loads librdkafka
 
                 reconcile(self.kafka)
                 self._announce("topics")

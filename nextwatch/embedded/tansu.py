@@ -8,7 +8,7 @@ half of its session timeout, does not isolate transactions, and creates misspelt
 import platform
 
 from contract.errors import StackError
-from nextwatch.embedded.ports import LOOPBACK
+from nextwatch.embedded.process.ports import LOOPBACK
 
 NAME = "Tansu (in memory)"
 LIMITS = (

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
-from models.history import Window
+from contract.wire.events import VideoUpload
+from models.history.history import Window
 from nextwatch.evaluate.logs.trial import History
 
 # Shape legend: B = cases, N = videos of the catalogue.

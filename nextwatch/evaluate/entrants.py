@@ -1,12 +1,12 @@
 """Who takes part: the models that learn, and the baselines that they have to beat.
 
 Each is made anew for a trial, by name and seed. A model is one line in
-`models.presets.RETRIEVERS`, or in `trainer.registry`; a baseline is one line here.
+`models.towers.presets.RETRIEVERS`, or in `trainer.learn.registry`; a baseline is one line here.
 """
 
 from collections.abc import Mapping, Sequence
 
-from models.history import DAY_MS, HOUR_MS
+from models.history.history import DAY_MS, HOUR_MS
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine, ease
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.factors import ImplicitFactors
@@ -64,7 +64,7 @@ def baseline_names() -> frozenset[str]:
 
 def model_names() -> Sequence[str]:
     """Return the names of the models that learn (torch)."""
-    from trainer.registry import NAMES  # noqa: PLC0415 - an extra
+    from trainer.learn.registry import NAMES  # noqa: PLC0415 - an extra
 
     return NAMES
 
@@ -79,7 +79,7 @@ def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) ->
     """
     from nextwatch.evaluate.learned import Learned  # noqa: PLC0415 - an extra
     from nextwatch.evaluate.settings import settings  # noqa: PLC0415
-    from trainer.registry import learner  # noqa: PLC0415
+    from trainer.learn.registry import learner  # noqa: PLC0415
 
     if name not in model_names():
         known = ", ".join(sorted({*model_names(), *baseline_names()}))

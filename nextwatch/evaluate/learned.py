@@ -16,19 +16,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
-from models import bundle as bundles
-from models.examples import Example
-from models.history import HOUR_MS
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from models.sequence_training import Recipe
+from contract.wire.events import VideoUpload
+from models.bundle import bundle as bundles
+from models.features.examples import Example
+from models.history.history import HOUR_MS
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks, served
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import History
 from nextwatch.evaluate.served import Towers
-from trainer.histories import PastWatches
-from trainer.learner import Learner
-from trainer.popularity import Viewing
+from trainer.evaluate.popularity import Viewing
+from trainer.learn.histories import PastWatches
+from trainer.learn.learner import Learner
 
 # Shape legend: B = cases, N = videos, F = ranking features.
 

@@ -6,7 +6,7 @@ own: every contender is given the same.
 
 from dataclasses import dataclass, field
 
-from models.history import EMPTY, Window, WindowPolicy, fold
+from models.history.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import TrialLog
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import process_time
 
-from contract.events import VideoUpload
-from models.history import WindowPolicy
+from contract.wire.events import VideoUpload
+from models.history.history import WindowPolicy
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case, Contender, Exposure
 from nextwatch.evaluate.logs.trial import History, TrialLog

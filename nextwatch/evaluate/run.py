@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import DatasetError
-from models.history import WindowPolicy
+from models.history.history import WindowPolicy
 from nextwatch.evaluate import entrants as contestants
 from nextwatch.evaluate import leave_one_out, prequential
 from nextwatch.evaluate.contender import UNTIMED, Contender

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from models.bundle import Bundle
-from models.candidates import encode
-from models.encoder import UserEncoder
-from models.items import ItemSnapshot, ItemStore
-from models.tdm_index import SCORER, TreeIndex
+from models.bundle.bundle import Bundle
+from models.serving.candidates import encode
+from models.serving.encoder import UserEncoder
+from models.serving.items import ItemSnapshot, ItemStore
+from models.tdm.index import SCORER, TreeIndex
 from nextwatch.evaluate.contender import Case
 
 # Shape legend: B = cases, N = videos, D = width of a vector.

@@ -1,6 +1,6 @@
 """How a model that learns is built for a log, and how it learns what is known from before (torch).
 
-Each starts from what `models.presets` says of it; what a trial changes is given as text.
+Each starts from what `models.towers.presets` says of it; what a trial changes is given as text.
 """
 
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
-from models.config import TowerConfig
-from models.presets import OF_SEQUENCES
-from models.sequence_training import Recipe
+from models.towers.presets import OF_SEQUENCES
+from models.training.config import TowerConfig
+from models.training.sequence_training import Recipe
 from nextwatch.evaluate.contender import UNTIMED
-from trainer.registry import config_of, tower_of
+from trainer.learn.registry import config_of, tower_of
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "kuairand": {

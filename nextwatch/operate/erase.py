@@ -16,15 +16,15 @@ from confluent_kafka.admin import AdminClient
 from rich.table import Table
 from rich.text import Text
 
-from contract.cluster import Cluster
-from contract.decoding import is_id
-from contract.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
-from contract.identifiers import ID_RULE
-from contract.kafka import client_config
-from contract.outbox import Outgoing
-from contract.records import Position, Received
-from contract.settings import KafkaSettings
-from contract.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
+from contract.cluster.cluster import Cluster
+from contract.kafka.client import client_config
+from contract.kafka.outbox import Outgoing
+from contract.kafka.records import Position, Received
+from contract.process.settings import KafkaSettings
+from contract.wire.decoding import is_id
+from contract.wire.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
+from contract.wire.identifiers import ID_RULE
+from contract.wire.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
 from nextwatch.operate import traces
 from nextwatch.operate.replay import Delivery
 from nextwatch.operate.scan import Scan

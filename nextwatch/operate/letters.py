@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from contract.decoding import check_not_future, decode, tombstone_id
 from contract.errors import ContractError, DecodeError
-from contract.outbox import Header
-from contract.records import Position, Received
-from contract.topics import TOPICS, Topic
+from contract.kafka.outbox import Header
+from contract.kafka.records import Position, Received
+from contract.wire.decoding import check_not_future, decode, tombstone_id
+from contract.wire.topics import TOPICS, Topic
 from nextwatch.operate.when import shown
 
 DEAD_LETTERED = {topic.name: topic for topic in TOPICS if topic.dead_lettered_by}

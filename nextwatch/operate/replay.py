@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.outbox import Outgoing
-from contract.records import Received
-from contract.topics import Layout
+from contract.kafka.outbox import Outgoing
+from contract.kafka.records import Received
+from contract.wire.topics import Layout
 from nextwatch.operate import terminal
 from nextwatch.operate.letters import Choice, Letter, Place, fetched, letter_of, verdict
 from nextwatch.operate.scan import Ends, Scan

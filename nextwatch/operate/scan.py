@@ -11,11 +11,11 @@ from contextlib import closing, contextmanager
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import consumer_config, read_to_end
-from contract.records import Position, Received, received
-from contract.settings import KafkaSettings
-from contract.topic_reader import OnError, TopicReader, TopicSilentError, is_out_of_range
-from contract.topics import Layout
+from contract.kafka.client import consumer_config, read_to_end
+from contract.kafka.records import Position, Received, received
+from contract.kafka.topic_reader import OnError, TopicReader, TopicSilentError, is_out_of_range
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import Layout
 from nextwatch.acls import operator_group
 
 _QUEUE_KB = 16_384

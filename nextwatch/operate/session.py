@@ -15,9 +15,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from contract.needs import Needs
-    from contract.outbox import Outbox
-    from contract.settings import KafkaSettings
+    from contract.cluster.needs import Needs
+    from contract.kafka.outbox import Outbox
+    from contract.process.settings import KafkaSettings
     from nextwatch.operate.scan import Scan
 
 _FILE_WIDTH = 200
@@ -29,7 +29,7 @@ def kafka_settings() -> "KafkaSettings":
     Raises:
         ContractError: a variable is unknown or out of bounds.
     """
-    from contract.settings import KafkaSettings, load  # noqa: PLC0415
+    from contract.process.settings import KafkaSettings, load  # noqa: PLC0415
 
     return load(KafkaSettings, os.environ)
 
@@ -38,8 +38,8 @@ def outbox_of(kafka: "KafkaSettings") -> "Outbox":
     """Return an outbox to the broker."""
     from confluent_kafka import Producer  # noqa: PLC0415
 
-    from contract.kafka import producer_config  # noqa: PLC0415
-    from contract.outbox import Outbox  # noqa: PLC0415
+    from contract.kafka.client import producer_config  # noqa: PLC0415
+    from contract.kafka.outbox import Outbox  # noqa: PLC0415
 
     return Outbox(Producer(producer_config(kafka, linger_ms=5) | {"log_level": 0}))
 
@@ -54,7 +54,7 @@ def scan_of(kafka: "KafkaSettings", needs: "Needs") -> "Iterator[Scan]":
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from contract.preflight import Preflight  # noqa: PLC0415
+    from contract.cluster.preflight import Preflight  # noqa: PLC0415
     from nextwatch.operate.scan import Scan  # noqa: PLC0415
 
     with Console(stderr=True).status("asking the broker") as status:

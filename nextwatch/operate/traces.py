@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 
 from contract.errors import NewerFormatError, WindowError
-from contract.records import Received
-from contract.topics import TOPICS, WINDOWS
-from models import history_codec
-from models.history import EMPTY, Window
-from models.seals import seal_key, seal_of
+from contract.kafka.records import Received
+from contract.wire.topics import TOPICS, WINDOWS
+from models.history import codec as history_codec
+from models.history.erasure import seal_key, seal_of
+from models.history.history import EMPTY, Window
 from nextwatch.operate.when import shown
 from streams.state.store import peek
 

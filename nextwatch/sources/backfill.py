@@ -11,12 +11,12 @@ from pathlib import Path
 
 import xxhash
 
-from contract.events import VideoUpload
-from models import history_codec
-from models.history import EMPTY, WatchEntry, Window, WindowPolicy, merge
-from nextwatch.sources import kuairand_past
-from nextwatch.sources.kuairand_past import Past, evenly, told_watch_ms
-from nextwatch.sources.log import ExposureLog
+from contract.wire.events import VideoUpload
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WatchEntry, Window, WindowPolicy, merge
+from nextwatch.datasets import kuairand_past
+from nextwatch.datasets.kuairand_past import Past, evenly, told_watch_ms
+from nextwatch.datasets.log import ExposureLog
 from nextwatch.sources.timeline import is_held_back
 
 Record = tuple[bytes, bytes]

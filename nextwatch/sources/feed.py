@@ -14,13 +14,13 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from contract.decoding import decode
+from contract.cluster.preflight import Preflight
 from contract.errors import BrokerUnavailable, DecodeError, NextwatchError
-from contract.events import Event, Impressions, Search, VideoUpload, Watch, encode
-from contract.kafka import ClientConfig, failure, producer_config
-from contract.preflight import Preflight
-from contract.settings import KafkaSettings
-from contract.topics import (
+from contract.kafka.client import ClientConfig, failure, producer_config
+from contract.process.settings import KafkaSettings
+from contract.wire.decoding import decode
+from contract.wire.events import Event, Impressions, Search, VideoUpload, Watch, encode
+from contract.wire.topics import (
     IMPRESSIONS,
     SEARCH_EVENTS,
     VIDEO_UPLOADS,

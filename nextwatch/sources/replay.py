@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from time import monotonic
 
-from contract.events import Search, Watch
+from contract.wire.events import Search, Watch
 from nextwatch.sources.feed import Feed
 from nextwatch.sources.pacing import Pace
 from nextwatch.sources.progress import Tell

@@ -14,20 +14,20 @@ import msgspec
 import typer
 from rich.console import Console
 
-from contract.clock import system_clock
-from contract.events import VideoUpload
-from contract.settings import KafkaSettings, load
-from models.settings import WindowSettings
-from nextwatch.sources import kuairand, movielens
-from nextwatch.sources.audience import Audience
+from contract.process.clock import system_clock
+from contract.process.settings import KafkaSettings, load
+from contract.wire.events import VideoUpload
+from models.history.settings import WindowSettings
+from nextwatch.datasets import kuairand, movielens
+from nextwatch.datasets.log import ExposureLog
+from nextwatch.simulation.audience import Audience
+from nextwatch.simulation.catalogue import Studio
+from nextwatch.simulation.simulate import follow, outcome, simulate
 from nextwatch.sources.backfill import records
 from nextwatch.sources.feed import Feed, connect
-from nextwatch.sources.log import ExposureLog
 from nextwatch.sources.pacing import LogPace, Pace
 from nextwatch.sources.progress import progress
 from nextwatch.sources.replay import End, replay
-from nextwatch.sources.simulate import follow, outcome, simulate
-from nextwatch.sources.studio import Studio
 from nextwatch.sources.timeline import Timeline, lay_out
 
 LIVELY_PER_MINUTE = 60

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 import xxhash
 
-from contract.events import Event, VideoUpload
-from nextwatch.sources.log import ExposureLog
+from contract.wire.events import Event, VideoUpload
+from nextwatch.datasets.log import ExposureLog
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from contract.events import Event, Impressions, Search, VideoUpload, Watch
+from contract.wire.events import Event, Impressions, Search, VideoUpload, Watch
 
 
 @dataclass(slots=True)

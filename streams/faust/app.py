@@ -23,10 +23,10 @@ from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import client_config
-from contract.records import Position
-from contract.settings import KafkaSettings
-from contract.topics import WINDOWS, Layout
+from contract.kafka.client import client_config
+from contract.kafka.records import Position
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import WINDOWS, Layout
 from streams.faust.faust_settings import configuration
 from streams.faust.fetch import Fetch, fetch_config
 from streams.faust.group import Consumer, Transport, leave_group_for

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contract.settings import KafkaSettings
+from contract.process.settings import KafkaSettings
 from streams.settings import StreamsSettings
 
 RESTORE_WITHIN_S = 3_600.0

@@ -22,10 +22,10 @@ import msgspec
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from contract.kafka import ClientConfig, consumer_config, take
-from contract.records import Position, Received, received
-from contract.settings import KafkaSettings
-from contract.topics import Layout
+from contract.kafka.client import ClientConfig, consumer_config, take
+from contract.kafka.records import Position, Received, received
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import Layout
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from contract.client_log import RepeatFilter
+from contract.kafka.client_log import RepeatFilter
 from streams.faust.faust_settings import REQUEST_TIMEOUT_S
 from streams.faust.membership import listen
 

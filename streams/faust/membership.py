@@ -14,9 +14,9 @@ from typing import Any
 
 import structlog
 
+from contract.cluster.trouble import session_text
 from contract.errors import ContractError
-from contract.settings import KafkaSettings
-from contract.trouble import session_text
+from contract.process.settings import KafkaSettings
 
 log = structlog.get_logger()
 

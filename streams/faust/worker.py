@@ -2,7 +2,7 @@
 
 import faust
 
-from contract.process import ExitCode
+from contract.process.exit_codes import ExitCode
 from streams.faust.app import App
 
 

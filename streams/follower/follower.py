@@ -20,10 +20,13 @@ from time import monotonic
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 
-from contract.clock import Clock
-from contract.decoding import decode, tombstone_id
 from contract.errors import BundleError, DecodeError, StoreUnavailable
-from contract.events import (
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.kafka.records import Headers, Position, received
+from contract.kafka.topic_reader import TopicReader
+from contract.process.clock import Clock
+from contract.wire.decoding import decode, tombstone_id
+from contract.wire.events import (
     BundleAnnouncement,
     BundleState,
     ItemVector,
@@ -31,11 +34,8 @@ from contract.events import (
     VideoUpload,
     encode,
 )
-from contract.outbox import Outbox, Outgoing
-from contract.records import Headers, Position, received
-from contract.topic_reader import TopicReader
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
-from models.bundle import Bundle, refused_on_error
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
+from models.bundle.bundle import Bundle, refused_on_error
 from streams.follower.catch_up import CatchUp, Place
 from streams.follower.offers import Offers
 from streams.follower.waiting import WaitingVectors

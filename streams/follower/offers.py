@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 
 from contract.bundle_log import SERVABLE, BundleLog
-from contract.events import BundleAnnouncement, BundleState
+from contract.wire.events import BundleAnnouncement, BundleState
 
 MAX_OFFERS = 16
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 import structlog
 
-from contract.events import ItemVector
+from contract.wire.events import ItemVector
 from streams.follower.offers import Offers
 
 log = structlog.get_logger()

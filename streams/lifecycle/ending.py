@@ -2,8 +2,8 @@
 
 import structlog
 
-from contract.entrypoint import exit_now
-from contract.process import ExitCode
+from contract.process.entrypoint import exit_now
+from contract.process.exit_codes import ExitCode
 from streams.faust.app import App
 
 log = structlog.get_logger()

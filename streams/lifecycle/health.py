@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from contract.preflight import port_error
+from contract.cluster.preflight import port_error
 
 log = structlog.get_logger()
 

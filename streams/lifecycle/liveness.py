@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from contract.cluster.watch import ClusterWatch
 from contract.errors import IndexUnavailable
-from contract.settings import KafkaSettings
-from contract.watch import ClusterWatch
+from contract.process.settings import KafkaSettings
 from streams.faust.app import App
 from streams.follower.catch_up import CatchUp
 from streams.lifecycle.health import Condition, Health, HealthServer

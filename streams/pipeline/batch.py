@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32
 
-from contract.events import Recommendation, RecommendationRequest, Search, Watch
-from contract.outbox import Outgoing, PendingDelivery
-from contract.records import Received
-from contract.words import TRENDING
-from models.history import Happened
+from contract.kafka.outbox import Outgoing, PendingDelivery
+from contract.kafka.records import Received
+from contract.wire.events import Recommendation, RecommendationRequest, Search, Watch
+from contract.wire.words import TRENDING
+from models.history.history import Happened
 from streams.serving.candidates import Near
 from streams.serving.generation import Serving
 from streams.serving.requests import Request

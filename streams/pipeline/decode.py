@@ -9,11 +9,13 @@ from collections import Counter
 
 import structlog
 
-from contract.clock import Clock
-from contract.dead_letters import dead_letter
-from contract.decoding import check_not_future, check_place, decode
 from contract.errors import DecodeError
-from contract.events import (
+from contract.kafka.outbox import Outgoing
+from contract.kafka.records import Received
+from contract.process.clock import Clock
+from contract.wire.dead_letters import dead_letter
+from contract.wire.decoding import check_not_future, check_place, decode
+from contract.wire.events import (
     MAX_AHEAD_MS,
     Impressions,
     RecommendationRequest,
@@ -21,10 +23,8 @@ from contract.events import (
     UserDeletion,
     Watch,
 )
-from contract.mending import Notes
-from contract.outbox import Outgoing
-from contract.records import Received
-from contract.topics import (
+from contract.wire.mending import Notes
+from contract.wire.topics import (
     IMPRESSIONS,
     RECOMMENDATION_REQUESTS,
     SEARCH_EVENTS,
@@ -34,7 +34,7 @@ from contract.topics import (
     Layout,
     Topic,
 )
-from models.history import Happened
+from models.history.history import Happened
 from streams.pipeline.batch import Asking, Batch, PartitionRecords
 from streams.state.partitions import Partitions
 

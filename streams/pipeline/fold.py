@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from contract.outbox import Outgoing
-from contract.topics import WINDOWS, Layout
-from models.history import EMPTY, WatchEntry, Window, WindowPolicy, entered, fold, until
-from models.seals import seal_key, seal_of
+from contract.kafka.outbox import Outgoing
+from contract.wire.topics import WINDOWS, Layout
+from models.history.erasure import seal_key, seal_of
+from models.history.history import EMPTY, WatchEntry, Window, WindowPolicy, entered, fold, until
 from streams.pipeline.batch import PartitionRecords
 from streams.serving.requests import Request, request_of
 from streams.state.partition import Partition, record_of, seal_record

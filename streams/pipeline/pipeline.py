@@ -27,12 +27,12 @@ from contextlib import suppress
 from queue import Queue
 from typing import Protocol, TypeVar
 
-from contract.events import Recommendation
-from contract.events import encode as to_json
-from contract.outbox import Outgoing, PendingDelivery
-from contract.records import Received
-from contract.topics import IMPRESSIONS, RECOMMENDATIONS, Layout
-from models.history import WindowPolicy
+from contract.kafka.outbox import Outgoing, PendingDelivery
+from contract.kafka.records import Received
+from contract.wire.events import Recommendation
+from contract.wire.events import encode as to_json
+from contract.wire.topics import IMPRESSIONS, RECOMMENDATIONS, Layout
+from models.history.history import WindowPolicy
 from streams.lifecycle.pause_guard import Fence
 from streams.lifecycle.stage_timer import Stages
 from streams.pipeline.batch import Batch

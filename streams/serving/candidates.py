@@ -5,7 +5,7 @@ search in memory, exact, for a catalogue small enough; else the last candidates 
 index gave this user; else what is trending. The index is left alone for a while and then
 asked again, so that batches do not queue behind it and full service returns by itself.
 
-A bundle with a tree (`models.tdm_index`) needs no index: its candidates come from a beam search
+A bundle with a tree (`models.tdm.index`) needs no index: its candidates come from a beam search
 in memory, and an index that is away takes nothing from them.
 """
 
@@ -20,9 +20,9 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from contract.errors import IndexUnavailable
 from contract.points import point_id
-from contract.words import ANN, EXACT, INDEX_AWAY, LAST_GOOD, TDM
-from models import exact
-from models.items import ItemStore
+from contract.wire.words import ANN, EXACT, INDEX_AWAY, LAST_GOOD, TDM
+from models.serving import exact
+from models.serving.items import ItemStore
 from streams.serving.generation import Serving
 from streams.serving.seen import longest_ago
 

@@ -14,18 +14,18 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, Integer
 
-from contract.events import ItemVector
 from contract.points import collection_name, point_id
-from models.bundle import Bundle
-from models.encoder import UserEncoder, completion_of
-from models.examples import CompletionRule
-from models.history import EMPTY
-from models.items import ItemStore
-from models.mlp_ranker import MODEL as RANKER_MODEL
-from models.mlp_ranker import MlpRanker
-from models.ranking import RankedUsers, Ranker
-from models.tdm_index import SCORER as TREE_SCORER
-from models.tdm_index import TreeIndex
+from contract.wire.events import ItemVector
+from models.bundle.bundle import Bundle
+from models.features.examples import CompletionRule
+from models.history.history import EMPTY
+from models.serving.encoder import UserEncoder, completion_of
+from models.serving.items import ItemStore
+from models.serving.mlp_ranker import MODEL as RANKER_MODEL
+from models.serving.mlp_ranker import MlpRanker
+from models.serving.ranking import RankedUsers, Ranker
+from models.tdm.index import SCORER as TREE_SCORER
+from models.tdm.index import TreeIndex
 from streams.serving.point_rows import PointRows
 
 # Shape legend: B = users of a batch, C = candidates of one user, padded with row 0.

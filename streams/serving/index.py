@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from contract import index_key
 from contract.errors import ContractError, IndexUnavailable
 from contract.points import END_OF_POINTS
-from contract.settings import QdrantSettings
+from contract.process.settings import QdrantSettings
 from streams.serving.http_client import HttpClient
 
 log = structlog.get_logger()

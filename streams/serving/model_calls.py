@@ -9,9 +9,9 @@ import numpy as np
 import structlog
 from jaxtyping import Bool, Float, Float32, Int, Int64
 
-from contract.events import MAX_DURATION_MS
-from models.history import Window
-from models.ranking import RankedUsers
+from contract.wire.events import MAX_DURATION_MS
+from models.history.history import Window
+from models.serving.ranking import RankedUsers
 from streams.serving.candidates import Near, Retrieval
 from streams.serving.generation import Serving
 from streams.serving.seen import SeenRows

@@ -13,7 +13,7 @@ Source:
 
 from functools import lru_cache
 
-from models.text import words
+from models.features.text import words
 
 MAX_LENGTH = 6.0
 """In letters; longer words say no more."""
@@ -54,7 +54,7 @@ a apa cara dan dengan di ini itu membuat resep terbaik untuk yang
 怎么 怎樣 怎样 如何 什么 什麼 教程 方法 最好 怎麼 么做
 """  # noqa: RUF001
 FILLERS = frozenset(word for line in _FILLERS.splitlines() for word in words(line))
-"""What begins or joins queries for videos, in the forms that `models.text` cuts."""
+"""What begins or joins queries for videos, in the forms that `models.features.text` cuts."""
 
 
 @lru_cache(maxsize=65_536)

@@ -15,10 +15,10 @@ import numpy as np
 import structlog
 from jaxtyping import Float, Int64, Shaped
 
-from contract.clock import Clock
-from contract.events import Recommendation, RecommendedVideo
-from contract.identifiers import as_uuid, event_key
-from contract.words import (
+from contract.process.clock import Clock
+from contract.wire.events import Recommendation, RecommendedVideo
+from contract.wire.identifiers import as_uuid, event_key
+from contract.wire.words import (
     ALL_SEEN,
     CATALOGUE_EMPTY,
     DEFAULT_ARM,
@@ -26,8 +26,8 @@ from contract.words import (
     NO_BUNDLE,
     TRENDING,
 )
-from models.history import WatchEntry, Window
-from models.ranking import RankedUsers
+from models.history.history import WatchEntry, Window
+from models.serving.ranking import RankedUsers
 from streams.pipeline.batch import Batch
 from streams.serving import model_calls, skips
 from streams.serving.candidates import Near, Retrieval

@@ -7,8 +7,8 @@ and it says how long the list is to be.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contract.events import RecommendationRequest, Search, Watch
-from models.history import Window, with_context
+from contract.wire.events import RecommendationRequest, Search, Watch
+from models.history.history import Window, with_context
 
 
 @dataclass(frozen=True, slots=True)

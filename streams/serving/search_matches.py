@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Int64, Shaped
 
-from contract.words import SEARCH, SEEN_AGAIN, TRENDING
-from models.examples import CompletionRule
-from models.items import ItemStore
+from contract.wire.words import SEARCH, SEEN_AGAIN, TRENDING
+from models.features.examples import CompletionRule
+from models.serving.items import ItemStore
 from streams.serving.candidates import Candidates
 from streams.serving.requests import Request
 from streams.serving.text_index import TextIndex

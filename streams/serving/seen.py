@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, Int32, Int64
 
-from models.history import Window
-from models.items import ItemStore
+from models.history.history import Window
+from models.serving.items import ItemStore
 
 # Shape legend: M = watches of all users, S = watches of one, K = distinct videos among them.
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from contract.points import point_id
-from models.history import DAY_MS, POINT_BYTES
+from models.history.history import DAY_MS, POINT_BYTES
 from streams.serving.point_rows import PointRows
 from streams.serving.requests import Request
 

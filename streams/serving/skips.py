@@ -1,6 +1,6 @@
 """What a user has just skipped takes its neighbours down with it, for a few watches.
 
-A skip is no input of the user tower (`models.features`), so it draws nobody towards it. Here it
+A skip is no input of the user tower (`models.features.features`), so it draws nobody towards it. Here it
 pushes away: candidates lose score by how much they are like the skipped videos, the more of the
 newest watches were skips the more. It is measured in standard deviations of the user's scores,
 so that it means the same for every ranker, before training and after.
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from models.examples import CompletionRule
-from models.history import Window
-from models.items import ItemStore
+from models.features.examples import CompletionRule
+from models.history.history import Window
+from models.serving.items import ItemStore
 from streams.serving.requests import Request
 
 # Shape legend: B = users, C = candidates, U = users who have skipped, D = width of a vector.

@@ -1,7 +1,7 @@
 """Which videos bear the words of a query: an inverted index over titles, tags and categories.
 
 A word of a query matches a word of a video when they are equal, or when their character trigrams
-overlap (`models.text`), so that `guitars` finds `guitar`. A rare word counts more than a common
+overlap (`models.features.text`), so that `guitars` finds `guitar`. A rare word counts more than a common
 one, by its inverse document frequency, smoothed by what its form says (`streams.serving.query_words`) and
 never more than that: most queries are half filler words, which a small catalogue may hardly have.
 The similar words are looked up in the vocabulary and not in the videos: it is much smaller, and an
@@ -19,9 +19,9 @@ import numpy as np
 import xxhash
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
-from models.features import tag_text
-from models.text import ngrams, words
+from contract.wire.events import VideoUpload
+from models.features.features import tag_text
+from models.features.text import ngrams, words
 from streams.serving.query_words import expected_share
 
 # Shape legend: N = numbers of videos, V = words.

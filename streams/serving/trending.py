@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 from threading import Lock
 from typing import NamedTuple
 
-from contract.events import RecommendedVideo
-from contract.words import TRENDING
-from models.history import WatchEntry, Window
+from contract.wire.events import RecommendedVideo
+from contract.wire.words import TRENDING
+from models.history.history import WatchEntry, Window
 from streams.serving.requests import Request
 from streams.serving.shown import MOST_PLACES, demoted_videos
 

@@ -5,7 +5,7 @@ end-of-partition. An end that is asked for beforehand can be too low by then, an
 stops early is a loss nobody sees.
 
 Two kinds of keys: a user id, whose record is the window (null: erased), and that of a *seal*
-(`models.seals`), which outlives the erased user without naming him.
+(`models.history.erasure`), which outlives the erased user without naming him.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, Message
 
-from contract.kafka import consumer_config, read_to_end
-from contract.records import Position
-from contract.settings import KafkaSettings
-from contract.topic_reader import TopicReader
-from contract.topics import WINDOWS
-from models.seals import is_seal, seal_in
+from contract.kafka.client import consumer_config, read_to_end
+from contract.kafka.records import Position
+from contract.kafka.topic_reader import TopicReader
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import WINDOWS
+from models.history.erasure import is_seal, seal_in
 
 
 class LoggedWindow(NamedTuple):

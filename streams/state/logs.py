@@ -10,9 +10,9 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from contract.kafka import retried
-from contract.records import Position
-from contract.topic_ids import describe
+from contract.kafka.client import retried
+from contract.kafka.records import Position
+from contract.kafka.topic_ids import describe
 
 LOOK_WITHIN_S = 30.0
 TRY_S = 5.0

@@ -12,9 +12,9 @@ from typing import Any
 import structlog
 
 from contract.errors import NewerFormatError, WindowError
-from models.history import EMPTY, Window, WindowPolicy, merge
-from models.history_codec import decode, encode
-from models.seals import seal_key, seal_of
+from models.history.codec import decode, encode
+from models.history.erasure import seal_key, seal_of
+from models.history.history import EMPTY, Window, WindowPolicy, merge
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.positions import Positions

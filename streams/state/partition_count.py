@@ -13,9 +13,9 @@ from pathlib import Path
 
 import structlog
 
-from contract.atomic_write import replace_file
 from contract.errors import ContractError
-from contract.keys import partition_of
+from contract.process.atomic_write import replace_file
+from contract.wire.keys import partition_of
 from streams.state.changelog import LoggedWindow
 
 log = structlog.get_logger()

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import structlog
 
-from contract.records import Position
-from models.history import WindowPolicy
+from contract.kafka.records import Position
+from models.history.history import WindowPolicy
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG, Partition

@@ -11,7 +11,7 @@ from threading import Event, Lock
 import structlog
 
 from contract.errors import BrokerUnavailable
-from contract.records import Position
+from contract.kafka.records import Position
 from streams.state.partitions import Partitions
 
 log = structlog.get_logger()

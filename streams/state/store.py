@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import rocksdict
 import structlog
 
-from contract.clock import Clock, system_clock
 from contract.errors import ContractError, NextwatchError, StorageFull, StoreError, WindowError
-from contract.process import is_storage_full
+from contract.process.clock import Clock, system_clock
+from contract.process.exit_codes import is_storage_full
 
 _WINDOW = b"w:"
 _OFFSET = b"o:"

@@ -8,9 +8,9 @@ from benchmarks.ablations.__main__ import ablate, table, told
 from benchmarks.ablations.arms import ABLATIONS, KUAIRAND, Arm
 from benchmarks.ablations.sequences import _second_last as second_last
 from benchmarks.ablations.streaming import Outcome, Streaming
-from models.config import TowerConfig
-from models.history import EMPTY, WindowPolicy, fold
-from models.losses import HIERARCHICAL
+from models.history.history import EMPTY, WindowPolicy, fold
+from models.training.config import TowerConfig
+from models.training.losses import HIERARCHICAL
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import History
 from nextwatch.evaluate.ranks import MEASURES

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from benchmarks.audience import NUM_WATCHES, Audience
 from benchmarks.catalogue import NUM_CENTRES, Catalogue
-from contract.decoding import decode
-from contract.events import Watch
-from contract.keys import partition_of
-from contract.topics import WATCH_EVENTS
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, merge
+from contract.wire.decoding import decode
+from contract.wire.events import Watch
+from contract.wire.keys import partition_of
+from contract.wire.topics import WATCH_EVENTS
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, merge
 from streams.state.store import RocksMemory, open_store
 from tests.builders import T0
 

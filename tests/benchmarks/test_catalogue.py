@@ -6,7 +6,7 @@ import pytest
 from benchmarks.audience import Audience
 from benchmarks.catalogue import open_catalogue
 from benchmarks.floor import NUM_RECOMMENDED, Floor
-from models.mlp_ranker import MlpRanker
+from models.serving.mlp_ranker import MlpRanker
 from tests.builders import T0
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from benchmarks.faults import oracle
 from benchmarks.faults.flow import Flow
-from contract.decoding import decode
-from contract.events import encode
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
+from contract.wire.decoding import decode
+from contract.wire.events import encode
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
 from tests.builders import search, watch
 
 

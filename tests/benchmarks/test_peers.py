@@ -9,8 +9,8 @@ from benchmarks.peers.changelogs import FAUST, NEXTWATCH, QUIX
 from benchmarks.peers.contest import Run, Standing
 from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.job import folded
-from contract.topics import Layout
-from models import history_codec
+from contract.wire.topics import Layout
+from models.history import codec as history_codec
 from tests.builders import watch
 
 DAY_MS = 86_400_000

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.peers.retrieval import contest, environment, report, task
 from benchmarks.peers.retrieval.contest import CONTESTANTS, Contest, Contestant, Outcome
 from benchmarks.peers.retrieval.split import NOBODY, TOP, Split, first, ndcg, ndcg_of_lists, windows
-from models.history import WindowPolicy
+from models.history.history import WindowPolicy
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.logs import ml1m
 from tests.evaluate.trials import write_ml1m

@@ -6,10 +6,10 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from contract.needs import Right, needs_of
-from contract.topics import OUR_PROCESSES, Layout
-from nextwatch import cli
+from contract.cluster.needs import Right, needs_of
+from contract.wire.topics import OUR_PROCESSES, Layout
 from nextwatch.acls import all_needs, commands, grants
+from nextwatch.commands import cli
 
 ENV = {"NEXTWATCH_KAFKA_TOPIC_PREFIX": "p-", "COLUMNS": "200", "TERM": "dumb"}
 

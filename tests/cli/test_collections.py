@@ -7,10 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from contract.errors import IndexUnavailable
-from contract.settings import QdrantSettings
-from index_sync.generation import Point, Version
-from index_sync.index import VectorIndex, connected
-from nextwatch import cli, collections
+from contract.process.settings import QdrantSettings
+from index_sync.collections.generation import Point, Version
+from index_sync.collections.index import VectorIndex, connected
+from nextwatch import collections
+from nextwatch.commands import cli
 from nextwatch.embedded.stack import EmbeddedStack
 
 

@@ -7,8 +7,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.settings import KafkaSettings, load
-from nextwatch.embedded.ports import free_ports
+from contract.process.settings import KafkaSettings, load
+from nextwatch.embedded.process.ports import free_ports
 from tests.e2e.clients import eventually
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from contract.cluster.preflight import partition_counts
 from contract.errors import BrokerUnavailable, ContractError
-from contract.preflight import partition_counts
 from contract.version import VERSION
 from tests.containers.compose import WORKERS, can_kill_from_outside, docker
 from tests.containers.load import Load

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.dead_letters import REASONS
-from contract.events import Search, UserDeletion, Watch
-from models.history import EMPTY, WindowPolicy, fold
+from contract.wire.dead_letters import REASONS
+from contract.wire.events import Search, UserDeletion, Watch
+from models.history.history import EMPTY, WindowPolicy, fold
 from tests.bad_input import CORPUS, corpus, judged
 
 CASES = corpus()

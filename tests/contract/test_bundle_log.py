@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from contract.bundle_log import SERVABLE, BundleLog
-from contract.events import BundleAnnouncement, BundleState
+from contract.wire.events import BundleAnnouncement, BundleState
 from tests.builders import T0
 
 OFFERED, INDEXED = BundleState.OFFERED, BundleState.INDEXED

@@ -2,16 +2,16 @@
 
 from unittest.mock import MagicMock
 
-from contract.clock import ManualClock
 from contract.errors import DecodeError
-from contract.records import Received
-from contract.topics import Layout
+from contract.kafka.records import Received
+from contract.process.clock import ManualClock
+from contract.wire.topics import Layout
 from index_sync import records as index_sync_records
 from streams.pipeline.decode import SOURCES
 from tests.bad_input import BY_NAME, INGESTED_AT_MS, corpus, judged
 from tests.streams.worlds import World
-from trainer.intake import SOURCES as TRAINER_SOURCES
-from trainer.intake import Intake
+from trainer.input.dispatch import SOURCES as TRAINER_SOURCES
+from trainer.input.dispatch import Intake
 
 STREAMS_SOURCES = [name for name in SOURCES if BY_NAME[name].dead_lettered_by == "streams"]
 """Of other topics streams only skips what it refuses."""

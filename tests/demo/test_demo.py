@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 
-from contract.process import ExitCode
+from contract.process.exit_codes import ExitCode
 
 pytest.importorskip("torch", reason="the demo has a trainer, and torch is not installed")
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.errors import BrokerUnavailable, ContractError, StackError
+from contract.process.clock import ManualClock
 from nextwatch.demo import show as show_module
 from nextwatch.demo.boot import Booted
 from nextwatch.demo.checklist import Checklist

@@ -9,10 +9,10 @@ from trainer.settings import Model
 
 pytest.importorskip("torch")
 
-from models.config import TowerConfig
-from models.losses import HIERARCHICAL, LOSSES
-from models.negatives import NEGATIVES
-from models.tdm_scorer import TdmConfig
+from models.tdm.scorer import TdmConfig
+from models.training.config import TowerConfig
+from models.training.losses import HIERARCHICAL, LOSSES
+from models.training.negatives import NEGATIVES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 

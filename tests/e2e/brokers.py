@@ -14,11 +14,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from contract.settings import KafkaSettings
+from contract.process.settings import KafkaSettings
 from nextwatch.acls import all_needs, grants
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.embedded.ports import free_ports
-from nextwatch.topics import reconcile
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.topics.topics import reconcile
 
 PASSWORD = "canary-secret"
 _SECURED = """

@@ -5,7 +5,7 @@ Shares no code with the worker but the reader of its records.
 
 import random
 
-from models import history_codec
+from models.history import codec as history_codec
 from streams.state.store import RocksMemory, RocksStore
 from tests.builders import T0, event_id
 from tests.e2e.clients import eventually

@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from benchmarks.places import Place, Worker
-from contract.events import BundleAnnouncement, BundleState, encode
 from contract.points import collection_name, point_id
-from contract.settings import ProcessSettings, load
-from models import bundle as bundles
+from contract.process.settings import ProcessSettings, load
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from models.bundle import bundle as bundles
 from tests.builders import T0
 from tests.models.bundles import catalogue, learner_of, write
 

@@ -17,11 +17,11 @@ from uuid import uuid4
 
 import pytest
 
-from contract.settings import QdrantSettings, load
+from contract.process.settings import QdrantSettings, load
 from nextwatch import collections
-from nextwatch.embedded.ports import free_ports
+from nextwatch.embedded.process.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import delete_all, reconcile
+from nextwatch.topics.topics import delete_all, reconcile
 
 KAFKA_IMAGE = os.environ.get("NEXTWATCH_TEST_KAFKA_IMAGE", "apache/kafka:4.1.0")
 QDRANT_IMAGE = os.environ.get("NEXTWATCH_TEST_QDRANT_IMAGE", "qdrant/qdrant:v1.20.0")

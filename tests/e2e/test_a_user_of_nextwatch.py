@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from contract.points import collection_name, point_id
-from contract.settings import QdrantSettings, load
+from contract.process.settings import QdrantSettings, load
 from tests.e2e.clients import eventually
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]

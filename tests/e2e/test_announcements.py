@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.process import ExitCode
+from contract.process.exit_codes import ExitCode
+from contract.wire.events import BundleAnnouncement, BundleState, encode
 from tests.builders import T0
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.places import Place, offer_bundle

@@ -16,11 +16,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from contract.clock import system_clock
-from contract.dead_letters import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES
-from contract.events import RecommendationRequest, UserDeletion, encode
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
+from contract.process.clock import system_clock
+from contract.wire.dead_letters import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES
+from contract.wire.events import RecommendationRequest, UserDeletion, encode
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
 from tests.bad_input import INGESTED_AT_MS, Case, corpus, judged
 from tests.builders import watch
 from tests.e2e import strange_names

@@ -19,18 +19,18 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from contract.cluster.preflight import check_cluster
 from contract.errors import ContractError
-from contract.kafka import producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.preflight import check_cluster
-from contract.process import ExitCode
-from contract.topics import WINDOWS
-from models.history_codec import decode
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.process.exit_codes import ExitCode
+from contract.wire.topics import WINDOWS
+from models.history.codec import decode
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.operate.scan import Scan
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 from tests.e2e.brokers import broker_with
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered

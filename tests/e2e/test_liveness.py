@@ -10,10 +10,10 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from contract.kafka import consumer_config, producer_config, take
-from contract.process import ExitCode
-from contract.topics import WATCH_EVENTS
-from nextwatch.embedded.ports import free_ports
+from contract.kafka.client import consumer_config, producer_config, take
+from contract.process.exit_codes import ExitCode
+from contract.wire.topics import WATCH_EVENTS
+from nextwatch.embedded.process.ports import free_ports
 from streams.__main__ import main as streams_main
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered, events

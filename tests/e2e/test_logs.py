@@ -9,9 +9,9 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.kafka import client_config, producer_config
-from contract.process import ExitCode
-from nextwatch.topics import reconcile
+from contract.kafka.client import client_config, producer_config
+from contract.process.exit_codes import ExitCode
+from nextwatch.topics.topics import reconcile
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered
 from tests.e2e.places import Place

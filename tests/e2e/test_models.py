@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.stacks import running_stack
-from trainer.registry import NAMES
+from trainer.learn.registry import NAMES
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180)]
 

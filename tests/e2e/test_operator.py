@@ -6,12 +6,12 @@ import uuid
 import pytest
 from typer.testing import CliRunner
 
-from contract.clock import system_clock
-from contract.dead_letters import dead_letter
 from contract.errors import DecodeError
-from contract.records import Received
-from contract.topics import WATCH_EVENTS, Layout
-from nextwatch import cli
+from contract.kafka.records import Received
+from contract.process.clock import system_clock
+from contract.wire.dead_letters import dead_letter
+from contract.wire.topics import WATCH_EVENTS, Layout
+from nextwatch.commands import cli
 from streams.state.store import RocksMemory, RocksStore
 from tests.e2e.clients import eventually
 from tests.e2e.oracle import drawn, expected_windows

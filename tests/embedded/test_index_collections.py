@@ -2,8 +2,8 @@
 
 import asyncio
 
-from nextwatch.embedded.index_collections import Collections
-from nextwatch.embedded.index_wire import CreateCollection, Refused, VectorParams
+from nextwatch.embedded.index.index_collections import Collections
+from nextwatch.embedded.index.index_wire import CreateCollection, Refused, VectorParams
 
 WANTED = CreateCollection(vectors=VectorParams(size=2, distance="Cosine"))
 

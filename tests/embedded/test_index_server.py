@@ -21,8 +21,8 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.version_check import get_server_version, is_compatible
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 NORTH, EAST, SOUTH, WEST = [0.0, 1.0], [1.0, 0.0], [0.0, -1.0], [-1.0, 0.0]
 NORTH_EAST = [0.6, 0.8]
@@ -51,7 +51,7 @@ class Server:
 def start_server(directory: Path) -> Server:
     """Start an index server that keeps its collections in *directory*."""
     (port,) = free_ports(1)
-    argv = (sys.executable, "-m", "nextwatch.embedded.index_server")
+    argv = (sys.executable, "-m", "nextwatch.embedded.index.index_server")
     arguments = ("--port", str(port), "--data", str(directory / "data"))
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
     child = Child(Plan("index", argv + arguments, env, directory / "log", (port,)))

@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from contract.errors import StackError
-from nextwatch.embedded import ports
-from nextwatch.embedded.ports import LOOPBACK, broker_port, free_ports, is_listening
+from nextwatch.embedded.process import ports
+from nextwatch.embedded.process.ports import LOOPBACK, broker_port, free_ports, is_listening
 
 
 def test_ports_are_different_and_can_be_bound():

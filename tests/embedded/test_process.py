@@ -13,15 +13,15 @@ import psutil
 import pytest
 
 from contract.errors import StackError
-from nextwatch.embedded.ports import LOOPBACK
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import LOOPBACK
+from nextwatch.embedded.process.process import Child, Plan
 
 SLEEPS = "import time; time.sleep(600)"
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); {say}; time.sleep(600)"
 PARENT = """
 import sys
 from pathlib import Path
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.process import Child, Plan
 import os, time
 here = Path(sys.argv[1])
 children = [

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.errors import ContractError, StackError
+from contract.process.clock import ManualClock
 from nextwatch.embedded import rundir
 
 

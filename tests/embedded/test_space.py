@@ -7,11 +7,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import StackError, StorageFull
-from contract.process import ExitCode, code_of
+from contract.process.exit_codes import ExitCode, code_of
 from nextwatch.demo.boot import wait_until
 from nextwatch.embedded.broker import choose_broker
-from nextwatch.embedded.index_space import COLLECTION_BYTES
-from nextwatch.embedded.plans import PROCESSES
+from nextwatch.embedded.index.index_space import COLLECTION_BYTES
+from nextwatch.embedded.process.plans import PROCESSES
 from nextwatch.embedded.space import SpaceWatch, check_room, shortage
 from nextwatch.embedded.stack import EmbeddedStack
 

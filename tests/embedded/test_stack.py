@@ -10,10 +10,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from contract.errors import StackError
-from contract.kafka import client_config, consumer_config, producer_config
+from contract.kafka.client import client_config, consumer_config, producer_config
 from nextwatch.embedded.broker import EmbeddedBroker, choose_broker
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import LOOPBACK, free_ports, is_listening
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports, is_listening
 from nextwatch.embedded.stack import EmbeddedStack, passed_over
 
 pytestmark = pytest.mark.stack
@@ -149,7 +149,7 @@ def test_interrupt_during_the_start_leaves_no_process(monkeypatch):
     def interrupt(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nextwatch.topics.reconcile", interrupt)
+    monkeypatch.setattr("nextwatch.topics.topics.reconcile", interrupt)
     stack = EmbeddedStack(os.environ, processes=("broker",))
     with pytest.raises(KeyboardInterrupt):
         stack.start()

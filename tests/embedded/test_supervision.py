@@ -7,9 +7,9 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from nextwatch.embedded import supervision
-from nextwatch.embedded.process import Child, Plan
-from nextwatch.embedded.supervision import Supervisor, restart_delay_s
+from nextwatch.embedded.process import supervision
+from nextwatch.embedded.process.process import Child, Plan
+from nextwatch.embedded.process.supervision import Supervisor, restart_delay_s
 
 
 class StandIn(Child):

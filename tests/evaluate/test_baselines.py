@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.history import EMPTY, HOUR_MS
+from models.history.history import EMPTY, HOUR_MS
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.popularity import Popularity
 from nextwatch.evaluate.contender import Case, Exposure

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import nextwatch.evaluate
 from contract.errors import DatasetError
-from nextwatch.cli import app
+from nextwatch.commands.cli import app
 from nextwatch.evaluate.ranks import MEASURES
 from tests.evaluate.trials import write_kuairand, write_ml1m
 
@@ -100,7 +100,7 @@ def test_what_is_wrong_with_the_data_is_told_with_the_remedy(arguments, told):
 def test_a_missing_extra_is_named(monkeypatch):
     """Nobody has to find out from a traceback what to install."""
     for name in [name for name in sys.modules if name.startswith("nextwatch.evaluate.")]:
-        if name != "nextwatch.evaluate.cli":
+        if name != "nextwatch.commands.evaluate":
             monkeypatch.delitem(sys.modules, name)
     for name in [name for name in vars(nextwatch.evaluate) if not name.startswith("_")]:
         if name != "cli":

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.history import WindowPolicy
-from models.presets import OF_SEQUENCES
-from models.sequence_training import Recipe
+from models.history.history import WindowPolicy
+from models.towers.presets import OF_SEQUENCES
+from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import ml1m
 from tests.evaluate.trials import write_ml1m
-from trainer.registry import learner
+from trainer.learn.registry import learner
 
 QUICK = Recipe(num_epochs=6, batch_size=8, learning_rate=1e-2, warm_up_steps=1, dropout=0.0)
 

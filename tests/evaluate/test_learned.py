@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.config import TowerConfig
-from models.history import WindowPolicy
+from models.history.history import WindowPolicy
+from models.training.config import TowerConfig
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.people import People
 from nextwatch.evaluate.prequential import LIVE, Entrant, Pace, replay
 from nextwatch.evaluate.ranks import gains, joined, means
 from tests.evaluate.trials import drawn_rows, trial_log
-from trainer.learner import Learner
+from trainer.learn.learner import Learner
 
 SMALL = TowerConfig(
     dim=8, hidden_dim=8, content_buckets=64, context_buckets=16, num_replayed=32, replay_size=512

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.history import EMPTY, WindowPolicy, fold
+from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine
 from nextwatch.evaluate.baselines.popularity import Popularity
 from nextwatch.evaluate.prequential import (

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from contract.errors import DatasetError
-from models.examples import CompletionRule
-from models.history import WindowPolicy
+from models.features.examples import CompletionRule
+from models.history.history import WindowPolicy
+from nextwatch.datasets.kuairand_past import Past
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS
-from nextwatch.sources.kuairand_past import Past
 from tests.evaluate.trials import write_kuairand, write_ml1m
 from tests.sources.logs import write_movielens
 

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from models.presets import OF_SEQUENCES, RETRIEVERS
+from models.towers.presets import OF_SEQUENCES, RETRIEVERS
 from nextwatch.evaluate import entrants
 from nextwatch.evaluate.settings import RECIPES, settings
-from trainer.registry import NAMES
-from trainer.tdm_learner import TdmLearner
+from trainer.learn.registry import NAMES
+from trainer.learn.tdm_learner import TdmLearner
 
 
 def test_settings_of_the_model_and_of_the_recipe_are_taken_as_text():

@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 
-from contract.events import VideoUpload
+from contract.wire.events import VideoUpload
 from nextwatch.evaluate.logs.trial import History, TrialLog
 
 T0 = 1_650_812_741_436

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.events import BundleState
+from contract.wire.events import BundleState
 from tests.builders import upload
 from tests.index_sync.doubles import World
 

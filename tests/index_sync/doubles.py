@@ -6,19 +6,19 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
-from contract.clock import ManualClock
 from contract.errors import BundleError, ContractError, StoreUnavailable
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.records import Received
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout
+from contract.kafka.records import Received
+from contract.process.clock import ManualClock
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout
 from index_sync.background import Background
-from index_sync.generation import Point
-from index_sync.opened import Opened
+from index_sync.bundles.loaded_bundle import Opened
+from index_sync.collections.collections import Shelf
+from index_sync.collections.generation import Point
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
-from index_sync.shelf import Shelf
 from index_sync.worker import Worker
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from tests.builders import T0, item_vector
 from tests.outboxes import MemoryOutbox
 
@@ -44,7 +44,7 @@ class Journal:
 
 
 class MemoryIndex:
-    """`index_sync.index.VectorIndex` in dictionaries."""
+    """`index_sync.collections.index.VectorIndex` in dictionaries."""
 
     def __init__(self, journal=None):
         self.journal = journal or Journal()

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from contract import retries
 from contract.errors import ContractError
-from contract.events import BundleState
-from index_sync.shelf import Shelf
+from contract.kafka import retries
+from contract.wire.events import BundleState
+from index_sync.collections.collections import Shelf
 from tests.builders import upload
 from tests.index_sync.doubles import EAST, World, trained
 

@@ -1,8 +1,8 @@
 """Vectors that came before their bundle wait, and not for ever."""
 
-from contract.events import encode
-from contract.records import Received
-from contract.topics import ITEM_VECTORS
+from contract.kafka.records import Received
+from contract.wire.events import encode
+from contract.wire.topics import ITEM_VECTORS
 from index_sync.held import HOLD_S, HeldVectors
 from tests.builders import item_vector
 

@@ -14,23 +14,23 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from qdrant_client import QdrantClient, models
 
-from contract.clock import system_clock
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.kafka import consumer_config, producer_config
+from contract.kafka.client import consumer_config, producer_config
 from contract.points import point_id
-from contract.process import ExitCode
-from contract.settings import KafkaSettings, load
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Topic
-from models import bundle
-from models.config import TowerConfig
-from models.items import RANKING_FEATURE_NAMES
-from models.live_signals import served_dim
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.process import Child, Plan
+from contract.process.clock import system_clock
+from contract.process.exit_codes import ExitCode
+from contract.process.settings import KafkaSettings, load
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Topic
+from models.bundle import bundle
+from models.serving.items import RANKING_FEATURE_NAMES
+from models.serving.live_signals import served_dim
+from models.training.config import TowerConfig
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 from tests.builders import T0, item_vector, upload
-from trainer.learner import Learner
+from trainer.learn.learner import Learner
 
 CATALOGUE = [f"v{number}" for number in range(40)]
 

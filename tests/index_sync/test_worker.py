@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from contract.events import BundleState, Origin
+from contract.wire.events import BundleState, Origin
 from index_sync.held import HOLD_S
 from tests.builders import T0, upload
 from tests.index_sync.doubles import EAST, NORTH, Crash, World, trained

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from models import bundle
-from models.config import TowerConfig
-from models.items import RANKING_FEATURE_NAMES
+from models.bundle import bundle
+from models.serving.items import RANKING_FEATURE_NAMES
+from models.training.config import TowerConfig
 from tests.builders import upload
-from trainer.learner import Learner
+from trainer.learn.learner import Learner
 
 torch.set_num_threads(1)  # as the trainer does: threads spin against each other on shared cores
 

@@ -8,10 +8,12 @@ import safetensors.numpy
 import torch
 
 from contract.errors import BundleError
-from models import bundle, tdm_export, tdm_index
-from models.bundle import Bundle, Card
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot, ItemStore
-from models.tdm_index import FORM, GOLDEN, SCORER, TREE, Form, TreeIndex
+from models.bundle import bundle
+from models.bundle.bundle import Bundle, Card
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot, ItemStore
+from models.tdm import export as tdm_export
+from models.tdm import index as tdm_index
+from models.tdm.index import FORM, GOLDEN, SCORER, TREE, Form, TreeIndex
 from tests.builders import item_vector
 from tests.models.trees import generator, model_of, unit, users, videos
 

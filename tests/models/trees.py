@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from models.tdm import TreeModel, list_space
-from models.tdm_scorer import TdmConfig
-from models.tdm_tree import clustered_leaves, shape_for, tree_of
+from models.tdm.model import TreeModel, list_space
+from models.tdm.scorer import TdmConfig
+from models.tdm.tree import clustered_leaves, shape_for, tree_of
 
 torch.set_num_threads(1)  # threads spin against each other on shared cores
 

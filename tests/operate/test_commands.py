@@ -5,7 +5,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from nextwatch import cli
+from nextwatch.commands import cli
 
 NOBODY = {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "COLUMNS": "200", "TERM": "dumb"}
 

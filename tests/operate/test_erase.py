@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from contract.events import UserDeletion
-from contract.records import Position
-from contract.topics import Layout
+from contract.kafka.records import Position
+from contract.wire.events import UserDeletion
+from contract.wire.topics import Layout
 from nextwatch.operate.erase import Report, ask, conclusion, deletion_of, table
 from nextwatch.operate.traces import Trace
 from tests.builders import T0

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import ContractError, NewerFormatError
-from contract.keys import partition_of
-from contract.records import Received
-from contract.topics import WINDOWS, Layout
-from models.history import EMPTY, WindowPolicy, fold
-from models.history_codec import VERSION, decode, encode
-from models.seals import seal_key, seal_of
+from contract.kafka.records import Received
+from contract.wire.keys import partition_of
+from contract.wire.topics import WINDOWS, Layout
+from models.history.codec import VERSION, decode, encode
+from models.history.erasure import seal_key, seal_of
+from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.repartition import Move, _check_possible
 from streams.state.partition import seal_record
 from tests.builders import watch

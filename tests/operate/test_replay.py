@@ -2,11 +2,11 @@
 
 import pytest
 
-from contract.dead_letters import MAX_KEPT_BYTES
 from contract.errors import BrokerUnavailable
-from contract.events import encode
-from contract.records import Received
-from contract.topics import VIDEO_UPLOADS, Layout
+from contract.kafka.records import Received
+from contract.wire.dead_letters import MAX_KEPT_BYTES
+from contract.wire.events import encode
+from contract.wire.topics import VIDEO_UPLOADS, Layout
 from nextwatch.operate.letters import Choice, place_of
 from nextwatch.operate.replay import Fate, Judge, Replay, outgoing, send
 from tests.builders import T0, upload

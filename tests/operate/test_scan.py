@@ -7,13 +7,13 @@ import pytest
 from confluent_kafka import Producer
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.records import Position
-from contract.settings import KafkaSettings
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.kafka.records import Position
+from contract.process.settings import KafkaSettings
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.operate.scan import Scan
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 
 pytestmark = pytest.mark.slow
 TOPIC = "watch-events.dlq"

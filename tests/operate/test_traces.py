@@ -5,11 +5,11 @@ import json
 import pytest
 
 from contract.errors import WindowError
-from contract.records import Received
-from contract.topics import WINDOWS
-from models import history_codec
-from models.history import EMPTY, Window, WindowPolicy, fold
-from models.seals import seal_key, seal_of
+from contract.kafka.records import Received
+from contract.wire.topics import WINDOWS
+from models.history import codec as history_codec
+from models.history.erasure import seal_key, seal_of
+from models.history.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.operate import traces
 from streams.state.store import RocksMemory, RocksStore
 from tests.builders import T0, search, shown, watch

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from confluent_kafka import Producer
 
 from contract.errors import BrokerUnavailable
-from contract.kafka import producer_config
+from contract.kafka.client import producer_config
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 from tests.e2e.clients import Player, eventually
 from tests.e2e.places import Place
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.cluster.cluster import Cluster
-from contract.process import ExitCode
+from contract.process.exit_codes import ExitCode
 from tests.e2e.clients import eventually
 from tests.e2e.oracle import all_answered
 from tests.slow.places import WORKERS, OwnPlace, player_at, stack_on

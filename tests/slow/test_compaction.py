@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.cluster.cluster import Cluster
-from contract.kafka import consumer_config
+from contract.kafka.client import consumer_config
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered, drawn, published_windows
 from tests.slow.places import WORKERS, facts, stack_on

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from benchmarks.cluster.cluster import Cluster
-from contract.clock import system_clock
-from contract.process import ExitCode
-from contract.topics import DAY_MS
+from contract.process.clock import system_clock
+from contract.process.exit_codes import ExitCode
+from contract.wire.topics import DAY_MS
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered
 from tests.slow.outages import Flow, assert_nothing_was_lost

@@ -4,8 +4,8 @@ import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from benchmarks.cluster.cluster import Cluster
-from contract.process import ExitCode
-from nextwatch.embedded.ports import free_ports
+from contract.process.exit_codes import ExitCode
+from nextwatch.embedded.process.ports import free_ports
 from tests.e2e.clients import eventually
 from tests.e2e.oracle import all_answered
 from tests.slow.places import WORKERS, OwnPlace, player_at, stack_on

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from benchmarks.cluster.cluster import Cluster
-from contract.process import ExitCode
-from nextwatch.topics import reconcile
+from contract.process.exit_codes import ExitCode
+from nextwatch.topics.topics import reconcile
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered
 from tests.slow.places import OwnPlace, keys, stack_on

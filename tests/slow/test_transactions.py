@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import Producer
 
 from benchmarks.cluster.cluster import Cluster
-from contract.clock import system_clock
-from contract.kafka import producer_config
-from contract.topics import WINDOWS
-from models.history_codec import decode
+from contract.kafka.client import producer_config
+from contract.process.clock import system_clock
+from contract.wire.topics import WINDOWS
+from models.history.codec import decode
 from tests.builders import event_id
 from tests.e2e.clients import eventually, player_of
 from tests.e2e.oracle import all_answered, published_windows

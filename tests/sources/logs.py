@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from confluent_kafka import KafkaError
 
-from contract.topics import Layout
+from contract.wire.topics import Layout
 from nextwatch.sources.feed import Feed
 
 T0 = 1_650_812_741_436

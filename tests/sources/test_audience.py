@@ -6,9 +6,9 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from contract.clock import ManualClock
-from contract.decoding import decode
-from contract.events import (
+from contract.process.clock import ManualClock
+from contract.wire.decoding import decode
+from contract.wire.events import (
     Impressions,
     Recommendation,
     RecommendedVideo,
@@ -16,11 +16,11 @@ from contract.events import (
     Watch,
     encode,
 )
-from contract.topics import IMPRESSIONS, SEARCH_EVENTS, WATCH_EVENTS
-from nextwatch.sources.audience import Audience
-from nextwatch.sources.studio import Studio
-from nextwatch.sources.viewer import MEMORY
-from nextwatch.sources.words import CATEGORIES
+from contract.wire.topics import IMPRESSIONS, SEARCH_EVENTS, WATCH_EVENTS
+from nextwatch.simulation.audience import Audience
+from nextwatch.simulation.catalogue import Studio
+from nextwatch.simulation.viewer import MEMORY
+from nextwatch.simulation.words import CATEGORIES
 from tests.builders import T0, event_id
 
 

@@ -3,11 +3,11 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contract.topics import WINDOWS, Layout
-from models import history_codec
-from models.examples import CompletionRule
-from models.history import WindowPolicy
-from nextwatch.sources import kuairand
+from contract.wire.topics import WINDOWS, Layout
+from models.features.examples import CompletionRule
+from models.history import codec as history_codec
+from models.history.history import WindowPolicy
+from nextwatch.datasets import kuairand
 from nextwatch.sources.backfill import records
 from tests.sources.logs import T0, exposure, taped_feed, write_kuairand
 

@@ -7,8 +7,8 @@ import pytest
 from confluent_kafka import Producer
 
 from contract.errors import BrokerUnavailable
-from contract.settings import KafkaSettings
-from contract.topics import Layout
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import Layout
 from nextwatch.sources.feed import Feed, connect
 from tests.builders import search, upload, watch
 from tests.sources.logs import TapedProducer, taped_feed
@@ -87,7 +87,7 @@ def test_a_catalogue_can_be_interrupted():
 
 def test_a_missing_broker_is_one_clear_error(monkeypatch):
     """It names the address that was tried, and how to start or name another."""
-    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.2)
+    monkeypatch.setattr("contract.cluster.preflight.PATIENCE_S", 0.2)
 
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*nextwatch stack up"):
         connect(KafkaSettings(bootstrap_servers="127.0.0.1:1"), threading.Event())

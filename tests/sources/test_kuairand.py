@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from contract.errors import DatasetError
-from contract.events import Impressions, Watch
-from nextwatch.sources import kuairand
+from contract.wire.events import Impressions, Watch
+from nextwatch.datasets import kuairand
 from tests.sources.logs import (
     T0,
     VIDEO,

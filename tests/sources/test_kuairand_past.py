@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from contract.errors import DatasetError
+from nextwatch.datasets.kuairand_past import LOG_DAYS, has_pasts, read_exposures, read_pasts
 from nextwatch.evaluate.logs import kuairand
-from nextwatch.sources.kuairand_past import LOG_DAYS, has_pasts, read_exposures, read_pasts
 from tests.sources.logs import (
     EXPOSURE,
     OFFICIAL_LOG,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from contract.errors import DatasetError
-from contract.events import Watch
-from models.examples import CompletionRule
-from nextwatch.sources import movielens
+from contract.wire.events import Watch
+from models.features.examples import CompletionRule
+from nextwatch.datasets import movielens
 from nextwatch.sources.timeline import lay_out
 from tests.sources.logs import write_dat_movielens, write_movielens, zipped
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.decoding import decode
-from contract.events import encode
-from nextwatch.sources import kuairand, movielens
+from contract.wire.decoding import decode
+from contract.wire.events import encode
+from nextwatch.datasets import kuairand, movielens
 from nextwatch.sources.feed import TOPIC_OF
 from nextwatch.sources.timeline import lay_out
 

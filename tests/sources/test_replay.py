@@ -6,10 +6,10 @@ from time import monotonic
 import msgspec
 import pytest
 
-from contract.decoding import decode
 from contract.errors import BrokerUnavailable
-from contract.topics import TOPICS
-from nextwatch.sources import kuairand
+from contract.wire.decoding import decode
+from contract.wire.topics import TOPICS
+from nextwatch.datasets import kuairand
 from nextwatch.sources.pacing import EvenPace, LogPace
 from nextwatch.sources.replay import End, replay
 from nextwatch.sources.run import stillness

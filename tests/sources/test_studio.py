@@ -4,10 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from contract.decoding import decode
-from contract.events import VideoUpload, encode
-from contract.topics import VIDEO_UPLOADS
-from nextwatch.sources.studio import Library, Studio
+from contract.wire.decoding import decode
+from contract.wire.events import VideoUpload, encode
+from contract.wire.topics import VIDEO_UPLOADS
+from nextwatch.simulation.catalogue import Library, Studio
 from tests.builders import T0
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from contract.events import VideoUpload
-from nextwatch.sources import kuairand
+from contract.wire.events import VideoUpload
+from nextwatch.datasets import kuairand
 from nextwatch.sources.timeline import is_held_back, lay_out
 from tests.sources.logs import T0, exposure, write_kuairand
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from contract.events import BundleAnnouncement, BundleState
-from models.items import ItemStore
-from models.ranking import Ranker, RankerParams
+from contract.wire.events import BundleAnnouncement, BundleState
+from models.serving.items import ItemStore
+from models.serving.ranking import Ranker, RankerParams
 from streams.serving.generation import Serving
 from tests.builders import T0, item_vector
 

@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import BrokerUnavailable
-from contract.events import encode
-from contract.records import Position, Received
+from contract.kafka.records import Position, Received
+from contract.wire.events import encode
 from tests.bad_input import corpus
 from tests.builders import watch
 from tests.streams.worlds import World

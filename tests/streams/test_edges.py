@@ -11,10 +11,10 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.errors import IndexUnavailable
-from contract.kafka import consumer_config, producer_config, take
-from contract.outbox import Outbox, Outgoing
+from contract.kafka.client import consumer_config, producer_config, take
+from contract.kafka.outbox import Outbox, Outgoing
 from contract.points import point_id
-from contract.settings import QdrantSettings
+from contract.process.settings import QdrantSettings
 from nextwatch.embedded.stack import EmbeddedStack
 from streams.serving.index import VectorIndex
 from streams.state.changelog import Changelog

@@ -22,8 +22,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.worker import Worker
 
-from contract.records import Position
-from contract.settings import KafkaSettings
+from contract.kafka.records import Position
+from contract.process.settings import KafkaSettings
 from streams.faust import app as streams_app
 from streams.faust.faust_settings import RESTORE_WITHIN_S, configuration
 from streams.settings import StreamsSettings

@@ -1,9 +1,9 @@
 """Erasure, and records that an owner who was paused wrote over newer ones."""
 
-from contract.records import Position
-from models import history_codec
-from models.history import EMPTY, fold
-from models.seals import seal_key, seal_of
+from contract.kafka.records import Position
+from models.history import codec as history_codec
+from models.history.erasure import seal_key, seal_of
+from models.history.history import EMPTY, fold
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG

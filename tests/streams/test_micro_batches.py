@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from contract.records import Received
+from contract.kafka.records import Received
 from streams.pipeline.pipeline import OVERLAP_FROM, MicroBatcher
 
 

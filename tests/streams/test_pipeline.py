@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import BrokerUnavailable, WorkerPausedError
-from contract.events import RecommendationRequest
-from contract.records import Position
-from models import history_codec
-from models.history import EMPTY, fold
+from contract.kafka.records import Position
+from contract.wire.events import RecommendationRequest
+from models.history import codec as history_codec
+from models.history.history import EMPTY, fold
 from tests.builders import T0, asking, deletion, search, shown, watch
 from tests.streams.worlds import POLICY, World
 

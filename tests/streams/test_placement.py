@@ -3,11 +3,11 @@
 import pytest
 from structlog.testing import capture_logs
 
-from contract.events import encode
-from contract.keys import partition_of
-from contract.records import Position
-from models.history import EMPTY, fold
-from models.seals import seal_key, seal_of
+from contract.kafka.records import Position
+from contract.wire.events import encode
+from contract.wire.keys import partition_of
+from models.history.erasure import seal_key, seal_of
+from models.history.history import EMPTY, fold
 from streams.state.changelog import LoggedWindow
 from tests.builders import asking, deletion, search, shown, watch
 from tests.streams.worlds import POLICY, World

@@ -8,7 +8,13 @@ import sys
 
 import pytest
 
-from contract import preflight
+from contract.cluster import preflight
+from contract.cluster.preflight import (
+    check_cluster,
+    check_directory,
+    check_port,
+    hold_own_directory,
+)
 from contract.errors import (
     BrokerUnavailable,
     BundleError,
@@ -18,11 +24,10 @@ from contract.errors import (
     StorageFull,
     WorkerPausedError,
 )
-from contract.kafka import producer_config
-from contract.preflight import check_cluster, check_directory, check_port, hold_own_directory
-from contract.process import ExitCode, code_of
-from contract.settings import KafkaSettings, QdrantSettings, load
-from nextwatch.embedded.ports import free_ports
+from contract.kafka.client import producer_config
+from contract.process.exit_codes import ExitCode, code_of
+from contract.process.settings import KafkaSettings, QdrantSettings, load
+from nextwatch.embedded.process.ports import free_ports
 from streams.__main__ import main
 
 

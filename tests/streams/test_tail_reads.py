@@ -14,13 +14,13 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from contract.clock import ManualClock
-from contract.events import BundleState, encode
-from contract.kafka import client_config, consumer_config, producer_config
-from contract.settings import KafkaSettings
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from contract.kafka.client import client_config, consumer_config, producer_config
+from contract.process.clock import ManualClock
+from contract.process.settings import KafkaSettings
+from contract.wire.events import BundleState, encode
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, Tail
 from streams.serving.generation import Switch

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from contract.errors import BundleError
-from contract.events import Origin
-from models import bundle as bundles
-from models.tdm_index import SCORER
-from models.tdm_scorer import TdmConfig
+from contract.wire.events import Origin
+from models.bundle import bundle as bundles
+from models.tdm.index import SCORER
+from models.tdm.scorer import TdmConfig
 from streams.serving import generation as serving_module
 from tests.builders import item_vector
 from tests.models.bundles import SMALL, catalogue, write
 from tests.streams.serving.test_recommend import World
-from trainer.tdm_learner import TdmLearner
+from trainer.learn.tdm_learner import TdmLearner
 
 
 @pytest.fixture(scope="module")

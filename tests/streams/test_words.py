@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import streams
-from contract import words
+from contract.wire import words
 from streams.serving import candidates as retrieval
 from streams.serving import recommend
 
@@ -12,7 +12,7 @@ SOURCES = Path(streams.__file__).parent.rglob("*.py")
 
 
 def test_every_word_of_streams_has_a_meaning():
-    """A new one needs its line in `contract.words`; so it comes into the AsyncAPI document."""
+    """A new one needs its line in `contract.wire.words`; so it comes into the AsyncAPI document."""
     names = vars(recommend) | vars(retrieval)
     given = {text for name, text in names.items() if name.isupper() and isinstance(text, str)}
 

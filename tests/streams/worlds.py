@@ -2,11 +2,11 @@
 
 import msgspec
 
-from contract.clock import ManualClock
-from contract.events import Recommendation, encode
-from contract.records import Position, Received
-from contract.topics import WINDOWS, Layout
-from models.history import WindowPolicy
+from contract.kafka.records import Position, Received
+from contract.process.clock import ManualClock
+from contract.wire.events import Recommendation, encode
+from contract.wire.topics import WINDOWS, Layout
+from models.history.history import WindowPolicy
 from streams.lifecycle.pause_guard import Fence
 from streams.lifecycle.stage_timer import Stages
 from streams.pipeline.decode import BatchDecoder

@@ -15,14 +15,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from contract.cluster import Cluster
+from contract.cluster.cluster import Cluster
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import client_config, error_of
-from contract.settings import KafkaSettings
-from contract.topics import NOT_AFTER, TOPICS, WATCH_EVENTS, Layout
+from contract.kafka.client import client_config, error_of
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import NOT_AFTER, TOPICS, WATCH_EVENTS, Layout
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topic_creation import create as create_topics
-from nextwatch.topics import Outcome, WantedTopic, reconcile, wanted_topics
+from nextwatch.topics.creation import create as create_topics
+from nextwatch.topics.topics import Outcome, WantedTopic, reconcile, wanted_topics
 from tests.e2e.clients import eventually
 
 
@@ -136,10 +136,10 @@ def test_records_of_a_far_future_are_refused_on_topics_that_others_write(setting
 def test_a_broker_that_does_not_know_a_setting_gets_its_topics_without_it(settings, monkeypatch):
     """Kafka before 3.6: the first creation is refused, and nothing is set that it does not tell."""
     unknown = "message.timestamp.of.tomorrow"
-    monkeypatch.setattr("nextwatch.topics.NOT_AFTER", unknown)
-    monkeypatch.setattr("nextwatch.topic_creation.NOT_AFTER", unknown)
+    monkeypatch.setattr("nextwatch.topics.topics.NOT_AFTER", unknown)
+    monkeypatch.setattr("nextwatch.topics.creation.NOT_AFTER", unknown)
     one = WantedTopic("watch-events", 1, {"cleanup.policy": "delete", unknown: "1"})
-    monkeypatch.setattr("nextwatch.topics.wanted_topics", lambda _layout: [one])
+    monkeypatch.setattr("nextwatch.topics.topics.wanted_topics", lambda _layout: [one])
 
     created, again = reconcile(settings), reconcile(settings)
 
@@ -231,10 +231,10 @@ def test_what_is_created_by_the_clusters_own_number_of_replicas_is_compared_too(
     settings, monkeypatch
 ):
     """Without the right to read the broker's settings that number is known only afterwards."""
-    monkeypatch.setattr("nextwatch.topics._num_replicas", lambda *_: None)
-    monkeypatch.setattr("nextwatch.topics.least_in_sync", lambda num: 2 if num else 1)
+    monkeypatch.setattr("nextwatch.topics.topics._num_replicas", lambda *_: None)
+    monkeypatch.setattr("nextwatch.topics.topics.least_in_sync", lambda num: 2 if num else 1)
     one = WantedTopic("impressions", 3, {"cleanup.policy": "delete"})
-    monkeypatch.setattr("nextwatch.topics.wanted_topics", lambda _layout: [one])
+    monkeypatch.setattr("nextwatch.topics.topics.wanted_topics", lambda _layout: [one])
 
     findings = reconcile(settings)
 
@@ -271,15 +271,15 @@ ONE = WantedTopic("impressions", 1, {})
 @pytest.fixture
 def hurried(monkeypatch):
     """Wait for nobody."""
-    monkeypatch.setattr("nextwatch.topic_creation._AGAIN_S", 0)
-    monkeypatch.setattr("nextwatch.topic_creation._TIMEOUT_S", -4.9)
+    monkeypatch.setattr("nextwatch.topics.creation._AGAIN_S", 0)
+    monkeypatch.setattr("nextwatch.topics.creation._TIMEOUT_S", -4.9)
 
 
 @pytest.mark.parametrize("answer", [FENCED, KafkaError(KafkaError._TIMED_OUT), TimeoutError])
 def test_a_broker_that_is_not_in_use_yet_is_asked_again(monkeypatch, answer):
-    monkeypatch.setattr("nextwatch.topic_creation._AGAIN_S", 0)
-    monkeypatch.setattr("nextwatch.topic_creation._TIMEOUT_S", 5.0)
-    monkeypatch.setattr("nextwatch.topic_creation._error_of", partial(error_of, within_s=0))
+    monkeypatch.setattr("nextwatch.topics.creation._AGAIN_S", 0)
+    monkeypatch.setattr("nextwatch.topics.creation._TIMEOUT_S", 5.0)
+    monkeypatch.setattr("nextwatch.topics.creation._error_of", partial(error_of, within_s=0))
     broker = FreshBroker(answer, answer, None)
 
     create_topics(broker, [ONE], replication_factor=1)
@@ -304,6 +304,6 @@ def test_what_does_not_pass_is_told_at_once():
 @pytest.mark.slow
 def test_silent_broker_is_named(monkeypatch):
     """The error says where nobody answered, and what to do."""
-    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.3)
+    monkeypatch.setattr("contract.cluster.preflight.PATIENCE_S", 0.3)
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*nextwatch stack up"):
         reconcile(KafkaSettings(bootstrap_servers="127.0.0.1:1"))

@@ -3,23 +3,23 @@
 import msgspec
 import numpy as np
 
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.records import Received
-from contract.topics import MODEL_BUNDLES, TOPICS
-from models.bundle import Card
-from models.examples import CompletionRule
-from models.features import FeatureEncoder
-from models.frozen import NUM_FROZEN
-from models.history import HOUR_MS, WindowPolicy
-from models.items import ItemSnapshot
-from models.ranking import RankerParams
-from models.replay import encode_examples
-from models.vocabulary import Vocabulary
+from contract.kafka.records import Received
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from contract.wire.topics import MODEL_BUNDLES, TOPICS
+from models.bundle.bundle import Card
+from models.features.examples import CompletionRule
+from models.features.features import FeatureEncoder
+from models.features.vocabulary import Vocabulary
+from models.history.history import HOUR_MS, WindowPolicy
+from models.serving.items import ItemSnapshot
+from models.serving.ranking import RankerParams
+from models.training.frozen import NUM_FROZEN
+from models.training.replay import encode_examples
 from tests.builders import T0
 from tests.outboxes import MemoryOutbox
-from trainer.popularity import Popularity
-from trainer.training_state import TrainingState
-from trainer.windows import Windows
+from trainer.evaluate.popularity import Popularity
+from trainer.input.windows import Windows
+from trainer.state.training_state import TrainingState
 
 DIM = 4
 FEATURES = FeatureEncoder(content_buckets=2, context_buckets=2, completion=CompletionRule())

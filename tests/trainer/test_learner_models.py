@@ -5,20 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from contract.events import Context
-from models import bundle as bundles
-from models.encoder import UserEncoder
-from models.examples import Example
-from models.features import MAX_WATCHES
-from models.history import EMPTY, WindowPolicy, fold
-from models.items import ItemStore
-from models.presets import OF_SEQUENCES, RETRIEVERS
-from models.sequence_training import Recipe
-from models.towers import USER_TOWERS
+from contract.wire.events import Context
+from models.bundle import bundle as bundles
+from models.features.examples import Example
+from models.features.features import MAX_WATCHES
+from models.history.history import EMPTY, WindowPolicy, fold
+from models.serving.encoder import UserEncoder
+from models.serving.items import ItemStore
+from models.towers.presets import OF_SEQUENCES, RETRIEVERS
+from models.towers.registry import USER_TOWERS
+from models.training.sequence_training import Recipe
 from tests.builders import T0, search, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
 from trainer import learners
-from trainer.histories import PastWatches
+from trainer.learn.histories import PastWatches
 from trainer.settings import TrainerSettings
 
 NAMES = sorted(USER_TOWERS)

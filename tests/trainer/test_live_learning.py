@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from models import bundle as bundles
-from models.encoder import ItemEncoder, UserEncoder
-from models.examples import Example
-from models.history import EMPTY, HOUR_MS, WindowPolicy, fold
-from models.items import ItemStore
-from models.live_signals import NUM_SIGNALS
-from models.sequence_training import Recipe
-from models.two_tower import Candidates
+from models.bundle import bundle as bundles
+from models.features.examples import Example
+from models.history.history import EMPTY, HOUR_MS, WindowPolicy, fold
+from models.serving.encoder import ItemEncoder, UserEncoder
+from models.serving.items import ItemStore
+from models.serving.live_signals import NUM_SIGNALS
+from models.training.sequence_training import Recipe
+from models.training.two_tower import Candidates
 from tests.builders import T0, upload, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
-from trainer.histories import PastWatches
-from trainer.learner import Learner
-from trainer.popularity import Viewing
+from trainer.evaluate.popularity import Viewing
+from trainer.learn.histories import PastWatches
+from trainer.learn.learner import Learner
 
 RECIPE = Recipe(num_epochs=12, batch_size=16, num_negatives=20, warm_up_steps=5, dropout=0.0)
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.errors import StoreUnavailable
-from contract.events import BundleState
-from contract.topics import MODEL_BUNDLES, USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
-from models import bundle
+from contract.process.clock import ManualClock
+from contract.wire.events import BundleState
+from contract.wire.topics import MODEL_BUNDLES, USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from models.bundle import bundle
 from tests.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
     JournalOutbox,
@@ -18,13 +18,13 @@ from tests.trainer.doubles import (
     received,
     state_of,
 )
-from trainer.checkpoint import Checkpoints
-from trainer.feed import BrokerLostRecordsError
-from trainer.generations import Generations
-from trainer.intake import Intake
+from trainer.input.dispatch import Intake
+from trainer.input.feed import BrokerLostRecordsError
 from trainer.loop import Parts, Trainer
-from trainer.publishing import Publisher
+from trainer.publish.generations import Generations
+from trainer.publish.publishing import Publisher
 from trainer.settings import TrainerSettings
+from trainer.state.checkpoint import Checkpoints
 
 NEVER = 3_600.0
 

@@ -12,15 +12,21 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.events import BundleAnnouncement, BundleState, ItemVector, encode
-from contract.kafka import client_config, consumer_config, producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.process import ExitCode
-from contract.topics import IMPRESSIONS, ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS
-from models import bundle
-from nextwatch.topics import reconcile
+from contract.kafka.client import client_config, consumer_config, producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.process.exit_codes import ExitCode
+from contract.wire.events import BundleAnnouncement, BundleState, ItemVector, encode
+from contract.wire.topics import (
+    IMPRESSIONS,
+    ITEM_VECTORS,
+    MODEL_BUNDLES,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+)
+from models.bundle import bundle
+from nextwatch.topics.topics import reconcile
 from tests.builders import upload, watch
-from trainer.checkpoint import Checkpoints
+from trainer.state.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

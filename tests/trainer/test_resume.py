@@ -3,20 +3,20 @@
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from contract.clock import ManualClock
-from contract.events import encode
-from contract.kafka import producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.topics import VIDEO_UPLOADS, WATCH_EVENTS
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.process.clock import ManualClock
+from contract.wire.events import encode
+from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS
 from tests.builders import T0, upload, watch
 from tests.trainer.doubles import RecordingLearner, state_of
-from trainer.checkpoint import Checkpoints
-from trainer.feed import Feed, feed_config, identify
-from trainer.generations import Generations
-from trainer.intake import Intake
+from trainer.input.dispatch import Intake
+from trainer.input.feed import Feed, feed_config, identify
 from trainer.loop import Parts, Trainer
-from trainer.publishing import Publisher
+from trainer.publish.generations import Generations
+from trainer.publish.publishing import Publisher
 from trainer.settings import TrainerSettings
+from trainer.state.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 NUM_VIDEOS = 40
@@ -88,7 +88,7 @@ def test_each_example_is_learned_once_whenever_the_trainer_dies(kafka, tmp_path)
         produce(kafka, WATCH_EVENTS, watches(start, start + 30))
         trainer, state, feed = life(kafka, tmp_path)
         step_until(trainer, feed, start + 30)
-        trainer.checkpoint()
+        trainer.state.checkpoint()
         produce(kafka, WATCH_EVENTS, watches(start + 30, start + 50))
         step_until(trainer, feed, start + 50)
         feed.close()  # dies here: everything since the checkpoint is forgotten
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_is_a_longer_way_back_and_nothing_worse(kafka, tmp_
     produce(kafka, WATCH_EVENTS, watches(0, 60))
     trainer, state, feed = life(kafka, tmp_path)
     step_until(trainer, feed, 60)
-    trainer.checkpoint()
+    trainer.state.checkpoint()
     feed.close()
     newest = max((tmp_path / "checkpoints").iterdir())
     (newest / "study.msgpack").write_bytes(b"")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.peers.retrieval import report
 from benchmarks.peers.retrieval.contest import CONTESTANTS, Contest
-from models.history import WindowPolicy
+from models.history.history import WindowPolicy
 from nextwatch.evaluate.logs import ml1m
 from nextwatch.evaluate.run import split as source_of
 

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.peers.retrieval.environment import UnavailableError, python_of
 from benchmarks.peers.retrieval.split import NOBODY, TOP, Ints, Split
 from benchmarks.peers.retrieval.task import LISTS, TOLD
-from nextwatch.embedded.plans import inherited
+from nextwatch.embedded.process.plans import inherited
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.logs.ml1m import Halves
 

@@ -12,11 +12,11 @@ import torch
 
 from benchmarks.peers.retrieval.split import Split, first
 from benchmarks.peers.retrieval.task import Answer, Task, main
-from models.history import WindowPolicy
-from models.presets import OF_SEQUENCES
+from models.history.history import WindowPolicy
+from models.towers.presets import OF_SEQUENCES
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import ml1m
-from trainer.registry import learner
+from trainer.learn.registry import learner
 
 _CASES_AT_A_TIME = 128
 

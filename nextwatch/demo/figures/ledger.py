@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from contract.identifiers import event_key
+from contract.wire.identifiers import event_key
 from nextwatch.demo.figures.latency import Latencies
 from nextwatch.demo.figures.minutes import Minutes
 

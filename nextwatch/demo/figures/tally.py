@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from contract.bundle_log import BundleLog
-from contract.events import BundleAnnouncement, BundleState
+from contract.wire.events import BundleAnnouncement, BundleState
 from nextwatch.demo.figures.latency import RECENT_S
 from nextwatch.demo.figures.ledger import Ledger, Position
 

@@ -18,12 +18,12 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from contract.errors import StackError
-from contract.kafka import ClientConfig, client_config, consumer_config, producer_config
-from contract.settings import KafkaSettings
+from contract.kafka.client import ClientConfig, client_config, consumer_config, producer_config
+from contract.process.settings import KafkaSettings
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution
-from nextwatch.embedded.ports import LOOPBACK, free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 LOAD_S = 8.0
 _QUIET: ClientConfig = {"log_level": 2}

@@ -16,7 +16,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
+from contract.wire.events import VideoUpload
 from nextwatch.evaluate.baselines.popularity import Popularity
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import History

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from contract.errors import DatasetError
-from contract.events import VideoUpload
+from contract.wire.events import VideoUpload
 from nextwatch.evaluate.baselines.affinity import indicators
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import History

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from contract.events import VideoUpload
-from models.history import HOUR_MS
+from contract.wire.events import VideoUpload
+from models.history.history import HOUR_MS
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import History
 

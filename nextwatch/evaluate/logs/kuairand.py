@@ -1,7 +1,7 @@
 """KuaiRand-Pure as a trial: all 7,583 videos, all exposures, and what users did before.
 
 The publisher's files and the parquet files made from them give the same trial
-(nextwatch/sources/kuairand_past.py).
+(nextwatch/datasets/kuairand_past.py).
 
 A case belongs to the day that the log's own ``date`` names (a day in China). 55 cases of 1 May
 bear a time of some minutes before midnight there: they are ranked in the order of time like
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DatasetError
-from contract.events import MAX_DURATION_MS, MAX_TIME_MS, VideoUpload
+from contract.wire.events import MAX_DURATION_MS, MAX_TIME_MS, VideoUpload
+from nextwatch.datasets.columns import Column
+from nextwatch.datasets.kuairand import REMEDY, VIDEOS, uploads_of
+from nextwatch.datasets.kuairand_past import Past, read_exposures, read_pasts
 from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS, History, Ints, TrialLog
-from nextwatch.sources.columns import Column
-from nextwatch.sources.kuairand import REMEDY, VIDEOS, uploads_of
-from nextwatch.sources.kuairand_past import Past, read_exposures, read_pasts
 
 WINDOWS: Mapping[str, tuple[int, int]] = {
     "tune": (20220425, 20220430),

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DatasetError
-from contract.events import VideoUpload
-from models.history import EMPTY, Window, WindowPolicy, fold
+from contract.wire.events import VideoUpload
+from models.history.history import EMPTY, Window, WindowPolicy, fold
+from nextwatch.datasets.columns import Column, DataFiles
+from nextwatch.datasets.movielens import film_upload, read_dat_films
+from nextwatch.datasets.tables import read_lines
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.logs.trial import History
-from nextwatch.sources.columns import Column, DataFiles
-from nextwatch.sources.movielens import film_upload, read_dat_films
-from nextwatch.sources.tables import read_lines
 
 GAP_MS = 1
 OPENED_MS = 946_684_800_000

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DatasetError
+from nextwatch.datasets import movielens
 from nextwatch.evaluate.logs.trial import TrialLog
-from nextwatch.sources import movielens
 
 TESTED_SHARE = 0.2
 

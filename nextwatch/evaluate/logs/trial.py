@@ -17,8 +17,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.events import Context, VideoUpload, Watch
-from nextwatch.sources.kuairand_past import evenly, told_watch_ms
+from contract.wire.events import Context, VideoUpload, Watch
+from nextwatch.datasets.kuairand_past import evenly, told_watch_ms
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import Producer
 
-from contract.kafka import producer_config
-from contract.records import UNREADABLE, Position
-from contract.settings import KafkaSettings
+from contract.kafka.client import producer_config
+from contract.kafka.records import UNREADABLE, Position
+from contract.process.settings import KafkaSettings
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 from streams.faust.fetch import Fetch, fetch_config
 from tests.e2e import strange_names
 

@@ -11,7 +11,7 @@ from aiokafka.errors import (
 )
 
 from contract.errors import ContractError
-from contract.settings import KafkaSettings
+from contract.process.settings import KafkaSettings
 from streams.faust.membership import GroupMembership, listen
 
 

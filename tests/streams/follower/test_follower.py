@@ -2,11 +2,11 @@
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.errors import BundleError, StoreUnavailable
-from contract.events import BundleState, Origin, encode
-from contract.keys import partition_of
-from contract.topics import VIDEO_UPLOADS, Layout
+from contract.process.clock import ManualClock
+from contract.wire.events import BundleState, Origin, encode
+from contract.wire.keys import partition_of
+from contract.wire.topics import VIDEO_UPLOADS, Layout
 from streams.follower import waiting
 from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, Tail

@@ -7,7 +7,7 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 
 from contract.errors import ContractError
-from nextwatch.embedded.ports import free_ports
+from nextwatch.embedded.process.ports import free_ports
 from streams.lifecycle.health import Health, HealthServer, application
 
 GOOD = Health(alive=lambda: "", conditions={"assigned": lambda: "", "index_reachable": lambda: ""})

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from contract.records import Position
+from contract.kafka.records import Position
 from streams.lifecycle.liveness import STOP_WITHIN_S, lanes
 from streams.lifecycle.watchdog import Lane, Membership, Reading
 

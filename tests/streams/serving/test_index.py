@@ -10,7 +10,7 @@ import structlog
 
 from contract.errors import ContractError, IndexUnavailable
 from contract.points import END_OF_POINTS
-from contract.settings import KafkaSettings, QdrantSettings
+from contract.process.settings import KafkaSettings, QdrantSettings
 from streams.lifecycle.liveness import _index_trouble
 from streams.serving.candidates import Retrieval
 from streams.serving.index import VectorIndex, connected

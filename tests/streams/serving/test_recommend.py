@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import structlog
 
-from contract.clock import ManualClock
 from contract.errors import IndexUnavailable
-from contract.events import MAX_DURATION_MS, encode
 from contract.points import point_id
-from models.history import EMPTY, WindowPolicy, fold
+from contract.process.clock import ManualClock
+from contract.wire.events import MAX_DURATION_MS, encode
+from models.history.history import EMPTY, WindowPolicy, fold
 from streams.follower.follower import Follower
 from streams.serving.candidates import REST_S, Retrieval
 from streams.serving.generation import Switch

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from contract.events import Context, encode
-from contract.records import Position
+from contract.kafka.records import Position
+from contract.wire.events import Context, encode
 from streams.serving.requests import request_of
 from tests.builders import asking, deletion, event_id, search, shown, watch
 from tests.streams.serving.test_recommend import VIDEOS

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.points import point_id
-from models.history import DAY_MS, EMPTY, WindowPolicy, fold
+from contract.process.clock import ManualClock
+from models.history.history import DAY_MS, EMPTY, WindowPolicy, fold
 from streams.serving.candidates import Retrieval
 from streams.serving.generation import Switch
 from streams.serving.recommend import Recommender

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.history import DAY_MS
+from models.history.history import DAY_MS
 from streams.serving.requests import request_of
 from streams.serving.shown import HALF_LIFE_MS, MOST_PLACES, PLACES_PER_SHOWING
 from tests.builders import asking, search, shown, watch

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from models.examples import CompletionRule
-from models.history import EMPTY, WindowPolicy, fold
-from models.items import ItemStore
+from models.features.examples import CompletionRule
+from models.history.history import EMPTY, WindowPolicy, fold
+from models.serving.items import ItemStore
 from streams.serving.requests import request_of
 from streams.serving.skips import MAX_AGE_MS, NUM_RECENT, turn_away
 from tests.builders import asking, item_vector, watch

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.history import EMPTY, WatchEntry, WindowPolicy, fold
+from models.history.history import EMPTY, WatchEntry, WindowPolicy, fold
 from streams.serving.requests import request_of
 from streams.serving.trending import Trending, trending_lists
 from tests.builders import T0, asking, search, shown, watch

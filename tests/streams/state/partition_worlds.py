@@ -1,8 +1,8 @@
 """One worker that may own partition 0: its store, the log it reads, and a changelog in memory."""
 
-from contract.records import Position
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
+from contract.kafka.records import Position
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG

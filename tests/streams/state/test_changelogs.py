@@ -4,9 +4,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import NewerFormatError
-from contract.records import Position
-from models import history_codec
-from models.history_codec import decode
+from contract.kafka.records import Position
+from models.history import codec as history_codec
+from models.history.codec import decode
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG

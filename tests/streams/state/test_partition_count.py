@@ -7,8 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import ContractError
-from contract.keys import partition_of
-from models.seals import seal_key, seal_of
+from contract.wire.keys import partition_of
+from models.history.erasure import seal_key, seal_of
 from streams.state.changelog import LoggedWindow
 from streams.state.partition_count import PlacedReader, check_count, check_windows, remember_count
 

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from contract.records import Position
+from contract.kafka.records import Position
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG
 from streams.state.store import DictStore

@@ -3,9 +3,9 @@
 from threading import Event
 
 from contract.errors import BrokerUnavailable
-from contract.records import Position
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
+from contract.kafka.records import Position
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partitions import Partitions

@@ -9,8 +9,8 @@ import pytest
 import rocksdict
 from structlog.testing import capture_logs
 
-from contract.clock import ManualClock
 from contract.errors import ContractError, StoreError
+from contract.process.clock import ManualClock
 from streams.state.store import DictStore, RocksMemory, RocksStore, open_store
 
 MEMORY = RocksMemory.of(8)

@@ -1,0 +1,1 @@
+"""Kafka clients that agree with each other: configuration, records, produced records."""

@@ -1,0 +1,1 @@
+"""What is on the topics: events, their rules, and the AsyncAPI document."""

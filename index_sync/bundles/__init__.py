@@ -1,0 +1,1 @@
+"""Announced bundles, and what is taken from one."""

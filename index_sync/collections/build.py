@@ -1,0 +1,79 @@
+"""A new generation is built whole, beside the one that serves, a slice at a time.
+
+The caller takes a step between two batches of uploads, so an upload never waits for more than
+one slice. Nothing is announced before every video of the bundle and of the catalogue is in
+the collection and counted; a process that is killed in the middle builds again from nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from contract.process.clock import Clock
+from contract.wire.events import BundleAnnouncement, ItemVector, VideoUpload
+from index_sync.catalogue import Catalogue
+from index_sync.collections.collections import Shelf
+from index_sync.collections.generation import Generation, Point, Version
+from models.serving.items import ItemSnapshot
+
+OF_SNAPSHOT = Version(is_trained=True, updated_at_ms=0)
+"""A snapshot's vectors are trained ones, and older than all that came after the bundle."""
+
+
+@dataclass(slots=True)
+class Building:
+    """The generation in the making."""
+
+    announcement: BundleAnnouncement
+    steps: Iterator[None]
+    started_s: float
+
+
+class VectorSink(Protocol):
+    """Where the vectors by content go, for streams to read."""
+
+    def vectors(self, vectors: list[ItemVector]) -> None:
+        """Send *vectors*; they are acknowledged by the next `flush`."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until everything sent is acknowledged."""
+        ...
+
+
+def build(
+    shelf: Shelf,
+    number: int,
+    snapshot: ItemSnapshot,
+    *,
+    catalogue: Catalogue,
+    sink: VectorSink,
+    clock: Clock,
+    slice_videos: int,
+) -> Iterator[None]:
+    """Fill the empty collection of generation *number*, at most *slice_videos* in a step.
+
+    Raises:
+        ContractError: at the end the index does not hold what was written.
+    """
+    for start in range(0, len(snapshot.video_ids), slice_videos):
+        shelf.write(number, _slice(snapshot, start, start + slice_videos, catalogue))
+        yield
+    while missing := _missing(catalogue, shelf.generations[number], slice_videos):
+        sink.vectors(shelf.add(number, missing, now_ms=clock()))
+        yield
+    sink.flush()
+    shelf.verify(number)
+
+
+def _slice(snapshot: ItemSnapshot, start: int, stop: int, catalogue: Catalogue) -> Iterator[Point]:
+    rows = zip(snapshot.video_ids[start:stop], snapshot.output_ND[start:stop].tolist(), strict=True)
+    for video_id, vector in rows:
+        if not catalogue.is_taken_down(video_id):
+            yield Point(video_id, vector, OF_SNAPSHOT)
+
+
+def _missing(catalogue: Catalogue, generation: Generation, count: int) -> list[VideoUpload]:
+    done = generation.versions.keys() | generation.unfit
+    return list(islice((up for key, up in catalogue.uploads.items() if key not in done), count))

@@ -1,0 +1,1 @@
+"""A simulated audience and its catalogue."""

@@ -1,0 +1,1 @@
+"""`nextwatch topics`: what the cluster has, compared with what is wanted."""

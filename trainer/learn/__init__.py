@@ -1,0 +1,1 @@
+"""Models that learn, and what the trainer needs of one."""
