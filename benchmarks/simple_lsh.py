@@ -2,7 +2,7 @@
 
 Recall of the exact 100 largest inner products by the embedded index (HNSW, m = 16, built with
 ef = 200), on vectors of unequal norms: as they are, with the dot product; converted with one
-component; converted and spread (`models.training.simple_lsh`). Drawn vectors have log-normal norms; with
+component; converted and spread (`models.serving.simple_lsh`). Drawn vectors have log-normal norms; with
 ``--data kuairand:DIR`` the vectors are of a factorisation (iALS, 64) of its histories instead. The
 exact search of converted vectors is measured, too: it has to find what the plain one finds.
 Prints one JSON object.
@@ -21,10 +21,9 @@ import numpy as np
 import qdrant_edge as edge
 from jaxtyping import Float32
 
-from models.serving import exact
-from models.training import simple_lsh
+from models.serving import exact, simple_lsh
 from nextwatch.embedded.index import index_build, index_create
-from nextwatch.embedded.index.index_collection import Settings
+from nextwatch.embedded.index.index_collection import CollectionSettings
 from nextwatch.evaluate.baselines.affinity import indicators
 from nextwatch.evaluate.logs import kuairand
 
@@ -86,7 +85,7 @@ def searched(
     distance: str,
 ) -> dict[str, Any]:
     """Return recall and cost of the index over *items_NE*, by ef."""
-    settings = Settings(size=items_NE.shape[1], distance=distance)
+    settings = CollectionSettings(size=items_NE.shape[1], distance=distance)
     with tempfile.TemporaryDirectory() as root:
         directory = Path(root) / "collection"
         directory.mkdir()

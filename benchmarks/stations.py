@@ -25,7 +25,7 @@ from contract.process.settings import QdrantSettings
 from models.history.history import Window
 from models.serving import exact
 from models.serving.ranking import RankedUsers
-from streams.serving.index import VectorIndex
+from streams.serving.index import IndexClient
 
 BATCHES = (1, 16, 64)
 _USERS = 2_000
@@ -81,7 +81,7 @@ def _stations(floor: Floor, windows: list[Window]) -> None:
 
 def _over_http(catalogue: Catalogue, directory: Path, user_BD: np.ndarray) -> None:
     with index_server(directory) as url:
-        index = VectorIndex(QdrantSettings(url=url), patience_ms=_PATIENCE_MS)
+        index = IndexClient(QdrantSettings(url=url), patience_ms=_PATIENCE_MS)
         server = next(child for child in psutil.Process().children() if "--port" in child.cmdline())
         for batch in BATCHES:
             spent_s, num_users = sum(server.cpu_times()[:2]), [0]

@@ -25,7 +25,7 @@ from models.bundle import bundle as bundles
 from models.history.history import WindowPolicy
 from models.serving.items import RANKING_FEATURE_NAMES, ItemStore
 from models.tdm.index import TreeIndex
-from models.tdm.tree import Found
+from models.tdm.tree import FoundLeaves
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.learned import Learned
@@ -62,7 +62,7 @@ class Searched(Learned):
         self.note(found, cases)
         return score_BN
 
-    def note(self, found: Found, cases: Sequence[Case]) -> None:
+    def note(self, found: FoundLeaves, cases: Sequence[Case]) -> None:
         """Note whether the watched video is among the best of what the beam found."""
         column_BK = self.learner.tree.tree.row_L[found.leaf_BK] - 1
         for column_K, case in zip(column_BK, cases, strict=True):

@@ -8,7 +8,7 @@ a vector which was computed before the news came does not bring one back.
 from contract.wire.events import VideoUpload
 
 
-class Catalogue:
+class UploadCatalogue:
     """Video id -> its newest upload."""
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ from contract.wire.events import BundleAnnouncement, BundleState, VideoUpload
 from index_sync.background import Background, Opening
 from index_sync.bundles.announced import Bundles
 from index_sync.bundles.loaded_bundle import OpenBundle, Opened, open_again
-from index_sync.catalogue import Catalogue
+from index_sync.catalogue import UploadCatalogue
 from index_sync.collections.build import Building, build
 from index_sync.collections.collections import Shelf
 from index_sync.collections.generation import Generation
@@ -65,7 +65,7 @@ class Worker:
     background: Background
     clock: Clock
     monotonic: Callable[[], float] = monotonic
-    catalogue: Catalogue = field(default_factory=Catalogue)
+    catalogue: UploadCatalogue = field(default_factory=UploadCatalogue)
     building: Building | None = None
     bundles: Bundles = field(init=False)
     held: HeldVectors = field(init=False)

@@ -41,19 +41,19 @@ from streams.faust.group import limit_log
 from streams.faust.membership import GroupMembership
 from streams.faust.worker import run_worker
 from streams.follower.catch_up import CatchUp
-from streams.follower.follower import Follower, Tail, announcer
+from streams.follower.follower import Follower, FollowerThread, announcer
 from streams.lifecycle import liveness
 from streams.lifecycle.ending import end_stalled
-from streams.lifecycle.pause_guard import Fence
+from streams.lifecycle.pause_guard import PauseGuard
 from streams.lifecycle.quotas import Quotas
-from streams.lifecycle.stage_timer import Stages
+from streams.lifecycle.stage_timer import StageTimer
 from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.pipeline import Pipeline
 from streams.serving import generation as serving_module
-from streams.serving.candidates import Retrieval
+from streams.serving.candidates import CandidateSource
 from streams.serving.index import connected
 from streams.serving.recommend import Recommender
-from streams.serving.search_matches import Asked
+from streams.serving.search_matches import SearchMatcher
 from streams.serving.text_index import TextIndex
 from streams.serving.trending import Trending
 from streams.settings import StreamsSettings
@@ -121,14 +121,14 @@ def _serve(
     policy: WindowPolicy,
     cluster: preflight.Preflight,
 ) -> None:
-    switch = serving_module.Switch()
+    switch = serving_module.ActiveGeneration()
     memory = RocksMemory.of(settings.cache_mb)
     reader = _reader(kafka)
     partitions = _partitions(kafka, settings, policy, memory, reader)
-    fence = Fence(time.monotonic, limit_s=kafka.session_timeout_ms / 2_000)
+    fence = PauseGuard(time.monotonic, limit_s=kafka.session_timeout_ms / 2_000)
     is_asked = settings.recommend and settings.search == "index"
     index = connected(qdrant, patience_ms=settings.index_patience_ms, is_asked=is_asked)
-    retrieval = Retrieval(
+    retrieval = CandidateSource(
         index,
         num_ranked=settings.num_candidates,
         num_trending=settings.num_trending,
@@ -138,7 +138,7 @@ def _serve(
     taken_down: set[str] = set()
     texts = TextIndex() if settings.search_share else None
     decoder = BatchDecoder(partitions, layout=kafka.layout, clock=system_clock)
-    stages = Stages(time.thread_time, time.monotonic)
+    stages = StageTimer(time.thread_time, time.monotonic)
     quotas = Quotas(time.monotonic)
     pipeline = Pipeline(
         decoder,
@@ -234,8 +234,8 @@ def _serve(
 
 def _recommender(
     settings: StreamsSettings,
-    switch: serving_module.Switch,
-    retrieval: Retrieval,
+    switch: serving_module.ActiveGeneration,
+    retrieval: CandidateSource,
     trending: Trending,
     texts: TextIndex | None,
 ) -> Recommender | None:
@@ -244,7 +244,7 @@ def _recommender(
     num_recommended = settings.num_recommended
     asked = None
     if texts is not None:
-        asked = Asked(texts, share=settings.search_share, num_recommended=num_recommended)
+        asked = SearchMatcher(texts, share=settings.search_share, num_recommended=num_recommended)
     return Recommender(
         switch,
         retrieval,
@@ -329,7 +329,7 @@ def _follow(
     kafka: KafkaSettings,
     bundle_url: str,
     collection_prefix: str,
-    switch: serving_module.Switch,
+    switch: serving_module.ActiveGeneration,
     taken_down: set[str],
     texts: TextIndex | None,
     catch_up: CatchUp,
@@ -352,7 +352,7 @@ def _follow(
             texts=texts,
         )
         config = consumer_config(kafka, group_id=kafka.layout.streams_group)
-        tail = Tail(
+        tail = FollowerThread(
             Consumer(read_to_end(config, within_ms=END_WITHIN_MS)),
             kafka.layout,
             follower,

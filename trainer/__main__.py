@@ -39,7 +39,7 @@ from trainer.input.windows import Windows
 from trainer.learn.registry import config_of, learner
 from trainer.loop import Parts, Trainer
 from trainer.publish.generations import Generations
-from trainer.publish.publishing import Publisher
+from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.training_state import TrainingState
@@ -139,7 +139,7 @@ def build(
         feed=feed,
         intake=Intake(state, generations, outbox, kafka.layout, system_clock),
         outbox=outbox,
-        publisher=Publisher(
+        publisher=BundlePublisher(
             outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
         ),
         checkpoints=Checkpoints(settings.checkpoint_dir),

@@ -29,7 +29,7 @@ from trainer.input import backfill
 from trainer.input.dispatch import SOURCES, Intake
 from trainer.input.feed import BrokerLostRecordsError, Feed
 from trainer.publish.generations import Generations
-from trainer.publish.publishing import Publisher, why_withheld
+from trainer.publish.publishing import BundlePublisher, why_withheld
 from trainer.settings import TrainerSettings
 from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoint, Checkpoints, Offsets
@@ -65,7 +65,7 @@ class Parts:
     feed: Feed
     intake: Intake
     outbox: Outbox
-    publisher: Publisher
+    publisher: BundlePublisher
     checkpoints: Checkpoints
     clock: Clock
 

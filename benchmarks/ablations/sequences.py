@@ -24,7 +24,7 @@ from models.training.two_tower import TwoTowerModel
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.logs import ml1m
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 from nextwatch.evaluate.prequential import Tell
 
 # Shape legend: B = cases, N = videos.
@@ -37,7 +37,7 @@ class Split:
     """Sequences without their last two films, and the case of finding the second last."""
 
     uploads: Sequence[VideoUpload]
-    histories: Sequence[History]
+    histories: Sequence[LoggedHistory]
     cases: Sequence[Case]
 
 
@@ -63,7 +63,7 @@ class Sequences:
         for upload in split.uploads:
             self._vocabulary.put(upload)
         self._histories = [
-            sequence_batches.History(
+            sequence_batches.WatchSequence(
                 np.array(one.columns, np.int64) + 1, np.array(one.is_completed, bool)
             )
             for one in split.histories
@@ -134,9 +134,9 @@ def run(split: Split, arm: Arm, *, seed: int, minutes: float, tell: Tell) -> Out
     return Outcome(gain_QM, [case.user_id for case in cases], cpu_s, f"{num_epochs} epochs")
 
 
-def _history(case: Case) -> History:
+def _history(case: Case) -> LoggedHistory:
     columns = list(case.completed[:-1])
-    return History(
+    return LoggedHistory(
         user_id=case.user_id,
         columns=columns,
         is_completed=[True] * len(columns),

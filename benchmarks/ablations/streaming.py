@@ -27,7 +27,7 @@ from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import kuairand
-from nextwatch.evaluate.logs.trial import History, TrialLog
+from nextwatch.evaluate.logs.trial import LoggedHistory, TrialLog
 from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, replay
 from trainer.learn.learner import Learner
 
@@ -57,7 +57,7 @@ class Streaming(Learned):
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Make the videos known, in the order of the columns, and start."""
@@ -92,7 +92,7 @@ class ByProbability(Learner):
 
 
 def started(
-    start: str | None, histories: Sequence[History], num_videos: int, *, dim: int, seed: int
+    start: str | None, histories: Sequence[LoggedHistory], num_videos: int, *, dim: int, seed: int
 ) -> Vectors | None:
     """Return vectors learned on what users completed before, or None to *start* from nothing."""
     rows = [np.array(history.completed, np.int64) + 1 for history in histories]

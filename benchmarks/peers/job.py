@@ -26,7 +26,7 @@ from models.serving.candidates import encode as encode_windows
 from models.serving.candidates import rank_candidates
 from streams.serving import generation as serving_module
 from streams.serving.generation import Serving
-from streams.serving.index import VectorIndex
+from streams.serving.index import IndexClient
 from streams.serving.recommend import recommendation_id
 
 # Shape legend: C = candidates of the one user, D = width of a vector.
@@ -42,7 +42,7 @@ class Job:
     """Everything loaded; knows no user but by the arguments."""
 
     serving: Serving
-    index: VectorIndex
+    index: IndexClient
     clock: Clock
 
     @classmethod
@@ -51,7 +51,7 @@ class Job:
         bundle_url: str,
         manifest_sha256: str,
         *,
-        index: VectorIndex,
+        index: IndexClient,
         collection_prefix: str,
         clock: Clock,
     ) -> "Job":

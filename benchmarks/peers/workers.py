@@ -16,7 +16,7 @@ from benchmarks.peers.job import Job
 from contract.process.clock import system_clock
 from contract.process.settings import KafkaSettings, QdrantSettings, load
 from contract.wire.keys import partition_of
-from streams.serving.index import VectorIndex
+from streams.serving.index import IndexClient
 
 INDEX_PATIENCE_MS = 10_000
 """How long everybody waits for the index: long enough to get what was asked for."""
@@ -73,7 +73,7 @@ def main(
     job = Job.of(
         given.bundle_url,
         given.manifest_sha256,
-        index=VectorIndex(qdrant, patience_ms=INDEX_PATIENCE_MS),
+        index=IndexClient(qdrant, patience_ms=INDEX_PATIENCE_MS),
         collection_prefix=qdrant.prefix(place.kafka),
         clock=system_clock,
     )

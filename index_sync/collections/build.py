@@ -12,7 +12,7 @@ from typing import Protocol
 
 from contract.process.clock import Clock
 from contract.wire.events import BundleAnnouncement, ItemVector, VideoUpload
-from index_sync.catalogue import Catalogue
+from index_sync.catalogue import UploadCatalogue
 from index_sync.collections.collections import Shelf
 from index_sync.collections.generation import Generation, Point, Version
 from models.serving.items import ItemSnapshot
@@ -47,7 +47,7 @@ def build(
     number: int,
     snapshot: ItemSnapshot,
     *,
-    catalogue: Catalogue,
+    catalogue: UploadCatalogue,
     sink: VectorSink,
     clock: Clock,
     slice_videos: int,
@@ -67,13 +67,15 @@ def build(
     shelf.verify(number)
 
 
-def _slice(snapshot: ItemSnapshot, start: int, stop: int, catalogue: Catalogue) -> Iterator[Point]:
+def _slice(
+    snapshot: ItemSnapshot, start: int, stop: int, catalogue: UploadCatalogue
+) -> Iterator[Point]:
     rows = zip(snapshot.video_ids[start:stop], snapshot.output_ND[start:stop].tolist(), strict=True)
     for video_id, vector in rows:
         if not catalogue.is_taken_down(video_id):
             yield Point(video_id, vector, OF_SNAPSHOT)
 
 
-def _missing(catalogue: Catalogue, generation: Generation, count: int) -> list[VideoUpload]:
+def _missing(catalogue: UploadCatalogue, generation: Generation, count: int) -> list[VideoUpload]:
     done = generation.versions.keys() | generation.unfit
     return list(islice((up for key, up in catalogue.uploads.items() if key not in done), count))

@@ -47,7 +47,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """The manifest without its files; `write` adds those to make a `Manifest`."""
+    """The manifest without its files; `write` adds those to make a `BundleManifest`."""
 
     bundle_id: BundleId
     generation: Generation
@@ -66,7 +66,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     format_version: int = FORMAT_VERSION
 
 
-class Manifest(Card, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BundleManifest(Card, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The table of contents of a bundle; ``offsets`` is topic -> partition -> next offset.
 
     Unknown fields are refused: a field comes together with a new format version.
@@ -84,7 +84,7 @@ class Manifest(Card, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Bundle:
     """A bundle in memory, checked."""
 
-    manifest: Manifest
+    manifest: BundleManifest
     snapshot: ItemSnapshot
     files: Mapping[str, bytes]
 
@@ -109,7 +109,7 @@ class Bundle:
 
 def write(
     root_url: str, card: Card, files: Mapping[str, bytes], snapshot: ItemSnapshot
-) -> Manifest:
+) -> BundleManifest:
     """Write the bundle to ``root_url/bundle_id``, whole or not at all, and return its manifest.
 
     Raises:
@@ -123,7 +123,7 @@ def write(
         name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
         for name, data in sorted(content.items())
     }
-    manifest = Manifest(**msgspec.structs.asdict(card), files=entries)
+    manifest = BundleManifest(**msgspec.structs.asdict(card), files=entries)
     _check_names(manifest)
     _check_snapshot(snapshot, manifest)
     place = StoredBundle.at(f"{root_url.rstrip('/')}/{card.bundle_id}")
@@ -186,13 +186,13 @@ def load(url: str, *, manifest_sha256: str | None = None) -> Bundle:
     return Bundle(manifest, _read_snapshot(files, manifest), files)
 
 
-def _encoded(manifest: Manifest) -> bytes:
+def _encoded(manifest: BundleManifest) -> bytes:
     return msgspec.json.encode(manifest, order="deterministic")
 
 
 def _read_manifest(
     place: StoredBundle, sizes: Mapping[str, int | None], expected_sha256: str | None
-) -> Manifest:
+) -> BundleManifest:
     size = sizes[MANIFEST]
     if size is None or size > MAX_MANIFEST_BYTES:
         raise BundleError(f"no {MANIFEST} of at most {MAX_MANIFEST_BYTES} bytes, got {size}")
@@ -203,7 +203,7 @@ def _read_manifest(
         version = msgspec.json.decode(data, type=_Versioned).format_version
         if version != FORMAT_VERSION:
             raise BundleError(f"bundle of format {version}; this code reads {FORMAT_VERSION}")
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=BundleManifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise BundleError(f"{MANIFEST} cannot be read: {error}") from error
     if manifest.feature_version != features.VERSION:
@@ -219,13 +219,13 @@ class _Versioned(msgspec.Struct):
     format_version: int
 
 
-def _check_names(manifest: Manifest) -> None:
+def _check_names(manifest: BundleManifest) -> None:
     for name in manifest.files:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
             raise BundleError(f"not a name of a file in a bundle: {name[:80]!r}")
 
 
-def _check_sizes(manifest: Manifest, sizes: Mapping[str, int | None]) -> None:
+def _check_sizes(manifest: BundleManifest, sizes: Mapping[str, int | None]) -> None:
     expected = {name: entry.size for name, entry in manifest.files.items()}
     found = {name: size for name, size in sizes.items() if name != MANIFEST}
     if strays := sorted(found.keys() ^ expected.keys()):
@@ -258,7 +258,7 @@ def _snapshot_files(snapshot: ItemSnapshot) -> dict[str, bytes]:
     }
 
 
-def _read_snapshot(files: Mapping[str, bytes], manifest: Manifest) -> ItemSnapshot:
+def _read_snapshot(files: Mapping[str, bytes], manifest: BundleManifest) -> ItemSnapshot:
     if SNAPSHOT not in files or SNAPSHOT_IDS not in files:
         raise BundleError("a bundle has a snapshot and its ids")
     arrays = _tensors(SNAPSHOT, files[SNAPSHOT])
@@ -273,7 +273,7 @@ def _read_snapshot(files: Mapping[str, bytes], manifest: Manifest) -> ItemSnapsh
     return snapshot
 
 
-def _check_snapshot(snapshot: ItemSnapshot, manifest: Manifest) -> None:
+def _check_snapshot(snapshot: ItemSnapshot, manifest: BundleManifest) -> None:
     num_videos = len(snapshot.video_ids)
     if len(set(snapshot.video_ids)) != num_videos:
         raise BundleError("a video stands twice in the snapshot")

@@ -15,7 +15,7 @@ the exact search, .999 with ef = 128 (300 users of 25 April).
 
 Source:
     Neyshabur and Srebro, On Symmetric and Asymmetric LSHs for Inner Product Search, ICML 2015
-    (the component that makes all norms one: models/training/simple_lsh.py)
+    (the component that makes all norms one: models/serving/simple_lsh.py)
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ from jaxtyping import Bool, Float, Float32, Integer
 
 from models.features.growth import FIRST_CAPACITY, grown
 from models.history.history import HOUR_MS
+from models.serving import simple_lsh
 from models.serving.ranking import RankerParams
-from models.training import simple_lsh
 
 # Shape legend: N = rows, row 0 included; n = some rows; K = signals; D = width of a taste vector;
 # E = width of a served vector.

@@ -18,7 +18,7 @@ from models.serving.encoder import check_golden, session
 from models.serving.items import ItemStore
 from models.serving.onnx_runtime import ort
 from models.tdm import nodes as tdm_nodes
-from models.tdm.tree import FREE, Found, Shape, Tree, beam_search, tree_of
+from models.tdm.tree import FREE, FoundLeaves, Shape, Tree, beam_search, tree_of
 
 # Shape legend: B = users, M = nodes of each user, K = videos found, S = rows seen, L = leaves,
 # D = width of a vector, E = D + 1: a node, its bias last.
@@ -85,7 +85,7 @@ class TreeIndex:
         user_BD: Float32[np.ndarray, "B D"],
         items: ItemStore,
         seen: Sequence[Int[np.ndarray, "S"]] | None = None,
-    ) -> Found:
+    ) -> FoundLeaves:
         """Return the leaves that a beam ends at, without those of rows *seen* by that user."""
         outputs_ND = items.outputs_ND
         is_out_BL = None if seen is None else self._tree.are_at(seen)

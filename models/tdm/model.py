@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from models.tdm import nodes as tdm_nodes
 from models.tdm.scorer import NodeScorer, TdmConfig, heap_loss, level_loss
-from models.tdm.tree import Found, Shape, Tree, beam_search, tree_of
+from models.tdm.tree import FoundLeaves, Shape, Tree, beam_search, tree_of
 from models.training.adam_state import load_moments, moments_of
 
 _MOST_NUMBERS = 1 << 24
@@ -192,7 +192,7 @@ class TreeModel:
         self,
         user_BD: Float32[np.ndarray, "B D"],
         seen: Sequence[Int[np.ndarray, "S"]] | None = None,
-    ) -> Found:
+    ) -> FoundLeaves:
         """Return what a beam finds, without the rows *seen* by that user."""
         nodes, users_BD = self.nodes, torch.from_numpy(user_BD)
 

@@ -84,7 +84,7 @@ def shape_for(num_items: int) -> Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundLeaves:
     """What a search found of each user: leaves by falling score, -inf where there is nothing."""
 
     leaf_BK: Int64[np.ndarray, "B K"]
@@ -227,7 +227,7 @@ def beam_search(
     *,
     num_users: int,
     is_out_BL: Bool[np.ndarray, "B L"] | None = None,
-) -> Found:
+) -> FoundLeaves:
     """Return the leaves that a beam ends at, best first, with the cost of each user's search.
 
     With widths as large as the levels it finds what the exhaustive search finds. Nodes without
@@ -252,7 +252,7 @@ def beam_search(
     nodes_BM, is_there_BM = _packed(tree, nodes_BM, is_out_BL)
     score_BM = np.where(is_there_BM, score(shape.depth, nodes_BM), -np.inf)
     order_BM = np.argsort(-score_BM, axis=1, kind="stable")
-    return Found(
+    return FoundLeaves(
         np.take_along_axis(nodes_BM, order_BM, 1),
         np.take_along_axis(score_BM, order_BM, 1),
         num_scored_B + is_there_BM.sum(axis=1),

@@ -26,7 +26,7 @@ from models.training.config import TowerConfig
 _FIRST_MEAN_WEIGHT = 0.3
 
 
-class UserTower(nn.Module):
+class DssmTower(nn.Module):
     """Encodes a history as a user vector of unit norm; the example age is not read."""
 
     def __init__(self, config: TowerConfig) -> None:

@@ -25,7 +25,7 @@ from models.training.config import TowerConfig
 # C = width of all context embeddings together, A = forms of example age.
 
 
-class UserTower(CausalTower):
+class Gru4RecTower(CausalTower):
     """Encodes a history as a user vector of unit norm; the example age is not read."""
 
     def __init__(self, config: TowerConfig) -> None:

@@ -17,14 +17,14 @@ from models.training.config import TowerConfig
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector.
 
 USER_INPUTS = ("watches", "watch_features", "mask", "search", "context", "example_age")
-"""The inputs of every tower, in this order; shapes as in `models.towers.youtube_dnn.UserTower`."""
+"""The inputs of every tower, in this order; shapes as in `models.towers.youtube_dnn.YoutubeDnnTower`."""
 
 USER_TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
-    "dssm": dssm.UserTower,
-    "gru4rec": gru4rec.UserTower,
-    "sasrec": sasrec.UserTower,
-    "youtube_dnn": youtube_dnn.UserTower,
-    "youtube_lstm": youtube_lstm.UserTower,
+    "dssm": dssm.DssmTower,
+    "gru4rec": gru4rec.Gru4RecTower,
+    "sasrec": sasrec.SasRecTower,
+    "youtube_dnn": youtube_dnn.YoutubeDnnTower,
+    "youtube_lstm": youtube_lstm.YoutubeLstmTower,
 }
 
 

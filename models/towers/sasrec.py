@@ -94,7 +94,7 @@ class Block(nn.Module):
         return seen_BTD
 
 
-class UserTower(CausalTower):
+class SasRecTower(CausalTower):
     """Encodes a history as a user vector of unit norm; the example age is not read."""
 
     def __init__(self, config: TowerConfig) -> None:

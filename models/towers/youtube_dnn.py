@@ -36,7 +36,7 @@ _FIRST_SEARCH_WEIGHT = 0.2
 _NUM_AGE_FORMS = 3
 
 
-class UserTower(nn.Module):
+class YoutubeDnnTower(nn.Module):
     """Encodes a history as a user vector of unit norm."""
 
     def __init__(self, config: TowerConfig) -> None:

@@ -34,7 +34,7 @@ _FIRST_NEWEST_WEIGHT = 0.3
 _FIRST_SEARCH_WEIGHT = 0.2
 
 
-class UserTower(nn.Module):
+class YoutubeLstmTower(nn.Module):
     """Encodes a history as a user vector of unit norm."""
 
     def __init__(self, config: TowerConfig) -> None:

@@ -19,14 +19,14 @@ _JITTER = 8.0
 """How many watches the lengths of slices in one batch may differ by, so that batches differ."""
 
 
-class History(NamedTuple):
+class WatchSequence(NamedTuple):
     """What one user watched, oldest first: rows of the catalogue, and which were completed."""
 
     rows_T: Integer[np.ndarray, "T"]
     is_completed_T: Bool[np.ndarray, "T"]
 
 
-class Batch(NamedTuple):
+class SequenceBatch(NamedTuple):
     """Slices as arrays, padding (row 0) in front; label 0 where there is nothing to learn."""
 
     rows_BT: Integer[Tensor, "B T"]
@@ -37,14 +37,14 @@ class Batch(NamedTuple):
 class Slice(NamedTuple):
     """The watches of *history* from *start* to before *end* are read; *end* is the last label."""
 
-    history: History
+    history: WatchSequence
     start: int
     end: int
 
 
 def batches(
     slices: Sequence[Slice], size: int, rng: np.random.Generator, *, unfinished_share: float = 0.0
-) -> Iterator[Batch]:
+) -> Iterator[SequenceBatch]:
     """Yield *slices* in batches of *size*: alike in length within a batch, batches in any order.
 
     Labels are the completed watches, and that share of the others by lot.
@@ -56,7 +56,11 @@ def batches(
 
 
 def cut(
-    histories: Sequence[History], length: int, rng: np.random.Generator, *, most: int | None = None
+    histories: Sequence[WatchSequence],
+    length: int,
+    rng: np.random.Generator,
+    *,
+    most: int | None = None,
 ) -> list[Slice]:
     """Return slices of up to *length* watches that have every label once.
 
@@ -75,7 +79,9 @@ def cut(
     return slices
 
 
-def _packed(slices: Sequence[Slice], rng: np.random.Generator, unfinished_share: float) -> Batch:
+def _packed(
+    slices: Sequence[Slice], rng: np.random.Generator, unfinished_share: float
+) -> SequenceBatch:
     width = max(one.end - one.start for one in slices)
     rows_BT, label_BT = (np.zeros((len(slices), width), np.int64) for _ in range(2))
     is_completed_BT = np.zeros((len(slices), width), bool)
@@ -88,7 +94,7 @@ def _packed(slices: Sequence[Slice], rng: np.random.Generator, unfinished_share:
             is_label_T = is_label_T | (rng.random(end - start) < unfinished_share)
         is_label_T = is_label_T & ~_is_repeated(rows_T[start : end + 1])[1:]
         label_BT[at, place] = np.where(is_label_T, rows_T[start + 1 : end + 1], 0)
-    return Batch(*map(torch.from_numpy, (rows_BT, is_completed_BT, label_BT)))
+    return SequenceBatch(*map(torch.from_numpy, (rows_BT, is_completed_BT, label_BT)))
 
 
 def _is_repeated(rows_T: Integer[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:

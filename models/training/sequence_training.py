@@ -34,7 +34,7 @@ from models.serving.live_signals import NUM_SIGNALS
 from models.towers.layers import content_vectors, unit
 from models.towers.registry import SequenceTower
 from models.training import cooccurrence
-from models.training.sequence_batches import Batch, History, batches, cut
+from models.training.sequence_batches import SequenceBatch, WatchSequence, batches, cut
 from models.training.two_tower import TwoTowerModel
 
 # Shape legend: T = watches, B = slices of histories, N = videos, V = rows, which are one more,
@@ -87,7 +87,7 @@ class Recipe:
 def train(
     model: TwoTowerModel,
     vocabulary: Vocabulary,
-    histories: Sequence[History],
+    histories: Sequence[WatchSequence],
     recipe: Recipe,
     *,
     seed: int,
@@ -120,7 +120,7 @@ class SequenceTraining:
         self,
         model: TwoTowerModel,
         vocabulary: Vocabulary,
-        histories: Sequence[History],
+        histories: Sequence[WatchSequence],
         recipe: Recipe,
         *,
         seed: int,
@@ -184,7 +184,7 @@ class SequenceTraining:
         falling = 0.5 * (1.0 + math.cos(math.pi * part))
         self._optimizer.param_groups[0]["lr"] = self._recipe.learning_rate * rising * falling
 
-    def _step(self, batch: Batch) -> float:
+    def _step(self, batch: SequenceBatch) -> float:
         """Take one step and return its loss; one that is not finite changes nothing."""
         loss = self._loss(batch)
         self._optimizer.zero_grad()
@@ -213,7 +213,7 @@ class SequenceTraining:
         id_ND = self._ids[1 : self._num_videos + 1]
         return nn.functional.pad(input_ND + id_ND, (0, 0, 1, 0)), unit(output_ND + id_ND)
 
-    def _loss(self, batch: Batch) -> Float[Tensor, ""]:
+    def _loss(self, batch: SequenceBatch) -> Float[Tensor, ""]:
         recipe = self._recipe
         input_ND, output_ND = self._vectors()
         watches_BTD = nn.functional.dropout(input_ND[batch.rows_BT], recipe.dropout)

@@ -39,7 +39,7 @@ _FIRST_ID_ROWS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class StepCandidates:
     """The videos of one step: distinct rows, sorted, with their corrections.
 
     *band_C*, the place in the order of popularity, is for the hierarchical softmax alone;
@@ -182,7 +182,9 @@ class TwoTowerModel:
     def _tables(self) -> dict[str, EmbeddingTable]:
         return {"content": self.content, "ids": self.ids}
 
-    def step(self, batch: TrainingBatch, candidates: Candidates, vocabulary: Vocabulary) -> float:
+    def step(
+        self, batch: TrainingBatch, candidates: StepCandidates, vocabulary: Vocabulary
+    ) -> float:
         """Take one optimiser step on *batch* and return its loss.
 
         A step whose loss or gradient is not finite changes nothing.
@@ -234,7 +236,7 @@ class TwoTowerModel:
         user_BD: Float[Tensor, "B D"],
         output_CD: Float[Tensor, "C D"],
         batch: TrainingBatch,
-        candidates: Candidates,
+        candidates: StepCandidates,
     ) -> Float[Tensor, "B C"]:
         """Return the logits of the candidates; each label has the signals of before its watch."""
         if self.head is None or candidates.signals_CK is None:
@@ -247,7 +249,7 @@ class TwoTowerModel:
         gained_B1 = (user_BE[:, -gained_BK.shape[1] :] * gained_BK).sum(dim=1, keepdim=True)
         return logits_BC.scatter_add(1, label_B[:, None], gained_B1)
 
-    def _loss(self, user_BD: Float[Tensor, "B D"], candidates: Candidates) -> Loss:
+    def _loss(self, user_BD: Float[Tensor, "B D"], candidates: StepCandidates) -> Loss:
         if self.bands is None or candidates.band_C is None:
             return self._flat_loss
         return self.bands.loss(user_BD, torch.from_numpy(candidates.band_C))

@@ -9,7 +9,7 @@ from contract.errors import StackError
 from contract.process.clock import Clock
 from contract.process.settings import QdrantSettings, load
 from nextwatch.demo.checklist import Checklist
-from nextwatch.demo.feed import Feed
+from nextwatch.demo.feed import DemoFeed
 from nextwatch.demo.observer import Observer
 from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
@@ -36,7 +36,7 @@ class Booted:
 
 
 def boot(
-    stack: EmbeddedStack, feed: Feed, checklist: Checklist, *, clock: Clock, tick: Tick
+    stack: EmbeddedStack, feed: DemoFeed, checklist: Checklist, *, clock: Clock, tick: Tick
 ) -> Booted:
     """Start *stack*, load the catalogue of *feed*, and wait for the first bundle in service.
 

@@ -16,7 +16,7 @@ _LOADS = "nextwatch.sources.run"
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class DemoFeed:
     """The simulator, or a real log; *rate* is watches and searches per second."""
 
     source: tuple[str, ...]
@@ -53,14 +53,14 @@ class Feed:
         return gated(gate, "nextwatch", *self.source, *options, loads=_LOADS)
 
 
-def parse(data: str | None, *, rate: float) -> Feed:
+def parse(data: str | None, *, rate: float) -> DemoFeed:
     """Return the feed for *data*, which is ``NAME:DIR``; without it, the simulator.
 
     Raises:
         DatasetError: the name is unknown, or the files of the log are missing; with the remedy.
     """
     if data is None:
-        return Feed(("simulate",), rate)
+        return DemoFeed(("simulate",), rate)
     name, _, directory = data.partition(":")
     if name not in LOGS or not directory:
         raise DatasetError(f"--data is one of {', '.join(f'{log}:DIR' for log in LOGS)}")
@@ -70,8 +70,8 @@ def parse(data: str | None, *, rate: float) -> Feed:
     source = ("replay", name, str(path.resolve()), "--hold-back", str(HOLD_BACK))
     if name == "movielens":
         movielens.find_files(path)
-        return Feed(source, rate)
+        return DemoFeed(source, rate)
     kuairand.find_files(path)
     has_histories = kuairand_past.has_pasts(path)
     start = ("--from", kuairand_past.LOG_STARTS) if has_histories else ()
-    return Feed((*source, *start), rate, has_histories)
+    return DemoFeed((*source, *start), rate, has_histories)

@@ -22,7 +22,7 @@ from contract.process.clock import system_clock
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display, display
-from nextwatch.demo.feed import Feed, parse
+from nextwatch.demo.feed import DemoFeed, parse
 from nextwatch.demo.figures.report import Report, as_json
 from nextwatch.demo.interruption import Interruption, interruptible
 from nextwatch.demo.show import Show
@@ -86,7 +86,7 @@ def _show(
     options: Options,
     environ: Mapping[str, str],
     broker: BrokerChoice,
-    feed: Feed,
+    feed: DemoFeed,
     screen: Display,
     interruption: Interruption,
 ) -> Show:
@@ -110,7 +110,7 @@ def _show(
     )
 
 
-def _settings(broker: BrokerChoice, feed: Feed) -> dict[str, Any]:
+def _settings(broker: BrokerChoice, feed: DemoFeed) -> dict[str, Any]:
     """Return what *feed* needs, and what keeps the demo apart from others on a Kafka that runs."""
     if broker.engine is not None:
         return {"env_of": feed.env_of}

@@ -14,7 +14,7 @@ from nextwatch.demo.age import process_age_s
 from nextwatch.demo.boot import LOOK_EVERY_S, boot, wait_until
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display
-from nextwatch.demo.feed import Feed
+from nextwatch.demo.feed import DemoFeed
 from nextwatch.demo.figures.report import Course, Report, Uploads, report
 from nextwatch.demo.figures.tally import Tally
 from nextwatch.demo.figures.usage import Usage
@@ -73,7 +73,7 @@ class Show:
         self._events: Child | None = None
         self._usage = Usage(self._pids)
 
-    def run(self, feed: Feed) -> None:
+    def run(self, feed: DemoFeed) -> None:
         """Show the run to its end; what made it fail is in `failure`, for the caller to raise."""
         try:
             with told_of_option(self.bootstrap_servers):
@@ -104,7 +104,7 @@ class Show:
             return report(Tally(), Uploads(), course, now_ms=self.clock())
         return self._observer.report(course)
 
-    def _run(self, feed: Feed) -> None:
+    def _run(self, feed: DemoFeed) -> None:
         booted = boot(self.stack, feed, self.checklist, clock=self.clock, tick=self._while_booting)
         observer, events = booted.observer, booted.events
         self._observer, self._events = observer, events

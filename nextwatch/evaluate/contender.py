@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from contract.wire.events import VideoUpload
 from models.history.history import Window
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 # Shape legend: B = cases, N = videos of the catalogue.
 
@@ -60,7 +60,7 @@ class Contender(Protocol):
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Learn what can be known beforehand; column n belongs to ``uploads[n]``.

@@ -10,7 +10,7 @@ from models.history.history import DAY_MS, HOUR_MS
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine, ease
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.factors import ImplicitFactors
-from nextwatch.evaluate.baselines.popularity import Popularity
+from nextwatch.evaluate.baselines.popularity import PopularityBaseline
 from nextwatch.evaluate.contender import UNTIMED, Contender
 
 OF_YEARS = ("movielens",)
@@ -26,23 +26,23 @@ def timed_baselines(*, has_histories: bool = True) -> dict[str, Contender]:
     of_completed = Affinity(ease, is_of_log=is_of_log)
     of_exposed = Affinity(ease, is_of_completed=False, is_of_log=is_of_log)
     baselines: dict[str, Contender] = {
-        "popularity_6h": Popularity(6.0),
-        "popularity_24h": Popularity(24.0),
-        "popularity_72h": Popularity(72.0),
+        "popularity_6h": PopularityBaseline(6.0),
+        "popularity_24h": PopularityBaseline(24.0),
+        "popularity_72h": PopularityBaseline(72.0),
         "item_cosine": ItemToItem(Affinity(cosine, is_of_log=is_of_log)),
         "ease": ItemToItem(of_completed),
         "ease_x_popularity_24h": ItemToItem(of_completed, half_life_h=24.0),
         "ease_exposed_x_popularity_24h": ItemToItem(of_exposed, half_life_h=24.0),
     }
     if has_histories:
-        baselines |= {"popularity_frozen": Popularity(None), "ials_64": ImplicitFactors()}
+        baselines |= {"popularity_frozen": PopularityBaseline(None), "ials_64": ImplicitFactors()}
     return baselines
 
 
 def untimed_baselines() -> dict[str, Contender]:
     """Return the baselines for sequences without times, by name."""
     return {
-        "popularity_frozen": Popularity(None),
+        "popularity_frozen": PopularityBaseline(None),
         "ials_64": ImplicitFactors(),
         "item_cosine": ItemToItem(Affinity(cosine)),
         "ease": ItemToItem(Affinity(ease)),

@@ -24,7 +24,7 @@ from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks, served
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 from nextwatch.evaluate.served import Towers
 from trainer.evaluate.popularity import Viewing
 from trainer.learn.histories import PastWatches
@@ -50,7 +50,7 @@ class FrozenTowers:
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Stay as it is."""
@@ -89,7 +89,7 @@ class Learned:
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Make the videos known, in the order of the columns, and learn the histories."""

@@ -19,7 +19,7 @@ from contract.wire.events import VideoUpload
 from models.history.history import WindowPolicy
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case, Contender, Exposure
-from nextwatch.evaluate.logs.trial import History, TrialLog
+from nextwatch.evaluate.logs.trial import LoggedHistory, TrialLog
 from nextwatch.evaluate.people import People
 from nextwatch.evaluate.ranks import Ranks
 
@@ -36,7 +36,7 @@ def untold(_what: str, _done: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class EvaluationPace:
     """How much may happen between two lessons.
 
     A batch ends with its *most_completed*-th completed watch, or before the first exposure
@@ -47,8 +47,8 @@ class Pace:
     span_ms: int
 
 
-AT_ONCE = Pace(most_completed=1, span_ms=0)
-IN_BATCHES = Pace(most_completed=64, span_ms=60_000)
+AT_ONCE = EvaluationPace(most_completed=1, span_ms=0)
+IN_BATCHES = EvaluationPace(most_completed=64, span_ms=60_000)
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Entrant:
     name: str
     contender: Contender
     is_frozen_too: bool = False
-    pace: Pace = IN_BATCHES
+    pace: EvaluationPace = IN_BATCHES
     ranks: dict[str, list[Ranks]] = field(default_factory=lambda: {way: [] for way in WAYS})
     train_s: float = 0.0
     score_s: float = 0.0
@@ -71,7 +71,7 @@ class Entrant:
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Let the contender learn what is known beforehand."""
@@ -161,7 +161,7 @@ def replay(
 
 def prepare(
     uploads: Sequence[VideoUpload],
-    histories: Sequence[History],
+    histories: Sequence[LoggedHistory],
     entrants: Sequence[Entrant],
     tell: Tell,
     validation: Sequence[Case] = (),

@@ -31,7 +31,7 @@ class Ranks:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class RankTally:
     """The ranks of all cases, and how often each video was among somebody's first `TOP`."""
 
     num_better_Q: Int64[np.ndarray, "Q"]
@@ -67,17 +67,17 @@ def rank(
     )
 
 
-def joined(ranks: Sequence[Ranks], num_videos: int) -> Tally:
+def joined(ranks: Sequence[Ranks], num_videos: int) -> RankTally:
     """Return the ranks of all batches together."""
     shown_K = np.concatenate([np.zeros(0, np.int32), *(one.shown_K for one in ranks)])
-    return Tally(
+    return RankTally(
         np.concatenate([np.zeros(0, np.int64), *(one.num_better_Q for one in ranks)]),
         np.concatenate([np.zeros(0, np.int64), *(one.num_equal_Q for one in ranks)]),
         np.bincount(shown_K, minlength=num_videos),
     )
 
 
-def gains(ranks: Ranks | Tally) -> Float64[np.ndarray, "Q M"]:
+def gains(ranks: Ranks | RankTally) -> Float64[np.ndarray, "Q M"]:
     """Return what each case adds to each of `MEASURES`, in expectation over ties."""
     last = ranks.num_better_Q + ranks.num_equal_Q
     place = np.arange(1, int(last.max(initial=0)) + 1)
@@ -135,7 +135,7 @@ def spread(num_shown_N: Int64[np.ndarray, "N"]) -> dict[str, float]:
 
 
 def summary(
-    by_seed: Sequence[Tally], user_ids: Sequence[str], periods: Sequence[str]
+    by_seed: Sequence[RankTally], user_ids: Sequence[str], periods: Sequence[str]
 ) -> dict[str, Any]:
     """Return all that is told of one contender: measures, spread, intervals and periods.
 

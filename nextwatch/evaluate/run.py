@@ -11,7 +11,7 @@ from models.history.history import WindowPolicy
 from nextwatch.evaluate import entrants as contestants
 from nextwatch.evaluate import leave_one_out, prequential
 from nextwatch.evaluate.contender import UNTIMED, Contender
-from nextwatch.evaluate.kept import Kept, Run
+from nextwatch.evaluate.kept import Kept, KeptRun
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.prequential import (
     AT_ONCE,
@@ -89,7 +89,9 @@ def run(trial: Trial, *, tell: Tell = untold) -> dict[str, Any]:
     }
 
 
-def _runs(trial: Trial, everybody: Sequence[Entrant], tell: Tell) -> tuple[dict[str, Run], Tested]:
+def _runs(
+    trial: Trial, everybody: Sequence[Entrant], tell: Tell
+) -> tuple[dict[str, KeptRun], Tested]:
     """Return what everybody came to, by name, and the cases.
 
     All go through the log side by side; where runs are kept, one after another, so that each is
@@ -111,13 +113,13 @@ def _runs(trial: Trial, everybody: Sequence[Entrant], tell: Tell) -> tuple[dict[
 
 def _measured(
     trial: Trial, entrants: Sequence[Entrant], tell: Tell
-) -> tuple[dict[str, Run], Tested]:
+) -> tuple[dict[str, KeptRun], Tested]:
     tell("reading", 0.0)
     tested, num_videos = _measure(trial, entrants, tell)
     runs = {}
     for one in entrants:
         tallies = {way: joined(ranks, num_videos) for way, ranks in one.ranks.items() if ranks}
-        runs[one.name] = Run(tallies, one.train_s, one.score_s)
+        runs[one.name] = KeptRun(tallies, one.train_s, one.score_s)
     return runs, tested
 
 
@@ -169,7 +171,7 @@ def _learner(trial: Trial, name: str, seed: int) -> Entrant:
     return Entrant(f"{name}, seed {seed}", contender, is_frozen_too=is_frozen_too)
 
 
-def _told(runs: Sequence[Run], tested: Tested) -> dict[str, Any]:
+def _told(runs: Sequence[KeptRun], tested: Tested) -> dict[str, Any]:
     """Return the figures of one contender over all of its seeds."""
 
     def of(way: str) -> dict[str, Any] | None:

@@ -31,14 +31,14 @@ OF_RECIPE = "recipe."
 _Settings = TypeVar("_Settings", TowerConfig, Recipe)
 
 
-class Settings(NamedTuple):
+class ModelSettings(NamedTuple):
     """What a model is, and how it learns histories."""
 
     config: TowerConfig
     recipe: Recipe
 
 
-def settings(name: str, source: str, overrides: Mapping[str, str]) -> Settings:
+def settings(name: str, source: str, overrides: Mapping[str, str]) -> ModelSettings:
     """Return the settings of model *name* for the log of *source*.
 
     *overrides* are fields of `TowerConfig`, or of `Recipe` behind ``recipe.``, as text.
@@ -53,7 +53,7 @@ def settings(name: str, source: str, overrides: Mapping[str, str]) -> Settings:
     of_recipe = {key: value for key, value in overrides.items() if key.startswith(OF_RECIPE)}
     of_config = {key: value for key, value in overrides.items() if key not in of_recipe}
     bare = {key.removeprefix(OF_RECIPE): value for key, value in of_recipe.items()}
-    return Settings(_changed(config, of_config), _changed(recipe, bare))
+    return ModelSettings(_changed(config, of_config), _changed(recipe, bare))
 
 
 def _changed(whole: _Settings, given: Mapping[str, str]) -> _Settings:

@@ -26,7 +26,7 @@ from contract.wire.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
 from contract.wire.identifiers import ID_RULE
 from contract.wire.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
 from nextwatch.operate import traces
-from nextwatch.operate.replay import Delivery
+from nextwatch.operate.replay import ReplayDelivery
 from nextwatch.operate.scan import Scan
 from nextwatch.operate.traces import Trace
 from nextwatch.operate.when import moment, shown
@@ -34,7 +34,7 @@ from nextwatch.operate.when import moment, shown
 _RETENTION = "retention.ms"
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     """What came of erasing a user, or of checking; *is_confirmed* is None when nobody was asked."""
 
     user_id: str
@@ -76,7 +76,7 @@ def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletio
 
 
 def ask(
-    deletion: UserDeletion, scan: Scan, outbox: Delivery, layout: Layout, *, timeout_s: float
+    deletion: UserDeletion, scan: Scan, outbox: ReplayDelivery, layout: Layout, *, timeout_s: float
 ) -> bool:
     """Ask for *deletion* on every partition, and return whether the user's worker did it in time.
 
@@ -123,7 +123,7 @@ def check(
     erase_before_ms: int | None = None,
     is_confirmed: bool | None = None,
     is_quick: bool = False,
-) -> Report:
+) -> ErasureReport:
     """Look for what is left of the user; without *erase_before_ms* the seal says what must be gone.
 
     Raises:
@@ -141,7 +141,7 @@ def check(
         names = traces.NAMING_USERS
         found += traces.in_topics(user_id, scan.read(names), retention_ms(kafka, names))
         unsettled += _places(scan.unsettled)
-    return Report(
+    return ErasureReport(
         user_id=user_id,
         erase_before_ms=before_ms,
         is_confirmed=is_confirmed,
@@ -169,7 +169,7 @@ def retention_ms(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, int |
     return {topic: None if value is None else int(value) for topic, value in told.items()}
 
 
-def table(report: Report) -> Table:
+def table(report: ErasureReport) -> Table:
     """Return what is left as a table: what must go first."""
     drawn = Table("", "where", "what", "count", "", box=None, pad_edge=False)
     for trace in sorted(report.traces, key=lambda trace: not trace.must_go):
@@ -189,7 +189,7 @@ def _check_command(user_id: str) -> str:
     )
 
 
-def conclusion(report: Report, *, timeout_s: float) -> str:
+def conclusion(report: ErasureReport, *, timeout_s: float) -> str:
     """Return what it all comes to, in one line, with what to do if it is not well."""
     if report.is_confirmed is False:
         return (

@@ -57,7 +57,7 @@ class Newest(NamedTuple):
     ingested_at_ms: int = -1
 
 
-class Delivery(Protocol):
+class ReplayDelivery(Protocol):
     """What a replay needs of an outbox."""
 
     def deliver(self, records: Sequence[Outgoing]) -> list[int]:
@@ -122,7 +122,7 @@ class Judge:
 
 
 @dataclass(slots=True)
-class Plan:
+class ReplayPlan:
     """How many letters of each topic and reason meet which fate."""
 
     counts: Counter[tuple[str, str, Fate]] = field(default_factory=Counter)
@@ -160,7 +160,7 @@ class Replay:
         self._places = places
         self._ends: Ends = {}
 
-    def plan(self, scan: Scan) -> Plan:
+    def plan(self, scan: Scan) -> ReplayPlan:
         """Read the letters there are now, and say what will become of them.
 
         Raises:
@@ -172,12 +172,12 @@ class Replay:
         self._ends = scan.ends
         for record in scan.read(self._judge.compacted_topics):
             self._judge.see(record)
-        plan = Plan()
+        plan = ReplayPlan()
         for letter in self._letters(scan):
             plan.add(letter, self._judge.fate(letter))
         return plan
 
-    def run(self, scan: Scan, outbox: Delivery, layout: Layout) -> int:
+    def run(self, scan: Scan, outbox: ReplayDelivery, layout: Layout) -> int:
         """Produce the letters of the plan, no later ones, and return how many.
 
         Raises:
@@ -203,7 +203,7 @@ def outgoing(letter: Letter, layout: Layout) -> Outgoing:
     return Outgoing(name, letter.record.key, letter.record.value, headers=headers)
 
 
-def send(letters: Iterable[Letter], outbox: Delivery, layout: Layout) -> int:
+def send(letters: Iterable[Letter], outbox: ReplayDelivery, layout: Layout) -> int:
     """Produce *letters* to their source topics, and return how many, once acknowledged.
 
     Raises:

@@ -21,7 +21,7 @@ from contract.wire.events import Recommendation
 from contract.wire.topics import RECOMMENDATIONS
 from nextwatch.acls import SIMULATE_GROUP
 from nextwatch.simulation.audience import Audience
-from nextwatch.sources.feed import ANSWER_WITHIN_S, TICK_S, Feed, quiet
+from nextwatch.sources.feed import ANSWER_WITHIN_S, TICK_S, EventFeed, quiet
 from nextwatch.sources.pacing import Pace
 from nextwatch.sources.progress import Tell
 from nextwatch.sources.replay import End
@@ -66,7 +66,7 @@ def follow(settings: KafkaSettings) -> Iterator[Recommendations]:
 
 def simulate(
     audience: Audience,
-    feed: Feed,
+    feed: EventFeed,
     recommendations: Recommendations,
     *,
     pace: Pace,

@@ -46,7 +46,7 @@ ANSWER_WITHIN_S = 10.0
 LOG_CRITICAL = 2  # librdkafka repeats each refused connection on stderr; our errors say it once
 
 
-class Feed:
+class EventFeed:
     """A producer that counts, and that knows when to stop.
 
     Args:
@@ -143,7 +143,7 @@ class Feed:
             )
 
 
-def connect(settings: KafkaSettings, stop: threading.Event) -> Feed:
+def connect(settings: KafkaSettings, stop: threading.Event) -> EventFeed:
     """Return a feed to the broker of *settings*, once it has answered and has the topics.
 
     Raises:
@@ -151,7 +151,7 @@ def connect(settings: KafkaSettings, stop: threading.Event) -> Feed:
         ContractError: topics or rights are missing, or the connection settings are refused.
     """
     Preflight(settings, feed_needs(settings.layout, is_past=False)).check_use()
-    return Feed(Producer(quiet(producer_config(settings))), settings.layout, stop)
+    return EventFeed(Producer(quiet(producer_config(settings))), settings.layout, stop)
 
 
 def quiet(config: ClientConfig) -> ClientConfig:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from contract.wire.events import Search, Watch
-from nextwatch.sources.feed import Feed
+from nextwatch.sources.feed import EventFeed
 from nextwatch.sources.pacing import Pace
 from nextwatch.sources.progress import Tell
 from nextwatch.sources.timeline import Moment, Timeline
@@ -35,7 +35,7 @@ class End:
         return max(by_events, by_seconds)
 
 
-def replay(timeline: Timeline, feed: Feed, pace: Pace, *, end: End, tell: Tell) -> None:
+def replay(timeline: Timeline, feed: EventFeed, pace: Pace, *, end: End, tell: Tell) -> None:
     """Send *timeline* at *pace* until its *end*, and wait for the acknowledgements.
 
     Raises:

@@ -24,7 +24,7 @@ from nextwatch.simulation.audience import Audience
 from nextwatch.simulation.catalogue import Studio
 from nextwatch.simulation.simulate import follow, outcome, simulate
 from nextwatch.sources.backfill import records
-from nextwatch.sources.feed import Feed, connect
+from nextwatch.sources.feed import EventFeed, connect
 from nextwatch.sources.pacing import LogPace, Pace
 from nextwatch.sources.progress import progress
 from nextwatch.sources.replay import End, replay
@@ -57,10 +57,10 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SendRun:
     """A command under way; *figures* are added to the totals that it prints."""
 
-    feed: Feed
+    feed: EventFeed
     console: Console
     figures: dict[str, Any] = field(default_factory=dict)
 
@@ -181,9 +181,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _running(command: Command, stop: threading.Event) -> Iterator[Run]:
+def _running(command: Command, stop: threading.Event) -> Iterator[SendRun]:
     """Yield a run; its totals are printed however it ends, before an error is told."""
-    run = Run(connect(command.settings, stop), Console(stderr=True))
+    run = SendRun(connect(command.settings, stop), Console(stderr=True))
     try:
         yield run
     finally:

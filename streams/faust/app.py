@@ -9,7 +9,7 @@ Only this package imports Faust, which decodes, stores and acknowledges nothing.
 * records go from librdkafka to the micro-batcher (`streams.faust.fetch`) and never through Faust, whose consumer
   is paused: its agents restart after an error, skip records, and acknowledge what they skip.
 
-``tests/streams/test_faust_pins.py`` pins the source of every line relied on here.
+``tests/streams/faust/test_faust_pins.py`` pins the source of every line relied on here.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from streams.faust.fetch import Fetch, fetch_config
 from streams.faust.group import Consumer, Transport, leave_group_for
 from streams.faust.membership import GroupMembership
 from streams.lifecycle.health import HealthServer
-from streams.lifecycle.pause_guard import Fence
+from streams.lifecycle.pause_guard import PauseGuard
 from streams.lifecycle.quotas import Quotas
 from streams.lifecycle.watchdog import Membership, Reading
 from streams.pipeline.decode import SOURCES
@@ -279,7 +279,7 @@ def build(
     *,
     partitions: Partitions,
     pipeline: Pipeline,
-    fence: Fence,
+    fence: PauseGuard,
     group_membership: GroupMembership,
     on_assigned: Callable[[], None],
     on_failure: Callable[[BaseException], None],

@@ -6,7 +6,7 @@ With `streams.faust.app` the only module that knows Faust, and the only one that
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import aiokafka.client
 import structlog
@@ -20,10 +20,7 @@ from faust.types import TP
 
 from contract.kafka.client_log import RepeatFilter
 from streams.faust.faust_settings import REQUEST_TIMEOUT_S
-from streams.faust.membership import listen
-
-if TYPE_CHECKING:
-    from streams.faust.app import App
+from streams.faust.membership import GroupMembership, listen
 
 log = structlog.get_logger()
 
@@ -34,6 +31,19 @@ _LOGGERS = "aiokafka", "aiokafka.cluster", "aiokafka.conn", "aiokafka.consumer.g
 
 COMMIT_ATTEMPTS = 3
 """Commits before partitions are given away: the one under way, one of the rest, and one more."""
+
+
+class GroupApp(Protocol):
+    """What the consumer of the group needs of `streams.faust.app.App`."""
+
+    conf: Any
+    group_membership: GroupMembership
+
+    async def open_partitions(self, committed: Mapping[TP, int | None]) -> None:
+        """Read on where the stores say; *committed* has the offsets of the group."""
+
+    def committable(self) -> Mapping[TP, int]:
+        """Return the offsets that may be committed."""
 
 
 class _MetadataRequest(MetadataRequest):  # type: ignore[misc]  # aiokafka is not typed here
@@ -49,7 +59,7 @@ aiokafka.client.MetadataRequest = _MetadataRequest
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer with a request timeout of its own, for the group alone."""
 
-    app: "App"
+    app: GroupApp  # type: ignore[assignment]  # Faust knows its own methods alone
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -90,7 +100,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class Consumer(driver.Consumer):
     """Faust's consumer that fetches nothing and commits our own offsets."""
 
-    app: "App"
+    app: GroupApp  # type: ignore[assignment]  # Faust knows its own methods alone
     _thread: ConsumerThread
 
     def _new_consumer_thread(self) -> ConsumerThread:

@@ -37,9 +37,9 @@ from contract.wire.events import (
 from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
 from models.bundle.bundle import Bundle, refused_on_error
 from streams.follower.catch_up import CatchUp, Place
-from streams.follower.offers import Offers
+from streams.follower.offers import BundleOffers
 from streams.follower.waiting import WaitingVectors
-from streams.serving.generation import Serving, Switch
+from streams.serving.generation import ActiveGeneration, Serving
 from streams.serving.text_index import TextIndex
 
 log = structlog.get_logger()
@@ -50,7 +50,7 @@ class Follower:
 
     def __init__(
         self,
-        switch: Switch,
+        switch: ActiveGeneration,
         *,
         load_bundle: Callable[[BundleAnnouncement], Bundle],
         make_serving: Callable[[Bundle], Serving],
@@ -70,7 +70,7 @@ class Follower:
         self._withheld: dict[str, ItemVector | None] = {}  # newest, of videos without an upload
         self._to_take_down: set[str] = set()
         self.counts: Counter[str] = Counter()
-        self._offers = Offers(monotonic)
+        self._offers = BundleOffers(monotonic)
         self._waiting = WaitingVectors(self._offers, self.counts)
 
     def on_item_vector(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
@@ -232,7 +232,7 @@ def announcer(outbox: Outbox, layout: Layout) -> Callable[[BundleAnnouncement], 
     return announce
 
 
-class Tail:
+class FollowerThread:
     """Feeds a `Follower` from the broker until told to stop.
 
     The announcements are read first, to their end, so that it is known which vectors are wanted;

@@ -14,7 +14,7 @@ from contract.wire.events import BundleAnnouncement, BundleState
 MAX_OFFERS = 16
 
 
-class Offers:
+class BundleOffers:
     """The bundles of generations beyond the one in service."""
 
     def __init__(self, monotonic: Callable[[], float] = monotonic) -> None:

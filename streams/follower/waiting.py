@@ -10,7 +10,7 @@ from collections import Counter
 import structlog
 
 from contract.wire.events import ItemVector
-from streams.follower.offers import Offers
+from streams.follower.offers import BundleOffers
 
 log = structlog.get_logger()
 
@@ -20,7 +20,7 @@ MAX_UNANNOUNCED = 10_000
 class WaitingVectors:
     """Generation -> video id -> its newest vector."""
 
-    def __init__(self, offers: Offers, counts: Counter[str]) -> None:
+    def __init__(self, offers: BundleOffers, counts: Counter[str]) -> None:
         self._offers = offers
         self._counts = counts
         self._vectors: dict[int, dict[str, ItemVector]] = {}

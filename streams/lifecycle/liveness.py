@@ -11,11 +11,11 @@ from contract.process.settings import KafkaSettings
 from streams.faust.app import App
 from streams.follower.catch_up import CatchUp
 from streams.lifecycle.health import Condition, Health, HealthServer
-from streams.lifecycle.watchdog import Lane, Membership, Watchdog, guard
+from streams.lifecycle.watchdog import Membership, Watchdog, WatchedProgress, guard
 from streams.pipeline.decode import SOURCES
-from streams.serving.candidates import Retrieval
-from streams.serving.generation import Switch
-from streams.serving.index import VectorIndex
+from streams.serving.candidates import CandidateSource
+from streams.serving.generation import ActiveGeneration
+from streams.serving.index import IndexClient
 from streams.settings import StreamsSettings
 
 LOOK_EVERY_S = 0.25
@@ -55,7 +55,7 @@ def start(
 
 def lanes(
     app: App, *, patience_s: float, join_patience_s: float, num_read: Callable[[], int]
-) -> dict[str, Lane]:
+) -> dict[str, WatchedProgress]:
     """Return what should move: every partition while serving, else the way there, or away.
 
     The way there moves with each record of a changelog that is read: a whole changelog is looked
@@ -63,11 +63,11 @@ def lanes(
     of its partitions is waited for.
     """
     if app.should_stop:
-        return {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
+        return {"shutdown": WatchedProgress(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
     marks = app.partitions.marks()
     if app.membership is not Membership.SERVING:
         name, mark = app.membership.name.lower(), (frozenset(marks.items()), num_read())
-        return {name: Lane(mark, is_waiting=True, patience_s=join_patience_s)}
+        return {name: WatchedProgress(mark, is_waiting=True, patience_s=join_patience_s)}
     found = {
         f"{at.topic}/{at.partition}": app.reading(at, marks).lane(patience_s)
         for at in marks
@@ -84,10 +84,10 @@ def server(
     settings: StreamsSettings,
     *,
     cluster: ClusterWatch,
-    switch: Switch,
+    switch: ActiveGeneration,
     catch_up: CatchUp,
-    retrieval: Retrieval,
-    index: VectorIndex,
+    retrieval: CandidateSource,
+    index: IndexClient,
 ) -> HealthServer | None:
     """Return what answers `/healthz` and `/readyz`; None when no port is set."""
     if settings.http_port is None:
@@ -108,7 +108,7 @@ def server(
     return HealthServer(health, host=settings.http_host, port=settings.http_port)
 
 
-def _index_trouble(retrieval: Retrieval, index: VectorIndex) -> str:
+def _index_trouble(retrieval: CandidateSource, index: IndexClient) -> str:
     if reason := retrieval.failure_within(INDEX_FAILURE_COUNTS_S):
         return f"a search failed a moment ago: {reason}"
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contract.errors import WorkerPausedError
 
 
-class Fence:
+class PauseGuard:
     """Knows how long ago the event loop last ran; one beats it, another asks it."""
 
     def __init__(self, monotonic: Callable[[], float], *, limit_s: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Stages:
+class StageTimer:
     """Sums up the time between entering and leaving each named stage, by any thread."""
 
     def __init__(self, thread_time: Callable[[], float], monotonic: Callable[[], float]) -> None:

@@ -26,7 +26,7 @@ class Membership(Enum):
     SERVING = ""
 
 
-class Lane(NamedTuple):
+class WatchedProgress(NamedTuple):
     """One thing that should move: while it *is_waiting*, its *mark* has to change."""
 
     mark: Hashable
@@ -46,7 +46,7 @@ class Reading:
     has_leader: bool = True
     changelog: int = 0
 
-    def lane(self, patience_s: float) -> Lane:
+    def lane(self, patience_s: float) -> WatchedProgress:
         """Return what has to move here: acknowledgements if it is behind, else the fetching.
 
         A position short of the end counts, an acknowledgement short of it does not: the last
@@ -62,10 +62,10 @@ class Reading:
         else:
             mark = ("answered", self.num_answers)
         is_waiting = self.has_leader or has_unacknowledged
-        return Lane(mark, is_waiting=is_waiting, patience_s=patience_s)
+        return WatchedProgress(mark, is_waiting=is_waiting, patience_s=patience_s)
 
 
-Look = Callable[[], Mapping[str, Lane]]
+Look = Callable[[], Mapping[str, WatchedProgress]]
 
 
 @dataclass(slots=True)

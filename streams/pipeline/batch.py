@@ -12,7 +12,7 @@ from contract.kafka.records import Received
 from contract.wire.events import Recommendation, RecommendationRequest, Search, Watch
 from contract.wire.words import TRENDING
 from models.history.history import Happened
-from streams.serving.candidates import Near
+from streams.serving.candidates import NearestVideos
 from streams.serving.generation import Serving
 from streams.serving.requests import Request
 from streams.serving.seen import SeenRows
@@ -72,7 +72,7 @@ class Batch:
     seen: SeenRows | None = None
 
     # search
-    near: Near = field(default_factory=lambda: Near((), TRENDING))
+    near: NearestVideos = field(default_factory=lambda: NearestVideos((), TRENDING))
 
     # rank
     shortages: Sequence[str] = ()

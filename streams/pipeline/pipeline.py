@@ -33,8 +33,8 @@ from contract.wire.events import Recommendation
 from contract.wire.events import encode as to_json
 from contract.wire.topics import IMPRESSIONS, RECOMMENDATIONS, Layout
 from models.history.history import WindowPolicy
-from streams.lifecycle.pause_guard import Fence
-from streams.lifecycle.stage_timer import Stages
+from streams.lifecycle.pause_guard import PauseGuard
+from streams.lifecycle.stage_timer import StageTimer
 from streams.pipeline.batch import Batch
 from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.fold import changelog_record, fold_events
@@ -45,7 +45,7 @@ T = TypeVar("T")
 Stage = Callable[[Batch], None]
 
 
-class Delivery(Protocol):
+class RecordSender(Protocol):
     """What the pipeline needs of an outbox."""
 
     def send(self, records: Sequence[Outgoing]) -> PendingDelivery:
@@ -70,12 +70,12 @@ class Pipeline:
         decoder: BatchDecoder,
         partitions: Partitions,
         recommender: Recommender | None,
-        outbox: Delivery,
-        fence: Fence,
+        outbox: RecordSender,
+        fence: PauseGuard,
         *,
         layout: Layout,
         policy: WindowPolicy,
-        timer: Stages,
+        timer: StageTimer,
     ) -> None:
         self._decoder = decoder
         self._partitions = partitions

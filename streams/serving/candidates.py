@@ -47,7 +47,7 @@ class NearestIndex(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class NearestVideos:
     """What was found by the vectors: for each user the ids of points, the nearest first."""
 
     ids: Sequence[Sequence[int]]
@@ -56,7 +56,7 @@ class Near:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class UserCandidates:
     """For each user the rows of distinct candidates; the first *num_near* came by the vector.
 
     *is_again* says whose candidates were all watched before, the longest ago first.
@@ -67,7 +67,7 @@ class Candidates:
     is_again: list[bool]
 
 
-class Retrieval:
+class CandidateSource:
     """Candidate sources, and what to do when one is away.
 
     With *is_in_memory* the index is never asked and that is nothing to be told of: the item store
@@ -101,7 +101,7 @@ class Retrieval:
 
     def near(
         self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
-    ) -> Near | None:
+    ) -> NearestVideos | None:
         """Return what the index finds nearest to each vector, None while it is not to be asked."""
         is_asked = not self._is_in_memory and serving.tree is None
         if not is_asked or self._monotonic() < self._rests_until:
@@ -117,7 +117,7 @@ class Retrieval:
         self._rest_s = REST_S
         if not self._is_small(serving):
             self._remember(user_ids, found)
-        return Near(found, ANN)
+        return NearestVideos(found, ANN)
 
     def next_best(
         self,
@@ -125,24 +125,24 @@ class Retrieval:
         user_ids: Sequence[str],
         vectors_BD: Float32[np.ndarray, "B D"],
         seen: Sequence[Int[np.ndarray, "S"]],
-    ) -> Near:
+    ) -> NearestVideos:
         """Return what there is without the index; the item store must stand still meanwhile.
 
         A tree spends nothing on the rows *seen*; elsewhere they fall out later, as `candidates` says.
         """
         if serving.tree is not None:
             found = serving.tree.nearest(vectors_BD, serving.items, self._num_ranked, seen)
-            return Near(_points(serving, found), TDM)
+            return NearestVideos(_points(serving, found), TDM)
         if self._is_in_memory:
-            return Near(self._exact(serving, vectors_BD), EXACT)
+            return NearestVideos(self._exact(serving, vectors_BD), EXACT)
         if self._is_small(serving):
-            return Near(self._exact(serving, vectors_BD), EXACT, (INDEX_AWAY,))
+            return NearestVideos(self._exact(serving, vectors_BD), EXACT, (INDEX_AWAY,))
         remembered = [self._last_good.get(user_id, ()) for user_id in user_ids]
-        return Near(remembered, LAST_GOOD, (INDEX_AWAY,))
+        return NearestVideos(remembered, LAST_GOOD, (INDEX_AWAY,))
 
     def candidates(
-        self, serving: Serving, near: Near, seen: Sequence[Int[np.ndarray, "S"]]
-    ) -> Candidates:
+        self, serving: Serving, near: NearestVideos, seen: Sequence[Int[np.ndarray, "S"]]
+    ) -> UserCandidates:
         """Return the candidates of each user, without the rows *seen* by that user.
 
         Where nothing is left, whatever in the store is unseen; where nothing is, what was seen.
@@ -152,7 +152,7 @@ class Retrieval:
         rows_H = serving.points.rows([point for ids in near.ids for point in ids])
         near_rows = np.split(rows_H, np.cumsum([len(ids) for ids in near.ids])[:-1])
         is_unwanted_N = np.zeros(len(items.outputs_ND), np.bool_)
-        candidates = Candidates([], [], [])
+        candidates = UserCandidates([], [], [])
         for mine, my_seen in zip(near_rows, seen, strict=True):
             kept, others = _fresh(mine, trending, my_seen, is_unwanted_N)
             kept = kept[: max(self._num_ranked - len(others), 0)]

@@ -103,7 +103,7 @@ def _ranker(bundle: Bundle) -> PairRanker:
 
 
 @dataclass(slots=True)
-class Switch:
+class ActiveGeneration:
     """Holds the serving in use; one assignment swaps it.
 
     The matrices of an item store must not grow between two looks at them. Batches look at three

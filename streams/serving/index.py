@@ -58,7 +58,7 @@ _ANY_ANSWER = msgspec.json.Decoder(_AnyAnswer)
 _QUERY = msgspec.json.Encoder()
 
 
-class VectorIndex:
+class IndexClient:
     """A Qdrant server, or the embedded one, over kept connections."""
 
     def __init__(self, settings: QdrantSettings, *, patience_ms: int) -> None:
@@ -166,13 +166,13 @@ class VectorIndex:
         return found
 
 
-def connected(settings: QdrantSettings, *, patience_ms: int, is_asked: bool) -> VectorIndex:
+def connected(settings: QdrantSettings, *, patience_ms: int, is_asked: bool) -> IndexClient:
     """Return the index; where it will be asked, it has accepted our API key or is not there yet.
 
     Raises:
         ContractError: it rejects the key, or the want of one.
     """
-    index = VectorIndex(settings, patience_ms=patience_ms)
+    index = IndexClient(settings, patience_ms=patience_ms)
     if is_asked:
         index_key.tell_if_in_clear(settings)
         index.check_key()

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from contract.wire.events import MAX_DURATION_MS
 from models.history.history import Window
 from models.serving.ranking import RankedUsers
-from streams.serving.candidates import Near, Retrieval
+from streams.serving.candidates import CandidateSource, NearestVideos
 from streams.serving.generation import Serving
 from streams.serving.seen import SeenRows
 
@@ -40,12 +40,12 @@ def encoded(
 
 
 def next_best(
-    retrieval: Retrieval,
+    retrieval: CandidateSource,
     serving: Serving,
     user_ids: Sequence[str],
     vectors_BD: Float32[np.ndarray, "B D"],
     seen: Sequence[Int[np.ndarray, "S"]],
-) -> Near | None:
+) -> NearestVideos | None:
     """Return what there is without the index; None when the tree does not compute."""
     try:
         return retrieval.next_best(serving, user_ids, vectors_BD, seen)

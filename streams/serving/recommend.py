@@ -30,12 +30,12 @@ from models.history.history import WatchEntry, Window
 from models.serving.ranking import RankedUsers
 from streams.pipeline.batch import Batch
 from streams.serving import model_calls, skips
-from streams.serving.candidates import Near, Retrieval
-from streams.serving.generation import Serving, Switch
+from streams.serving.candidates import CandidateSource, NearestVideos
+from streams.serving.generation import ActiveGeneration, Serving
 from streams.serving.requests import Request
-from streams.serving.search_matches import Asked, put_first, sources, with_matches
+from streams.serving.search_matches import SearchMatcher, put_first, sources, with_matches
 from streams.serving.seen import SeenRows
-from streams.serving.shown import demoted
+from streams.serving.shown import demote_shown
 from streams.serving.text_index import TextIndex
 from streams.serving.trending import Trending, trending_lists
 
@@ -50,14 +50,14 @@ class Recommender:
 
     def __init__(
         self,
-        switch: Switch,
-        retrieval: Retrieval,
+        switch: ActiveGeneration,
+        retrieval: CandidateSource,
         trending: Trending,
         *,
         num_recommended: int,
         is_coalescing: bool,
         clock: Clock,
-        asked: Asked | None = None,
+        asked: SearchMatcher | None = None,
         skip_weight: float = 2.0,
     ) -> None:
         self._switch = switch
@@ -66,7 +66,9 @@ class Recommender:
         self._num_recommended = num_recommended
         self._is_coalescing = is_coalescing
         self._clock = clock
-        self._asked = asked or Asked(TextIndex(), share=0.0, num_recommended=num_recommended)
+        self._asked = asked or SearchMatcher(
+            TextIndex(), share=0.0, num_recommended=num_recommended
+        )
         self._skip_weight = skip_weight
 
     def recommend(self, requests: Sequence[Request]) -> Sequence[Recommendation]:
@@ -103,7 +105,7 @@ class Recommender:
                 near = model_calls.next_best(self._retrieval, serving, user_ids, vectors_BD, seen)
         if near is None:
             batch.is_broken = [True] * len(user_ids)
-        batch.near = near or Near([()] * len(user_ids), TRENDING)
+        batch.near = near or NearestVideos([()] * len(user_ids), TRENDING)
 
     def rank(self, batch: Batch) -> None:
         """Rank the candidates; one recommendation for each request, or for each event."""
@@ -144,7 +146,7 @@ class Recommender:
             () if is_broken else ids
             for ids, is_broken in zip(batch.near.ids, batch.is_broken, strict=True)
         ]
-        near = Near(ids, batch.near.source)
+        near = NearestVideos(ids, batch.near.source)
         seen = (batch.seen or SeenRows(serving.items)).of(windows)
         candidates = self._retrieval.candidates(serving, near, seen)
         matches = self._asked.matches(batch.requests, serving.items, seen, serving.completion)
@@ -164,7 +166,7 @@ class Recommender:
             ALL_SEEN if is_again else "" if row else CATALOGUE_EMPTY
             for row, is_again in zip(rows_BC[:, 0].tolist(), candidates.is_again, strict=True)
         ]
-        score_BC = skips.turn_away(
+        score_BC = skips.push_away_skipped(
             score_BC,
             rows_BC,
             batch.requests,
@@ -174,7 +176,7 @@ class Recommender:
         )
         score_BC, first = put_first(score_BC, rows_BC, matches)
         order_BC = np.argsort(-score_BC, axis=1, kind="stable")
-        order_BC = demoted(
+        order_BC = demote_shown(
             order_BC, rows_BC, batch.requests, serving.points, len(serving.items.outputs_ND)
         )
         order_BC[np.array(candidates.is_again, np.bool_)] = np.arange(order_BC.shape[1])

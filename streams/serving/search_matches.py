@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Int64, Shaped
 from contract.wire.words import SEARCH, SEEN_AGAIN, TRENDING
 from models.features.examples import CompletionRule
 from models.serving.items import ItemStore
-from streams.serving.candidates import Candidates
+from streams.serving.candidates import UserCandidates
 from streams.serving.requests import Request
 from streams.serving.text_index import TextIndex
 
@@ -29,7 +29,7 @@ _GRADES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Matches:
+class SearchMatches:
     """The rows that match the fresh query of one user, and how many places they are given."""
 
     rows: Int64[np.ndarray, "R"]
@@ -37,10 +37,10 @@ class Matches:
     num_places: int
 
 
-NOTHING = Matches(np.zeros(0, np.int64), np.zeros(0), 0)
+NOTHING = SearchMatches(np.zeros(0, np.int64), np.zeros(0), 0)
 
 
-class Asked:
+class SearchMatcher:
     """Finds the matches of fresh searches; with a *share* of 0, none."""
 
     def __init__(self, index: TextIndex, *, share: float, num_recommended: int) -> None:
@@ -54,7 +54,7 @@ class Asked:
         items: ItemStore,
         seen: Sequence[Int[np.ndarray, "S"]],
         completion: CompletionRule,
-    ) -> list[Matches]:
+    ) -> list[SearchMatches]:
         """Return the matches of each user, without the rows *seen* by that user."""
         return [
             self._matches(request, items, my_seen, completion)
@@ -67,7 +67,7 @@ class Asked:
         items: ItemStore,
         seen: Int[np.ndarray, "S"],
         completion: CompletionRule,
-    ) -> Matches:
+    ) -> SearchMatches:
         num_places = round(freshness(request, completion) * self._share * self._num_recommended)
         if not num_places:
             return NOTHING
@@ -77,7 +77,7 @@ class Asked:
         rows = items.rows([video_id for video_id, _ in found]).astype(np.int64)
         score_R = np.array([score for _, score in found])
         is_kept_R = (rows > 0) & ~np.isin(rows, seen)
-        return Matches(rows[is_kept_R], score_R[is_kept_R], num_places)
+        return SearchMatches(rows[is_kept_R], score_R[is_kept_R], num_places)
 
 
 def freshness(request: Request, completion: CompletionRule) -> float:
@@ -100,7 +100,7 @@ def freshness(request: Request, completion: CompletionRule) -> float:
 
 
 def with_matches(
-    rows: Sequence[Int64[np.ndarray, "C"]], matches: Sequence[Matches]
+    rows: Sequence[Int64[np.ndarray, "C"]], matches: Sequence[SearchMatches]
 ) -> list[Int64[np.ndarray, "C"]]:
     """Return the candidates of each user, with the matches that are not among them at the end."""
     return [
@@ -112,7 +112,7 @@ def with_matches(
 def put_first(
     score_BC: Float[np.ndarray, "B C"],
     rows_BC: Int64[np.ndarray, "B C"],
-    matches: Sequence[Matches],
+    matches: Sequence[SearchMatches],
 ) -> tuple[Float[np.ndarray, "B C"], list[Int64[np.ndarray, "R"]]]:
     """Return scores that put the best matches first, and their columns, for each user.
 
@@ -141,7 +141,7 @@ def put_first(
 
 def sources(
     shape: tuple[int, ...],
-    candidates: Candidates,
+    candidates: UserCandidates,
     near: str,
     first: Sequence[Int64[np.ndarray, "R"]],
 ) -> Shaped[np.ndarray, "B C"]:

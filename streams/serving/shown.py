@@ -28,7 +28,7 @@ MOST_PLACES = 40.0
 HALF_LIFE_MS = DAY_MS
 
 
-def demoted(
+def demote_shown(
     order_BC: Int64[np.ndarray, "B C"],
     rows_BC: Int64[np.ndarray, "B C"],
     requests: Sequence[Request],
@@ -46,7 +46,7 @@ def demoted(
     return moved
 
 
-def demoted_videos(video_ids: Sequence[str], request: Request) -> list[int]:
+def order_without_shown(video_ids: Sequence[str], request: Request) -> list[int]:
     """Return the places of *video_ids* in the order after what was shown in vain has lost some.
 
     For lists that are made without an item store.

@@ -24,7 +24,7 @@ MAX_AGE_MS = 30 * 60_000
 _EPSILON = 1e-9
 
 
-def turn_away(
+def push_away_skipped(
     score_BC: Float[np.ndarray, "B C"],
     rows_BC: Int64[np.ndarray, "B C"],
     requests: Sequence[Request],

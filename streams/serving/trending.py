@@ -15,7 +15,7 @@ from contract.wire.events import RecommendedVideo
 from contract.wire.words import TRENDING
 from models.history.history import WatchEntry, Window
 from streams.serving.requests import Request
-from streams.serving.shown import MOST_PLACES, demoted_videos
+from streams.serving.shown import MOST_PLACES, order_without_shown
 
 HALF_LIFE = 5_000
 MAX_VIDEOS = 10_000
@@ -101,7 +101,9 @@ def trending_lists(
 def _unseen(trends: Sequence[Trend], request: Request) -> list[Trend]:
     seen = set(request.window.video_ids)
     unseen = [trend for trend in trends if trend.video_id not in seen]
-    return [unseen[place] for place in demoted_videos([one.video_id for one in unseen], request)]
+    return [
+        unseen[place] for place in order_without_shown([one.video_id for one in unseen], request)
+    ]
 
 
 def _recommended(trend: Trend) -> RecommendedVideo:

@@ -12,7 +12,7 @@ from models.history.history import EMPTY, WindowPolicy, fold
 from models.training.config import TowerConfig
 from models.training.losses import HIERARCHICAL
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 from nextwatch.evaluate.ranks import MEASURES
 from tests.builders import T0, watch
 from tests.models.bundles import SMALL, catalogue
@@ -78,7 +78,7 @@ def test_an_arm_starts_scores_and_learns(arm):
     uploads = catalogue()
     contender = Streaming(arm, arm.of(SMALL), seed=0)
     columns = [0, 1, 2, 0]
-    history = History(
+    history = LoggedHistory(
         user_id="u",
         columns=columns,
         is_completed=[True] * 4,

@@ -11,14 +11,14 @@ from contract.process.clock import ManualClock
 from nextwatch.demo import show as show_module
 from nextwatch.demo.boot import Booted
 from nextwatch.demo.checklist import Checklist
-from nextwatch.demo.feed import Feed
+from nextwatch.demo.feed import DemoFeed
 from nextwatch.demo.figures.report import Uploads, report
 from nextwatch.demo.figures.tally import Tally
 from nextwatch.demo.interruption import Interruption
 from nextwatch.demo.show import Show
 
 HOURS_S = 10_000.0  # a patience that no test waits for
-FEED = Feed(("simulate",), 50.0)
+FEED = DemoFeed(("simulate",), 50.0)
 
 
 class Events:

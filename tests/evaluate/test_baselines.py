@@ -7,7 +7,7 @@ import pytest
 
 from models.history.history import EMPTY, HOUR_MS
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
-from nextwatch.evaluate.baselines.popularity import Popularity
+from nextwatch.evaluate.baselines.popularity import PopularityBaseline
 from nextwatch.evaluate.contender import Case, Exposure
 from tests.evaluate.trials import T0, history, uploads
 
@@ -37,7 +37,7 @@ def prepared(contender, histories=(), num_videos=4):
 
 def test_a_count_halves_every_half_life():
     """Two watches an hour ago weigh as much as one now."""
-    popularity = prepared(Popularity(1.0))
+    popularity = prepared(PopularityBaseline(1.0))
 
     popularity.observe([exposure(0), exposure(0), exposure(1, at_ms=HOUR_MS)])
 
@@ -47,7 +47,7 @@ def test_a_count_halves_every_half_life():
 
 def test_counts_survive_a_long_time():
     """After 200 half-lives, and the scaling down between, the order still holds."""
-    popularity = prepared(Popularity(1.0))
+    popularity = prepared(PopularityBaseline(1.0))
     for hours in range(0, 200, 10):
         popularity.observe([exposure(2, at_ms=hours * HOUR_MS)])
     popularity.observe([exposure(1, at_ms=200 * HOUR_MS), exposure(1, at_ms=200 * HOUR_MS)])
@@ -59,7 +59,7 @@ def test_counts_survive_a_long_time():
 
 def test_only_completed_watches_are_popular():
     """What was left early does not count."""
-    popularity = prepared(Popularity(24.0))
+    popularity = prepared(PopularityBaseline(24.0))
 
     popularity.observe([exposure(1, is_completed=False), exposure(2)])
 
@@ -68,7 +68,7 @@ def test_only_completed_watches_are_popular():
 
 def test_popularity_without_a_half_life_is_that_of_the_histories():
     """And stands still."""
-    popularity = prepared(Popularity(None), [history("a", [1, 1, 2]), history("b", [1])])
+    popularity = prepared(PopularityBaseline(None), [history("a", [1, 1, 2]), history("b", [1])])
 
     popularity.observe([exposure(3), exposure(3)])
 
@@ -77,7 +77,7 @@ def test_popularity_without_a_half_life_is_that_of_the_histories():
 
 def test_a_frozen_copy_has_counts_of_its_own():
     """The original goes on."""
-    popularity = prepared(Popularity(24.0))
+    popularity = prepared(PopularityBaseline(24.0))
     popularity.observe([exposure(0)])
     frozen = popularity.frozen()
 
@@ -212,7 +212,7 @@ def test_nobody_fails_on_a_user_of_whom_little_is_known(completed):
     """An empty history scores, and so does one of a video that nobody else has watched."""
     told = [history("a", [0, 1]), history("b", [1, 2])]
     for contender in (
-        Popularity(1.0),
+        PopularityBaseline(1.0),
         ItemToItem(Affinity(ease)),
         ItemToItem(Affinity(cosine), half_life_h=1.0),
         DirectedCooccurrence(),

@@ -8,7 +8,7 @@ from models.history.history import WindowPolicy
 from models.training.config import TowerConfig
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.people import People
-from nextwatch.evaluate.prequential import LIVE, Entrant, Pace, replay
+from nextwatch.evaluate.prequential import LIVE, Entrant, EvaluationPace, replay
 from nextwatch.evaluate.ranks import gains, joined, means
 from tests.evaluate.trials import drawn_rows, trial_log
 from trainer.learn.learner import Learner
@@ -27,7 +27,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-BY_EIGHT = Pace(most_completed=8, span_ms=60_000)
+BY_EIGHT = EvaluationPace(most_completed=8, span_ms=60_000)
 
 
 def chains(*, num_steps, tested_from_ms):

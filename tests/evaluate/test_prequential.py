@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine
-from nextwatch.evaluate.baselines.popularity import Popularity
+from nextwatch.evaluate.baselines.popularity import PopularityBaseline
 from nextwatch.evaluate.prequential import (
     AT_ONCE,
     FROZEN,
@@ -17,7 +17,7 @@ from nextwatch.evaluate.prequential import (
     IN_BATCHES,
     LIVE,
     Entrant,
-    Pace,
+    EvaluationPace,
     replay,
 )
 from tests.evaluate.trials import T0, drawn_rows, history, trial_log, uploads
@@ -62,7 +62,7 @@ def num_better(log, pace):
     """Return the ranks that contenders of all kinds have, case by case."""
     affinity = Affinity(cosine)
     entrants = [
-        Entrant("popularity", Popularity(1.0), pace=pace),
+        Entrant("popularity", PopularityBaseline(1.0), pace=pace),
         Entrant("both", ItemToItem(affinity, half_life_h=1.0), pace=pace),
         Entrant("of the log", ItemToItem(Affinity(cosine, is_of_log=True)), pace=pace),
     ]
@@ -192,7 +192,7 @@ def test_a_batch_ends_with_its_last_completed_watch():
     """However little time has passed."""
     rows = [(f"u{n}", 1, n, True) for n in range(5)]
 
-    witness, _ = witnessed(trial_log(rows, num_videos=4), pace=Pace(2, 60_000))
+    witness, _ = witnessed(trial_log(rows, num_videos=4), pace=EvaluationPace(2, 60_000))
 
     assert "".join(kind[0] for kind, _ in witness.happened) == "ssoo" + "ssoo" + "so"
 
@@ -216,7 +216,7 @@ def test_frozen_popularity_stops_counting():
         ("c", 2, 200_000, True),
     ]
     log = trial_log(rows, num_videos=4, tested_from_ms=100_000)
-    entrant = Entrant("popularity", Popularity(24.0), is_frozen_too=True, pace=AT_ONCE)
+    entrant = Entrant("popularity", PopularityBaseline(24.0), is_frozen_too=True, pace=AT_ONCE)
 
     replay(log, [entrant], policy=POLICY)
 

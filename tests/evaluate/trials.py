@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 
 from contract.wire.events import VideoUpload
-from nextwatch.evaluate.logs.trial import History, TrialLog
+from nextwatch.evaluate.logs.trial import LoggedHistory, TrialLog
 
 T0 = 1_650_812_741_436
 """When the small logs begin; tests count milliseconds from here."""
@@ -22,7 +22,7 @@ def uploads(count):
 def history(user_id, columns, completed=None):
     """Return what *user_id* did before; all of it completed unless *completed* says which."""
     completed = list(columns) if completed is None else completed
-    return History(
+    return LoggedHistory(
         user_id=user_id,
         columns=columns,
         is_completed=[column in completed for column in columns],

@@ -10,7 +10,7 @@ import pytest
 from contract.kafka.records import Position
 from contract.wire.events import UserDeletion
 from contract.wire.topics import Layout
-from nextwatch.operate.erase import Report, ask, conclusion, deletion_of, table
+from nextwatch.operate.erase import ErasureReport, ask, conclusion, deletion_of, table
 from nextwatch.operate.traces import Trace
 from tests.builders import T0
 from tests.outboxes import MemoryOutbox
@@ -18,7 +18,7 @@ from tests.outboxes import MemoryOutbox
 
 def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True, unsettled=()):
     """Return a report on u1."""
-    return Report(
+    return ErasureReport(
         user_id="u1",
         erase_before_ms=before_ms,
         is_confirmed=is_confirmed,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import KafkaError
 
 from contract.wire.topics import Layout
-from nextwatch.sources.feed import Feed
+from nextwatch.sources.feed import EventFeed
 
 T0 = 1_650_812_741_436
 """When the small logs begin; tests count milliseconds from here."""
@@ -158,4 +158,4 @@ _REFUSAL = KafkaError(KafkaError.INVALID_RECORD, "Broker: Message was refused")
 
 def taped_feed(*, refuse_from=None):
     """Return a feed whose records stay in its producer."""
-    return Feed(TapedProducer(refuse_from=refuse_from), Layout(), threading.Event())
+    return EventFeed(TapedProducer(refuse_from=refuse_from), Layout(), threading.Event())

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 from contract.errors import BrokerUnavailable
 from contract.process.settings import KafkaSettings
 from contract.wire.topics import Layout
-from nextwatch.sources.feed import Feed, connect
+from nextwatch.sources.feed import EventFeed, connect
 from tests.builders import search, upload, watch
 from tests.sources.logs import TapedProducer, taped_feed
 
@@ -17,7 +17,7 @@ from tests.sources.logs import TapedProducer, taped_feed
 def test_each_event_goes_to_its_topic_under_its_key():
     """Users are the keys of what users do, videos those of uploads; names take the prefix."""
     producer = TapedProducer()
-    feed = Feed(producer, Layout(prefix="x-"), threading.Event())
+    feed = EventFeed(producer, Layout(prefix="x-"), threading.Event())
     for event in (watch("v1", user_id="a"), search(user_id="b"), upload("v2")):
         feed.send(event)
 
@@ -65,7 +65,7 @@ def test_one_refused_record_ends_the_source():
 def test_a_record_without_an_answer_is_an_error_too():
     """Nothing was refused, but nothing was acknowledged either."""
     producer = Producer({"bootstrap.servers": "127.0.0.1:1", "log_level": 2})
-    feed = Feed(producer, Layout(), threading.Event())
+    feed = EventFeed(producer, Layout(), threading.Event())
     feed.send(watch())
 
     with pytest.raises(BrokerUnavailable, match="1 of 1 records were not acknowledged: no answer"):

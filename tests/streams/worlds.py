@@ -7,12 +7,12 @@ from contract.process.clock import ManualClock
 from contract.wire.events import Recommendation, encode
 from contract.wire.topics import WINDOWS, Layout
 from models.history.history import WindowPolicy
-from streams.lifecycle.pause_guard import Fence
-from streams.lifecycle.stage_timer import Stages
+from streams.lifecycle.pause_guard import PauseGuard
+from streams.lifecycle.stage_timer import StageTimer
 from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.pipeline import Pipeline
-from streams.serving.candidates import Retrieval
-from streams.serving.generation import Switch
+from streams.serving.candidates import CandidateSource
+from streams.serving.generation import ActiveGeneration
 from streams.serving.recommend import Recommender
 from streams.serving.trending import Trending
 from streams.state.logs import Log
@@ -42,7 +42,7 @@ class World:
         self.store = DictStore()
         self.outbox = MemoryOutbox()
         self.monotonic_s = 0.0
-        self.fence = Fence(lambda: self.monotonic_s, limit_s=3.0)
+        self.fence = PauseGuard(lambda: self.monotonic_s, limit_s=3.0)
         self.partitions = Partitions(
             lambda _number: self.store,
             lambda start: [
@@ -60,13 +60,13 @@ class World:
             {Position(t, 0): committed for t in self.offsets},
             {Position(t, 0): Log(0, end) for t, end in ends.items()},
         )
-        retrieval = Retrieval(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
+        retrieval = CandidateSource(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
         self.decoder = BatchDecoder(self.partitions, layout=Layout(), clock=self.clock)
         self.pipeline = Pipeline(
             self.decoder,
             self.partitions,
             Recommender(
-                Switch(),
+                ActiveGeneration(),
                 retrieval,
                 Trending(),
                 num_recommended=1,
@@ -77,7 +77,7 @@ class World:
             self.fence,
             layout=Layout(),
             policy=POLICY,
-            timer=Stages(lambda: 0.0, lambda: 0.0),
+            timer=StageTimer(lambda: 0.0, lambda: 0.0),
         )
 
     def record(self, event, *, offset=None, num_partitions=0):

@@ -15,7 +15,7 @@ from models.serving.encoder import ItemEncoder, UserEncoder
 from models.serving.items import ItemStore
 from models.serving.live_signals import NUM_SIGNALS
 from models.training.sequence_training import Recipe
-from models.training.two_tower import Candidates
+from models.training.two_tower import StepCandidates
 from tests.builders import T0, upload, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
 from trainer.evaluate.popularity import Viewing
@@ -98,7 +98,7 @@ def test_the_loss_is_the_softmax_of_taste_and_signals_worked_by_hand():
     now_20K = learner._signals.signals(np.arange(1, 21))
     now_20K[np.arange(20) != label] = before_20K[np.arange(20) != label]
     nothing = np.zeros(20, np.float32)
-    candidates = Candidates(np.arange(1, 21), nothing, None, now_20K)
+    candidates = StepCandidates(np.arange(1, 21), nothing, None, now_20K)
 
     assert model.step(batch, candidates, learner.vocabulary) == pytest.approx(expected, abs=1e-4)
 

@@ -22,7 +22,7 @@ from trainer.input.dispatch import Intake
 from trainer.input.feed import BrokerLostRecordsError
 from trainer.loop import Parts, Trainer
 from trainer.publish.generations import Generations
-from trainer.publish.publishing import Publisher
+from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 
@@ -43,7 +43,7 @@ class Room:
         self._note_saves()
         clock, layout = ManualClock(T0), Layout()
         rhythm = {"fast_path_s": NEVER, "publish_every_s": NEVER, "checkpoint_every_s": NEVER}
-        publisher = Publisher(self.outbox, layout, f"file://{tmp_path}/bundles", clock)
+        publisher = BundlePublisher(self.outbox, layout, f"file://{tmp_path}/bundles", clock)
         self.bundles = tmp_path / "bundles"
         self.trainer = Trainer(
             Parts(

@@ -14,7 +14,7 @@ from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, feed_config, identify
 from trainer.loop import Parts, Trainer
 from trainer.publish.generations import Generations
-from trainer.publish.publishing import Publisher
+from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 
@@ -40,7 +40,7 @@ def life(kafka, directory):
     settings = TrainerSettings(
         batch_size=5, batch_wait_ms=0, checkpoint_every_s=3_600, publish_every_s=3_600
     )
-    publisher = Publisher(outbox, kafka.layout, f"file://{directory}/bundles", clock)
+    publisher = BundlePublisher(outbox, kafka.layout, f"file://{directory}/bundles", clock)
     parts = Parts(
         state=state,
         generations=generations,

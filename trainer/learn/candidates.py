@@ -16,7 +16,7 @@ from models.training.hierarchical_softmax import bands
 from models.training.label_frequency import LabelFrequency
 from models.training.losses import HIERARCHICAL
 from models.training.negatives import NegativeDraw
-from models.training.two_tower import Candidates
+from models.training.two_tower import StepCandidates
 
 # Shape legend: B = examples, N = videos that may be recommended, C = candidates of a step.
 
@@ -37,7 +37,7 @@ class CandidateDraw:
         vocabulary: Vocabulary,
         frequency: LabelFrequency,
         signals: LiveSignals,
-    ) -> Candidates:
+    ) -> StepCandidates:
         """Return drawn videos and the labels of the batch, each once."""
         config = self._config
         live_N = np.flatnonzero(vocabulary.is_live_N) + 1
@@ -52,7 +52,7 @@ class CandidateDraw:
             count_N = frequency.count_N[: len(vocabulary) + 1]
             num_bands = min(config.num_bands, math.isqrt(len(count_N)))
             band_C = bands(count_N, num_bands=num_bands)[rows_C]
-        return Candidates(
+        return StepCandidates(
             rows_C,
             log_q_C.astype(np.float32),
             band_C,

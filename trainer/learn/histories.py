@@ -19,7 +19,7 @@ from models.features.vocabulary import Vocabulary
 from models.history.history import WatchEntry, Window
 from models.serving.live_signals import LiveSignals
 from models.training import sequence_training
-from models.training.sequence_batches import History
+from models.training.sequence_batches import WatchSequence
 from models.training.sequence_training import Recipe
 from models.training.two_tower import TwoTowerModel
 
@@ -93,8 +93,8 @@ def learn_histories(  # noqa: PLR0913 - options
     model.slow_down(model.config.lr_share_after_histories)
 
 
-def _known(past: PastWatches, vocabulary: Vocabulary) -> History:
+def _known(past: PastWatches, vocabulary: Vocabulary) -> WatchSequence:
     rows_T = vocabulary.live_rows(past.video_ids)
-    return History(
+    return WatchSequence(
         rows_T[rows_T > 0].astype(np.int64), np.array(past.is_completed, bool)[rows_T > 0]
     )

@@ -20,7 +20,7 @@ from models.features.examples import Example
 from models.tdm import export as tdm_export
 from models.tdm.model import TreeModel, list_space
 from models.tdm.scorer import TdmConfig
-from models.tdm.tree import Found, category_leaves, clustered_leaves, shape_for, tree_of
+from models.tdm.tree import FoundLeaves, category_leaves, clustered_leaves, shape_for, tree_of
 from models.training.config import TowerConfig
 from models.training.replay import EncodedExamples
 from models.training.sequence_training import Recipe
@@ -118,7 +118,7 @@ class TdmLearner(Learner):
         self.tree.calibrate(self._users_KD, self._tree_rng)
         self._num_since_rebuild = 0
 
-    def search(self, examples: Sequence[Example]) -> tuple[Found, Float32[np.ndarray, "B N"]]:
+    def search(self, examples: Sequence[Example]) -> tuple[FoundLeaves, Float32[np.ndarray, "B N"]]:
         """Return what a beam finds, and what every video scores, column n for ``video_ids[n]``.
 
         The beam leaves out what stands in the windows, as in serving. Learns nothing, but gives new

@@ -51,7 +51,7 @@ _DECIMALS = 6  # of a component on the wire: a third of the bytes, an error far 
 _BUNDLE_ID = re.compile(r"b(\d{14})-g(\d+)")
 
 
-class Delivery(Protocol):
+class BundleDelivery(Protocol):
     """What the publisher needs of an outbox."""
 
     def deliver(self, records: Sequence[Outgoing]) -> object:
@@ -60,10 +60,10 @@ class Delivery(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Publisher:
+class BundlePublisher:
     """Writes bundles under one URL and announces them."""
 
-    outbox: Delivery
+    outbox: BundleDelivery
     layout: Layout
     bundle_url: str
     clock: Clock

@@ -43,7 +43,7 @@ class _File(msgspec.Struct, frozen=True):
     size: int
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     """The table of contents of a checkpoint."""
 
     version: int = VERSION
@@ -143,7 +143,7 @@ class Checkpoints:
         encoded = (path / MANIFEST).read_bytes()
         if _sha256(encoded).encode() != (path / MANIFEST_SUM).read_bytes():
             raise ValueError(f"{MANIFEST} does not have the sha256 beside it")
-        manifest = msgspec.json.decode(encoded, type=Manifest)
+        manifest = msgspec.json.decode(encoded, type=CheckpointManifest)
         if manifest.version != VERSION:
             raise ValueError(f"version {manifest.version}; this code reads {VERSION}")
         if manifest.number != number:
@@ -165,9 +165,9 @@ def _manifest(
     offsets: Offsets,
     topic_ids: Mapping[str, int],
     created_at_ms: int,
-) -> Manifest:
+) -> CheckpointManifest:
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return Manifest(
+    return CheckpointManifest(
         number=number,
         created_at_ms=created_at_ms,
         offsets=offsets,

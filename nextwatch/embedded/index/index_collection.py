@@ -22,13 +22,13 @@ from nextwatch.embedded.index.index_space import INSUFFICIENT_STORAGE, WRITE_BYT
 from nextwatch.embedded.index.index_wire import (
     Condition,
     Delete,
-    Found,
-    Point,
+    FoundPoint,
     PointId,
     Query,
     Refused,
     Retrieve,
     Scroll,
+    WirePoint,
 )
 
 SLICE_POINTS = 256  # measured: 3 ms of engine time at 64 dimensions
@@ -41,7 +41,7 @@ DISTANCES = {
 }
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a collection was created with; kept as JSON beside the engine's own files."""
 
     size: int
@@ -57,9 +57,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return edge.EdgeConfig(vectors=vectors, payload_memory=memory, max_search_threads=1, **more)
 
 
-def load_settings(directory: Path) -> Settings:
+def load_settings(directory: Path) -> CollectionSettings:
     """Return the settings of the collection in *directory*."""
-    return msgspec.json.decode((directory / SETTINGS).read_bytes(), type=Settings)
+    return msgspec.json.decode((directory / SETTINGS).read_bytes(), type=CollectionSettings)
 
 
 @contextmanager
@@ -87,13 +87,13 @@ class Collection:
 
     name: str
     directory: Path
-    settings: Settings
+    settings: CollectionSettings
     shard: edge.EdgeShard
     is_building: bool = False
     num_writes: int = 0
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def upsert(self, points: Sequence[Point]) -> int:
+    async def upsert(self, points: Sequence[WirePoint]) -> int:
         """Insert or replace *points*, all or, if one of them is wrong, none."""
         for point in points:
             self._check_size(point.vector)
@@ -121,7 +121,7 @@ class Collection:
             operation = edge.UpdateOperation.create_field_index(field_name, kind)
         return await self._write([operation])
 
-    def query(self, queries: Sequence[Query]) -> list[list[Found]]:
+    def query(self, queries: Sequence[Query]) -> list[list[FoundPoint]]:
         """Return, for each query, the points nearest to it, best first."""
         self._check_open()
         with engine_errors():
@@ -138,7 +138,7 @@ class Collection:
         with engine_errors():
             return self.shard.count(edge.CountRequest(filter=engine_filter(condition)))
 
-    def retrieve(self, request: Retrieve) -> list[Found]:
+    def retrieve(self, request: Retrieve) -> list[FoundPoint]:
         """Return the points with the given ids, those that are there."""
         self._check_open()
         with_payload = True if request.with_payload is None else request.with_payload
@@ -147,7 +147,7 @@ class Collection:
             records = self.shard.retrieve(list(request.ids), with_payload, with_vector)
             return _records(records, with_payload=bool(with_payload), with_vector=with_vector)
 
-    def scroll(self, request: Scroll) -> tuple[list[Found], PointId | Any | None]:
+    def scroll(self, request: Scroll) -> tuple[list[FoundPoint], PointId | Any | None]:
         """Return one page of points and the id at which the next one starts."""
         self._check_open()
         with_payload = True if request.with_payload is None else request.with_payload
@@ -236,25 +236,25 @@ def _required(condition: Condition | None) -> edge.Filter:
 
 def _scored(
     points: Sequence[edge.ScoredPoint], *, with_payload: bool, with_vector: bool
-) -> list[Found]:
-    found = [Found(p.id, p.version, p.score) for p in points]  # type: ignore[arg-type]
+) -> list[FoundPoint]:
+    found = [FoundPoint(p.id, p.version, p.score) for p in points]  # type: ignore[arg-type]
     return _fill(found, points, with_payload=with_payload, with_vector=with_vector)
 
 
 def _records(
     records: Sequence[edge.Record], *, with_payload: bool, with_vector: bool
-) -> list[Found]:
-    found = [Found(record.id) for record in records]  # type: ignore[arg-type]
+) -> list[FoundPoint]:
+    found = [FoundPoint(record.id) for record in records]  # type: ignore[arg-type]
     return _fill(found, records, with_payload=with_payload, with_vector=with_vector)
 
 
 def _fill(
-    found: list[Found],
+    found: list[FoundPoint],
     points: Sequence[edge.ScoredPoint | edge.Record],
     *,
     with_payload: bool,
     with_vector: bool,
-) -> list[Found]:
+) -> list[FoundPoint]:
     if with_payload:
         for answer, point in zip(found, points, strict=True):
             answer.payload = point.payload

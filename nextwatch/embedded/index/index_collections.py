@@ -17,7 +17,7 @@ from nextwatch.embedded.index import index_child, index_create
 from nextwatch.embedded.index.index_collection import (
     DISTANCES,
     Collection,
-    Settings,
+    CollectionSettings,
     load_settings,
 )
 from nextwatch.embedded.index.index_space import COLLECTION_BYTES, check_space, warn_of_full_disk
@@ -76,7 +76,7 @@ class Collections:
         if vectors.distance not in DISTANCES or not 1 <= vectors.size <= MAX_SIZE:
             raise Refused(400, f"Wrong input: {vectors.distance} vectors of size {vectors.size}")
         hnsw = vectors.hnsw_config or request.hnsw_config or Hnsw()
-        settings = Settings(
+        settings = CollectionSettings(
             size=vectors.size,
             distance=vectors.distance,
             m=hnsw.m or 16,
@@ -93,7 +93,7 @@ class Collections:
         finally:
             self._being_made.discard(name)
 
-    async def _make(self, draft: Path, settings: Settings) -> None:
+    async def _make(self, draft: Path, settings: CollectionSettings) -> None:
         if not self._open:  # at the first start nobody searches, and a child takes longer
             index_create.create(draft, settings)
             return

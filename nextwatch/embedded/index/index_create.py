@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 import qdrant_edge as edge
 
-from nextwatch.embedded.index.index_collection import SETTINGS, Settings
+from nextwatch.embedded.index.index_collection import SETTINGS, CollectionSettings
 
 
-def create(directory: Path, settings: Settings) -> None:
+def create(directory: Path, settings: CollectionSettings) -> None:
     """Make an empty collection in *directory*, which is not there yet."""
     edge.EdgeShard.create(str(directory), settings.engine_config()).close()
     (directory / SETTINGS).write_bytes(msgspec.json.encode(settings))
 
 
 if __name__ == "__main__":
-    create(Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Settings))
+    create(Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=CollectionSettings))

@@ -22,7 +22,7 @@ class Refused(Exception):  # noqa: N818 - the name states the condition
         self.message = message
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WireRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every request shares; ``None`` is the one legal value of what is not supported."""
 
     shard_key: None = None
@@ -97,7 +97,7 @@ class ChangeAliases(msgspec.Struct, frozen=True, kw_only=True):
     actions: list[AliasAction]
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WirePoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One point to insert or replace."""
 
     id: PointId
@@ -105,7 +105,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     payload: dict[str, Any] | None = None
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PointBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Points by column instead of by row."""
 
     ids: list[PointId]
@@ -113,15 +113,15 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     payloads: list[dict[str, Any] | None] | None = None
 
 
-class Upsert(Request, frozen=True, kw_only=True):
+class Upsert(WireRequest, frozen=True, kw_only=True):
     """Points in either form."""
 
-    points: list[Point] | None = None
-    batch: Batch | None = None
+    points: list[WirePoint] | None = None
+    batch: PointBatch | None = None
     update_filter: None = None
     update_mode: None = None
 
-    def rows(self) -> list[Point]:
+    def rows(self) -> list[WirePoint]:
         """Return the points, whichever way they came."""
         if self.batch is None:
             return self.points or []
@@ -129,7 +129,7 @@ class Upsert(Request, frozen=True, kw_only=True):
         if not len(self.batch.ids) == len(self.batch.vectors) == len(payloads):
             raise Refused(400, "Wrong input: the columns of a batch differ in length")
         columns = zip(self.batch.ids, self.batch.vectors, payloads, strict=True)
-        return [Point(id=i, vector=vector, payload=payload) for i, vector, payload in columns]
+        return [WirePoint(id=i, vector=vector, payload=payload) for i, vector, payload in columns]
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,14 +151,14 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     is_null: None = None
 
 
-class Delete(Request, frozen=True, kw_only=True):
+class Delete(WireRequest, frozen=True, kw_only=True):
     """Points to delete, by id or by filter."""
 
     points: list[PointId] | None = None
     filter: Condition | None = None
 
 
-class Retrieve(Request, frozen=True, kw_only=True):
+class Retrieve(WireRequest, frozen=True, kw_only=True):
     """Points to read by id."""
 
     ids: list[PointId]
@@ -166,14 +166,14 @@ class Retrieve(Request, frozen=True, kw_only=True):
     with_vector: bool | None = None
 
 
-class Count(Request, frozen=True, kw_only=True):
+class Count(WireRequest, frozen=True, kw_only=True):
     """How many points pass a filter; always counted exactly."""
 
     filter: Condition | None = None
     exact: bool | None = None
 
 
-class Scroll(Request, frozen=True, kw_only=True):
+class Scroll(WireRequest, frozen=True, kw_only=True):
     """One page of all points, in the order of their ids."""
 
     offset: PointId | None = None
@@ -199,7 +199,7 @@ class Nearest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     mmr: None = None
 
 
-class Query(Request, frozen=True, kw_only=True):
+class Query(WireRequest, frozen=True, kw_only=True):
     """One nearest-neighbour query."""
 
     query: list[float] | int | str | Nearest
@@ -233,7 +233,7 @@ class CreateFieldIndex(msgspec.Struct, frozen=True, kw_only=True):
     field_schema: str | dict[str, Any] | None = None
 
 
-class Found(msgspec.Struct, omit_defaults=True):
+class FoundPoint(msgspec.Struct, omit_defaults=True):
     """One point in an answer; `version` and `score` only where points were searched."""
 
     id: UUID | int

@@ -17,9 +17,9 @@ import scipy.sparse as sp
 from jaxtyping import Float32
 
 from contract.wire.events import VideoUpload
-from nextwatch.evaluate.baselines.popularity import Popularity
+from nextwatch.evaluate.baselines.popularity import PopularityBaseline
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 # Shape legend: U = users, B = cases, N = videos.
 
@@ -71,7 +71,7 @@ class Affinity:
         self._num_videos = 0
         self._matrix_NN: Matrix | None = None
 
-    def prepare(self, num_videos: int, histories: Sequence[History]) -> None:
+    def prepare(self, num_videos: int, histories: Sequence[LoggedHistory]) -> None:
         """Take in the histories, and make the matrix of them unless the log is awaited."""
         self._num_videos = num_videos
         for history in histories:
@@ -117,13 +117,13 @@ class ItemToItem:
 
     def __init__(self, affinity: Affinity, *, half_life_h: float | None = None) -> None:
         self._affinity = affinity
-        self._popularity = None if half_life_h is None else Popularity(half_life_h)
+        self._popularity = None if half_life_h is None else PopularityBaseline(half_life_h)
         self._half_life_h = half_life_h
 
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Make the matrix from *histories*."""

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from contract.wire.events import VideoUpload
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 # Shape legend: B = cases, N = videos.
 
@@ -29,7 +29,7 @@ class DirectedCooccurrence:
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Count the completed watches of *histories*."""

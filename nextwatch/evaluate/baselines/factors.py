@@ -19,7 +19,7 @@ from contract.errors import DatasetError
 from contract.wire.events import VideoUpload
 from nextwatch.evaluate.baselines.affinity import indicators
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 # Shape legend: B = cases, N = videos, K = factors, n = the videos that one user completed.
 
@@ -41,7 +41,7 @@ class ImplicitFactors:
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Learn the item factors from completed watches.

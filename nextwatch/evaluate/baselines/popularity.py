@@ -19,14 +19,14 @@ from jaxtyping import Float32, Float64
 from contract.wire.events import VideoUpload
 from models.history.history import HOUR_MS
 from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 # Shape legend: B = cases, N = videos.
 
 _MAX_HALF_LIVES = 32.0  # then the weights are scaled down: float64 has 53 bits
 
 
-class Popularity:
+class PopularityBaseline:
     """Ranks for everybody by the count of completed watches, which halves every *half_life_h*.
 
     Without a half-life it is the popularity of the time before the log, and stands still.
@@ -40,7 +40,7 @@ class Popularity:
     def prepare(
         self,
         uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
+        histories: Sequence[LoggedHistory],
         validation: Sequence[Case],
     ) -> None:
         """Start from nothing; without a half-life, count the completed watches of *histories*."""
@@ -70,7 +70,7 @@ class Popularity:
                 weight = self._weight(exposure.event_time_ms, self._half_life_ms)
                 self._count_N[exposure.column] += weight
 
-    def frozen(self) -> "Popularity":
+    def frozen(self) -> "PopularityBaseline":
         """Return a copy that counts no more."""
         return copy.deepcopy(self)
 

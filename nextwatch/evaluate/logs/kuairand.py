@@ -18,7 +18,7 @@ from contract.wire.events import MAX_DURATION_MS, MAX_TIME_MS, VideoUpload
 from nextwatch.datasets.columns import Column
 from nextwatch.datasets.kuairand import REMEDY, VIDEOS, uploads_of
 from nextwatch.datasets.kuairand_past import Past, read_exposures, read_pasts
-from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS, History, Ints, TrialLog
+from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS, Ints, LoggedHistory, TrialLog
 
 WINDOWS: Mapping[str, tuple[int, int]] = {
     "tune": (20220425, 20220430),
@@ -91,13 +91,13 @@ def _day(date: int) -> str:
 
 def _histories(
     directory: Path, column_of: Mapping[str, int], *, before_ms: int
-) -> Sequence[History]:
+) -> Sequence[LoggedHistory]:
     return [_history(past, column_of, before_ms) for past in read_pasts(directory)]
 
 
-def _history(past: Past, column_of: Mapping[str, int], before_ms: int) -> History:
+def _history(past: Past, column_of: Mapping[str, int], before_ms: int) -> LoggedHistory:
     first_ms, last_ms = past.bounds_ms(before_ms)
-    return History(
+    return LoggedHistory(
         user_id=f"u{past.user}",
         columns=[column_of[f"v{video}"] for video in past.watched],
         is_completed=past.is_completed(),

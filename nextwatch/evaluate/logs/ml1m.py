@@ -23,7 +23,7 @@ from nextwatch.datasets.columns import Column, DataFiles
 from nextwatch.datasets.movielens import film_upload, read_dat_films
 from nextwatch.datasets.tables import read_lines
 from nextwatch.evaluate.contender import Case
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 GAP_MS = 1
 OPENED_MS = 946_684_800_000
@@ -45,7 +45,7 @@ class Halves:
     """What may be learned from, what tells when to stop, and the test."""
 
     uploads: Sequence[VideoUpload]
-    histories: Sequence[History]
+    histories: Sequence[LoggedHistory]
     validation: Sequence[Case]
     tests: Sequence[Case]
 
@@ -61,7 +61,7 @@ def read(directory: Path, *, policy: WindowPolicy) -> Halves:
     uploads = _uploads(directory, films.tolist())
     _, lines = read_lines(directory, (_VALIDATION,), REMEDY)
     validated = {int(line) for line in lines if line.strip()}
-    histories: list[History] = []
+    histories: list[LoggedHistory] = []
     validation: list[Case] = []
     tests: list[Case] = []
     for user, watched in _sequences(columns, films).items():
@@ -86,8 +86,8 @@ def _sequences(columns: Mapping[str, Column], films: Column) -> dict[int, list[i
     return {int(user): piece.tolist() for user, piece in zip(users[starts], pieces, strict=True)}
 
 
-def _history(user_id: str, watched: Sequence[int]) -> History:
-    return History(
+def _history(user_id: str, watched: Sequence[int]) -> LoggedHistory:
+    return LoggedHistory(
         user_id=user_id,
         columns=watched,
         is_completed=[True] * len(watched),
@@ -98,7 +98,7 @@ def _history(user_id: str, watched: Sequence[int]) -> History:
 
 
 def _case(
-    history: History, uploads: Sequence[VideoUpload], policy: WindowPolicy, *, place: int
+    history: LoggedHistory, uploads: Sequence[VideoUpload], policy: WindowPolicy, *, place: int
 ) -> Case:
     before = history.columns[:place]
     window = _window(_history(history.user_id, before), uploads, policy)
@@ -106,7 +106,7 @@ def _case(
     return Case(history.user_id, window, time_ms, history.columns[place], before, before)
 
 
-def _window(history: History, uploads: Sequence[VideoUpload], policy: WindowPolicy) -> Window:
+def _window(history: LoggedHistory, uploads: Sequence[VideoUpload], policy: WindowPolicy) -> Window:
     return fold(EMPTY, history.watches(uploads)[-policy.max_watches :], policy)
 
 

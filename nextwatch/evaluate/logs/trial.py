@@ -5,7 +5,7 @@ that windows are folded from are real ones of the contract, so a window of a tri
 serving would hold.
 
 What is known of a user before the log has no times of its own. Its watches get made-up ones:
-evenly spaced and ending at the user's last known time (`History.times_ms`). A completed one
+evenly spaced and ending at the user's last known time (`LoggedHistory.times_ms`). A completed one
 lasts as long as its video (the median long view of KuaiRand, 25-30 April, lasts 96 % of it),
 another one 2.8 seconds (`told_watch_ms`).
 """
@@ -31,7 +31,7 @@ _HISTORY_IDS = 1 << 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class LoggedHistory:
     """What a user did before the log: columns, oldest first.
 
     ``completed`` may reach further back than ``columns``: the last completed watches of all.
@@ -69,7 +69,7 @@ class TrialLog:
 
     name: str
     uploads: Sequence[VideoUpload]
-    histories: Sequence[History]
+    histories: Sequence[LoggedHistory]
     user_id: Sequence[str]
     column: Ints
     time_ms: Ints

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from contract.errors import BundleError, ContractError, StoreUnavailable
 from contract.wire.events import BundleAnnouncement, BundleState
 from models.bundle import bundle
-from models.bundle.bundle import Manifest
+from models.bundle.bundle import BundleManifest
 from models.bundle.bundle_store import MANIFEST, check_url
 from models.serving.items import ItemSnapshot
 from tests.builders import T0
@@ -340,4 +340,4 @@ def test_a_manifest_is_a_card_with_files():
     """`write` adds the files and nothing else."""
     card_fields = set(bundle.Card.__struct_fields__)
 
-    assert set(Manifest.__struct_fields__) - card_fields == {"files"}
+    assert set(BundleManifest.__struct_fields__) - card_fields == {"files"}

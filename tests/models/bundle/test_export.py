@@ -11,14 +11,14 @@ from contract.errors import BundleError
 from models.bundle import export
 from models.serving import encoder
 from models.towers.item_tower import ItemTower
-from models.towers.youtube_dnn import UserTower
+from models.towers.youtube_dnn import YoutubeDnnTower
 from tests.models.bundles import SMALL
 
 
 @pytest.fixture(scope="module")
 def towers():
     torch.manual_seed(3)
-    return UserTower(SMALL), ItemTower(SMALL)
+    return YoutubeDnnTower(SMALL), ItemTower(SMALL)
 
 
 @pytest.fixture(scope="module")

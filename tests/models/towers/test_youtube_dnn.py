@@ -6,7 +6,7 @@ import torch
 from models.features.features import CONTEXT_FIELDS, WATCH_FEATURES
 from models.towers.item_tower import ItemTower
 from models.towers.layers import unit
-from models.towers.youtube_dnn import UserTower
+from models.towers.youtube_dnn import YoutubeDnnTower
 from tests.models.bundles import SMALL
 
 # Shape legend: B = users, T = watches, D = width of a vector.
@@ -15,7 +15,7 @@ from tests.models.bundles import SMALL
 @pytest.fixture
 def tower():
     torch.manual_seed(0)
-    return UserTower(SMALL)
+    return YoutubeDnnTower(SMALL)
 
 
 def inputs(num_watches, *, num_users=1):

@@ -10,7 +10,7 @@ import torch
 from models.features.features import WATCH_FEATURES, FeatureEncoder
 from models.features.vocabulary import Vocabulary
 from models.towers.registry import USER_TOWERS
-from models.training.sequence_batches import History, batches, cut
+from models.training.sequence_batches import WatchSequence, batches, cut
 from models.training.sequence_training import Recipe, SequenceTraining, shared_softmax, train
 from models.training.two_tower import TwoTowerModel
 from tests.builders import upload
@@ -37,7 +37,7 @@ def model_of(name="youtube_dnn", *, num_videos=NUM_VIDEOS):
 
 def watched(*rows, completed=None):
     is_completed = np.ones(len(rows), bool) if completed is None else np.array(completed, bool)
-    return History(np.array(rows, np.int64), is_completed)
+    return WatchSequence(np.array(rows, np.int64), is_completed)
 
 
 def chains(num_users=24):

@@ -9,9 +9,9 @@ from contract.wire.keys import partition_of
 from contract.wire.topics import VIDEO_UPLOADS, Layout
 from streams.follower import waiting
 from streams.follower.catch_up import CatchUp
-from streams.follower.follower import Follower, Tail
+from streams.follower.follower import Follower, FollowerThread
 from streams.follower.offers import MAX_OFFERS
-from streams.serving.generation import Switch
+from streams.serving.generation import ActiveGeneration
 from streams.serving.text_index import TextIndex
 from tests.builders import T0, item_vector, upload
 from tests.consumers import MemoryConsumer, MemoryLog
@@ -22,7 +22,7 @@ class World:
     """A follower whose bundles hold the videos *snapshot*."""
 
     def __init__(self, **snapshot):
-        self.switch = Switch()
+        self.switch = ActiveGeneration()
         self.announced = []
         self.damaged = set()
         self.away = set()
@@ -337,7 +337,7 @@ def test_the_text_of_an_upload_is_found_until_it_is_taken_down():
     """Uploads are followed for their text alone, and only where there is an index for it."""
     texts = TextIndex()
     follower = Follower(
-        Switch(),
+        ActiveGeneration(),
         load_bundle=None,
         make_serving=None,
         announce=None,
@@ -402,7 +402,7 @@ def test_a_misplaced_upload_is_no_text_to_search():
         record = video_id.encode(), encode(upload(video_id))
         logs[layout.name(VIDEO_UPLOADS), number].records.append(record)
     consumer = MemoryConsumer(logs)
-    tail = Tail(consumer, layout, follower, monotonic=lambda: 0.0, catch_up=catch_up)
+    tail = FollowerThread(consumer, layout, follower, monotonic=lambda: 0.0, catch_up=catch_up)
     tail.run(lambda: catch_up.is_over)
 
     assert [video_id for video_id, _ in texts.find("cooking", 9)] == ["v1"]

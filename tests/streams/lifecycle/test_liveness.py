@@ -6,7 +6,7 @@ import pytest
 
 from contract.kafka.records import Position
 from streams.lifecycle.liveness import STOP_WITHIN_S, lanes
-from streams.lifecycle.watchdog import Lane, Membership, Reading
+from streams.lifecycle.watchdog import Membership, Reading, WatchedProgress
 
 WATCHES, RESTORED = Position("watch-events", 3), Position("changelog", 3)
 
@@ -32,7 +32,7 @@ def test_every_source_partition_is_a_lane_of_its_own():
     found = looked_at(app(marks={WATCHES: 5, RESTORED: 2}))
 
     assert found == {
-        "watch-events/3": Lane(("acknowledged", 5, 0), is_waiting=True, patience_s=60.0)
+        "watch-events/3": WatchedProgress(("acknowledged", 5, 0), is_waiting=True, patience_s=60.0)
     }
 
 
@@ -78,4 +78,4 @@ def test_a_stop_is_to_end_in_time():
     """Whatever else waits."""
     found = looked_at(app(marks={WATCHES: 5}, is_stopping=True))
 
-    assert found == {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
+    assert found == {"shutdown": WatchedProgress(None, is_waiting=True, patience_s=STOP_WITHIN_S)}

@@ -3,7 +3,7 @@
 import pytest
 
 from contract.errors import WorkerPausedError
-from streams.lifecycle.pause_guard import Fence
+from streams.lifecycle.pause_guard import PauseGuard
 
 
 class Time:
@@ -16,7 +16,7 @@ class Time:
 def test_the_fence_is_open_before_the_first_beat():
     """Starting up takes as long as it takes."""
     time = Time()
-    fence = Fence(time, limit_s=3.0)
+    fence = PauseGuard(time, limit_s=3.0)
     time.now_s = 60.0
 
     fence.check()
@@ -25,7 +25,7 @@ def test_the_fence_is_open_before_the_first_beat():
 def test_a_silence_longer_than_the_limit_closes_it_for_good():
     """Neither work nor a late beat may go on as if nothing had been."""
     time = Time()
-    fence = Fence(time, limit_s=3.0)
+    fence = PauseGuard(time, limit_s=3.0)
     fence.beat()
     time.now_s = 3.1
 
@@ -38,7 +38,7 @@ def test_a_silence_longer_than_the_limit_closes_it_for_good():
 def test_regular_beats_keep_it_open():
     """The limit is on one silence, not on the sum."""
     time = Time()
-    fence = Fence(time, limit_s=3.0)
+    fence = PauseGuard(time, limit_s=3.0)
     for _ in range(5):
         fence.beat()
         time.now_s += 2.9

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.lifecycle.watchdog import Lane, Reading, Watchdog, guard
+from streams.lifecycle.watchdog import Reading, Watchdog, WatchedProgress, guard
 
 PATIENCE_S = 60.0
 
@@ -23,7 +23,7 @@ class World:
         """Return the verdict *seconds* later, when the lanes are those given, by mark."""
         self.now_s += seconds
         self.lanes = {
-            name: Lane(mark, is_waiting=mark is not None, patience_s=PATIENCE_S)
+            name: WatchedProgress(mark, is_waiting=mark is not None, patience_s=PATIENCE_S)
             for name, mark in lanes.items()
         }
         return self.watchdog.verdict()
@@ -113,7 +113,9 @@ def test_a_partition_that_is_all_acknowledged_moves_by_being_asked(offset, fetch
     reading = Reading(
         offset, fetched=min(offset, fetched), position=offset, end=offset, num_answers=num_answers
     )  # fmt: skip
-    assert reading.lane(1.0) == Lane(("answered", num_answers), is_waiting=True, patience_s=1.0)
+    assert reading.lane(1.0) == WatchedProgress(
+        ("answered", num_answers), is_waiting=True, patience_s=1.0
+    )
 
 
 def test_a_partition_that_nobody_leads_ends_no_worker():

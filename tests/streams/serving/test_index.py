@@ -12,8 +12,8 @@ from contract.errors import ContractError, IndexUnavailable
 from contract.points import END_OF_POINTS
 from contract.process.settings import KafkaSettings, QdrantSettings
 from streams.lifecycle.liveness import _index_trouble
-from streams.serving.candidates import Retrieval
-from streams.serving.index import VectorIndex, connected
+from streams.serving.candidates import CandidateSource
+from streams.serving.index import IndexClient, connected
 from tests.streams.servings import serving
 from tests.streams.stub_index import answering
 
@@ -24,7 +24,7 @@ VECTORS_BD = np.eye(2, dtype=np.float32)
 def index_of(*, patience_ms=5_000, api_key=None, **answers):
     """Yield an index whose server answers so."""
     with answering(**answers) as url:
-        index = VectorIndex(QdrantSettings(url=url, api_key=api_key), patience_ms=patience_ms)
+        index = IndexClient(QdrantSettings(url=url, api_key=api_key), patience_ms=patience_ms)
         yield index
         index.close()
 
@@ -113,7 +113,7 @@ def test_a_key_that_is_rejected_is_told_with_its_setting_and_the_url(key, says):
 def test_a_key_that_is_rejected_while_running_is_why_a_worker_is_not_ready():
     """Keys are replaced; whoever asks the worker is told what to mend."""
     with index_of(key="new", api_key="old") as index:
-        retrieval = Retrieval(index, num_ranked=2, num_trending=0, monotonic=monotonic)
+        retrieval = CandidateSource(index, num_ranked=2, num_trending=0, monotonic=monotonic)
         before = _index_trouble(retrieval, index)
         assert retrieval.near(serving({}), ["u1"], VECTORS_BD[:1]) is None
         after = _index_trouble(retrieval, index)

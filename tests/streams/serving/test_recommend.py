@@ -16,8 +16,8 @@ from contract.process.clock import ManualClock
 from contract.wire.events import MAX_DURATION_MS, encode
 from models.history.history import EMPTY, WindowPolicy, fold
 from streams.follower.follower import Follower
-from streams.serving.candidates import REST_S, Retrieval
-from streams.serving.generation import Switch
+from streams.serving.candidates import REST_S, CandidateSource
+from streams.serving.generation import ActiveGeneration
 from streams.serving.recommend import Recommender, recommendation_id
 from streams.serving.requests import Request, request_of
 from streams.serving.trending import Trending
@@ -52,8 +52,8 @@ class World:
     def __init__(self, *found, num_trending=0, num_ranked=10, current=None, **options):
         self.index = ListedIndex(*found)
         self.monotonic_s = 0.0
-        self.switch = Switch(current or serving(VIDEOS))
-        retrieval = Retrieval(
+        self.switch = ActiveGeneration(current or serving(VIDEOS))
+        retrieval = CandidateSource(
             self.index,
             num_ranked=num_ranked,
             num_trending=num_trending,

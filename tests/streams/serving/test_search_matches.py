@@ -7,11 +7,11 @@ import pytest
 from contract.points import point_id
 from contract.process.clock import ManualClock
 from models.history.history import DAY_MS, EMPTY, WindowPolicy, fold
-from streams.serving.candidates import Retrieval
-from streams.serving.generation import Switch
+from streams.serving.candidates import CandidateSource
+from streams.serving.generation import ActiveGeneration
 from streams.serving.recommend import Recommender
 from streams.serving.requests import request_of
-from streams.serving.search_matches import MAX_AGE_MS, SEARCH, Asked
+from streams.serving.search_matches import MAX_AGE_MS, SEARCH, SearchMatcher
 from streams.serving.text_index import TextIndex
 from streams.serving.trending import Trending
 from tests.builders import T0, asking, item_vector, search, shown, upload, watch
@@ -42,13 +42,13 @@ def answer_to(texts):
     for video_id, vector in POPULAR.items():
         current.put(item_vector(video_id, vector, popularity=1e6))
     recommender = Recommender(
-        Switch(current),
-        Retrieval(FoundIndex(), num_ranked=10, num_trending=3, monotonic=lambda: 0.0),
+        ActiveGeneration(current),
+        CandidateSource(FoundIndex(), num_ranked=10, num_trending=3, monotonic=lambda: 0.0),
         Trending(),
         num_recommended=5,
         is_coalescing=True,
         clock=ManualClock(T0),
-        asked=Asked(texts, share=0.8, num_recommended=5),
+        asked=SearchMatcher(texts, share=0.8, num_recommended=5),
     )
 
     def answer(*events, at_ms=0):

@@ -7,7 +7,7 @@ from models.features.examples import CompletionRule
 from models.history.history import EMPTY, WindowPolicy, fold
 from models.serving.items import ItemStore
 from streams.serving.requests import request_of
-from streams.serving.skips import MAX_AGE_MS, NUM_RECENT, turn_away
+from streams.serving.skips import MAX_AGE_MS, NUM_RECENT, push_away_skipped
 from tests.builders import asking, item_vector, watch
 
 VECTORS = {"skipped": (1.0, 0.0), "alike": (0.8, 0.6), "other": (0.0, 1.0), "opposite": (-1.0, 0.0)}
@@ -31,7 +31,9 @@ def lowered(items, *events, weight=1.0, at_ms=0):
     """Return how far alike, other and opposite fall for who did *events* and asks at *at_ms*."""
     rows_BC = items.rows(["alike", "other", "opposite"])[None, :].astype(np.int64)
     request = request_after(*events, at_ms=at_ms)
-    after = turn_away(SCORES[None, :], rows_BC, [request], items, CompletionRule(), weight=weight)
+    after = push_away_skipped(
+        SCORES[None, :], rows_BC, [request], items, CompletionRule(), weight=weight
+    )
     return (SCORES - after[0]).round(6).tolist()
 
 
@@ -75,7 +77,7 @@ def test_padding_stays_behind_everything(items):
     """A score of minus infinity is no number to take a deviation of."""
     rows_BC = np.array([[items.row("alike"), 0]])
 
-    after = turn_away(
+    after = push_away_skipped(
         np.array([[1.0, -np.inf]]),
         rows_BC,
         [request_after(SKIP)],

@@ -24,7 +24,7 @@ from trainer.publish.publishing import (
     BASELINE,
     GUARDED,
     MIN_GUARDED_EXAMPLES,
-    Publisher,
+    BundlePublisher,
     ranking_features,
     why_withheld,
 )
@@ -35,7 +35,7 @@ VIDEOS = [upload(f"v{n}", tags=(f"tag{n}",)) for n in range(6)]
 @pytest.fixture
 def publisher(tmp_path):
     """A publisher into a fresh directory."""
-    return Publisher(
+    return BundlePublisher(
         JournalOutbox(), Layout(prefix="test-"), f"file://{tmp_path}/bundles", ManualClock(T0), 3
     )
 
@@ -86,7 +86,7 @@ def test_a_bundle_of_an_empty_catalogue_is_a_bundle(publisher):
 def test_a_relative_place_is_announced_as_an_absolute_one(tmp_path, monkeypatch):
     """Readers work in other directories."""
     monkeypatch.chdir(tmp_path)
-    publisher = Publisher(JournalOutbox(), Layout(), "file://bundles", ManualClock(T0))
+    publisher = BundlePublisher(JournalOutbox(), Layout(), "file://bundles", ManualClock(T0))
 
     url = publisher.prepare(state_of(), 1, {}).url
 

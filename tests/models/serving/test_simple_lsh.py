@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.training import simple_lsh
+from models.serving import simple_lsh
 
 
 def log_normal(num_items, dim, seed=0):

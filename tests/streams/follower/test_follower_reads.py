@@ -22,8 +22,8 @@ from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics.topics import reconcile
 from streams.follower.catch_up import CatchUp
-from streams.follower.follower import Follower, Tail
-from streams.serving.generation import Switch
+from streams.follower.follower import Follower, FollowerThread
+from streams.serving.generation import ActiveGeneration
 from tests.builders import T0, item_vector, upload
 from tests.e2e.clients import eventually
 from tests.streams.servings import offer, serving
@@ -55,7 +55,7 @@ class World:
         )
         reconcile(self.kafka)
         self.producer = Producer(producer_config(self.kafka))
-        self.switch, self.stop = Switch(), Event()
+        self.switch, self.stop = ActiveGeneration(), Event()
         self.follower = Follower(
             self.switch,
             load_bundle=lambda announcement: announcement,
@@ -85,7 +85,7 @@ class World:
 
     def start(self):
         config = consumer_config(self.kafka, group_id="tail") | {"enable.partition.eof": True}
-        tail = Tail(
+        tail = FollowerThread(
             Consumer(config),
             self.kafka.layout,
             self.follower,
