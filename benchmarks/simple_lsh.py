@@ -1,11 +1,11 @@
 """Measure the recall of HNSW with SIMPLE-LSH: ``python -m benchmarks.simple_lsh``.
 
-Recall of the exact 100 largest inner products by the embedded index (HNSW, m = 16, built with
-ef = 200), on vectors of unequal norms: as they are, with the dot product; converted with one
-component; converted and spread (`models.serving.simple_lsh`). Drawn vectors have log-normal norms; with
+Recall of the exact 100 largest inner products by the embedded index (HNSW, m = 16, built with ef =
+200), on vectors of unequal norms: as they are, with the dot product; converted with one component;
+converted and spread (`models.serving.simple_lsh`). Drawn vectors have log-normal norms; with
 ``--data kuairand:DIR`` the vectors are of a factorisation (iALS, 64) of its histories instead. The
-exact search of converted vectors is measured, too: it has to find what the plain one finds.
-Prints one JSON object.
+exact search of converted vectors is measured, too: it has to find what the plain one finds. Prints
+one JSON object.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""The command line, the embedded stack, the sources of events. Read ``nextwatch/commands/cli.py`` first."""
+"""Command line, embedded stack, sources of events; start reading at `nextwatch.commands.cli`."""

@@ -1,7 +1,7 @@
 """The least rights of each process and command, as a table or as commands of ``kafka-acls.sh``.
 
-What a process needs follows from the contract (`contract.cluster.needs`), what a command needs stands here.
-A test runs all processes on a broker with an authorizer that grants exactly this.
+What a process needs follows from the contract (`contract.cluster.needs`), what a command needs
+stands here. A test runs all processes on a broker with an authorizer that grants exactly this.
 """
 
 import shlex

@@ -91,7 +91,7 @@ STANDBY_EVERY_S = 2.0
 
 
 def main() -> None:
-    """Run the worker until SIGTERM or SIGINT; `contract.process.exit_codes` says what its exit code means."""
+    """Run the worker until SIGTERM or SIGINT, or until an error ends it."""
     run_process("streams", run, description=__doc__, settings=GROUPS)
 
 

@@ -1,4 +1,4 @@
-"""The double of a confluent-kafka consumer; tests/contract/kafka/test_topic_reader.py runs over both."""
+"""The double of a confluent-kafka consumer; the suite of the topic reader runs over both."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ MARKER = object()
 
 @dataclass
 class MemoryLog:
-    """One partition: its records as (key, value), or `MARKER`; *first* is the oldest offset left."""
+    """One partition: records as (key, value), or `MARKER`; *first* is the oldest offset left."""
 
     records: list = field(default_factory=list)
     first: int = 0

@@ -1,4 +1,4 @@
-"""The double of `contract.kafka.outbox.Outbox`; tests/contract/kafka/test_outbox.py runs over both."""
+"""The double of `contract.kafka.outbox.Outbox`; the suite of the outbox runs over both."""
 
 from contract.errors import BrokerUnavailable, ContractError
 

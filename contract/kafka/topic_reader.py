@@ -54,8 +54,8 @@ def is_out_of_range(error: KafkaError) -> bool:
 class TopicReader:
     """Partitions that are read by one thread; closing it closes the *consumer*.
 
-    The consumer must be told the end of a partition (`contract.kafka.client.read_to_end`) where `unread`
-    or `read` is used. *on_error* comes before the errors of this module.
+    The consumer must be told the end of a partition (`contract.kafka.client.read_to_end`) where
+    `unread` or `read` is used. *on_error* comes before the errors of this module.
     """
 
     def __init__(

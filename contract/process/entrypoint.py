@@ -4,7 +4,8 @@
 * An error in the main thread ends the process with one line on standard error and the exit code
   for it, or with a traceback and 70 (`contract.process.exit_codes`).
 * An error in any other thread is the log line ``process_failed``, and the same exit code. `end_now`
-  ends the process there and then; `contract.cluster.watch.Ending` lets the main thread end in order.
+  ends the process there and then; `contract.cluster.watch.Ending` lets the main thread end in
+  order.
 * A process that was asked to stop, and has, ends with 0.
 """
 

@@ -1,10 +1,10 @@
 """Events on the wire. One frozen struct per fact; a fact that happened is never changed.
 
-JSON objects; unknown fields are ignored, and what `contract.wire.mending` says of optional ones. Times
-are epoch milliseconds and durations milliseconds, both with ``_ms`` in the name. Fields may be
-added with a default; none may be removed, renamed or given a new unit. `contract.wire.topics` says which
-struct lives on which topic, `contract.wire.decoding` turns bytes into these structs or says why it
-cannot.
+JSON objects; unknown fields are ignored, and what `contract.wire.mending` says of optional ones.
+Times are epoch milliseconds and durations milliseconds, both with ``_ms`` in the name. Fields may
+be added with a default; none may be removed, renamed or given a new unit. `contract.wire.topics`
+says which struct lives on which topic, `contract.wire.decoding` turns bytes into these structs or
+says why it cannot.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,8 @@
 
 Ids are opaque text of the producer: nothing is folded or normalised, and none becomes a path. The
 patterns use only syntax that Python, ECMAScript, Go (RE2) and Rust read alike, but for their end:
-`EXACT_END` is Python's, whose ``$`` lets a trailing newline by; `contract.wire.asyncapi` writes ``$``.
+`EXACT_END` is Python's, whose ``$`` lets a trailing newline by; `contract.wire.asyncapi` writes
+``$``.
 """
 
 import re

@@ -46,7 +46,7 @@ def drawn(vector_dim: int, *, seed: int, hidden: Sequence[int] = HIDDEN) -> list
 
 
 def export(layers: Sequence[Layer]) -> dict[str, bytes]:
-    """Return what `models.bundle.bundle.write` takes: the network and its golden outputs, by name."""
+    """Return the files of a bundle: the network and its golden outputs, by name."""
     model = onnx_bytes(layers)
     onnx_check.check(MODEL, model)
     rng = np.random.Generator(np.random.PCG64(0))

@@ -1,10 +1,10 @@
 """Map video ids to rows, and keep the upload and hashed content of each row.
 
-It alone gives rows; whatever counts or learns by row (`trainer.evaluate.popularity`, `models.training.label_frequency`,
-`models.serving.live_signals`, embedding tables) uses them. They are given in the order of the first upload
-and never change, so that tables, optimiser moments and scores keep their places; a video that is
-taken down is masked, not moved. Row 0 is the unknown video. Only an upload makes a video known: one
-that is merely watched is not.
+It alone gives rows; whatever counts or learns by row (`trainer.evaluate.popularity`,
+`models.training.label_frequency`, `models.serving.live_signals`, embedding tables) uses them. They
+are given in the order of the first upload and never change, so that tables, optimiser moments and
+scores keep their places; a video that is taken down is masked, not moved. Row 0 is the unknown
+video. Only an upload makes a video known: one that is merely watched is not.
 """
 
 from collections.abc import Sequence

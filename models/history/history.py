@@ -14,8 +14,8 @@ When two events share an id, the greater (time, then content) wins: the only cho
 does not depend on which came first. (An id that a sender uses for several videos is recognised only
 while the window holds both.)
 
-Impressions are kept beside, for a rule that follows ranking (`streams.serving.shown`). No tower reads
-them and they age nothing else, so a window is the same to the models with and without them.
+Impressions are kept beside, for a rule that follows ranking (`streams.serving.shown`). No tower
+reads them and they age nothing else, so a window is the same to the models with and without them.
 """
 
 from bisect import bisect_left, insort

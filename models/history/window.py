@@ -1,6 +1,7 @@
 """The entries of a history window: one for each event of a user, in sorted tuples.
 
-`models.history.history` says how windows grow and merge, `models.history.codec` how they are written.
+`models.history.history` says how windows grow and merge, `models.history.codec` how they are
+written.
 """
 
 from collections import Counter

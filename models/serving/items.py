@@ -18,7 +18,7 @@ from models.features.growth import FIRST_CAPACITY, grown
 # Shape legend: N = rows or videos, D = width of a vector, F = ranking features.
 
 RANKING_FEATURE_NAMES = tuple(RankingFeatures.__struct_fields__)
-"""The columns of a feature matrix: the fields of `contract.wire.events.RankingFeatures`, in order."""
+"""The columns of a feature matrix: the fields of `RankingFeatures`, in order."""
 
 _POPULARITY, _MEAN_WATCH, _COMPLETION, _DURATION, _UPLOADED = range(len(RANKING_FEATURE_NAMES))
 _NOT_THERE = -1.0

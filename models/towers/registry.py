@@ -17,7 +17,7 @@ from models.training.config import TowerConfig
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector.
 
 USER_INPUTS = ("watches", "watch_features", "mask", "search", "context", "example_age")
-"""The inputs of every tower, in this order; shapes as in `models.towers.youtube_dnn.YoutubeDnnTower`."""
+"""The inputs of every tower, in this order; shapes as in `YoutubeDnnTower`."""
 
 USER_TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
     "dssm": dssm.DssmTower,

@@ -1,10 +1,10 @@
 """The user tower of the YouTube DNN with an LSTM in place of its averages (torch).
 
-What the averages lose is the order; what the last state of an LSTM loses is all but the
-newest. The maximum over time of every unit of the LSTM keeps whatever was once strong.
-Search, context, the averages of the watch features and the example age go through the same
-tower as in `models.towers.youtube_dnn`, and the newest watch reaches the output directly, so that an
-untrained model recommends by content.
+What the averages lose is the order; what the last state of an LSTM loses is all but the newest. The
+maximum over time of every unit of the LSTM keeps whatever was once strong. Search, context, the
+averages of the watch features and the example age go through the same tower as in
+`models.towers.youtube_dnn`, and the newest watch reaches the output directly, so that an untrained
+model recommends by content.
 
 Nothing in the LSTM has a bias of its own; a constant input, zero on padding, takes its place,
 so that padding changes nothing.

@@ -26,11 +26,11 @@ class TowerConfig:
     those of today.
 
     With ``has_live_signals`` item vectors carry how often a video was watched of late, and user
-    vectors what this user gives for it (models/serving/live_signals.py). After histories were learned,
-    streaming goes on at ``lr_share_after_histories`` of the learning rates: a step that teaches a
-    new model its first pattern makes one that knows its catalogue forget. The share
-    was chosen on the first 16,000 exposures of KuaiRand after histories, one seed, one replayed:
-    .1 was a little above .3 and above learning nothing.
+    vectors what this user gives for it (models/serving/live_signals.py). After histories were
+    learned, streaming goes on at ``lr_share_after_histories`` of the learning rates: a step that
+    teaches a new model its first pattern makes one that knows its catalogue forget. The share was
+    chosen on the first 16,000 exposures of KuaiRand after histories, one seed, one replayed: .1 was
+    a little above .3 and above learning nothing.
 
     A video's id embedding learns nothing before the video was completed ``min_id_count`` times:
     until then it is what its content says (the rare-id filter, models/training/embedding_table.py).

@@ -46,7 +46,7 @@ class HierarchicalSoftmax(nn.Module):
         nn.init.zeros_(self.band_logits.bias)
 
     def loss(self, user_BD: Float[Tensor, "B D"], band_C: Integer[Tensor, "C"]) -> Loss:
-        """Return the loss of these users over candidates in these bands; see `models.training.losses`."""
+        """Return the loss over candidates in these bands, as in `models.training.losses`."""
 
         def hierarchical(
             logits_BC: Tensor, label_B: Tensor, log_q_C: Tensor, hit_BC: Tensor

@@ -1,4 +1,4 @@
-"""The commands that set up a cluster, as typer wants them; `nextwatch/commands/cli.py` registers them.
+"""The commands that set up a cluster; `nextwatch.commands.cli` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for Kafka.
 """

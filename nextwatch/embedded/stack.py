@@ -1,10 +1,10 @@
 """The embedded stack: broker, index, streams, trainer and index_sync on this machine.
 
 All processes are started at once; the workers load their code and wait at a gate until broker,
-index and topics are there (`nextwatch.embedded.process.gate`). They stop the other way round, so that each
-can finish with what it needs. A port is chosen before it is used, so another process may take it
-meanwhile: broker or index then move to another one, and the workers are started anew. Whatever
-happens, no process outlives `EmbeddedStack.stop`, nor the process that started it.
+index and topics are there (`nextwatch.embedded.process.gate`). They stop the other way round, so
+that each can finish with what it needs. A port is chosen before it is used, so another process may
+take it meanwhile: broker or index then move to another one, and the workers are started anew.
+Whatever happens, no process outlives `EmbeddedStack.stop`, nor the process that started it.
 """
 
 import tempfile

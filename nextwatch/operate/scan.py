@@ -40,7 +40,8 @@ class Scan:
     ) -> None:
         """Read by the operator's consumer group, which is never joined, or by *group*.
 
-        Unless *is_committed*, records of transactions that are open, or were aborted, are read, too.
+        Unless *is_committed*, records of transactions that are open, or were aborted, are read,
+        too.
         """
         self._kafka = kafka
         self._monotonic = monotonic

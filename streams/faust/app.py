@@ -1,13 +1,15 @@
 """The Faust app: group membership, commits, and scaling by partitions.
 
-Only this package imports Faust, which decodes, stores and acknowledges nothing. Where Faust 0.15.3 is overruled, and why:
+Only this package imports Faust, which decodes, stores and acknowledges nothing. Where Faust 0.15.3
+is overruled, and why:
 
 * offsets to commit come from `Partitions.committable`, after everything they caused is
   acknowledged; Faust's own bookkeeping commits past a message that is still in progress;
 * positions after a rebalance come from group and stores, by way of `perform_seek`: Faust knows only
   the committed offsets, and a store may need records from before them;
-* records go from librdkafka to the micro-batcher (`streams.faust.fetch`) and never through Faust, whose consumer
-  is paused: its agents restart after an error, skip records, and acknowledge what they skip.
+* records go from librdkafka to the micro-batcher (`streams.faust.fetch`) and never through Faust,
+  whose consumer is paused: its agents restart after an error, skip records, and acknowledge what
+  they skip.
 
 ``tests/streams/faust/test_faust_pins.py`` pins the source of every line relied on here.
 """
@@ -164,7 +166,7 @@ class App(faust.App):
 
     @property
     def restoring(self) -> str:
-        """What keeps this worker from serving all that is assigned to it; empty when nothing does."""
+        """Why this worker does not serve all that is assigned to it; empty when it does."""
         if self.membership is Membership.SERVING and (unopened := self.unopened):
             numbers = ", ".join(str(number) for number in sorted({at.partition for at in unopened}))
             return f"no leader yet, or not looked at since, for partitions {numbers}"
@@ -193,9 +195,9 @@ class App(faust.App):
     async def look_after_logs(self, every_s: float) -> None:
         """Look every *every_s* seconds whether the logs are still those that are read.
 
-        `MicroBatcher` heals a changelog that somebody else wrote, or that is another one. A source that is
-        another one is read from its beginning: a fetch does not always say that a topic was made
-        anew. What had no leader is opened once it has one.
+        `MicroBatcher` heals a changelog that somebody else wrote, or that is another one. A source
+        that is another one is read from its beginning: a fetch does not always say that a topic was
+        made anew. What had no leader is opened once it has one.
         """
         while not self.should_stop:
             await self.sleep(every_s)
@@ -341,7 +343,7 @@ def build(
 def with_leaders(
     wanted: Mapping[Position, int | None], found: Mapping[Position, logs.Log]
 ) -> dict[Position, int | None]:
-    """Return those of *wanted* whose partition has all its logs, the changelog's too, in *found*."""
+    """Return those of *wanted* whose partition has all its logs and its changelog in *found*."""
     places = [*wanted, *changelogs(wanted)]
     without = {at.partition for at in places if at not in found}
     return {at: offset for at, offset in wanted.items() if at.partition not in without}

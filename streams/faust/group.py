@@ -73,7 +73,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         listen(self._ensure_consumer()._coordinator, self.app.group_membership)  # noqa: SLF001
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit *offsets*; without the right to, the worker lives on and they stay to be committed."""
+        """Commit *offsets*; without the right to, they are tried again later."""
         ours = {
             TopicPartition(*tp): OffsetAndMetadata(offset, "")
             for tp, offset in offsets.items()
@@ -144,8 +144,8 @@ class Consumer(driver.Consumer):
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Return what may be committed and was not the last that was.
 
-        Of a topic that was made anew that is less than before, and Faust takes a commit that failed,
-        or that came too late, for done.
+        Of a topic that was made anew that is less than before, and Faust takes a commit that
+        failed, or that came too late, for done.
         """
         safe, last = self.app.committable(), self._committed_offset
         return {tp: safe[tp] for tp in tps if tp in safe and safe[tp] != last.get(tp)}

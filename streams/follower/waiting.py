@@ -41,7 +41,7 @@ class WaitingVectors:
         self._vectors.setdefault(generation, {})[vector.video_id] = vector
 
     def take(self, generation: int) -> list[ItemVector]:
-        """Return the vectors of *generation*, which comes into service; forget it and all before."""
+        """Return the vectors of *generation*, which comes into service; forget those before it."""
         taken = list(self._vectors.get(generation, {}).values())
         self._vectors = {g: found for g, found in self._vectors.items() if g > generation}
         return taken

@@ -2,8 +2,8 @@
 
 Consumers are known to stall alive: they hold their partitions, keep sending heartbeats and do
 nothing. The watchdog looks from a thread of its own, because the event loop may be what stands
-still. It asks the broker for no offsets, since that is one more thing to hang on: what waits is what
-was fetched and not acknowledged, or what a fetch response said is there and was not fetched.
+still. It asks the broker for no offsets, since that is one more thing to hang on: what waits is
+what was fetched and not acknowledged, or what a fetch response said is there and was not fetched.
 
 It judges each lane by itself, so that seven busy partitions do not hide an eighth that hangs.
 An idle lane never ends a worker, however long nothing happens in it.

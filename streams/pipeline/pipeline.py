@@ -216,7 +216,7 @@ ALONE_BELOW = 4
 2 ms (28 to 25.6 ms at 100 events/s, measured side by side)."""
 
 LINGER_S = 0.1
-"""For so long impressions alone start no batch: nobody waits for them, they go with the next event."""
+"""So long do impressions alone start no batch: they cause no answer, and go with the next event."""
 
 
 class MicroBatcher:

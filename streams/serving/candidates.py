@@ -71,7 +71,8 @@ class CandidateSource:
     """Candidate sources, and what to do when one is away.
 
     With *is_in_memory* the index is never asked and that is nothing to be told of: the item store
-    has the same vectors. At most *num_ranked* candidates of a user are ranked, up to *num_trending* of them trending.
+    has the same vectors. At most *num_ranked* candidates of a user are ranked, up to *num_trending*
+    of them trending.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class CandidateSource:
         self._last_good: OrderedDict[str, Sequence[int]] = OrderedDict()
 
     def failure_within(self, seconds: float) -> str:
-        """Return why the index failed to answer a batch in the last *seconds*; empty if it did not."""
+        """Return why the index failed to answer in the last *seconds*; empty if it did not."""
         return self._failure if self._monotonic() - self._failed_at < seconds else ""
 
     def near(
@@ -128,7 +129,8 @@ class CandidateSource:
     ) -> NearestVideos:
         """Return what there is without the index; the item store must stand still meanwhile.
 
-        A tree spends nothing on the rows *seen*; elsewhere they fall out later, as `candidates` says.
+        A tree spends nothing on the rows *seen*; elsewhere they fall out later, as `candidates`
+        says.
         """
         if serving.tree is not None:
             found = serving.tree.nearest(vectors_BD, serving.items, self._num_ranked, seen)

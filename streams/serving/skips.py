@@ -1,8 +1,8 @@
 """What a user has just skipped takes its neighbours down with it, for a few watches.
 
-A skip is no input of the user tower (`models.features.features`), so it draws nobody towards it. Here it
-pushes away: candidates lose score by how much they are like the skipped videos, the more of the
-newest watches were skips the more. It is measured in standard deviations of the user's scores,
+A skip is no input of the user tower (`models.features.features`), so it draws nobody towards it.
+Here it pushes away: candidates lose score by how much they are like the skipped videos, the more of
+the newest watches were skips the more. It is measured in standard deviations of the user's scores,
 so that it means the same for every ranker, before training and after.
 """
 

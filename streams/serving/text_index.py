@@ -1,11 +1,11 @@
 """Which videos bear the words of a query: an inverted index over titles, tags and categories.
 
 A word of a query matches a word of a video when they are equal, or when their character trigrams
-overlap (`models.features.text`), so that `guitars` finds `guitar`. A rare word counts more than a common
-one, by its inverse document frequency, smoothed by what its form says (`streams.serving.query_words`) and
-never more than that: most queries are half filler words, which a small catalogue may hardly have.
-The similar words are looked up in the vocabulary and not in the videos: it is much smaller, and an
-upload of known words adds none.
+overlap (`models.features.text`), so that `guitars` finds `guitar`. A rare word counts more than a
+common one, by its inverse document frequency, smoothed by what its form says
+(`streams.serving.query_words`) and never more than that: most queries are half filler words, which
+a small catalogue may hardly have. The similar words are looked up in the vocabulary and not in the
+videos: it is much smaller, and an upload of known words adds none.
 
 Numbers of videos are given in the order of uploads; one that is replaced or taken down leaves a
 dead number behind, and the index is packed when half of them are dead.

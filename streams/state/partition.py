@@ -30,12 +30,12 @@ LOG_ID = "log-id:"
 class Partition:
     """One open partition.
 
-    ``suspect_from`` is the first changelog offset that somebody else may have written, None
-    while every record is ours. ``unhealed`` are the users and ``unhealed_seals`` the seals
-    whose last record in the changelog lacks something that the store has, and so does every user of
-    the store from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end,
-    ``replacement`` the log that it last had in place of the one that was read so far. Where this was
-    so at the assignment the changelog ``is_incomplete``: what others folded since the store was
+    ``suspect_from`` is the first changelog offset that somebody else may have written, None while
+    every record is ours. ``unhealed`` are the users and ``unhealed_seals`` the seals whose last
+    record in the changelog lacks something that the store has, and so does every user of the store
+    from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end,
+    ``replacement`` the log that it last had in place of the one that was read so far. Where this
+    was so at the assignment the changelog ``is_incomplete``: what others folded since the store was
     closed may be nowhere.
     """
 
@@ -225,7 +225,7 @@ class Partition:
         self.store.write(records, self.kept_offsets, new_seals)
 
     def note_read(self, end: int) -> None:
-        """Note that the changelog was read up to *end*; what was told of it since is still to do."""
+        """Note that the changelog was read up to *end*; what came since is still to be read."""
         self.changelog_next, self.suspect_from = max(self.changelog_next, end), None
 
     def take_unhealed(self, most: int) -> dict[bytes, bytes | None]:

@@ -1,10 +1,10 @@
 """How many partitions the windows were written with: with another count they are not found.
 
 A user's window lies where the key of its events lies. Once the count changes, the events of most
-users come on other partitions, and every one of them would begin with an empty window. The count
-is remembered in the state directory; where that was lost, the windows read back from the changelog
-show it by lying where they do not belong. So do those of a producer that placed keys by another hash.
-`nextwatch repartition` moves them, and leaves tombstones.
+users come on other partitions, and every one of them would begin with an empty window. The count is
+remembered in the state directory; where that was lost, the windows read back from the changelog
+show it by lying where they do not belong. So do those of a producer that placed keys by another
+hash. `nextwatch repartition` moves them, and leaves tombstones.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,8 +23,8 @@ log = structlog.get_logger()
 FILE = "partitions"
 NUM_LOOKED_AT = 100
 MOST_STRAYS = 0.25
-"""The share of windows that may lie elsewhere: with another count it is a half or more. A few may be
-there from when a producer had another partitioner."""
+"""The share of windows that may lie elsewhere: with another count it is a half or more. A few may
+be there from when a producer had another partitioner."""
 LEAST_STRAYS = 5
 """Fewer say nothing: of two windows one may be such a stray."""
 
@@ -105,7 +105,7 @@ class PlacedReader:
             yield self._placed(logged)
 
     def _judge(self, start: Mapping[int, int]) -> list[LoggedWindow] | None:
-        """Judge the partitions in *start*; return their records, None if they are too many to keep."""
+        """Judge the partitions in *start*; return their records, None if these are too many."""
         strays: set[tuple[int, bytes]] = set()
         kept: list[LoggedWindow] | None = []
         num_records = num_strays = num_bytes = 0

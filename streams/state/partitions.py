@@ -162,7 +162,7 @@ class Partitions:
         }
 
     def marks(self) -> dict[Position, int]:
-        """Return how far everything is: acknowledged offsets, and how far a changelog was merged."""
+        """Return the acknowledged offsets, and how far each changelog was merged."""
         found = {
             Position(CHANGELOG, partition.number): partition.changelog_next
             for partition in list(self._open.values())

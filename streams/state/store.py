@@ -1,9 +1,10 @@
 """Where the windows of one partition live, with the offsets they reflect and the seals.
 
 One write holds everything that it is given, or nothing. Offsets are written once what lies before
-them is folded and acknowledged, so after a crash the store is read on from there. A seal is what stays of an erased user: under a
-key that does not give the user away, the time before which events count for nothing. `RocksStore` and `DictStore` pass one
-conformance suite (``tests/streams/state/test_store.py``).
+them is folded and acknowledged, so after a crash the store is read on from there. A seal is what
+stays of an erased user: under a key that does not give the user away, the time before which events
+count for nothing. `RocksStore` and `DictStore` pass one conformance suite
+(``tests/streams/state/test_store.py``).
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""docker-compose.yml as its user has it: every watch is answered, whatever is done to containers."""
+"""docker-compose.yml as it is shipped: every watch is answered, whatever happens to containers."""
 
 import pytest
 

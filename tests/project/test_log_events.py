@@ -28,7 +28,7 @@ def log_calls():
 
 
 def is_log_call(node):
-    """Return whether *node* is ``log.warning("event", ...)``, or ``tell``, which is one of those."""
+    """Return whether *node* is a call like ``log.warning("event", ...)``, or of ``tell``."""
     if not isinstance(node, ast.Call) or not node.args:
         return False
     function = node.func

@@ -104,7 +104,7 @@ class Learner:
         self._replay.forget_user(user_id)
 
     def start_from(self, vectors: Vectors) -> None:
-        """Start the embeddings from `models.training.item2vec`, whose row n is the n-th of *video_ids*."""
+        """Start the embeddings from those of item2vec, whose row n is the n-th of *video_ids*."""
         self._model.start_from(vectors)
         self._vectors = None
 
@@ -237,7 +237,7 @@ class Learner:
         return touched
 
     def bundle_files(self) -> dict[str, bytes]:
-        """Return what `models.bundle.bundle.write` takes as files: towers, tables and golden outputs.
+        """Return the files of a bundle: towers, tables and golden outputs.
 
         Raises:
             BundleError: the exported towers do not compute what torch computes.

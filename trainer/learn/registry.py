@@ -1,7 +1,7 @@
 """The table of models that the trainer can learn, by name.
 
-A tower is one line in `models.towers.presets.RETRIEVERS`; a model that takes a learner of its own is one
-line here.
+A tower is one line in `models.towers.presets.RETRIEVERS`; a model that takes a learner of its own
+is one line here.
 """
 
 from collections.abc import Mapping

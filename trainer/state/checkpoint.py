@@ -1,10 +1,10 @@
 """Save and read checkpoints: everything learned, with the offsets it was learned up to.
 
-A checkpoint is a directory, whole or absent (`contract.process.atomic_write`). The manifest has size and
-sha256 of every file, and a sum beside it for itself: a damaged checkpoint is passed over for the
-one before it, and since offsets are part of it, that one is just further back in time, not wrong.
-A disk that cannot be read right now is waited for: it says nothing of what is on it. The newest
-three are kept. Never a pickle.
+A checkpoint is a directory, whole or absent (`contract.process.atomic_write`). The manifest has
+size and sha256 of every file, and a sum beside it for itself: a damaged checkpoint is passed over
+for the one before it, and since offsets are part of it, that one is just further back in time, not
+wrong. A disk that cannot be read right now is waited for: it says nothing of what is on it. The
+newest three are kept. Never a pickle.
 """
 
 import hashlib

@@ -12,9 +12,9 @@ repeated delivery changes nothing. One that arrives late is an example with a la
 window as of its own event time. One of a video that nobody has uploaded yet waits for the upload
 (`trainer.input.waiting`).
 
-Popularity counts people: a user counts for a video once a day (`trainer.evaluate.viewers`), and a play of
-0 ms is none. No event moves the clocks of the counters beyond *clock*: one event of next year
-would let everything decay that was counted so far.
+Popularity counts people: a user counts for a video once a day (`trainer.evaluate.viewers`), and a
+play of 0 ms is none. No event moves the clocks of the counters beyond *clock*: one event of next
+year would let everything decay that was counted so far.
 """
 
 from collections import Counter, OrderedDict

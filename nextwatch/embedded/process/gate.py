@@ -1,7 +1,7 @@
 """Load a program, and run it only once a file exists.
 
-Run as ``python -m nextwatch.embedded.process.gate FILE LOADED MODULE ARG...``. Loading the libraries of
-a worker takes seconds of processor time; they pass while the broker starts.
+Run as ``python -m nextwatch.embedded.process.gate FILE LOADED MODULE ARG...``. Loading the
+libraries of a worker takes seconds of processor time; they pass while the broker starts.
 """
 
 import runpy

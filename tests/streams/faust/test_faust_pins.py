@@ -1,4 +1,4 @@
-"""What `streams.faust.app` overrules or relies on in Faust, line by line, and the holes it keeps shut.
+"""The lines of Faust that `streams.faust.app` overrules or relies on.
 
 An upgrade of Faust or aiokafka that touches one of these lines fails here, with what to look at
 again. Read the new source, check, and only then change the hash.
