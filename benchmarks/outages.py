@@ -74,7 +74,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         demo.kill()
     shown = _figures(log_path)
     if shown is None:
-        raise SystemExit(demo.obituary())
+        raise SystemExit(demo.exit_report())
     books = _close(state_dir)
     errors = list(error_lines(state_dir / "logs"))
     others = [line for line in errors if not ABOUT_BROKER.search(line)]

@@ -1,4 +1,4 @@
-"""A corner of a running stack: topics of its own, and workers as guests."""
+"""A corner of a running stack: topics of its own, and workers as workers."""
 
 import json
 import sys
@@ -58,7 +58,7 @@ class Place:
     stack: EmbeddedStack
     prefix: str = field(default_factory=lambda: f"place-{uuid4().hex[:8]}-")
     settings: Mapping[str, str] = field(default_factory=dict)
-    guests: list[Child] = field(default_factory=list)
+    workers: list[Child] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         reconcile(self.kafka)
@@ -108,18 +108,18 @@ class Place:
         settings = {"STATE_DIR": directory / "state"} | settings
         ready_file = directory / "ready"
         own = {f"NEXTWATCH_STREAMS_{key}": str(value) for key, value in settings.items()}
-        child = self.stack.add_guest(
+        child = self.stack.add_process(
             f"{self.prefix}{name}",
             (sys.executable, *(argv or ("-m", "streams"))),
             {**self.env, **own, **(env or {}), "NEXTWATCH_PROCESS_READY_FILE": str(ready_file)},
         )
-        self.guests.append(child)
+        self.workers.append(child)
         url = f"http://127.0.0.1:{settings.get('HTTP_PORT', 0)}"
         return Worker(child, Path(str(settings["STATE_DIR"])), ready_file, url)
 
     def close(self) -> None:
         """Kill its workers, and delete its topics if it has a prefix."""
-        for guest in self.guests:
-            guest.kill()
+        for worker in self.workers:
+            worker.kill()
         if self.prefix:
             delete_all(self.kafka)

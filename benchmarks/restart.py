@@ -86,10 +86,10 @@ class Run:
             "NEXTWATCH_STREAMS_RECOMMEND": "false",
         }
         begun_s = monotonic()
-        child = stack.add_guest(name, (sys.executable, "-m", "streams"), env)
+        child = stack.add_process(name, (sys.executable, "-m", "streams"), env)
         while not facts(child.log_path, "partitions_assigned"):
             if not child.is_running or monotonic() - begun_s > WITHIN_S:
-                raise SystemExit(child.obituary())
+                raise SystemExit(child.exit_report())
             sleep(_LOOK_S)
         return cls(child, monotonic() - begun_s)
 

@@ -61,13 +61,13 @@ class Rig:
         out = self.stack.directory / "logs" / f"run{self.num_runs}.npz"
         before = self._cpu_s()
         peak_mb = self.rss_mb()
-        guest = self._generator(load, out)
-        while guest.is_running:
+        generator = self._generator(load, out)
+        while generator.is_running:
             peak_mb = max(peak_mb, self.rss_mb())
             self.check()
             sleep(_LOOK_S)
         if not out.exists():
-            raise RuntimeError(guest.obituary())
+            raise RuntimeError(generator.exit_report())
         after, measured = self._cpu_s(), Measured.read(out)
         cpu_s = {name: after[name] - before[name] for name in after}
         cpu_s["generator"] = measured.generator_cpu_s
@@ -82,7 +82,7 @@ class Rig:
         load = Load(run=self.num_runs, num_events=num_events, is_answered=False)
         looks: list[tuple[float, int]] = []
         before = self._num_committed()
-        guest = self._generator(load, self.stack.directory / "logs" / f"run{self.num_runs}.npz")
+        generator = self._generator(load, self.stack.directory / "logs" / f"run{self.num_runs}.npz")
         deadline_s = monotonic() + patience_s
         while not looks or looks[-1][1] < num_events:
             self.check()
@@ -90,7 +90,7 @@ class Rig:
                 raise RuntimeError(f"{looks[-1][1]} of {num_events} events committed")
             looks.append((monotonic(), self._num_committed() - before))
             sleep(_LOOK_S)
-        guest.wait_ended(10)
+        generator.wait_ended(10)
         inner = [(at_s, count) for at_s, count in looks if 1 / 6 <= count / num_events <= 5 / 6]
         at_s, counts = np.array(inner).T
         return float(np.polyfit(at_s, counts, 1)[0])
@@ -113,7 +113,7 @@ class Rig:
         """Raise what a worker that ended last said; its figures would be those of the rest."""
         for worker in self.workers:
             if not worker.is_running:
-                raise RuntimeError(worker.obituary())
+                raise RuntimeError(worker.exit_report())
 
     def rss_mb(self) -> float:
         """Return the memory of the largest worker, in MiB."""
@@ -136,7 +136,7 @@ class Rig:
         argv += ["--videos", str(audience.catalogue.num_videos)]
         argv += ["--users", str(audience.num_users), "--newest-ms", str(audience.newest_ms)]
         argv += ["--load", msgspec.json.encode(load).decode(), "--out", str(out)]
-        return self.stack.add_guest(f"generator{self.num_runs}", argv)
+        return self.stack.add_process(f"generator{self.num_runs}", argv)
 
     def _cpu_s(self) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -243,7 +243,7 @@ def _more(rig: Rig, number: int, windows: Path | None, env: Mapping[str, str]) -
     if windows is not None:
         shutil.copytree(windows, state_dir)
     own = {"NEXTWATCH_STREAMS_STATE_DIR": str(state_dir)}
-    return rig.stack.add_guest(
+    return rig.stack.add_process(
         f"streams{number}", [sys.executable, "-m", "streams"], {**env, **own}
     )
 
@@ -255,7 +255,7 @@ def _wait_serving(rig: Rig, num_workers: int) -> None:
     while not all(_is_serving(worker, share) for worker in rig.workers):
         for worker in rig.workers:
             if not worker.is_running or monotonic() > deadline_s:
-                raise RuntimeError(worker.obituary())
+                raise RuntimeError(worker.exit_report())
         sleep(_LOOK_S)
 
 

@@ -33,7 +33,7 @@ from contract.process.settings import (
 from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from index_sync.background import Background
 from index_sync.bundles.loaded_bundle import open_bundle
-from index_sync.collections.collections import Shelf
+from index_sync.collections.collections import Collections
 from index_sync.collections.index import VectorIndex, connected
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
@@ -75,7 +75,7 @@ def run(environ: Mapping[str, str], *, stopping: Event) -> None:
         owner=owner(uploads.cluster_id(), kafka.topic_prefix),
         refusal=qdrant.refusal,
     )
-    shelf = Shelf(index, qdrant.prefix(kafka))
+    collections = Collections(index, qdrant.prefix(kafka))
     announcements = Source(kafka, MODEL_BUNDLES)
     vectors = Source(kafka, ITEM_VECTORS)
     worker = Worker(
@@ -83,7 +83,7 @@ def run(environ: Mapping[str, str], *, stopping: Event) -> None:
         uploads,
         announcements,
         vectors,
-        shelf,
+        collections,
         Publisher(
             Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)), timeout_s=SETTLE_S),
             kafka.layout,
@@ -103,7 +103,7 @@ def run(environ: Mapping[str, str], *, stopping: Event) -> None:
     watch.start()
     try:
         with suppress(IndexUnavailable):  # it is time to stop; nothing is half done
-            shelf.claim()
+            collections.claim()
             worker.start()
             ready.declare()
             while not stopping.is_set():

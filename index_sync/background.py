@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from contract.wire.events import BundleAnnouncement
-from index_sync.bundles.loaded_bundle import Opened
+from index_sync.bundles.loaded_bundle import LoadedBundle
 from index_sync.collections.generation import Generation
 
 Submit = Callable[[Callable[[], Any]], Future[Any]]
@@ -24,7 +24,7 @@ class Opening:
     """A bundle that is being opened, while its collection is created."""
 
     announcement: BundleAnnouncement
-    created: Future[tuple[Generation, Opened]]
+    created: Future[tuple[Generation, LoadedBundle]]
     started_s: float
 
 
@@ -37,7 +37,7 @@ class Background:
     _others: list[Future[None]] = field(default_factory=list)
 
     def open(
-        self, offered: BundleAnnouncement, create: Callable[[], tuple[Generation, Opened]]
+        self, offered: BundleAnnouncement, create: Callable[[], tuple[Generation, LoadedBundle]]
     ) -> None:
         """Let *create* open the bundle that is *offered*."""
         self.opening = Opening(offered, self.submit(create), monotonic())

@@ -11,7 +11,7 @@ from index_sync.records import BadRecord, read
 
 
 @dataclass(slots=True)
-class Triage:
+class RoutedVectors:
     """What a batch comes to; `points` is by generation, then by video."""
 
     points: dict[int, dict[str, Point]] = field(default_factory=dict)
@@ -21,48 +21,48 @@ class Triage:
     num_ignored: int = 0
 
 
-def triage(
+def route(
     records: Iterable[Received],
     generations: Mapping[int, Generation],
     *,
     is_taken_down: Callable[[str], bool],
     max_held: int,
-) -> Triage:
+) -> RoutedVectors:
     """Sort *records*.
 
     Deletions are for before the points: a point that follows a tombstone in the batch stays.
     A vector of a generation newer than all known ones is held until its bundle is announced,
     since the two come by different topics; one of a generation no longer kept is ignored.
     """
-    sorted_out = Triage()
+    routed = RoutedVectors()
     newest = max(generations, default=-1)
     for record in records:
         try:
             video_id, vector = read(record, ItemVector)
             if vector is None:
-                _take_out(sorted_out, video_id)
+                _take_out(routed, video_id)
             elif vector.generation > newest:
-                _hold(sorted_out, record, max_held)
+                _hold(routed, record, max_held)
             elif vector.generation not in generations or is_taken_down(video_id):
-                sorted_out.num_ignored += 1
+                routed.num_ignored += 1
             else:
                 generations[vector.generation].check(vector)
-                _keep_newer(sorted_out.points.setdefault(vector.generation, {}), point_of(vector))
+                _keep_newer(routed.points.setdefault(vector.generation, {}), point_of(vector))
         except DecodeError as error:
-            sorted_out.bad.append(BadRecord(record, error))
-    return sorted_out
+            routed.bad.append(BadRecord(record, error))
+    return routed
 
 
-def _take_out(sorted_out: Triage, video_id: str) -> None:
-    sorted_out.gone.add(video_id)
-    for points in sorted_out.points.values():
+def _take_out(routed: RoutedVectors, video_id: str) -> None:
+    routed.gone.add(video_id)
+    for points in routed.points.values():
         points.pop(video_id, None)
 
 
-def _hold(sorted_out: Triage, record: Received, max_held: int) -> None:
-    if len(sorted_out.held) >= max_held:
+def _hold(routed: RoutedVectors, record: Received, max_held: int) -> None:
+    if len(routed.held) >= max_held:
         raise DecodeError("generation_unknown", f"more than {max_held} vectors wait for bundles")
-    sorted_out.held.append(record)
+    routed.held.append(record)
 
 
 def _keep_newer(points: dict[str, Point], point: Point) -> None:

@@ -34,15 +34,15 @@ from contract.process.clock import Clock
 from contract.wire.events import BundleAnnouncement, BundleState, VideoUpload
 from index_sync.background import Background, Opening
 from index_sync.bundles.announced import Bundles
-from index_sync.bundles.loaded_bundle import OpenBundle, Opened, open_again
+from index_sync.bundles.loaded_bundle import LoadedBundle, OpenBundle, open_again
 from index_sync.catalogue import UploadCatalogue
 from index_sync.collections.build import Building, build
-from index_sync.collections.collections import Shelf
+from index_sync.collections.collections import Collections
 from index_sync.collections.generation import Generation
 from index_sync.held import HeldVectors
 from index_sync.publisher import Publisher
 from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read, unreadable
-from index_sync.route import triage
+from index_sync.route import route
 from index_sync.settings import IndexSettings
 from index_sync.source import Source
 
@@ -59,7 +59,7 @@ class Worker:
     uploads: Source
     announcements: Source
     vectors: Source
-    shelf: Shelf
+    collections: Collections
     publisher: Publisher
     open_bundle: OpenBundle
     background: Background
@@ -79,7 +79,7 @@ class Worker:
     def start(self) -> None:
         """Read announcements and catalogue whole, find the collections, catch up."""
         self.announcements.open(from_beginning=True)
-        self._hear(self.announcements.read_to_end())
+        self._read_announcements(self.announcements.read_to_end())
         self.uploads.open(from_beginning=True)
         records = self.uploads.read_to_end()
         facts = newest_facts(records, VideoUpload)
@@ -94,7 +94,7 @@ class Worker:
         log.info(
             "index_sync_started",
             videos=len(self.catalogue),
-            generations=sorted(self.shelf.generations),
+            generations=sorted(self.collections.generations),
             in_service=self.bundles.in_service,
         )
 
@@ -114,9 +114,9 @@ class Worker:
             return
         facts = newest_facts(records, VideoUpload)
         self._remember(facts)
-        self.shelf.delete(facts.tombstones)
+        self.collections.delete(facts.tombstones)
         now_ms = self.clock()
-        told = [self.shelf.add(n, facts.given, now_ms=now_ms) for n in self._fed()]
+        told = [self.collections.add(n, facts.given, now_ms=now_ms) for n in self._polled()]
         for vectors in told:
             self.publisher.vectors(vectors)
         self.publisher.tombstones(facts.tombstones)
@@ -127,7 +127,7 @@ class Worker:
     def take_announcements(self, records: Sequence[Received]) -> None:
         """Take in what has become of bundles, and begin to open the one that is offered."""
         if records:
-            self._hear(records)
+            self._read_announcements(records)
         is_busy = self.background.opening is not None or self.building is not None
         offered = None if is_busy else self.bundles.to_build()
         if offered is not None:
@@ -159,12 +159,12 @@ class Worker:
         )
         self.publisher.announcement(indexed)
         self.publisher.flush()
-        self.bundles.hear(indexed)
+        self.bundles.on_announcement(indexed)
         log.info(
             "generation_indexed",
             generation=offered.generation,
             bundle_id=offered.bundle_id,
-            videos=len(self.shelf.generations[offered.generation].versions),
+            videos=len(self.collections.generations[offered.generation].versions),
             build_ms=round(1e3 * (monotonic() - building.started_s)),
         )
         self._tidy()
@@ -185,7 +185,7 @@ class Worker:
                 remedy="send the catalogue again, take-downs, too",
             )
 
-    def _fed(self) -> list[int]:
+    def _polled(self) -> list[int]:
         """Return the generations that uploads go into, oldest first.
 
         On a compacted topic the newest record of a video stays, so the generation that will
@@ -194,9 +194,9 @@ class Worker:
         newest = max((a.generation for a in self.bundles.indexed), default=None)
         built = self.building.announcement.generation if self.building else None
         wanted = {self.bundles.in_service, newest, built}
-        return [number for number in sorted(self.shelf.generations) if number in wanted]
+        return [number for number in sorted(self.collections.generations) if number in wanted]
 
-    def _hear(self, records: Sequence[Received]) -> None:
+    def _read_announcements(self, records: Sequence[Received]) -> None:
         bad: list[BadRecord] = []
         for record in records:
             try:
@@ -208,22 +208,22 @@ class Worker:
                 if announcement is None:
                     self.bundles.hear_tombstone(bundle_id)
                 else:
-                    self.bundles.hear(announcement)
+                    self.bundles.on_announcement(announcement)
         self._settle(self.announcements, next_offsets(records), bad)
 
     def _sort_in(self, records: Sequence[Received]) -> None:
-        sorted_out = triage(
+        routed = route(
             records,
-            self.shelf.generations,
+            self.collections.generations,
             is_taken_down=self.catalogue.is_taken_down,
             max_held=self.held.room,
         )
-        self.shelf.delete(sorted(sorted_out.gone))
-        for number, points in sorted_out.points.items():
-            self.counts["vectors"] += self.shelf.write(number, points.values())
-        self.held.add(sorted_out.held)
-        self.counts["vectors_ignored"] += sorted_out.num_ignored
-        bad = sorted_out.bad + self.held.take_late(self.bundles.is_announced)
+        self.collections.delete(sorted(routed.gone))
+        for number, points in routed.points.items():
+            self.counts["vectors"] += self.collections.write(number, points.values())
+        self.held.add(routed.held)
+        self.counts["vectors_ignored"] += routed.num_ignored
+        bad = routed.bad + self.held.take_late(self.bundles.is_announced)
         self._settle(self.vectors, self.held.bounded(self.reached), bad)
 
     def _settle(self, source: Source, offsets: Mapping[int, int], bad: Sequence[BadRecord]) -> None:
@@ -249,20 +249,20 @@ class Worker:
         has_rebuilt = False
         for announcement in kept:
             opened = self._open(announcement)
-            if opened is None or self.shelf.find(announcement, opened) is not None:
+            if opened is None or self.collections.find(announcement, opened) is not None:
                 continue
             if announcement.generation in needed:
                 log.warning("collection_missing", generation=announcement.generation)
-                generation = self.shelf.create(announcement, opened)
+                generation = self.collections.create(announcement, opened)
                 for _step in self._steps(generation, opened):
                     pass
                 has_rebuilt = True
         return has_rebuilt
 
-    def _create(self, offered: BundleAnnouncement) -> tuple[Generation, Opened]:
+    def _create(self, offered: BundleAnnouncement) -> tuple[Generation, LoadedBundle]:
         """Open a bundle and create its collection. Called in the background."""
         opened = self.open_bundle(offered)
-        return self.shelf.create(offered, opened), opened
+        return self.collections.create(offered, opened), opened
 
     def _begin(self, opening: Opening) -> None:
         offered = opening.announcement
@@ -277,10 +277,10 @@ class Worker:
         self.building = Building(offered, self._steps(generation, opened), opening.started_s)
         self._sort_in(self.held.take())
 
-    def _steps(self, generation: Generation, opened: Opened) -> Iterator[None]:
-        self.shelf.put(generation)
+    def _steps(self, generation: Generation, opened: LoadedBundle) -> Iterator[None]:
+        self.collections.put(generation)
         return build(
-            self.shelf,
+            self.collections,
             generation.number,
             opened.snapshot,
             catalogue=self.catalogue,
@@ -289,7 +289,7 @@ class Worker:
             slice_videos=self.settings.build_slice_videos,
         )
 
-    def _open(self, announcement: BundleAnnouncement) -> Opened | None:
+    def _open(self, announcement: BundleAnnouncement) -> LoadedBundle | None:
         try:
             return open_again(self.open_bundle, announcement)
         except BundleError as error:
@@ -309,9 +309,9 @@ class Worker:
         if not indexed:
             return
         kept = {announcement.generation for announcement in indexed}
-        if found := [a.generation for a in indexed if a.generation in self.shelf.generations]:
-            self.shelf.point_alias(found[-1])
-        self.shelf.forget_all_but(kept)
-        self.background.run(partial(self.shelf.drop_all_but, kept))
+        if found := [a.generation for a in indexed if a.generation in self.collections.generations]:
+            self.collections.point_alias(found[-1])
+        self.collections.forget_all_but(kept)
+        self.background.run(partial(self.collections.drop_all_but, kept))
         self.publisher.forget_bundles(self.bundles.forget_old())
         self.publisher.flush()

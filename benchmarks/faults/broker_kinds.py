@@ -100,7 +100,7 @@ def kill_transaction(arena: Arena) -> Struck:
     """
     name = f"transaction-{uuid4().hex[:8]}"
     argv = (sys.executable, "-m", "benchmarks.faults.open_transaction", name)
-    producer = arena.stack.add_guest(name, argv)
+    producer = arena.stack.add_process(name, argv)
     eventually(lambda: "open" in producer.log_tail(), within_s=PATIENCE_S)
     at_s = monotonic()
     producer.kill()

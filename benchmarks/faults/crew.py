@@ -91,7 +91,7 @@ class Crew:
             "NEXTWATCH_PROCESS_READY_FILE": str(ready_file),
             **self.env,
         }
-        child = self.stack.add_guest(name, self.argv, env)
+        child = self.stack.add_process(name, self.argv, env)
         self.workers.append(Worker(child, directory / "state", ready_file))
         return self.workers[-1]
 

@@ -97,7 +97,7 @@ class Start:
                 state = stack.directory / f"worker{number}"
                 shutil.copytree(self.state, state)
                 argv = self._argv(audience, state)
-                rig.workers.append(stack.add_guest(f"worker{number}", argv))
+                rig.workers.append(stack.add_process(f"worker{number}", argv))
             yield rig
         finally:
             rig.close()

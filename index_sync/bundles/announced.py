@@ -32,7 +32,7 @@ class Bundles:
         """The generation that was announced last as in service."""
         return self._log.in_service
 
-    def hear(self, announcement: BundleAnnouncement) -> None:
+    def on_announcement(self, announcement: BundleAnnouncement) -> None:
         """Take in one announcement."""
         if self._log.apply(announcement):
             self._forgotten.discard(announcement.bundle_id)

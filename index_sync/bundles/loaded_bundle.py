@@ -17,7 +17,7 @@ STORE_WITHIN_S, MISSING_WITHIN_S = 60.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class LoadedBundle:
     """The part of a bundle that this process needs."""
 
     input_dim: int
@@ -26,11 +26,11 @@ class Opened:
     tower: Tower
 
 
-OpenBundle = Callable[[BundleAnnouncement], Opened]
+OpenBundle = Callable[[BundleAnnouncement], LoadedBundle]
 """Returns the bundle that was announced, or raises `BundleError` or `StoreUnavailable`."""
 
 
-def open_bundle(root_url: str, announcement: BundleAnnouncement) -> Opened:
+def open_bundle(root_url: str, announcement: BundleAnnouncement) -> LoadedBundle:
     """Return the announced bundle from under *root_url*, checked.
 
     Raises:
@@ -40,10 +40,12 @@ def open_bundle(root_url: str, announcement: BundleAnnouncement) -> Opened:
     with bundles.refused_on_error():
         loaded = bundles.load_announced(root_url, announcement)
         manifest = loaded.manifest
-        return Opened(manifest.input_dim, manifest.output_dim, loaded.snapshot, ItemEncoder(loaded))
+        return LoadedBundle(
+            manifest.input_dim, manifest.output_dim, loaded.snapshot, ItemEncoder(loaded)
+        )
 
 
-def open_again(open_bundle: OpenBundle, announcement: BundleAnnouncement) -> Opened:
+def open_again(open_bundle: OpenBundle, announcement: BundleAnnouncement) -> LoadedBundle:
     """Return a bundle that was indexed before; wait for its store.
 
     Raises:

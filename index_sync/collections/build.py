@@ -13,7 +13,7 @@ from typing import Protocol
 from contract.process.clock import Clock
 from contract.wire.events import BundleAnnouncement, ItemVector, VideoUpload
 from index_sync.catalogue import UploadCatalogue
-from index_sync.collections.collections import Shelf
+from index_sync.collections.collections import Collections
 from index_sync.collections.generation import Generation, Point, Version
 from models.serving.items import ItemSnapshot
 
@@ -43,7 +43,7 @@ class VectorSink(Protocol):
 
 
 def build(
-    shelf: Shelf,
+    collections: Collections,
     number: int,
     snapshot: ItemSnapshot,
     *,
@@ -58,13 +58,13 @@ def build(
         ContractError: at the end the index does not hold what was written.
     """
     for start in range(0, len(snapshot.video_ids), slice_videos):
-        shelf.write(number, _slice(snapshot, start, start + slice_videos, catalogue))
+        collections.write(number, _slice(snapshot, start, start + slice_videos, catalogue))
         yield
-    while missing := _missing(catalogue, shelf.generations[number], slice_videos):
-        sink.vectors(shelf.add(number, missing, now_ms=clock()))
+    while missing := _missing(catalogue, collections.generations[number], slice_videos):
+        sink.vectors(collections.add(number, missing, now_ms=clock()))
         yield
     sink.flush()
-    shelf.verify(number)
+    collections.verify(number)
 
 
 def _slice(

@@ -11,14 +11,14 @@ import structlog
 from contract.errors import ContractError
 from contract.points import collection_name, generation_of
 from contract.wire.events import BundleAnnouncement, ItemVector, VideoUpload
-from index_sync.bundles.loaded_bundle import Opened
+from index_sync.bundles.loaded_bundle import LoadedBundle
 from index_sync.collections.generation import Generation, Point, point_of
 from index_sync.collections.index import VectorIndex
 
 log = structlog.get_logger()
 
 
-class Shelf:
+class Collections:
     """Generation number -> its collection, complete or being built."""
 
     def __init__(self, index: VectorIndex, prefix: str) -> None:
@@ -43,7 +43,7 @@ class Shelf:
                     f"if the other one is gone, run `nextwatch collections --drop {self._prefix}`"
                 )
 
-    def find(self, announcement: BundleAnnouncement, opened: Opened) -> Generation | None:
+    def find(self, announcement: BundleAnnouncement, opened: LoadedBundle) -> Generation | None:
         """Take in the collection of an indexed generation; None if the index has lost it."""
         generation = self._generation(announcement, opened)
         if generation.collection not in self._index.collections():
@@ -52,7 +52,7 @@ class Shelf:
         self.generations[generation.number] = generation
         return generation
 
-    def create(self, announcement: BundleAnnouncement, opened: Opened) -> Generation:
+    def create(self, announcement: BundleAnnouncement, opened: LoadedBundle) -> Generation:
         """Return a generation with an empty collection; nothing is written to it before `put`.
 
         May be called in another thread.
@@ -125,7 +125,7 @@ class Shelf:
             if (generation := generation_of(self._prefix, name)) is not None
         }
 
-    def _generation(self, announcement: BundleAnnouncement, opened: Opened) -> Generation:
+    def _generation(self, announcement: BundleAnnouncement, opened: LoadedBundle) -> Generation:
         return Generation(
             announcement.generation,
             collection_name(self._prefix, announcement.generation),

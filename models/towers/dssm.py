@@ -79,4 +79,4 @@ class DssmTower(nn.Module):
         features_BTF = running_mean(watch_features_BTF, mask_BT, MAX_WATCHES)
         hidden_BTH = self.watched(torch.cat([watched_BTD, completed_BTD, features_BTF], dim=2))
         skip_BTD = self.mean_weight * (watched_BTD + completed_BTD)
-        return unit(skip_BTD + self.situation.nothing_D + self.out(self.hidden(hidden_BTH)))
+        return unit(skip_BTD + self.situation.cold_start_D + self.out(self.hidden(hidden_BTH)))

@@ -66,7 +66,7 @@ class WatchReader(nn.Module):
 
 
 class ContextEncoder(nn.Module):
-    """Encodes searches and context; ``nothing_D`` is the learned cold-start vector.
+    """Encodes searches and context; ``cold_start_D`` is the learned cold-start vector.
 
     It is the whole vector of a user without history, who needs a direction too.
     """
@@ -76,7 +76,7 @@ class ContextEncoder(nn.Module):
         width = config.context_dim * len(CONTEXT_FIELDS)
         self.context = nn.Linear(width, config.dim, bias=False)
         self.search_weight = nn.Parameter(torch.tensor(_FIRST_SEARCH_WEIGHT))
-        self.nothing_D = nn.Parameter(0.02 * torch.randn(config.dim) / config.dim**0.5)
+        self.cold_start_D = nn.Parameter(0.02 * torch.randn(config.dim) / config.dim**0.5)
         with torch.no_grad():
             self.context.weight.mul_(0.02)
 
@@ -85,7 +85,7 @@ class ContextEncoder(nn.Module):
     ) -> Float[Tensor, "B D"]:
         """Return the vector to add to the user."""
         situation_BD: Tensor = self.search_weight * search_BD + self.context(context_BC)
-        return self.nothing_D + situation_BD
+        return self.cold_start_D + situation_BD
 
 
 def content_vectors(weight_HD: Float[Tensor, "H D"], content: ContentBatch) -> Float[Tensor, "N D"]:
@@ -130,7 +130,7 @@ class CausalTower(nn.Module):
     ) -> Float[Tensor, "B T D"]:
         """Return the user vectors as of every watch, for which only it and earlier ones count."""
         states_BTD = self._states(watches_BTD, watch_features_BTF, mask_BT)
-        return unit(states_BTD + self.situation.nothing_D)
+        return unit(states_BTD + self.situation.cold_start_D)
 
     def _states(self, watches_BTD: Tensor, watch_features_BTF: Tensor, mask_BT: Tensor) -> Tensor:
         """Return the state after every watch, B T D."""

@@ -1,4 +1,4 @@
-"""The operator's commands, as typer wants them; `nextwatch/commands/cli.py` hangs them up.
+"""The operator's commands; `nextwatch.commands.cli` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for Kafka.
 """
@@ -164,7 +164,7 @@ def replay_letters(
     from contract.process.clock import system_clock  # noqa: PLC0415
     from nextwatch.acls import letters_needs  # noqa: PLC0415
     from nextwatch.operate.letters import place_of  # noqa: PLC0415
-    from nextwatch.operate.replay import Judge, Replay  # noqa: PLC0415
+    from nextwatch.operate.replay import Replay, ReplayPolicy  # noqa: PLC0415
 
     if letters and (topic or reason or since):
         raise typer.BadParameter(
@@ -174,7 +174,7 @@ def replay_letters(
     choice = _choice(topic, reason, since, now_ms)
     with refusing():
         places = [place_of(letter) for letter in letters or ()]
-    replay = Replay(Judge(now_ms, is_bad_wanted=even_if_bad), choice, places)
+    replay = Replay(ReplayPolicy(now_ms, is_bad_wanted=even_if_bad), choice, places)
     needs = letters_needs(kafka.layout, is_replay=True)
     with scan_of(kafka, needs) as scan:
         plan = replay.plan(scan)

@@ -48,8 +48,8 @@ def boot(
     for file in (gate, has_topics):
         file.unlink(missing_ok=True)
     stack.launch()
-    catalogue = stack.add_guest("catalogue", feed.catalogue(has_topics))
-    events = stack.add_guest("feed", feed.events(gate))
+    catalogue = stack.add_process("catalogue", feed.catalogue(has_topics))
+    events = stack.add_process("feed", feed.events(gate))
     stack.await_storage()
     has_topics.touch()
     checklist.notes.update(feed.notes)
@@ -101,7 +101,7 @@ def _has_catalogue(
     if catalogue.is_running:
         return False
     if catalogue.exit_code != 0:
-        raise StackError(catalogue.obituary())
+        raise StackError(catalogue.exit_report())
     if not observer.tally.num_catalogue:
         return False
     checklist.notes["catalogue"] = f"{observer.tally.num_catalogue} videos"

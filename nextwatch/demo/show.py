@@ -124,7 +124,7 @@ class Show:
             self.stack.check()
             observer.check()
             if has_failed(events):
-                raise StackError(events.obituary())
+                raise StackError(events.exit_report())
             return observer.tally.first_recommendation_ms is not None
 
         wait_until(
@@ -161,7 +161,7 @@ class Show:
             if self._is_late(started_s, FEED_STOP):
                 events.kill()
         if has_failed(events) and (has_ended_itself or not self.interruption.asked.is_set()):
-            self._fail(StackError(events.obituary()))
+            self._fail(StackError(events.exit_report()))
 
     def _await_answers(self, observer: Observer) -> None:
         """Wait for what is still owed, but not for ever."""

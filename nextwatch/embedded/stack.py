@@ -98,7 +98,7 @@ class EmbeddedStack:
         self._index_port = 0
         self._num_moves = 0
         self._others: list[Child] = []
-        self._guests: list[Child] = []
+        self._added: list[Child] = []
         self._supervisor: Supervisor | None = None
 
     def __enter__(self) -> Self:
@@ -259,7 +259,7 @@ class EmbeddedStack:
                     late.append(child)
         return late
 
-    def add_guest(
+    def add_process(
         self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None
     ) -> Child:
         """Start a program of the caller's, with settings by which it finds this stack, and *env*.
@@ -267,10 +267,10 @@ class EmbeddedStack:
         It is never restarted, and `stop` ends it with the workers.
         """
         env = {**self._plans.inherited, **self.env, **(env or {})}
-        guest = Child(Plan(name, tuple(argv), env, self._plans.log_path(name)))
-        self._guests.append(guest)
-        guest.start()
-        return guest
+        added = Child(Plan(name, tuple(argv), env, self._plans.log_path(name)))
+        self._added.append(added)
+        added.start()
+        return added
 
     def supervise(self) -> None:
         """From now on start again what ends by accident, unless this stack is unsupervised."""
@@ -313,7 +313,7 @@ class EmbeddedStack:
         try:
             if self._supervisor is not None:
                 self._supervisor.stop()
-            leaving = [*self._guests, *self._named(WORKERS)]
+            leaving = [*self._added, *self._named(WORKERS)]
             if self._directory.is_temporary:  # nothing to save
                 self._stop_children(leaving, _WORKER_STOP_WITHOUT_STATE_S)
             else:
@@ -328,7 +328,7 @@ class EmbeddedStack:
         """Kill everything at once; `stop` has nothing left to wait for then."""
         if self._supervisor is not None:
             self._supervisor.stop()
-        for child in (*self._guests, *self.children):
+        for child in (*self._added, *self.children):
             child.kill()
 
     def _new_broker(self) -> EmbeddedBroker:
@@ -355,7 +355,7 @@ class EmbeddedStack:
         if port is None or self._num_moves == ATTEMPTS:
             is_broker = child.name == "broker"
             child.kill()
-            raise StackError(child.obituary() + (f"\n{REMEDY}" if is_broker else ""))
+            raise StackError(child.exit_report() + (f"\n{REMEDY}" if is_broker else ""))
         self._num_moves += 1
         before = self.env
         log.warning("port_lost", process=child.name, port=port)
@@ -373,7 +373,7 @@ class EmbeddedStack:
     def _restart_clients(self, before: Mapping[str, str]) -> None:
         """Start what was told another address *before* once more, with the present one."""
         env = self.env
-        for client in (*self._named(WORKERS), *self._guests):
+        for client in (*self._named(WORKERS), *self._added):
             told = client.plan.env
             new = {name: env[name] for name, old in before.items() if told.get(name) == old}
             if client.is_running and new.items() - told.items():

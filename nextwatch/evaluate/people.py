@@ -39,7 +39,7 @@ class People:
         self._people: dict[str, _Person] = {}
         self._stopped: dict[str, _Stopped] = {}
 
-    def meet(self, row: int) -> tuple[Exposure, Case | None]:
+    def get_or_add(self, row: int) -> tuple[Exposure, Case | None]:
         """Return what happens at *row*, and the case it is, if it is one; then let it happen."""
         log, user_id = self._log, self._log.user_id[row]
         person = self._person(user_id)

@@ -144,7 +144,7 @@ def replay(
             people.stop()
             for entrant in entrants:
                 entrant.freeze()
-        exposure, case = people.meet(row)
+        exposure, case = people.get_or_add(row)
         stopped = None
         if case is not None and log.is_tested[row]:
             tested.user_ids.append(case.user_id)

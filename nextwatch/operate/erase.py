@@ -92,12 +92,12 @@ def ask(
         for at in scan.partitions(USER_DELETIONS.name)
     ]
 
-    def is_the_word(record: Received) -> bool:
+    def is_answer(record: Received) -> bool:
         return record.key == key and record.value is None
 
-    with scan.from_now_on(RECOMMENDATIONS.name) as ear:
+    with scan.from_now_on(RECOMMENDATIONS.name) as watcher:
         outbox.deliver(copies)
-        return ear.hears(is_the_word, within_s=timeout_s)
+        return watcher.wait_for(is_answer, within_s=timeout_s)
 
 
 def await_changelog(
@@ -105,12 +105,12 @@ def await_changelog(
 ) -> None:
     """Wait until the changelog can be read as erased, on every partition.
 
-    The word of the user's own worker may be heard before the others have done their part.
+    The answer of the user's own worker may be heard before the others have done their part.
     """
     deadline_s = monotonic() + within_s
     while monotonic() < deadline_s:
-        words = traces.words_on(deletion.user_id, scan.read([WINDOWS.name]))
-        if not any(t.must_go for t in traces.in_changelog(words, deletion.erase_before_ms)):
+        kept = traces.traces_on(deletion.user_id, scan.read([WINDOWS.name]))
+        if not any(t.must_go for t in traces.in_changelog(kept, deletion.erase_before_ms)):
             return
 
 
@@ -131,10 +131,10 @@ def check(
         ContractError: a topic does not exist.
         WindowError: a window record is damaged.
     """
-    words = traces.words_on(user_id, scan.read([WINDOWS.name]))
-    before_ms = traces.sealed_before_ms(words) if erase_before_ms is None else erase_before_ms
+    kept = traces.traces_on(user_id, scan.read([WINDOWS.name]))
+    before_ms = traces.sealed_before_ms(kept) if erase_before_ms is None else erase_before_ms
     unsettled = _places(scan.unsettled)
-    found = traces.in_changelog(words, before_ms)
+    found = traces.in_changelog(kept, before_ms)
     for directory in state_dirs:
         found += traces.on_disk(directory, user_id, before_ms)
     if not is_quick:

@@ -29,7 +29,7 @@ REPLAYED_FROM = "dlq.replayed-from"
 _AT_ONCE = 500
 
 
-class Fate(StrEnum):
+class Decision(StrEnum):
     """What becomes of a letter; all but the first stay where they are."""
 
     GOES = "goes"
@@ -40,11 +40,11 @@ class Fate(StrEnum):
 
 
 REMEDIES = {
-    Fate.STILL_BAD: "would be refused again: mend the sender (`dlq show` says why), or --even-if-bad",
-    Fate.CUT: "only the beginning was kept: take the whole record from its source topic while that "
+    Decision.STILL_BAD: "would be refused again: mend the sender (`dlq show` says why), or --even-if-bad",
+    Decision.CUT: "only the beginning was kept: take the whole record from its source topic while that "
     "has it, or produce it anew",
-    Fate.ALTERED: "not the bytes that were refused: take them from the source topic, or produce anew",
-    Fate.OVERTAKEN: "a newer record of its key counts by now (a replay before this one, too)",
+    Decision.ALTERED: "not the bytes that were refused: take them from the source topic, or produce anew",
+    Decision.OVERTAKEN: "a newer record of its key counts by now (a replay before this one, too)",
 }
 
 Key = tuple[str, bytes | None]
@@ -66,11 +66,11 @@ class ReplayDelivery(Protocol):
 
 
 @dataclass(slots=True)
-class Judge:
+class ReplayPolicy:
     """Says what becomes of each letter, by the contract of today and by what followed it.
 
     On a compacted topic the newest record of a key is the one that counts. So `note` every letter,
-    then let `see` all records of `compacted_topics`, then ask for the `fate`.
+    then let `see` all records of `compacted_topics`, then ask for the `decision`.
     """
 
     now_ms: int
@@ -96,16 +96,16 @@ class Judge:
                 max(known.offset, record.offset), max(known.ingested_at_ms, record.ingested_at_ms)
             )
 
-    def fate(self, letter: Letter) -> Fate:
+    def decision(self, letter: Letter) -> Decision:
         """Return what becomes of *letter*."""
         if letter.is_cut:
-            return Fate.CUT
+            return Decision.CUT
         if letter.is_altered:
-            return Fate.ALTERED
+            return Decision.ALTERED
         if letter.topic.cleanup == "compact" and self._is_overtaken(letter):
-            return Fate.OVERTAKEN
+            return Decision.OVERTAKEN
         is_good = self.is_bad_wanted or verdict(letter, now_ms=self.now_ms) is None
-        return Fate.GOES if is_good else Fate.STILL_BAD
+        return Decision.GOES if is_good else Decision.STILL_BAD
 
     def _is_overtaken(self, letter: Letter) -> bool:
         """Return whether a record of its key is newer; of a letter of unknown place, one may be."""
@@ -123,18 +123,18 @@ class Judge:
 
 @dataclass(slots=True)
 class ReplayPlan:
-    """How many letters of each topic and reason meet which fate."""
+    """How many letters of each topic and reason meet which decision."""
 
-    counts: Counter[tuple[str, str, Fate]] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str, Decision]] = field(default_factory=Counter)
 
-    def add(self, letter: Letter, fate: Fate) -> None:
+    def add(self, letter: Letter, decision: Decision) -> None:
         """Count *letter* in."""
-        self.counts[letter.topic.name, letter.reason, fate] += 1
+        self.counts[letter.topic.name, letter.reason, decision] += 1
 
     @property
     def num_going(self) -> int:
         """How many letters will be replayed."""
-        return sum(n for (_, _, fate), n in self.counts.items() if fate is Fate.GOES)
+        return sum(n for (_, _, decision), n in self.counts.items() if decision is Decision.GOES)
 
     @property
     def num_staying(self) -> int:
@@ -144,8 +144,8 @@ class ReplayPlan:
     def table(self) -> Table:
         """Return the plan as a table, with the remedy for what stays."""
         drawn = Table("topic", "reason", "letters", "", box=None, pad_edge=False)
-        for (topic, reason, fate), num_letters in sorted(self.counts.items()):
-            what = "to replay" if fate is Fate.GOES else f"stay: {REMEDIES[fate]}"
+        for (topic, reason, decision), num_letters in sorted(self.counts.items()):
+            what = "to replay" if decision is Decision.GOES else f"stay: {REMEDIES[decision]}"
             cells = (topic, terminal.one_line(reason), str(num_letters), what)
             drawn.add_row(*(Text(cell) for cell in cells))
         return drawn
@@ -154,8 +154,8 @@ class ReplayPlan:
 class Replay:
     """One replay: of the letters in *places* if there are any, else of all that *choice* takes."""
 
-    def __init__(self, judge: Judge, choice: Choice, places: Sequence[Place] = ()) -> None:
-        self._judge = judge
+    def __init__(self, policy: ReplayPolicy, choice: Choice, places: Sequence[Place] = ()) -> None:
+        self._policy = policy
         self._choice = choice
         self._places = places
         self._ends: Ends = {}
@@ -168,13 +168,13 @@ class Replay:
             ContractError: a topic or a letter that was named does not exist.
         """
         for letter in self._letters(scan):
-            self._judge.note(letter)
+            self._policy.note(letter)
         self._ends = scan.ends
-        for record in scan.read(self._judge.compacted_topics):
-            self._judge.see(record)
+        for record in scan.read(self._policy.compacted_topics):
+            self._policy.see(record)
         plan = ReplayPlan()
         for letter in self._letters(scan):
-            plan.add(letter, self._judge.fate(letter))
+            plan.add(letter, self._policy.decision(letter))
         return plan
 
     def run(self, scan: Scan, outbox: ReplayDelivery, layout: Layout) -> int:
@@ -183,7 +183,7 @@ class Replay:
         Raises:
             BrokerUnavailable: some were not acknowledged; the message says how many were.
         """
-        going = (x for x in self._letters(scan) if self._judge.fate(x) is Fate.GOES)
+        going = (x for x in self._letters(scan) if self._policy.decision(x) is Decision.GOES)
         return send(going, outbox, layout)
 
     def _letters(self, scan: Scan) -> Iterator[Letter]:

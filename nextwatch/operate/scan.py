@@ -117,8 +117,8 @@ class Scan:
             return self._places(reader, [topic])
 
     @contextmanager
-    def from_now_on(self, topic: str) -> Iterator["Ear"]:
-        """Give an ear that hears what comes to *topic* after this moment.
+    def from_now_on(self, topic: str) -> Iterator["TopicWatcher"]:
+        """Watch for what comes to *topic* after this moment.
 
         Raises:
             BrokerUnavailable: nobody answers.
@@ -128,7 +128,7 @@ class Scan:
             reader.assign(dict.fromkeys(self._places(reader, [topic]), OFFSET_END))
             for _ in self._read(reader):  # the end that was assigned may lie too low
                 pass
-            yield Ear(reader, self._kafka.layout, self._monotonic)
+            yield TopicWatcher(reader, self._kafka.layout, self._monotonic)
 
     @contextmanager
     def _reader(
@@ -181,15 +181,15 @@ class Scan:
         )
 
 
-class Ear:
-    """Hears records as they come; `Scan.from_now_on` gives one."""
+class TopicWatcher:
+    """Waits for records as they come; `Scan.from_now_on` gives one."""
 
     def __init__(self, reader: TopicReader, layout: Layout, monotonic: Callable[[], float]) -> None:
         self._reader = reader
         self._layout = layout
         self._monotonic = monotonic
 
-    def hears(self, is_it: Callable[[Received], bool], *, within_s: float) -> bool:
+    def wait_for(self, is_it: Callable[[Received], bool], *, within_s: float) -> bool:
         """Return whether a record for which *is_it* came within *within_s* seconds."""
         deadline_s = self._monotonic() + within_s
         while (left_s := deadline_s - self._monotonic()) > 0:

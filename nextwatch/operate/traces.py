@@ -39,7 +39,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Word(msgspec.Struct, kw_only=True):
+class ChangelogTrace(msgspec.Struct, kw_only=True):
     """What one partition of the changelog says of a user: how many records, the last, the seal."""
 
     num_records: int = 0
@@ -47,54 +47,54 @@ class Word(msgspec.Struct, kw_only=True):
     sealed_before_ms: int | None = None
 
 
-Words = Mapping[int, Word]
+ChangelogTraces = Mapping[int, ChangelogTrace]
 """By partition; more than one where a producer once had another partitioner."""
 
 
-def words_on(user_id: str, changelog: Iterable[Received]) -> Words:
+def traces_on(user_id: str, changelog: Iterable[Received]) -> ChangelogTraces:
     """Return what the records of the whole *changelog* say of *user_id*, by partition."""
     key, sealed_key = user_id.encode(), seal_key(seal_of(user_id))
-    words: dict[int, Word] = {}
+    kept: dict[int, ChangelogTrace] = {}
     for record in changelog:
         if record.key == key:
-            word = words.setdefault(record.partition, Word())
-            word.num_records += 1
-            word.last = record.value
+            trace = kept.setdefault(record.partition, ChangelogTrace())
+            trace.num_records += 1
+            trace.last = record.value
         elif record.key == sealed_key and record.value is not None:
-            word = words.setdefault(record.partition, Word())
+            trace = kept.setdefault(record.partition, ChangelogTrace())
             window = _window(record.value)
-            word.sealed_before_ms = window.erased_before_ms if window else None
-    return words
+            trace.sealed_before_ms = window.erased_before_ms if window else None
+    return kept
 
 
-def sealed_before_ms(words: Words) -> int | None:
+def sealed_before_ms(kept: ChangelogTraces) -> int | None:
     """Return up to when the user is sealed, None if never."""
-    sealed = [word.sealed_before_ms for word in words.values()]
+    sealed = [trace.sealed_before_ms for trace in kept.values()]
     return max((ms for ms in sealed if ms is not None), default=None)
 
 
-def in_changelog(words: Words, before_ms: int | None) -> list[Trace]:
+def in_changelog(kept: ChangelogTraces, before_ms: int | None) -> list[Trace]:
     """Return what the changelog has of a user erased up to *before_ms*; None: never erased."""
     traces: list[Trace] = []
-    if (sealed_before_ms(words) or 0) < (before_ms or 0):
+    if (sealed_before_ms(kept) or 0) < (before_ms or 0):
         note = "nothing keeps late events out: run `nextwatch erase` again, without --check"
         unsealed = Trace(where=WINDOWS.name, what="no seal", count=1, must_go=True, note=note)
         traces.append(unsealed)
-    for number, word in sorted(words.items()):
-        where = WINDOWS.name if len(words) == 1 else f"{WINDOWS.name}[{number}]"
-        traces += _in_partition(word, where, before_ms)
+    for number, trace in sorted(kept.items()):
+        where = WINDOWS.name if len(kept) == 1 else f"{WINDOWS.name}[{number}]"
+        traces += _in_partition(trace, where, before_ms)
     return traces
 
 
-def _in_partition(word: Word, where: str, before_ms: int | None) -> list[Trace]:
+def _in_partition(trace: ChangelogTrace, where: str, before_ms: int | None) -> list[Trace]:
     again = "run `nextwatch erase` again, without --check"
-    window = _window(word.last)
+    window = _window(trace.last)
     if window is None:
         note = "it may be a window: produce a record without a value under this key there"
         traces = [Trace(where=where, what="unreadable record", count=1, must_go=True, note=note)]
     else:
         traces = _window_traces(window, where, before_ms, again)
-    num_older = word.num_records - 1
+    num_older = trace.num_records - 1
     if before_ms is not None and num_older > 0:
         note = "the broker's log compaction drops them"
         traces.append(Trace(where=where, what="older records", count=num_older, note=note))

@@ -25,7 +25,7 @@ from contract.wire.events import (
     VideoUpload,
     Watch,
 )
-from nextwatch.simulation.catalogue import Library, Studio, Video
+from nextwatch.simulation.catalogue import SyntheticCatalogue, Video, VideoPool
 from nextwatch.simulation.viewer import APPETITE_SPREAD, Viewer
 from nextwatch.simulation.words import CATEGORIES, DEVICES, PLACES
 
@@ -82,38 +82,38 @@ class Offer:
 
 
 class Audience:
-    """Viewers, the library they watch from, and the recommendations they have not seen yet.
+    """Viewers, the pool they watch from, and the recommendations they have not seen yet.
 
     Args:
-        studio: makes the videos.
+        supply: makes the videos.
         num_users: how many viewers there are.
         clock: the time of events.
     """
 
-    def __init__(self, studio: Studio, *, num_users: int, clock: Clock) -> None:
+    def __init__(self, supply: SyntheticCatalogue, *, num_users: int, clock: Clock) -> None:
         if not 1 <= num_users <= MAX_USERS:
             raise ValueError(f"num_users must be from 1 to {MAX_USERS:,}, got {num_users}")
-        self.studio = studio
+        self.supply = supply
         self.clock = clock
         self.started_ms = clock()
-        self.library = Library(studio.catalogue(now_ms=self.started_ms))
-        self.viewers = [_viewer(studio.seed, number) for number in range(num_users)]
+        self.pool = VideoPool(supply.catalogue(now_ms=self.started_ms))
+        self.viewers = [_viewer(supply.seed, number) for number in range(num_users)]
         self.satisfaction = Satisfactions()
         self.offers: dict[str, Offer] = {}
         self._user_ids = {viewer.user_id for viewer in self.viewers}
-        self._schedule = np.random.default_rng([studio.seed, _SCHEDULE])
+        self._schedule = np.random.default_rng([supply.seed, _SCHEDULE])
         activity = self._schedule.lognormal(0, ACTIVITY_SIGMA, num_users)
         self._activity = np.cumsum(activity / activity.sum())
         self._num_events = 0
 
     def catalogue(self) -> list[VideoUpload]:
         """Return the uploads of the videos that there are."""
-        return [video.upload for video in self.library]
+        return [video.upload for video in self.pool]
 
     def upload(self) -> VideoUpload:
         """Return the upload of one more video."""
-        video = self.studio.video(len(self.library), uploaded_at_ms=self.clock())
-        self.library.add(video)
+        video = self.supply.video(len(self.pool), uploaded_at_ms=self.clock())
+        self.pool.add(video)
         return video.upload
 
     def offer(self, recommendation: Recommendation) -> None:
@@ -123,7 +123,7 @@ class Audience:
             known is not None and known.generated_at_ms > recommendation.generated_at_ms
         ):
             return
-        videos = [self.library.get(item.video_id) for item in recommendation.items]
+        videos = [self.pool.get(item.video_id) for item in recommendation.items]
         self.offers[recommendation.user_id] = Offer(
             recommendation.recommendation_id,
             recommendation.generated_at_ms,
@@ -158,7 +158,7 @@ class Audience:
         if offer is None or is_stale or viewer.rng.random() < BROWSE_SHARE:
             return []
         self.satisfaction.offers_seen += 1
-        place = viewer.choose(offer.shelf, viewer.taste(self.studio.centres))
+        place = viewer.choose(offer.shelf, viewer.taste(self.supply.centres))
         if place is None:
             return []
         return self._events(viewer, offer.shelf, place, offer.recommendation_id)
@@ -166,27 +166,27 @@ class Audience:
     def _browse(self, viewer: Viewer) -> list[Event]:
         """Show what is popular, new, or of a category in mind; something of it is tried."""
         shelf = self._shelf(viewer)
-        place = viewer.choose(shelf, viewer.taste(self.studio.centres)) or 0
+        place = viewer.choose(shelf, viewer.taste(self.supply.centres)) or 0
         return self._events(viewer, shelf, place, None)
 
     def _shelf(self, viewer: Viewer) -> list[Video]:
         rng, wanted = viewer.rng, viewer.wanted
         viewer.wanted = None
         if wanted is not None:
-            shelf = self.library.about(wanted, rng, SHELF)
+            shelf = self.pool.about(wanted, rng, SHELF)
         elif (chance := rng.random()) < POPULAR_SHARE:
-            shelf = self.library.popular(rng, SHELF)
+            shelf = self.pool.popular(rng, SHELF)
         elif chance < POPULAR_SHARE + OWN_SHARE:
-            shelf = self.library.about(viewer.favourite(), rng, SHELF)
+            shelf = self.pool.about(viewer.favourite(), rng, SHELF)
         else:
-            shelf = self.library.fresh(rng, SHELF)
-        return shelf or self.library.popular(rng, SHELF)
+            shelf = self.pool.fresh(rng, SHELF)
+        return shelf or self.pool.popular(rng, SHELF)
 
     def _events(
         self, viewer: Viewer, shelf: Sequence[Video], place: int, recommendation_id: str | None
     ) -> list[Event]:
         video, now_ms = shelf[place], self.clock()
-        watch_ms = viewer.watch(video, viewer.taste(self.studio.centres))
+        watch_ms = viewer.watch(video, viewer.taste(self.supply.centres))
         origin = self.satisfaction.recommended if recommendation_id else self.satisfaction.browsed
         origin.add(watch_ms / video.upload.duration_ms)
         impressions = Impressions(
@@ -214,7 +214,7 @@ class Audience:
     def _event_id(self) -> str:
         """Derived from seed, start and number: another run of the same seed has other events."""
         self._num_events += 1
-        name = f"nextwatch:simulate:{self.studio.seed}:{self.started_ms}:{self._num_events}"
+        name = f"nextwatch:simulate:{self.supply.seed}:{self.started_ms}:{self._num_events}"
         return str(uuid5(NAMESPACE_URL, name))
 
 

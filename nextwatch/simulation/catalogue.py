@@ -4,8 +4,8 @@ Video number n of a seed is always the same video, whoever makes it and when: on
 load the catalogue, another run the audience on it. Popularity is Zipf's: the appeal of the
 video of rank r is 1 / r ** `ZIPF_EXPONENT`.
 
-Shapes: `Studio.centres` has one unit vector of `NUM_LATENTS` per category, ``(C, L)``; a
-video's latent is one such vector, ``(L,)``.
+Shapes: `SyntheticCatalogue.centres` has one unit vector of `NUM_LATENTS` per category, ``(C, L)``;
+a video's latent is one such vector, ``(L,)``.
 """
 
 from bisect import bisect_right
@@ -42,7 +42,7 @@ class Video:
     appeal: float
 
 
-class Studio:
+class SyntheticCatalogue:
     """Makes videos, numbered from 0, of a seed.
 
     Args:
@@ -103,7 +103,7 @@ class Studio:
         return category, unit(self.centres[category] + own), language
 
 
-class Library:
+class VideoPool:
     """All videos that there are, by id, by popularity, by category and by age."""
 
     def __init__(self, videos: list[Video]) -> None:
@@ -129,7 +129,7 @@ class Library:
         self._cumulative.append(before + video.appeal)
 
     def get(self, video_id: str) -> Video | None:
-        """Return the video called *video_id*, or None where it is not of this library."""
+        """Return the video called *video_id*, or None where it is not of this pool."""
         return self._by_id.get(video_id)
 
     def popular(self, rng: np.random.Generator, num: int) -> list[Video]:

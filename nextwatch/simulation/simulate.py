@@ -119,7 +119,7 @@ def outcome(audience: Audience, recommendations: Recommendations) -> dict[str, A
             "recommended": _rounded(recommended.mean),
             "browsed": _rounded(browsed.mean),
         },
-        "videos": len(audience.library),
+        "videos": len(audience.pool),
         "users": len(audience.viewers),
     }
 

@@ -21,7 +21,7 @@ from models.history.settings import WindowSettings
 from nextwatch.datasets import kuairand, movielens
 from nextwatch.datasets.log import ExposureLog
 from nextwatch.simulation.audience import Audience
-from nextwatch.simulation.catalogue import Studio
+from nextwatch.simulation.catalogue import SyntheticCatalogue
 from nextwatch.simulation.simulate import follow, outcome, simulate
 from nextwatch.sources.backfill import records
 from nextwatch.sources.feed import EventFeed, connect
@@ -140,8 +140,8 @@ def run_simulation(
         BrokerUnavailable, ContractError: each with its remedy.
     """
     with stop_on_signals() as stop:
-        studio = Studio(seed=seed, num_videos=num_videos)
-        audience = Audience(studio, num_users=num_users, clock=system_clock)
+        catalogue = SyntheticCatalogue(seed=seed, num_videos=num_videos)
+        audience = Audience(catalogue, num_users=num_users, clock=system_clock)
         with _running(command, stop) as run:
             if command.with_catalogue:
                 run.load(audience.catalogue())

@@ -252,7 +252,7 @@ class App(faust.App):
         copied = {tp.partition for tp in self.assignor.assigned_standbys()}
         return self.standby.assign(self.partitions, numbers, assign, copied=copied)
 
-    async def let_go(self, *_: Any, **__: Any) -> None:
+    async def on_revoked(self, *_: Any, **__: Any) -> None:
         """Finish the batch in progress, take no other, and commit what may be committed."""
         self.assigned = {}
         self.fetch.read_from({})
@@ -260,7 +260,7 @@ class App(faust.App):
         await self.batcher.in_thread(self.partitions.suspend)
         await self.consumer.commit_everything()
 
-    async def let_go_of_all(self, *_: Any, **__: Any) -> None:
+    async def on_nothing_assigned(self, *_: Any, **__: Any) -> None:
         """Close every partition when none was assigned: then Faust never comes to seek."""
         if not self.consumer.assignment():
             await self.open_partitions({})
@@ -334,8 +334,8 @@ def build(
     app.task(run_batches)
     app.task(look_after_logs)
     app.task(beat)
-    app.on_partitions_revoked.connect(app.let_go)
-    app.on_rebalance_complete.connect(app.let_go_of_all)
+    app.on_partitions_revoked.connect(app.on_revoked)
+    app.on_rebalance_complete.connect(app.on_nothing_assigned)
     app.on_before_shutdown.connect(app.finish)
     return app
 

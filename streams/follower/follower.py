@@ -158,7 +158,7 @@ class Follower:
         except DecodeError as error:
             self.counts[f"announcements_skipped:{error.reason}"] += 1
             return
-        self._offers.hear(offer)
+        self._offers.on_announcement(offer)
 
     def swap_if_newer(self) -> bool:
         """Put the newest servable bundle in service if it is newer; return whether it was."""

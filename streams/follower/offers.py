@@ -24,7 +24,7 @@ class BundleOffers:
     def __len__(self) -> int:
         return len(self._log)
 
-    def hear(self, offer: BundleAnnouncement) -> None:
+    def on_announcement(self, offer: BundleAnnouncement) -> None:
         """Take in one announcement."""
         if offer.generation > self._in_service:
             self._log.apply(offer)

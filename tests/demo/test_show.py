@@ -45,7 +45,7 @@ class Events:
     def kill(self):
         self.exit_code = -9
 
-    def obituary(self):
+    def exit_report(self):
         return f"feed ended (exit code {self.exit_code}); see feed.log\nits last words"
 
 

@@ -42,7 +42,7 @@ USERS = [f"u{number}" for number in range(40)]
 
 
 class Stack:
-    """As much of a stack as a `Place` needs: a broker, and guests."""
+    """As much of a stack as a `Place` needs: a broker, and workers."""
 
     def __init__(self, broker, directory):
         self.bootstrap_servers = broker.bootstrap_servers
@@ -57,7 +57,7 @@ class Stack:
             "NEXTWATCH_PROCESS_BUNDLE_URL": directory.as_uri(),
         }
 
-    def add_guest(self, name, argv, env):
+    def add_process(self, name, argv, env):
         log_path = self.directory / "logs" / f"{name}.log"
         log_path.parent.mkdir(exist_ok=True)
         child = Child(Plan(name, tuple(argv), inherited(os.environ) | env, log_path))

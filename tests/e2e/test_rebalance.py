@@ -20,7 +20,7 @@ def second_worker(stack):
         "NEXTWATCH_STREAMS_STATE_DIR": str(stack.directory / "second"),
         "NEXTWATCH_PROCESS_READY_FILE": str(ready),
     }
-    return stack.add_guest("second", (sys.executable, "-m", "streams"), env), ready
+    return stack.add_process("second", (sys.executable, "-m", "streams"), env), ready
 
 
 @pytest.mark.parametrize("leave", ["terminate", "kill"])

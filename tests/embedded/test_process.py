@@ -80,7 +80,7 @@ def test_a_stranger_on_its_port_does_not_make_a_child_ready(child_of):
         assert not child.is_ready()
         with pytest.raises(StackError, match=f"port {port} was taken meanwhile"):
             child.wait_ready(60.0)
-        assert f"port {port} was taken meanwhile" in child.obituary()
+        assert f"port {port} was taken meanwhile" in child.exit_report()
 
 
 def test_a_child_is_ready_once_it_listens_on_all_its_ports(child_of, tmp_path):

@@ -57,11 +57,11 @@ def test_a_stack_whose_port_is_taken_meanwhile_moves_with_all_its_clients():
         choice = replace(choose_broker(os.environ), port=port)
         stack = EmbeddedStack(os.environ, processes=("broker", "index"), broker=choice)
         stack.launch()
-        guest = stack.add_guest("guest", (sys.executable, "-u", "-c", code))
+        added = stack.add_process("added", (sys.executable, "-u", "-c", code))
         stack.await_storage()
         try:
-            while not guest.log_path.read_text().endswith(f"{stack.bootstrap_servers}\n"):
-                assert not guest.wait_ended(0.05)
+            while not added.log_path.read_text().endswith(f"{stack.bootstrap_servers}\n"):
+                assert not added.wait_ended(0.05)
             names = AdminClient(client_config(stack.kafka)).list_topics(timeout=5).topics
         finally:
             stack.stop()
@@ -135,8 +135,10 @@ def test_guest_finds_the_stack_and_does_not_outlive_it():
     """A program of the caller's is told where the stack is, and never outlives it."""
     code = "import os, time; print(os.environ['NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS']); {end}"
     with EmbeddedStack(os.environ, processes=("broker",)) as stack:
-        stays = stack.add_guest("stays", (sys.executable, "-c", code.format(end="time.sleep(600)")))
-        leaves = stack.add_guest("leaves", (sys.executable, "-c", code.format(end="")))
+        stays = stack.add_process(
+            "stays", (sys.executable, "-c", code.format(end="time.sleep(600)"))
+        )
+        leaves = stack.add_process("leaves", (sys.executable, "-c", code.format(end="")))
         assert leaves.wait_ended(20)
         assert leaves.log_path.read_text().strip() == stack.bootstrap_servers
 

@@ -27,7 +27,7 @@ class StandIn(Child):
 
     lost_port = None
 
-    def obituary(self):
+    def exit_report(self):
         return f"{self.name} ended"
 
     def ending(self):

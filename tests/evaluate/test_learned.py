@@ -93,7 +93,7 @@ def test_a_frozen_copy_stands_still_while_the_learner_goes_on():
     """It scores the same cases alike, whatever has been learned and renewed since."""
     log = chains(num_steps=4, tested_from_ms=0)
     people = People(log, WindowPolicy())
-    met = [people.meet(row) for row in range(len(log))]
+    met = [people.get_or_add(row) for row in range(len(log))]
     cases = [case for _, case in met]
     contender = Learned(Learner(SMALL, seed=0))
     contender.prepare(log.uploads, (), ())

@@ -12,8 +12,8 @@ from contract.process.clock import ManualClock
 from contract.wire.events import BundleAnnouncement, BundleState, encode
 from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout
 from index_sync.background import Background
-from index_sync.bundles.loaded_bundle import Opened
-from index_sync.collections.collections import Shelf
+from index_sync.bundles.loaded_bundle import LoadedBundle
+from index_sync.collections.collections import Collections
 from index_sync.collections.generation import Point
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
@@ -263,7 +263,7 @@ class World:
             LogSource(self.uploads),
             LogSource(self.logs[MODEL_BUNDLES.name]),
             LogSource(self.vectors),
-            Shelf(self.index, PREFIX),
+            Collections(self.index, PREFIX),
             Publisher(self.outbox, Layout(), self.clock),
             self.open_bundle,
             Background(self.background),
@@ -280,7 +280,7 @@ class World:
         if announcement.generation not in self.snapshots:
             raise BundleError("no such bundle")
         number = announcement.generation
-        return Opened(2, 2, self.snapshots[number], Tower(number))
+        return LoadedBundle(2, 2, self.snapshots[number], Tower(number))
 
     def settled(self, worker):
         """Turn until nothing is left to do."""

@@ -6,7 +6,7 @@ import pytest
 from contract.errors import ContractError
 from contract.kafka import retries
 from contract.wire.events import BundleState
-from index_sync.collections.collections import Shelf
+from index_sync.collections.collections import Collections
 from tests.builders import upload
 from tests.index_sync.doubles import EAST, World, trained
 
@@ -291,7 +291,7 @@ def test_a_prefix_that_another_deployment_uses_stops_the_start(world):
     world.index.owners["test-g1"] = "them"
 
     with pytest.raises(ContractError, match="NEXTWATCH_QDRANT_COLLECTION_PREFIX"):
-        Shelf(world.index, "test").claim()
+        Collections(world.index, "test").claim()
 
 
 def test_nobody_drops_what_bears_another_mark(world):
@@ -299,7 +299,7 @@ def test_nobody_drops_what_bears_another_mark(world):
     worker = world.settled(world.worker())
     world.index.points |= {"test-g0": {}, "test-g7": {}, "test-goal": {}, "other-g0": {}}
     world.index.owners["test-g0"] = "them"
-    worker.shelf.drop_all_but({1})
+    worker.collections.drop_all_but({1})
 
     assert world.index.collections() == {"test-g0", "test-g1", "test-goal", "other-g0"}
 
@@ -307,6 +307,6 @@ def test_nobody_drops_what_bears_another_mark(world):
 def test_collections_from_before_there_were_marks_are_claimed(world):
     """An upgrade needs no step by hand."""
     world.index.owners.clear()
-    Shelf(world.index, "test").claim()
+    Collections(world.index, "test").claim()
 
     assert world.index.owners == {"test-g1": "us"}

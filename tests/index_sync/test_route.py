@@ -8,7 +8,7 @@ from contract.kafka.records import Received
 from contract.wire.events import Origin, encode
 from contract.wire.topics import ITEM_VECTORS
 from index_sync.collections.generation import Generation, Point, Version
-from index_sync.route import triage
+from index_sync.route import route
 from tests.builders import T0, item_vector
 from tests.index_sync.doubles import Tower
 
@@ -35,7 +35,7 @@ def vector(video_id="v1", at=NORTH, *, at_ms=0, origin=Origin.TRAINING, number=1
 
 def sort(*records, numbers=(1,), taken_down=()):
     """Sort *records* against generations of these *numbers*."""
-    return triage(
+    return route(
         records,
         {number: generation(number) for number in numbers},
         is_taken_down=set(taken_down).__contains__,

@@ -44,7 +44,7 @@ def test_the_request_lies_on_every_partition():
 
         @contextmanager
         def from_now_on(self, topic):
-            yield SimpleNamespace(hears=lambda is_the_word, within_s: True)
+            yield SimpleNamespace(wait_for=lambda is_answer, within_s: True)
 
     outbox = MemoryOutbox()
     wanted = deletion_of("u1", None, now_ms=T0)

@@ -82,10 +82,12 @@ def test_no_record_is_there_behind_the_end_or_where_there_is_no_partition(kafka,
 def test_an_ear_hears_only_what_comes_after_it_was_given(kafka):
     """A word of the past is not taken for the answer."""
     produce(kafka, (2, b"u1", b"before"), topic="recommendations")
-    with scan_of(kafka).from_now_on("recommendations") as ear:
-        assert not ear.hears(lambda record: record.key == b"u1", within_s=0.3)
+    with scan_of(kafka).from_now_on("recommendations") as watcher:
+        assert not watcher.wait_for(lambda record: record.key == b"u1", within_s=0.3)
         produce(kafka, (2, b"u2", b"else"), (2, b"u1", None), topic="recommendations")
-        assert ear.hears(lambda record: record.key == b"u1" and record.value is None, within_s=5)
+        assert watcher.wait_for(
+            lambda record: record.key == b"u1" and record.value is None, within_s=5
+        )
 
 
 def test_a_topic_that_is_missing_is_named_with_the_remedy(kafka):

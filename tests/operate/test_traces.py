@@ -35,15 +35,15 @@ TOMBSTONE = logged(USER.encode(), None)
 
 def found_in(*changelog, before_ms=BEFORE_MS):
     """Return what is found in a changelog, and whether it must go."""
-    words = traces.words_on(USER, changelog)
-    return [(t.what, t.count, t.must_go) for t in traces.in_changelog(words, before_ms)]
+    kept = traces.traces_on(USER, changelog)
+    return [(t.what, t.count, t.must_go) for t in traces.in_changelog(kept, before_ms)]
 
 
 def test_a_second_window_on_another_partition_is_found_and_named():
     """A producer with another partitioner left it there; erasing one does not erase the other."""
     changelog = [SEAL, TOMBSTONE, logged(USER.encode(), window_record(1), partition=5)]
 
-    found = traces.in_changelog(traces.words_on(USER, changelog), BEFORE_MS)
+    found = traces.in_changelog(traces.traces_on(USER, changelog), BEFORE_MS)
 
     assert [(t.where, t.what, t.must_go) for t in found] == [(f"{WINDOWS.name}[5]", "events", True)]
 
@@ -57,7 +57,7 @@ def test_a_record_that_cannot_be_read_must_go():
     """It may be a window of the user; elsewhere than on the own partition no worker replaces it."""
     junk = logged(USER.encode(), b"ten bytes!", partition=5)
 
-    found = traces.in_changelog(traces.words_on(USER, [SEAL, TOMBSTONE, junk]), BEFORE_MS)
+    found = traces.in_changelog(traces.traces_on(USER, [SEAL, TOMBSTONE, junk]), BEFORE_MS)
 
     assert [(t.where, t.what, t.must_go) for t in found] == [
         (f"{WINDOWS.name}[5]", "unreadable record", True)

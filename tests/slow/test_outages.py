@@ -39,8 +39,8 @@ def test_a_broker_that_goes_three_times_costs_nothing(cluster, is_killed):
         def is_indexed():
             return any(m.key() == b"late" for m in player.poll("item-vectors", key="video"))
 
-        assert eventually(is_indexed, within_s=60), stack.process("index_sync").obituary()
+        assert eventually(is_indexed, within_s=60), stack.process("index_sync").exit_report()
         for name in WORKERS:
-            assert stack.process(name).is_running, stack.process(name).obituary()
+            assert stack.process(name).is_running, stack.process(name).exit_report()
         errors = list(error_lines(stack.directory / "logs"))
     assert [line for line in errors if not ABOUT_BROKER.search(line)] == []

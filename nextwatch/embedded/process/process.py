@@ -19,7 +19,7 @@ from time import monotonic, sleep
 from contract.errors import StackError
 from nextwatch.embedded.process.ports import is_free, is_listening, ports_of
 
-_LEASH = Path(__file__).with_name("leash.py")
+_DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 _POLL_S = 0.01
 _MOST_NICE = 19
 _TAIL_BYTES = 2_000
@@ -103,11 +103,18 @@ class Child:
 
     def _spawn(self, niceness: int) -> None:
         plan = self.plan
-        leash = (sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(niceness))
+        launcher = (
+            sys.executable,
+            "-I",
+            "-S",
+            str(_DIE_WITH_PARENT),
+            str(os.getpid()),
+            str(niceness),
+        )
         with plan.log_path.open("ab") as log:
             self.started_s, self._is_swept = monotonic(), False
             self._popen = subprocess.Popen(  # noqa: S603 - our own programs
-                leash + plan.argv,
+                launcher + plan.argv,
                 env=dict(plan.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -160,7 +167,7 @@ class Child:
         while not self.is_ready():
             if not self.is_running or self.lost_port:
                 self.kill()
-                raise StackError(self.obituary())
+                raise StackError(self.exit_report())
             if monotonic() > deadline_s:
                 late = f"{self.name} was not ready after {timeout_s:.0f} s"
                 raise StackError(f"{late}; see {self.log_path}\n{self.log_tail()}")
@@ -211,7 +218,7 @@ class Child:
         code = self.exit_code
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
-    def obituary(self) -> str:
+    def exit_report(self) -> str:
         """Return one sentence on how it ended, and the last lines of its log."""
         ended = f"{self.name} ended ({self.ending()})"
         if port := self.lost_port:

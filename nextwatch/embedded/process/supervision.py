@@ -78,7 +78,9 @@ class Supervisor:
         if record.restart_at_s is None:
             self._note_end(child, record, now_s)
         elif child.lost_port:
-            self.failure = f"{child.obituary()}\nIts clients would find a stranger: the stack ends."
+            self.failure = (
+                f"{child.exit_report()}\nIts clients would find a stranger: the stack ends."
+            )
         elif now_s >= record.restart_at_s:
             self.restarts[child.name] += 1
             record.num_restarts += 1
@@ -91,9 +93,11 @@ class Supervisor:
             record.num_restarts = 0
         delay_s = restart_delay_s(record.num_restarts)
         if child.name in self.vital:
-            self.failure = f"{child.obituary()}\nNothing works without it: the stack ends."
+            self.failure = f"{child.exit_report()}\nNothing works without it: the stack ends."
         elif record.num_restarts >= _MOST_RESTARTS:
-            self.failure = f"{child.obituary()}\nIt was restarted {_MOST_RESTARTS} times in vain."
+            self.failure = (
+                f"{child.exit_report()}\nIt was restarted {_MOST_RESTARTS} times in vain."
+            )
         else:
             record.restart_at_s = now_s + delay_s
             log.warning(

@@ -26,7 +26,7 @@ def heard(*story: tuple[int, BundleState], monotonic=lambda: 0.0) -> Bundles:
     """Return the bundles after *story*."""
     bundles = Bundles(3, monotonic=monotonic)
     for generation, state in story:
-        bundles.hear(said(generation, state))
+        bundles.on_announcement(said(generation, state))
     return bundles
 
 
@@ -123,8 +123,8 @@ def test_who_goes_back_to_an_old_bundle_has_it_kept():
     """A rollback is heard, whatever was forgotten before."""
     bundles = heard(*[(n, INDEXED) for n in range(1, 9)])
     bundles.forget_old()
-    bundles.hear(said(2, IN_SERVICE))
-    bundles.hear(said(9, INDEXED))
+    bundles.on_announcement(said(2, IN_SERVICE))
+    bundles.on_announcement(said(9, INDEXED))
 
     assert "b2" not in bundles.forget_old()
     assert [a.generation for a in bundles.kept] == [2, 7, 8, 9]
