@@ -36,14 +36,13 @@ from models.bundle import bundle as bundles
 from models.bundle import bundle_store
 from models.history.history import WindowPolicy
 from models.history.settings import WindowSettings
+from streams import liveness
 from streams.faust import app as faust_app
 from streams.faust.group import limit_log
 from streams.faust.membership import GroupMembership
 from streams.faust.worker import run_worker
 from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, FollowerThread, announcer
-from streams.lifecycle import liveness
-from streams.lifecycle.ending import end_stalled
 from streams.lifecycle.pause_guard import PauseGuard
 from streams.lifecycle.quotas import Quotas
 from streams.lifecycle.stage_timer import StageTimer
@@ -205,7 +204,7 @@ def _serve(
         kafka,
         settings,
         num_read=lambda: reader.num_read,
-        on_stall=partial(end_stalled, app),
+        on_stall=partial(liveness.end_stalled, app),
     )
     app.health = liveness.server(
         app,

@@ -3,8 +3,7 @@
 One write holds everything that it is given, or nothing. Offsets are written once what lies before
 them is folded and acknowledged, so after a crash the store is read on from there. A seal is what
 stays of an erased user: under a key that does not give the user away, the time before which events
-count for nothing. `RocksStore` and `DictStore` pass one conformance suite
-(``tests/streams/state/test_store.py``).
+count for nothing.
 """
 
 import shutil
@@ -68,49 +67,6 @@ class WindowStore(Protocol):
     def close(self) -> None:
         """Close for good."""
         ...
-
-
-class DictStore:
-    """A store that lives as long as the process."""
-
-    def __init__(self) -> None:
-        self._windows: dict[str, bytes] = {}
-        self._offsets: dict[str, int] = {}
-        self._seals: dict[bytes, int] = {}
-
-    def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
-        """Return the record of each user, None for users never seen."""
-        return [self._windows.get(user_id) for user_id in user_ids]
-
-    def write(
-        self,
-        windows: Mapping[str, bytes | None],
-        offsets: Mapping[str, int],
-        seals: Mapping[bytes, int] = _NO_SEALS,
-    ) -> None:
-        """Put *windows*, *offsets* and *seals*."""
-        for user_id, record in windows.items():
-            if record is None:
-                self._windows.pop(user_id, None)
-            else:
-                self._windows[user_id] = record
-        self._offsets.update(offsets)
-        self._seals.update(seals)
-
-    def offset(self, name: str) -> int | None:
-        """Return the offset last written under *name*."""
-        return self._offsets.get(name)
-
-    def seals(self) -> dict[bytes, int]:
-        """Return every seal."""
-        return dict(self._seals)
-
-    def scan(self, start: str = "") -> Iterator[tuple[str, bytes]]:
-        """Yield every user from *start* on and the record, ordered by user."""
-        yield from sorted(item for item in self._windows.items() if item[0] >= start)
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from streams.serving.trending import Trending
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG
 from streams.state.partitions import Partitions
-from streams.state.store import DictStore
 from tests.builders import T0
 from tests.outboxes import MemoryOutbox
+from tests.streams.state.dict_store import DictStore
 
 POLICY = WindowPolicy(max_watches=3, max_searches=2)
 TOPIC_OF = {

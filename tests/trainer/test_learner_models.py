@@ -17,7 +17,6 @@ from models.towers.registry import USER_TOWERS
 from models.training.sequence_training import Recipe
 from tests.builders import T0, search, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
-from trainer import learners
 from trainer.learn.histories import PastWatches
 from trainer.settings import TrainerSettings
 
@@ -135,5 +134,5 @@ def test_every_tower_has_its_presets_and_its_name_in_the_settings():
     assert sorted(OF_SEQUENCES) == NAMES
     assert all(config.model == name for name, config in RETRIEVERS.items())
     assert all(preset.config.model == name for name, preset in OF_SEQUENCES.items())
-    assert sorted(model.annotation.__args__) == sorted(learners.NAMES)
+    assert sorted(model.annotation.__args__) == sorted(registry.NAMES)
     assert RETRIEVERS[model.default] == type(SMALL)()

@@ -52,7 +52,7 @@ def test_a_killed_process_holds_nothing(tmp_path):
     path = tmp_path / "lock"
     code = f"""if True:
         import pathlib, sys
-        from contract import lock
+        from contract.process import lock
         held = lock.hold(pathlib.Path({str(path)!r}))
         print("held", flush=True)
         sys.stdin.read()

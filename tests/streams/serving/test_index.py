@@ -11,7 +11,7 @@ import structlog
 from contract.errors import ContractError, IndexUnavailable
 from contract.points import END_OF_POINTS
 from contract.process.settings import KafkaSettings, QdrantSettings
-from streams.lifecycle.liveness import _index_trouble
+from streams.liveness import _index_trouble
 from streams.serving.candidates import CandidateSource
 from streams.serving.index import IndexClient, connected
 from tests.streams.servings import serving

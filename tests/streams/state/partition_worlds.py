@@ -7,7 +7,7 @@ from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG
 from streams.state.partitions import Partitions
-from streams.state.store import DictStore
+from tests.streams.state.dict_store import DictStore
 
 POLICY = WindowPolicy()
 WATCHES = Position("watch-events", 0)

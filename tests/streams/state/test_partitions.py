@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 from contract.kafka.records import Position
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG
-from streams.state.store import DictStore
 from tests.builders import watch
+from tests.streams.state.dict_store import DictStore
 from tests.streams.state.partition_worlds import WATCHES, World, logged, window
 
 

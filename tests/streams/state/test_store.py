@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from contract.errors import ContractError, StoreError
 from contract.process.clock import ManualClock
-from streams.state.store import DictStore, RocksMemory, RocksStore, open_store
+from streams.state.store import RocksMemory, RocksStore, open_store
+from tests.streams.state.dict_store import DictStore
 
 MEMORY = RocksMemory.of(8)
 MAX_IDLE_MS = 3_000

@@ -15,7 +15,7 @@ from models.tdm.scorer import TdmConfig
 from models.training.sequence_training import Recipe
 from tests.builders import T0, upload, watch
 from tests.models.bundles import SMALL, TASTES, catalogue, write
-from trainer import learners
+from trainer.learn import registry
 from trainer.learn.histories import PastWatches
 from trainer.learn.learner import Learner
 from trainer.learn.tdm_learner import TdmLearner
@@ -224,7 +224,7 @@ def test_histories_leave_a_tree_that_knows_its_users():
 def test_the_trainer_knows_it_by_name():
     """All other models have the learner of towers."""
     tdm, dssm = (
-        learners.learner(name, learners.config_of(name), seed=0) for name in ("tdm", "dssm")
+        registry.learner(name, registry.config_of(name), seed=0) for name in ("tdm", "dssm")
     )
 
     assert (type(tdm), type(dssm)) == (TdmLearner, Learner)
@@ -234,10 +234,10 @@ def test_the_trainer_knows_it_by_name():
 def test_refuses_a_model_that_there_is_not():
     """With those that there are."""
     with pytest.raises(ValueError, match=r"unknown model 'tmd'; known: .*tdm"):
-        learners.config_of("tmd")
+        registry.config_of("tmd")
 
 
 def test_refuses_the_settings_of_another_tower():
     """A tree is built on what it says it is built on."""
     with pytest.raises(ValueError, match="tdm is built on youtube_dnn, got settings of dssm"):
-        learners.learner("tdm", learners.config_of("dssm"), seed=0)
+        registry.learner("tdm", registry.config_of("dssm"), seed=0)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from contract.kafka.records import Position
-from streams.lifecycle.liveness import STOP_WITHIN_S, lanes
 from streams.lifecycle.watchdog import Membership, Reading, WatchedProgress
+from streams.liveness import STOP_WITHIN_S, lanes
 
 WATCHES, RESTORED = Position("watch-events", 3), Position("changelog", 3)
 

@@ -1,12 +1,16 @@
-"""Whether one worker lives and is ready: health and watchdog, put together from its parts."""
+"""Whether one worker lives and is ready: its health, its watchdog, and its end when it stalls."""
 
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
+import structlog
+
 from contract.cluster.watch import ClusterWatch
 from contract.errors import IndexUnavailable
+from contract.process.entrypoint import exit_now
+from contract.process.exit_codes import ExitCode
 from contract.process.settings import KafkaSettings
 from streams.faust.app import App
 from streams.follower.catch_up import CatchUp
@@ -17,6 +21,8 @@ from streams.serving.candidates import CandidateSource
 from streams.serving.generation import ActiveGeneration
 from streams.serving.index import IndexClient
 from streams.settings import StreamsSettings
+
+log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.25
 STOP_WITHIN_S = 4.5
@@ -51,6 +57,19 @@ def start(
         daemon=True,
     ).start()
     return watchdog, stop
+
+
+def end_stalled(app: App, reason: str) -> None:
+    """End the process: an orderly shutdown might commit what has failed, or wait for ever.
+
+    A worker that was told to stop, and has nothing to commit, leaves everything in order: Faust
+    waits for the group's answer to a worker that joins, which may take as long as the group likes.
+    """
+    if app.should_stop and not app.crashed and not app.committable():
+        log.warning("stopped_while_waiting", reason=reason)
+        exit_now(ExitCode.STOPPED)
+    log.critical("worker_stalled", reason=reason)
+    exit_now(ExitCode.STALLED)
 
 
 def lanes(
