@@ -12,14 +12,9 @@ class Interval:
         self._monotonic = monotonic
         self._started_s = monotonic()
 
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since it was due last, or restarted."""
-        return self._monotonic() - self._started_s
-
     def is_due(self) -> bool:
         """Return whether the time has come, and start anew if so."""
-        if self.elapsed_s < self._interval_s:
+        if self._monotonic() - self._started_s < self._interval_s:
             return False
         self.restart()
         return True

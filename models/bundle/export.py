@@ -52,18 +52,20 @@ def export(
     return {
         encoder.USER_TOWER: user_model,
         encoder.ITEM_TOWER: item_model,
-        encoder.GOLDEN: safetensors.numpy.save(_golden(user_tower, config)),
+        encoder.GOLDEN: golden(
+            user_tower, dict(zip(USER_INPUTS, _user_inputs(config, 4, 6), strict=True)), "user"
+        ),
     }
 
 
 def _user_model(tower: nn.Module, config: TowerConfig) -> bytes:
-    inputs = _user_inputs(config, num_users=2, num_watches=3)
+    inputs = _user_inputs(config, 2, 3)
     axes = {name: {0: "B"} for name in (*USER_INPUTS, "user")}
     for name in ("watches", "watch_features", "mask"):
         axes[name] = {0: "B", 1: "T"}
     model = exported(tower, inputs, list(USER_INPUTS), ["user"], axes)
     for num_users, num_watches in _SHAPES:
-        inputs = _user_inputs(config, num_users=num_users, num_watches=num_watches)
+        inputs = _user_inputs(config, num_users, num_watches)
         compare(model, tower, dict(zip(USER_INPUTS, inputs, strict=True)), ["user"])
     return model
 
@@ -160,15 +162,16 @@ def compare(
             raise BundleError(f"ONNX differs from torch by {difference:.2g} in {name}")
 
 
-def _golden(tower: nn.Module, config: TowerConfig) -> dict[str, np.ndarray]:
-    inputs = _user_inputs(config, num_users=4, num_watches=6)
-    with torch.no_grad():
-        user_BD = tower(*inputs)
-    golden = dict(zip(USER_INPUTS, inputs, strict=True)) | {"user": user_BD}
-    return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in golden.items()}
+@torch.no_grad()
+def golden(module: nn.Module, inputs: dict[str, Tensor], output: str) -> bytes:
+    """Return *inputs* and what *module* computes of them, as the golden file of a bundle."""
+    tensors = inputs | {output: module(*inputs.values())}
+    return safetensors.numpy.save(
+        {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}
+    )
 
 
-def _user_inputs(config: TowerConfig, *, num_users: int, num_watches: int) -> tuple[Tensor, ...]:
+def _user_inputs(config: TowerConfig, num_users: int, num_watches: int) -> tuple[Tensor, ...]:
     """Return drawn inputs: some users with padding, one of several with no watch at all."""
     rng = torch.Generator().manual_seed(num_users * 1_000 + num_watches)
     mask_BT = (torch.arange(num_watches) >= torch.arange(num_users)[:, None] * 2).float()

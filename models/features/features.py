@@ -14,7 +14,7 @@ draw the user vector towards it. `streams.serving.skips` turns away from it what
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -67,14 +67,7 @@ class UserBatch:
 
     def at(self, places: Sequence[int]) -> "UserBatch":
         """Return the windows at *places*, padded as they are here."""
-        return UserBatch(
-            watch_rows_BT=self.watch_rows_BT[places],
-            watch_features_BTF=self.watch_features_BTF[places],
-            token_rows_BS=self.token_rows_BS[places],
-            token_weights_BS=self.token_weights_BS[places],
-            context_rows_BC=self.context_rows_BC[places],
-            example_age_BA=self.example_age_BA[places],
-        )
+        return UserBatch(*(getattr(self, field.name)[places] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +142,21 @@ class FeatureEncoder:
         is_read_M = (row_M > 0) & ~self.completion.are_skipped(watch_ms, duration_ms)
         row_M, user_M = row_M[is_read_M], user_M[is_read_M]
         at_ms, watch_ms, duration_ms = (one[is_read_M] for one in (at_ms, watch_ms, duration_ms))
-        place = _right_aligned(user_M, len(windows))
-        watch_rows_BT = np.zeros((len(windows), place.width), np.int32)
-        watch_rows_BT[user_M, place.column_M] = row_M
+        column_M, width = _right_aligned(user_M, len(windows))
+        watch_rows_BT = np.zeros((len(windows), width), np.int32)
+        watch_rows_BT[user_M, column_M] = row_M
         features_BTF = np.zeros((*watch_rows_BT.shape, len(WATCH_FEATURES)), np.float32)
         age_s = np.maximum(np.asarray(now_ms, np.int64)[user_M] - at_ms, 0) / 1_000
         # the rule of CompletionRule.is_completed, for arrays
         enough_ms = self.completion.min_watch_ms
         is_known = duration_ms > 0
-        features_BTF[user_M, place.column_M, 0] = watch_ms >= np.where(
+        features_BTF[user_M, column_M, 0] = watch_ms >= np.where(
             is_known, np.minimum(enough_ms, duration_ms), enough_ms
         )
         # of unknown length: the fraction of what counts as completed, so that it stays within 0..1
         whole_ms = np.where(is_known, duration_ms, np.maximum(watch_ms, max(enough_ms, 1)))
-        features_BTF[user_M, place.column_M, 1] = watch_ms / whole_ms
-        features_BTF[user_M, place.column_M, 2] = np.log1p(age_s) / _MAX_LOG_AGE
+        features_BTF[user_M, column_M, 1] = watch_ms / whole_ms
+        features_BTF[user_M, column_M, 2] = np.log1p(age_s) / _MAX_LOG_AGE
         return watch_rows_BT, features_BTF
 
     def _tokens(self, windows: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
@@ -234,18 +227,12 @@ def content_batch(hashed: Sequence[Weighted], durations_ms: Sequence[int]) -> Co
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
-    column_M: np.ndarray
-    width: int
-
-
-def _right_aligned(user_M: np.ndarray, num_users: int) -> _Places:
-    """Return the column of each entry, so that the last entry of every user is in the last one."""
+def _right_aligned(user_M: np.ndarray, num_users: int) -> tuple[np.ndarray, int]:
+    """Return (column of each entry, width): the last entry of every user is in the last column."""
     count_B = np.bincount(user_M, minlength=num_users)
     width = max(1, int(count_B.max(initial=1)))
     first_B = np.cumsum(count_B) - count_B
-    return _Places(np.arange(len(user_M)) - first_B[user_M] + width - count_B[user_M], width)
+    return np.arange(len(user_M)) - first_B[user_M] + width - count_B[user_M], width
 
 
 def _context_rows(window: Window, num_buckets: int) -> tuple[int, ...]:

@@ -32,6 +32,8 @@ from models.history.history import (
 
 VERSION = 5
 MAX_RECORD_BYTES = 98_304
+_FIRST_WITH_REPEATS = 5
+"""The first version that names each video once; in older records it may stand several times."""
 _HEADER_BYTES = 9
 _ID_BYTES = 16
 
@@ -112,26 +114,25 @@ def decode(record: bytes) -> Window:
     version, checksum, body = record[0], record[1:_HEADER_BYTES], record[_HEADER_BYTES:]
     if checksum != _checksum(version, body):
         raise WindowError("the checksum of a window record does not match")
-    read = _READERS.get(version)
-    if read is None:
+    if not 1 <= version <= VERSION:
         raise NewerFormatError(
             f"window record of version {version}; this code reads 1 to {VERSION}"
         )
     try:
-        return read(body)
+        window = _ENTRIES.decode(body) if version == 1 else _read_columns(body)
+        return window if version >= _FIRST_WITH_REPEATS else with_repeats_apart(window)
     except (msgspec.MsgspecError, ValueError) as error:
         raise WindowError("the body of a window record cannot be read") from error
 
 
 def _read_columns(body: bytes) -> Window:
     columns = _COLUMNS.decode(body)
-    watches = zip(
-        accumulate(columns.watch_steps_ms),
-        _ids(columns.watch_ids),
+    watches = _watches(
+        columns.watch_steps_ms,
+        columns.watch_ids,
         columns.videos,
         columns.watch_ms,
         columns.duration_ms,
-        strict=True,
     )
     searches = zip(
         accumulate(columns.search_steps_ms), _ids(columns.search_ids), columns.queries, strict=True
@@ -144,7 +145,7 @@ def _read_columns(body: bytes) -> Window:
         strict=True,
     )
     return Window(
-        tuple(map(_watch_entry, watches)),
+        watches,
         tuple(map(_search_entry, searches)),
         columns.context,
         columns.erased_before_ms,
@@ -156,24 +157,18 @@ def _read_columns(body: bytes) -> Window:
 def _repeats(columns: _Columns) -> tuple[WatchEntry, ...]:
     if max(columns.repeat_places) >= len(columns.videos):
         raise ValueError("a repeat of a video that is not in the window")
-    repeats = zip(
-        accumulate(columns.repeat_steps_ms),
-        _ids(columns.repeat_ids),
+    return _watches(
+        columns.repeat_steps_ms,
+        columns.repeat_ids,
         [columns.videos[place] for place in columns.repeat_places],
         columns.repeat_watch_ms,
         columns.repeat_duration_ms,
-        strict=True,
     )
-    return tuple(map(_watch_entry, repeats))
 
 
-def _older(read: Callable[[bytes], Window]) -> Callable[[bytes], Window]:
-    """Return a reader of records in which a video may stand several times."""
-
-    def reader(body: bytes) -> Window:
-        return with_repeats_apart(read(body))
-
-    return reader
+def _watches(steps_ms: list[int], ids: bytes, *columns: Sequence[Any]) -> tuple[WatchEntry, ...]:
+    rows = zip(accumulate(steps_ms), _ids(ids), *columns, strict=True)
+    return tuple(map(_watch_entry, rows))
 
 
 # NamedTuple's own `_make` is Python and was a third of the decoding.
@@ -182,14 +177,6 @@ _search_entry: Callable[[Iterable[Any]], SearchEntry] = partial(tuple.__new__, S
 _impression_entry: Callable[[Iterable[Any]], ImpressionEntry] = partial(
     tuple.__new__, ImpressionEntry
 )
-
-_READERS: dict[int, Callable[[bytes], Window]] = {
-    1: _older(_ENTRIES.decode),
-    2: _older(_read_columns),
-    3: _older(_read_columns),
-    4: _older(_read_columns),
-    5: _read_columns,
-}
 
 
 def _transposed(entries: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:

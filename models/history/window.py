@@ -5,7 +5,7 @@ written.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -108,6 +108,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True):
 EMPTY = Window()
 
 
+AnyEntry = WatchEntry | SearchEntry | ContextEntry | ImpressionEntry
 Entry = TypeVar("Entry", WatchEntry, SearchEntry, ContextEntry, ImpressionEntry)
 
 
@@ -161,16 +162,20 @@ def until(window: Window, latest_ms: int) -> Window:
     No event of today's contract is dated so. A window from before may hold one, and ages
     everything else by it.
     """
-    contexts = () if window.context is None else (window.context,)
-    newest_ms = max(window.newest_shown_ms, *(entry.event_time_ms for entry in contexts), 0)
-    if newest_ms <= latest_ms:
+    context_ms = window.context.event_time_ms if window.context else 0
+    if max(window.newest_shown_ms, context_ms) <= latest_ms:
         return window
+    return filtered(window, lambda entry: entry.event_time_ms <= latest_ms)
+
+
+def filtered(window: Window, is_kept: Callable[[AnyEntry], bool]) -> Window:
+    """Return *window* with those entries alone that are kept, of every kind."""
     left = Window(
-        tuple(sorted(_older(window.watches + window.repeats, latest_ms))),
-        _older(window.searches, latest_ms),
-        next(iter(_older(contexts, latest_ms)), None),
+        tuple(sorted(filter(is_kept, window.watches + window.repeats))),
+        tuple(filter(is_kept, window.searches)),
+        window.context if window.context and is_kept(window.context) else None,
         window.erased_before_ms,
-        _older(window.impressions, latest_ms),
+        tuple(filter(is_kept, window.impressions)),
     )
     return with_repeats_apart(left)
 
@@ -203,7 +208,3 @@ def by_video(
 def last(entries: tuple[Entry, ...], most: int) -> tuple[Entry, ...]:
     """Return the last *most* of *entries*."""
     return entries[max(len(entries) - most, 0) :]
-
-
-def _older(entries: tuple[Entry, ...], latest_ms: int) -> tuple[Entry, ...]:
-    return tuple(entry for entry in entries if entry.event_time_ms <= latest_ms)

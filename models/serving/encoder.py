@@ -6,6 +6,7 @@ graphs, in numpy, so new videos need no new export.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
@@ -30,14 +31,12 @@ MAX_DIFFERENCE = 1e-4
 """How far ONNX may be from torch, and a loaded model from the golden outputs of its bundle."""
 
 
+@dataclass(frozen=True, slots=True)
 class Tables:
     """The embedding tables outside of the graphs: hashed content and context."""
 
-    def __init__(
-        self, content_HD: Float32[np.ndarray, "H D"], context_KE: Float32[np.ndarray, "K E"]
-    ) -> None:
-        self.content_HD = content_HD
-        self.context_KE = context_KE
+    content_HD: Float32[np.ndarray, "H D"]
+    context_KE: Float32[np.ndarray, "K E"]
 
     @classmethod
     def of(cls, bundle: Bundle) -> "Tables":
@@ -93,7 +92,10 @@ class UserEncoder:
         self._features = feature_encoder(bundle)
         self._tables = Tables.of(bundle)
         self._session = session(bundle.file(USER_TOWER))
-        self._check_golden(bundle)
+        # a tower that does not compute here what it computed where it was exported is refused
+        vectors = check_golden("the user tower", self._session, bundle.tensors(GOLDEN), "user")
+        if vectors.shape[1] != bundle.manifest.output_dim:
+            raise BundleError("the user tower is not as wide as the item output vectors")
 
     def encode(
         self,
@@ -111,12 +113,6 @@ class UserEncoder:
         inputs = self._tables.tower_inputs(batch, items.inputs_ND)
         vectors: np.ndarray = self._session.run(["user"], inputs_used_by(self._session, inputs))[0]
         return vectors
-
-    def _check_golden(self, bundle: Bundle) -> None:
-        """Refuse a tower that does not compute here what it computed where it was exported."""
-        vectors = check_golden("the user tower", self._session, bundle.tensors(GOLDEN), "user")
-        if vectors.shape[1] != bundle.manifest.output_dim:
-            raise BundleError("the user tower is not as wide as the item output vectors")
 
 
 class ItemEncoder:

@@ -8,7 +8,7 @@ import safetensors.numpy
 import torch
 from torch import Tensor
 
-from models.bundle.export import compare, exported
+from models.bundle.export import compare, exported, golden
 from models.tdm.index import FORM, GOLDEN, SCORER, TREE, Form
 from models.tdm.model import TreeModel
 
@@ -33,17 +33,12 @@ def export(model: TreeModel, rows: Sequence[int]) -> dict[str, bytes]:
     form = Form(shape=model.shape, blend=model.config.blend)
     return {
         SCORER: scorer,
-        GOLDEN: safetensors.numpy.save(_golden(model, dim)),
+        GOLDEN: golden(
+            model.scorer, dict(zip(("user", "node"), _inputs(dim, 4, 5), strict=True)), "logit"
+        ),
         TREE: safetensors.numpy.save({n: np.ascontiguousarray(a) for n, a in arrays.items()}),
         FORM: msgspec.json.encode(form),
     }
-
-
-@torch.no_grad()
-def _golden(model: TreeModel, dim: int) -> dict[str, np.ndarray]:
-    user_BD, node_BME = _inputs(dim, 4, 5)
-    golden = {"user": user_BD, "node": node_BME, "logit": model.scorer(user_BD, node_BME)}
-    return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in golden.items()}
 
 
 def _inputs(dim: int, num_users: int, num_nodes: int) -> tuple[Tensor, Tensor]:

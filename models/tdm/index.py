@@ -6,7 +6,6 @@ newcomer gets a free leaf below the node whose vector is nearest to its own, at 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -16,7 +15,6 @@ from contract.errors import BundleError
 from models.bundle.bundle import Bundle
 from models.serving.encoder import check_golden, session
 from models.serving.items import ItemStore
-from models.serving.onnx_runtime import ort
 from models.tdm import nodes as tdm_nodes
 from models.tdm.tree import FREE, FoundLeaves, Shape, Tree, beam_search, tree_of
 
@@ -36,13 +34,6 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     blend: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrays:
-    leaf_N: np.ndarray
-    parents_nD: np.ndarray
-    inner: dict[int, np.ndarray]
-
-
 class TreeIndex:
     """The tree of *bundle* over the rows of *items*, which must hold the bundle's snapshot."""
 
@@ -53,15 +44,19 @@ class TreeIndex:
             BundleError: files are missing, do not fit each other, or the scorer does not compute
                 here what it computed where it was exported.
         """
-        self._session = _checked(bundle)
+        self._session, golden = session(bundle.file(SCORER)), bundle.tensors(GOLDEN)
+        check_golden("the node scorer", self._session, golden, "logit", is_relative=True)
+        if golden["user"].shape[1] != bundle.manifest.output_dim:
+            raise BundleError("the node scorer is not as wide as the item output vectors")
         self.form = _form(bundle)
         arrays = _arrays(bundle, self.form.shape)
+        self._parents_nD: np.ndarray = arrays["parents"]
+        self._inner = {level: arrays[f"nodes_{level}"] for level in self.form.shape.inner}
         rows_N = items.rows(bundle.snapshot.video_ids)
         try:
-            self._tree: Tree = tree_of(rows_N, arrays.leaf_N, self.form.shape.depth)
+            self._tree: Tree = tree_of(rows_N, arrays["leaf_N"], self.form.shape.depth)
         except ValueError as error:
             raise BundleError(f"{TREE} does not fit the snapshot: {error}") from error
-        self._parents_nD, self._inner = arrays.parents_nD, arrays.inner
 
     def __len__(self) -> int:
         return len(self._tree)
@@ -91,15 +86,12 @@ class TreeIndex:
         is_out_BL = None if seen is None else self._tree.are_at(seen)
 
         def score(level: int, nodes_BM: Int64[np.ndarray, "B M"]) -> Float32[np.ndarray, "B M"]:
-            is_leaves = level == self._tree.depth
-            node_BME = (
-                self._leaves(nodes_BM, outputs_ND)
-                if is_leaves
-                else self._inner[level].take(nodes_BM, axis=0)
-            )
-            scores: np.ndarray = self._session.run(["logit"], {"user": user_BD, "node": node_BME})[
-                0
-            ]
+            if level == self._tree.depth:
+                node_BME = self._leaves(nodes_BM, outputs_ND)
+            else:
+                node_BME = self._inner[level].take(nodes_BM, axis=0)
+            inputs = {"user": user_BD, "node": node_BME}
+            scores: np.ndarray = self._session.run(["logit"], inputs)[0]
             return scores
 
         return beam_search(
@@ -138,7 +130,7 @@ def _form(bundle: Bundle) -> Form:
     return form
 
 
-def _arrays(bundle: Bundle, shape: Shape) -> _Arrays:
+def _arrays(bundle: Bundle, shape: Shape) -> dict[str, np.ndarray]:
     arrays = bundle.tensors(TREE)
     width = bundle.manifest.output_dim + 1
     num_videos = len(bundle.snapshot.video_ids)
@@ -150,14 +142,4 @@ def _arrays(bundle: Bundle, shape: Shape) -> _Arrays:
             raise BundleError(f"{TREE} has no {name} of shape {wanted}")
     if arrays["leaf_N"].dtype != np.int64:
         raise BundleError(f"the leaves in {TREE} are no whole numbers")
-    inner = {level: arrays[f"nodes_{level}"] for level in shape.inner}
-    return _Arrays(arrays["leaf_N"], arrays["parents"], inner)
-
-
-def _checked(bundle: Bundle) -> ort.InferenceSession:
-    """Refuse a scorer that does not compute here what it computed where it was exported."""
-    scorer, golden = session(bundle.file(SCORER)), bundle.tensors(GOLDEN)
-    check_golden("the node scorer", scorer, golden, "logit", is_relative=True)
-    if golden["user"].shape[1] != bundle.manifest.output_dim:
-        raise BundleError("the node scorer is not as wide as the item output vectors")
-    return scorer
+    return arrays

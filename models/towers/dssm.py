@@ -13,11 +13,10 @@ Sources:
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.features.features import CONTEXT_FIELDS, MAX_WATCHES, WATCH_FEATURES
-from models.towers.layers import ContextEncoder, mean, running_mean, unit
+from models.towers.layers import ContextEncoder, UserTower, Watched, mean, running_mean
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector,
@@ -26,7 +25,7 @@ from models.training.config import TowerConfig
 _FIRST_MEAN_WEIGHT = 0.3
 
 
-class DssmTower(nn.Module):
+class DssmTower(UserTower):
     """Encodes a history as a user vector of unit norm; the example age is not read."""
 
     def __init__(self, config: TowerConfig) -> None:
@@ -46,37 +45,24 @@ class DssmTower(nn.Module):
             self.out.weight.mul_(0.02)
             self.out.bias.mul_(0.02)
 
-    def forward(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-        search_BD: Float[Tensor, "B D"],
-        context_BC: Float[Tensor, "B C"],
-        example_age_BA: Float[Tensor, "B A"],  # noqa: ARG002 - every tower is given the same
-    ) -> Float[Tensor, "B D"]:
-        """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
-        watched_BD = mean(watches_BTD, mask_BT)
-        completed_BD = mean(watches_BTD, mask_BT * watch_features_BTF[:, :, 0])
-        parts = [watched_BD, completed_BD, mean(watch_features_BTF, mask_BT)]
+    def _users(
+        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, _example_age_BA: Tensor
+    ) -> Tensor:
+        watched_BD = mean(watched.watches_BTD, watched.mask_BT)
+        completed_BD = mean(watched.watches_BTD, watched.completed_BT)
+        parts = [watched_BD, completed_BD, mean(watched.features_BTF, watched.mask_BT)]
         hidden_BH = self.watched(torch.cat(parts, dim=1))
         hidden_BH = hidden_BH + self.asked(torch.cat([search_BD, context_BC], dim=1))
         skip_BD = self.mean_weight * (watched_BD + completed_BD)
-        return unit(
-            skip_BD + self.situation(search_BD, context_BC) + self.out(self.hidden(hidden_BH))
-        )
+        situation_BD = self.situation(search_BD, context_BC)
+        user_BD: Tensor = skip_BD + situation_BD + self.out(self.hidden(hidden_BH))
+        return user_BD
 
-    def positions(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, "B T D"]:
-        """Return the user vectors as of every watch, for which only it and earlier ones count."""
-        completed_BT = mask_BT * watch_features_BTF[:, :, 0]
-        watched_BTD = running_mean(watches_BTD, mask_BT, MAX_WATCHES)
-        completed_BTD = running_mean(watches_BTD, completed_BT, MAX_WATCHES)
-        features_BTF = running_mean(watch_features_BTF, mask_BT, MAX_WATCHES)
+    def _positions(self, watched: Watched) -> Tensor:
+        watched_BTD = running_mean(watched.watches_BTD, watched.mask_BT, MAX_WATCHES)
+        completed_BTD = running_mean(watched.watches_BTD, watched.completed_BT, MAX_WATCHES)
+        features_BTF = running_mean(watched.features_BTF, watched.mask_BT, MAX_WATCHES)
         hidden_BTH = self.watched(torch.cat([watched_BTD, completed_BTD, features_BTF], dim=2))
         skip_BTD = self.mean_weight * (watched_BTD + completed_BTD)
-        return unit(skip_BTD + self.situation.cold_start_D + self.out(self.hidden(hidden_BTH)))
+        out_BTD: Tensor = self.out(self.hidden(hidden_BTH))
+        return skip_BTD + self.situation.cold_start_D + out_BTD

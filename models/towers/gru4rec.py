@@ -18,7 +18,7 @@ Sources:
 import torch
 from torch import Tensor, nn
 
-from models.towers.layers import CausalTower, WatchReader
+from models.towers.layers import CausalTower, Watched, WatchReader
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector,
@@ -35,8 +35,8 @@ class Gru4RecTower(CausalTower):
         self.out = nn.Linear(config.hidden_dim, config.dim, bias=False)
         self.newest_weight = nn.Parameter(torch.tensor(1.0))
 
-    def _states(self, watches_BTD: Tensor, watch_features_BTF: Tensor, mask_BT: Tensor) -> Tensor:
-        read_BTD = self.read(watches_BTD, watch_features_BTF, mask_BT)
-        states_BTH, _ = self.unit(torch.cat([read_BTD, mask_BT.unsqueeze(-1)], dim=2))
+    def _states(self, watched: Watched) -> Tensor:
+        read_BTD = self.read(watched)
+        states_BTH, _ = self.unit(torch.cat([read_BTD, watched.mask_BT.unsqueeze(-1)], dim=2))
         states_BTD: Tensor = self.newest_weight * read_BTD + self.out(states_BTH)
         return states_BTD

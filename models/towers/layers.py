@@ -1,5 +1,7 @@
 """Layers that the towers share (torch; training only)."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -42,6 +44,19 @@ def _windowed(total_BT: Tensor, last: int) -> Tensor:
     return total_BT - gone_BT
 
 
+class Watched(NamedTuple):
+    """The watches of some users: oldest first, padding (mask 0) in front."""
+
+    watches_BTD: Float[Tensor, "B T D"]
+    features_BTF: Float[Tensor, "B T F"]
+    mask_BT: Float[Tensor, "B T"]
+
+    @property
+    def completed_BT(self) -> Float[Tensor, "B T"]:
+        """1.0 where a watch was completed."""
+        return self.mask_BT * self.features_BTF[:, :, 0]
+
+
 class WatchReader(nn.Module):
     """Adds the features of watches to their vectors; padding becomes zero.
 
@@ -54,15 +69,10 @@ class WatchReader(nn.Module):
         self.features = nn.Linear(len(WATCH_FEATURES), config.dim, bias=False)
         nn.init.zeros_(self.features.weight)
 
-    def forward(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, "B T D"]:
+    def forward(self, watched: Watched) -> Float[Tensor, "B T D"]:
         """Return what a tower reads of every watch."""
-        read_BTD: Tensor = watches_BTD + self.features(watch_features_BTF)
-        return read_BTD * mask_BT.unsqueeze(-1)
+        read_BTD: Tensor = watched.watches_BTD + self.features(watched.features_BTF)
+        return read_BTD * watched.mask_BT.unsqueeze(-1)
 
 
 class ContextEncoder(nn.Module):
@@ -102,12 +112,11 @@ def content_vectors(weight_HD: Float[Tensor, "H D"], content: ContentBatch) -> F
     )
 
 
-class CausalTower(nn.Module):
-    """A user tower whose state after a watch depends on that watch and earlier ones alone."""
+class UserTower(nn.Module):
+    """Encodes histories as user vectors of unit norm.
 
-    def __init__(self, config: TowerConfig) -> None:
-        super().__init__()
-        self.situation = ContextEncoder(config)
+    Each tower defines `_users` and `_positions`, the vectors of both before they get unit norm.
+    """
 
     def forward(
         self,
@@ -116,11 +125,11 @@ class CausalTower(nn.Module):
         mask_BT: Float[Tensor, "B T"],
         search_BD: Float[Tensor, "B D"],
         context_BC: Float[Tensor, "B C"],
-        example_age_BA: Float[Tensor, "B A"],  # noqa: ARG002 - every tower is given the same
+        example_age_BA: Float[Tensor, "B A"],
     ) -> Float[Tensor, "B D"]:
         """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
-        newest_BD = self._states(watches_BTD, watch_features_BTF, mask_BT)[:, -1]
-        return unit(newest_BD + self.situation(search_BD, context_BC))
+        watched = Watched(watches_BTD, watch_features_BTF, mask_BT)
+        return unit(self._users(watched, search_BD, context_BC, example_age_BA))
 
     def positions(
         self,
@@ -128,10 +137,39 @@ class CausalTower(nn.Module):
         watch_features_BTF: Float[Tensor, "B T F"],
         mask_BT: Float[Tensor, "B T"],
     ) -> Float[Tensor, "B T D"]:
-        """Return the user vectors as of every watch, for which only it and earlier ones count."""
-        states_BTD = self._states(watches_BTD, watch_features_BTF, mask_BT)
-        return unit(states_BTD + self.situation.cold_start_D)
+        """Return the user vectors as of every watch, for which only it and earlier ones count.
 
-    def _states(self, watches_BTD: Tensor, watch_features_BTF: Tensor, mask_BT: Tensor) -> Tensor:
+        There are no searches, there is no context and the example age is zero.
+        """
+        return unit(self._positions(Watched(watches_BTD, watch_features_BTF, mask_BT)))
+
+    def _users(
+        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
+    ) -> Tensor:
+        """Return the vectors of `forward`, B D, of any norm."""
+        raise NotImplementedError
+
+    def _positions(self, watched: Watched) -> Tensor:
+        """Return the vectors of `positions`, B T D, of any norm."""
+        raise NotImplementedError
+
+
+class CausalTower(UserTower):
+    """A user tower whose state after a watch depends on that watch and earlier ones alone."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.situation = ContextEncoder(config)
+
+    def _users(
+        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, _example_age_BA: Tensor
+    ) -> Tensor:
+        situation_BD: Tensor = self.situation(search_BD, context_BC)
+        return self._states(watched)[:, -1] + situation_BD
+
+    def _positions(self, watched: Watched) -> Tensor:
+        return self._states(watched) + self.situation.cold_start_D
+
+    def _states(self, watched: Watched) -> Tensor:
         """Return the state after every watch, B T D."""
         raise NotImplementedError

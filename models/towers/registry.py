@@ -6,20 +6,15 @@ can therefore learn in the trainer and serve in streams.
 """
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
-
-from jaxtyping import Float
-from torch import Tensor, nn
 
 from models.towers import dssm, gru4rec, sasrec, youtube_dnn, youtube_lstm
+from models.towers.layers import UserTower
 from models.training.config import TowerConfig
 
-# Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector.
-
 USER_INPUTS = ("watches", "watch_features", "mask", "search", "context", "example_age")
-"""The inputs of every tower, in this order; shapes as in `YoutubeDnnTower`."""
+"""The inputs of every tower, in this order; shapes as in `models.towers.layers.UserTower`."""
 
-USER_TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
+USER_TOWERS: dict[str, Callable[[TowerConfig], UserTower]] = {
     "dssm": dssm.DssmTower,
     "gru4rec": gru4rec.Gru4RecTower,
     "sasrec": sasrec.SasRecTower,
@@ -28,7 +23,7 @@ USER_TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
 }
 
 
-def user_tower(config: TowerConfig) -> nn.Module:
+def user_tower(config: TowerConfig) -> UserTower:
     """Return a new user tower of the model that *config* names.
 
     Raises:
@@ -38,17 +33,3 @@ def user_tower(config: TowerConfig) -> nn.Module:
         known = ", ".join(sorted(USER_TOWERS))
         raise ValueError(f"unknown model {config.model!r}; known: {known}")
     return USER_TOWERS[config.model](config)
-
-
-@runtime_checkable
-class SequenceTower(Protocol):
-    """A user tower that can learn from all positions of a sequence at once."""
-
-    def positions(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, "B T D"]:
-        """Return the user vectors as of every watch, of norm 1; nothing later counts."""
-        ...

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.features.features import MAX_WATCHES
-from models.towers.layers import CausalTower, WatchReader
+from models.towers.layers import CausalTower, Watched, WatchReader
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector, H = heads,
@@ -106,10 +106,10 @@ class SasRecTower(CausalTower):
         self.norm = nn.LayerNorm(config.dim)
         self.scale = config.dim**0.5  # a vector of norm 1 then has entries as large as a norm makes
 
-    def _states(self, watches_BTD: Tensor, watch_features_BTF: Tensor, mask_BT: Tensor) -> Tensor:
+    def _states(self, watched: Watched) -> Tensor:
         """Return the newest position of each layer's residual path, divided by the scale again."""
-        x_BTD = self.read(watches_BTD, watch_features_BTF, mask_BT) * self.scale
+        x_BTD = self.read(watched) * self.scale
         for block in self.blocks:
-            x_BTD = block(x_BTD, 1.0 - mask_BT)
-        states_BTD: Tensor = self.norm(x_BTD) * (mask_BT.unsqueeze(-1) / self.scale)
+            x_BTD = block(x_BTD, 1.0 - watched.mask_BT)
+        states_BTD: Tensor = self.norm(x_BTD) * (watched.mask_BT.unsqueeze(-1) / self.scale)
         return states_BTD

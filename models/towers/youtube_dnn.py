@@ -19,11 +19,10 @@ Source:
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.features.features import CONTEXT_FIELDS, WATCH_FEATURES
-from models.towers.layers import mean, running_mean, unit
+from models.towers.layers import UserTower, Watched, mean, running_mean
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, P = pools, D = width of a vector,
@@ -36,13 +35,13 @@ _FIRST_SEARCH_WEIGHT = 0.2
 _NUM_AGE_FORMS = 3
 
 
-class YoutubeDnnTower(nn.Module):
+class YoutubeDnnTower(UserTower):
     """Encodes a history as a user vector of unit norm."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
-        dim, context_dim = config.dim, config.context_dim * len(CONTEXT_FIELDS)
-        self.num_beside = dim + context_dim + _NUM_AGE_FORMS
+        dim = config.dim
+        self.num_beside = num_beside_watches(config)
         self.pools = config.pools
         num_pools = 2 * len(self.pools)
         width = num_pools * dim + self.num_beside + len(WATCH_FEATURES) + 1
@@ -61,59 +60,55 @@ class YoutubeDnnTower(nn.Module):
             self.out.weight.mul_(0.02)
             self.out.bias.mul_(0.02)
 
-    def forward(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-        search_BD: Float[Tensor, "B D"],
-        context_BC: Float[Tensor, "B C"],
-        example_age_BA: Float[Tensor, "B A"],
-    ) -> Float[Tensor, "B D"]:
-        """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
-        completed_BT = mask_BT * watch_features_BTF[:, :, 0]
+    def _users(
+        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
+    ) -> Tensor:
         pools = [
-            mean(watches_BTD[:, -last:], weight_BT[:, -last:])
-            for weight_BT in (mask_BT, completed_BT)
+            mean(watched.watches_BTD[:, -last:], weight_BT[:, -last:])
+            for weight_BT in (watched.mask_BT, watched.completed_BT)
             for last in self.pools
         ]
         pools_BPD = torch.stack(pools, dim=1)
         skip_BD = (pools_BPD * self.pool_weight_P[None, :, None]).sum(dim=1)
         skip_BD = skip_BD + self.search_weight * search_BD
-        length_B1 = mask_BT.sum(dim=1, keepdim=True)
-        everything = [
-            pools_BPD.flatten(start_dim=1),
-            search_BD,
-            context_BC,
-            example_age_BA,
-            mean(watch_features_BTF, mask_BT),
-            torch.log(length_B1 + 1.0),
-        ]
-        return unit(skip_BD + self.out(self.hidden(torch.cat(everything, dim=1))))
+        others = beside_watches(watched, search_BD, context_BC, example_age_BA)
+        everything = torch.cat([pools_BPD.flatten(start_dim=1), *others], dim=1)
+        out_BD: Tensor = self.out(self.hidden(everything))
+        return skip_BD + out_BD
 
-    def positions(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, "B T D"]:
-        """Return the user vectors as of every watch, for which only it and earlier ones count.
-
-        Nobody has searched, there is no context and the example age is zero.
-        """
-        num_users, length, _ = watches_BTD.shape
-        completed_BT = mask_BT * watch_features_BTF[:, :, 0]
+    def _positions(self, watched: Watched) -> Tensor:
         pools = [
-            running_mean(watches_BTD, weight_BT, last)
-            for weight_BT in (mask_BT, completed_BT)
+            running_mean(watched.watches_BTD, weight_BT, last)
+            for weight_BT in (watched.mask_BT, watched.completed_BT)
             for last in self.pools
         ]
         pools_BTPD = torch.stack(pools, dim=2)
         skip_BTD = (pools_BTPD * self.pool_weight_P[:, None]).sum(dim=2)
-        everything = [
-            pools_BTPD.flatten(start_dim=2),
-            torch.zeros(num_users, length, self.num_beside),
-            running_mean(watch_features_BTF, mask_BT, length),
-            torch.log(mask_BT.cumsum(dim=1) + 1.0).unsqueeze(-1),
-        ]
-        return unit(skip_BTD + self.out(self.hidden(torch.cat(everything, dim=2))))
+        others = running_beside_watches(watched, self.num_beside)
+        everything = torch.cat([pools_BTPD.flatten(start_dim=2), *others], dim=2)
+        out_BTD: Tensor = self.out(self.hidden(everything))
+        return skip_BTD + out_BTD
+
+
+def num_beside_watches(config: TowerConfig) -> int:
+    """Return the width of search, context and example age together."""
+    return config.dim + config.context_dim * len(CONTEXT_FIELDS) + _NUM_AGE_FORMS
+
+
+def beside_watches(
+    watched: Watched, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
+) -> list[Tensor]:
+    """Return what the tower reads of a user beside the vectors of the watches, each B x width."""
+    mean_BF = mean(watched.features_BTF, watched.mask_BT)
+    length_B1 = watched.mask_BT.sum(dim=1, keepdim=True)
+    return [search_BD, context_BC, example_age_BA, mean_BF, torch.log(length_B1 + 1.0)]
+
+
+def running_beside_watches(watched: Watched, num_beside: int) -> list[Tensor]:
+    """Return `beside_watches` as of every watch, without search, context and age: B x T x width."""
+    num_users, length, _ = watched.watches_BTD.shape
+    return [
+        torch.zeros(num_users, length, num_beside),
+        running_mean(watched.features_BTF, watched.mask_BT, length),
+        torch.log(watched.mask_BT.cumsum(dim=1) + 1.0).unsqueeze(-1),
+    ]

@@ -17,11 +17,15 @@ Sources:
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.features.features import CONTEXT_FIELDS, WATCH_FEATURES
-from models.towers.layers import WatchReader, mean, running_mean, unit
+from models.features.features import WATCH_FEATURES
+from models.towers.layers import UserTower, Watched, WatchReader
+from models.towers.youtube_dnn import (
+    beside_watches,
+    num_beside_watches,
+    running_beside_watches,
+)
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector, H = units,
@@ -29,12 +33,11 @@ from models.training.config import TowerConfig
 
 _LOWEST = -1.0
 """What no unit of an LSTM can fall below: the maximum over nothing."""
-_NUM_AGE_FORMS = 3
 _FIRST_NEWEST_WEIGHT = 0.3
 _FIRST_SEARCH_WEIGHT = 0.2
 
 
-class YoutubeLstmTower(nn.Module):
+class YoutubeLstmTower(UserTower):
     """Encodes a history as a user vector of unit norm."""
 
     def __init__(self, config: TowerConfig) -> None:
@@ -42,7 +45,7 @@ class YoutubeLstmTower(nn.Module):
         dim, num_units = config.dim, config.hidden_dim
         self.read = WatchReader(config)
         self.lstm = nn.LSTM(dim + 1, num_units, bias=False, batch_first=True)
-        self.num_beside = dim + config.context_dim * len(CONTEXT_FIELDS) + _NUM_AGE_FORMS
+        self.num_beside = num_beside_watches(config)
         width = num_units + dim + self.num_beside + len(WATCH_FEATURES) + 1
         self.hidden = nn.Sequential(nn.Linear(width, num_units), nn.ReLU())
         self.out = nn.Linear(num_units, dim)
@@ -52,46 +55,24 @@ class YoutubeLstmTower(nn.Module):
             self.out.weight.mul_(0.02)
             self.out.bias.mul_(0.02)
 
-    def forward(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-        search_BD: Float[Tensor, "B D"],
-        context_BC: Float[Tensor, "B C"],
-        example_age_BA: Float[Tensor, "B A"],
-    ) -> Float[Tensor, "B D"]:
-        """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
-        read_BTD = self.read(watches_BTD, watch_features_BTF, mask_BT)
-        strongest_BH = self._units(read_BTD, mask_BT).amax(dim=1)
-        beside = [
-            search_BD,
-            context_BC,
-            example_age_BA,
-            mean(watch_features_BTF, mask_BT),
-            torch.log(mask_BT.sum(dim=1, keepdim=True) + 1.0),
-        ]
+    def _users(
+        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
+    ) -> Tensor:
+        read_BTD = self.read(watched)
+        strongest_BH = self._units(read_BTD, watched.mask_BT).amax(dim=1)
+        others = beside_watches(watched, search_BD, context_BC, example_age_BA)
         newest_BD = read_BTD[:, -1]
-        out_BD = self.out(self.hidden(torch.cat([strongest_BH, newest_BD, *beside], dim=1)))
-        return unit(self.newest_weight * newest_BD + self.search_weight * search_BD + out_BD)
+        out_BD = self.out(self.hidden(torch.cat([strongest_BH, newest_BD, *others], dim=1)))
+        user_BD: Tensor = self.newest_weight * newest_BD + self.search_weight * search_BD + out_BD
+        return user_BD
 
-    def positions(
-        self,
-        watches_BTD: Float[Tensor, "B T D"],
-        watch_features_BTF: Float[Tensor, "B T F"],
-        mask_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, "B T D"]:
-        """Return the user vectors as of every watch, for which only it and earlier ones count."""
-        num_users, length, _ = watches_BTD.shape
-        read_BTD = self.read(watches_BTD, watch_features_BTF, mask_BT)
-        strongest_BTH = self._units(read_BTD, mask_BT).cummax(dim=1).values
-        beside = [
-            torch.zeros(num_users, length, self.num_beside),
-            running_mean(watch_features_BTF, mask_BT, length),
-            torch.log(mask_BT.cumsum(dim=1) + 1.0).unsqueeze(-1),
-        ]
-        out_BTD = self.out(self.hidden(torch.cat([strongest_BTH, read_BTD, *beside], dim=2)))
-        return unit(self.newest_weight * read_BTD + out_BTD)
+    def _positions(self, watched: Watched) -> Tensor:
+        read_BTD = self.read(watched)
+        strongest_BTH = self._units(read_BTD, watched.mask_BT).cummax(dim=1).values
+        others = running_beside_watches(watched, self.num_beside)
+        out_BTD = self.out(self.hidden(torch.cat([strongest_BTH, read_BTD, *others], dim=2)))
+        user_BTD: Tensor = self.newest_weight * read_BTD + out_BTD
+        return user_BTD
 
     def _units(self, read_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         """Return the units of the LSTM after every watch; on padding what no maximum picks."""

@@ -32,7 +32,6 @@ from models.features.features import MAX_WATCHES, WATCH_FEATURES
 from models.features.vocabulary import Vocabulary
 from models.serving.live_signals import NUM_SIGNALS
 from models.towers.layers import content_vectors, unit
-from models.towers.registry import SequenceTower
 from models.training import cooccurrence
 from models.training.sequence_batches import SequenceBatch, WatchSequence, batches, cut
 from models.training.two_tower import TwoTowerModel
@@ -101,8 +100,7 @@ def train(
     *signals_NK* are the live signals of all videos at the end of the histories; zero without.
 
     Raises:
-        ValueError: the tower of the model cannot learn from sequences, or a history names a row
-            that the catalogue does not have.
+        ValueError: a history names a row that the catalogue does not have.
     """
     training = SequenceTraining(
         model, vocabulary, histories, recipe, seed=seed, signals_NK=signals_NK
@@ -126,9 +124,6 @@ class SequenceTraining:
         seed: int,
         signals_NK: Float32[np.ndarray, "N K"] | None = None,
     ) -> None:
-        if not isinstance(model.user_tower, SequenceTower):
-            known = f"{model.config.model} does not learn from sequences"
-            raise ValueError(known)  # noqa: TRY004 - a name was given, not a type
         newest = max((int(one.rows_T.max(initial=0)) for one in histories), default=0)
         if newest > len(vocabulary):
             raise ValueError(f"row {newest} is beyond the {len(vocabulary)} of the catalogue")

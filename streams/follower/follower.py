@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
+import msgspec
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 
@@ -193,7 +194,14 @@ class Follower:
             videos=len(serving.items),
         )
         if offer.state != BundleState.IN_SERVICE:
-            self._announce(_in_service(offer, now_ms=self._clock()))
+            self._announce(
+                msgspec.structs.replace(
+                    offer,
+                    state=BundleState.IN_SERVICE,
+                    announced_at_ms=self._clock(),
+                    reason="",
+                )
+            )
 
     def _put(self, serving: Serving, vector: ItemVector) -> None:
         try:
@@ -208,18 +216,6 @@ class Follower:
         if self._switch.current:
             with self._switch.changing():
                 self._switch.current.remove(video_id)
-
-
-def _in_service(offer: BundleAnnouncement, *, now_ms: int) -> BundleAnnouncement:
-    return BundleAnnouncement(
-        bundle_id=offer.bundle_id,
-        generation=offer.generation,
-        state=BundleState.IN_SERVICE,
-        url=offer.url,
-        manifest_sha256=offer.manifest_sha256,
-        announced_at_ms=now_ms,
-        metrics=offer.metrics,
-    )
 
 
 def announcer(outbox: Outbox, layout: Layout) -> Callable[[BundleAnnouncement], None]:

@@ -9,40 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Protocol
-
-import numpy as np
-from jaxtyping import Float, Integer
 
 from contract.points import collection_name, point_id
 from contract.wire.events import ItemVector
 from models.bundle.bundle import Bundle
 from models.features.examples import CompletionRule
 from models.history.history import EMPTY
+from models.serving.candidates import CandidateRanker
 from models.serving.encoder import UserEncoder, completion_of
 from models.serving.items import ItemStore
 from models.serving.mlp_ranker import MODEL as RANKER_MODEL
 from models.serving.mlp_ranker import MlpRanker
-from models.serving.ranking import RankedUsers, Ranker
+from models.serving.ranking import Ranker
 from models.tdm.index import SCORER as TREE_SCORER
 from models.tdm.index import TreeIndex
 from streams.serving.point_rows import PointRows
-
-# Shape legend: B = users of a batch, C = candidates of one user, padded with row 0.
-
-
-class PairRanker(Protocol):
-    """Scores the candidates of many users at once."""
-
-    def rank(
-        self,
-        similarity_BC: Float[np.ndarray, "B C"],
-        rows_BC: Integer[np.ndarray, "B C"],
-        items: ItemStore,
-        users: RankedUsers,
-    ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"]]:
-        """Return (expected watch time in milliseconds, score); a padding row 0 scores -inf."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +34,7 @@ class Serving:
     generation: int
     collection: str
     encoder: UserEncoder
-    ranker: PairRanker
+    ranker: CandidateRanker
     items: ItemStore
     points: PointRows = field(default_factory=PointRows)
     tree: TreeIndex | None = None
@@ -97,7 +78,7 @@ def load(bundle: Bundle, *, collection_prefix: str) -> Serving:
     )
 
 
-def _ranker(bundle: Bundle) -> PairRanker:
+def _ranker(bundle: Bundle) -> CandidateRanker:
     """Return the network that came with *bundle*, else the sum whose weights its manifest has."""
     return MlpRanker(bundle) if RANKER_MODEL in bundle.files else Ranker(bundle.manifest.ranker)
 

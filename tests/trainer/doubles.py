@@ -19,6 +19,7 @@ from tests.builders import T0
 from tests.outboxes import MemoryOutbox
 from trainer.evaluate.popularity import Popularity
 from trainer.input.windows import Windows
+from trainer.learn.learner import Learner
 from trainer.state.training_state import TrainingState
 
 DIM = 4
@@ -26,8 +27,8 @@ FEATURES = FeatureEncoder(content_buckets=2, context_buckets=2, completion=Compl
 BY_NAME = {topic.name: topic for topic in TOPICS}
 
 
-class RecordingLearner:
-    """Learns nothing, remembers every example that it was shown, and in which order."""
+class RecordingLearner(Learner):
+    """A test double: learns nothing, records every example that it is given, and their order."""
 
     ranker_params = RankerParams()
 
@@ -40,14 +41,6 @@ class RecordingLearner:
         self.studied = []
         self.loss = 1.0
         self.touched = set()
-
-    @property
-    def video_ids(self):
-        return self.vocabulary.video_ids
-
-    @property
-    def is_live_N(self):
-        return self.vocabulary.is_live_N
 
     def upload(self, upload):
         is_changed = self.vocabulary.differs(upload)

@@ -4,6 +4,9 @@ The order of operations on a batch of examples is the trainer's: `encode` once, 
 `similarity`, then `learn`. Everything that a restart needs is in `state`, and learning goes on from
 there bit for bit.
 
+Column *n* of a similarity matrix and row *n* of a feature matrix belong to ``video_ids[n]``, an
+order that only ever grows. A video taken down keeps its place and is masked by ``is_live_N``.
+
 Two speeds: `freeze` keeps the dense half of a generation as it was handed over, `vectors` puts
 the id embeddings of this moment on top of it (models/training/frozen.py).
 """
@@ -76,6 +79,11 @@ class Learner:
         return self.vocabulary.is_live_N
 
     @property
+    def model_name(self) -> str:
+        """The name that a bundle gives of its model."""
+        return self.config.model
+
+    @property
     def ranker_params(self) -> RankerParams:
         """How the served order is made of this model's similarities."""
         return RANKER if self.config.has_live_signals else self.config.ranker
@@ -134,17 +142,17 @@ class Learner:
         goes_on: GoesOn = always,
         most: int | None = None,
     ) -> None:
-        """Learn what users watched in the *span_ms* before the stream (trainer/learn/histories.py).
-
-        Raises:
-            ValueError: the tower of this model cannot learn from sequences.
-        """
+        """Learn what users watched in the *span_ms* before the stream; see `learn_histories`."""
         seed = int(self._rng.integers(2**32))
         parts = self._model, self.vocabulary, self._signals
         learn_histories(
             *parts, histories, recipe, span_ms=span_ms, seed=seed, goes_on=goes_on, most=most
         )
         self._vectors = None
+        self._note_histories(histories)
+
+    def _note_histories(self, histories: Sequence[PastWatches]) -> None:
+        """Do what a model besides the towers has to do after *histories* were learned."""
 
     def count(self, viewings: Sequence[Viewing]) -> None:
         """Let these watches, completed or not, move the live signals of their videos."""
@@ -261,7 +269,7 @@ class Learner:
         return Card(
             bundle_id=bundle_id,
             generation=generation,
-            model=config.model,
+            model=self.model_name,
             input_dim=config.dim,
             output_dim=self._output_dim,
             content_buckets=config.content_buckets,

@@ -11,11 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 from jaxtyping import Float32
 
-from models.bundle.bundle import Card
 from models.features.examples import Example
 from models.tdm import export as tdm_export
 from models.tdm.model import TreeModel, list_space
@@ -23,8 +21,7 @@ from models.tdm.scorer import TdmConfig
 from models.tdm.tree import FoundLeaves, category_leaves, clustered_leaves, shape_for, tree_of
 from models.training.config import TowerConfig
 from models.training.replay import EncodedExamples
-from models.training.sequence_training import Recipe
-from trainer.learn.histories import GoesOn, PastWatches, always
+from trainer.learn.histories import PastWatches
 from trainer.learn.learner import Learner
 
 # Shape legend: B = examples, K = leaves found, D = width of a served vector.
@@ -39,6 +36,8 @@ _TOUCH_UP = 0.33
 
 class TdmLearner(Learner):
     """A `Learner` whose bundles contain a tree."""
+
+    model_name = MODEL
 
     def __init__(self, config: TowerConfig, *, seed: int, tdm: TdmConfig | None = None) -> None:
         super().__init__(config, seed=seed)
@@ -62,21 +61,8 @@ class TdmLearner(Learner):
         self._users_KD = self._users_KD[kept]
         self._user_ids = [self._user_ids[place] for place in kept]
 
-    def learn_histories(
-        self,
-        histories: Sequence[PastWatches],
-        recipe: Recipe,
-        *,
-        span_ms: int,
-        goes_on: GoesOn = always,
-        most: int | None = None,
-    ) -> None:
-        """Let the towers learn histories, and keep who these users are: the next tree is theirs.
-
-        Raises:
-            ValueError: the tower of this model cannot learn from sequences.
-        """
-        super().learn_histories(histories, recipe, span_ms=span_ms, goes_on=goes_on, most=most)
+    def _note_histories(self, histories: Sequence[PastWatches]) -> None:
+        """Keep the vectors of these users: the next tree is built for them."""
         last = histories[-self._tdm.num_kept :]
         if last:
             users = [Example(one.user_id, one.window(), "", 0) for one in last]
@@ -142,20 +128,6 @@ class TdmLearner(Learner):
         self._rebuild_if_due()
         rows = (np.flatnonzero(self.is_live_N) + 1).tolist()
         return super().bundle_files() | tdm_export.export(self.tree, rows)
-
-    def card(
-        self,
-        *,
-        bundle_id: str,
-        generation: int,
-        offsets: Mapping[str, Mapping[str, int]],
-        metrics: Mapping[str, float],
-    ) -> Card:
-        """Return what a bundle of this moment says of itself."""
-        card = super().card(
-            bundle_id=bundle_id, generation=generation, offsets=offsets, metrics=metrics
-        )
-        return msgspec.structs.replace(card, model=MODEL)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return everything a restart needs, the tree included."""

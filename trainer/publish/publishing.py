@@ -99,11 +99,14 @@ class BundlePublisher:
             state.learner.bundle_files(),
             state.learner.snapshot(state.popularity.features(rows)),
         )
+        filesystem, root = fsspec.core.url_to_fs(self.bundle_url)
+        # absolute, for readers that work in other directories
+        url = str(filesystem.unstrip_protocol(f"{root.rstrip('/')}/{bundle_id}"))
         return BundleAnnouncement(
             bundle_id=bundle_id,
             generation=generation,
             state=BundleState.OFFERED,
-            url=self._url(bundle_id),
+            url=url,
             manifest_sha256=manifest.sha256,
             announced_at_ms=now_ms,
             metrics=metrics,
@@ -140,11 +143,6 @@ class BundlePublisher:
             records.append(Outgoing(name, vector.video_id.encode(), encode(vector)))
         self.outbox.deliver(records)
         return len(records)
-
-    def _url(self, bundle_id: str) -> str:
-        """Return where the bundle is, for readers that work in other directories."""
-        filesystem, root = fsspec.core.url_to_fs(self.bundle_url)
-        return str(filesystem.unstrip_protocol(f"{root.rstrip('/')}/{bundle_id}"))
 
     def discard_old(self) -> None:
         """Delete the oldest bundles beyond those that are kept for rollback, and old drafts.

@@ -79,12 +79,8 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self._directory = directory
-        self._keep = keep
-
-    @property
-    def keep(self) -> int:
+        self.keep = keep
         """How many checkpoints there are at most; saving so many replaces all there are now."""
-        return self._keep
 
     def save(
         self,
@@ -99,10 +95,19 @@ class Checkpoints:
             shutil.rmtree(abandoned)
         number = max(self._numbers(), default=0) + 1
         final = self._path(number)
-        manifest = msgspec.json.encode(_manifest(number, files, offsets, topic_ids, created_at_ms))
-        sums = {MANIFEST: manifest, MANIFEST_SUM: _sha256(manifest).encode()}
+        libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+        manifest = CheckpointManifest(
+            number=number,
+            created_at_ms=created_at_ms,
+            offsets=offsets,
+            topic_ids=dict(topic_ids),
+            files={name: _File(_sha256(data), len(data)) for name, data in files.items()},
+            libraries=libraries | {"python": platform.python_version()},
+        )
+        encoded = msgspec.json.encode(manifest)
+        sums = {MANIFEST: encoded, MANIFEST_SUM: _sha256(encoded).encode()}
         write_directory(final, {**files, **sums})
-        for old in sorted(self._numbers())[: -self._keep]:
+        for old in sorted(self._numbers())[: -self.keep]:
             shutil.rmtree(self._path(old))
         return final
 
@@ -157,24 +162,6 @@ class Checkpoints:
     def _numbers(self) -> list[int]:
         names = [path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*")]
         return [int(name) for name in names if name.isdigit()]
-
-
-def _manifest(
-    number: int,
-    files: Mapping[str, bytes],
-    offsets: Offsets,
-    topic_ids: Mapping[str, int],
-    created_at_ms: int,
-) -> CheckpointManifest:
-    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return CheckpointManifest(
-        number=number,
-        created_at_ms=created_at_ms,
-        offsets=offsets,
-        topic_ids=dict(topic_ids),
-        files={name: _File(_sha256(data), len(data)) for name, data in files.items()},
-        libraries=libraries | {"python": platform.python_version()},
-    )
 
 
 def _content(path: Path, entry: _File) -> bytes:

@@ -26,15 +26,8 @@ from contract.process.clock import Clock
 from contract.wire.events import MAX_AHEAD_MS, MAX_TIME_MS, Search, UserDeletion, VideoUpload, Watch
 from contract.wire.identifiers import event_key
 from models.features.examples import CompletionRule, Example
-from models.history.history import (
-    Entry,
-    WatchEntry,
-    Window,
-    WindowPolicy,
-    entered,
-    fold,
-    with_repeats_apart,
-)
+from models.history.history import WatchEntry, Window, WindowPolicy, entered, fold
+from models.history.window import filtered
 from models.serving.ranking import Ranker
 from models.training.frozen import NUM_FROZEN
 from trainer.evaluate.popularity import Popularity, Viewing
@@ -42,7 +35,7 @@ from trainer.evaluate.progressive import Progressive
 from trainer.evaluate.viewers import Viewers
 from trainer.input.waiting import WaitingWatches
 from trainer.input.windows import Windows
-from trainer.learn.protocol import Learning
+from trainer.learn.learner import Learner
 
 MAX_WAITING = 100_000
 """So many watches wait for the uploads of their videos, some 20 MB."""
@@ -68,7 +61,7 @@ class TrainingState:
 
     def __init__(
         self,
-        learner: Learning,
+        learner: Learner,
         windows: Windows,
         popularity: Popularity,
         completion: CompletionRule,
@@ -256,19 +249,9 @@ def as_of(window: Window, event_time_ms: int, event_id: bytes) -> Window:
     """Return *window* without whatever comes after (event time, event id)."""
     if window.newest_ms < event_time_ms:
         return window
-
-    def past(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        at = (event_time_ms, event_id)
-        return tuple(entry for entry in entries if (entry.event_time_ms, entry.event_id) < at)
-
-    context = past((window.context,)) if window.context else ()
-    left = Window(
-        tuple(sorted(past(window.watches + window.repeats))),
-        past(window.searches),
-        next(iter(context), None),
-        window.erased_before_ms,
-    )
-    return with_repeats_apart(left)
+    at = (event_time_ms, event_id)
+    past = filtered(window, lambda entry: (entry.event_time_ms, entry.event_id) < at)
+    return msgspec.structs.replace(past, impressions=())
 
 
 def _without_erased(example: Example, event: UserDeletion, policy: WindowPolicy) -> list[Example]:

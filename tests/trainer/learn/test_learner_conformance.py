@@ -1,4 +1,4 @@
-"""What the trainer relies on, of whatever learns: the real learner and the stand-in alike."""
+"""One suite for the real learners and the test double: what the trainer relies on."""
 
 import json
 
