@@ -41,14 +41,14 @@ from contract.process.settings import KafkaSettings
 from contract.wire.keys import partition_of
 from contract.wire.topics import TOPICS, WINDOWS, Layout
 from models.history.codec import decode
-from models.history.erasure import seal_key
+from models.history.erasure import marker_key
 from models.history.history import EMPTY, Window, WindowPolicy, merge
 from nextwatch.acls import repartition_needs
 from nextwatch.operate.scan import Scan
 from nextwatch.unread import unread
-from streams.state.partition import record_of, seal_record
+from streams.state.partition import marker_record, record_of
 
-_SEAL_MARK = seal_key(b"")
+_SEAL_MARK = marker_key(b"")
 _AT_ONCE = 500
 _TIMEOUT_S = 30.0
 _GRACE_S = 5.0
@@ -164,7 +164,7 @@ class Move:
         if is_check:
             return len(strays)
         self._send(
-            Outgoing(self._topic, key, seal_record(time_ms), number)
+            Outgoing(self._topic, key, marker_record(time_ms), number)
             for number, key, time_ms in inventory.lacking_seals(count)
         )
         moved: set[bytes] = set()

@@ -15,7 +15,7 @@ from contract.errors import NewerFormatError, WindowError
 from contract.kafka.records import Received
 from contract.wire.topics import TOPICS, WINDOWS
 from models.history import codec as history_codec
-from models.history.erasure import seal_key, seal_of
+from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, Window
 from nextwatch.operate.when import shown
 from streams.state.store import peek
@@ -53,7 +53,7 @@ ChangelogTraces = Mapping[int, ChangelogTrace]
 
 def traces_on(user_id: str, changelog: Iterable[Received]) -> ChangelogTraces:
     """Return what the records of the whole *changelog* say of *user_id*, by partition."""
-    key, sealed_key = user_id.encode(), seal_key(seal_of(user_id))
+    key, sealed_key = user_id.encode(), marker_key(erasure_marker(user_id))
     kept: dict[int, ChangelogTrace] = {}
     for record in changelog:
         if record.key == key:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from contract.kafka.outbox import Outgoing
 from contract.wire.topics import WINDOWS, Layout
-from models.history.erasure import seal_key, seal_of
+from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, WatchEntry, Window, WindowPolicy, entered, fold, until
 from streams.pipeline.batch import PartitionRecords
 from streams.serving.requests import Request, request_of
-from streams.state.partition import Partition, record_of, seal_record
+from streams.state.partition import Partition, marker_record, record_of
 
 CountWatches = Callable[[Window, Sequence[WatchEntry]], None]
 """Told of the window before, and of the watches that have just entered it."""
@@ -36,17 +36,18 @@ def fold_events(
     if count_watches is not None:
         for user_id, window in after.items():
             count_watches(before[user_id], entered(before[user_id], window))
-    # users of other partitions are sealed where something of them is, not on every partition
+    # users of other partitions get a marker where something of them is, not on every partition
     strays = {user_id for user_id in records.copies if stored[user_id] != EMPTY}
-    seals = {
-        seal_of(user_id): after[user_id].erased_before_ms for user_id in records.erased | strays
+    markers = {
+        erasure_marker(user_id): after[user_id].erased_before_ms
+        for user_id in records.erased | strays
     }
     encoded = {user_id: record_of(window) for user_id, window in after.items()}
     changed = {user_id: encoded[user_id] for user_id in after if after[user_id] != stored[user_id]}
-    partition.seals |= seals
-    partition.store.write(changed, {}, seals)
+    partition.markers |= markers
+    partition.store.write(changed, {}, markers)
     changes: dict[bytes, bytes | None] = {
-        seal_key(seal): seal_record(time_ms) for seal, time_ms in seals.items()
+        marker_key(marker): marker_record(time_ms) for marker, time_ms in markers.items()
     }
     changes |= {user_id.encode(): record for user_id, record in encoded.items()}
     records.changes = [

@@ -4,8 +4,8 @@ The end is the high-water mark inside the fetch responses, which librdkafka repo
 end-of-partition. An end that is asked for beforehand can be too low by then, and a rebuild that
 stops early is a loss nobody sees.
 
-Two kinds of keys: a user id, whose record is the window (null: erased), and that of a *seal*
-(`models.history.erasure`), which outlives the erased user without naming him.
+Two kinds of keys: a user id, whose record is the window (null: erased), and that of an erasure
+marker (`models.history.erasure`), which stays after the user is erased and holds a hash, no id.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ from contract.kafka.records import Position
 from contract.kafka.topic_reader import TopicReader
 from contract.process.settings import KafkaSettings
 from contract.wire.topics import WINDOWS
-from models.history.erasure import is_seal, seal_in
+from models.history.erasure import is_marker_key, marker_in
 
 
 class LoggedWindow(NamedTuple):
@@ -31,9 +31,9 @@ class LoggedWindow(NamedTuple):
     record: bytes | None
 
     @property
-    def seal(self) -> bytes | None:
-        """The hash that a seal is kept under; None for the window of a user."""
-        return seal_in(self.key) if is_seal(self.key) else None
+    def marker(self) -> bytes | None:
+        """The hash that an erasure marker is kept under; None for the window of a user."""
+        return marker_in(self.key) if is_marker_key(self.key) else None
 
 
 class Changelog:

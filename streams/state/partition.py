@@ -1,7 +1,7 @@
-"""One partition that this worker owns: its windows, its seals, and how far it has come.
+"""One partition that this worker owns: its windows, its erasure markers, and how far it has come.
 
-Windows are read through the seals: whatever a store or a changelog says of an erased user,
-nothing from before the erasure comes back.
+Windows are read through the erasure markers: whatever a store or a changelog says of an erased
+user, nothing from before the erasure comes back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ import structlog
 
 from contract.errors import NewerFormatError, WindowError
 from models.history.codec import decode, encode
-from models.history.erasure import seal_key, seal_of
+from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, Window, WindowPolicy, merge
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
@@ -31,7 +31,7 @@ class Partition:
     """One open partition.
 
     ``suspect_from`` is the first changelog offset that somebody else may have written, None while
-    every record is ours. ``unhealed`` are the users and ``unhealed_seals`` the seals whose last
+    every record is ours. ``unhealed`` are the users and ``unhealed_markers`` the markers whose last
     record in the changelog lacks something that the store has, and so does every user of the store
     from ``unpublished_from`` on. ``changelog_end`` is what the broker last said of the end,
     ``replacement`` the log that it last had in place of the one that was read so far. Where this
@@ -47,9 +47,9 @@ class Partition:
     changelog_identity: int = 0
     suspect_from: int | None = None
     positions: Positions = field(default_factory=Positions)
-    seals: dict[bytes, int] = field(default_factory=dict)
+    markers: dict[bytes, int] = field(default_factory=dict)
     unhealed: set[str] = field(default_factory=set)
-    unhealed_seals: set[bytes] = field(default_factory=set)
+    unhealed_markers: set[bytes] = field(default_factory=set)
     unpublished_from: str | None = None
     replacement: Log | None = None
     is_incomplete: bool = False
@@ -64,7 +64,7 @@ class Partition:
             store,
             policy,
             changelog_next=store.offset(CHANGELOG) or 0,
-            seals=store.seals(),
+            markers=store.markers(),
         )
 
     @property
@@ -87,7 +87,7 @@ class Partition:
     def is_unhealed(self) -> bool:
         """Whether the changelog lacks something that the store has."""
         is_unpublished = self.unpublished_from is not None
-        return bool(self.unhealed or self.unhealed_seals or is_unpublished)
+        return bool(self.unhealed or self.unhealed_markers or is_unpublished)
 
     @property
     def kept_offsets(self) -> dict[str, int]:
@@ -99,7 +99,7 @@ class Partition:
         wanted = list(user_ids)
         records = self.store.get(wanted)
         return {
-            user_id: self._sealed(user_id, record)
+            user_id: self._without_erased(user_id, record)
             for user_id, record in zip(wanted, records, strict=True)
         }
 
@@ -193,7 +193,7 @@ class Partition:
         self.store.write({}, self.positions.acknowledged | self.kept_offsets)
 
     def merge(self, batch: Sequence[LoggedWindow]) -> None:
-        """Merge changelog records, in their order, into the windows and the seals.
+        """Merge changelog records, in their order, into the windows and the markers.
 
         Merged, never put in place: a paused owner may have written the last one. What the
         changelog ends up saying less of than the store is noted as unhealed; so is a record that
@@ -204,15 +204,15 @@ class Partition:
         """
         if batch[0].offset < self.changelog_seen:
             self._publish_anew()
-        new_seals: dict[bytes, int] = {}
+        new_markers: dict[bytes, int] = {}
         logged_windows: list[tuple[str, Window | None]] = []
         for logged in batch:
             theirs = self._read(logged)
-            if logged.seal is None:
+            if logged.marker is None:
                 if (user_id := self._user_of(logged)) is not None:
                     logged_windows.append((user_id, theirs))
             elif logged.record is not None:
-                new_seals[logged.seal] = self._merge_seal(logged.seal, theirs or EMPTY)
+                new_markers[logged.marker] = self._merge_marker(logged.marker, theirs or EMPTY)
         last = dict(logged_windows)
         windows = self.windows(last)
         for user_id, theirs in logged_windows:
@@ -222,7 +222,7 @@ class Partition:
             (self.unhealed.discard if is_as_good else self.unhealed.add)(user_id)
         records = {user_id: record_of(window) for user_id, window in windows.items()}
         self.changelog_next = max(self.changelog_next, batch[-1].offset + 1)
-        self.store.write(records, self.kept_offsets, new_seals)
+        self.store.write(records, self.kept_offsets, new_markers)
 
     def note_read(self, end: int) -> None:
         """Note that the changelog was read up to *end*; what came since is still to be read."""
@@ -230,10 +230,10 @@ class Partition:
 
     def take_unhealed(self, most: int) -> dict[bytes, bytes | None]:
         """Return, once, up to *most* changelog records that set right what is unhealed."""
-        seals = _some(self.unhealed_seals, most)
-        users = _some(self.unhealed, most - len(seals)) or self._unpublished(most - len(seals))
+        markers = _some(self.unhealed_markers, most)
+        users = _some(self.unhealed, most - len(markers)) or self._unpublished(most - len(markers))
         records: dict[bytes, bytes | None] = {
-            seal_key(seal): seal_record(self.seals[seal]) for seal in seals
+            marker_key(marker): marker_record(self.markers[marker]) for marker in markers
         }
         windows = self.windows(users)
         return records | {
@@ -258,7 +258,7 @@ class Partition:
         self.store.write({}, {LOG_ID + CHANGELOG: self.changelog_identity})
 
     def _publish_anew(self) -> None:
-        """Take every window and seal for unpublished: the changelog is another than it was.
+        """Take every window and marker for unpublished: the changelog is another than it was.
 
         Offsets only grow, unless somebody deleted the topic and created it again. What is kept
         here is then all that is left.
@@ -266,7 +266,7 @@ class Partition:
         log.error("changelog_replaced", partition=self.number, expected=self.changelog_next)
         self.changelog_next, self.changelog_end, self.suspect_from = 0, 0, None
         self.unpublished_from = ""
-        self.unhealed_seals |= set(self.seals)
+        self.unhealed_markers |= set(self.markers)
 
     def _read(self, logged: LoggedWindow) -> Window | None:
         """Return what *logged* says, empty for a tombstone, None if it cannot be read."""
@@ -294,16 +294,16 @@ class Partition:
             log.error("changelog_record_unreadable", partition=logged.partition,
                       offset=logged.offset, records=self.num_unreadable, reason=reason)  # fmt: skip
 
-    def _merge_seal(self, seal: bytes, theirs: Window) -> int:
-        ours = self.seals.get(seal, 0)
+    def _merge_marker(self, marker: bytes, theirs: Window) -> int:
+        ours = self.markers.get(marker, 0)
         is_less = theirs.erased_before_ms < ours
-        (self.unhealed_seals.add if is_less else self.unhealed_seals.discard)(seal)
-        self.seals[seal] = max(ours, theirs.erased_before_ms)
-        return self.seals[seal]
+        (self.unhealed_markers.add if is_less else self.unhealed_markers.discard)(marker)
+        self.markers[marker] = max(ours, theirs.erased_before_ms)
+        return self.markers[marker]
 
-    def _sealed(self, user_id: str, record: bytes | None) -> Window:
+    def _without_erased(self, user_id: str, record: bytes | None) -> Window:
         window = EMPTY if record is None else decode(record)
-        erased_before_ms = self.seals.get(seal_of(user_id), 0) if self.seals else 0
+        erased_before_ms = self.markers.get(erasure_marker(user_id), 0) if self.markers else 0
         if erased_before_ms <= window.erased_before_ms:
             return window
         return merge(window, Window(erased_before_ms=erased_before_ms), self.policy)
@@ -319,8 +319,8 @@ def is_blank(window: Window) -> bool:
     return not (window.watches or window.searches or window.context or window.impressions)
 
 
-def seal_record(erased_before_ms: int) -> bytes:
-    """Return the record of a seal: a window that says nothing but when it was erased."""
+def marker_record(erased_before_ms: int) -> bytes:
+    """Return the record of an erasure marker: a window that says nothing but when it was erased."""
     return encode(Window(erased_before_ms=erased_before_ms))
 
 

@@ -135,8 +135,8 @@ class PlacedReader:
         return logged if self._is_placed(logged) else logged._replace(record=None)
 
     def _is_placed(self, logged: LoggedWindow) -> bool:
-        is_seal = logged.seal is not None  # it does not say whose it is, and may lie anywhere
-        return is_seal or partition_of(logged.key, self._num_partitions) == logged.partition
+        is_marker = logged.marker is not None  # it does not say whose it is, and may lie anywhere
+        return is_marker or partition_of(logged.key, self._num_partitions) == logged.partition
 
 
 def _are_most(num_strays: int, num_windows: int) -> bool:

@@ -1,9 +1,9 @@
-"""Where the windows of one partition live, with the offsets they reflect and the seals.
+"""Store the windows of one partition, with the offsets they reflect and the erasure markers.
 
 One write holds everything that it is given, or nothing. Offsets are written once what lies before
-them is folded and acknowledged, so after a crash the store is read on from there. A seal is what
-stays of an erased user: under a key that does not give the user away, the time before which events
-count for nothing.
+them is folded and acknowledged, so after a crash the store is read on from there. An erasure marker
+is what stays of an erased user: under a hash of the user id, the time up to which events are
+ignored.
 """
 
 import shutil
@@ -21,8 +21,8 @@ from contract.process.exit_codes import is_storage_full
 
 _WINDOW = b"w:"
 _OFFSET = b"o:"
-_SEAL = b"s:"
-_NO_SEALS: Mapping[bytes, int] = {}
+_MARKER = b"s:"
+_NO_MARKERS: Mapping[bytes, int] = {}
 _MIB = 1 << 20
 _DAMAGE = ("Corruption", "No such file or directory")
 """How RocksDB begins to tell, or tells, that its files are not those it wrote."""
@@ -47,17 +47,17 @@ class WindowStore(Protocol):
         self,
         windows: Mapping[str, bytes | None],
         offsets: Mapping[str, int],
-        seals: Mapping[bytes, int] = _NO_SEALS,
+        markers: Mapping[bytes, int] = _NO_MARKERS,
     ) -> None:
-        """Put *windows*, *offsets* and *seals* in one atomic write; None deletes a window."""
+        """Put *windows*, *offsets* and *markers* in one atomic write; None deletes a window."""
         ...
 
     def offset(self, name: str) -> int | None:
         """Return the offset last written under *name*."""
         ...
 
-    def seals(self) -> dict[bytes, int]:
-        """Return every seal."""
+    def markers(self) -> dict[bytes, int]:
+        """Return every erasure marker, with the time up to which its user is erased."""
         ...
 
     def scan(self, start: str = "") -> Iterator[tuple[str, bytes]]:
@@ -125,9 +125,9 @@ class RocksStore:
         self,
         windows: Mapping[str, bytes | None],
         offsets: Mapping[str, int],
-        seals: Mapping[bytes, int] = _NO_SEALS,
+        markers: Mapping[bytes, int] = _NO_MARKERS,
     ) -> None:
-        """Put *windows*, *offsets*, *seals* and the time in one RocksDB write batch."""
+        """Put *windows*, *offsets*, *markers* and the time in one RocksDB write batch."""
         offsets = {**offsets, USED_AT_MS: self._clock()}
         batch = rocksdict.WriteBatch(raw_mode=True)
         for user_id, record in windows.items():
@@ -138,8 +138,8 @@ class RocksStore:
                 batch.put(key, record)
         for name, offset in offsets.items():
             batch.put(_OFFSET + name.encode(), offset.to_bytes(8, "big"))
-        for seal, erased_before_ms in seals.items():
-            batch.put(_SEAL + seal, erased_before_ms.to_bytes(8, "big"))
+        for marker, erased_before_ms in markers.items():
+            batch.put(_MARKER + marker, erased_before_ms.to_bytes(8, "big"))
         self._db.write(batch)
 
     def offset(self, name: str) -> int | None:
@@ -150,11 +150,11 @@ class RocksStore:
             raise self._failure(error, "read") from error
         return None if stored is None else int.from_bytes(stored, "big")
 
-    def seals(self) -> dict[bytes, int]:
-        """Return every seal."""
+    def markers(self) -> dict[bytes, int]:
+        """Return every erasure marker, with the time up to which its user is erased."""
         return {
-            seal: int.from_bytes(erased_before_ms, "big")
-            for seal, erased_before_ms in self._under(_SEAL)
+            marker: int.from_bytes(erased_before_ms, "big")
+            for marker, erased_before_ms in self._under(_MARKER)
         }
 
     def scan(self, start: str = "") -> Iterator[tuple[str, bytes]]:

@@ -13,10 +13,10 @@ from contract.kafka.records import Received
 from contract.wire.keys import partition_of
 from contract.wire.topics import WINDOWS, Layout
 from models.history.codec import VERSION, decode, encode
-from models.history.erasure import seal_key, seal_of
+from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.repartition import Move, _check_possible
-from streams.state.partition import seal_record
+from streams.state.partition import marker_record
 from tests.builders import watch
 
 POLICY = WindowPolicy()
@@ -200,25 +200,25 @@ def test_what_was_written_at_both_places_is_merged():
 
 def test_every_partition_gets_every_seal():
     """A seal does not say whose it is; it keeps late events out on every partition."""
-    log, key = Log(), seal_key(seal_of("erased"))
-    log.put(key, seal_record(5_000), 1)
-    log.put(key, seal_record(7_000), 1)
+    log, key = Log(), marker_key(erasure_marker("erased"))
+    log.put(key, marker_record(5_000), 1)
+    log.put(key, marker_record(7_000), 1)
 
     log.move(6)
 
-    assert log.live() == {(number, key): seal_record(7_000) for number in range(6)}
+    assert log.live() == {(number, key): marker_record(7_000) for number in range(6)}
 
 
 def test_a_seal_that_cannot_be_read_is_passed_over():
     """Nobody can read it, here or there; the others are moved."""
-    log, key = Log(), seal_key(seal_of("erased"))
-    log.put(seal_key(seal_of("other")), b"\0", 1)
-    log.put(key, seal_record(5_000), 1)
+    log, key = Log(), marker_key(erasure_marker("erased"))
+    log.put(marker_key(erasure_marker("other")), b"\0", 1)
+    log.put(key, marker_record(5_000), 1)
 
     log.move(2)
 
     assert {place: record for place, record in log.live().items() if place[1] == key} == {
-        (number, key): seal_record(5_000) for number in range(2)
+        (number, key): marker_record(5_000) for number in range(2)
     }
 
 

@@ -8,7 +8,7 @@ from contract.errors import WindowError
 from contract.kafka.records import Received
 from contract.wire.topics import WINDOWS
 from models.history import codec as history_codec
-from models.history.erasure import seal_key, seal_of
+from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.operate import traces
 from streams.state.store import RocksMemory, RocksStore
@@ -29,7 +29,9 @@ def logged(key, value, offset=0, partition=0):
     return Received(WINDOWS.name, partition, offset, key, value, T0)
 
 
-SEAL = logged(seal_key(seal_of(USER)), history_codec.encode(Window(erased_before_ms=BEFORE_MS)))
+SEAL = logged(
+    marker_key(erasure_marker(USER)), history_codec.encode(Window(erased_before_ms=BEFORE_MS))
+)
 TOMBSTONE = logged(USER.encode(), None)
 
 
@@ -65,7 +67,7 @@ def test_a_record_that_cannot_be_read_must_go():
 
 
 def test_a_seal_that_cannot_be_read_is_none():
-    junk = logged(seal_key(seal_of(USER)), b"\0")
+    junk = logged(marker_key(erasure_marker(USER)), b"\0")
 
     assert found_in(junk, TOMBSTONE) == [("no seal", 1, True)]
 

@@ -17,7 +17,7 @@ import structlog
 from contract.errors import WindowError
 from contract.wire.topics import WINDOWS
 from models.features.examples import CompletionRule
-from models.history.erasure import is_seal
+from models.history.erasure import is_marker_key
 from models.history.history import Window
 from models.training.sequence_training import Recipe
 from trainer.evaluate.popularity import Viewing
@@ -41,7 +41,7 @@ def read_windows(feed: Feed, goes_on: Callable[[], bool]) -> dict[str, bytes]:
     feed.open((WINDOWS,), {})
     while not feed.has_read((WINDOWS,)) and goes_on():
         for record in feed.poll(most=_MAX_POLLED, timeout_s=_POLL_S):
-            if not record.key or is_seal(record.key):
+            if not record.key or is_marker_key(record.key):
                 continue
             at = record.key, record.partition  # where a window was moved from, a tombstone is left
             if record.value is None:

@@ -2,8 +2,8 @@
 
 Windows are kept as records (`models.history.codec`), a fifth of the memory of the objects,
 and a checkpoint is then a concatenation. Beyond *max_users* the user who was idle longest is
-forgotten, which costs some examples a history. Of an erased user a seal is left, under a hash:
-what was erased stays erased, and no checkpoint names whom it was.
+forgotten, which costs some examples a history. Of an erased user an erasure marker is left,
+a hash of the user id: what was erased stays erased, and no checkpoint has the id.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ import msgspec
 
 from contract.wire.events import MAX_TIME_MS, Search, UserDeletion, Watch
 from models.history import codec as history_codec
-from models.history.erasure import seal_of
+from models.history.erasure import erasure_marker
 from models.history.history import EMPTY, Window, WindowPolicy, fold, until
 
 
@@ -24,7 +24,7 @@ class Windows:
         self.policy = policy
         self._max_users = max_users
         self._records: OrderedDict[str, bytes] = OrderedDict()
-        self._seals: dict[bytes, int] = {}
+        self._markers: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -36,7 +36,7 @@ class Windows:
         """Return the user's window, empty when there is none."""
         record = self._records.get(user_id)
         window = EMPTY if record is None else history_codec.decode(record)
-        erased_before_ms = self._seals.get(seal_of(user_id), 0) if self._seals else 0
+        erased_before_ms = self._markers.get(erasure_marker(user_id), 0) if self._markers else 0
         return msgspec.structs.replace(window, erased_before_ms=erased_before_ms)
 
     def fold(
@@ -69,21 +69,21 @@ class Windows:
 
     def encoded(self) -> bytes:
         """Return all windows as bytes, for a checkpoint."""
-        return _ENCODER.encode(_Saved(list(self._records.items()), list(self._seals.items())))
+        return _ENCODER.encode(_Saved(list(self._records.items()), list(self._markers.items())))
 
     def load(self, data: bytes) -> None:
-        """Replace all windows by those in *data*; the format from before seals is read, too."""
+        """Replace all windows by those in *data*; the format from before markers is read, too."""
         saved = _DECODER.decode(data)
         if isinstance(saved, _Saved):
-            self._records, self._seals = OrderedDict(saved.records), dict(saved.seals)
+            self._records, self._markers = OrderedDict(saved.records), dict(saved.markers)
             return
-        self._records, self._seals = OrderedDict(), {}
+        self._records, self._markers = OrderedDict(), {}
         for user_id, record in saved:
             self._put(user_id, history_codec.decode(record))
 
     def _put(self, user_id: str, window: Window) -> None:
         if window.erased_before_ms:
-            self._seals[seal_of(user_id)] = window.erased_before_ms
+            self._markers[erasure_marker(user_id)] = window.erased_before_ms
             window = msgspec.structs.replace(window, erased_before_ms=0)
         if window == EMPTY:
             self._records.pop(user_id, None)
@@ -99,7 +99,7 @@ class Windows:
 
 class _Saved(msgspec.Struct, frozen=True):
     records: list[tuple[str, bytes]]
-    seals: list[tuple[bytes, int]]
+    markers: list[tuple[bytes, int]] = msgspec.field(name="seals")
 
 
 _ENCODER = msgspec.msgpack.Encoder()

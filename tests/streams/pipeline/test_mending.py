@@ -2,7 +2,7 @@
 
 from contract.kafka.records import Position
 from models.history import codec as history_codec
-from models.history.erasure import seal_key, seal_of
+from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, fold
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
@@ -33,9 +33,9 @@ def test_a_seal_outlives_the_erased_user_without_naming_him():
     world.pipeline.process([world.record(watch("A")), world.record(watch("B", at_ms=6))])
 
     assert world.window().video_ids == ("B",)
-    assert list(world.store.seals()) == [seal_of("u1")]
+    assert list(world.store.markers()) == [erasure_marker("u1")]
     keys = [record.key for record in world.outbox.to("nextwatch-streams-windows")]
-    assert keys[0] == seal_key(seal_of("u1"))
+    assert keys[0] == marker_key(erasure_marker("u1"))
     assert b"u1" not in keys[0]
 
 

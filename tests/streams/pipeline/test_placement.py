@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from contract.kafka.records import Position
 from contract.wire.events import encode
 from contract.wire.keys import partition_of
-from models.history.erasure import seal_key, seal_of
+from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, fold
 from streams.state.changelog import LoggedWindow
 from tests.builders import asking, deletion, search, shown, watch
@@ -68,14 +68,14 @@ def test_an_erasure_for_all_partitions_erases_what_a_misplaced_event_left():
 
     take(world, deletion(user_id=ELSEWHERE, at_ms=5, everywhere=True))
 
-    seal, change = world.outbox.to("nextwatch-streams-windows")
-    assert (seal.key, seal.value is None) == (seal_key(seal_of(ELSEWHERE)), False)
+    marker, change = world.outbox.to("nextwatch-streams-windows")
+    assert (marker.key, marker.value is None) == (marker_key(erasure_marker(ELSEWHERE)), False)
     assert (change.key, change.value) == (ELSEWHERE.encode(), None)
     assert world.outbox.to("recommendations") == []
 
 
 def test_a_rebuild_from_the_changelog_does_not_bring_it_back():
-    """The window is still in the log until it is compacted; the seal keeps it out."""
+    """The window is still in the log until it is compacted; the marker keeps it out."""
     world = World()
     world.pipeline.process([world.record(watch(user_id=ELSEWHERE))])
     take(world, deletion(user_id=ELSEWHERE, at_ms=5, everywhere=True))
@@ -94,7 +94,7 @@ def test_partitions_that_know_nothing_of_a_user_keep_nothing_of_the_erasure():
 
     take(world, deletion(user_id=ELSEWHERE, at_ms=5, everywhere=True))
 
-    assert world.store.seals() == {}
+    assert world.store.markers() == {}
 
 
 def test_an_erasure_for_all_partitions_is_told_by_the_users_own():

@@ -9,7 +9,7 @@ class DictStore:
     def __init__(self) -> None:
         self._windows: dict[str, bytes] = {}
         self._offsets: dict[str, int] = {}
-        self._seals: dict[bytes, int] = {}
+        self._markers: dict[bytes, int] = {}
 
     def get(self, user_ids: Sequence[str]) -> list[bytes | None]:
         """Return the record of each user, None for users never seen."""
@@ -19,24 +19,24 @@ class DictStore:
         self,
         windows: Mapping[str, bytes | None],
         offsets: Mapping[str, int],
-        seals: Mapping[bytes, int] = {},
+        markers: Mapping[bytes, int] = {},
     ) -> None:
-        """Put *windows*, *offsets* and *seals*."""
+        """Put *windows*, *offsets* and *markers*."""
         for user_id, record in windows.items():
             if record is None:
                 self._windows.pop(user_id, None)
             else:
                 self._windows[user_id] = record
         self._offsets.update(offsets)
-        self._seals.update(seals)
+        self._markers.update(markers)
 
     def offset(self, name: str) -> int | None:
         """Return the offset last written under *name*."""
         return self._offsets.get(name)
 
-    def seals(self) -> dict[bytes, int]:
-        """Return every seal."""
-        return dict(self._seals)
+    def markers(self) -> dict[bytes, int]:
+        """Return every marker."""
+        return dict(self._markers)
 
     def scan(self, start: str = "") -> Iterator[tuple[str, bytes]]:
         """Yield every user from *start* on and the record, ordered by user."""

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from contract.errors import ContractError
 from contract.wire.keys import partition_of
-from models.history.erasure import seal_key, seal_of
+from models.history.erasure import erasure_marker, marker_key
 from streams.state.changelog import LoggedWindow
 from streams.state.partition_count import PlacedReader, check_count, check_windows, remember_count
 
@@ -157,9 +157,9 @@ def test_a_few_strays_of_another_partitioner_are_left_alone():
 
 
 def test_seals_lie_anywhere():
-    seal = LoggedWindow(3, 0, seal_key(seal_of("erased")), b"seal")
+    marker = LoggedWindow(3, 0, marker_key(erasure_marker("erased")), b"marker")
 
-    assert read([seal], 4) == [seal]
+    assert read([marker], 4) == [marker]
 
 
 @pytest.mark.parametrize("options", [{"start": 7}, {"is_judging": False}])

@@ -61,7 +61,7 @@ class StoreConformance:
         store.write({"a": b"1"}, {"watch-events": 1}, {bytes(16): 5, b"x" * 16: 6})
         store.write({}, {}, {bytes(16): 7})
 
-        assert store.seals() == {bytes(16): 7, b"x" * 16: 6}
+        assert store.markers() == {bytes(16): 7, b"x" * 16: 6}
         assert list(store.scan()) == [("a", b"1")]
 
     def test_a_scan_yields_every_user_in_order_and_no_offset(self, store):
@@ -116,14 +116,14 @@ class TestRocksStore(StoreConformance):
             "import os, pathlib, sys\n"
             "from streams.state.store import RocksMemory, RocksStore\n"
             "store = RocksStore(pathlib.Path(sys.argv[1]), RocksMemory.of(8))\n"
-            "store.write({'a': b'1'}, {'changelog': 7}, {b'seal': 5})\n"
+            "store.write({'a': b'1'}, {'changelog': 7}, {b'marker': 5})\n"
             "os.kill(os.getpid(), 9)\n"
         )
         subprocess.run([sys.executable, "-c", writes, str(tmp_path / "7")], check=False)
 
         store = opened(tmp_path / "7")
         assert (store.get(["a"]), store.offset("changelog")) == ([b"1"], 7)
-        assert store.seals() == {b"seal": 5}
+        assert store.markers() == {b"marker": 5}
         store.close()
 
     def test_a_store_left_alone_for_long_is_rebuilt(self, tmp_path):
@@ -165,7 +165,7 @@ class TestRocksStore(StoreConformance):
         rebuilt.close()
         assert [line["event"] for line in told] == ["store_discarded"]
 
-    @pytest.mark.parametrize("kind", ["windows", "seals"])
+    @pytest.mark.parametrize("kind", ["windows", "markers"])
     @pytest.mark.parametrize("way", ["get", "scan"])
     def test_damage_that_is_met_while_reading_is_told_and_the_store_rebuilt(
         self, tmp_path, kind, way
@@ -177,7 +177,7 @@ class TestRocksStore(StoreConformance):
             store.write(
                 dict.fromkeys(names, os.urandom(60)) if kind == "windows" else {},
                 {},
-                {name.encode(): 5 for name in names} if kind == "seals" else {},
+                {name.encode(): 5 for name in names} if kind == "markers" else {},
             )
         store.close()
         damage(max((tmp_path / "7" / "db").glob("*.sst"), key=lambda path: path.stat().st_size))
@@ -189,7 +189,7 @@ class TestRocksStore(StoreConformance):
         with capture_logs() as told:
             rebuilt = opened(tmp_path / "7")
 
-        assert (list(rebuilt.scan()), rebuilt.seals()) == ([], {})
+        assert (list(rebuilt.scan()), rebuilt.markers()) == ([], {})
         rebuilt.close()
         assert [line["event"] for line in told] == ["store_discarded"]
 
@@ -221,8 +221,8 @@ def damage(path):
 
 def read_all(store, kind, way):
     """Read everything of *kind* in *store*, by one of two ways where there are two."""
-    if kind == "seals":
-        store.seals()
+    if kind == "markers":
+        store.markers()
     elif way == "scan":
         list(store.scan())
     else:

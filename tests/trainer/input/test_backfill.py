@@ -42,7 +42,7 @@ def taken_over(state, records, *, num_learned=10):
 
 
 def test_the_newest_record_of_each_user_is_read():
-    """Neither seals nor erased users, nor what a later record replaced."""
+    """Neither markers nor erased users, nor what a later record replaced."""
     feed = ScriptedFeed(
         changelog(
             (b"anna", b"old"),
