@@ -1,4 +1,4 @@
-"""Whether one worker lives and is ready: its health, its watchdog, and its end when it stalls."""
+"""Start the health endpoint and the watchdog of a worker, and end it when it stalls."""
 
 import threading
 import time
@@ -43,7 +43,7 @@ def start(
     """Start the watchdog of *app* in its own thread; return it, and the event that ends it.
 
     The way into the group may take as long as the group needs, which the session timeout sets.
-    *num_read* tells how many records of changelogs were read.
+    *num_read* returns how many records of changelogs were read.
     """
     patience_s = settings.watchdog_ms / 1000
     join_patience_s = max(patience_s, 3 * kafka.session_timeout_ms / 1000)
@@ -60,7 +60,7 @@ def start(
 
 
 def end_stalled(app: App, reason: str) -> None:
-    """End the process: an orderly shutdown might commit what has failed, or wait for ever.
+    """End the process at once: an orderly shutdown might commit what has failed, or never end.
 
     A worker that was told to stop, and has nothing to commit, leaves everything in order: Faust
     waits for the group's answer to a worker that joins, which may take as long as the group likes.
@@ -75,7 +75,7 @@ def end_stalled(app: App, reason: str) -> None:
 def lanes(
     app: App, *, patience_s: float, join_patience_s: float, num_read: Callable[[], int]
 ) -> dict[str, WatchedProgress]:
-    """Return what should move: every partition while serving, else the way there, or away.
+    """Return what has to make progress: every partition while serving, else joining or stopping.
 
     The way there moves with each record of a changelog that is read: a whole changelog is looked
     through before the first of its windows is merged. While a quota holds the worker back, none

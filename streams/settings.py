@@ -10,7 +10,7 @@ from contract.process.settings import NAME_WORDS, PREFIX, Settings
 
 
 class StreamsSettings(Settings):
-    """What one streams worker may be told; the defaults are right for production."""
+    """The settings of one streams worker; the defaults are right for production."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "STREAMS_")
 

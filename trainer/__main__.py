@@ -55,7 +55,7 @@ LINGER_MS = 5.0
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; `contract.process.exit_codes` says what its exit code means."""
+    """Run until SIGTERM or SIGINT; the exit codes are in `contract.process.exit_codes`."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

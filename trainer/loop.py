@@ -71,7 +71,7 @@ class Parts:
 
 
 class Trainer:
-    """Learns from the topics until it is told to stop."""
+    """Learns from the topics until it is stopped."""
 
     def __init__(self, parts: Parts, settings: TrainerSettings) -> None:
         self._parts = parts
@@ -88,7 +88,7 @@ class Trainer:
         self._num_naming_erased = 0
 
     def run(self, should_stop: Stop, on_ready: Callable[[], None]) -> None:
-        """Start, say so, learn until *should_stop*, then leave a checkpoint."""
+        """Start, call *on_ready*, learn until *should_stop*, then save a checkpoint."""
         self.start(should_stop)
         on_ready()
         while not should_stop():
@@ -96,7 +96,7 @@ class Trainer:
         self._checkpoint_if_possible()
 
     def start(self, should_stop: Stop) -> None:
-        """Resume from the newest checkpoint, or begin; nobody is left without a bundle."""
+        """Resume from the newest checkpoint or begin; offer a bundle where there is none."""
         checkpoint = self._parts.checkpoints.newest()
         if checkpoint is None:
             self._begin(should_stop)
@@ -108,7 +108,7 @@ class Trainer:
             interval.restart()
 
     def step(self) -> None:
-        """Go around once."""
+        """Run one round of the loop."""
         self.take()
         self.learn_due()
         if self._fast_path.is_due():
@@ -121,7 +121,7 @@ class Trainer:
             self._log_progress()
 
     def take(self) -> None:
-        """Take what came; a batch that fills up is learned before the next record is taken."""
+        """Apply new records; a full batch is learned before the next record is applied."""
         state = self._parts.state
         for record in self._parts.feed.poll(most=MAX_POLLED, timeout_s=POLL_S):
             self._has_changed = True
@@ -138,7 +138,7 @@ class Trainer:
             self._learn()
 
     def publish_vectors(self) -> None:
-        """Fast path: vectors of what was touched since, for the generation in service."""
+        """Publish the vectors of touched videos for the generation in service (fast path)."""
         generation, state = self._parts.generations.in_service, self._parts.state
         if generation in state.touched and self._why_not() is None:
             most = self._settings.fast_path_videos
@@ -147,7 +147,7 @@ class Trainer:
             )
 
     def offer_next(self) -> None:
-        """Slow path: offer a bundle if there is none, or something new and no bundle pending."""
+        """Offer a bundle if there is none, or something new and no bundle pending (slow path)."""
         generations = self._parts.generations
         told = generations.metrics.get("progressive_examples", 0.0)
         if generations.has_any and told == self._parts.state.progressive.num_examples:
@@ -159,7 +159,7 @@ class Trainer:
         self.offer()
 
     def offer(self) -> None:
-        """Offer what was learned as the next generation, unless it looks wrong.
+        """Offer what was learned as the next generation, unless the metrics forbid it.
 
         The order of effects is in `trainer.publish.publishing`.
         """
@@ -190,7 +190,7 @@ class Trainer:
         )
 
     def checkpoint(self) -> None:
-        """Remember everything learned, with the offsets it was learned from.
+        """Save everything learned, with the offsets it was learned from.
 
         Dead letters come before: an offset is passed only once they are acknowledged. After an
         erasure an idle trainer goes on saving until the older checkpoints, which know the user,
@@ -215,7 +215,7 @@ class Trainer:
         log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
 
     def _note_erasures(self) -> None:
-        """Count how many older checkpoints may know somebody whom this one has forgotten."""
+        """Count how many older checkpoints may have a user whom this one has not."""
         num_erasures = self._parts.state.counts["erasures"]
         if num_erasures > self._num_erasures:
             self._num_naming_erased = self._parts.checkpoints.keep - 1
@@ -224,7 +224,7 @@ class Trainer:
         self._num_erasures = num_erasures
 
     def _checkpoint_if_possible(self) -> None:
-        """A full disk costs the next restart some work, not this process its life."""
+        """Save a checkpoint; a full disk is logged and does not end the process."""
         try:
             self.checkpoint()
         except OSError as error:

@@ -78,5 +78,5 @@ class TrainerSettings(Settings):
 
     @property
     def completion(self) -> CompletionRule:
-        """When a watch is a label, and when a skip."""
+        """The rule for which watches are labels, and which are skips."""
         return CompletionRule(self.min_watch_ms, self.max_skip_ms)

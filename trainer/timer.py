@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 class Interval:
-    """Is due once every *interval_s* seconds."""
+    """A timer that is due once every *interval_s* seconds."""
 
     def __init__(self, interval_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._interval_s = interval_s
@@ -13,12 +13,12 @@ class Interval:
         self._started_s = monotonic()
 
     def is_due(self) -> bool:
-        """Return whether the time has come, and start anew if so."""
+        """Return whether the interval is over, and restart it if so."""
         if self._monotonic() - self._started_s < self._interval_s:
             return False
         self.restart()
         return True
 
     def restart(self) -> None:
-        """Count from now."""
+        """Restart the interval now."""
         self._started_s = self._monotonic()

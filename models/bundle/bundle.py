@@ -1,4 +1,4 @@
-"""Write and read model bundles: everything the trainer hands over, in one directory.
+"""Write and read model bundles: one directory with everything the trainer hands over.
 
 A bundle is whole or absent (`models.bundle.bundle_store`), immutable, and never a pickle: ONNX,
 safetensors and JSON. A reader trusts nothing: names, sizes and sha256 of every file are checked
@@ -115,8 +115,8 @@ def write(
     Raises:
         BundleError: there is a bundle of that id already, or the content would be refused by
             `load`.
-        StoreUnavailable: the store does not take it.
-        OSError: the disk does not.
+        StoreUnavailable: the store cannot be written to.
+        OSError: the disk cannot be written to.
     """
     content = {**files, **_snapshot_files(snapshot)}
     entries = {
@@ -134,12 +134,12 @@ def write(
 def load_announced(root_url: str, announcement: BundleAnnouncement) -> Bundle:
     """Return the announced bundle from under *root_url*, checked.
 
-    The announced URL is not followed: whoever can write to a topic must not choose what this
-    process fetches.
+    The announced URL is not followed: a writer to the topic must not choose what this process
+    fetches.
 
     Raises:
         BundleError: it is damaged, or not the one that was announced.
-        StoreUnavailable: it is not to be had now.
+        StoreUnavailable: the store does not answer now.
     """
     with refused_on_error():
         url = f"{root_url.rstrip('/')}/{announcement.bundle_id}"
@@ -152,7 +152,7 @@ def load_announced(root_url: str, announcement: BundleAnnouncement) -> Bundle:
 
 @contextmanager
 def refused_on_error() -> Iterator[None]:
-    """Turn whatever comes of opening a bundle into a `BundleError`: no bundle ends its readers."""
+    """Turn any error of opening a bundle into a `BundleError`, so that none ends a reader."""
     try:
         yield
     except (BundleError, StoreUnavailable):
@@ -162,7 +162,7 @@ def refused_on_error() -> Iterator[None]:
 
 
 def load(url: str, *, manifest_sha256: str | None = None) -> Bundle:
-    """Return the bundle at *url*, checked; *manifest_sha256* is what the announcement said.
+    """Return the bundle at *url*, checked; *manifest_sha256* is that of the announcement.
 
     Raises:
         BundleError: it is damaged, has too much or too little in it, is of a format or feature

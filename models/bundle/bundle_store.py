@@ -22,7 +22,7 @@ _REMEDY = f"see that {_VARIABLE} names the same store for trainer, index_sync an
 
 
 def check_url(root_url: str) -> None:
-    """See that there is a file system for *root_url*; it is not asked anything.
+    """Check that there is a file system for *root_url*; no request is made.
 
     Raises:
         ContractError: there is none, or the package for it is not installed.
@@ -50,7 +50,7 @@ class StoredBundle:
         return cls(url, filesystem, path.rstrip("/"))
 
     def sizes(self) -> dict[str, int | None]:
-        """Return the size in bytes of each file, by name; None for what is no file.
+        """Return the size in bytes of each file, by name; None for what is not a file.
 
         Raises:
             StoreUnavailable: the store does not answer, or there is no manifest there (yet).
@@ -71,7 +71,7 @@ class StoredBundle:
         """Return the content of one file.
 
         Raises:
-            StoreUnavailable: the store does not give it.
+            StoreUnavailable: the store does not return it.
         """
         with self._asked():
             content: bytes = self.filesystem.cat_file(f"{self.path}/{name}")
@@ -82,7 +82,7 @@ class StoredBundle:
 
         Raises:
             BundleError: there is a bundle at this place; bundles never change.
-            StoreUnavailable: the store does not take them.
+            StoreUnavailable: the store cannot be written to.
         """
         with self._asked():
             is_there = self.filesystem.exists(self.path)

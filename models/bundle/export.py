@@ -144,7 +144,7 @@ def exported(
 def compare(
     model: bytes, module: nn.Module, inputs: dict[str, Tensor], output_names: list[str]
 ) -> None:
-    """Hold *model* against *module* on *inputs*.
+    """Compare *model* with *module* on *inputs*.
 
     Raises:
         BundleError: ONNX Runtime computes something else than torch.

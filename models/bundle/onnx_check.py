@@ -34,7 +34,7 @@ _MAX_VARINT_BYTES = 10
 
 
 def check(name: str, data: bytes) -> None:
-    """Refuse what no tower of ours contains.
+    """Reject a model with anything that our towers do not contain.
 
     Raises:
         BundleError: the model in *data* is too large, cannot be walked, refers to data

@@ -45,11 +45,11 @@ class CompletionRule:
     max_skip_ms: int = 2_000
 
     def is_completed(self, watch_ms: int, duration_ms: int) -> bool:
-        """Return whether *watch_ms* of *duration_ms* says that the user liked to watch it."""
+        """Return whether *watch_ms* of *duration_ms* is a completed watch."""
         return watch_ms >= (min(self.min_watch_ms, duration_ms) or self.min_watch_ms)
 
     def is_skipped(self, watch_ms: int, duration_ms: int) -> bool:
-        """Return whether *watch_ms* of *duration_ms* says that the user left at once."""
+        """Return whether *watch_ms* of *duration_ms* is a skip."""
         return watch_ms < min(self.max_skip_ms, self.min_watch_ms, duration_ms * MAX_SKIP_SHARE)
 
     def are_skipped(

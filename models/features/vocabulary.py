@@ -36,7 +36,7 @@ class Vocabulary:
         return len(self.video_ids)
 
     def put(self, upload: VideoUpload) -> int:
-        """Make a video known, or replace what is known of it; return its row, from 1 on."""
+        """Add a video or replace its content; return its row, from 1 on."""
         row = self._row_of.get(upload.video_id)
         if row is None:
             self.video_ids.append(upload.video_id)
@@ -53,7 +53,7 @@ class Vocabulary:
         return row
 
     def differs(self, upload: VideoUpload) -> bool:
-        """Return whether the video is known, and not up with this very content."""
+        """Return whether the video is known, and taken down or of other content."""
         row = self._row_of.get(upload.video_id, 0)
         return row > 0 and not (self._is_live[row - 1] and self._uploads[row - 1] == upload)
 
@@ -117,10 +117,10 @@ class Vocabulary:
         return _ENCODER.encode((self._uploads, self.is_live_N.tolist()))
 
     def load(self, data: bytes) -> None:
-        """Become the vocabulary that `encoded` was taken of, for whoever holds this one.
+        """Replace the content of this vocabulary by that of `encoded`.
 
         Raises:
-            msgspec.MsgspecError: *data* is no vocabulary; this one is as it was.
+            msgspec.MsgspecError: *data* is not a vocabulary; this one is unchanged.
         """
         uploads, is_live = _DECODER.decode(data)
         self.video_ids, self._row_of, self._uploads, self._hashed = [], {}, [], []

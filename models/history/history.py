@@ -1,4 +1,4 @@
-"""Rolling watch history: the last things one user did, oldest first.
+"""Rolling watch history: the newest events of one user, oldest first.
 
 A window is a pure function of the *set* of events: the newest watch of each video, by (event
 time, event id), bounded by the count of videos and by age, each event id once. Age is measured
@@ -6,9 +6,9 @@ from the newest event in the window, never from the wall clock. `merge` is there
 associative and idempotent, and whatever at-least-once delivery does to the order or the number of
 the events, the window comes out the same, byte for byte.
 
-Somebody who plays one video fifty times has not forgotten the others: repeats take no place from
-other videos. Those among the newest watches of all are kept beside, so that each video has a count
-(`Window.counts`) that repeated delivery does not change.
+Repeats take no place from other videos: a user who plays one video fifty times still has the
+others in the window. Those among the newest watches of all are kept beside, so that each video has
+a count (`Window.counts`) that repeated delivery does not change.
 
 When two events share an id, the greater (time, then content) wins: the only choice that
 does not depend on which came first. (An id that a sender uses for several videos is recognised only
@@ -75,7 +75,7 @@ _CONTEXT_FIELDS = Context.__struct_fields__
 
 @dataclass(frozen=True, slots=True)
 class WindowPolicy:
-    """How much a window remembers. The bounds keep a record below 96 KiB.
+    """The bounds of a window; they keep its record below 96 KiB.
 
     ``max_watches`` counts distinct videos.
     """
@@ -134,7 +134,7 @@ def merge(one: Window, other: Window, policy: WindowPolicy) -> Window:
 
 
 def with_context(window: Window, given: Context) -> Window:
-    """Return *window* with the context *given*; what it does not say stays as it was known."""
+    """Return *window* with the context *given*; fields that it leaves empty stay as they were."""
     said = {name: value for name in _CONTEXT_FIELDS if (value := getattr(given, name))}
     if not said:
         return window

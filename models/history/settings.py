@@ -24,7 +24,7 @@ class WindowSettings(Settings):
 
     @property
     def policy(self) -> WindowPolicy:
-        """The bounds as `models.history.history` takes them."""
+        """The bounds as the argument of `models.history.history`."""
         return WindowPolicy(
             self.max_watches, self.max_searches, self.max_age_days * DAY_MS, self.max_impressions
         )

@@ -1,4 +1,4 @@
-"""The entries of a history window: one for each event of a user, in sorted tuples.
+"""Define the entries of a history window: one for each event of a user, in sorted tuples.
 
 `models.history.history` says how windows grow and merge, `models.history.codec` how they are
 written.
@@ -134,7 +134,7 @@ def impression_entry(event: Impressions) -> ImpressionEntry:
 
 
 def context_entries(event: Watch) -> list[ContextEntry]:
-    """Return the context of a watch, nothing when it says nothing."""
+    """Return the context of a watch as a list of one entry, empty where no field is known."""
     given = event.context
     where = (given.country, given.language, given.device, given.surface)
     who = (given.age_group, given.gender)
@@ -157,7 +157,7 @@ def entered(before: Window, after: Window) -> list[WatchEntry]:
 
 
 def until(window: Window, latest_ms: int) -> Window:
-    """Return *window* without what is dated after *latest_ms*: nearly always *window* itself.
+    """Return *window* without entries dated after *latest_ms*; nearly always *window* itself.
 
     No event of today's contract is dated so. A window from before may hold one, and ages
     everything else by it.
@@ -169,7 +169,7 @@ def until(window: Window, latest_ms: int) -> Window:
 
 
 def filtered(window: Window, is_kept: Callable[[AnyEntry], bool]) -> Window:
-    """Return *window* with those entries alone that are kept, of every kind."""
+    """Return *window* with only those entries for which *is_kept* is true."""
     left = Window(
         tuple(sorted(filter(is_kept, window.watches + window.repeats))),
         tuple(filter(is_kept, window.searches)),

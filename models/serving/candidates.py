@@ -21,7 +21,7 @@ from models.serving.ranking import RankedUsers
 
 @runtime_checkable
 class CandidateRanker(Protocol):
-    """What orders candidates: `ranking.Ranker` or `mlp_ranker.MlpRanker`."""
+    """Orders candidates; implemented by `ranking.Ranker` and `mlp_ranker.MlpRanker`."""
 
     def rank(
         self,

@@ -107,7 +107,7 @@ class UserEncoder:
         """Return the user vectors of *windows*, of unit norm, in one call of the tower.
 
         *now_ms* is the time of the newest event of each window, which ages count back from.
-        *rows* stands in for the item store's own lookup, for who wants to know what was found.
+        *rows* replaces the item store's own lookup, for a caller that needs the rows found.
         """
         batch = self._features.windows(windows, rows or items.rows, now_ms)
         inputs = self._tables.tower_inputs(batch, items.inputs_ND)
@@ -116,7 +116,7 @@ class UserEncoder:
 
 
 class ItemEncoder:
-    """The item tower of one bundle: vectors by content alone, for videos nobody has watched."""
+    """The item tower of one bundle: vectors by content alone, for videos without watches."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._features = feature_encoder(bundle)
@@ -147,7 +147,7 @@ def feature_encoder(bundle: Bundle) -> FeatureEncoder:
 
 
 def completion_of(bundle: Bundle) -> CompletionRule:
-    """Return which watches *bundle* takes as completed, and which as skips."""
+    """Return the rule by which *bundle* takes watches as completed, and as skips."""
     return CompletionRule(bundle.manifest.min_watch_ms, bundle.manifest.max_skip_ms)
 
 
@@ -163,7 +163,7 @@ def session(model: bytes) -> ort.InferenceSession:
     """Return an ONNX Runtime session of one thread that does not spin.
 
     Raises:
-        BundleError: ONNX Runtime does not take the model.
+        BundleError: ONNX Runtime rejects the model.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -186,13 +186,13 @@ def check_golden(
     *,
     is_relative: bool = False,
 ) -> np.ndarray:
-    """Return what *session* makes of its golden inputs, where that is what was exported.
+    """Return the outputs of *session* for its golden inputs, compared with the golden ones.
 
     *golden* holds the inputs and, under the name of the *output*, what they gave where the model
     was exported. With *is_relative* the tolerance grows with the largest output.
 
     Raises:
-        BundleError: the model does not take the inputs, or computes something else.
+        BundleError: the model rejects the inputs, or computes something else.
     """
     try:
         found: np.ndarray = session.run([output], inputs_used_by(session, golden))[0]

@@ -83,7 +83,7 @@ class ItemStore:
         self._num_changes += len(rows)
 
     def remove(self, video_id: str) -> None:
-        """Forget a video; forgetting an unknown one does nothing."""
+        """Remove a video; an unknown one is ignored."""
         row = self._row_of.pop(video_id, None)
         if row is None:
             return
@@ -103,17 +103,17 @@ class ItemStore:
         return self._row_of.get(video_id, 0)
 
     def video_id(self, row: int) -> str:
-        """Return whose row it is; an empty string for row 0 and for free rows."""
+        """Return the video of a row; an empty string for row 0 and for free rows."""
         return self._ids[row]
 
     @property
     def inputs_ND(self) -> Float32[np.ndarray, "N D"]:
-        """What the user tower reads of a watched video, by row."""
+        """The input vectors, which the user tower reads of watched videos, by row."""
         return self._input[: len(self._ids)]
 
     @property
     def outputs_ND(self) -> Float32[np.ndarray, "N D"]:
-        """What retrieval searches, of unit norm, by row."""
+        """The output vectors, which retrieval searches, of unit norm, by row."""
         return self._output[: len(self._ids)]
 
     @property
@@ -123,7 +123,7 @@ class ItemStore:
 
     @property
     def mean_watch_ms_N(self) -> Float64[np.ndarray, "N"]:
-        """The mean watch time, by row; 0 where nobody has watched yet."""
+        """The mean watch time, by row; 0 where there is no watch yet."""
         return self._column(_MEAN_WATCH)
 
     @property
@@ -133,12 +133,12 @@ class ItemStore:
 
     @property
     def duration_ms_N(self) -> Float64[np.ndarray, "N"]:
-        """How long the video is, by row; 0 where that is not known."""
+        """The duration of the video, by row; 0 where it is not known."""
         return self._column(_DURATION)
 
     @property
     def uploaded_at_ms_N(self) -> Float64[np.ndarray, "N"]:
-        """When the video came, by row."""
+        """The time of the upload, by row."""
         return self._column(_UPLOADED)
 
     def popular(self, k: int) -> list[str]:

@@ -73,7 +73,7 @@ class LiveSignals:
         *,
         span_ms: int,
     ) -> None:
-        """Count watches whose single times are not known, as if they came evenly over *span_ms*."""
+        """Count watches without known times, as if they were spread evenly over *span_ms*."""
         total_N2 = np.zeros((len(self._count_NK), 2))
         np.add.at(total_N2[:, 0], rows, 1.0)
         np.add.at(total_N2[:, 1], rows[is_completed], 1.0)
@@ -88,7 +88,7 @@ class LiveSignals:
         is_completed: Bool[np.ndarray, "n"],
         is_first: Bool[np.ndarray, "n"] | None = None,
     ) -> None:
-        """Count watches; row 0 is nobody's. One that comes late has decayed already.
+        """Count watches; those of row 0 are left out. One that comes late has decayed already.
 
         Those that are not *is_first* count as completed ones alone: their users have been counted.
         """
@@ -142,7 +142,7 @@ class LiveSignals:
         }
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state` returned.
+        """Restore what `state` returned.
 
         Raises:
             ValueError: an array is missing or has other signals.

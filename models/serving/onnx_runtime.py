@@ -1,6 +1,6 @@
-"""ONNX Runtime with its telemetry off: by default it sends events to its vendor over the network.
+"""Import ONNX Runtime with its telemetry off; by default it sends events to its vendor.
 
-It decides when it is loaded, so the variable is set before. Whoever sets it otherwise is heeded.
+The variable is read when the library is loaded, so it is set before; a value set by the user stays.
 """
 
 import os

@@ -26,7 +26,7 @@ from models.features.examples import USUAL_DURATION_MS
 
 @runtime_checkable
 class RankedItems(Protocol):
-    """What ranking reads of the videos, by row; `models.serving.items.ItemStore` has it."""
+    """The video columns that ranking reads, by row; see `models.serving.items.ItemStore`."""
 
     @property
     def popularity_N(self) -> Float[np.ndarray, "N"]:
@@ -40,7 +40,7 @@ class RankedItems(Protocol):
 
     @property
     def mean_watch_ms_N(self) -> Float[np.ndarray, "N"]:
-        """The mean watch time, 0 where nobody has watched yet."""
+        """The mean watch time, 0 where there is no watch yet."""
         ...
 
     @property
@@ -51,7 +51,7 @@ class RankedItems(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RankedUsers:
-    """What ranking may read of the users: vector, time of the newest event, watches kept."""
+    """The user data that rankers may read: vector, time of the newest event, watches kept."""
 
     vectors_BD: Float32[np.ndarray, "B D"]
     newest_ms_B: Integer[np.ndarray, "B"]

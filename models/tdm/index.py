@@ -28,7 +28,7 @@ FORM = "tdm_tree.json"
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a tree that is not an array."""
+    """The shape and the blend of a tree: what is not an array."""
 
     shape: Shape
     blend: float
@@ -72,7 +72,7 @@ class TreeIndex:
         return True
 
     def remove(self, row: int) -> None:
-        """Free the leaf of a video that goes."""
+        """Free the leaf of a removed video."""
         self._tree.remove(row)
 
     def search(

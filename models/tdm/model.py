@@ -65,14 +65,14 @@ class TreeModel:
 
     @property
     def nodes(self) -> dict[int, Tensor]:
-        """What is scored, by level."""
+        """The nodes that are scored, by level."""
         inner = {level: self._plain[level] + self._learned[level] for level in self.shape.inner}
         return inner | {self.shape.depth: self._plain[self.shape.depth]}
 
     def refresh(
         self, output_ND: Float32[np.ndarray, "N D"], user_D: Float32[np.ndarray, "D"]
     ) -> None:
-        """Take in what videos are now, and the mean user; row 0 is of no video."""
+        """Recompute the nodes from the video vectors and the mean user; row 0 is not a video."""
         vector_LD = output_ND[self.tree.row_L]
         is_there_L = self.tree.is_there(self.tree.depth)
         levels = self.shape.inner
@@ -94,7 +94,7 @@ class TreeModel:
 
     @property
     def gain(self) -> float:
-        """What similarities are multiplied by, as learned so far."""
+        """The learned factor of similarities."""
         return float(self.scorer.gain.detach())
 
     def add_leaf(self, row: int, output_D: Float32[np.ndarray, "D"]) -> None:
@@ -109,7 +109,7 @@ class TreeModel:
         leaf_B: Integer[np.ndarray, "B"],
         rng: np.random.Generator,
     ) -> float:
-        """Let the network learn that these users watched what is at these leaves; return the loss.
+        """Train the network on the leaves that these users watched; return the loss.
 
         A step whose loss or gradient is not finite changes nothing.
         """
@@ -145,7 +145,7 @@ class TreeModel:
         *,
         share: float = 1.0,
     ) -> float:
-        """Let inner nodes learn the soft maximum of their leaves for these users; return the loss.
+        """Train inner nodes on the soft maximum of their leaves for these users; return the loss.
 
         *share* is how much of a whole calibration it is.
         """
@@ -193,7 +193,7 @@ class TreeModel:
         user_BD: Float32[np.ndarray, "B D"],
         seen: Sequence[Int[np.ndarray, "S"]] | None = None,
     ) -> FoundLeaves:
-        """Return what a beam finds, without the rows *seen* by that user."""
+        """Return the leaves that a beam search finds, without the rows *seen* by that user."""
         nodes, users_BD = self.nodes, torch.from_numpy(user_BD)
 
         def score(level: int, nodes_BM: Int64[np.ndarray, "B M"]) -> Float32[np.ndarray, "B M"]:
@@ -220,7 +220,7 @@ class TreeModel:
         }
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Become the model that `state` was taken of.
+        """Restore what `state` returned.
 
         Raises:
             ValueError: an array is missing or of another shape.
@@ -252,7 +252,7 @@ def list_space(
     *,
     gain: float,
 ) -> Float32[np.ndarray, "N W"]:
-    """Return videos as points that are near each other when the same users would be given them.
+    """Return videos as points, near each other where the same users would be recommended them.
 
     A video is first what it is to each user: 1 far above the score that makes the user's list,
     0 far below it. Of these numbers the points keep the main axes (Halko et al. 2011,

@@ -1,4 +1,4 @@
-"""The network that scores nodes of a TDM tree, and its losses (torch).
+"""Score the nodes of a TDM tree by a network, with its losses (torch).
 
 Sources:
     Zhu et al., Learning Tree-based Deep Model for Recommender Systems, KDD 2018,
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class TdmConfig:
-    """What defines a tree and its scorer apart from the catalogue.
+    """The configuration of a tree and its scorer.
 
     Similarities are multiplied by a gain of about 60, and so is every step of a node: with a
     *node_lr* of .02 calibration was noise (a beam kept .987 of the exhaustive recall@100, .992

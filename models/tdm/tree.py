@@ -66,7 +66,7 @@ class Shape(msgspec.Struct, frozen=True):
 
     @property
     def parents(self) -> int:
-        """The lowest inner level; that of the leaves in a tree that is searched in one go."""
+        """The lowest inner level; that of the leaves where there is no inner level."""
         return self.levels[-2:][0]
 
 
@@ -93,7 +93,7 @@ class FoundLeaves:
 
 
 class Tree:
-    """Which row stands at which leaf."""
+    """The row at each leaf."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
@@ -117,7 +117,7 @@ class Tree:
         self._there.clear()
 
     def remove(self, row: int) -> None:
-        """Free the leaf of *row*; a row that has none is no error."""
+        """Free the leaf of *row*; a row without a leaf is ignored."""
         leaf = self._leaf_of.pop(row, None)
         if leaf is not None:
             self.row_L[leaf] = FREE
@@ -162,7 +162,7 @@ def tree_of(rows_N: Integer[np.ndarray, "N"], leaf_N: Integer[np.ndarray, "N"], 
     """Return the tree with these rows at these leaves.
 
     Raises:
-        ValueError: a row or a leaf stands twice, or a leaf is not in the tree.
+        ValueError: a row or a leaf is given twice, or a leaf is not in the tree.
     """
     tree = Tree(depth)
     for row, leaf in zip(rows_N.tolist(), leaf_N.tolist(), strict=True):

@@ -18,7 +18,7 @@ def moments_of(optimizer: Adam) -> dict[str, Tensor]:
 
 
 def load_moments(optimizer: Adam, tensors: Mapping[str, Tensor]) -> None:
-    """Give *optimizer* the moments among *tensors*, which may hold others besides."""
+    """Load the moments among *tensors* into *optimizer*; other tensors are ignored."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(_PREFIX):

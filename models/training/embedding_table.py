@@ -39,7 +39,7 @@ class Lookup:
 
 
 class EmbeddingTable:
-    """An embedding for each row; row 0 stands for nothing and stays zero."""
+    """An embedding for each row; row 0 is the unknown row and stays zero."""
 
     def __init__(self, weight_ND: Float[Tensor, "N D"], *, lr: float, min_seen: int = 0) -> None:
         self.weight_ND = weight_ND
@@ -55,11 +55,11 @@ class EmbeddingTable:
         return self.seen_N < self.min_seen
 
     def see(self, rows_n: Integer[np.ndarray, "n"]) -> None:
-        """Take note that these rows were seen; one that stands twice was seen twice."""
+        """Count these rows as seen; a row given twice counts twice."""
         np.add.at(self.seen_N.numpy(), rows_n, 1)
 
     def lookup(self, rows_U: Integer[np.ndarray, "U"]) -> Lookup:
-        """Return the vectors of *rows_U*, each of which may stand there once."""
+        """Return the vectors of *rows_U*, which are distinct."""
         vectors_UD = self.weight_ND[torch.from_numpy(rows_U.astype(np.int64))]
         return Lookup(rows_U, vectors_UD.requires_grad_())
 

@@ -36,7 +36,7 @@ class _DenseHalf:
 
 
 class FrozenGenerations:
-    """Keeps the newest `NUM_FROZEN` generations; older ones go."""
+    """Keeps the newest `NUM_FROZEN` generations and drops older ones."""
 
     def __init__(self, config: TowerConfig) -> None:
         self._config = config
@@ -85,7 +85,7 @@ class FrozenGenerations:
         return arrays
 
     def load_state(self, arrays: Mapping[str, np.ndarray], generations: Sequence[int]) -> None:
-        """Keep what `state` returned of *generations*.
+        """Restore what `state` returned of *generations*.
 
         Raises:
             ValueError: an array is missing or of another shape.

@@ -61,7 +61,7 @@ class Item2VecConfig:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Vectors of norm 1; zero for row 0 and for what stands in no sequence."""
+    """Vectors of norm 1; zero for row 0 and for rows that are in no sequence."""
 
     video_ND: Float32[np.ndarray, "N D"]
     word_HD: Float32[np.ndarray, "H D"]

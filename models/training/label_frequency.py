@@ -32,7 +32,7 @@ class LabelFrequency:
         self.count_N = grown(self.count_N, row + 1)
 
     def move_to(self, now_ms: int) -> None:
-        """Let the counts decay up to *now_ms*; time never goes back."""
+        """Decay the counts up to *now_ms*; an earlier time changes nothing."""
         if self.newest_ms and now_ms > self.newest_ms:
             self.count_N *= 0.5 ** ((now_ms - self.newest_ms) / self._half_life_ms)
         self.newest_ms = max(self.newest_ms, now_ms)
@@ -45,7 +45,7 @@ class LabelFrequency:
         return True
 
     def add(self, rows: Integer[np.ndarray, "n"]) -> None:
-        """Count these labels; one that stands twice counts twice."""
+        """Count these labels; a row given twice counts twice."""
         np.add.at(self.count_N, rows, 1.0)
 
     def counts(self, rows: Integer[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:

@@ -75,7 +75,7 @@ def nce(
     log_q_C: Float[Tensor, "C"],
     hit_BC: Bool[Tensor, "B C"],
 ) -> Float[Tensor, ""]:
-    """Return how badly the label is told from noise: logistic losses of ``logit - log(k q)``.
+    """Return the noise-contrastive loss: logistic losses of ``logit - log(k q)``.
 
     Summed over the columns, mean over the examples. *log_q_C* has k in it already. The logits
     have to be log-probabilities, as far as they go: see `self_normalised`.

@@ -1,4 +1,4 @@
-"""Draw the negatives of a step, and tell how often each video is expected among them.
+"""Draw the negatives of a step, and estimate how often each video is among them.
 
 Every step tells the labels of its batch apart from each other and from a draw of the catalogue.
 The three kinds of draw differ in which mistakes they show the model: a uniform one shows mostly

@@ -120,7 +120,7 @@ class ReplayBuffer:
     def draw(
         self, rng: np.random.Generator, size: int, *, max_per_user: int | None = None
     ) -> Int64[np.ndarray, "K"]:
-        """Return *size* slots by lot, with repeats.
+        """Return *size* random slots, with repeats.
 
         With *max_per_user* only that many newest examples of each user take part, so that few
         heavy watchers do not own the loss (Covington et al. 2016, section 3.4).
@@ -160,7 +160,7 @@ class ReplayBuffer:
         return {name: array[: len(self)] for name, array in self.arrays.items()}
 
     def load_state(self, arrays: Mapping[str, np.ndarray], *, num_added: int) -> None:
-        """Become the buffer that `state` was taken of.
+        """Restore what `state` returned.
 
         Raises:
             ValueError: an array is missing or does not fit.

@@ -93,7 +93,7 @@ def train(
     signals_NK: Float32[np.ndarray, "N K"] | None = None,
     goes_on: Callable[[int, float], bool] = lambda _epoch, _loss: True,
 ) -> None:
-    """Teach *model* these *histories*, in place.
+    """Train *model* on these *histories*, in place.
 
     *goes_on* is called after every epoch with its number, from 1 on, and its mean loss; it may
     measure, and stops by False.

@@ -76,7 +76,7 @@ class TwoTowerModel:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What Adam learns: the towers and the context table."""
+        """The parameters that Adam updates: the towers and the context table."""
         modules = self._modules().values()
         return [parameter for module in modules for parameter in module.parameters()]
 
@@ -91,14 +91,14 @@ class TwoTowerModel:
         self.ids.grow(num_videos + 1)
 
     def slow_down(self, share: float) -> None:
-        """Learn at this share of the configured rates from now on: most is known already."""
+        """Multiply the configured learning rates by *share* from now on."""
         self._lr_share = share
         self.optimizer.param_groups[0]["lr"] = self.config.dense_lr * share
         self.content.lr = self.config.content_lr * share
         self.ids.lr = self.config.id_lr * share
 
     def start_from(self, vectors: Vectors) -> None:
-        """Let videos and the words of searches start from *vectors*; zero rows stay as they are."""
+        """Start videos and the words of searches from *vectors*; zero rows stay as they are."""
         self.reserve(len(vectors.video_ND) - 1)
         for table, vector_ND in ((self.ids, vectors.video_ND), (self.content, vectors.word_HD)):
             rows = np.flatnonzero(vector_ND.any(axis=1))
@@ -151,7 +151,7 @@ class TwoTowerModel:
         return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Become the model that `state` was taken of.
+        """Restore what `state` returned.
 
         Raises:
             ValueError: an array is missing or of another shape.

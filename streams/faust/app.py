@@ -76,7 +76,7 @@ class App(faust.App):
         return Transport(self.conf.broker_consumer, self)
 
     async def on_start(self) -> None:
-        """Answer for the worker's health before it has joined its group."""
+        """Start the health endpoint before the worker has joined its group."""
         if self.conf.consumer_group_instance_id is None and (member := self._last_member()):
             await leave_group_for(self.conf, member)
         self.assigned, self.lost, self.opening = {}, set(), asyncio.Lock()
@@ -93,12 +93,12 @@ class App(faust.App):
             return ""
 
     def on_rebalance_start(self) -> None:
-        """Note that the group takes its partitions back."""
+        """Note that a rebalance has started."""
         self.membership = Membership.JOINING
         super().on_rebalance_start()
 
     def on_rebalance_end(self) -> None:
-        """Note that this worker has its partitions, which may be none."""
+        """Note that a rebalance has ended; this worker may have no partition."""
         super().on_rebalance_end()
         self.membership = Membership.SERVING
         # not synced, since this is the event loop: a note that is lost costs the wait for a session
@@ -117,7 +117,7 @@ class App(faust.App):
         return {self.tp(at): offset for at, offset in self.partitions.committable().items()}
 
     async def open_partitions(self, committed: Mapping[TP, int | None]) -> None:
-        """Own exactly the partitions in *committed*, and read on where group and stores say.
+        """Own exactly the partitions in *committed*, and read from the offsets of group and stores.
 
         What has no leader is opened once it has one (`look_after_logs`).
         """
@@ -160,20 +160,20 @@ class App(faust.App):
 
     @property
     def unopened(self) -> dict[Position, int | None]:
-        """What the group assigned and is not open, with the group's offsets."""
+        """The assigned partitions that are not open, with the group's offsets."""
         is_open = {at.partition for at in self.partitions.marks()}
         return {at: offset for at, offset in self.assigned.items() if at.partition not in is_open}
 
     @property
     def restoring(self) -> str:
-        """Why this worker does not serve all that is assigned to it; empty when it does."""
+        """The reason why this worker does not serve all assigned partitions; empty when it does."""
         if self.membership is Membership.SERVING and (unopened := self.unopened):
             numbers = ", ".join(str(number) for number in sorted({at.partition for at in unopened}))
             return f"no leader yet, or not looked at since, for partitions {numbers}"
         return self.membership.value
 
     def start_again(self, at: Position) -> None:
-        """Read on where the log at *at* begins now: it no longer has what was asked for.
+        """Read the log at *at* from its beginning: it lost the wanted offset.
 
         A topic that was made anew loses all its partitions at once; they start again together.
         """
@@ -193,9 +193,9 @@ class App(faust.App):
             self.add_future(_until_failure(start_again, self.on_failure))
 
     async def look_after_logs(self, every_s: float) -> None:
-        """Look every *every_s* seconds whether the logs are still those that are read.
+        """Check every *every_s* seconds whether the logs are still those that are read.
 
-        `MicroBatcher` heals a changelog that somebody else wrote, or that is another one. A source
+        `MicroBatcher` heals a changelog that another process wrote, or that was replaced. A source
         that is another one is read from its beginning: a fetch does not always say that a topic was
         made anew. What had no leader is opened once it has one.
         """
@@ -232,7 +232,7 @@ class App(faust.App):
                 self.membership = Membership.SERVING
 
     def reading(self, at: Position, marks: Mapping[Position, int]) -> Reading:
-        """Return how far a partition is, for the watchdog; asked from its thread."""
+        """Return the progress of a partition, for the watchdog; called from its thread."""
         progress = self.fetch.progress.get(at)
         return Reading(
             marks[at],
@@ -253,7 +253,7 @@ class App(faust.App):
         return self.standby.assign(self.partitions, numbers, assign, copied=copied)
 
     async def on_revoked(self, *_: Any, **__: Any) -> None:
-        """Finish the batch in progress, take no other, and commit what may be committed."""
+        """Finish the batch in progress, start no other, and commit what may be committed."""
         self.assigned = {}
         self.fetch.read_from({})
         self.batcher.clear()
@@ -261,7 +261,7 @@ class App(faust.App):
         await self.consumer.commit_everything()
 
     async def on_nothing_assigned(self, *_: Any, **__: Any) -> None:
-        """Close every partition when none was assigned: then Faust never comes to seek."""
+        """Close every partition when none was assigned; Faust does not seek then."""
         if not self.consumer.assignment():
             await self.open_partitions({})
 

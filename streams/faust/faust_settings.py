@@ -1,4 +1,4 @@
-"""Between Faust's words and ours: what it is told."""
+"""Derive the settings of Faust from ours."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from contract.process.settings import KafkaSettings
 from streams.settings import StreamsSettings
 
 RESTORE_WITHIN_S = 3_600.0
-"""How long opening partitions may take. Faust's 90 s would end its recovery for good, without a
-word, in the middle of a large changelog; one that stands still is the watchdog's matter."""
+"""How long opening partitions may take. Faust's 90 s would end its recovery silently in the
+middle of a large changelog; the watchdog detects one that does not move."""
 
 REQUEST_TIMEOUT_S = 40.0
-"""What Faust's setting above is for otherwise: how long a request to the broker may take."""
+"""How long a request to the broker may take, for which Faust has only the setting above."""
 
 
 def configuration(

@@ -1,4 +1,4 @@
-"""Fetches records through librdkafka, in a thread of its own; the group is Faust's matter.
+"""Fetch records through librdkafka in a thread; Faust handles the group.
 
 aiokafka fetches in Python: at 100 events/s that took 15 % of a core, as much as ranking
 (measured with py-spy). So Faust's consumer joins the group and commits, and stays paused; what
@@ -56,10 +56,10 @@ STATISTICS_MS = 500
 
 
 class Inbox(Protocol):
-    """Where the records go."""
+    """Receives the records."""
 
     def has_room(self, *, within_s: float) -> bool:
-        """Return whether more may come, as soon as it may; asked from the thread."""
+        """Wait until there is room for more, and return whether there is; the thread calls it."""
         ...
 
     def put(self, records: Sequence[Received]) -> None:
@@ -68,7 +68,7 @@ class Inbox(Protocol):
 
 
 class Progress(NamedTuple):
-    """What the broker said of one partition; offsets mean "next".
+    """The state of one partition by the broker; offsets mean "next".
 
     The *end* is the last stable offset: what lies beyond belongs to open transactions. Without a
     leader nobody answers for the partition, and nobody here can do anything about it.
@@ -109,7 +109,7 @@ class Fetch:
         on_lost: Callable[[Position], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        """Start the thread; *on_lost* is called on the event loop, by what the log lost."""
+        """Start the thread; *on_lost* is called on the event loop when the log lost an offset."""
         self._layout = layout
         self._inbox = inbox
         self._on_lost = on_lost
@@ -158,7 +158,7 @@ class Fetch:
             self._on_failure(error)
 
     def _is_loop_late(self) -> bool:
-        """Return whether much is still on its way to the event loop: it will not be heaped up."""
+        """Return whether a whole poll is still on its way to the event loop."""
         self._handed_over.clear()
         return self._num_sent - self._num_taken >= MOST
 

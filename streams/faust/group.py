@@ -1,6 +1,6 @@
-"""Faust's consumer, for the group alone: it joins, fetches nothing, and commits what we vouch for.
+"""Join the group and commit our offsets by Faust's consumer, which fetches nothing.
 
-With `streams.faust.app` the only module that knows Faust, and the only one that knows aiokafka.
+The only module that imports aiokafka.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 LEAVE_WITHIN_S = 5.0
 
 _LOGGERS = "aiokafka", "aiokafka.cluster", "aiokafka.conn", "aiokafka.consumer.group_coordinator"
-"""Those that say the same thing with each try while a broker is away."""
+"""The loggers that repeat a line with each try while a broker is unavailable."""
 
 COMMIT_ATTEMPTS = 3
 """Commits before partitions are given away: the one under way, one of the rest, and one more."""
@@ -40,7 +40,7 @@ class GroupApp(Protocol):
     group_membership: GroupMembership
 
     async def open_partitions(self, committed: Mapping[TP, int | None]) -> None:
-        """Read on where the stores say; *committed* has the offsets of the group."""
+        """Read on from the offsets of the stores; *committed* has those of the group."""
 
     def committable(self) -> Mapping[TP, int]:
         """Return the offsets that may be committed."""
@@ -68,7 +68,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def on_start(self) -> None:
-        """Connect, and hear what the group has to say."""
+        """Connect, and report the group's errors to the membership."""
         await super().on_start()
         listen(self._ensure_consumer()._coordinator, self.app.group_membership)  # noqa: SLF001
 
@@ -107,7 +107,7 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
-        """Seek to where the stores say, once Faust has sought to the committed offsets."""
+        """Seek to the offsets of the stores, after Faust has sought to the committed ones."""
         await super().perform_seek()
         await self._thread.pause(self.assignment())
         committed = {tp: self._committed_offset[tp] for tp in self.assignment()}
@@ -121,7 +121,7 @@ class Consumer(driver.Consumer):
 
     @property
     def member_id(self) -> str:
-        """What the group calls this worker since the last rebalance; empty before the first."""
+        """The member id of this worker since the last rebalance; empty before the first."""
         consumer = self._thread._consumer  # noqa: SLF001
         return str(consumer._coordinator.member_id) if consumer is not None else ""  # noqa: SLF001
 
@@ -133,7 +133,7 @@ class Consumer(driver.Consumer):
             await self.commit()
 
     async def verify_all_partitions_active(self) -> None:
-        """Look for no fetches of aiokafka: its partitions are paused, and `watchdog` judges ours.
+        """Skip Faust's check of fetches: its partitions are paused, and `watchdog` checks ours.
 
         After five minutes Faust would log an error for each partition once a second, for ever.
         """
@@ -152,7 +152,7 @@ class Consumer(driver.Consumer):
 
 
 def limit_log() -> None:
-    """Let aiokafka say the same thing once in a while: it logs ten lines a second in an outage."""
+    """Limit aiokafka's repeated log lines: it logs ten a second in an outage."""
     repeats = RepeatFilter()
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(repeats)

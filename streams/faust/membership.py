@@ -1,10 +1,10 @@
-"""What the group holds against a worker, and what the worker makes of it.
+"""React to the errors that the consumer group reports of a worker.
 
-aiokafka keeps an error of the group until somebody polls, and nobody does while a worker joins: it
-would wait for ever, and nobody would know why. Here the error is told at once, and joining is tried
-again until the watchdog's patience ends. Of two workers with one static instance id, the group lets
-the last one in and forgets the other, which joins again: the first to lose its membership twice
-ends, so that they do not go on for ever.
+aiokafka keeps an error of the group until the next poll, and there is none while a worker joins: it
+would wait for ever without a word in the log. Here the error is logged at once, and joining is
+tried again until the watchdog's patience ends. Of two workers with one static instance id, the
+group lets the last one in and forgets the other, which joins again: the first to lose its
+membership twice ends, so that they do not go on for ever.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _NO_MEMBER = ""
 
 
 class GroupMembership:
-    """Judges what happens to the membership of one worker."""
+    """Decides what an error of the group means for one worker."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class GroupMembership:
         on_refusal: Callable[[], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        """Judge; *on_refusal* is for what may pass, *on_failure* for what will not."""
+        """Call *on_refusal* for errors that may pass, *on_failure* for those that will not."""
         self._kafka = kafka
         self._instance_id = instance_id
         self._monotonic = monotonic
@@ -49,7 +49,7 @@ class GroupMembership:
         self._told_s = -TOLD_EVERY_S
 
     def refused(self, error: BaseException) -> None:
-        """Take in that the group refused to let the worker join, stay or commit."""
+        """Note that the group refused to let the worker join, stay or commit."""
         if (now_s := self._monotonic()) >= self._told_s + TOLD_EVERY_S:
             self._told_s = now_s
             log.error("group_refused", reason=f"{type(error).__name__}: {error}")
@@ -59,7 +59,7 @@ class GroupMembership:
             self._on_refusal()
 
     def lost(self) -> None:
-        """Take in that the group does not know the worker any longer."""
+        """Note that the group no longer knows the worker."""
         self._lost_s.append(self._monotonic())
         is_twice = len(self._lost_s) == self._lost_s.maxlen
         if (
@@ -77,7 +77,7 @@ class GroupMembership:
 
 
 def listen(coordinator: Any, membership: GroupMembership) -> None:
-    """Have aiokafka's *coordinator* tell *membership* of its errors, and go on after each."""
+    """Report the errors of aiokafka's *coordinator* to *membership*, and rejoin after each."""
     do_heartbeat = coordinator._do_heartbeat  # noqa: SLF001
 
     async def do_heartbeat_and_tell() -> Any:

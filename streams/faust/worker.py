@@ -1,4 +1,4 @@
-"""Faust's worker: runs an app until a signal ends it."""
+"""Run an app in Faust's worker until a signal ends it."""
 
 import faust
 

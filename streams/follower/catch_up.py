@@ -1,4 +1,4 @@
-"""How far the tail is on its way to the ends that its topics had at the start.
+"""Track whether the follower has read the topics to the ends that they had at the start.
 
 A partition counts as read once librdkafka says that it is at its end, or once a record lies at or
 behind the end that was known with its first record: one that is written all the time may never be
@@ -15,7 +15,7 @@ _MOST_NAMED = 3
 
 
 class CatchUp:
-    """Knows which partitions are still to be read; written by one thread, read by any."""
+    """The partitions that are still to be read; written by one thread, read by any."""
 
     def __init__(self, on_end: Callable[[], None] = lambda: None) -> None:
         self._on_end = on_end
@@ -36,7 +36,7 @@ class CatchUp:
         self._unread -= {place}
 
     def note_record(self, place: Place, offset: int, end: Callable[[], int]) -> None:
-        """Note a record of *place*; *end* tells the partition's end, below 0 while unknown."""
+        """Note a record of *place*; *end* returns the partition's end, below 0 while unknown."""
         if place not in self._unread:
             return
         known = self._ends.get(place, -1)
@@ -46,13 +46,13 @@ class CatchUp:
             self.note_end(place)
 
     def end(self) -> None:
-        """Note that what was read is in service, too."""
+        """Note that what was read is in service."""
         self.is_over = True
         self._on_end()
 
     @property
     def reason(self) -> str:
-        """Why this worker does not know yet what it should; empty when it does."""
+        """The reason why the catalogue is not complete yet; empty when it is."""
         if self.is_over:
             return ""
         names = [f"{topic}/{partition}" for topic, partition in sorted(self._unread)]

@@ -1,4 +1,4 @@
-"""Follows `item-vectors`, `model-bundles` and `video-uploads`, and keeps the serving current.
+"""Follow `item-vectors`, `model-bundles` and `video-uploads`, and keep the serving current.
 
 One thread, one consumer without a group: every worker sees every record. Vectors of the
 generation in service go straight into its item store; vectors of generations to come wait
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 
 class Follower:
-    """Turns records of the three topics into the serving; no Kafka inside, so tests drive it."""
+    """Applies records of the three topics to the serving; has no Kafka client."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Follower:
         self._waiting = WaitingVectors(self._offers, self.counts)
 
     def on_item_vector(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        """Take in one record of `item-vectors`; what cannot be decoded is index_sync's matter."""
+        """Apply one record of `item-vectors`; index_sync dead-letters what cannot be decoded."""
         try:
             if value is None:
                 self._forget(tombstone_id(key, headers))
@@ -111,7 +111,7 @@ class Follower:
     topics: tuple[Topic, ...] = (MODEL_BUNDLES, ITEM_VECTORS, VIDEO_UPLOADS)
 
     def on_upload(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        """Take in one record of `video-uploads`: its text for searches, and whether it is up.
+        """Apply one record of `video-uploads`: its text for searches, and whether the video is up.
 
         A video without an upload is taken down by `take_down_withheld`.
         """
@@ -150,7 +150,7 @@ class Follower:
     def on_announcement(
         self, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> None:
-        """Take in one record of `model-bundles`; without a value it says to forget a bundle."""
+        """Apply one record of `model-bundles`; a tombstone makes its bundle forgotten."""
         try:
             if value is None:
                 self._offers.forget(tombstone_id(key, headers))
@@ -229,10 +229,10 @@ def announcer(outbox: Outbox, layout: Layout) -> Callable[[BundleAnnouncement], 
 
 
 class FollowerThread:
-    """Feeds a `Follower` from the broker until told to stop.
+    """Feeds a `Follower` from the broker until it is stopped.
 
     The announcements are read first, to their end, so that it is known which vectors are wanted;
-    *consumer* must be told the end of a partition (``enable.partition.eof``).
+    *consumer* must report the end of a partition (``enable.partition.eof``).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which bundle to put in service next: the newest that is servable, not rejected, and due.
+"""Choose the bundle to put in service next: the newest that is servable, not rejected, and due.
 
 Only what may still come into service is remembered, and of that no more than `MAX_OFFERS`:
 however long the topic has become, a look at the offers costs the same. What cannot be put in
@@ -25,7 +25,7 @@ class BundleOffers:
         return len(self._log)
 
     def on_announcement(self, offer: BundleAnnouncement) -> None:
-        """Take in one announcement."""
+        """Apply one announcement."""
         if offer.generation > self._in_service:
             self._log.apply(offer)
             self._log.forget_least(self._worth(), most=MAX_OFFERS)
@@ -39,11 +39,11 @@ class BundleOffers:
         return _newest(o for o in self._log.in_state(*SERVABLE) if self._log.is_due(o.bundle_id))
 
     def refuse(self, bundle_id: str, *, reason: str) -> None:
-        """Do not try this bundle again: what is wrong with it stays wrong."""
+        """Never try this bundle again: a damaged bundle does not change."""
         self._log.reject(bundle_id, reason=reason)
 
     def postpone(self, bundle_id: str, *, reason: str) -> None:
-        """Try this bundle, which cannot be had now, again later."""
+        """Try this bundle again later: its store does not answer now."""
         self._log.postpone(bundle_id, reason=reason)
 
     def put_in_service(self, generation: int) -> None:

@@ -1,4 +1,4 @@
-"""Vectors of generations that are not in service yet, kept until their bundle is, and bounded.
+"""Keep a bounded number of vectors of generations that are not in service yet.
 
 Of generations that are announced everything is kept, at most one vector for each video. A vector
 may come before the announcement of its generation, since the two have different topics: of these

@@ -1,9 +1,9 @@
-"""What a worker says of itself over HTTP: `/healthz` and `/readyz`, and nothing about users.
+"""Serve `/healthz` and `/readyz` of a worker over HTTP; no answer has data of users.
 
-`/healthz` answers 200 while the event loop turns and the watchdog sees everything move; whoever
-restarts workers asks it. `/readyz` answers 200 while every condition holds and says why when one
-does not; whoever rolls out workers, or wonders why answers are degraded, asks it. A worker that
-is not ready still takes in events: Kafka's group, not this answer, says who works.
+`/healthz` answers 200 while the event loop runs and the watchdog sees progress; it is for what
+restarts workers. `/readyz` answers 200 while every condition holds and gives the reason when one
+does not; it is for rolling out workers, and for finding why answers are degraded. A worker that
+is not ready still processes events: Kafka's group decides who works, not this answer.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _UNAVAILABLE = 503
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is asked for an answer: *alive* for `/healthz`, all of *conditions* for `/readyz`."""
+    """The conditions of the answers: *alive* for `/healthz`, all of *conditions* for `/readyz`."""
 
     alive: Condition
     conditions: Mapping[str, Condition]

@@ -1,4 +1,4 @@
-"""A worker that stood still must not write: somebody else may own its partitions by now.
+"""Detect that the process was paused, and stop it from writing to partitions it may have lost.
 
 At-least-once delivery has no fencing of its own, so a process that wakes from a long pause
 (SIGSTOP, a frozen machine) would overwrite newer windows in the changelog. It finds out by
@@ -11,7 +11,7 @@ from contract.errors import WorkerPausedError
 
 
 class PauseGuard:
-    """Knows how long ago the event loop last ran; one beats it, another asks it."""
+    """Measures how long ago the event loop ran: the loop calls `beat`, writers call `check`."""
 
     def __init__(self, monotonic: Callable[[], float], *, limit_s: float) -> None:
         self._monotonic = monotonic
@@ -28,7 +28,7 @@ class PauseGuard:
         self._beaten_at = self._monotonic()
 
     def check(self) -> None:
-        """Refuse to go on after a silence longer than the limit, counted from the first beat.
+        """Raise after a pause longer than the limit, counted from the first beat.
 
         Raises:
             WorkerPausedError: with the length of the silence.

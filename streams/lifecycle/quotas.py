@@ -1,4 +1,4 @@
-"""How long a broker holds this worker's requests back, because of a quota of the cluster.
+"""Track how long brokers throttle this worker, because of a quota of the cluster.
 
 A broker answers at once, says for how long it will read nothing more from the client (KIP-219),
 and so nothing moves for that long although nothing is wrong with the worker.
@@ -15,7 +15,7 @@ TOLD_EVERY_S = 60.0
 
 
 class Quotas:
-    """Takes what librdkafka's clients are told of quotas, in their threads; any may ask."""
+    """The throttling that librdkafka's clients report, in their threads; any thread may read it."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -23,7 +23,7 @@ class Quotas:
         self._told_s: float | None = None
 
     def note(self, event: ThrottleEvent) -> None:
-        """Take what a client of this worker was told: librdkafka's `throttle_cb`."""
+        """Note a throttle event of a client of this worker: librdkafka's `throttle_cb`."""
         now_s = self._monotonic()
         until_s = now_s + event.throttle_time
         self._until_s[event.broker_id] = max(until_s, self._until_s.get(event.broker_id, until_s))

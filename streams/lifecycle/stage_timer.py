@@ -1,4 +1,4 @@
-"""Where a worker's time goes: processor and wall time of each step, summed over all batches.
+"""Measure processor and wall time of each stage, summed over all batches.
 
 Logged once, at the end of the process. Costs about a microsecond a step, so it is always on.
 """
@@ -20,7 +20,7 @@ class StageTimer:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Charge what happens inside to *stage*; a stage belongs to one thread."""
+        """Add the time of the block to *stage*; a stage belongs to one thread."""
         cpu_s, wall_s = self._thread_time(), self._monotonic()
         try:
             yield

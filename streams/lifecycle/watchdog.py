@@ -1,4 +1,4 @@
-"""A worker that stands still while something waits for it ends, so that another one takes over.
+"""End a worker that makes no progress while records wait, so that another one takes over.
 
 Consumers are known to stall alive: they hold their partitions, keep sending heartbeats and do
 nothing. The watchdog looks from a thread of its own, because the event loop may be what stands
@@ -19,7 +19,7 @@ Monotonic = Callable[[], float]
 
 
 class Membership(Enum):
-    """Where a worker stands in its group, and what it still waits for."""
+    """The state of a worker in its group; the value says what it waits for."""
 
     JOINING = "waits for the group to assign partitions"
     RESTORING = "opens partitions and reads their changelog"
@@ -47,7 +47,7 @@ class Reading:
     changelog: int = 0
 
     def lane(self, patience_s: float) -> WatchedProgress:
-        """Return what has to move here: acknowledgements if it is behind, else the fetching.
+        """Return the progress to watch: acknowledgements if the partition is behind, else fetches.
 
         A position short of the end counts, an acknowledgement short of it does not: the last
         offsets of a partition may be marks of transactions, which no consumer sees. While nobody
@@ -78,7 +78,7 @@ class _Seen:
 
 
 class Watchdog:
-    """Knows for how long each lane has stood still; one thread looks, any may read `concern`."""
+    """Measures how long each lane has not moved; one thread looks, any may read `concern`."""
 
     def __init__(self, look: Look, *, monotonic: Monotonic) -> None:
         self._look = look
@@ -88,7 +88,7 @@ class Watchdog:
         """Which lane had used up half of its patience when last looked at."""
 
     def verdict(self) -> str:
-        """Look, and return which lane has used up its patience; empty while none has."""
+        """Return which lane has used up its patience; empty while none has."""
         now_s, lanes = self._monotonic(), self._look()
         for name, lane in lanes.items():
             seen = self._seen.get(name)
@@ -109,7 +109,7 @@ class Watchdog:
 def guard(
     watchdog: Watchdog, *, every_s: float, stop: Event, on_stall: Callable[[str], None]
 ) -> None:
-    """Look every *every_s* seconds until *stop*; tell *on_stall* the first verdict and return."""
+    """Look every *every_s* seconds until *stop* or a verdict, which *on_stall* is called with."""
     while not stop.wait(every_s):
         if reason := watchdog.verdict():
             on_stall(reason)

@@ -1,4 +1,4 @@
-"""A micro-batch, and what each stage of the pipeline adds to it."""
+"""Define the micro-batch, with the fields that each stage of the pipeline fills."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from streams.state.partition import Partition
 # Shape legend: B = users of the batch, D = vector width.
 
 Asking = Watch | Search | RecommendationRequest
-"""What is answered by a recommendation."""
+"""The kinds of events that are answered by a recommendation."""
 
 
 @dataclass(slots=True)
 class PartitionRecords:
-    """What a micro-batch has of one partition: the events by user, and which ask for an answer.
+    """The events of one partition in a micro-batch, by user, and those that ask for an answer.
 
     A request asks and is no event: it changes no window. ``erased`` are the users with a
     deletion, ``to_tell`` those of them whose deletion `recommendations` has not been told of.

@@ -1,4 +1,4 @@
-"""Decode: the records of a micro-batch become events, sorted by partition and user.
+"""Decode the records of a micro-batch into events, sorted by partition and user.
 
 A partition's records come in the order of their offsets. Offsets have gaps: marks of transactions,
 aborted ones, and what compaction or retention took. What breaks the contract becomes a dead letter,
@@ -51,7 +51,7 @@ APP = "streams"
 
 
 class BatchDecoder:
-    """Decodes micro-batches, and keeps count of what was repaired or left out."""
+    """Decodes micro-batches, and counts what was repaired or left out."""
 
     def __init__(self, partitions: Partitions, *, layout: Layout, clock: Clock) -> None:
         self._partitions = partitions
@@ -61,14 +61,14 @@ class BatchDecoder:
         self.mended: Notes = Counter()
 
     def latest_ms(self, records: PartitionRecords) -> int:
-        """Return the latest date of an event that may stand in a window now.
+        """Return the latest event time that may be in a window now.
 
         It is later than what is accepted where this worker's clock is slow: the records say so.
         """
         return max(self._clock(), records.newest_ms) + MAX_AHEAD_MS
 
     def decode(self, batch: Batch) -> None:
-        """Decode the records of *batch*, but for those of partitions that are not ours."""
+        """Decode the records of *batch*, except those of partitions that are not ours."""
         found: dict[int, PartitionRecords] = {}
         for record in batch.records:
             partition = self._partitions.get(record.partition)
@@ -116,7 +116,7 @@ class BatchDecoder:
             dead.append(self._dead_letter(record, topic, error))
 
     def _dead_letter(self, record: Received, topic: Topic, error: DecodeError) -> Outgoing:
-        # somebody waits for an erasure by law: a deletion that cannot be read needs a person
+        # an erasure is required by law: a deletion that cannot be read needs a person
         tell = log.error if topic is USER_DELETIONS else log.warning
         tell("record_dead_lettered", reason=error.reason, topic=topic.name,
              partition=record.partition, offset=record.offset)  # fmt: skip

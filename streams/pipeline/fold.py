@@ -1,4 +1,4 @@
-"""Fold: the events of one partition go into the windows of its users, in one local write."""
+"""Fold the events of one partition into the windows of its users, in one local write."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,7 +11,7 @@ from streams.serving.requests import Request, request_of
 from streams.state.partition import Partition, marker_record, record_of
 
 CountWatches = Callable[[Window, Sequence[WatchEntry]], None]
-"""Told of the window before, and of the watches that have just entered it."""
+"""Takes the window before, and the watches that have just entered it."""
 
 
 def fold_events(
@@ -22,7 +22,7 @@ def fold_events(
     latest_ms: int,
     count_watches: CountWatches | None = None,
 ) -> list[Request]:
-    """Fold the events of *records*, write the windows, and return what is to be answered.
+    """Fold the events of *records*, write the windows, and return the requests to answer.
 
     Nothing later than *latest_ms* stays in a window. All windows are published, also those that a
     repeated record did not change: a crash may have come after the write and before the delivery.

@@ -1,4 +1,4 @@
-"""The life of an event in a worker, from the inbox to the commit. Read this file first.
+"""Process micro-batches, from the inbox to the commit. Read this file first.
 
 A micro-batch goes through seven stages, in the order that loses nothing:
 
@@ -46,7 +46,7 @@ Stage = Callable[[Batch], None]
 
 
 class RecordSender(Protocol):
-    """What the pipeline needs of an outbox."""
+    """The methods of an outbox that the pipeline calls."""
 
     def send(self, records: Sequence[Outgoing]) -> PendingDelivery:
         """Queue *records*, in their order."""
@@ -134,7 +134,7 @@ class Pipeline:
                 self._recommender.encode(batch)
 
     def search(self, batch: Batch) -> None:
-        """Find candidates; the one stage that waits for the index."""
+        """Find candidates; only this stage waits for the index."""
         if self._recommender is not None and batch.requests:
             with self._timer("search"):
                 self._recommender.search(batch)
@@ -169,11 +169,11 @@ class Pipeline:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether there is something that `heal` should set right before the next batch."""
+        """Whether `heal` has to run before the next batch."""
         return self._partitions.is_suspect
 
     def heal(self) -> None:
-        """Set right what others wrote to our changelogs; called with no batch under way."""
+        """Publish again what others overwrote in our changelogs, while no batch is under way."""
         for number, records in self._partitions.heal():
             partition = self._partitions.get(number)
             assert partition is not None
@@ -255,7 +255,7 @@ class MicroBatcher:
             ).start()
 
     def has_room(self, *, within_s: float) -> bool:
-        """Return whether the inbox holds less than starts a batch, as soon as it does."""
+        """Wait until the inbox holds less than a full batch, and return whether it does."""
         return self._has_room.wait(within_s)
 
     def put(self, records: Sequence[Received]) -> None:
@@ -264,7 +264,7 @@ class MicroBatcher:
         self._notify()
 
     def clear(self) -> None:
-        """Forget what waits; it was not acknowledged and will be read again."""
+        """Empty the inbox; its records were not acknowledged and will be read again."""
         self._inbox.clear()
         self._notify()
 

@@ -1,4 +1,4 @@
-"""Candidates for a batch of users: the nearest videos by the index, and what is trending.
+"""Find candidates for a batch of users: the nearest videos by the index, and trending ones.
 
 When the index does not answer in time, the next best is taken at once and says so: the same
 search in memory, exact, for a catalogue small enough; else the last candidates that the
@@ -48,7 +48,7 @@ class NearestIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NearestVideos:
-    """What was found by the vectors: for each user the ids of points, the nearest first."""
+    """The nearest videos of each user as ids of points, the nearest first."""
 
     ids: Sequence[Sequence[int]]
     source: str
@@ -68,11 +68,11 @@ class UserCandidates:
 
 
 class CandidateSource:
-    """Candidate sources, and what to do when one is away.
+    """Finds candidates, by the next best source where the index is unavailable.
 
-    With *is_in_memory* the index is never asked and that is nothing to be told of: the item store
-    has the same vectors. At most *num_ranked* candidates of a user are ranked, up to *num_trending*
-    of them trending.
+    With *is_in_memory* the index is never asked, and answers are not degraded by that: the item
+    store has the same vectors. At most *num_ranked* candidates of a user are ranked, up to
+    *num_trending* of them trending.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class CandidateSource:
     def near(
         self, serving: Serving, user_ids: Sequence[str], vectors_BD: Float32[np.ndarray, "B D"]
     ) -> NearestVideos | None:
-        """Return what the index finds nearest to each vector, None while it is not to be asked."""
+        """Return the videos of the index nearest to each vector, None while it is not asked."""
         is_asked = not self._is_in_memory and serving.tree is None
         if not is_asked or self._monotonic() < self._rests_until:
             return None
@@ -127,7 +127,7 @@ class CandidateSource:
         vectors_BD: Float32[np.ndarray, "B D"],
         seen: Sequence[Int[np.ndarray, "S"]],
     ) -> NearestVideos:
-        """Return what there is without the index; the item store must stand still meanwhile.
+        """Return the nearest videos without the index; the item store must not change meanwhile.
 
         A tree spends nothing on the rows *seen*; elsewhere they fall out later, as `candidates`
         says.
@@ -168,7 +168,7 @@ class CandidateSource:
         return candidates
 
     def forget(self, user_id: str) -> None:
-        """Drop what is remembered of an erased user."""
+        """Drop the remembered candidates of an erased user."""
         self._last_good.pop(user_id, None)
 
     def _unseen(self, items: ItemStore, seen: Int[np.ndarray, "S"]) -> Int[np.ndarray, "C"]:

@@ -1,4 +1,4 @@
-"""Everything of one generation that answering needs, swapped as a whole.
+"""Load everything of one generation that answering needs, and swap it as a whole.
 
 A user vector of generation g must only ever meet item vectors of generation g. So encoder,
 ranker, item store and collection name are one `Serving`; a batch reads the current one once
@@ -41,7 +41,7 @@ class Serving:
     completion: CompletionRule = field(default_factory=CompletionRule)
 
     def put(self, vector: ItemVector) -> None:
-        """Take in a video's new vectors."""
+        """Replace the vectors of a video."""
         self.items.put(vector)
         row = self.items.row(vector.video_id)
         self.points.put(point_id(vector.video_id), row)
@@ -99,6 +99,6 @@ class ActiveGeneration:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Change the serving, or its item store, while no batch looks at it."""
+        """Hold the locks of all stages, to change the serving or its item store."""
         with self.encoding, self.searching, self.ranking:
             yield

@@ -1,4 +1,4 @@
-"""HTTP over kept connections, with one deadline for a whole answer, whatever the server does.
+"""Make HTTP requests over kept connections, with one deadline for a whole answer.
 
 A socket's timeout bounds one read: a server that sends a byte now and then makes an answer last
 for ever. So the time that is left is set anew before each read and write. Nothing bounds the
@@ -26,7 +26,7 @@ MAX_IDLE = 4
 
 
 class DeadlineSocket:
-    """What `http.client` needs of a socket; each call ends by *deadline_s*, of `monotonic`."""
+    """A socket for `http.client` whose calls end by *deadline_s*, of `monotonic`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -140,7 +140,7 @@ class HttpClient:
 
         Raises:
             OSError: no connection, or no whole answer within *within_s*.
-            HTTPException: what came is no HTTP, is cut off, or is longer than *max_bytes*.
+            HTTPException: the answer is not HTTP, is cut off, or is longer than *max_bytes*.
         """
         deadline_s = monotonic() + within_s
         ask = partial(self._ask, method, path, body, max_bytes)

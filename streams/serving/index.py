@@ -1,4 +1,4 @@
-"""The vector index as streams sees it: many nearest-neighbour searches in one request.
+"""Search the vector index: many nearest-neighbour searches in one request.
 
 Speaks Qdrant's REST API directly over a kept connection: the client library's models cost
 more than the search (measured: 1.1 ms for each top-100 answer). The one module of streams
@@ -72,7 +72,7 @@ class IndexClient:
         self._has_foreign_points = False
 
     def check_key(self) -> None:
-        """See that the index does not reject the API key, or the want of one.
+        """Check that the index does not reject the API key, or the missing key.
 
         An index that does not answer is no reason to end: it is asked again for each answer.
 
@@ -87,10 +87,10 @@ class IndexClient:
             raise ContractError(self._settings.refusal(status))
 
     def ping(self) -> None:
-        """Ask whether the index takes requests of this process.
+        """Check that the index accepts requests of this process.
 
         Raises:
-            IndexUnavailable: it does not, or does not say so in time.
+            IndexUnavailable: it does not, or does not answer in time.
         """
         status, _ = self._asked("GET", _PROBE, b"", _ENVELOPE_BYTES)
         self._check(status)
@@ -167,10 +167,10 @@ class IndexClient:
 
 
 def connected(settings: QdrantSettings, *, patience_ms: int, is_asked: bool) -> IndexClient:
-    """Return the index; where it will be asked, it has accepted our API key or is not there yet.
+    """Return a client of the index, whose API key was checked where it will be asked.
 
     Raises:
-        ContractError: it rejects the key, or the want of one.
+        ContractError: it rejects the key, or the missing key.
     """
     index = IndexClient(settings, patience_ms=patience_ms)
     if is_asked:

@@ -1,4 +1,4 @@
-"""Calls of encoder, tree and ranker: whatever a model raises or returns, a viewer is answered.
+"""Call encoder, tree and ranker, and answer the viewer whatever they raise or return.
 
 What fails is logged with its traceback, and the answer says `model_broken`.
 """
@@ -27,7 +27,7 @@ LAST = -1e6
 def encoded(
     serving: Serving, windows: Sequence[Window], seen: SeenRows
 ) -> Float32[np.ndarray, "B D"]:
-    """Return the user vectors; not-a-number for all when the model does not compute."""
+    """Return the user vectors; not-a-number for all when the model raises an error."""
     newest_ms = [window.newest_ms for window in windows]
     shape = (len(windows), serving.items.outputs_ND.shape[1])
     try:
@@ -46,7 +46,7 @@ def next_best(
     vectors_BD: Float32[np.ndarray, "B D"],
     seen: Sequence[Int[np.ndarray, "S"]],
 ) -> NearestVideos | None:
-    """Return what there is without the index; None when the tree does not compute."""
+    """Return the nearest videos without the index; None when the tree raises an error."""
     try:
         return retrieval.next_best(serving, user_ids, vectors_BD, seen)
     except Exception:  # whatever a tree raises, the viewers get what is trending

@@ -1,4 +1,4 @@
-"""What a word of a query says before anything is known of the catalogue, by its form alone.
+"""Estimate by the form of a word alone how many videos contain it.
 
 In a small catalogue inverse document frequency misleads: `how` may stand in one title and `guitar`
 in four. The longer a word is, the rarer it is in any language (Zipf's law of abbreviation), so its

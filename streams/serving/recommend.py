@@ -1,4 +1,4 @@
-"""From windows to recommendations, in three stages: encode, search, rank.
+"""Make recommendations from windows, in three stages: encode, search, rank.
 
 A batch of users goes through the same steps as one user would: encode the history windows, find
 candidates, leave out what was seen, rank, apply the rules, keep the best. Each step is one call
@@ -92,7 +92,7 @@ class Recommender:
         batch.is_broken = is_broken_B.tolist()
 
     def search(self, batch: Batch) -> None:
-        """Find the videos nearest to the users; nobody waits longer than the patience."""
+        """Find the videos nearest to the users, within the patience of the index."""
         serving, vectors_BD = batch.serving, batch.vectors_BD
         if serving is None:
             return
@@ -128,7 +128,7 @@ class Recommender:
 
     @property
     def has_bundle(self) -> bool:
-        """Whether a model is in service; without one, lists are made of what `note` is told."""
+        """Whether a model is in service; without one, lists are made of the watches of `note`."""
         return self._switch.current is not None
 
     def note(self, before: Window, watches: Sequence[WatchEntry]) -> None:
@@ -136,7 +136,7 @@ class Recommender:
         self._trending.note(before, watches)
 
     def forget(self, user_id: str) -> None:
-        """Drop what is remembered of an erased user."""
+        """Drop the remembered candidates of an erased user."""
         self._retrieval.forget(user_id)
 
     def _ranked(self, batch: Batch, serving: Serving) -> list[list[RecommendedVideo]]:
@@ -218,7 +218,7 @@ class Recommender:
 
 
 def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | None) -> str:
-    """Return the id that any re-delivery of the same recommendation bears, too."""
+    """Return an id that is the same for every re-delivery of a recommendation."""
     causes = sorted({as_uuid(event_key(event_id)) for event_id in event_ids})
     named = "\n".join([user_id, bundle_id or "", *causes])
     return as_uuid(blake2b(named.encode(), digest_size=16).digest())

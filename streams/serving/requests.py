@@ -1,4 +1,4 @@
-"""What one user is answered to: the events and requests of a micro-batch, as one request.
+"""Combine the events and requests of one user in a micro-batch into one request.
 
 A request for a list is no fact about taste: its context counts for this answer and is not kept,
 and it says how long the list is to be.
@@ -13,7 +13,7 @@ from models.history.history import Window, with_context
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One user who is to be answered; *event_ids* caused it, each wants an answer.
+    """The request of one user; each of *event_ids* wants an answer.
 
     *at_ms* is when the newest of them happened, *numbers* are the lengths of list that they want,
     None for the usual length.
@@ -35,7 +35,7 @@ class Request:
         return max(self.at_ms, self.window.newest_shown_ms)
 
     def length(self, usual: int) -> int:
-        """Return how long the list is to be, *usual* being what nobody has to ask for."""
+        """Return the length of the list; *usual* where no event asks for another."""
         return max(usual if number is None else number for number in self.numbers)
 
 

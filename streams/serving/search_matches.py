@@ -1,4 +1,4 @@
-"""What a user has just searched for, as a candidate source with a share of the list.
+"""Find the videos that match a fresh search, and give them a share of the list.
 
 A vector of taste finds what is *like* a query, and what everybody watches may outweigh it. So the
 videos whose text bears the words of a fresh query are candidates of their own, and the best of them
@@ -145,7 +145,7 @@ def sources(
     near: str,
     first: Sequence[Int64[np.ndarray, "R"]],
 ) -> Shaped[np.ndarray, "B C"]:
-    """Return where each candidate is from: the columns *first*, and what was added, by search."""
+    """Return the source of each candidate: the search for columns *first* and added rows."""
     source_BC = np.full(shape, SEARCH, object)
     of_user = zip(candidates.rows, candidates.num_near, first, strict=True)
     for user, (rows, num_near, columns) in enumerate(of_user):

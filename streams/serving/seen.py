@@ -1,4 +1,4 @@
-"""The rows of the videos that users have watched, and in which order they may come back."""
+"""Look up the rows of watched videos, and the order in which they may be recommended again."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from models.serving.items import ItemStore
 
 
 class SeenRows:
-    """The rows of the watched videos, looked up for encoding and good for leaving them out.
+    """The rows of the watched videos, looked up once for encoding and for leaving them out.
 
     Half of the lookups of a batch; in a hundred thousand ids each one misses the cache.
     """

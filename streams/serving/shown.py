@@ -1,4 +1,4 @@
-"""What follows ranking: a video that was shown and not watched loses places, for that user.
+"""Move videos that were shown and not watched to lower places, for that user, after ranking.
 
 Each time it was shown costs `PLACES_PER_SHOWING`, half of that a day later, and never more than
 `MOST_PLACES` in all; so a list that nobody touches makes way for the next videos, and comes
@@ -35,7 +35,7 @@ def demote_shown(
     points: PointRows,
     num_rows: int,
 ) -> Int64[np.ndarray, "B C"]:
-    """Return *order_BC*, columns of *rows_BC*, after what was shown in vain has lost its places."""
+    """Return *order_BC*, columns of *rows_BC*, with videos shown in vain at lower places."""
     if not any(request.window.impressions for request in requests):
         return order_BC
     rows_BC = np.take_along_axis(rows_BC, order_BC, 1)
@@ -47,7 +47,7 @@ def demote_shown(
 
 
 def order_without_shown(video_ids: Sequence[str], request: Request) -> list[int]:
-    """Return the places of *video_ids* in the order after what was shown in vain has lost some.
+    """Return the places of *video_ids* in the order with those shown and not watched further down.
 
     For lists that are made without an item store.
     """

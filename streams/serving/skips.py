@@ -1,4 +1,4 @@
-"""What a user has just skipped takes its neighbours down with it, for a few watches.
+"""Lower the scores of candidates that are like what the user has just skipped.
 
 A skip is no input of the user tower (`models.features.features`), so it draws nobody towards it.
 Here it pushes away: candidates lose score by how much they are like the skipped videos, the more of

@@ -1,4 +1,4 @@
-"""Which videos bear the words of a query: an inverted index over titles, tags and categories.
+"""Find videos by the words of a query: an inverted index over titles, tags and categories.
 
 A word of a query matches a word of a video when they are equal, or when their character trigrams
 overlap (`models.features.text`), so that `guitars` finds `guitar`. A rare word counts more than a
@@ -58,7 +58,7 @@ class TextIndex:
         return len(self._number_of)
 
     def put(self, upload: VideoUpload) -> None:
-        """Make the text of a video found, in place of what it was before."""
+        """Index the text of a video, in place of its former text."""
         texts = [upload.title, upload.category or "", *map(tag_text, upload.tags)]
         text = "\n".join(texts)
         digest = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
@@ -75,7 +75,7 @@ class TextIndex:
                 self._numbers[self._word(word)].append(number)
 
     def remove(self, video_id: str) -> None:
-        """Forget a video; forgetting an unknown one does nothing."""
+        """Remove a video; an unknown one is ignored."""
         with self._lock:
             self._remove(video_id)
 

@@ -1,4 +1,4 @@
-"""What is watched most just now, by this worker's own events: all there is without a bundle.
+"""Count what is watched most by this worker's own events, for answers without a bundle.
 
 People are counted, not plays: a watch counts when it enters its user's window, and only if the
 video was not there before. So neither a repeated delivery nor a loop makes a video popular.
@@ -88,7 +88,7 @@ class Trending:
 def trending_lists(
     requests: Sequence[Request], trending: Trending, *, usual: int
 ) -> list[list[RecommendedVideo]]:
-    """Return for each user what is watched most; what was shown in vain loses its places."""
+    """Return the most watched videos for each user, those shown in vain further down."""
     lengths = [request.length(usual) for request in requests]
     longest = max(len(request.window.watches) for request in requests)
     trends = trending.top(max(lengths) + longest + round(MOST_PLACES))

@@ -1,8 +1,8 @@
-"""Reading a changelog to its end: what a partition's windows were when last published.
+"""Read a changelog to its end, for the windows of a partition as last published.
 
 The end is the high-water mark inside the fetch responses, which librdkafka reports as
 end-of-partition. An end that is asked for beforehand can be too low by then, and a rebuild that
-stops early is a loss nobody sees.
+stops early is an unseen loss.
 
 Two kinds of keys: a user id, whose record is the window (null: erased), and that of an erasure
 marker (`models.history.erasure`), which stays after the user is erased and holds a hash, no id.

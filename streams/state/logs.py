@@ -1,4 +1,4 @@
-"""What a partition's log is now: where it starts and ends, and which log it is.
+"""Look up the log of a partition: its first and last offset, and its topic's id.
 
 An offset is only valid for the log it came from. A topic that was deleted and created again has
 another id; a log that ends before a remembered offset is another one, or was cut.
@@ -25,7 +25,7 @@ _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 class Log(NamedTuple):
     """The log of one partition: its first offset, the one after its last, and its topic's id.
 
-    The *identity* is 0 where the broker tells none.
+    The *identity* is 0 where the broker gives none.
     """
 
     start: int
@@ -43,7 +43,7 @@ class Log(NamedTuple):
 
 
 class Looker:
-    """Asks one cluster for logs.
+    """Looks up logs in one cluster.
 
     A request that a connection has lost is waited for until librdkafka gives the connection up, a
     minute later, and those after it, too. So the next try has a client of its own.

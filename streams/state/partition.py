@@ -1,4 +1,4 @@
-"""One partition that this worker owns: its windows, its erasure markers, and how far it has come.
+"""Keep one partition of this worker: its windows, its erasure markers and its positions.
 
 Windows are read through the erasure markers: whatever a store or a changelog says of an erased
 user, nothing from before the erasure comes back.
@@ -75,7 +75,7 @@ class Partition:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether somebody else wrote to the changelog beyond what was read.
+        """Whether another worker wrote to the changelog beyond what was read.
 
         Its end is beyond ours also while a batch of ours is under way.
         """
@@ -91,7 +91,7 @@ class Partition:
 
     @property
     def kept_offsets(self) -> dict[str, int]:
-        """What the store may remember of the changelog: nothing new while that lacks something."""
+        """The changelog offset that the store may keep, none while the changelog is incomplete."""
         return {} if self.is_unhealed else {CHANGELOG: self.changelog_seen}
 
     def windows(self, user_ids: Iterable[str]) -> dict[str, Window]:
@@ -144,7 +144,7 @@ class Partition:
         return source.is_other_than(self.source_identities.get(topic, 0), 0)
 
     def find_changelog(self, changelog: Log) -> None:
-        """Take every window for unpublished if *changelog* is not the log that was read so far."""
+        """Mark every window as unpublished if *changelog* is not the log that was read so far."""
         identity = self.store.offset(LOG_ID + CHANGELOG) or 0
         self.changelog_identity = changelog.identity
         self.is_incomplete = changelog.is_other_than(identity, self.changelog_next)
@@ -155,7 +155,7 @@ class Partition:
         self.changelog_end = changelog.end
 
     def note_changelog(self, changelog: Log, *, was_next: int) -> None:
-        """Note, from any thread, what the broker says of the changelog.
+        """Note, from any thread, the changelog as the broker has it.
 
         *was_next* is `changelog_next` before it was asked: what we wrote since may lie beyond.
         """
@@ -167,7 +167,7 @@ class Partition:
             self.changelog_end = changelog.end
 
     def take_replacement(self) -> None:
-        """Take every window for unpublished if the changelog was replaced by another log."""
+        """Mark every window as unpublished if the changelog was replaced by another log."""
         changelog, self.replacement = self.replacement, None
         if changelog is not None:
             self.changelog_identity = changelog.identity
@@ -189,7 +189,7 @@ class Partition:
         self.changelog_next = max(offsets) + 1
 
     def remember(self) -> None:
-        """Have the store remember how far this partition is."""
+        """Write the positions of this partition to the store."""
         self.store.write({}, self.positions.acknowledged | self.kept_offsets)
 
     def merge(self, batch: Sequence[LoggedWindow]) -> None:
@@ -229,7 +229,7 @@ class Partition:
         self.changelog_next, self.suspect_from = max(self.changelog_next, end), None
 
     def take_unhealed(self, most: int) -> dict[bytes, bytes | None]:
-        """Return, once, up to *most* changelog records that set right what is unhealed."""
+        """Return, once, up to *most* changelog records that repair what is unhealed."""
         markers = _some(self.unhealed_markers, most)
         users = _some(self.unhealed, most - len(markers)) or self._unpublished(most - len(markers))
         records: dict[bytes, bytes | None] = {
@@ -315,12 +315,12 @@ def record_of(window: Window) -> bytes | None:
 
 
 def is_blank(window: Window) -> bool:
-    """Return whether *window* holds nothing, but for when it was erased."""
+    """Return whether *window* is empty except for the time of an erasure."""
     return not (window.watches or window.searches or window.context or window.impressions)
 
 
 def marker_record(erased_before_ms: int) -> bytes:
-    """Return the record of an erasure marker: a window that says nothing but when it was erased."""
+    """Return the record of an erasure marker: a window with nothing but the time of the erasure."""
     return encode(Window(erased_before_ms=erased_before_ms))
 
 

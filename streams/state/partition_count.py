@@ -1,4 +1,4 @@
-"""How many partitions the windows were written with: with another count they are not found.
+"""Check that the windows were written with the configured number of partitions.
 
 A user's window lies where the key of its events lies. Once the count changes, the events of most
 users come on other partitions, and every one of them would begin with an empty window. The count is
@@ -37,7 +37,7 @@ Read = Callable[[Mapping[int, int]], Iterable[LoggedWindow]]
 
 
 def check_count(state_dir: Path, num_partitions: int) -> None:
-    """See that the windows in *state_dir* were written with *num_partitions*, as far as is known.
+    """Check that the windows in *state_dir* were written with *num_partitions*, as far as is known.
 
     Raises:
         ContractError: they were written with another count.
@@ -66,7 +66,7 @@ def _remembered(state_dir: Path) -> str:
 def check_windows(
     num_partitions: int, state_dir: Path
 ) -> Callable[[int, Iterable[tuple[str, bytes]]], None]:
-    """Return a function that refuses a store in *state_dir* whose windows belong elsewhere."""
+    """Return a function that rejects a store in *state_dir* whose windows belong elsewhere."""
 
     def check(number: int, windows: Iterable[tuple[str, bytes]]) -> None:
         keys = [user_id.encode() for user_id, _ in islice(windows, NUM_LOOKED_AT)]
@@ -80,7 +80,7 @@ def check_windows(
 
 
 class PlacedReader:
-    """Reads a changelog, and takes no window from where it does not belong."""
+    """Reads a changelog, and leaves out windows in partitions where they do not belong."""
 
     def __init__(self, read: Read, num_partitions: int, *, is_judging: bool = True) -> None:
         """Read by *read*; with *is_judging* look through what is read from its beginning first."""

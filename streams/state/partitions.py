@@ -1,6 +1,6 @@
-"""The partitions this worker owns: their windows, and where to read on.
+"""Open the partitions of this worker: their windows, and the offsets to read from.
 
-Opening a partition ends in the windows that everybody ever published merged with those kept here,
+Opening a partition ends in all windows ever published merged with those kept here,
 and in the offsets to consume from: where the group is, and earlier by a rewind when somebody else
 wrote the changelog since, because an owner that was paused may have overwritten newer records with
 older ones (a zombie: docs/glossary.md). While a partition is ours, `heal` finds such records and
@@ -63,7 +63,7 @@ class Partitions:
         return None if self._is_suspended else self._open.get(number)
 
     def suspend(self) -> None:
-        """Take no more records until `assign` says whose partitions these are."""
+        """Accept no more records until `assign` gives the partitions of this worker."""
         self._is_suspended = True
 
     def assign(
@@ -108,7 +108,7 @@ class Partitions:
         return self._acknowledged()
 
     def replaced(self, sources: Mapping[Position, Log]) -> list[Position]:
-        """Return which of *sources* bear the name of a log that is read, and are another one.
+        """Return which of *sources* have the name of a log that is read, and are another log.
 
         Asked from any thread.
         """
@@ -137,11 +137,11 @@ class Partitions:
         self._open_stores(numbers)
 
     def release(self, numbers: Collection[int]) -> list[Partition]:
-        """Give away those of *numbers* that are open, as they are."""
+        """Return those of *numbers* that are open, as they are, and drop them here."""
         return [self._open.pop(number) for number in sorted(set(self._open) & set(numbers))]
 
     def adopt(self, partitions: Iterable[Partition]) -> None:
-        """Take over open *partitions* that somebody else wrote; `assign` says if they are ours."""
+        """Take over open *partitions* of another owner; `assign` decides if they are ours."""
         for partition in partitions:
             self._open[partition.number] = partition
             self._adopted.add(partition.number)
@@ -170,12 +170,12 @@ class Partitions:
         return found | self._acknowledged()
 
     def restore(self) -> list[int]:
-        """Merge what the changelog has beyond what we know; return whose partitions had any."""
+        """Merge the unread records of the changelog; return the partitions that had any."""
         return self._read_on(list(self._open.values()))
 
     @property
     def is_suspect(self) -> bool:
-        """Whether somebody else may have written to a changelog of ours, or it says too little."""
+        """Whether another worker may have written to a changelog of ours, or it lacks something."""
         return any(each.is_suspect or each.is_unhealed for each in list(self._open.values()))
 
     def note_changelogs(

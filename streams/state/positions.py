@@ -1,4 +1,4 @@
-"""How far one partition is in its source topics. All offsets mean "next".
+"""Keep the positions of one partition in its source topics. All offsets mean "next".
 
 * ``answered``: what lies before it was answered before this worker came; it is folded again, not
   answered again.

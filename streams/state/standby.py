@@ -1,4 +1,4 @@
-"""Warm copies of other workers' partitions, so that a takeover reads only a tail.
+"""Keep warm copies of other workers' partitions, so that a takeover reads few records.
 
 A copy is an ordinary store that keeps merging the changelog of a partition somebody else owns.
 One rule: a partition has one holder in this process. When the group makes it ours, the copy is
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class Standby:
-    """Follows partitions from a thread of its own; a rebalance says which, and takes them.
+    """Follows the partitions that a rebalance names, from a thread of its own.
 
     *copies* must read its changelog until *is_wanted* is set, and no longer.
     """
@@ -53,7 +53,7 @@ class Standby:
             log.info("copies_handed_over", partitions=[copy.number for copy in copies])
 
     def follow(self, numbers: Collection[int]) -> None:
-        """From the next `refresh` on keep copies of exactly *numbers*, which nobody here owns."""
+        """Keep copies of exactly *numbers*, which are not owned here, from the next `refresh` on."""
         with self._lock:
             self._numbers = frozenset(numbers)
             self._is_wanted.clear()

@@ -96,7 +96,7 @@ class Popularity:
         )
 
     def add(self, upload: VideoUpload) -> None:
-        """Note length and age of a video of the vocabulary."""
+        """Note duration and upload time of a video of the vocabulary."""
         row = self.vocabulary.row(upload.video_id)
         self._column("duration_ms")[row] = upload.duration_ms
         self._column("uploaded_at_ms")[row] = upload.uploaded_at_ms
@@ -150,7 +150,7 @@ class Popularity:
 
     @property
     def mean_watch_ms_N(self) -> Float64[np.ndarray, "N"]:
-        """The smoothed mean watch time, by row; 0 where nobody has watched yet.
+        """The smoothed mean watch time, by row; 0 where there is no watch yet.
 
         Before it is smoothed it is the duration at most: who watched a part and then the whole has
         two viewings, and counts once.
@@ -175,7 +175,7 @@ class Popularity:
 
     @property
     def uploaded_at_ms_N(self) -> Float64[np.ndarray, "N"]:
-        """When the video came, by row."""
+        """The time of the upload, by row."""
         return self._column("uploaded_at_ms")
 
     def features(self, rows: Integer[np.ndarray, "n"]) -> Float64[np.ndarray, "n F"]:
@@ -191,7 +191,7 @@ class Popularity:
         }
 
     def load_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned of the same vocabulary.
+        """Restore what `state` returned of the same vocabulary.
 
         Raises:
             ValueError: an array is missing, or is not of this vocabulary.

@@ -45,7 +45,7 @@ class Progressive:
         is_live_N: Bool[np.ndarray, "N"],
         items: Popularity,
     ) -> None:
-        """Note at which rank each example's video stood; column n of the matrices is row n + 1."""
+        """Note the rank of each example's video; column n of the matrices is row n + 1."""
         labels_B = items.vocabulary.rows([example.video_id for example in examples])
         rows_BN = _candidates(examples, is_live_N, items)
         is_there_BN = rows_BN > 0
@@ -83,7 +83,7 @@ class Progressive:
         }
 
     def load_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self._total_M = arrays["total"].copy()
         self.num_examples = int(arrays["num_examples"][0])
         self._recent = deque(arrays["recent"].tolist(), maxlen=NUM_RECENT)

@@ -50,20 +50,20 @@ class Viewers:
                 self._hashes[place] = 0
 
     def turn_back(self, latest_ms: int) -> None:
-        """Begin anew if the day that it remembers begins after *latest_ms*."""
+        """Forget all pairs if the day that is remembered begins after *latest_ms*."""
         if self._day * DAY_MS > latest_ms:
             self._hashes[:] = 0
             self._day = 0
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what is remembered, for a checkpoint."""
+        """Return the remembered pairs and their day, for a checkpoint."""
         return {
             "hashes": self._hashes[self._hashes > 0],
             "day": np.array([self._day], np.int64),
         }
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         hashes = arrays["hashes"]
         self._hashes[:] = 0
         self._hashes[hashes % np.uint64(len(self._hashes))] = hashes

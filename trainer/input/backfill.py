@@ -58,7 +58,7 @@ def take_over(
     *,
     num_learned: int,
 ) -> None:
-    """Let *state* know the windows in *records*, and learn from those of *num_learned* users.
+    """Add the windows in *records* to *state*, and learn from those of *num_learned* users.
 
     Damaged records are left out.
     """

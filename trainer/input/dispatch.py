@@ -1,7 +1,7 @@
 """Decode records and apply them to the training state.
 
-A bad record changes nothing but a counter; of the one topic whose bad records are the
-trainer's to keep, it goes to the dead letters whole. Of all others somebody else keeps them.
+A bad record changes nothing but a counter. Of the one topic whose bad records the trainer keeps, it
+is also dead-lettered; those of all other topics are kept by other processes.
 """
 
 from collections import Counter
@@ -56,7 +56,7 @@ SOURCES = {
 
 
 class Sending(Protocol):
-    """What the intake needs of an outbox."""
+    """The method of an outbox that the intake calls."""
 
     def send(self, records: Sequence[Outgoing]) -> object:
         """Queue *records*; they are acknowledged before an offset beyond theirs is saved."""
@@ -84,7 +84,7 @@ class Intake:
         self.mended: Notes = Counter()
 
     def take(self, record: Received) -> None:
-        """Do what *record* says, or refuse it; nothing that is on the wire raises."""
+        """Apply *record*, or reject it; no content of a record raises."""
         topic = SOURCES[record.topic]
         try:
             self._apply(topic, record)
@@ -94,7 +94,7 @@ class Intake:
                 self._dead_letter(topic, record, error)
 
     def tell_misplaced(self) -> None:
-        """Warn of how many records lay where their key does not belong, if more came since.
+        """Warn of the number of misplaced records, if more came since the last warning.
 
         After a change of the partition count these are what was not read before it.
         """

@@ -1,6 +1,6 @@
 """Read all partitions of the topics, from the offsets of the checkpoint.
 
-It is no member of a group: offsets live in the checkpoint, and what is committed is for Kafka's
+It is not a member of a group: offsets live in the checkpoint, and what is committed is for Kafka's
 own tools, which show the lag by it; it is never read back. One process reads all partitions.
 
 An offset is only valid for the log it came from. A topic of another id than the checkpoint
@@ -47,7 +47,7 @@ CommitListener = Callable[[KafkaError | None, Sequence[TopicPartition]], None]
 
 
 class BrokerLostRecordsError(ContractError):
-    """The broker does not have the records that the checkpoint stands at."""
+    """The broker no longer has the records at the offsets of the checkpoint."""
 
 
 def feed_config(settings: KafkaSettings) -> ClientConfig:
@@ -69,7 +69,7 @@ def identify(settings: KafkaSettings) -> Identify:
 
 
 def commit_listener(on_refusal: Callable[[], None]) -> CommitListener:
-    """Return what a consumer tells of its commits; *on_refusal* is called when one was refused."""
+    """Return a commit callback for a consumer; *on_refusal* is called when a commit was refused."""
 
     def note(error: KafkaError | None, places: Sequence[TopicPartition]) -> None:
         errors = [error, *(place.error for place in places)]
@@ -137,7 +137,7 @@ class Feed:
         return records
 
     def tell_group(self, offsets: Offsets) -> None:
-        """Commit *offsets* for Kafka's tools to see; whether that is done changes nothing here."""
+        """Commit *offsets* for Kafka's tools; a failure changes nothing here."""
         told = [
             self._reader.place(Position(topic, number), offset)
             for topic, next_offsets in offsets.items()
@@ -173,7 +173,7 @@ class Feed:
         return not self._unverified
 
     def forget(self) -> None:
-        """Forget every offset: `open` reads from the beginning then."""
+        """Forget every offset, so that `open` reads from the beginning."""
         self.next_offsets = {}
         self.topic_ids = {}
         self._unverified = {}

@@ -45,7 +45,7 @@ class WaitingWatches:
             self._drop_oldest()
 
     def take(self, video_id: str) -> list[Waiting]:
-        """Return the watches of *video_id*, in the order in which they came; they wait no more."""
+        """Return the watches of *video_id*, in the order in which they came; and drop them."""
         taken = list(self._by_video.pop(video_id, ()))
         self._num_waiting -= len(taken)
         return taken
@@ -61,7 +61,7 @@ class WaitingWatches:
             self.load(kept)
 
     def tell(self) -> None:
-        """Warn of what waits, if anything has come since the last time."""
+        """Log a warning of the waiting watches, if any has come since the last one."""
         if self._by_video and self._num_added > self._num_told:
             videos = list(islice(self._by_video, NUM_NAMED))
             log.warning("watches_wait_for_uploads", watches=len(self), dropped=self.num_dropped,
@@ -73,7 +73,7 @@ class WaitingWatches:
         return [one for waiting in self._by_video.values() for one in waiting]
 
     def load(self, waiting: Iterable[Waiting]) -> None:
-        """Become what `all` was taken of."""
+        """Replace the waiting watches by those of `all`."""
         self._by_video, self._num_waiting = {}, 0
         for user_id, entry in waiting:
             self.add(user_id, entry)

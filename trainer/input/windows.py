@@ -54,7 +54,7 @@ class Windows:
         return before, after
 
     def adopt(self, user_id: str, record: bytes, *, latest_ms: int = MAX_TIME_MS) -> Window:
-        """Let the window in *record*, of streams, be the user's, and return it up to *latest_ms*.
+        """Take over a user's window from a *record* of streams, and return it up to *latest_ms*.
 
         Raises:
             WindowError: it is damaged, or of a version this code does not know.

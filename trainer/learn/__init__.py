@@ -1,1 +1,1 @@
-"""Models that learn, and what the trainer needs of one."""
+"""The learners: models that are trained example by example."""

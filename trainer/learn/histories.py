@@ -42,7 +42,7 @@ class PastWatches(NamedTuple):
     def window(self) -> Window:
         """Return the last watches, whole or not at all and none older than another.
 
-        So does sequence training tell them to a tower.
+        Sequence training gives them to a tower in the same way.
         """
         watched = zip(self.video_ids, self.is_completed, strict=True)
         entries = [
@@ -69,7 +69,7 @@ def learn_histories(  # noqa: PLR0913 - options
     goes_on: GoesOn = always,
     most: int | None = None,
 ) -> None:
-    """Teach *model* and *signals* these *histories*, of the last *span_ms*; in place.
+    """Train *model* and *signals* on these *histories*, of the last *span_ms*, in place.
 
     Watches of unknown videos are left out. With *most*, all of them count for the signals, and
     *model* learns from so many users, by lot.

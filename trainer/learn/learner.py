@@ -1,4 +1,4 @@
-"""Train one model example by example; Kafka and files are the caller's.
+"""Train one model example by example; the caller handles Kafka and files.
 
 The order of operations on a batch of examples is the trainer's: `encode` once, then
 `similarity`, then `learn`. Everything that a restart needs is in `state`, and learning goes on from
@@ -85,11 +85,11 @@ class Learner:
 
     @property
     def ranker_params(self) -> RankerParams:
-        """How the served order is made of this model's similarities."""
+        """The parameters of the ranker that serves this model."""
         return RANKER if self.config.has_live_signals else self.config.ranker
 
     def upload(self, upload: VideoUpload) -> bool:
-        """Make a video known by its content; return whether this changes what was known of it."""
+        """Add a video by its content; return whether a known video has changed."""
         is_changed = self.vocabulary.differs(upload)
         row = self.vocabulary.put(upload)
         self._model.reserve(row)
@@ -155,7 +155,7 @@ class Learner:
         """Do what a model besides the towers has to do after *histories* were learned."""
 
     def count(self, viewings: Sequence[Viewing]) -> None:
-        """Let these watches, completed or not, move the live signals of their videos."""
+        """Count these watches, completed or not, in the live signals of their videos."""
         if not self.config.has_live_signals or not viewings:
             return
         video_ids = [viewing.video_id for viewing in viewings]
@@ -264,7 +264,7 @@ class Learner:
         offsets: Mapping[str, Mapping[str, int]],
         metrics: Mapping[str, float],
     ) -> Card:
-        """Return what a bundle of this moment says of itself."""
+        """Return the manifest, without the files, of a bundle of this moment."""
         config = self.config
         return Card(
             bundle_id=bundle_id,
@@ -297,7 +297,7 @@ class Learner:
         )
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return everything a restart needs: arrays, and what JSON can say. Copies, all of it."""
+        """Return copies of everything a restart needs: arrays, and values for JSON."""
         arrays = {f"model.{name}": array for name, array in self._model.state().items()}
         arrays |= {f"replay.{name}": array for name, array in self._replay.state().items()}
         arrays |= {f"frozen.{name}": array for name, array in self._frozen.state().items()}
@@ -317,10 +317,10 @@ class Learner:
         return {name: array.copy() for name, array in arrays.items()}, meta
 
     def load_state(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        """Become the learner that `state` was taken of; the configuration has to be the same.
+        """Restore what `state` returned; the configuration has to be the same.
 
         Raises:
-            ValueError: an array is missing or of another shape; the learner is as it was.
+            ValueError: an array is missing or of another shape; the learner is unchanged.
         """
         missing = {"catalogue", "label_count_N"} - arrays.keys()
         if missing:

@@ -30,7 +30,7 @@ def tower_of(name: str) -> str:
 
 
 def config_of(name: str) -> TowerConfig:
-    """Return what the model *name* is configured with unless told otherwise.
+    """Return the default configuration of the model *name*.
 
     Raises:
         ValueError: there is no such model.

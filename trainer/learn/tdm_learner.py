@@ -50,12 +50,12 @@ class TdmLearner(Learner):
         self._num_since_rebuild = self._num_since_refresh = 0
 
     def remove(self, video_id: str) -> None:
-        """Take a video down; its leaf is free."""
+        """Take a video down, and free its leaf."""
         self.tree.tree.remove(self.vocabulary.live_row(video_id))
         super().remove(video_id)
 
     def forget(self, user_id: str) -> None:
-        """Erase what is kept of a user, the vectors included."""
+        """Erase the kept examples and vectors of a user."""
         super().forget(user_id)
         kept = [place for place, other in enumerate(self._user_ids) if other != user_id]
         self._users_KD = self._users_KD[kept]
@@ -70,7 +70,7 @@ class TdmLearner(Learner):
         self._num_since_rebuild = self._tdm.rebuild_examples
 
     def learn(self, encoded: EncodedExamples) -> float:
-        """Let towers and tree learn; return the loss of the towers."""
+        """Train towers and tree; return the loss of the towers."""
         known = self._known(encoded)
         if known:
             self._learn_tree(known)
@@ -86,7 +86,7 @@ class TdmLearner(Learner):
         super().freeze(generation)
 
     def rebuild(self) -> None:
-        """Make the tree anew of all live videos, and let its nodes learn from its leaves."""
+        """Rebuild the tree from all live videos, and train its nodes on its leaves."""
         live = np.flatnonzero(self.is_live_N)
         shape = shape_for(len(live))
         output_ND = self._all_vectors()[1]
@@ -105,7 +105,7 @@ class TdmLearner(Learner):
         self._num_since_rebuild = 0
 
     def search(self, examples: Sequence[Example]) -> tuple[FoundLeaves, Float32[np.ndarray, "B N"]]:
-        """Return what a beam finds, and what every video scores, column n for ``video_ids[n]``.
+        """Return the leaves of a beam search, and the score of each of *video_ids*, by column.
 
         The beam leaves out what stands in the windows, as in serving. Learns nothing, but gives new
         videos their leaves; videos without one score -inf.
@@ -143,7 +143,7 @@ class TdmLearner(Learner):
         return arrays, meta
 
     def load_state(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        """Become the learner that `state` was taken of; see `Learner.load_state`."""
+        """Restore what `state` returned; see `Learner.load_state`."""
         tree = TreeModel(self._tdm, self._output_dim, gain=1.0, seed=0)
         tree.load_state({n[5:]: a for n, a in arrays.items() if n.startswith("tree.")})
         super().load_state(arrays, meta)

@@ -30,7 +30,7 @@ class Generations:
         return self._log.newest_generation
 
     def note(self, announcement: BundleAnnouncement) -> None:
-        """Take in one announcement; they come in the order of their offsets."""
+        """Apply one announcement; they come in the order of their offsets."""
         self._log.apply(announcement)
         if announcement.metrics and announcement.generation == self.newest:
             self.metrics = dict(announcement.metrics)
@@ -41,7 +41,7 @@ class Generations:
 
     @property
     def has_any(self) -> bool:
-        """Whether somebody has, or soon will have, a bundle in service."""
+        """Whether a bundle is in service, or soon will be."""
         return bool(self._log.not_withdrawn)
 
     @property

@@ -52,7 +52,7 @@ _BUNDLE_ID = re.compile(r"b(\d{14})-g(\d+)")
 
 
 class BundleDelivery(Protocol):
-    """What the publisher needs of an outbox."""
+    """The method of an outbox that the publisher calls."""
 
     def deliver(self, records: Sequence[Outgoing]) -> object:
         """Produce *records*; return once they are acknowledged."""
@@ -72,12 +72,12 @@ class BundlePublisher:
     def prepare(
         self, state: TrainingState, generation: int, offsets: Offsets
     ) -> BundleAnnouncement:
-        """Freeze *generation*, write its bundle and return what is to be announced of it.
+        """Freeze *generation*, write its bundle and return its announcement.
 
         Raises:
             BundleError: ONNX and torch differ, or something in it is not finite.
-            StoreUnavailable: the store of the bundles does not take it.
-            OSError: the disk does not.
+            StoreUnavailable: the store of the bundles cannot be written to.
+            OSError: the disk cannot be written to.
         """
         now_ms = self.clock()
         bundle_id = f"b{now_ms:014d}-g{generation}"
@@ -113,12 +113,12 @@ class BundlePublisher:
         )
 
     def announce(self, announcement: BundleAnnouncement) -> None:
-        """Offer the bundle; it is offered when this returns."""
+        """Announce the bundle as offered; return once that is acknowledged."""
         key = announcement.bundle_id.encode()
         self.outbox.deliver([Outgoing(self.layout.name(MODEL_BUNDLES), key, encode(announcement))])
 
     def publish_vectors(self, state: TrainingState, generation: int, *, most: int) -> int:
-        """Publish up to *most* touched videos for *generation*; return how many it was."""
+        """Publish up to *most* touched videos for *generation*; return how many it published."""
         video_ids = state.take_touched(generation, most)
         if not video_ids:
             return 0

@@ -64,7 +64,7 @@ def to_files(state: TrainingState) -> dict[str, bytes]:
 
 
 def restore(state: TrainingState, files: Mapping[str, bytes]) -> None:
-    """Make a fresh *state* the one that `to_files` was given, with clocks that are not ahead.
+    """Restore the state in *files* into a fresh *state*, with clocks that are not ahead.
 
     Raises:
         ContractError: the files are of other code, or of another configuration of the model.

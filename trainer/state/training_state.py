@@ -1,4 +1,4 @@
-"""Training state and its only transition: one batch scored, then learned, then counted.
+"""Hold the training state and its only transition: one batch scored, learned, then counted.
 
 A pure core without Kafka or clock.
 
@@ -83,7 +83,7 @@ class TrainingState:
         self._clock = clock
 
     def upload(self, upload: VideoUpload) -> None:
-        """Make a video known: from now on it can be recommended, watched and learned.
+        """Add a video: from now on it can be recommended, watched and learned.
 
         What is uploaded again with other content gets new vectors before all others that wait for
         theirs: index_sync leaves the vectors of what was learned to the trainer.
@@ -100,19 +100,19 @@ class TrainingState:
             self._learn_late(user_id, entry)
 
     def take_down(self, video_id: str) -> None:
-        """Forget that a video may be recommended; examples of it that wait are void."""
+        """Stop recommending a video; waiting examples of it are left out."""
         self.learner.remove(video_id)
         for videos in self.touched.values():
             videos.pop(video_id, None)
         self.counts["takedowns"] += 1
 
     def search(self, event: Search) -> None:
-        """Let the search enter the user's window."""
+        """Fold the search into the user's window."""
         self.windows.fold(event, latest_ms=self.latest_ms)
         self.counts["searches"] += 1
 
     def watch(self, event: Watch) -> None:
-        """Let the watch enter the user's window; keep what is to be learned from it."""
+        """Fold the watch into the user's window; keep what is to be learned from it."""
         self.counts["watches"] += 1
         before, after = self.windows.fold(event, latest_ms=self.latest_ms)
         event_id = event_key(event.event_id)
@@ -127,7 +127,7 @@ class TrainingState:
         self._keep(event.user_id, new[0], before)
 
     def wait(self, user_id: str, entry: WatchEntry) -> None:
-        """Keep a watch until its video is uploaded, if that never was."""
+        """Keep a watch until the upload of its video, if that is unknown."""
         if not self.learner.vocabulary.row(entry.video_id):
             self.waiting.add(user_id, entry)
 
@@ -148,7 +148,7 @@ class TrainingState:
 
     @property
     def latest_ms(self) -> int:
-        """The latest date of an event that is believed now."""
+        """The latest accepted event time."""
         return self._clock() + MAX_AHEAD_MS
 
     def turn_back(self) -> bool:
@@ -206,7 +206,7 @@ class TrainingState:
         return [video_id for video_id in taken if self.is_live(video_id)]
 
     def metrics(self) -> dict[str, float]:
-        """Return what an announcement tells of what was learned."""
+        """Return the metrics of what was learned, for an announcement."""
         counted = ("watches", "searches", "impressions")
         events = float(sum(self.counts[name] for name in counted))
         loss = self.loss if np.isfinite(self.loss) else 0.0
