@@ -53,7 +53,7 @@ class Standby:
             log.info("copies_handed_over", partitions=[copy.number for copy in copies])
 
     def follow(self, numbers: Collection[int]) -> None:
-        """Keep copies of exactly *numbers*, which are not owned here, from the next `refresh` on."""
+        """Keep copies of exactly *numbers*, which are not owned here, from the next `refresh`."""
         with self._lock:
             self._numbers = frozenset(numbers)
             self._is_wanted.clear()

@@ -85,8 +85,8 @@ def test_what_is_served_is_what_torch_finds(model, written):
 
 def test_the_scorer_in_onnx_is_the_scorer_in_torch(model, written):
     """On shapes that the export has not seen."""
-    draw = generator(5)
-    user, node = (draw.normal(size=size).astype(np.float32) for size in ((6, 8), (6, 13, 9)))
+    rng = generator(5)
+    user, node = (rng.normal(size=size).astype(np.float32) for size in ((6, 8), (6, 13, 9)))
 
     session = tdm_index.session(written.file(SCORER))
     logits = session.run(["logit"], {"user": user, "node": node})[0]
@@ -123,7 +123,7 @@ def test_a_newcomer_is_found_before_the_next_bundle(written):
     assert row in index.nearest(vector[None], items, 40)[0]
 
 
-def test_a_video_taken_down_is_found_no_more(written):
+def test_a_video_taken_down_is_no_longer_found(written):
     """Its leaf is free for the next one."""
     items = stored(written)
     index, people = TreeIndex(written, items), users(1)
@@ -134,7 +134,7 @@ def test_a_video_taken_down_is_found_no_more(written):
     assert first not in index.nearest(people, items, 1_000)[0]
 
 
-def test_a_full_tree_says_so(written):
+def test_a_full_tree_rejects_another_video(written):
     """127 leaves are more than 120 videos; what comes then waits for the next bundle."""
     items = stored(written)
     index = TreeIndex(written, items)
@@ -186,7 +186,7 @@ def test_refuses_a_tree_that_does_not_fit(written, changes, reason):
         msgspec.json.encode({"shape": {"levels": [7], "widths": []}, "blend": 2.0}),
     ],
 )
-def test_refuses_a_form_that_is_none(written, form):
+def test_an_invalid_form_is_rejected(written, form):
     """Not JSON, not a shape, too deep, or a blend beyond its bounds."""
     with pytest.raises(BundleError, match=FORM):
         TreeIndex(altered(written, FORM, form), stored(written))

@@ -43,7 +43,7 @@ def test_a_worker_that_a_quota_holds_back_is_not_waited_for():
     assert not lane.is_waiting
 
 
-def test_a_spare_worker_without_partitions_has_nothing_that_could_stand_still():
+def test_a_worker_without_partitions_has_no_lane():
     """More workers than partitions are no fault."""
     assert looked_at(app()) == {}
 

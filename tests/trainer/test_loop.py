@@ -221,7 +221,7 @@ def test_vectors_are_for_the_generation_in_service(tmp_path):
     assert room.effects()[-2:] == ["item-vectors", "acknowledged"]
 
 
-def test_an_upload_of_other_content_goes_out_though_nothing_is_learned(tmp_path):
+def test_vectors_of_an_upload_with_other_content_are_published_without_learning(tmp_path):
     """index_sync leaves a trained video to the trainer; without watches no bundle comes."""
     changed = received(VIDEO_UPLOADS, upload("v3", category="chess"), offset=10)
     room = Room(tmp_path, UPLOADS, [changed, received(VIDEO_UPLOADS, upload("v4"), offset=11)])
@@ -258,7 +258,7 @@ def test_no_vectors_are_published_for_a_generation_that_is_not_kept(tmp_path):
     assert "item-vectors" not in room.effects()
 
 
-def test_a_restart_goes_on_where_the_checkpoint_stands(tmp_path):
+def test_a_restart_continues_at_the_offsets_of_the_checkpoint(tmp_path):
     """Announcements are read from their beginning each time: they are what others say now."""
     said = received(MODEL_BUNDLES, announcement(1))
     room = Room(tmp_path, UPLOADS, [*watches("v1", "v2"), said]).start()
@@ -349,7 +349,7 @@ def test_a_full_disk_does_not_stop_learning(tmp_path):
     assert room.learner.seen == ["u1/v1/0"]
 
 
-def test_ends_with_a_checkpoint_when_told_to_stop(tmp_path):
+def test_a_checkpoint_is_saved_on_stop(tmp_path):
     room = Room(tmp_path, UPLOADS, watches("v1"))
 
     room.trainer.run(_after(3), lambda: None)

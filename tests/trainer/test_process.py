@@ -247,7 +247,7 @@ def test_help_teaches_the_settings():
         ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", ExitCode.BROKER_AWAY),
     ],
 )
-def test_a_trainer_that_cannot_start_says_so_in_one_line(tmp_path, name, value, code):
+def test_a_trainer_that_cannot_start_prints_one_line(tmp_path, name, value, code):
     given = {
         "NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
         "NEXTWATCH_PROCESS_BUNDLE_URL": (tmp_path / "bundles").as_uri(),

@@ -175,7 +175,7 @@ def test_a_store_that_fails_is_not_reported_as_damage(learner, monkeypatch, name
         bundle.load(f"{root}/b-{name}")
 
 
-def test_a_write_that_fails_in_a_remote_store_is_taken_back(learner, monkeypatch):
+def test_a_failed_write_to_a_remote_store_leaves_no_files(learner, monkeypatch):
     """What lies there without a manifest would count as a bundle when old ones are discarded."""
     card = learner.card(bundle_id="b1", generation=1, offsets={}, metrics={})
     snapshot = learner.snapshot(no_features(learner))
@@ -222,7 +222,7 @@ def test_a_bundle_of_another_generation_than_announced_is_refused(written):
         bundle.load_announced(f"file://{folder.parent}", announcement(manifest, generation=2**53))
 
 
-def test_whatever_comes_of_opening_a_bundle_refuses_it():
+def test_any_error_of_opening_a_bundle_rejects_it():
     """Nothing that can be in a bundle may end its readers, one after the other."""
     refused = pytest.raises(BundleError, match="RuntimeError: no such operator")
     with refused, bundle.refused_on_error():

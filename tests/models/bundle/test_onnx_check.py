@@ -94,7 +94,7 @@ def test_functions_are_refused():
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 20, b"hello", b"\x0b\x0c"])
-def test_what_is_no_model_is_refused(data):
+def test_bytes_that_are_not_a_model_are_rejected(data):
     """An error of ours, not of a parser."""
     refused(data, "m.onnx")
 

@@ -31,7 +31,7 @@ def encoded(*windows, now_ms=T0):
     return FEATURES.windows(windows, rows, [now_ms] * len(windows))
 
 
-def test_watches_stand_oldest_first_with_padding_in_front():
+def test_watches_are_oldest_first_with_padding_in_front():
     """The newest watch of every user is in the last column."""
     two = window_of(watch("a", at_ms=1), watch("b", at_ms=2))
     one = window_of(watch("c", at_ms=1))

@@ -79,7 +79,7 @@ def test_a_category_is_that_of_the_newest_upload():
     assert vocabulary.categories(np.array([2, 1])) == ["", "trains"]
 
 
-def test_a_vocabulary_comes_back_from_its_bytes():
+def test_a_vocabulary_is_restored_from_its_bytes():
     """Rows, content, and what was taken down."""
     vocabulary = vocabulary_of(*(upload(f"v{n}", category=f"c{n}") for n in range(5)))
     vocabulary.remove("v3")

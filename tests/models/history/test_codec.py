@@ -100,7 +100,7 @@ def test_a_newer_version_stops_the_reader():
         history_codec.decode(record)
 
 
-def test_a_version_that_the_checksum_does_not_vouch_for_is_damage():
+def test_a_version_byte_that_breaks_the_checksum_is_damage():
     """Junk has a first byte, too."""
     record = history_codec.encode(EMPTY)
 

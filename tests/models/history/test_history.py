@@ -169,7 +169,7 @@ def test_of_two_events_with_one_id_the_greater_wins():
     assert [entry.watch_ms for entry in window_of([short, long]).watches] == [9]
 
 
-def test_a_video_watched_twice_stands_once_at_its_newest_watch_with_a_count():
+def test_a_video_watched_twice_is_kept_once_at_its_newest_watch_with_a_count():
     """What was watched between the two keeps its place."""
     # event time   1  2  3
     #              A  B  A
@@ -217,7 +217,7 @@ def test_a_watch_is_accepted_once():
     assert accepted(watch("A", number=2, at_ms=90)) == ["A"]
 
 
-def test_a_watch_that_leaves_the_window_takes_its_count_along():
+def test_the_count_of_a_video_leaves_the_window_with_its_watch():
     """Repeats are kept of the newest watches only: a window is bounded whatever a user does."""
     # event time   0  1  2  3  4  5      max_watches = 4
     #              A  A  B  C  D  E
@@ -229,7 +229,7 @@ def test_a_watch_that_leaves_the_window_takes_its_count_along():
 
 
 @given(happenings, st.integers(0, 200))
-def test_what_is_dated_after_a_time_can_be_taken_out(events, latest_ms):
+def test_entries_dated_after_a_time_are_left_out(events, latest_ms):
     """How a window is freed of events from a future that will not come for long."""
     window, latest_ms = window_of(events), START_MS + latest_ms
 

@@ -44,7 +44,7 @@ def test_each_user_gets_the_candidates_nearest_first_and_padding_last():
     assert ranked.score_BC[1, 2] == -np.inf
 
 
-def test_the_ranker_is_told_of_each_user():
+def test_the_ranker_gets_the_data_of_each_user():
     """A ranking network reads the vector, the time of the newest event and the watches."""
     store, ranker = store_of(east=(1.0, 0.0)), RecordingRanker(BY_SIMILARITY)
 

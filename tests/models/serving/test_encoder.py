@@ -121,7 +121,7 @@ def test_a_new_upload_gets_the_vectors_the_trainer_would_give_it(bundle):
     np.testing.assert_allclose(output_ND, bundle.snapshot.output_ND, atol=1e-5)
 
 
-def test_an_upload_that_says_nothing_of_itself_still_gets_unit_vectors(bundle):
+def test_an_upload_without_any_content_still_gets_unit_vectors(bundle):
     """A duration is all that every upload has."""
     bare = msgspec.structs.replace(
         upload("x"), title="", channel_id=None, category=None, tags=[], uploaded_at_ms=T0

@@ -10,9 +10,9 @@ from models.serving import exact
 
 def drawn(seed, num_users, num_videos, *, levels=None):
     """Return random vectors; with *levels*, so coarse that many scores are equal."""
-    chance = np.random.default_rng(seed)
-    users_BD = chance.standard_normal((num_users, 4)).astype(np.float32)
-    videos_ND = chance.standard_normal((num_videos, 4)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    users_BD = rng.standard_normal((num_users, 4)).astype(np.float32)
+    videos_ND = rng.standard_normal((num_videos, 4)).astype(np.float32)
     if levels:
         users_BD, videos_ND = np.round(users_BD * levels), np.round(videos_ND * levels)
     return users_BD, videos_ND

@@ -61,7 +61,7 @@ def test_a_snapshot_is_put_as_if_one_by_one():
     assert at_once.popular(5) == one_by_one.popular(5)
 
 
-def test_a_removed_video_is_unknown_and_its_row_goes_to_the_next():
+def test_a_removed_video_is_unknown_and_its_row_is_reused():
     """Nothing of the old video is left for the newcomer."""
     store = store_of(item_vector("a", popularity=5), item_vector("b"))
     store.remove("a")
@@ -109,7 +109,7 @@ def test_feature_rows_follow_the_contract():
     assert feature_row(RankingFeatures(**values)) == list(values.values())
 
 
-def test_no_place_among_the_popular_goes_to_free_rows():
+def test_free_rows_are_not_among_the_popular_videos():
     """With nothing watched and no upload times known, every video that is there is named."""
     store = store_of(*(item_vector(name) for name in "abcd"))
     store.remove("b")

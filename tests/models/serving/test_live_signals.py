@@ -41,14 +41,14 @@ def test_a_signal_is_the_logarithm_of_a_count_that_halves():
     assert of(signals, 1, "watches_1h") == pytest.approx(math.log(1 + 1.125 / PRIORS[0]))
 
 
-def test_what_nobody_watched_has_no_signal():
+def test_a_video_without_watches_has_no_signal():
     """Nor has the unknown video, whoever watched it."""
     signals = counted(LiveSignals(), (1, 0, True), (0, 0, True))
 
     assert not signals.signals(np.array([0, 2])).any()
 
 
-def test_a_user_who_has_counted_counts_only_as_completed():
+def test_a_second_viewing_by_a_user_counts_only_as_completed():
     """A preview and then the whole video are one watch."""
     signals = LiveSignals()
     times_ms = np.array([T0, T0])
@@ -60,7 +60,7 @@ def test_a_user_who_has_counted_counts_only_as_completed():
     assert of(signals, 1, "completed_1h") == pytest.approx(math.log(1 + 1 / PRIORS[0]))
 
 
-def test_a_clock_that_stands_in_the_future_is_turned_back():
+def test_a_clock_in_the_future_is_turned_back():
     """Else every watch of today would have decayed when it comes."""
     signals = counted(LiveSignals(), (1, 400 * 24, True))
     assert not signals.turn_back(T0, latest_ms=T0 + 400 * 24 * HOUR_MS)
@@ -98,7 +98,7 @@ def test_watches_without_times_count_as_if_they_came_evenly():
         assert of(started, 1, name) == pytest.approx(of(evenly, 1, name), abs=0.05)
 
 
-def test_videos_that_moved_are_told_once():
+def test_videos_whose_signals_moved_are_returned_once():
     """By a watch at first; then, unwatched, by the decay of what was told."""
     signals = counted(LiveSignals(), (2, 0, True))
 
@@ -134,11 +134,11 @@ def test_a_state_of_other_signals_is_refused():
 
 def test_served_vectors_have_unit_norm_and_keep_the_inner_product():
     """(v, c f, rest) / m: against (u, w / c, 0) it is the plain score divided by m."""
-    draw = np.random.default_rng(0)
-    taste = draw.normal(size=(5, 8))
+    rng = np.random.default_rng(0)
+    taste = rng.normal(size=(5, 8))
     taste /= np.linalg.norm(taste, axis=1, keepdims=True)
-    signals = draw.uniform(0, 6, size=(5, NUM_SIGNALS))
-    user, weights = draw.normal(size=8), draw.normal(size=NUM_SIGNALS)
+    signals = rng.uniform(0, 6, size=(5, NUM_SIGNALS))
+    user, weights = rng.normal(size=8), rng.normal(size=NUM_SIGNALS)
 
     served = served_items(taste, signals)
 

@@ -47,16 +47,16 @@ def bundled(tmp_path_factory):
 
 def store_of(num_videos, seed=0):
     """Videos v0, v1, ... with vectors of unit norm and all features drawn."""
-    draw = np.random.Generator(np.random.PCG64(seed))
+    rng = np.random.Generator(np.random.PCG64(seed))
     store = ItemStore(DIM, DIM)
     for number in range(num_videos):
-        vector = draw.normal(size=DIM)
+        vector = rng.normal(size=DIM)
         features = RankingFeatures(
-            popularity=float(draw.integers(1_000)),
-            mean_watch_ms=float(draw.integers(60_000)),
-            completion_rate=float(draw.random()),
+            popularity=float(rng.integers(1_000)),
+            mean_watch_ms=float(rng.integers(60_000)),
+            completion_rate=float(rng.random()),
             duration_ms=60_000,
-            uploaded_at_ms=T0 - int(draw.integers(90 * DAY_MS)),
+            uploaded_at_ms=T0 - int(rng.integers(90 * DAY_MS)),
         )
         plain = item_vector(f"v{number}", (vector / np.linalg.norm(vector)).tolist())
         store.put(msgspec.structs.replace(plain, features=features))
@@ -64,8 +64,8 @@ def store_of(num_videos, seed=0):
 
 
 def users_of(count, seed=1):
-    draw = np.random.Generator(np.random.PCG64(seed))
-    vectors = draw.normal(size=(count, DIM)).astype(np.float32)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    vectors = rng.normal(size=(count, DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return RankedUsers(vectors, np.full(count, T0), np.arange(1, count + 1))
 
@@ -82,7 +82,7 @@ def network_by_hand(features_MF):
     return (hidden @ LAYERS[-1].weight_IO + LAYERS[-1].bias_O)[:, 0]
 
 
-def test_the_features_stand_where_the_network_learned_them():
+def test_the_features_are_in_the_columns_of_training():
     """Products of the vectors first, then the sixteen that are named."""
     store = ItemStore(2, 2)
     features = RankingFeatures(
@@ -109,7 +109,7 @@ def test_the_features_stand_where_the_network_learned_them():
 
 
 @pytest.mark.parametrize("uploaded_at_ms", [0, T0 + DAY_MS])
-def test_an_age_that_is_not_known_is_no_age(uploaded_at_ms):
+def test_an_unknown_age_is_zero(uploaded_at_ms):
     """Neither 55 years, nor less than nothing."""
     store = ItemStore(2, 2)
     features = RankingFeatures(uploaded_at_ms=uploaded_at_ms)
@@ -156,7 +156,7 @@ def test_padding_is_last_and_expects_nothing(bundled):
     assert not expected_ms_BC[rows_BC == 0].any()
 
 
-def test_nobody_is_expected_to_watch_longer_than_the_video(bundled):
+def test_the_expected_watch_time_is_at_most_the_duration(bundled):
     """However large the logit; where the length is not known, the contract has a bound."""
     huge = drawn(DIM, seed=1, hidden=(4,))
     huge[-1].bias_O[:] = 80.0

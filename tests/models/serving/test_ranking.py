@@ -74,7 +74,7 @@ def test_expected_watch_time_grows_with_preference_and_stays_within_the_video():
     assert np.all((expected_ms >= 4_500) & (expected_ms <= 30_000))
 
 
-def test_a_live_stream_that_nobody_watched_yet_is_expected_to_be_watched():
+def test_a_live_stream_without_watches_has_an_expected_watch_time():
     """Its duration is not known: as long as is usual stands for it, and nothing bounds it."""
     live = item_vector("live")
     store = ItemStore(2, 2)

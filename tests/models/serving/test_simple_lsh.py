@@ -10,8 +10,8 @@ from models.serving import simple_lsh
 
 def log_normal(num_items, dim, seed=0):
     """Return vectors whose norms differ by factors, as those of inner-product models do."""
-    draw = np.random.Generator(np.random.PCG64(seed))
-    return draw.normal(size=(num_items, dim)) * draw.lognormal(sigma=0.5, size=(num_items, 1))
+    rng = np.random.Generator(np.random.PCG64(seed))
+    return rng.normal(size=(num_items, dim)) * rng.lognormal(sigma=0.5, size=(num_items, 1))
 
 
 def test_converts_as_worked_by_hand():
@@ -90,7 +90,7 @@ def test_a_user_of_zeros_stays_of_zeros():
     assert (simple_lsh.convert_users(np.zeros((2, 3))) == 0).all()
 
 
-def test_refuses_a_norm_that_is_none():
+def test_a_norm_that_is_not_above_zero_is_rejected():
     """Nothing can be divided by it."""
     with pytest.raises(ValueError, match="max_norm must be above 0, got 0"):
         simple_lsh.convert_items(np.zeros((1, 2)), max_norm=0.0)

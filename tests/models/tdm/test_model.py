@@ -125,7 +125,7 @@ def test_videos_of_the_same_lists_are_points_beside_each_other():
 
 def test_a_planted_pattern_is_learned():
     """Users of two kinds watch two kinds of videos, against what their vectors say."""
-    outputs, draw = videos(40), generator()
+    outputs, rng = videos(40), generator()
     kinds = unit(np.array([[1.0, 1, 0, 0, 0, 0, 0, 0], [1.0, -1, 0, 0, 0, 0, 0, 0]]))
     model = model_of(outputs, kinds, TdmConfig(hidden_dim=8, num_negatives=32, lr=0.05), gain=0.0)
     half = np.argsort(outputs[1:] @ (kinds[0] - kinds[1]))
@@ -133,9 +133,9 @@ def test_a_planted_pattern_is_learned():
 
     losses = []
     for _ in range(60):
-        kind = draw.integers(2, size=32)
-        rows = np.array([draw.choice(liked[one]) for one in kind])
-        losses.append(model.step(kinds[kind], model.tree.leaves(rows.tolist()), draw))
+        kind = rng.integers(2, size=32)
+        rows = np.array([rng.choice(liked[one]) for one in kind])
+        losses.append(model.step(kinds[kind], model.tree.leaves(rows.tolist()), rng))
 
     found = model.search(kinds)
     best = model.tree.row_L[found.leaf_BK[:, :10]]
@@ -188,13 +188,13 @@ def test_a_newcomer_is_found_at_once():
     assert model.tree.row_L[found.leaf_BK[0, 0]] == 101
 
 
-def test_goes_on_from_its_state():
+def test_the_state_is_restored_exactly():
     """Scores and further steps are the same, bit for bit."""
     outputs, people = videos(60), users(50)
-    model, draw = model_of(outputs, people), generator()
+    model, rng = model_of(outputs, people), generator()
     leaves = model.tree.leaves([1, 2, 3])
-    model.step(people[:3], leaves, draw)
-    model.calibrate(people, draw)
+    model.step(people[:3], leaves, rng)
+    model.calibrate(people, rng)
 
     copy = TreeModel(SMALL, 8, gain=1.0, seed=9)
     copy.load_state({name: array.copy() for name, array in model.state().items()})

@@ -15,9 +15,9 @@ def generator(seed=0):
 
 def grown(num_items, *, depth=None, seed=0):
     """Return a tree of items 1 to *num_items*, clustered by drawn vectors."""
-    draw = generator(seed)
+    rng = generator(seed)
     depth = depth or shape_for(num_items).depth
-    leaves = tdm_tree.clustered_leaves(draw.normal(size=(num_items, 3)), depth, draw)
+    leaves = tdm_tree.clustered_leaves(rng.normal(size=(num_items, 3)), depth, rng)
     return tree_of(np.arange(1, num_items + 1), leaves, depth)
 
 
@@ -36,14 +36,14 @@ def of_leaves(score_BL):
 @given(st.integers(0, 70), st.integers(0, 2**32 - 1), st.booleans())
 def test_every_item_gets_a_leaf_of_its_own(num_items, seed, is_clustered):
     """By two-means as by category, whatever the vectors and the categories are."""
-    draw = generator(seed)
+    rng = generator(seed)
     depth = shape_for(num_items).depth
 
     if is_clustered:
-        leaves = tdm_tree.clustered_leaves(draw.normal(size=(num_items, 2)).round(), depth, draw)
+        leaves = tdm_tree.clustered_leaves(rng.normal(size=(num_items, 2)).round(), depth, rng)
     else:
-        categories = [str(one) for one in draw.integers(0, 5, num_items)]
-        leaves = tdm_tree.category_leaves(categories, depth, draw)
+        categories = [str(one) for one in rng.integers(0, 5, num_items)]
+        leaves = tdm_tree.category_leaves(categories, depth, rng)
 
     assert len(set(leaves.tolist())) == num_items
     assert ((leaves >= 0) & (leaves < 1 << depth)).all()
@@ -86,13 +86,13 @@ def test_the_first_tree_keeps_categories_together():
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_a_beam_as_wide_as_the_levels_is_the_exhaustive_search(num_items, seed):
     """Then no node is left out, whatever the nodes above the leaves score."""
-    tree, draw = grown(num_items, seed=seed), generator(seed)
-    score_BL = draw.normal(size=(3, 1 << tree.depth))
+    tree, rng = grown(num_items, seed=seed), generator(seed)
+    score_BL = rng.normal(size=(3, 1 << tree.depth))
     levels = tuple(range(tree.depth + 1))
 
     def score(level, nodes_BM):
         if level < tree.depth:
-            return draw.normal(size=nodes_BM.shape)
+            return rng.normal(size=nodes_BM.shape)
         return np.take_along_axis(score_BL, nodes_BM, axis=1)
 
     shape = Shape(levels, tuple(1 << level for level in levels[:-1]))
@@ -106,8 +106,8 @@ def test_a_beam_as_wide_as_the_levels_is_the_exhaustive_search(num_items, seed):
 @given(st.integers(1, 70), st.integers(1, 20), st.integers(0, 2**32 - 1))
 def test_over_a_max_heap_a_narrow_beam_finds_the_best_leaves(num_items, width, seed):
     """A beam of k nodes finds the k best leaves, in their order (paper, section 3.2)."""
-    tree, draw = grown(num_items, seed=seed), generator(seed)
-    score_BL = np.where(tree.row_L != FREE, draw.normal(size=(2, 1 << tree.depth)), -np.inf)
+    tree, rng = grown(num_items, seed=seed), generator(seed)
+    score_BL = np.where(tree.row_L != FREE, rng.normal(size=(2, 1 << tree.depth)), -np.inf)
     levels = shape_for(num_items).levels
 
     shape = Shape(levels, (width,) * (len(levels) - 1))
@@ -140,7 +140,7 @@ def test_neither_scores_nor_counts_nodes_without_items():
     assert found.score_BK.tolist() == [[0.0, 0.0]]
 
 
-def test_what_a_user_has_seen_costs_nothing_and_is_not_found():
+def test_videos_that_a_user_has_seen_are_neither_scored_nor_found():
     """Of four leaves the first user has seen two, the second none; each pays for the rest."""
     tree = tree_of(np.arange(1, 5), np.arange(4), 2)
     is_out = tree.are_at([[4, 2, 99], []])
@@ -161,7 +161,7 @@ def test_what_a_user_has_seen_costs_nothing_and_is_not_found():
     assert found.num_scored_B.tolist() == [2, 4]
 
 
-def test_a_newcomer_goes_where_it_is_most_alike_and_there_is_room():
+def test_a_new_item_gets_the_most_similar_leaf_with_room():
     """The likest node is full; the next one takes it."""
     tree = tree_of(np.array([1, 2, 3]), np.array([0, 1, 2]), 2)
 
@@ -214,7 +214,7 @@ def test_a_shape_has_room_for_its_items(num_items):
 @pytest.mark.parametrize(
     ("levels", "widths"), [((), ()), ((3,), (1,)), ((3, 2), (1,)), ((2, 3), (0,)), ((-1, 2), (1,))]
 )
-def test_refuses_a_shape_that_is_none(levels, widths):
+def test_an_invalid_shape_is_rejected(levels, widths):
     """Levels rise, and every one but the last has a width."""
     with pytest.raises(ValueError, match=r"level|width"):
         Shape(levels, widths)

@@ -36,16 +36,16 @@ def tower(request):
 
 
 def inputs(num_watches, *, num_users=3):
-    draw = torch.Generator().manual_seed(1)
-    features = torch.rand(num_users, num_watches, len(WATCH_FEATURES), generator=draw)
+    rng = torch.Generator().manual_seed(1)
+    features = torch.rand(num_users, num_watches, len(WATCH_FEATURES), generator=rng)
     features[:, :, 0] = features[:, :, 0].round()
     return [
-        torch.randn(num_users, num_watches, 16, generator=draw),
+        torch.randn(num_users, num_watches, 16, generator=rng),
         features,
         torch.ones(num_users, num_watches),
-        torch.randn(num_users, 16, generator=draw),
-        torch.randn(num_users, SMALL.context_dim * len(CONTEXT_FIELDS), generator=draw),
-        torch.rand(num_users, 3, generator=draw),
+        torch.randn(num_users, 16, generator=rng),
+        torch.randn(num_users, SMALL.context_dim * len(CONTEXT_FIELDS), generator=rng),
+        torch.rand(num_users, 3, generator=rng),
     ]
 
 

@@ -19,9 +19,9 @@ def tower():
 
 
 def inputs(num_watches, *, num_users=1):
-    draw = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     return [
-        torch.randn(num_users, num_watches, SMALL.dim, generator=draw),
+        torch.randn(num_users, num_watches, SMALL.dim, generator=rng),
         torch.ones(num_users, num_watches, len(WATCH_FEATURES)),
         torch.ones(num_users, num_watches),
         torch.zeros(num_users, SMALL.dim),

@@ -47,7 +47,7 @@ def test_positive_mutual_information_is_the_formula_worked_by_hand():
     assert pmi[1, 3] == 0
 
 
-def test_a_catalogue_that_nobody_watched_has_zero_vectors():
+def test_a_catalogue_without_watches_has_zero_vectors():
     """No error: there is nothing to know."""
     assert not cooccurrence.embeddings([], 3, 8, seed=0).any()
 

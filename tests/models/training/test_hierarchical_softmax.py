@@ -59,7 +59,7 @@ def test_probabilities_are_those_of_the_loss_and_sum_to_one(hierarchy):
     assert log_p[0, 2].item() == pytest.approx(-loss_of(hierarchy, LOGITS, 2).item())
 
 
-def test_an_empty_band_takes_no_probability(hierarchy):
+def test_an_empty_band_has_no_probability(hierarchy):
     """A small catalogue has fewer videos than there are bands."""
     one_band = torch.zeros(4, dtype=torch.int64)
 

@@ -21,11 +21,11 @@ GROUPS = 4
 
 def planted(*, num_users=120, length=8, seed=0):
     """Return sequences of users who each stay within one group of five videos and one word."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     sequences = []
     for _ in range(num_users):
-        group = int(draw.integers(GROUPS))
-        videos = 1 + group + GROUPS * draw.integers(5, size=length)
+        group = int(rng.integers(GROUPS))
+        videos = 1 + group + GROUPS * rng.integers(5, size=length)
         sequences.append([*videos.tolist(), 5 * GROUPS + 1 + group])
     return sequences
 
@@ -107,7 +107,7 @@ def test_a_row_beyond_the_vocabulary_is_refused():
         item2vec([[1, 4]], SMALL, num_videos=3, seed=0)
 
 
-def test_watches_and_searches_stand_in_the_order_of_time():
+def test_watches_and_searches_are_in_the_order_of_time():
     """Two words between two videos; a video that is not known is left out."""
     events = [
         watch("v1", at_ms=0),

@@ -31,7 +31,7 @@ def test_a_late_example_turns_no_clock_back():
     assert frequency.counts(np.array([1])).tolist() == [2.0]
 
 
-def test_a_clock_that_stands_in_the_future_is_turned_back():
+def test_a_clock_in_the_future_is_turned_back():
     """Counts stay as they had decayed, and go on from now."""
     frequency = LabelFrequency(half_life_ms=DAY_MS)
     frequency.move_to(T0 + 400 * DAY_MS)

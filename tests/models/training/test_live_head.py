@@ -13,13 +13,13 @@ CONFIG = TowerConfig(dim=8)
 
 def drawn(seed=0):
     """Return a head with drawn weights, users, tastes and signals of videos."""
-    draw = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     head = LiveHead(CONFIG)
     with torch.no_grad():
-        head.weights.weight.copy_(torch.randn(NUM_SIGNALS, 8, generator=draw))
-    users = unit(torch.randn(3, 8, generator=draw))
-    tastes = unit(torch.randn(5, 8, generator=draw))
-    return head, users, tastes, 6 * torch.rand(5, NUM_SIGNALS, generator=draw)
+        head.weights.weight.copy_(torch.randn(NUM_SIGNALS, 8, generator=rng))
+    users = unit(torch.randn(3, 8, generator=rng))
+    tastes = unit(torch.randn(5, 8, generator=rng))
+    return head, users, tastes, 6 * torch.rand(5, NUM_SIGNALS, generator=rng)
 
 
 def test_logits_are_the_formula_worked_by_hand():

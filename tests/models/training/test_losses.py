@@ -70,7 +70,7 @@ def test_without_correction_q_is_not_read():
     )
 
 
-def test_nce_tells_the_label_from_noise():
+def test_nce_separates_the_label_from_noise():
     """Logistic losses of logit - log(k q): label up, others down, summed."""
     # logits 1 and -1, k q = .5 and 2
     hand = -math.log(sigmoid(1 - math.log(0.5))) - math.log(1 - sigmoid(-1 - math.log(2.0)))
@@ -203,7 +203,7 @@ def test_every_loss_falls_when_the_label_rises(any_loss):
     assert logits.grad[0, 0] < 0 < logits.grad[0, 1:].min()
 
 
-def test_an_unknown_loss_is_told_with_those_there_are():
+def test_an_unknown_loss_is_an_error_that_lists_the_known_ones():
     """A visible table, and its names in the error."""
     config = dataclasses.replace(TowerConfig(), loss="hinge")
 

@@ -83,7 +83,7 @@ def test_no_video_is_drawn_twice():
     assert len(rows) == len(set(rows.tolist())) < 9
 
 
-def test_an_unknown_draw_is_told_with_those_there_are():
+def test_an_unknown_draw_is_an_error_that_lists_the_known_ones():
     """A visible list, and its names in the error."""
     with pytest.raises(ValueError, match="known: uniform, in_batch, frequency"):
         draw_of("hard")

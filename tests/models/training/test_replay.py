@@ -70,7 +70,7 @@ def test_a_forgotten_user_is_in_no_draw():
     assert labels(buffer) == [2]
 
 
-def test_a_video_taken_down_is_no_label_any_more():
+def test_a_video_taken_down_is_not_a_label():
     """The other examples stay."""
     buffer = buffer_of(example("v1"), example("v2"))
 

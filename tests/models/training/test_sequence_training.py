@@ -120,15 +120,15 @@ def test_negatives_are_drawn_by_popularity_to_a_power():
     np.testing.assert_allclose(training._share_N, weight / weight.sum())
 
 
-def draw():
+def rng():
     return np.random.Generator(np.random.PCG64(0))
 
 
-def test_what_was_not_completed_is_read_but_is_no_label():
+def test_an_unfinished_watch_is_an_input_and_not_a_label():
     """The class is the next completed watch; a skip is history only."""
     histories = [watched(1, 2, 3, 4, completed=[True, False, True, False]), watched(5, 6)]
 
-    (batch,) = batches(cut(histories, 6, draw()), 8, draw())
+    (batch,) = batches(cut(histories, 6, rng()), 8, rng())
 
     longest = batch.rows_BT[:, 0].argmax()
     assert batch.rows_BT[longest].tolist() == [1, 2, 3]
@@ -140,7 +140,7 @@ def test_what_was_not_completed_is_read_but_is_no_label():
 
 def test_every_label_of_a_long_history_is_learned_once_an_epoch():
     """Cuts lie anywhere, and nothing falls between two slices."""
-    history, generator = watched(*([1, 2] * 10)), draw()
+    history, generator = watched(*([1, 2] * 10)), rng()
 
     for _ in range(8):
         slices = sorted(cut([history], 6, generator), key=lambda one: one.start)
@@ -152,7 +152,7 @@ def test_a_cap_takes_that_many_slices_of_a_user():
     """A heavy watcher counts no more than *most*; who has no label gives no slice."""
     histories = [watched(*([1, 2] * 30)), watched(3, 4), watched(5)]
 
-    owners = [one.history for one in cut(histories, 6, draw(), most=2)]
+    owners = [one.history for one in cut(histories, 6, rng(), most=2)]
 
     assert [sum(one is each for one in owners) for each in histories] == [2, 1, 0]
 
@@ -168,7 +168,7 @@ def test_the_same_seed_learns_the_same_weights():
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_learning_stops_when_told():
+def test_learning_stops_when_the_callback_returns_false():
     """Early stopping is the caller's decision, after any epoch."""
     model, catalogue = model_of()
     epochs = []

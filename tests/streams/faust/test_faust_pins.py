@@ -236,7 +236,7 @@ def test_a_topic_made_anew_is_committed_below_what_was_committed_of_the_old_one(
     assert app.consumer._filter_committable_offsets([FIRST]) == {FIRST: 2}
 
 
-def test_no_agent_of_fausts_stands_between_the_fetcher_and_us():
+def test_records_pass_by_no_agent_of_faust():
     """They restart seconds after an error, skip, and acknowledge what they skip."""
     app = in_a_loop(our_app)
 
@@ -244,7 +244,7 @@ def test_no_agent_of_fausts_stands_between_the_fetcher_and_us():
     assert type(app.consumer)._drain_messages is not transport.Consumer._drain_messages
 
 
-def test_paused_partitions_are_no_livelock():
+def test_paused_partitions_do_not_count_as_a_livelock():
     """Aiokafka never fetches here: Faust would complain of each partition for ever."""
     app = in_a_loop(our_app)
     app.consumer.assignment = Mock(side_effect=AssertionError("it looks at the partitions"))

@@ -127,7 +127,7 @@ def test_records_of_an_earlier_reading_are_dropped(kafka):
     reading(kafka, story)
 
 
-def test_nothing_comes_while_there_is_no_room(kafka):
+def test_no_records_are_fetched_while_the_inbox_is_full(kafka):
     """The broker keeps what a worker cannot take."""
 
     async def story(reader):
@@ -170,7 +170,7 @@ def test_the_end_of_each_partition_is_known(kafka):
     reading(kafka, story)
 
 
-def test_a_header_name_that_is_no_text_costs_the_other_records_nothing(kafka):
+def test_a_header_name_that_is_not_utf8_does_not_lose_other_records(kafka):
     """The record comes without its headers, which no client in Python gives."""
     case = SimpleNamespace(
         headers=[("\udcff", b"x")],
@@ -191,7 +191,7 @@ def test_a_header_name_that_is_no_text_costs_the_other_records_nothing(kafka):
     reading(kafka, story)
 
 
-def test_only_what_is_committed_comes(kafka):
+def test_only_committed_records_are_fetched(kafka):
     """An aborted transaction is nobody's event; the marks of both leave gaps between offsets."""
     at = Position("recommendation-requests", 0)
     producer = Producer(producer_config(kafka) | {"transactional.id": "test-fetch"})
@@ -215,7 +215,7 @@ def test_only_what_is_committed_comes(kafka):
     reading(kafka, story)
 
 
-def test_an_open_transaction_is_no_lag(kafka):
+def test_an_open_transaction_does_not_count_as_lag(kafka):
     """What lies beyond the last stable offset belongs to nobody yet."""
     at = Position("recommendation-requests", 1)
     producer = Producer(producer_config(kafka) | {"transactional.id": "test-open"})
@@ -234,7 +234,7 @@ def test_an_open_transaction_is_no_lag(kafka):
     reading(kafka, story)
 
 
-def test_an_offset_that_the_log_no_longer_has_is_told_and_nothing_is_skipped(kafka):
+def test_a_lost_offset_is_reported_and_nothing_is_skipped(kafka):
     """The reader stops there until it is told where to go on."""
 
     async def story(reader):

@@ -56,7 +56,7 @@ def test_other_refusals_are_looked_into(error):
     assert (judged.num_refusals, judged.failures) == (1, [])
 
 
-def test_who_loses_its_static_membership_twice_within_a_minute_ends():
+def test_a_worker_that_loses_its_static_membership_twice_within_a_minute_ends():
     """Another worker has the same id; one of the two has to give in."""
     judged = Judged("worker-1")
     judged.lose(100.0, 103.0)
@@ -92,7 +92,7 @@ class Coordinator:
         return False
 
 
-def test_the_coordinator_tells_at_once_and_tries_again():
+def test_the_coordinator_reports_an_error_at_once_and_tries_again():
     """Nobody polls while a worker joins, so the error would be kept for ever."""
     told = []
 

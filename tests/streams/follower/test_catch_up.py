@@ -14,7 +14,7 @@ def catch_up():
     return catch_up
 
 
-def test_a_partition_is_read_when_its_end_is_told(catch_up):
+def test_a_partition_is_read_when_its_end_is_reported(catch_up):
     """Also an empty one, which has no record that could tell."""
     catch_up.note_end(VECTORS)
 
@@ -25,7 +25,7 @@ def test_a_partition_is_read_when_its_end_is_told(catch_up):
     assert catch_up.is_unread()
 
 
-def test_a_partition_that_never_stands_still_is_read_up_to_the_end_it_had_at_the_start(catch_up):
+def test_a_partition_written_all_the_time_is_read_to_the_end_it_had_at_the_start(catch_up):
     """Where somebody writes all the time, its end may never be told."""
     for offset in range(3):
         assert catch_up.is_unread("item-vectors")

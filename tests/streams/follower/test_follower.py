@@ -124,7 +124,7 @@ def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays():
 @pytest.mark.parametrize(
     "error", [ValueError("Protocol not known: nosuch"), ImportError("s3fs"), RuntimeError("onnx")]
 )
-def test_whatever_comes_of_a_bundle_the_old_one_stays(error):
+def test_the_old_bundle_stays_after_any_error_of_the_new_one(error):
     """One announcement ended every worker, and again after each restart."""
     world = World()
     world.announce(1)
@@ -152,7 +152,7 @@ def test_a_store_that_is_away_is_asked_again_and_the_old_bundle_stays():
     assert (world.in_service, world.follower.counts["bundles_refused"]) == (2, 0)
 
 
-def test_a_start_takes_an_older_bundle_while_the_newest_cannot_be_had():
+def test_an_older_bundle_is_loaded_while_the_store_of_the_newest_does_not_answer():
     """Any model is better than none; the newest follows."""
     world = World()
     world.away.add("b2")
@@ -386,7 +386,7 @@ def test_a_video_uploaded_again_is_back_in_whatever_order_the_topics_are_read(is
     assert world.knows("again")
 
 
-def test_a_misplaced_upload_is_no_text_to_search():
+def test_a_misplaced_upload_is_not_searchable():
     """index_sync keeps it as a dead letter; here it must not come into any list either."""
     layout, texts, catch_up = Layout(), TextIndex(), CatchUp()
     follower = World().follower

@@ -136,7 +136,7 @@ def test_a_start_keeps_the_vectors_of_what_will_serve_and_no_others(world):
     assert len(world.follower._waiting) == 0
 
 
-def test_what_comes_later_is_followed(world):
+def test_later_records_are_followed(world):
     """On every topic, without a topic that has anything at the start."""
     world.start()
     world.send(MODEL_BUNDLES, offer(1))

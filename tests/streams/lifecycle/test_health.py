@@ -32,7 +32,7 @@ def test_a_worker_is_ready_when_every_condition_holds():
     )
 
 
-def test_a_condition_that_does_not_hold_says_why():
+def test_a_condition_that_does_not_hold_gives_its_reason():
     """One is enough to be unready."""
     health = Health(lambda: "", GOOD.conditions | {"index_reachable": lambda: "status 404"})
 
@@ -54,7 +54,7 @@ def test_a_worker_that_is_not_ready_lives():
     assert asked(health, "/healthz") == (200, {"alive": True})
 
 
-def test_a_worker_that_stands_still_does_not_live():
+def test_a_stalled_worker_is_not_alive():
     """What the watchdog is concerned about is the reason."""
     health = Health(lambda: "watch-events/3 stood still for 31.0 s", {})
 
@@ -75,7 +75,7 @@ def test_there_is_nothing_else_to_ask_for(path):
     assert asyncio.run(ask()) == 404
 
 
-def test_it_listens_where_the_settings_say_until_it_stops():
+def test_the_server_listens_on_the_configured_address_until_it_stops():
     """And a second stop does nothing."""
     [port] = free_ports(1)
 

@@ -88,7 +88,7 @@ def test_a_connection_that_is_refused_is_a_persons_matter(said, wanted):
     assert not preflight._remedy_of_refusal("Connection refused", kafka)
 
 
-def test_a_certificate_that_is_no_certificate_is_named_with_its_variable_and_path(tmp_path):
+def test_an_invalid_certificate_is_reported_with_its_variable_and_path(tmp_path):
     """The line of librdkafka's says which of its own properties it is about."""
     (tmp_path / "ca.pem").write_text("no certificate")
     kafka = KafkaSettings(security_protocol="SSL", ssl_ca_location=str(tmp_path / "ca.pem"))
@@ -122,7 +122,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
         check_directory(tmp_path / "file" / "state", "X_DIR")
 
 
-def test_workers_that_share_a_directory_take_a_free_part_of_it_each(tmp_path):
+def test_workers_that_share_a_directory_each_use_a_free_subdirectory(tmp_path):
     """Also one that a worker has left: its windows are there."""
     first, holding_first = hold_own_directory(tmp_path)
     second, holding_second = hold_own_directory(tmp_path)
@@ -134,7 +134,7 @@ def test_workers_that_share_a_directory_take_a_free_part_of_it_each(tmp_path):
     assert [each.name for each in (first, second, third)] == ["worker-1", "worker-2", "worker-1"]
 
 
-def test_a_full_disk_is_told_with_its_own_code(tmp_path, monkeypatch):
+def test_a_full_disk_has_an_exit_code_of_its_own(tmp_path, monkeypatch):
     """The directory is there, and nothing fits in it."""
 
     class Full:
@@ -157,7 +157,7 @@ def test_a_full_disk_is_told_with_its_own_code(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "servers", ["http://broker:9092", "kafka:port", "user:secret@kafka:9092", "", "a b"]
 )
-def test_what_is_no_address_of_a_broker_is_refused_and_not_quoted(servers):
+def test_an_invalid_broker_address_is_rejected_and_not_quoted(servers):
     """Before anything is asked of the network."""
     with pytest.raises(ContractError, match="NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS") as refused:
         load(KafkaSettings, {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": servers})
@@ -165,7 +165,7 @@ def test_what_is_no_address_of_a_broker_is_refused_and_not_quoted(servers):
 
 
 @pytest.mark.parametrize("servers", ["kafka:9092", "kafka", "a:1, b.c-d:2", "[::1]:9092"])
-def test_addresses_of_brokers_are_taken(servers):
+def test_valid_broker_addresses_are_accepted(servers):
     """One or several, with or without a port."""
     given = {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": servers}
 
@@ -175,7 +175,7 @@ def test_addresses_of_brokers_are_taken(servers):
 @pytest.mark.parametrize(
     "url", ["qdrant:6333", "ftp://qdrant", "http://", "http://user:secret@qdrant:6333"]
 )
-def test_what_is_no_url_of_an_index_is_refused_and_not_quoted(url):
+def test_an_invalid_index_url_is_rejected_and_not_quoted(url):
     """A password in a URL would end up in logs: there is a setting for the key."""
     with pytest.raises(ContractError, match="NEXTWATCH_QDRANT_URL") as refused:
         load(QdrantSettings, {"NEXTWATCH_QDRANT_URL": url})
@@ -215,7 +215,7 @@ def test_each_way_to_end_has_a_code_of_its_own(error, code):
         ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:{port}", ExitCode.BROKER_AWAY),
     ],
 )
-def test_a_worker_that_cannot_start_says_so_in_one_line(
+def test_a_worker_that_cannot_start_prints_one_line(
     tmp_path, monkeypatch, capfd, taken_port, name, value, code
 ):
     """With the setting to look at, a code of its own, and no secret."""

@@ -25,11 +25,11 @@ def told(throttle_time, broker_id=1):
     )
 
 
-def test_nothing_holds_a_worker_that_was_told_nothing(quotas):
+def test_a_worker_without_throttle_events_is_not_held_back(quotas):
     assert not quotas.is_holding
 
 
-def test_a_quota_holds_for_as_long_as_the_broker_said(quotas, clock):
+def test_a_quota_holds_for_the_time_the_broker_gave(quotas, clock):
     quotas.note(told(2.0))
     clock.now_s += 1.9
     assert quotas.is_holding

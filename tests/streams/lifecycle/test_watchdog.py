@@ -99,7 +99,7 @@ def test_what_the_broker_has_must_be_fetched():
     assert first.lane(1.0).mark == later.lane(1.0).mark
 
 
-def test_a_mark_of_a_transaction_at_the_end_is_no_lag():
+def test_a_transaction_marker_at_the_end_does_not_count_as_lag():
     """No consumer ever sees that offset, so it can never be acknowledged."""
     first = Reading(acknowledged=5, fetched=5, position=6, end=6, num_answers=1)
     later = Reading(acknowledged=5, fetched=5, position=6, end=6, num_answers=2)
@@ -118,7 +118,7 @@ def test_a_partition_that_is_all_acknowledged_moves_by_being_asked(offset, fetch
     )
 
 
-def test_a_partition_that_nobody_leads_ends_no_worker():
+def test_a_partition_without_a_leader_does_not_end_a_worker():
     """The broker is at fault, and the other partitions go on; readiness tells of it."""
     reading = Reading(acknowledged=5, fetched=5, position=5, end=9, has_leader=False)
     assert not reading.lane(1.0).is_waiting
@@ -132,7 +132,7 @@ def test_publishing_windows_is_moving():
     assert first.lane(1.0).mark != later.lane(1.0).mark
 
 
-def test_the_guard_tells_the_first_verdict_and_goes():
+def test_the_guard_reports_the_first_verdict_and_returns():
     """It runs in a thread of its own; whoever it tells, ends the process."""
     world = World()
     world.after(0, a=1)
@@ -145,7 +145,7 @@ def test_the_guard_tells_the_first_verdict_and_goes():
 
 
 @pytest.mark.timeout(5)
-def test_the_guard_goes_when_the_worker_stops():
+def test_the_guard_returns_when_the_worker_stops():
     """Without a verdict."""
     stop = Event()
     stop.set()

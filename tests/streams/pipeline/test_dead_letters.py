@@ -61,7 +61,7 @@ def test_each_bad_record_has_one_line_in_the_log_that_quotes_nothing():
         assert len(json.dumps(line)) < 1_024
 
 
-def test_what_is_mended_is_counted_and_told_once():
+def test_a_mended_record_is_counted_and_logged_once():
     """The event is answered; one line says that its sender could do better."""
     world = World()
     value = json.loads(encode(watch())) | {"context": {"country": "Brasil"}}

@@ -11,7 +11,7 @@ from tests.builders import deletion, shown, watch
 from tests.streams.worlds import POLICY, World
 
 
-def test_a_deletion_leaves_no_window_and_says_so_to_everybody():
+def test_a_deletion_removes_the_window_and_publishes_tombstones():
     """Store, changelog, and whoever keeps recommendations: all forget the user."""
     world = World()
     world.pipeline.process([world.record(watch("A")), world.record(shown("B"))])
@@ -24,7 +24,7 @@ def test_a_deletion_leaves_no_window_and_says_so_to_everybody():
     assert [(r.key, r.value) for r in world.outbox.to("recommendations")][1:] == [(b"u1", None)]
 
 
-def test_a_seal_outlives_the_erased_user_without_naming_him():
+def test_an_erasure_marker_is_kept_and_holds_a_hash_not_the_id():
     """Late and replayed events from before the erasure stay out for ever, also after a restart."""
     world = World()
     world.pipeline.process([world.record(deletion(at_ms=5))])

@@ -160,7 +160,7 @@ def test_a_window_from_the_far_future_is_freed_of_it_by_the_next_event():
     assert change.value == world.store.get(["u1"])[0]
 
 
-def test_a_worker_with_a_slow_clock_takes_nothing_out_of_a_window():
+def test_a_slow_clock_removes_nothing_from_a_window():
     """The records say that it is later than that; a replay of the letters needs what is there."""
     world, day_ms = World(), 86_400_000
     known = fold(EMPTY, [watch("A", at_ms=2 * day_ms)], POLICY)
@@ -184,7 +184,7 @@ def test_an_event_ahead_of_clock_and_record_alike_is_a_dead_letter():
     assert world.window() == EMPTY
 
 
-def test_offsets_with_gaps_are_taken_as_they_come():
+def test_offsets_with_gaps_are_accepted():
     """Marks of transactions, compaction and retention leave gaps; nothing was lost."""
     #    offset   0   1   2
     #             A   -   C
@@ -238,11 +238,11 @@ EVENTS = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(EVENTS, st.integers(1, 5), st.randoms(use_true_random=False))
 def test_however_events_are_cut_into_batches_and_repeated_the_windows_are_the_same(
-    events, batch_size, chance: random.Random
+    events, batch_size, rng: random.Random
 ):
     """The stored state is the fold of the set of events, whatever delivery did to them."""
-    delivered = events + chance.choices(events, k=4) if events else []
-    chance.shuffle(delivered)
+    delivered = events + rng.choices(events, k=4) if events else []
+    rng.shuffle(delivered)
     world = World()
     records = [world.record(event) for event in delivered]
     for start in range(0, len(records), batch_size):
@@ -257,7 +257,7 @@ def test_however_events_are_cut_into_batches_and_repeated_the_windows_are_the_sa
         assert world.window(user_id) == fold(EMPTY, mine, POLICY)
 
 
-def test_a_store_that_cannot_be_written_ends_the_batch_before_anything_is_told():
+def test_a_failed_write_to_the_store_ends_the_batch_before_anything_is_published():
     """A full disk: nothing is delivered, nothing may be committed, and the process is told."""
     world = World()
 
@@ -272,7 +272,7 @@ def test_a_store_that_cannot_be_written_ends_the_batch_before_anything_is_told()
 
 
 @pytest.mark.parametrize("skew_ms", [-3_600_000, 3_600_000])
-def test_a_clock_that_is_wrong_changes_no_window_and_refuses_nobody(skew_ms):
+def test_a_wrong_clock_changes_no_window_and_rejects_no_event(skew_ms):
     """Events are judged by their record's own time, windows by that of their events."""
     right, wrong = World(), World()
     wrong.clock.advance(ms=skew_ms)

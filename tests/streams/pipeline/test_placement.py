@@ -49,7 +49,7 @@ def test_misplaced_impressions_are_counted_and_left_to_the_trainer():
     assert world.partitions.committable() == {Position("impressions", 0): 1}
 
 
-def test_the_letter_says_nothing_of_where_it_is_to_go_so_a_replay_puts_it_right():
+def test_a_dead_letter_has_no_target_partition_so_a_replay_places_it_right():
     """Producers of this project place by the key; the letter keeps it, and no partition."""
     world = World()
 
@@ -97,7 +97,7 @@ def test_partitions_that_know_nothing_of_a_user_keep_nothing_of_the_erasure():
     assert world.store.markers() == {}
 
 
-def test_an_erasure_for_all_partitions_is_told_by_the_users_own():
+def test_an_erasure_for_all_partitions_is_published_by_the_users_own_partition():
     world = World()
 
     take(world, deletion(user_id=HERE, at_ms=5, everywhere=True))

@@ -84,7 +84,7 @@ def ask(url, *, max_bytes=1_000, within_s=WITHIN_S):
         return client.request("POST", "/x", b"{}", within_s=within_s, max_bytes=max_bytes)
 
 
-def test_a_good_answer_comes_back():
+def test_a_good_answer_is_returned():
     with serving(always(GOOD)) as url:
         assert ask(url, within_s=5) == (200, b"good")
 
@@ -133,7 +133,7 @@ def test_an_answer_beyond_the_bound_is_not_read_to_its_end(answer):
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", GOOD[:-1]], ids=str)
-def test_what_is_no_whole_answer_is_an_error(answer):
+def test_an_incomplete_answer_is_an_error(answer):
     def once(connection, _stop):
         heard(connection)
         connection.sendall(answer)
@@ -213,7 +213,7 @@ def test_https_is_verified():
         ask(url.replace("http:", "https:"), within_s=5)
 
 
-def test_nobody_listens():
+def test_a_refused_connection_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(ConnectionRefusedError):

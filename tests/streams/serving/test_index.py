@@ -41,7 +41,7 @@ def test_each_question_gets_its_answer():
 
 
 @pytest.mark.parametrize("answers", [[], [[1]], [[1], [2], [3]]])
-def test_a_wrong_number_of_answers_is_none(answers):
+def test_a_wrong_number_of_answers_is_rejected(answers):
     """Whose they are nobody knows; it ended the worker."""
     with (
         index_of(body=found(*answers)) as index,
@@ -53,7 +53,7 @@ def test_a_wrong_number_of_answers_is_none(answers):
 @pytest.mark.parametrize(
     "foreign", [END_OF_POINTS, 2**64 - 1, "8b2e5c1a-0000-4000-8000-000000000000"]
 )
-def test_points_that_are_none_of_ours_are_left_out(foreign):
+def test_foreign_points_are_left_out(foreign):
     """Somebody has put them there: the others are as good as ever, and a worker lives on."""
     with (
         index_of(body=found([1, foreign, 2], [3])) as index,
@@ -77,12 +77,12 @@ def test_a_search_that_finds_only_foreign_points_has_no_answer():
     "body",
     [b"", b"{", b"null", b'{"result": 7}', b'{"result": [{"points": [{"id": 1.5}]}]}', b"\xff"],
 )
-def test_what_cannot_be_read_is_no_answer(body):
+def test_an_unreadable_answer_is_rejected(body):
     with index_of(body=body) as index, pytest.raises(IndexUnavailable):
         index.nearest("c", VECTORS_BD, 2)
 
 
-def test_an_answer_of_any_length_is_none():
+def test_an_answer_that_is_too_long_is_rejected():
     """A megabyte for four points would be read, and decoded, while the viewer waits."""
     body = found([1], [2])[:-1] + b" " * (1 << 20) + b"}"
     with index_of(body=body) as index, pytest.raises(IndexUnavailable, match="more than"):
@@ -98,7 +98,7 @@ def test_a_slow_answer_is_not_waited_for():
 
 
 @pytest.mark.parametrize(("key", "says"), [(None, "wants an API key"), ("wrong", "rejects")])
-def test_a_key_that_is_rejected_is_told_with_its_setting_and_the_url(key, says):
+def test_a_rejected_key_is_reported_with_its_setting_and_the_url(key, says):
     """At the start it ends the process with 78; later it is why the worker is not ready."""
     with index_of(key="right", api_key=key) as index:
         with pytest.raises(ContractError, match=says) as caught:

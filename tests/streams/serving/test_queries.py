@@ -155,12 +155,12 @@ def test_the_subject_of_a_query_decides_among_thousands_too(large, query, lead):
 
 
 @pytest.mark.parametrize("query", ["how to play zither", "wie mache ich seife", "の作り方 はさみ"])
-def test_filler_words_alone_are_no_answer_to_a_subject_that_nobody_bears(small, query):
+def test_filler_words_do_not_match_a_query_for_an_unknown_subject(small, query):
     """Without a match the list is that of taste; a video about singing is no better."""
     assert leading(small, query, 5) == []
 
 
-def test_a_query_of_nothing_but_filler_words_finds_who_bears_them(small):
+def test_a_query_of_filler_words_alone_finds_the_videos_with_them(small):
     """There is nothing else to go by."""
     assert leading(small, "how to", 1) == ["sing"]
 

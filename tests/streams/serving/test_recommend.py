@@ -106,7 +106,7 @@ def test_a_video_that_only_the_index_knows_is_left_out():
     assert World("near", "just-taken-down").listed() == ["near"]
 
 
-def test_trending_videos_fill_up_and_say_so():
+def test_trending_videos_fill_the_list_and_name_their_source():
     """A candidate bears the source that found it, and stands once."""
     world = World("near", num_trending=4)
     world.switch.current.put(item_vector("far", VIDEOS["far"], popularity=50.0))
@@ -117,7 +117,7 @@ def test_trending_videos_fill_up_and_say_so():
     assert sources["far"] == "trending"
 
 
-def test_without_the_index_the_item_store_answers_and_says_so():
+def test_without_the_index_the_item_store_answers_and_the_answer_is_degraded():
     """Degraded, never silent, never empty."""
     world = World("near")
     world.index.is_away = True
@@ -128,7 +128,7 @@ def test_without_the_index_the_item_store_answers_and_says_so():
     assert (answer.degraded, {item.source for item in answer.items}) == (["index_away"], {"exact"})
 
 
-def test_an_index_that_failed_rests_and_comes_back_by_itself():
+def test_a_failed_index_is_left_alone_and_then_asked_again():
     """Batches do not queue behind a dead index, and full service returns unasked."""
     world = World("near")
     world.index.is_away = True
@@ -142,7 +142,7 @@ def test_an_index_that_failed_rests_and_comes_back_by_itself():
     assert world.recommend().degraded == []
 
 
-def test_the_item_store_stands_still_while_a_batch_computes():
+def test_the_item_store_does_not_change_while_a_batch_computes():
     """Matrices that grow between two looks at them do not fit together: the batch would die."""
     world = World("near")
     follower = Follower(
@@ -315,7 +315,7 @@ def test_answers_name_events_as_their_producers_did():
     assert answer.recommendation_id == recommendation_id("auth0|u", [uuid, "evt_42"], "b1")
 
 
-def test_a_search_in_memory_asks_no_index_and_is_no_degradation():
+def test_a_search_in_memory_asks_no_index_and_is_not_degraded():
     """The item store holds the same vectors; for a small catalogue that is the faster way."""
     world = World("near", is_in_memory=True)
 
@@ -348,7 +348,7 @@ def test_a_ranker_that_fails_leaves_the_order_to_the_vectors(result):
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
-def test_infinity_is_no_number_for_an_answer(value):
+def test_an_infinite_score_is_not_published(value):
     """JSON has none: consumers would read null."""
 
     class Infinite:

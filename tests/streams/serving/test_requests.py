@@ -26,7 +26,7 @@ def test_a_new_user_who_asks_gets_a_list():
     assert (answer.caused_by, answer.degraded) == ([event_id("u1/first")], [])
 
 
-def test_a_user_who_comes_back_and_asks_gets_what_his_window_says():
+def test_a_returning_user_who_asks_is_answered_from_the_window():
     """What he watched is left out, as after any event."""
     answer = Serving(*VIDEOS).answer(asking(), happened=[watch("nearer")])
 
@@ -96,7 +96,7 @@ def test_a_request_changes_no_window_and_publishes_none():
     assert world.partitions.committable()[Position("recommendation-requests", 0)] == 1
 
 
-def test_a_user_nobody_knows_stays_unknown_after_asking():
+def test_a_request_of_an_unknown_user_creates_no_window():
     """No record, no window."""
     world = World()
 
@@ -164,7 +164,7 @@ def test_a_request_that_breaks_a_bound_is_a_dead_letter(fields, reason):
     assert world.recommendations() == []
 
 
-def test_the_id_of_a_request_is_told_as_its_sender_wrote_it():
+def test_the_id_of_a_request_is_published_as_its_sender_wrote_it():
     """Who asks finds the answer by comparing texts."""
     world, request = World(), asking()
     value = encode(request).replace(

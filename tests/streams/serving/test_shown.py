@@ -108,12 +108,12 @@ def test_a_short_list_keeps_what_was_shown_at_its_end():
     assert listed(one) == ["v29", "v28"]
 
 
-def test_a_video_that_is_not_in_the_catalogue_costs_nobody_a_place():
+def test_an_impression_of_an_unknown_video_moves_nothing():
     """Players may show what was taken down meanwhile."""
     assert listed(asked(world_of(MANY), shown("gone", "unheard-of"), number=3)) == SIX[:3]
 
 
-def test_an_empty_catalogue_is_told():
+def test_an_answer_from_an_empty_catalogue_is_degraded():
     """Nothing to recommend is a reason, not a silence."""
     answer = asked(world_of({}))
 
@@ -121,7 +121,7 @@ def test_an_empty_catalogue_is_told():
 
 
 @pytest.mark.parametrize("watch_ms", [30_000, 0])
-def test_who_has_seen_everything_sees_it_again_the_longest_ago_first(watch_ms):
+def test_a_user_who_has_seen_everything_gets_it_again_the_longest_ago_first(watch_ms):
     """Watched or skipped; and the answer says so."""
     videos = {f"v{n}": at(5 * n) for n in range(4)}
     happened = [watch(v, at_ms=n, watch_ms=watch_ms) for n, v in enumerate(("v2", "v0", "v3"))]
@@ -156,7 +156,7 @@ def test_unseen_videos_come_before_seen_ones_even_if_no_source_offers_them():
     assert {item.source for item in answer.items} == {"trending"}
 
 
-def test_somebody_with_news_and_somebody_without_are_told_apart_in_one_batch():
+def test_one_batch_answers_users_with_and_without_unseen_videos():
     """The reason stands in the answer of the one whom it concerns."""
     videos = {"v0": at(0), "v1": at(5)}
     world = world_of(videos)
@@ -170,7 +170,7 @@ def test_somebody_with_news_and_somebody_without_are_told_apart_in_one_batch():
     assert [listed(answer) for answer in answers] == [["v0", "v1"], ["v0", "v1"]]
 
 
-def test_a_model_that_is_broken_is_told_beside_an_empty_catalogue():
+def test_a_broken_model_and_an_empty_catalogue_are_both_named():
     """Both words are there."""
 
     class Broken:

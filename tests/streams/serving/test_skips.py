@@ -45,7 +45,7 @@ def test_what_is_like_a_skipped_video_falls_and_nothing_rises(items):
     assert lowered(items, SKIP) == [round(0.8 * SCORES.std(), 6), 0.0, 0.0]
 
 
-def test_a_watch_is_no_skip(items):
+def test_a_watch_is_not_a_skip(items):
     """Neither a whole one nor a third, nor a second of three."""
     assert lowered(items, watch("skipped")) == [0.0, 0.0, 0.0]
     assert lowered(items, watch("skipped", watch_ms=1_000, duration_ms=3_000)) == [0.0, 0.0, 0.0]

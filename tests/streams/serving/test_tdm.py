@@ -41,7 +41,7 @@ def test_candidates_come_from_the_tree(bundle):
     assert world.index.num_asked == 0
 
 
-def test_an_index_that_is_away_takes_nothing_from_it(bundle):
+def test_an_unavailable_index_changes_nothing_for_a_tree(bundle):
     """No answer is degraded."""
     world = World(current=served(bundle))
     world.index.is_away = True
@@ -85,7 +85,7 @@ def test_a_new_video_is_found_by_its_content_at_once(bundle):
     assert row in current.tree.nearest(user, current.items, 40)[0]
 
 
-def test_a_video_taken_down_is_found_no_more(bundle):
+def test_a_video_taken_down_is_no_longer_found(bundle):
     """And its row may go to another video, which gets a leaf of its own."""
     current = served(bundle)
     row = current.items.row("cooking1")

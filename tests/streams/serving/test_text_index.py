@@ -54,7 +54,7 @@ def test_category_and_tags_are_found_like_titles():
     assert found(index, "noir") == ["b"]
 
 
-def test_who_bears_all_words_comes_before_who_bears_one():
+def test_a_video_with_all_words_comes_before_one_with_one_word():
     """And the rare word decides between those who bear one."""
     soups = {f"soup{n}": "receta de sopa" for n in range(8)}
     index = index_of(**soups, one="paella valenciana", both="receta de paella")
@@ -62,7 +62,7 @@ def test_who_bears_all_words_comes_before_who_bears_one():
     assert found(index, "receta de paella")[:2] == ["both", "one"]
 
 
-def test_nothing_is_found_for_words_that_nobody_bears():
+def test_nothing_is_found_for_unknown_words():
     """No guess is made; also not in an empty index."""
     assert found(index_of(a="cooking"), "zzz") == []
     assert found(TextIndex(), "cooking") == []

@@ -162,7 +162,7 @@ def test_a_changelog_that_is_made_anew_under_an_idle_worker_gets_every_window():
     assert world.heal() == {}
 
 
-def test_what_is_published_while_the_broker_is_asked_is_no_sign_of_another_changelog():
+def test_a_record_published_during_a_look_does_not_mean_another_changelog():
     """The end that it tells is older than our last record."""
     a = watch("A")
     world = World(logged(0, a))
@@ -175,7 +175,7 @@ def test_what_is_published_while_the_broker_is_asked_is_no_sign_of_another_chang
     assert not world.partitions.is_suspect
 
 
-def test_an_end_that_is_told_while_the_changelog_is_read_is_read_next_time():
+def test_an_end_reported_while_the_changelog_is_read_is_read_next_time():
     """What a paused owner wrote meanwhile may lie behind where the reading has come."""
     a, b = watch("A"), watch("B", at_ms=1)
     world = World(logged(0, a, b))
@@ -197,7 +197,7 @@ def test_an_end_that_is_told_while_the_changelog_is_read_is_read_next_time():
     assert {key: decode(record) for key, record in world.heal().items()} == {b"u1": window(a, b)}
 
 
-def test_an_answer_to_a_look_from_before_a_replacement_was_noticed_says_nothing():
+def test_a_look_from_before_a_replacement_is_ignored():
     """Its offset is of the log before."""
     world = World(logged(0, watch("A")))
     world.assign()
@@ -227,7 +227,7 @@ def test_a_changelog_record_that_cannot_be_read_is_replaced_by_what_is_here(junk
     assert "changelog_record_unreadable" in {line["event"] for line in told}
 
 
-def test_many_records_that_cannot_be_read_are_told_in_few_lines():
+def test_many_unreadable_records_are_logged_in_few_lines():
     """A backlog of a stranger's does not fill the log."""
     world = World(*(LoggedWindow(0, number, b"u1", b"junk") for number in range(1_000)))
 
@@ -238,7 +238,7 @@ def test_many_records_that_cannot_be_read_are_told_in_few_lines():
     assert [line["records"] for line in lines] == [2**number for number in range(10)]
 
 
-def test_a_changelog_key_that_is_no_text_is_passed_over():
+def test_a_changelog_key_that_is_not_utf8_is_skipped():
     """It is no user of ours."""
     world = World(logged(0, watch("A")), LoggedWindow(0, 1, b"\xff\xfe", b"junk"))
 
@@ -259,7 +259,7 @@ def test_a_changelog_record_of_newer_code_stops_the_worker():
         world.assign()
 
 
-def test_offsets_that_a_retry_swapped_within_one_delivery_are_no_gap():
+def test_offsets_swapped_by_a_retry_within_one_delivery_are_not_a_gap():
     """They are all ours."""
     world = World()
     world.assign()

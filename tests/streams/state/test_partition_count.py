@@ -31,7 +31,7 @@ def test_the_count_is_remembered_beside_the_windows(tmp_path):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_windows_where_they_belong_are_taken(number):
+def test_windows_where_they_belong_are_accepted(number):
     check_windows(4, Path("state"))(number, windows_of(number, 4))
 
 
@@ -44,7 +44,7 @@ def test_a_store_of_another_count_is_refused(number):
     assert not re.search(r"\bu\d", str(refused.value)), "no user is named"
 
 
-def test_an_empty_partition_is_taken():
+def test_an_empty_partition_is_accepted():
     check_windows(6, Path("state"))(5, [])
 
 
@@ -79,7 +79,7 @@ def test_a_changelog_of_another_count_is_refused_where_the_directory_was_lost():
     assert merged == [], "a store that has merged a part would not look at it again"
 
 
-def test_one_stray_among_two_windows_is_no_other_count():
+def test_one_stray_among_two_windows_does_not_mean_another_count():
     """A producer with another partitioner has left it there."""
     home = partition_of(b"u1", 4)
     records = [
@@ -129,7 +129,7 @@ def test_what_is_looked_through_is_counted_before_anything_is_yielded():
     assert counts == list(range(len(USERS)))
 
 
-def test_windows_that_were_moved_are_taken_from_their_new_place_alone():
+def test_moved_windows_are_read_from_their_new_partition_alone():
     """Merging takes a tombstone for no deletion: the old record would come back with it."""
     old = changelog_of(4)
     strays = [one for one in old if partition_of(one.key, 6) != one.partition]
@@ -156,7 +156,7 @@ def test_a_few_strays_of_another_partitioner_are_left_alone():
     assert [fact["windows"] for fact in logs] == [1]
 
 
-def test_seals_lie_anywhere():
+def test_erasure_markers_may_be_on_any_partition():
     marker = LoggedWindow(3, 0, marker_key(erasure_marker("erased")), b"marker")
 
     assert read([marker], 4) == [marker]

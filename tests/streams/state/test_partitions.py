@@ -56,7 +56,7 @@ def test_without_an_offset_of_the_group_it_reads_on_from_where_the_store_is():
     assert world.assign() == 9
 
 
-def test_it_reads_a_stretch_again_after_somebody_else_wrote():
+def test_records_are_read_again_after_another_worker_wrote():
     """The rewind heals what a paused owner overwrote; it ends at what the topic still has."""
     assert World(logged(0, watch("A")), rewind=15).assign(committed=20) == 5
     assert World(logged(0, watch("A")), rewind=15).assign(20, Log(9, 100, 7)) == 9
@@ -71,7 +71,7 @@ def test_a_partition_that_stays_is_not_read_again():
     assert world.assign(committed=20) == 33
 
 
-def test_records_that_retention_took_are_told_and_passed_over():
+def test_records_deleted_by_retention_are_logged_and_skipped():
     """One line that says how many of which partition."""
     world = World(logged(0, watch("A")))
 
@@ -127,7 +127,7 @@ def test_a_log_that_is_made_anew_under_a_worker_is_read_from_its_beginning():
     assert world.partitions.get(0).positions.committed == {"watch-events": 0}
 
 
-def test_a_topic_that_was_made_anew_is_told_by_its_id():
+def test_a_topic_created_again_is_recognised_by_its_id():
     """However long its log is by now; a fetch does not always notice. The same topic is none."""
     world = World(logged(0, watch("A")))
     world.assign(committed=20, source=Log(0, 100, 7))

@@ -56,7 +56,7 @@ class StoreConformance:
 
         assert (store.get(["a", "b"]), list(store.scan())) == ([None, b"2"], [("b", b"2")])
 
-    def test_seals_are_kept_beside_the_windows(self, store):
+    def test_erasure_markers_are_kept_beside_the_windows(self, store):
         """They are neither windows nor offsets, and the last word counts."""
         store.write({"a": b"1"}, {"watch-events": 1}, {bytes(16): 5, b"x" * 16: 6})
         store.write({}, {}, {bytes(16): 7})
@@ -167,9 +167,7 @@ class TestRocksStore(StoreConformance):
 
     @pytest.mark.parametrize("kind", ["windows", "markers"])
     @pytest.mark.parametrize("way", ["get", "scan"])
-    def test_damage_that_is_met_while_reading_is_told_and_the_store_rebuilt(
-        self, tmp_path, kind, way
-    ):
+    def test_damage_found_while_reading_is_logged_and_the_store_rebuilt(self, tmp_path, kind, way):
         """RocksDB checks a block when it is read, and ends an iterator there without a word."""
         store = opened(tmp_path / "7")
         for start in range(0, 20_000, 500):

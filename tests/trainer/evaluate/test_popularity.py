@@ -102,7 +102,7 @@ def test_a_feature_row_has_the_columns_of_the_contract():
     }
 
 
-def test_a_user_who_has_counted_counts_only_as_completed():
+def test_a_second_viewing_by_a_user_counts_only_as_completed():
     """A preview and then the whole video: one watch, completed."""
     preview = viewing("a", watch_ms=1_000, is_completed=False)
     whole = viewing("a", watch_ms=29_000)._replace(is_first=False)
@@ -129,7 +129,7 @@ def test_a_part_and_then_the_whole_count_as_the_whole():
 
 
 @pytest.mark.parametrize("ahead_ms", [2 * DAY_MS, 400 * DAY_MS])
-def test_clocks_that_stand_in_the_future_are_turned_back(ahead_ms):
+def test_clocks_in_the_future_are_turned_back(ahead_ms):
     """Whether the weights were scaled to that time already or not."""
     popularity = popularity_of(viewing("a"), viewing("b", at_ms=ahead_ms))
     counted = popularity.popularity_N.tolist()
@@ -180,7 +180,7 @@ def test_the_order_of_arrival_does_not_matter(watched, random):
     assert one_by_one.popularity_N.tolist() == pytest.approx(in_order.popularity_N.tolist())
 
 
-def test_goes_on_from_its_state():
+def test_the_state_is_restored_exactly():
     popularity = popularity_of(viewing("a", at_ms=0), viewing("b", at_ms=DAY_MS))
     resumed = Popularity(Vocabulary(FEATURES), half_life_ms=DAY_MS, live_half_life_ms=DAY_MS)
 

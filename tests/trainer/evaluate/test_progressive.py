@@ -127,7 +127,7 @@ def test_recent_forgets_and_the_whole_does_not():
     assert metrics["recent_retrieval_recall_at_20"] == 0.0
 
 
-def test_goes_on_from_its_state():
+def test_the_state_is_restored_exactly():
     progressive, resumed = (Progressive(Ranker(RankerParams())) for _ in range(2))
     items, live = items_of(30), np.ones(30, bool)
     progressive.score([example("v3")], DESCENDING[None].astype(np.float32), live, items)

@@ -44,7 +44,7 @@ def test_an_event_of_yesterday_does_not_begin_a_day():
     assert firsts(viewers, *plays) == [True, True, False, False]
 
 
-def test_names_that_run_together_are_told_apart():
+def test_ids_with_the_same_concatenation_are_distinct_pairs():
     assert firsts(Viewers(1_024), ("ab", "c", 0), ("a", "bc", 0)) == [True, True]
 
 

@@ -83,7 +83,7 @@ def test_a_watch_of_a_window_does_nothing_when_it_is_read_again(state):
     assert state.counts["ignored_watches"] == 1
 
 
-def test_a_damaged_window_is_skipped_and_the_others_are_taken(state):
+def test_a_damaged_window_is_skipped_and_the_others_are_read(state):
     """It is left out."""
     taken_over(state, {"anna": RECORDS["anna"][:-1], "ben": RECORDS["ben"]})
 

@@ -156,7 +156,7 @@ def test_a_tombstone_of_a_bundle_is_not_an_error(room):
     assert not room.intake.refused
 
 
-def test_misplaced_records_are_one_warning_that_says_how_many(room):
+def test_misplaced_records_are_one_warning_with_their_number(room):
     """After a change of the partition count they are what was not read before it."""
     with capture_logs() as logs:
         room.intake.tell_misplaced()

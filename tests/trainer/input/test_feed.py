@@ -132,12 +132,12 @@ def test_records_lost_by_the_broker_are_detected(feed, outbox, kafka, held):
         read_all(feed, [WATCH_EVENTS])
 
 
-def test_says_which_topic_is_missing(feed):
+def test_a_missing_topic_is_named(feed):
     with pytest.raises(ContractError, match="nextwatch topics"):
         feed.open([replace(SEARCH_EVENTS, name="nobody-made-it")], {})
 
 
-def test_says_that_the_broker_does_not_answer(kafka, monkeypatch):
+def test_a_broker_that_does_not_answer_is_an_error(kafka, monkeypatch):
     monkeypatch.setattr("trainer.input.feed._TIMEOUT_S", 0.3)
     nowhere = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     feed = Feed(
@@ -280,7 +280,7 @@ def test_ids_are_looked_up_once_something_was_read(feed, outbox, kafka):
     }
 
 
-def test_a_broker_that_does_not_tell_ids_now_is_asked_again():
+def test_topic_ids_are_looked_up_again_after_a_failure():
     def fail(_names):
         raise BrokerUnavailable("silent")
 
@@ -342,7 +342,7 @@ def test_an_error_that_will_not_pass_stops_the_feed():
 
 
 @pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._SSL])
-def test_an_error_that_librdkafka_mends_is_told_and_reading_goes_on(code):
+def test_a_transient_error_is_logged_and_reading_continues(code):
     consumer = consumer_of(1)
     consumer.errors = [((WATCH_EVENTS.name, 0), code)]
     feed = Feed(consumer, Layout(), no_ids)

@@ -20,7 +20,7 @@ def windows_of(*events, max_users=100):
     return windows
 
 
-def test_tells_the_window_before_and_after():
+def test_fold_returns_the_window_before_and_after():
     windows = windows_of(watch("v1", at_ms=0))
 
     before, after = windows.fold(watch("v2", at_ms=1))
@@ -84,7 +84,7 @@ def test_an_erased_user_who_comes_back_has_only_what_came_after():
     assert resumed.get("a").video_ids == ("new",)
 
 
-def test_windows_saved_before_there_were_seals_are_read_and_sealed():
+def test_windows_saved_before_erasure_markers_are_read():
     """Then an erased user was a record of his own, under his own name."""
     erased = Window(erased_before_ms=T0 + 5)
     alive = fold(EMPTY, [watch("v1", user_id="b")], POLICY)
@@ -110,7 +110,7 @@ def test_folds_as_serving_does(watched):
         assert windows.get(user_id) == fold(EMPTY, of_user, POLICY)
 
 
-def test_goes_on_from_its_bytes():
+def test_windows_are_restored_from_their_bytes():
     windows = windows_of(watch("v1", user_id="a"), watch("v2", user_id="b"), max_users=2)
     resumed = Windows(POLICY, max_users=2)
 

@@ -30,10 +30,10 @@ def example(*watched, label, user_id="u", at_ms=100):
 
 def pairs(count, *, seed=0):
     """Return examples of a pattern that content cannot tell: after taste n comes taste n + 1."""
-    draw, tastes = random.Random(seed), list(TASTES)
+    rng, tastes = random.Random(seed), list(TASTES)
     examples = []
     for n in range(count):
-        taste = draw.randrange(len(tastes))
+        taste = rng.randrange(len(tastes))
         following = tastes[(taste + 1) % len(tastes)]
         watched = [f"{tastes[taste]}{draw.randrange(5)}" for _ in range(2)]
         label = f"{following}{draw.randrange(5)}"

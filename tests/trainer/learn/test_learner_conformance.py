@@ -43,7 +43,7 @@ class LearningConformance:
         assert learner.video_ids == ["v0", "v1", "v2", "v3"]
         assert learner.is_live_N.all()
 
-    def test_an_upload_says_whether_it_changes_what_was_known(self, learner):
+    def test_an_upload_returns_whether_a_known_video_has_changed(self, learner):
         """New vectors are due then; a new video, or the same upload again, changes nothing."""
         learner.remove("v1")
 
@@ -59,7 +59,7 @@ class LearningConformance:
         assert similarity_BN.shape == (3, 4)
         assert np.abs(similarity_BN).max() <= 1.0 + 1e-5
 
-    def test_learning_tells_a_loss_and_what_it_touched(self, learner):
+    def test_learning_returns_a_loss_and_touches_videos(self, learner):
         loss = learner.learn(learner.encode(EXAMPLES))
 
         assert np.isfinite(loss)
@@ -99,7 +99,7 @@ class LearningConformance:
         assert snapshot.video_ids == ["v0", "v2", "v3"]
         assert snapshot.features.tolist() == features_NF[[0, 2, 3]].tolist()
 
-    def test_goes_on_from_its_state(self, learner, new):
+    def test_the_state_is_restored_exactly(self, learner, new):
         """Through JSON, as in a checkpoint: the same step gives the same state."""
         learner.learn(learner.encode(EXAMPLES))
         learner.freeze(1)

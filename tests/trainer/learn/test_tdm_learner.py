@@ -45,11 +45,11 @@ def example(*watched, label, user_id="u", at_ms=100):
 
 def pairs(count, *, seed=0):
     """Return examples of a pattern: who watched one of a taste watches another one of it."""
-    draw, tastes = np.random.Generator(np.random.PCG64(seed)), list(TASTES)
+    rng, tastes = np.random.Generator(np.random.PCG64(seed)), list(TASTES)
     examples = []
     for n in range(count):
-        taste = tastes[draw.integers(4)]
-        first, label = draw.choice(10, 2, replace=False)
+        taste = tastes[rng.integers(4)]
+        first, label = rng.choice(10, 2, replace=False)
         made = example(f"{taste}{first}", label=f"{taste}{label}", user_id=f"u{n}", at_ms=100 + n)
         examples.append(made)
     return examples
@@ -80,7 +80,7 @@ def test_every_video_has_a_leaf_before_anything_is_learned():
     assert found.num_scored_B[0] > 0
 
 
-def test_first_the_tree_goes_by_category():
+def test_the_first_tree_is_ordered_by_category():
     """Eight of ten leaves beside each other are of one category."""
     learner = learner_of(catalogue(10))
     learner.freeze(1)
@@ -175,7 +175,7 @@ def test_the_vectors_of_an_erased_user_are_dropped():
     assert len(learner.state()[0]["tree_users_KD"]) == 2
 
 
-def test_goes_on_from_its_state(trained):
+def test_the_state_is_restored_exactly(trained):
     """The same searches and the same further learning, as if nothing had happened."""
     arrays, meta = trained.state()
     twins = [TdmLearner(SMALL, seed=seed, tdm=QUICK) for seed in (1, 2)]

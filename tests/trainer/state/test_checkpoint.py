@@ -136,7 +136,7 @@ def flip(path):
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
 @pytest.mark.parametrize("name", [*FILES, MANIFEST, MANIFEST_SUM])
-def test_falls_back_to_the_one_before_and_says_which(tmp_path, damage, name):
+def test_a_damaged_checkpoint_is_logged_and_the_one_before_is_read(tmp_path, damage, name):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(FILES, offsets=OFFSETS, created_at_ms=T0)
     damage(save(checkpoints, offset=8) / name)
@@ -184,7 +184,7 @@ def test_a_disk_that_fails_for_a_moment_is_read_again(tmp_path, monkeypatch):
     assert checkpoints.newest().offsets == {"watch-events": {0: 2}}
 
 
-def test_a_disk_that_stays_unreadable_is_not_taken_for_damage(tmp_path, monkeypatch):
+def test_an_unreadable_disk_is_not_treated_as_damage(tmp_path, monkeypatch):
     """Nobody is told to move good checkpoints away; the supervisor tries again."""
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints)

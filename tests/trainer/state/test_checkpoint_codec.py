@@ -47,7 +47,7 @@ def go_on(state):
 
 
 @pytest.mark.parametrize("learner", [RecordingLearner, lambda: Learner(SMALL, seed=0)])
-def test_a_restored_study_goes_on_as_if_nothing_had_happened(learner):
+def test_a_restored_state_learns_as_an_undisturbed_one(learner):
     """Byte for byte: every file of the next checkpoint is the same."""
     state = lived(state_of(learner=learner()))
     restored = state_of(learner=learner())
@@ -75,7 +75,7 @@ def test_a_checkpoint_of_0_2_is_read():
     assert len(restored.waiting) == 0
 
 
-def test_a_checkpoint_whose_clocks_stand_in_the_future_is_turned_back():
+def test_clocks_of_a_checkpoint_in_the_future_are_turned_back():
     """An event of next year was counted before such were refused; the restart cures it."""
     ahead = state_of(upload("v1"), learner=learner_with_signals())
     ahead.watch(watch("v1", at_ms=400 * DAY_MS))

@@ -108,7 +108,7 @@ def test_a_batch_is_encoded_once_for_its_score_and_its_lesson(model, monkeypatch
     assert batches == [3]
 
 
-def test_a_user_who_goes_round_many_videos_counts_for_each_once():
+def test_a_user_who_repeats_many_videos_counts_once_for_each():
     """More of them than a window holds: the memory does not depend on it."""
     state = state_of(*VIDEOS, policy=WindowPolicy(max_watches=2))
 
@@ -143,7 +143,7 @@ def test_a_video_that_is_completed_after_a_preview_counts_as_completed_once():
     assert state.popularity.baseline_N[1] == pytest.approx(1.0, rel=1e-3)
 
 
-def test_who_was_erased_counts_again():
+def test_an_erased_user_counts_again():
     """Nothing is remembered of what was in the window."""
     state = state_of(*VIDEOS)
     state.watch(watch("v1", at_ms=0))
@@ -260,7 +260,7 @@ def test_a_study_that_an_event_of_next_year_has_moved_can_be_turned_back():
     assert not state.turn_back()
 
 
-def test_a_window_that_an_event_of_next_year_has_stuck_goes_on():
+def test_a_window_with_an_event_of_next_year_accepts_new_events():
     """All that the user does now is older than the window's age, counted from that event."""
     state = state_of(*VIDEOS)
     state.watch(watch("v2", at_ms=400 * DAY_MS))
