@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.features.features import CONTEXT_FIELDS, MAX_WATCHES, WATCH_FEATURES
-from models.towers.layers import ContextEncoder, UserTower, Watched, mean, running_mean
+from models.towers.layers import ContextEncoder, UserTower, WatchInputs, mean, running_mean
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector,
@@ -46,7 +46,7 @@ class DssmTower(UserTower):
             self.out.bias.mul_(0.02)
 
     def _users(
-        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, _example_age_BA: Tensor
+        self, watched: WatchInputs, search_BD: Tensor, context_BC: Tensor, _example_age_BA: Tensor
     ) -> Tensor:
         watched_BD = mean(watched.watches_BTD, watched.mask_BT)
         completed_BD = mean(watched.watches_BTD, watched.completed_BT)
@@ -58,7 +58,7 @@ class DssmTower(UserTower):
         user_BD: Tensor = skip_BD + situation_BD + self.out(self.hidden(hidden_BH))
         return user_BD
 
-    def _positions(self, watched: Watched) -> Tensor:
+    def _positions(self, watched: WatchInputs) -> Tensor:
         watched_BTD = running_mean(watched.watches_BTD, watched.mask_BT, MAX_WATCHES)
         completed_BTD = running_mean(watched.watches_BTD, watched.completed_BT, MAX_WATCHES)
         features_BTF = running_mean(watched.features_BTF, watched.mask_BT, MAX_WATCHES)

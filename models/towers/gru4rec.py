@@ -18,7 +18,7 @@ Sources:
 import torch
 from torch import Tensor, nn
 
-from models.towers.layers import CausalTower, Watched, WatchReader
+from models.towers.layers import CausalTower, WatchInputs, WatchReader
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector,
@@ -35,7 +35,7 @@ class Gru4RecTower(CausalTower):
         self.out = nn.Linear(config.hidden_dim, config.dim, bias=False)
         self.newest_weight = nn.Parameter(torch.tensor(1.0))
 
-    def _states(self, watched: Watched) -> Tensor:
+    def _states(self, watched: WatchInputs) -> Tensor:
         read_BTD = self.read(watched)
         states_BTH, _ = self.unit(torch.cat([read_BTD, watched.mask_BT.unsqueeze(-1)], dim=2))
         states_BTD: Tensor = self.newest_weight * read_BTD + self.out(states_BTH)

@@ -44,7 +44,7 @@ def _windowed(total_BT: Tensor, last: int) -> Tensor:
     return total_BT - gone_BT
 
 
-class Watched(NamedTuple):
+class WatchInputs(NamedTuple):
     """The watches of some users: oldest first, padding (mask 0) in front."""
 
     watches_BTD: Float[Tensor, "B T D"]
@@ -69,7 +69,7 @@ class WatchReader(nn.Module):
         self.features = nn.Linear(len(WATCH_FEATURES), config.dim, bias=False)
         nn.init.zeros_(self.features.weight)
 
-    def forward(self, watched: Watched) -> Float[Tensor, "B T D"]:
+    def forward(self, watched: WatchInputs) -> Float[Tensor, "B T D"]:
         """Return what a tower reads of every watch."""
         read_BTD: Tensor = watched.watches_BTD + self.features(watched.features_BTF)
         return read_BTD * watched.mask_BT.unsqueeze(-1)
@@ -128,7 +128,7 @@ class UserTower(nn.Module):
         example_age_BA: Float[Tensor, "B A"],
     ) -> Float[Tensor, "B D"]:
         """Return the user vectors. Watches are oldest first, padding (mask 0) in front."""
-        watched = Watched(watches_BTD, watch_features_BTF, mask_BT)
+        watched = WatchInputs(watches_BTD, watch_features_BTF, mask_BT)
         return unit(self._users(watched, search_BD, context_BC, example_age_BA))
 
     def positions(
@@ -141,15 +141,15 @@ class UserTower(nn.Module):
 
         There are no searches, there is no context and the example age is zero.
         """
-        return unit(self._positions(Watched(watches_BTD, watch_features_BTF, mask_BT)))
+        return unit(self._positions(WatchInputs(watches_BTD, watch_features_BTF, mask_BT)))
 
     def _users(
-        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
+        self, watched: WatchInputs, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
     ) -> Tensor:
         """Return the vectors of `forward`, B D, of any norm."""
         raise NotImplementedError
 
-    def _positions(self, watched: Watched) -> Tensor:
+    def _positions(self, watched: WatchInputs) -> Tensor:
         """Return the vectors of `positions`, B T D, of any norm."""
         raise NotImplementedError
 
@@ -162,14 +162,14 @@ class CausalTower(UserTower):
         self.situation = ContextEncoder(config)
 
     def _users(
-        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, _example_age_BA: Tensor
+        self, watched: WatchInputs, search_BD: Tensor, context_BC: Tensor, _example_age_BA: Tensor
     ) -> Tensor:
         situation_BD: Tensor = self.situation(search_BD, context_BC)
         return self._states(watched)[:, -1] + situation_BD
 
-    def _positions(self, watched: Watched) -> Tensor:
+    def _positions(self, watched: WatchInputs) -> Tensor:
         return self._states(watched) + self.situation.cold_start_D
 
-    def _states(self, watched: Watched) -> Tensor:
+    def _states(self, watched: WatchInputs) -> Tensor:
         """Return the state after every watch, B T D."""
         raise NotImplementedError

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.features.features import MAX_WATCHES
-from models.towers.layers import CausalTower, Watched, WatchReader
+from models.towers.layers import CausalTower, WatchInputs, WatchReader
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, D = width of a vector, H = heads,
@@ -106,7 +106,7 @@ class SasRecTower(CausalTower):
         self.norm = nn.LayerNorm(config.dim)
         self.scale = config.dim**0.5  # a vector of norm 1 then has entries as large as a norm makes
 
-    def _states(self, watched: Watched) -> Tensor:
+    def _states(self, watched: WatchInputs) -> Tensor:
         """Return the newest position of each layer's residual path, divided by the scale again."""
         x_BTD = self.read(watched) * self.scale
         for block in self.blocks:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from models.features.features import CONTEXT_FIELDS, WATCH_FEATURES
-from models.towers.layers import UserTower, Watched, mean, running_mean
+from models.towers.layers import UserTower, WatchInputs, mean, running_mean
 from models.training.config import TowerConfig
 
 # Shape legend: B = users, T = watches, F = features of a watch, P = pools, D = width of a vector,
@@ -61,7 +61,7 @@ class YoutubeDnnTower(UserTower):
             self.out.bias.mul_(0.02)
 
     def _users(
-        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
+        self, watched: WatchInputs, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
     ) -> Tensor:
         pools = [
             mean(watched.watches_BTD[:, -last:], weight_BT[:, -last:])
@@ -76,7 +76,7 @@ class YoutubeDnnTower(UserTower):
         out_BD: Tensor = self.out(self.hidden(everything))
         return skip_BD + out_BD
 
-    def _positions(self, watched: Watched) -> Tensor:
+    def _positions(self, watched: WatchInputs) -> Tensor:
         pools = [
             running_mean(watched.watches_BTD, weight_BT, last)
             for weight_BT in (watched.mask_BT, watched.completed_BT)
@@ -96,7 +96,7 @@ def num_beside_watches(config: TowerConfig) -> int:
 
 
 def beside_watches(
-    watched: Watched, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
+    watched: WatchInputs, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
 ) -> list[Tensor]:
     """Return what the tower reads of a user beside the vectors of the watches, each B x width."""
     mean_BF = mean(watched.features_BTF, watched.mask_BT)
@@ -104,7 +104,7 @@ def beside_watches(
     return [search_BD, context_BC, example_age_BA, mean_BF, torch.log(length_B1 + 1.0)]
 
 
-def running_beside_watches(watched: Watched, num_beside: int) -> list[Tensor]:
+def running_beside_watches(watched: WatchInputs, num_beside: int) -> list[Tensor]:
     """Return `beside_watches` as of every watch, without search, context and age: B x T x width."""
     num_users, length, _ = watched.watches_BTD.shape
     return [

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models.features.features import WATCH_FEATURES
-from models.towers.layers import UserTower, Watched, WatchReader
+from models.towers.layers import UserTower, WatchInputs, WatchReader
 from models.towers.youtube_dnn import (
     beside_watches,
     num_beside_watches,
@@ -56,7 +56,7 @@ class YoutubeLstmTower(UserTower):
             self.out.bias.mul_(0.02)
 
     def _users(
-        self, watched: Watched, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
+        self, watched: WatchInputs, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
     ) -> Tensor:
         read_BTD = self.read(watched)
         strongest_BH = self._units(read_BTD, watched.mask_BT).amax(dim=1)
@@ -66,7 +66,7 @@ class YoutubeLstmTower(UserTower):
         user_BD: Tensor = self.newest_weight * newest_BD + self.search_weight * search_BD + out_BD
         return user_BD
 
-    def _positions(self, watched: Watched) -> Tensor:
+    def _positions(self, watched: WatchInputs) -> Tensor:
         read_BTD = self.read(watched)
         strongest_BTH = self._units(read_BTD, watched.mask_BT).cummax(dim=1).values
         others = running_beside_watches(watched, self.num_beside)
