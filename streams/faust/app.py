@@ -44,6 +44,7 @@ from streams.state import logs
 from streams.state.partition import CHANGELOG
 from streams.state.partitions import Partitions
 from streams.state.standby import Standby
+from streams.state.store import stores_in
 
 log = structlog.get_logger()
 
@@ -61,7 +62,9 @@ class App(faust.App):
     start_fetch: Callable[[], Fetch]
     look: Callable[[Collection[Position]], dict[Position, logs.Log]]
     on_assigned: Callable[[], None]
-    member_file: Path
+    pipeline: Pipeline
+    state_dir: Path
+    num_partitions: int
     on_failure: Callable[[BaseException], None]
     lost: set[Position]
     assigned: Mapping[Position, int | None]
@@ -80,17 +83,30 @@ class App(faust.App):
         if self.conf.consumer_group_instance_id is None and (member := self._last_member()):
             await leave_group_for(self.conf, member)
         self.assigned, self.lost, self.opening = {}, set(), asyncio.Lock()
+        await _until_failure(self._publish_kept, self.on_failure)
         await super().on_start()
         self.fetch = self.start_fetch()
         if self.health is not None:
             await _until_failure(self.health.start, self.on_failure)
 
+    async def _publish_kept(self) -> None:
+        """Publish the windows whose changelog was replaced while this worker was away."""
+        if numbers := stores_in(self.state_dir, self.num_partitions):
+            places = [Position(CHANGELOG, number) for number in numbers]
+            found = await asyncio.to_thread(self.look, places)
+            changelogs = {at.partition: changelog for at, changelog in found.items()}
+            await self.batcher.in_thread(lambda: self.pipeline.publish_kept(changelogs))
+
     def _last_member(self) -> str:
         """Return what the group called the last worker here; empty where the file does not say."""
         try:
-            return self.member_file.read_text()
+            return self._member_file.read_text()
         except (FileNotFoundError, UnicodeDecodeError):
             return ""
+
+    @property
+    def _member_file(self) -> Path:
+        return self.state_dir / "member"  # safe: the state directory is locked
 
     def on_rebalance_start(self) -> None:
         """Note that a rebalance has started."""
@@ -102,7 +118,7 @@ class App(faust.App):
         super().on_rebalance_end()
         self.membership = Membership.SERVING
         # not synced, since this is the event loop: a note that is lost costs the wait for a session
-        self.member_file.write_text(self.consumer.member_id)
+        self._member_file.write_text(self.consumer.member_id)
 
     def position(self, tp: TP) -> Position:
         """Return *tp* by its contract name."""
@@ -257,7 +273,9 @@ class App(faust.App):
         self.assigned = {}
         self.fetch.read_from({})
         self.batcher.clear()
-        await self.batcher.in_thread(self.partitions.suspend)
+        await _until_failure(
+            lambda: self.batcher.in_thread(self.pipeline.give_away), self.on_failure
+        )
         await self.consumer.commit_everything()
 
     async def on_nothing_assigned(self, *_: Any, **__: Any) -> None:
@@ -292,7 +310,8 @@ def build(
     app.partitions = partitions
     app.group_membership = group_membership
     app.on_assigned = on_assigned
-    app.member_file = settings.state_dir / "member"  # safe: the state directory is locked
+    app.pipeline = pipeline
+    app.state_dir, app.num_partitions = settings.state_dir, kafka.user_partitions
     app.on_failure = on_failure
 
     looker = logs.Looker(lambda: AdminClient(client_config(kafka)))

@@ -21,7 +21,7 @@ is acknowledged is always everything before it.
 import asyncio
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from queue import Queue
@@ -39,6 +39,7 @@ from streams.pipeline.batch import Batch
 from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.fold import changelog_record, fold_events
 from streams.serving.recommend import Recommender
+from streams.state.logs import Log
 from streams.state.partitions import Partitions
 
 T = TypeVar("T")
@@ -184,6 +185,26 @@ class Pipeline:
             ]
             partition.note_published(self._outbox.deliver(changes))
             self.counts["windows_healed"] += len(changes)
+
+    def publish_kept(self, changelogs: Mapping[int, Log]) -> None:
+        """Publish the windows that are kept here alone, before the group gives them to others.
+
+        *changelogs* are those of the partitions with a store here, none of which is open.
+        """
+        for partition, records in self._partitions.kept_alone(changelogs):
+            self._outbox.deliver(
+                [
+                    changelog_record(self._layout, partition, key, value)
+                    for key, value in records.items()
+                ]
+            )
+            self.counts["windows_published_anew"] += len(records)
+
+    def give_away(self) -> None:
+        """Publish what the changelogs lack, and take no more records; with no batch under way."""
+        if self._partitions.is_unhealed:
+            self.heal()
+        self._partitions.suspend()
 
     def _tombstones(self, batch: Batch) -> list[Outgoing]:
         """Return what tells the consumers of recommendations to forget the erased users."""

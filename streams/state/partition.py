@@ -4,7 +4,7 @@ Windows are read through the erasure markers: whatever a store or a changelog sa
 user, nothing from before the erasure comes back.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -145,14 +145,18 @@ class Partition:
 
     def find_changelog(self, changelog: Log) -> None:
         """Mark every window as unpublished if *changelog* is not the log that was read so far."""
-        identity = self.store.offset(LOG_ID + CHANGELOG) or 0
         self.changelog_identity = changelog.identity
-        self.is_incomplete = changelog.is_other_than(identity, self.changelog_next)
+        self.is_incomplete = self.is_kept_here_alone(changelog)
         if self.is_incomplete:
             self._publish_anew()
         elif not self.is_unhealed:
             self._remember_changelog()
         self.changelog_end = changelog.end
+
+    def is_kept_here_alone(self, changelog: Log) -> bool:
+        """Return whether *changelog* is another than the one that the windows here are from."""
+        identity = self.store.offset(LOG_ID + CHANGELOG) or 0
+        return changelog.is_other_than(identity, self.changelog_next)
 
     def note_changelog(self, changelog: Log, *, was_next: int) -> None:
         """Note, from any thread, the changelog as the broker has it.
@@ -227,6 +231,16 @@ class Partition:
     def note_read(self, end: int) -> None:
         """Note that the changelog was read up to *end*; what came since is still to be read."""
         self.changelog_next, self.suspect_from = max(self.changelog_next, end), None
+
+    def take_everything(self, most: int) -> Iterator[dict[bytes, bytes | None]]:
+        """Yield changelog records of every window and marker, at most *most* at once.
+
+        The store still says of which changelog it was, so the next assignment finds it incomplete.
+        """
+        self.changelog_identity = self.store.offset(LOG_ID + CHANGELOG) or 0
+        self._publish_anew()
+        while records := self.take_unhealed(most):
+            yield records
 
     def take_unhealed(self, most: int) -> dict[bytes, bytes | None]:
         """Return, once, up to *most* changelog records that repair what is unhealed."""

@@ -173,6 +173,31 @@ class Partitions:
         """Merge the unread records of the changelog; return the partitions that had any."""
         return self._read_on(list(self._open.values()))
 
+    def kept_alone(
+        self, changelogs: Mapping[int, Log]
+    ) -> Iterator[tuple[Partition, dict[bytes, bytes | None]]]:
+        """Yield, by partition, what to publish of the stores whose changelog was replaced.
+
+        For a worker that has no partition yet: the group may give them to others, who have nothing
+        of these windows. A record of the past does no harm, since an owner heals what it knows
+        better.
+        """
+        for number, changelog in sorted(changelogs.items()):
+            store = self._open_store(number)
+            partition = Partition.opened(number, store, self._policy)
+            try:
+                if partition.is_kept_here_alone(changelog):
+                    for records in partition.take_everything(SLICE):
+                        yield partition, records
+            finally:
+                store.close()
+
+    @property
+    def is_unhealed(self) -> bool:
+        """Whether a changelog of ours lacks something that is here."""
+        partitions = list(self._open.values())
+        return any(each.is_unhealed or each.replacement is not None for each in partitions)
+
     @property
     def is_suspect(self) -> bool:
         """Whether another worker may have written to a changelog of ours, or it lacks something."""

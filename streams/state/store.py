@@ -240,6 +240,11 @@ def open_store(
     return RocksStore(directory, memory, clock)
 
 
+def stores_in(state_dir: Path, num_partitions: int) -> list[int]:
+    """Return the partitions that have a store in *state_dir*."""
+    return [number for number in range(num_partitions) if (state_dir / str(number)).is_dir()]
+
+
 def peek(directory: Path, user_id: str) -> bytes | None:
     """Return the record of *user_id* in the store in *directory*, which a worker may have open.
 

@@ -7,9 +7,10 @@ from contract.errors import NewerFormatError
 from contract.kafka.records import Position
 from models.history import codec as history_codec
 from models.history.codec import decode
+from models.history.erasure import marker_key
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
-from streams.state.partition import CHANGELOG
+from streams.state.partition import CHANGELOG, marker_record
 from streams.state.partitions import SLICE
 from tests.builders import watch
 from tests.streams.state.partition_worlds import WATCHES, World, logged, window
@@ -267,3 +268,47 @@ def test_offsets_swapped_by_a_retry_within_one_delivery_are_not_a_gap():
     world.partitions.get(0).note_published([1, 0])
 
     assert not world.partitions.is_suspect
+
+
+def kept_alone(world, changelog):
+    """Return what *world* publishes before it has a partition, where *changelog* is found."""
+    found = world.partitions.kept_alone({0: changelog})
+    return {key: record for _, records in found for key, record in records.items()}
+
+
+def test_a_worker_that_starts_publishes_windows_whose_changelog_was_replaced():
+    """The group may give the partition to another worker, and nobody else has these windows."""
+    world = World(logged(0, watch("A")))
+    world.assign(committed=5)
+    world.partitions.close()
+    world.restart()
+
+    assert kept_alone(world, Log(0, 1, 1)) == {}, "the changelog has them"
+    published = kept_alone(world, Log(0, 0, 2))
+    assert decode(published[b"u1"]) == window(watch("A"))
+
+
+def test_windows_published_before_the_assignment_are_published_at_it_again():
+    """The store may be an old one: what others folded since is read again from the events."""
+    world = World(logged(0, watch("A")))
+    world.assign(committed=5)
+    world.acknowledge(10)
+    world.partitions.close()
+    world.changelog.clear()
+    world.changelog_identity = 2
+    world.restart()
+    for number, record in kept_alone(world, Log(0, 0, 2)).items():
+        world.append(0, number, record)
+
+    assert world.assign(committed=60) == 10
+    assert world.heal().keys() == {b"u1"}
+
+
+def test_a_windows_markers_are_published_with_it():
+    """Else an event from before the erasure would bring the user back."""
+    world = World(LoggedWindow(0, 0, marker_key(b"m" * 16), marker_record(7)))
+    world.assign(committed=5)
+    world.partitions.close()
+    world.restart()
+
+    assert kept_alone(world, Log(0, 0, 2)) == {marker_key(b"m" * 16): marker_record(7)}
