@@ -1,4 +1,4 @@
-"""The command line. Each command is a few lines; what it needs is imported when it runs.
+"""Define the command line; each command imports what it needs when it runs.
 
 One rule: an error of ours is one clear line with its remedy, never a traceback.
 """
@@ -114,7 +114,7 @@ Port = Annotated[
 
 
 def main() -> None:
-    """Run the command line; `contract.process.exit_codes` says what its exit code means."""
+    """Run the command line; `contract.process.exit_codes` defines its exit codes."""
     logging.configure("warning")
     with told_in_one_line("nextwatch"):
         app()
@@ -136,7 +136,7 @@ def nextwatch(
         ),
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options before a command."""
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The operator's commands; `nextwatch.commands.cli` registers them.
+"""Define the operator's commands; `nextwatch.commands.cli` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for Kafka.
 """
@@ -106,7 +106,7 @@ def show_letter(
         bool, typer.Option("--raw", help="Write the bytes of the value to standard output.")
     ] = False,
 ) -> None:
-    """Show one dead letter whole: headers, reason, what the contract says of it today, payload.
+    """Show one dead letter whole: headers, reason, today's verdict of the contract, payload.
 
     Control characters are escaped and binary is dumped, so that a hostile payload cannot play with
     the terminal.
@@ -225,7 +225,7 @@ def erase(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase a user everywhere, wait until a worker says so, and look for what is left.
+    """Erase a user everywhere, wait for the confirmation of a worker, and look for what is left.
 
     Exits with 0 when no state is left, 1 when something is that has to go, or nobody answered.
     Records on the topics go when their retention ends; they are counted and dated. Running it again

@@ -1,4 +1,4 @@
-"""What users did before a log, as the history windows that streams and the trainer start from.
+"""Write user histories from before a log as history windows, for streams and the trainer.
 
 The windows are written to the changelog of streams' windows. Streams merges it when it takes
 its partitions, and a trainer that is told to (NEXTWATCH_TRAINER_BACKFILL_USERS) learns from it,
@@ -26,7 +26,7 @@ Record = tuple[bytes, bytes]
 def records(
     directory: Path, log: ExposureLog, policy: WindowPolicy, *, before_ms: int, hold_back: float
 ) -> Iterator[Record]:
-    """Yield the window of each user of whom *directory* tells what was before *before_ms*.
+    """Yield the window of each user with a history before *before_ms* in *directory*.
 
     Videos that are held back of *log* are in no window: they are cold when it begins.
 

@@ -35,7 +35,7 @@ def test_late_answer_counts_for_the_minute_of_its_event():
     assert (second.events, second.answered, second.p99) == (1, 0, None)
 
 
-def test_minute_without_events_is_told_too():
+def test_a_minute_without_events_is_reported_too():
     """The list has one object for every minute since the first event."""
     minutes = Minutes()
     minutes.sent(0)

@@ -247,7 +247,7 @@ def test_children_inherit_no_setting_of_ours():
     assert not [name for name in env if name.startswith("NEXTWATCH_")]
 
 
-def test_settings_that_no_process_of_the_stack_is_told_are_known():
+def test_settings_that_the_stack_does_not_use_are_listed():
     """Who sets one hears that it does nothing."""
     environ = dict.fromkeys(
         [
