@@ -242,7 +242,8 @@ class VectorIndex:
                 status, reason = _status(error), _reason(error)
                 if status in index_key.REJECTED:
                     raise ContractError(f"{name}: {self._refusal(status)}") from error
-                if not _is_passing(status):
+                is_server_error = status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                if not is_server_error and status not in _PASSING:
                     raise _final(name, status, reason) from error
                 self._outage.failed(name, status, reason)
                 if monotonic() - asked_s > self._patience_s:
@@ -273,10 +274,6 @@ def _reason(error: Exception) -> str:
     else:
         reason = str(error)
     return reason[:_MAX_REASON_CHARS]
-
-
-def _is_passing(status: int | None) -> bool:
-    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING
 
 
 def _final(name: str, status: int | None, reason: str) -> ContractError:

@@ -281,12 +281,12 @@ def _check_settings(*, is_kafka_given: bool) -> None:
         ContractError: a variable is unknown or out of bounds.
     """
     from contract.process.settings import load  # noqa: PLC0415
-    from nextwatch.embedded.stack import passed_over  # noqa: PLC0415
+    from nextwatch.embedded.stack import unused_settings  # noqa: PLC0415
     from nextwatch.settings_reference import GROUPS  # noqa: PLC0415
 
     for group in GROUPS:
         load(group, os.environ)
-    if names := passed_over(os.environ, is_kafka_given=is_kafka_given):
+    if names := unused_settings(os.environ, is_kafka_given=is_kafka_given):
         typer.secho(
             f"not used, since this stack has settings of its own: {', '.join(names)}",
             fg="yellow",

@@ -14,9 +14,9 @@ from nextwatch.operate.session import (
     kafka_settings,
     outbox_of,
     print_table,
-    refusing,
     scan_of,
     to_json,
+    usage_errors,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def list_letters(
     choice = _choice(topic, reason, since, now_ms)
     with scan_of(kafka, letters_needs(kafka.layout, is_replay=False)) as scan:
         letters = (
-            letter for letter in map(letter_of, scan.read(choice.names)) if choice.takes(letter)
+            letter for letter in map(letter_of, scan.read(choice.names)) if choice.selects(letter)
         )
         if each:
             num_shown = 0
@@ -119,7 +119,7 @@ def show_letter(
     from nextwatch.acls import letters_needs  # noqa: PLC0415
     from nextwatch.operate import letters, listing  # noqa: PLC0415
 
-    with refusing():
+    with usage_errors():
         place = letters.place_of(letter)
     kafka = kafka_settings()
     with scan_of(kafka, letters_needs(kafka.layout, is_replay=False)) as scan:
@@ -172,7 +172,7 @@ def replay_letters(
         )
     now_ms, kafka = system_clock(), kafka_settings()
     choice = _choice(topic, reason, since, now_ms)
-    with refusing():
+    with usage_errors():
         places = [place_of(letter) for letter in letters or ()]
     replay = Replay(ReplayPolicy(now_ms, is_bad_wanted=even_if_bad), choice, places)
     needs = letters_needs(kafka.layout, is_replay=True)
@@ -244,7 +244,7 @@ def erase(
     from nextwatch.operate import erase as erasing  # noqa: PLC0415
 
     kafka, before_ms, is_confirmed = kafka_settings(), None, None
-    with refusing():
+    with usage_errors():
         deletion = erasing.deletion_of(user, before, now_ms=system_clock())
     with scan_of(kafka, erase_needs(kafka.layout)) as scan:
         if not check:
@@ -277,7 +277,7 @@ def _choice(topic: str | None, reason: str | None, since: str | None, now_ms: in
     from nextwatch.operate.letters import DEAD_LETTERED, Choice, topic_called  # noqa: PLC0415
     from nextwatch.operate.when import ago  # noqa: PLC0415
 
-    with refusing():
+    with usage_errors():
         return Choice(
             topics=tuple(DEAD_LETTERED.values()) if topic is None else (topic_called(topic),),
             reason=reason,

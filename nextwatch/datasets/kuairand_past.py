@@ -101,7 +101,7 @@ def evenly(count: int, first_ms: int, last_ms: int) -> list[int]:
     return [last_ms - gap_ms * (count - 1 - place) for place in range(count)]
 
 
-def told_watch_ms(duration_ms: int, *, is_completed: bool) -> int:
+def assumed_watch_ms(duration_ms: int, *, is_completed: bool) -> int:
     """Return the watch time assumed for a watch that is known only as completed or not."""
     too_short_ms = min(_RULE.min_watch_ms, duration_ms) - 1
     return duration_ms if is_completed else min(UNFINISHED_MS, too_short_ms)

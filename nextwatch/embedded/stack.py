@@ -417,7 +417,7 @@ class EmbeddedStack:
             raise
 
 
-def passed_over(environ: Mapping[str, str], *, is_kafka_given: bool) -> list[str]:
+def unused_settings(environ: Mapping[str, str], *, is_kafka_given: bool) -> list[str]:
     """Return the settings in *environ* that no process of an embedded stack receives.
 
     The connection settings are used only where a Kafka that runs is given.

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.logs.ml1m import Halves
-from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, Tested, prepare, untold
+from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, Tested, ignore_progress, prepare
 
 CASES_AT_A_TIME = 128
 
 
-def run(halves: Halves, entrants: Sequence[Entrant], *, tell: Tell = untold) -> Tested:
+def run(halves: Halves, entrants: Sequence[Entrant], *, tell: Tell = ignore_progress) -> Tested:
     """Evaluate all *entrants* on *halves*, and return the tested cases."""
     training = TrainingData(halves.uploads, halves.histories, halves.validation)
     prepare(training, entrants, tell)

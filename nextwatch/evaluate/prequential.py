@@ -30,7 +30,7 @@ Tell = Callable[[str, float], None]
 """Takes what is going on, and the share of it that is done, from 0 to 1."""
 
 
-def untold(_what: str, _done: float) -> None:
+def ignore_progress(_what: str, _done: float) -> None:
     """Ignore progress."""
 
 
@@ -127,7 +127,11 @@ class Tested:
 
 
 def replay(
-    log: TrialLog, entrants: Sequence[Entrant], *, policy: WindowPolicy, tell: Tell = untold
+    log: TrialLog,
+    entrants: Sequence[Entrant],
+    *,
+    policy: WindowPolicy,
+    tell: Tell = ignore_progress,
 ) -> Tested:
     """Evaluate all *entrants* on *log*, and return the tested cases."""
     prepare(TrainingData(log.uploads, log.histories), entrants, tell)

@@ -21,7 +21,7 @@ from nextwatch.evaluate.prequential import (
     Entrant,
     Tell,
     Tested,
-    untold,
+    ignore_progress,
 )
 from nextwatch.evaluate.ranks import joined, summary
 
@@ -62,7 +62,7 @@ def split(text: str) -> tuple[str, Path]:
     return source, Path(directory)
 
 
-def run(trial: Trial, *, tell: Tell = untold) -> dict[str, Any]:
+def run(trial: Trial, *, tell: Tell = ignore_progress) -> dict[str, Any]:
     """Return the figures of *trial*: ``models`` and ``baselines`` by name, and what was run.
 
     Raises:

@@ -123,7 +123,7 @@ class Choice:
         """The dead-letter topics to read."""
         return [topic.dlq for topic in self.topics]
 
-    def takes(self, letter: Letter) -> bool:
+    def selects(self, letter: Letter) -> bool:
         """Return whether *letter* is selected; the reason `missing` includes `missing:user_id`."""
         is_of_reason = self.reason is None or self.reason in (
             letter.reason,

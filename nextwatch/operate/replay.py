@@ -181,7 +181,7 @@ class Replay:
             return
         for record in scan.read(self._choice.names, self._ends):
             letter = letter_of(record)
-            if self._choice.takes(letter):
+            if self._choice.selects(letter):
                 yield letter
 
 

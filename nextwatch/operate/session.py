@@ -67,7 +67,7 @@ def scan_of(kafka: "KafkaSettings", needs: "Needs") -> "Iterator[Scan]":
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def usage_errors() -> Iterator[None]:
     """Turn a `ValueError` into a usage error of the command."""
     try:
         yield

@@ -15,7 +15,7 @@ from contract.wire.events import VideoUpload
 from models.history import codec as history_codec
 from models.history.history import EMPTY, WatchEntry, Window, WindowPolicy, merge
 from nextwatch.datasets import kuairand_past
-from nextwatch.datasets.kuairand_past import Past, evenly, told_watch_ms
+from nextwatch.datasets.kuairand_past import Past, assumed_watch_ms, evenly
 from nextwatch.datasets.log import ExposureLog
 from nextwatch.sources.timeline import is_held_back
 
@@ -64,5 +64,5 @@ def _entries(
         upload = upload_of.get(f"v{video}")
         if upload is not None:
             event_id = xxhash.xxh3_128_digest(b"kuairand:past:%d:%d" % (past.user, place))
-            watch_ms = told_watch_ms(upload.duration_ms, is_completed=completed)
+            watch_ms = assumed_watch_ms(upload.duration_ms, is_completed=completed)
             yield WatchEntry(time_ms, event_id, upload.video_id, watch_ms, upload.duration_ms)

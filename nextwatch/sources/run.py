@@ -86,7 +86,7 @@ class SendRun:
         )
 
 
-def stillness(timeline: Timeline, pace: Pace) -> str | None:
+def idle_hint(timeline: Timeline, pace: Pace) -> str | None:
     """Return a hint if the replay is nearly idle at this *pace*, else None."""
     if not isinstance(pace, LogPace):
         return None
@@ -125,7 +125,7 @@ def run_replay(
                 if has_histories:
                     run.backfill(directory, timeline, hold_back)
             if command.with_feed and not stop.is_set():
-                if hint := stillness(timeline, pace):
+                if hint := idle_hint(timeline, pace):
                     run.console.print(hint, highlight=False)
                 with progress(name, run.console) as tell:
                     replay(timeline, run.feed, pace, end=command.end, tell=tell)

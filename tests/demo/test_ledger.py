@@ -144,7 +144,7 @@ def test_latency_counts_for_the_minute_of_the_event():
     ledger.sent("b", at(1), 60_000)
     ledger.answered(["a"], 61_000)
 
-    assert [(m.events, m.answered) for m in ledger.minutes.told()] == [(1, 1), (1, 0)]
+    assert [(m.events, m.answered) for m in ledger.minutes.figures()] == [(1, 1), (1, 0)]
 
 
 @given(

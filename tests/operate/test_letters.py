@@ -93,14 +93,14 @@ def test_an_event_of_the_future_passes_once_its_time_has_come():
 
 @pytest.mark.parametrize("reason", ["missing", "missing:user_id"])
 def test_a_reason_is_chosen_by_its_word_with_or_without_its_detail(reason):
-    assert Choice(reason=reason).takes(letter(reason="missing:user_id"))
-    assert not Choice(reason=reason).takes(letter(reason="missing_brackets"))
+    assert Choice(reason=reason).selects(letter(reason="missing:user_id"))
+    assert not Choice(reason=reason).selects(letter(reason="missing_brackets"))
 
 
 def test_only_those_refused_since_are_taken():
     since = Choice(since_ms=T0 + 10)
 
-    assert [since.takes(letter(at_ms=at_ms)) for at_ms in (9, 10)] == [False, True]
+    assert [since.selects(letter(at_ms=at_ms)) for at_ms in (9, 10)] == [False, True]
 
 
 def test_a_letter_is_named_with_or_without_the_suffix_of_its_topic():

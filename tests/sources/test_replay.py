@@ -12,7 +12,7 @@ from contract.wire.topics import TOPICS
 from nextwatch.datasets import kuairand
 from nextwatch.sources.pacing import EvenPace, LogPace
 from nextwatch.sources.replay import End, replay
-from nextwatch.sources.run import stillness
+from nextwatch.sources.run import idle_hint
 from nextwatch.sources.timeline import lay_out
 from tests.sources.logs import exposure, taped_feed, write_kuairand
 
@@ -134,7 +134,7 @@ def test_a_nearly_idle_replay_prints_a_hint(tmp_path, speed, num):
     rows = [exposure(video_id=n, at_ms=at_ms) for n, at_ms in enumerate((0, 60_000, 600_000))]
     timeline = lay_out(kuairand.read(write_kuairand(tmp_path, rows)))
 
-    hint = stillness(timeline, LogPace(speed))
+    hint = idle_hint(timeline, LogPace(speed))
     assert hint is not None
     assert hint.startswith(f"{num} watches in the next minute at --speed {speed:g}x; --rate")
 
@@ -144,5 +144,5 @@ def test_a_lively_replay_prints_no_hint(tmp_path):
     rows = [exposure(video_id=n, at_ms=1_000 * n) for n in range(70)]
     timeline = lay_out(kuairand.read(write_kuairand(tmp_path, rows)))
 
-    assert stillness(timeline, LogPace(100)) is None
-    assert stillness(timeline, EvenPace(0.1)) is None
+    assert idle_hint(timeline, LogPace(100)) is None
+    assert idle_hint(timeline, EvenPace(0.1)) is None

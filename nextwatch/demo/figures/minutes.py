@@ -49,7 +49,7 @@ class Minutes:
         if place >= 0:  # too late for the percentiles of a minute that is closed
             self._open[place].add(latency_ms)
 
-    def told(self) -> list[Minute]:
+    def figures(self) -> list[Minute]:
         """Return the present figures of all minutes, oldest first."""
         for place, latencies in enumerate(self._open):
             _fill(self._all[self._num_closed + place], latencies)

@@ -107,7 +107,7 @@ def report(tally: Tally, uploads: Uploads, course: Course, *, now_ms: int) -> Re
             "event_to_recommendation_ms": ledger.latencies.recent(50, 95, 99, now_ms=now_ms),
             "upload_to_retrievable_ms": uploads.latencies.recent(50, 99, now_ms=now_ms),
         },
-        minutes=ledger.minutes.told(),
+        minutes=ledger.minutes.figures(),
         uploads=tally.num_uploads,
         upload_to_retrievable_ms=uploads.latencies.percentiles(50, 99),
         lost_uploads=uploads.num_waiting if course.has_waited else 0,

@@ -7,7 +7,7 @@ serving would hold.
 What is known of a user before the log has no times of its own. Its watches get made-up ones:
 evenly spaced and ending at the user's last known time (`LoggedHistory.times_ms`). A completed one
 lasts as long as its video (the median long view of KuaiRand, 25-30 April, lasts 96 % of it),
-another one 2.8 seconds (`told_watch_ms`).
+another one 2.8 seconds (`assumed_watch_ms`).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from contract.wire.events import Context, VideoUpload, Watch
-from nextwatch.datasets.kuairand_past import evenly, told_watch_ms
+from nextwatch.datasets.kuairand_past import assumed_watch_ms, evenly
 from nextwatch.datasets.log import Bools, Ints
 
 UNKNOWN_DURATION_MS = 60_000
@@ -53,7 +53,7 @@ class LoggedHistory:
                 user_id=self.user_id,
                 video_id=uploads[column].video_id,
                 event_time_ms=time_ms,
-                watch_ms=told_watch_ms(uploads[column].duration_ms, is_completed=is_completed),
+                watch_ms=assumed_watch_ms(uploads[column].duration_ms, is_completed=is_completed),
                 duration_ms=uploads[column].duration_ms,
             )
             for place, (column, time_ms, is_completed) in enumerate(rows)
