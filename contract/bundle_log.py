@@ -1,4 +1,4 @@
-"""The state of each model bundle, as `model-bundles` tells it; one state machine for every reader.
+"""Track the state of each model bundle from the records of `model-bundles`, for every reader.
 
 A bundle is offered by the trainer, indexed by index_sync, in service once streams serves it, and
 perhaps withdrawn. Delivery repeats, so an announcement of an earlier step changes nothing; the
@@ -57,7 +57,7 @@ class BundleLog:
         return iter(list(self._newest.values()))
 
     def apply(self, announcement: BundleAnnouncement) -> bool:
-        """Apply an announcement; return whether it says something new."""
+        """Apply an announcement; return whether it changes anything."""
         bundle_id = announcement.bundle_id
         self.newest_generation = max(self.newest_generation, announcement.generation)
         if is_repeated(self._newest.get(bundle_id), announcement):
@@ -69,7 +69,7 @@ class BundleLog:
         return True
 
     def forget(self, bundle_id: str) -> None:
-        """Forget a bundle, and what was found out about it."""
+        """Forget a bundle, and whether it was rejected or postponed."""
         self._newest.pop(bundle_id, None)
         self._rejected.discard(bundle_id)
         self._retries.forget(bundle_id)
@@ -82,17 +82,17 @@ class BundleLog:
                 self.forget(bundle.bundle_id)
 
     def reject(self, bundle_id: str, *, reason: str) -> None:
-        """Do not try this bundle again: what is wrong with it stays wrong."""
+        """Reject this bundle for good: a damaged bundle stays damaged."""
         self._rejected.add(bundle_id)
         log.warning("bundle_refused", bundle_id=bundle_id, reason=reason)
 
     def postpone(self, bundle_id: str, *, reason: str) -> None:
-        """Try this bundle, which cannot be loaded now, again later."""
+        """Retry this bundle later, since it cannot be loaded now."""
         retry_s = self._retries.failed(bundle_id)
         log.warning("bundle_postponed", bundle_id=bundle_id, reason=reason, retry_s=retry_s)
 
     def state(self, bundle_id: str) -> BundleState | None:
-        """Return the state of a bundle; None if it is not known."""
+        """Return the state of a bundle; None if the bundle is unknown."""
         known = self._newest.get(bundle_id)
         return known.state if known is not None else None
 

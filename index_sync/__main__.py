@@ -1,4 +1,4 @@
-"""Turn uploads and item vectors into points of the vector index, at once. The composition root.
+"""Write uploads and item vectors to the vector index; the composition root of the process.
 
 Run one of it: ``python -m index_sync``. It needs a broker with the topics (nextwatch topics) and a
 Qdrant, and may be stopped or killed at any time: it goes on where it was.
@@ -51,7 +51,7 @@ GROUPS: tuple[type[Settings], ...] = (KafkaSettings, QdrantSettings, ProcessSett
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; `contract.process.exit_codes` says what its exit code means."""
+    """Run until SIGTERM or SIGINT; `contract.process.exit_codes` defines the exit codes."""
     stopping = Event()
     stop_on_signals(stopping)
     run_process("index_sync", partial(run, stopping=stopping), description=__doc__, settings=GROUPS)

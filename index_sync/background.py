@@ -1,4 +1,4 @@
-"""What takes longer than an upload may wait, done by one thread beside the worker's.
+"""Run slow tasks in one background thread, so that no upload waits for them.
 
 Opening a bundle takes half a second on a busy machine, creating or deleting a collection
 hundreds of milliseconds. The tasks run one after the other, and their results and failures
@@ -30,7 +30,7 @@ class Opening:
 
 @dataclass(slots=True)
 class Background:
-    """The tasks that run, at most one of them an opening."""
+    """The tasks in the background thread, of which at most one opens a bundle."""
 
     submit: Submit
     opening: Opening | None = None
@@ -39,15 +39,15 @@ class Background:
     def open(
         self, offered: BundleAnnouncement, create: Callable[[], tuple[Generation, LoadedBundle]]
     ) -> None:
-        """Let *create* open the bundle that is *offered*."""
+        """Run *create*, which opens the bundle that is *offered*."""
         self.opening = Opening(offered, self.submit(create), monotonic())
 
     def run(self, task: Callable[[], None]) -> None:
-        """Let *task* run; its failure is raised by `finished_opening`."""
+        """Run *task*; `finished_opening` raises its failure."""
         self._others.append(self.submit(task))
 
     def finished_opening(self) -> Opening | None:
-        """Return the opening that has ended since the last call, well or not; None if none has."""
+        """Return the opening that ended or failed since the last call; None if none did."""
         ended = [task for task in self._others if task.done()]
         self._others = [task for task in self._others if task not in ended]
         for task in ended:

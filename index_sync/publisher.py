@@ -19,7 +19,7 @@ APP = "index_sync"
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """An outbox that knows what goes where."""
+    """Sends each kind of record to its topic."""
 
     outbox: Outbox
     layout: Layout
@@ -31,18 +31,18 @@ class Publisher:
         self.outbox.send([Outgoing(name, v.video_id.encode(), encode(v)) for v in vectors])
 
     def tombstones(self, video_ids: Iterable[str]) -> None:
-        """Send, for each video, the word that it has no vector any more."""
+        """Send a tombstone of the item vector of each video."""
         name = self.layout.name(ITEM_VECTORS)
         self.outbox.send([Outgoing(name, video_id.encode(), None) for video_id in video_ids])
 
     def announcement(self, announcement: BundleAnnouncement) -> None:
-        """Send how far a bundle has come."""
+        """Send the announcement of a bundle."""
         key = announcement.bundle_id.encode()
         name = self.layout.name(MODEL_BUNDLES)
         self.outbox.send([Outgoing(name, key, encode(announcement))])
 
     def forget_bundles(self, bundle_ids: Iterable[str]) -> None:
-        """Send, for each bundle, the word that there is nothing to know of it any more."""
+        """Send a tombstone for each bundle."""
         name = self.layout.name(MODEL_BUNDLES)
         self.outbox.send([Outgoing(name, bundle_id.encode(), None) for bundle_id in bundle_ids])
 

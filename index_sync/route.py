@@ -1,4 +1,4 @@
-"""Sorts a batch of item vectors: to write, to delete, to hold, to refuse. Pure."""
+"""Sort a batch of item vectors into those to write, delete, hold or reject."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from index_sync.records import BadRecord, read
 
 @dataclass(slots=True)
 class RoutedVectors:
-    """What a batch comes to; `points` is by generation, then by video."""
+    """A sorted batch; `points` is by generation, then by video."""
 
     points: dict[int, dict[str, Point]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Settings of this process, read from ``NEXTWATCH_INDEX_*``."""
+"""Define the settings of index_sync, read from ``NEXTWATCH_INDEX_*``."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict

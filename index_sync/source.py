@@ -1,4 +1,4 @@
-"""One topic, all of its partitions, read without a consumer group's membership.
+"""Read all partitions of one topic without joining a consumer group.
 
 There is one `index_sync` by design: a single writer per collection is what makes the order of
 its writes the order of the topic. So partitions are assigned, not subscribed to, which saves
@@ -28,7 +28,7 @@ ANSWER_S = 30.0
 
 
 class Source:
-    """A consumer of one topic. `open` it before anything else."""
+    """A consumer of one topic; call `open` first."""
 
     def __init__(self, settings: KafkaSettings, topic: Topic) -> None:
         config = consumer_config(settings, group_id=group_of("index_sync", settings.layout))
@@ -61,7 +61,7 @@ class Source:
         self._reader.assign(start)
 
     def cluster_id(self) -> str:
-        """Return what the cluster calls itself.
+        """Return the id of the Kafka cluster.
 
         Raises:
             BrokerUnavailable: the broker did not answer within `ANSWER_S`.
@@ -71,7 +71,7 @@ class Source:
         return str(listed.cluster_id or "")
 
     def read_to_end(self) -> list[Received]:
-        """Return everything from where it was opened up to the present end of the topic.
+        """Return all records from where it was opened up to the present end of the topic.
 
         The end is the one that fetch answers tell, since a broker's ListOffsets may be behind.
 
@@ -91,7 +91,7 @@ class Source:
         return [received(message, self._layout) for message in messages]
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """Commit *next_offsets*, by partition, and wait for the broker's word.
+        """Commit *next_offsets*, by partition, and wait for the acknowledgement.
 
         Raises:
             BrokerUnavailable: the broker did not take them within `ANSWER_S`.

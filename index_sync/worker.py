@@ -1,4 +1,4 @@
-"""Read this file first: how uploads and item vectors become points that can be found.
+"""Turn uploads and item vectors into points of the index. Read this file first.
 
 One turn takes what is there, the most urgent first: uploads, announcements, vectors, and then
 one slice of the generation that is being built, if any. What takes longer than a slice is
@@ -32,7 +32,7 @@ from contract.errors import BundleError, DecodeError, StoreUnavailable
 from contract.kafka.records import Received
 from contract.process.clock import Clock
 from contract.wire.events import BundleAnnouncement, BundleState, VideoUpload
-from index_sync.background import Background, Opening
+from index_sync.background import Background
 from index_sync.bundles.announced import Bundles
 from index_sync.bundles.loaded_bundle import LoadedBundle, OpenBundle, open_again
 from index_sync.catalogue import UploadCatalogue
@@ -53,7 +53,7 @@ _DONE = object()
 
 @dataclass(slots=True)
 class Worker:
-    """Everything this process does. `start` once, then `turn` after turn."""
+    """The work of this process: `start` once, then `turn` repeatedly."""
 
     settings: IndexSettings
     uploads: Source
@@ -77,7 +77,7 @@ class Worker:
         self.held = HeldVectors(self.settings.max_held_vectors, monotonic=self.monotonic)
 
     def start(self) -> None:
-        """Read announcements and catalogue whole, find the collections, catch up."""
+        """Read all announcements and uploads, find the collections, and catch up."""
         self.announcements.open(from_beginning=True)
         self._read_announcements(self.announcements.read_to_end())
         self.uploads.open(from_beginning=True)
@@ -99,17 +99,17 @@ class Worker:
         )
 
     def turn(self) -> None:
-        """Take what is there, uploads first; wait a moment for them if nothing else is to do."""
+        """Process the records there are, uploads first; wait briefly for an upload if idle."""
         most = self.settings.batch_records
         wait_s = 0.0 if self.building is not None else self.settings.idle_wait_ms / 1_000
         self.take_uploads(self.uploads.take(most, wait_s=wait_s))
         self.take_announcements(self.announcements.take(most))
         self.take_vectors(self.vectors.take(self.settings.build_slice_videos))
-        self.hear_background()
+        self.check_background()
         self.build_on()
 
     def take_uploads(self, records: Sequence[Received]) -> None:
-        """Make the videos of one batch findable, and take down those that are gone."""
+        """Write the videos of one batch to the index, and delete those that were taken down."""
         if not records:
             return
         facts = newest_facts(records, VideoUpload)
@@ -125,7 +125,7 @@ class Worker:
         self.counts.update({f"mended:{what}": n for what, n in facts.mended.items()})
 
     def take_announcements(self, records: Sequence[Received]) -> None:
-        """Take in what has become of bundles, and begin to open the one that is offered."""
+        """Apply the announcements of bundles, and begin to open the one that is offered."""
         if records:
             self._read_announcements(records)
         is_busy = self.background.opening is not None or self.building is not None
@@ -139,11 +139,22 @@ class Worker:
         if records or self.held.is_any_late:
             self._sort_in(records)
 
-    def hear_background(self) -> None:
-        """Begin to build the bundle that is open by now, and raise what failed meanwhile."""
+    def check_background(self) -> None:
+        """Begin to build the bundle that has been opened; raise what failed in the background."""
         opening = self.background.finished_opening()
-        if opening is not None:
-            self._begin(opening)
+        if opening is None:
+            return
+        offered = opening.announcement
+        try:
+            generation, opened = opening.created.result()
+        except BundleError as error:
+            self._refuse(offered, error)
+            return
+        except StoreUnavailable as error:
+            self.bundles.postpone(offered.bundle_id, reason=str(error))
+            return
+        self.building = Building(offered, self._steps(generation, opened), opening.started_s)
+        self._sort_in(self.held.take())
 
     def build_on(self) -> None:
         """Take one step of the build; after the last one announce the generation as indexed."""
@@ -152,7 +163,7 @@ class Worker:
             return
         self.building = None
         offered = building.announcement
-        if self.bundles.is_withdrawn(offered.bundle_id):
+        if self.bundles.state(offered.bundle_id) is BundleState.WITHDRAWN:
             return
         indexed = msgspec.structs.replace(
             offered, state=BundleState.INDEXED, announced_at_ms=self.clock()
@@ -206,7 +217,7 @@ class Worker:
                     bad.append(BadRecord(record, error))
             else:
                 if announcement is None:
-                    self.bundles.hear_tombstone(bundle_id)
+                    self.bundles.on_tombstone(bundle_id)
                 else:
                     self.bundles.on_announcement(announcement)
         self._settle(self.announcements, next_offsets(records), bad)
@@ -248,8 +259,12 @@ class Worker:
         needed = {self.bundles.in_service, *(a.generation for a in kept[-1:])}
         has_rebuilt = False
         for announcement in kept:
-            opened = self._open(announcement)
-            if opened is None or self.collections.find(announcement, opened) is not None:
+            try:
+                opened = open_again(self.open_bundle, announcement)
+            except BundleError as error:
+                self._refuse(announcement, error)
+                continue
+            if self.collections.find(announcement, opened) is not None:
                 continue
             if announcement.generation in needed:
                 log.warning("collection_missing", generation=announcement.generation)
@@ -264,19 +279,6 @@ class Worker:
         opened = self.open_bundle(offered)
         return self.collections.create(offered, opened), opened
 
-    def _begin(self, opening: Opening) -> None:
-        offered = opening.announcement
-        try:
-            generation, opened = opening.created.result()
-        except BundleError as error:
-            self._refuse(offered, error)
-            return
-        except StoreUnavailable as error:
-            self.bundles.postpone(offered.bundle_id, reason=str(error))
-            return
-        self.building = Building(offered, self._steps(generation, opened), opening.started_s)
-        self._sort_in(self.held.take())
-
     def _steps(self, generation: Generation, opened: LoadedBundle) -> Iterator[None]:
         self.collections.put(generation)
         return build(
@@ -284,20 +286,13 @@ class Worker:
             generation.number,
             opened.snapshot,
             catalogue=self.catalogue,
-            sink=self.publisher,
+            publisher=self.publisher,
             clock=self.clock,
             slice_videos=self.settings.build_slice_videos,
         )
 
-    def _open(self, announcement: BundleAnnouncement) -> LoadedBundle | None:
-        try:
-            return open_again(self.open_bundle, announcement)
-        except BundleError as error:
-            self._refuse(announcement, error)
-            return None
-
     def _refuse(self, announcement: BundleAnnouncement, error: BundleError) -> None:
-        self.bundles.refuse(announcement.bundle_id, reason=str(error))
+        self.bundles.reject(announcement.bundle_id, reason=str(error))
         self.counts["bundles_refused"] += 1
 
     def _tidy(self) -> None:

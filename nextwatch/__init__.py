@@ -1,1 +1,1 @@
-"""Command line, embedded stack, sources of events; start reading at `nextwatch.commands.cli`."""
+"""Provide command line, embedded stack and event sources; read `nextwatch.commands.cli` first."""

@@ -1,4 +1,4 @@
-"""``python -m nextwatch`` is the command line."""
+"""Run the command line by ``python -m nextwatch``."""
 
 from nextwatch.commands.cli import main
 

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float32, Float64
 
 from benchmarks.ablations.arms import Arm
-from contract.wire.events import VideoUpload
 from models.towers.presets import RETRIEVERS
 from models.training import cooccurrence
 from models.training.config import TowerConfig
@@ -24,7 +23,7 @@ from models.training.item2vec import Item2VecConfig, Vectors, item2vec
 from models.training.replay import EncodedExamples
 from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks
-from nextwatch.evaluate.contender import Case
+from nextwatch.evaluate.contender import Case, TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import kuairand
 from nextwatch.evaluate.logs.trial import LoggedHistory, TrialLog
@@ -54,15 +53,11 @@ class Streaming(Learned):
         super().__init__(learner, recipe=recipe if arm.start is None else None)
         self._arm, self._seed = arm, seed
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[LoggedHistory],
-        validation: Sequence[Case],
-    ) -> None:
+    def prepare(self, training: TrainingData) -> None:
         """Make the videos known, in the order of the columns, and start."""
-        super().prepare(uploads, histories, validation)
-        dim, num_videos = self.learner.config.dim, len(uploads)
+        super().prepare(training)
+        dim, num_videos = self.learner.config.dim, len(training.uploads)
+        histories = training.histories
         vectors = started(self._arm.start, histories, num_videos, dim=dim, seed=self._seed)
         if vectors is not None:
             self.learner.start_from(vectors)

@@ -1,1 +1,1 @@
-"""What a process needs of a cluster, and what is wrong with it."""
+"""Check that a cluster has what a process needs."""

@@ -1,4 +1,4 @@
-"""What a broker says of topics and of a group: everything that the preflight judges.
+"""Describe topics and a consumer group, as the preflight needs them.
 
 Topics are asked for by name. A list of all topics leaves out those that this user may not describe,
 so a missing right would look like a missing topic.
@@ -36,7 +36,7 @@ _RIGHTS = {right.upper().replace("CONFIGS", "_CONFIGS"): right for right in Righ
 
 @dataclass(frozen=True, slots=True)
 class FoundTopic:
-    """One topic as the broker describes it; *rights* and *settings* are None where it tells none.
+    """One topic as the broker describes it; *rights* and *settings* are None if not reported.
 
     A topic that this user may not describe *is_denied*; of one that does not exist there is no
     `FoundTopic`.
@@ -65,7 +65,7 @@ class FoundGroup:
 
 
 class Cluster:
-    """One broker's answers. Each request is repeated after retriable errors, for `ANSWER_S`."""
+    """Describes topics and groups; retriable errors are retried for `ANSWER_S`."""
 
     def __init__(self, admin: AdminClient, *, answer_s: float = ANSWER_S) -> None:
         self._admin = admin
@@ -87,7 +87,7 @@ class Cluster:
         }
 
     def settings(self, kind: ResourceType, names: Collection[str]) -> dict[str, dict[str, str]]:
-        """Return the settings of topics or brokers; of those whose settings may be read.
+        """Return the settings of those topics or brokers whose settings may be read.
 
         Raises:
             BrokerUnavailable: the broker does not answer.
@@ -115,11 +115,8 @@ class Cluster:
         Raises:
             BrokerUnavailable: the broker does not answer.
         """
-
-        def ask(left_s: float) -> list[int]:
-            return list(self._admin.list_topics(timeout=left_s).brokers)
-
-        numbers = [str(number) for number in self._retried(ask)[:1]]
+        listed = self._retried(lambda left_s: self._admin.list_topics(timeout=left_s))
+        numbers = [str(number) for number in listed.brokers][:1]
         return self.settings(ResourceType.BROKER, numbers).get("".join(numbers), {})
 
     def group(self, name: str) -> FoundGroup:

@@ -1,4 +1,4 @@
-"""What each process needs of a cluster: the rights on its topics, and on its consumer group.
+"""List what each process needs of a cluster: rights on its topics and on its consumer group.
 
 One list for three readers: the preflight asks the broker for it, `nextwatch acls` prints it, and a
 test grants exactly this. Kafka's Read and Write include Describe.
@@ -32,7 +32,7 @@ Rights = frozenset[Right]
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What one process or command needs: rights on topics, by their full names, and on a group.
+    """The needs of one process or command: rights on topics, by full name, and on a group.
 
     ``written`` are the topics that it produces to. A member joins its ``group``; who is none only
     commits to it, or asks for its coordinator, as librdkafka always does.
@@ -75,7 +75,7 @@ def needs_of(app: str, layout: Layout) -> Needs:
 
 
 def needs_outside(layout: Layout) -> list[Needs]:
-    """Return what players, creators and whoever else is no process of ours needs on the topics.
+    """Return what players, creators and other outside applications need on the topics.
 
     Which consumer groups they use is their own matter.
     """
@@ -92,7 +92,7 @@ def needs_outside(layout: Layout) -> list[Needs]:
 
 
 def topics_by_name(layout: Layout) -> dict[str, tuple[Topic, bool]]:
-    """Return each topic of the contract by its full name, and whether that is its dead letters'."""
+    """Return each topic by full name, and whether the name is that of its dead letters."""
     found = {layout.name(topic): (topic, False) for topic in TOPICS}
     found |= {layout.dlq_name(topic): (topic, True) for topic in TOPICS if topic.dead_lettered_by}
     return found

@@ -1,4 +1,4 @@
-"""What must be true before a process or a command does its work.
+"""Check the broker, the topics and the disk before a process or a command does its work.
 
 A worker that starts with the wrong partition count would look for users in partitions where
 nobody puts them, one without its topics would wait for ever, and one that cannot write its
@@ -47,7 +47,7 @@ _WRONG_AUTHORITY = ("certificate verify failed", "certificate could not be verif
 
 
 class Preflight:
-    """Asks one cluster for what one process needs: before its work, and again while it runs."""
+    """Checks that a cluster has what one process needs, at its start and while it runs."""
 
     def __init__(self, kafka: KafkaSettings, needs: Needs) -> None:
         self._kafka = kafka
@@ -59,7 +59,7 @@ class Preflight:
         self._doubts_group = True
 
     def check(self, *, patience_s: float | None = None, needs_leaders: bool = True) -> None:
-        """Return when the broker answers and has all that is needed.
+        """Wait until the broker answers, and check that nothing is missing.
 
         Without *needs_leaders* a partition may lack one: the process does what it can meanwhile.
 
@@ -77,7 +77,7 @@ class Preflight:
             self._refuse(found)
 
     def check_use(self) -> None:
-        """Return when this user has the rights that a command needs, and its topics exist.
+        """Check that this user has the rights that a command needs, and that its topics exist.
 
         How many partitions they have and how they are set is no matter of a command.
 
@@ -116,7 +116,7 @@ class Preflight:
         return told
 
     def doubt_group(self) -> None:
-        """Ask for the group, which has refused something, until nothing is wrong with it."""
+        """Check the consumer group with every look until nothing is wrong with it."""
         self._doubts_group = True
 
     def _found(self, *, asks_group: bool = True) -> Found:
@@ -141,7 +141,7 @@ def check_cluster(
     patience_s: float | None = None,
     needs_leaders: bool = True,
 ) -> Preflight:
-    """Check that the broker has what the process *app* needs, and return what looks again.
+    """Check that the broker has what the process *app* needs; return the preflight for later looks.
 
     Raises:
         BrokerUnavailable: the broker did not answer within *patience_s*, or a partition has no
@@ -221,7 +221,7 @@ def _short(text: str) -> str:
 
 
 def check_directory(directory: Path, variable: str) -> None:
-    """Make *directory* exist, and see that it can be written; *variable* names it for a person.
+    """Create *directory* and check that it can be written; errors name its setting, *variable*.
 
     Raises:
         StorageFull: there is no room.
@@ -240,7 +240,7 @@ def check_directory(directory: Path, variable: str) -> None:
 
 
 def hold_directory(directory: Path, variable: str) -> IO[bytes]:
-    """Make *directory* this process's own until it ends, or closes what is returned.
+    """Lock *directory* for this process until it ends or closes the returned file.
 
     Raises:
         ContractError: another process has it.
@@ -254,7 +254,7 @@ def hold_directory(directory: Path, variable: str) -> IO[bytes]:
 
 
 def hold_own_directory(shared: Path) -> tuple[Path, IO[bytes]]:
-    """Return the first subdirectory of *shared* that no other process has, and what holds it."""
+    """Return the first unlocked subdirectory of *shared*, and the file that locks it."""
     for number in count(1):
         directory = shared / f"worker-{number}"
         directory.mkdir(exist_ok=True)
@@ -264,13 +264,13 @@ def hold_own_directory(shared: Path) -> tuple[Path, IO[bytes]]:
 
 
 def check_ready_file(ready_file: Path | None) -> None:
-    """See that *ready_file*, if there is one, can be written, as `check_directory` does."""
+    """Check that *ready_file*, if there is one, can be written, as `check_directory` does."""
     if ready_file is not None:
         check_directory(ready_file.parent, "NEXTWATCH_PROCESS_READY_FILE")
 
 
 def check_port(host: str, port: int, variable: str) -> None:
-    """See that *port* of *host* can be listened on; *variable* names it for a person.
+    """Check that *port* of *host* can be listened on; errors name its setting, *variable*.
 
     Raises:
         ContractError: it is taken, or may not be used.
@@ -285,7 +285,7 @@ def check_port(host: str, port: int, variable: str) -> None:
 
 
 def port_error(error: OSError, host: str, port: int, variable: str) -> ContractError:
-    """Return what a person is told when *port* cannot be listened on."""
+    """Return the error for a *port* that cannot be listened on."""
     if error.errno == errno.EADDRINUSE:
         return ContractError(f"{variable}: port {port} of {host} is taken: name another port")
     reason = error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""The settings of topics that the contract wants, and when what a broker has is good enough.
+"""Define the topic settings that the contract wants, and when the broker's settings meet them.
 
 Sizes and times to keep are lower bounds: an operator who raised one knows why.
 """
@@ -6,6 +6,7 @@ Sizes and times to keep are lower bounds: an operator who raised one knows why.
 from collections.abc import Mapping
 
 from contract.wire.dead_letters import MAX_KEPT_BYTES
+from contract.wire.events import MAX_AHEAD_MS
 from contract.wire.topics import DAY_MS, NOT_AFTER, Topic
 
 CLEANUP = "cleanup.policy"
@@ -41,7 +42,8 @@ def wanted_settings(topic: Topic) -> dict[str, str]:
     default settings would be refused. The bound of one event is kept by `contract.wire.decoding`.
     """
     most_bytes = max(_LEAST_BATCH_BYTES, topic.max_value_bytes + HEADROOM_BYTES)
-    return {CLEANUP: topic.cleanup, MAX_BYTES: str(most_bytes), **topic.config}
+    bound = {NOT_AFTER: str(MAX_AHEAD_MS)} if topic.is_from_outside else {}
+    return {CLEANUP: topic.cleanup, MAX_BYTES: str(most_bytes), **bound, **topic.config}
 
 
 def dlq_settings() -> dict[str, str]:
@@ -71,13 +73,13 @@ def least_in_sync(num_replicas: int) -> int:
 
 
 def unmet_in_sync(settings: Mapping[str, str], num_replicas: int) -> str:
-    """Return `min.insync.replicas` of *settings* if *num_replicas* cannot meet it, else nothing."""
+    """Return `min.insync.replicas` of *settings* if *num_replicas* cannot meet it, else ""."""
     least = settings.get(MIN_INSYNC, "")
     return least if least and int(least) > num_replicas else ""
 
 
 def remarks(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return what of *settings* is the operator's choice and worth a look, with the reason."""
+    """Return those of *settings* that the operator may want to reconsider, with the reason."""
     noted = {}
     kept_ms = settings.get(RETENTION, "")
     if settings.get(CLEANUP) == "delete" and kept_ms and _number(kept_ms) < SHORT_RETENTION_MS:

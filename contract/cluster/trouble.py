@@ -1,4 +1,4 @@
-"""What is wrong with a cluster for one process, each in one line: what, where, and the remedy.
+"""List what is wrong with a cluster for one process, one line for each, with its remedy.
 
 Pure: it compares what `contract.cluster.cluster` found with what `contract.cluster.needs` says.
 """
@@ -48,7 +48,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the broker said."""
+    """The answers of the broker."""
 
     topics: Mapping[str, FoundTopic] = field(default_factory=dict)
     group: FoundGroup = field(default_factory=FoundGroup)
@@ -82,7 +82,9 @@ def _missing_rights(needs: Needs, found: Found, kafka: KafkaSettings) -> Iterato
     if needs.group and (missing := _lacking(needs.group_rights, group.rights, group.is_denied)):
         lacking[missing].append(f"group {needs.group}")
     if lacking:
-        told = "; ".join(f"{_words(missing)} on {', '.join(at)}" for missing, at in lacking.items())
+        told = "; ".join(
+            f"{' and '.join(sorted(missing))} on {', '.join(at)}" for missing, at in lacking.items()
+        )
         yield Trouble(
             f"{_user(kafka)} lacks the rights {told} (`nextwatch acls {needs.app}` prints all that "
             "are needed)"
@@ -96,10 +98,6 @@ def _lacking(wanted: Rights, given: Rights | None, is_denied: bool) -> Rights:  
         return frozenset()
     implied = {Right.DESCRIBE} if given & {Right.READ, Right.WRITE, Right.ALTER} else frozenset()
     return wanted - given - implied
-
-
-def _words(rights: Rights) -> str:
-    return " and ".join(sorted(rights))
 
 
 def _user(kafka: KafkaSettings) -> str:
@@ -132,7 +130,7 @@ def _other_counts(needs: Needs, found: Found, layout: Layout) -> Iterator[Troubl
 
 
 def count_remedy(key_field: str, counts: Iterable[int]) -> str:
-    """Return what to do about topics of one key that have *counts* partitions, not as set."""
+    """Return the remedy for topics of one key whose partition *counts* differ from the setting."""
     by_count = Counter(counts)
     most = max(by_count)
     is_one = len(by_count) == 1
@@ -201,7 +199,7 @@ def _session_out_of_bounds(needs: Needs, found: Found, kafka: KafkaSettings) -> 
 
 
 def session_text(kafka: KafkaSettings, bounds: str) -> str:
-    """Return what a person is told when the broker does not accept the session timeout."""
+    """Return the message for a session timeout that the broker does not accept."""
     return (
         f"NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS={kafka.session_timeout_ms}: the broker accepts "
         f"{bounds} ({_SESSION_MIN} and {_SESSION_MAX}): set it between them"

@@ -1,4 +1,4 @@
-"""While a process runs: whether the cluster still has what its preflight asked for.
+"""Check periodically that the cluster still has what the preflight of a process asked for.
 
 One thread asks every few seconds. What is missing makes the process not ready, with the reason,
 until it is there again. What it must not go on with, such as another partition count, is given to
@@ -23,7 +23,7 @@ EVERY_S = 3.0
 
 
 class ClusterWatch:
-    """Knows why the cluster does not fit, if it does not; any thread may read `reason`."""
+    """Checks the cluster in a thread; `reason`, which any thread may read, says what is missing."""
 
     def __init__(
         self,
@@ -42,17 +42,17 @@ class ClusterWatch:
         self.reason = ""
 
     def start(self, *, every_s: float = EVERY_S) -> None:
-        """Look every *every_s* seconds from now on, in a thread of its own."""
+        """Start a thread that looks every *every_s* seconds."""
         Thread(target=partial(self._run, every_s), name="cluster-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread after the look that it is at; from now on the process is not ready."""
+        """End the thread after its present look, and mark the process as not ready."""
         self._is_over = True
         self._is_due.set()
         self._on_change("stopping")
 
     def look_soon(self) -> None:
-        """Look now: something was refused, and the cluster can say why."""
+        """Look at once, since a request was refused."""
         self._is_due.set()
 
     def look(self) -> bool:
@@ -93,7 +93,7 @@ class ClusterWatch:
 
 
 class Ending:
-    """Why a process has to end: noted by the watch, looked at by the thread that does the work."""
+    """The error that ends a process: set by the watch, checked by the thread that does the work."""
 
     def __init__(self) -> None:
         self._error: ContractError | None = None
@@ -109,7 +109,7 @@ class Ending:
         return self._error is not None
 
     def check(self) -> None:
-        """Raise what the process ends with, if it has to.
+        """Raise the error that ends the process, if there is one.
 
         Raises:
             ContractError: what was noted.

@@ -1,1 +1,1 @@
-"""Kafka clients that agree with each other: configuration, records, produced records."""
+"""Configure Kafka clients, read records and produce them."""

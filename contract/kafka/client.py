@@ -1,4 +1,4 @@
-"""librdkafka configurations that agree with Faust and with each other.
+"""Build librdkafka configurations that agree with Faust and with each other.
 
 librdkafka's default partitioner is CRC32, everyone else's is murmur2: with the default, one
 user's events would land on two partitions depending on the client. Every producer of this
@@ -83,7 +83,7 @@ def client_config(settings: KafkaSettings) -> ClientConfig:
 
 
 def security_config(settings: KafkaSettings) -> ClientConfig:
-    """Return how a confluent-kafka client proves who it is, and knows the broker."""
+    """Return the settings of authentication and TLS of a confluent-kafka client."""
     config: ClientConfig = {"security.protocol": settings.security_protocol}
     password = settings.sasl_password
     optional = {
@@ -128,7 +128,7 @@ def producer_config(settings: KafkaSettings, *, linger_ms: float = 0) -> ClientC
 
 
 def consumer_config(settings: KafkaSettings, *, group_id: str) -> ClientConfig:
-    """Return the configuration of a consumer that commits only when told to."""
+    """Return the configuration of a consumer without automatic commits."""
     return client_config(settings) | {
         "group.id": group_id,
         "enable.auto.commit": False,
@@ -143,7 +143,7 @@ def consumer_config(settings: KafkaSettings, *, group_id: str) -> ClientConfig:
 
 
 def unhurried(config: ClientConfig, *, within_ms: int) -> ClientConfig:
-    """Return *config* for a consumer that may get its records *within_ms*, all at once.
+    """Return *config* for a consumer that may wait *within_ms* for a larger batch of records.
 
     A broker answers a fetch as soon as there is one record. At 50 events/s a consumer that need
     not know at once would cost it 50 fetches a second instead of a few.
@@ -152,7 +152,7 @@ def unhurried(config: ClientConfig, *, within_ms: int) -> ClientConfig:
 
 
 def read_to_end(config: ClientConfig, *, within_ms: int = END_WITHIN_MS) -> ClientConfig:
-    """Return *config* for a consumer that waits to be told the end of a partition.
+    """Return *config* for a consumer that is notified of the end of each partition.
 
     librdkafka tells it with the first empty answer, which a broker gives when the wait is over.
     """
@@ -165,7 +165,7 @@ def is_retriable(error: KafkaError) -> bool:
 
 
 def failure(error: KafkaError, what: str) -> NextwatchError:
-    """Return what a person is told of *error*, which happened to *what*: a topic, say."""
+    """Return the error of ours for *error*, which happened to *what*, such as a topic."""
     text = f"{what}: {error.name()}: {error.str()}" if what else f"{error.name()}: {error.str()}"
     if remedy := LASTING.get(error.name()):
         return ContractError(f"{text}: {remedy}")
@@ -203,7 +203,7 @@ def retried(
 
 
 def error_of(future: "Future[Any]", *, within_s: float) -> KafkaError | None:
-    """Return what went wrong with a request, None if nothing did.
+    """Return the error of a request, None if it succeeded.
 
     One that is not answered *within_s* has timed out, as librdkafka says it of most requests.
     """

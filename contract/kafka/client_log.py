@@ -1,4 +1,4 @@
-"""What Kafka's clients have to say: one line of a kind in `EVERY_S` seconds.
+"""Log the messages of Kafka's clients, each kind once in `EVERY_S` seconds.
 
 Without this each client of librdkafka writes ``%3|...|FAIL|...`` to standard error, again for each
 try to connect, and aiokafka logs ten lines a second while its broker is away. A client of
@@ -18,7 +18,7 @@ _METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn
 
 
 class _Kinds:
-    """Says which lines are due, and how many of their kind were left out since the last one."""
+    """Decides which lines are logged, and counts the ones of their kind that were left out."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -26,7 +26,7 @@ class _Kinds:
         self._num_left_out: dict[str, int] = {}
 
     def left_out(self, kind: str) -> int | None:
-        """Return how many lines were left out before this one; None when it is one more of them."""
+        """Return how many lines were left out before this one; None if this one is left out too."""
         now_s = self._monotonic()
         if now_s < self._next_s.get(kind, now_s):
             self._num_left_out[kind] = self._num_left_out.get(kind, 0) + 1
@@ -36,14 +36,14 @@ class _Kinds:
 
 
 class RepeatFilter(logging.Filter):
-    """Lets a logger of the standard library say the same thing once in `EVERY_S` seconds."""
+    """Lets a logger of the standard library repeat a message only once in `EVERY_S` seconds."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._kinds = _Kinds(monotonic)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether *record* is due; its kind is its text without what is filled in."""
+        """Return whether *record* is logged; its kind is the text before arguments are inserted."""
         left_out = self._kinds.left_out(str(record.msg))
         if left_out:
             record.msg = f"{record.msg} ({left_out} more left out)"
@@ -51,7 +51,7 @@ class RepeatFilter(logging.Filter):
 
 
 class ClientLog:
-    """The ``logger`` of confluent-kafka clients; one for all of a process.
+    """The ``logger`` of all confluent-kafka clients of a process.
 
     *last_error* is the newest line of an error, for whoever has to say why nobody answered.
     """
@@ -64,7 +64,7 @@ class ClientLog:
         self._kinds = _Kinds(monotonic)
 
     def log(self, level: int, _form: str, kind: str, client: str, text: str) -> None:
-        """Log *text* of a *client*, unless a line of its *kind* was logged a moment ago."""
+        """Log *text* of a *client*, unless its *kind* was logged within `EVERY_S` seconds."""
         text = text.partition("]: ")[2] if text.startswith("[thrd:") else text
         if level >= logging.ERROR:
             self.last_error = text

@@ -24,7 +24,7 @@ _FAILED = -2
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record to produce; *topic* is the full name, and partition -1 is the partitioner's."""
+    """A record to produce; *topic* is the full name, partition -1 lets the partitioner choose."""
 
     topic: str
     key: bytes | None
@@ -67,7 +67,7 @@ class PendingDelivery:
         return self._offsets
 
     def note(self, index: int, error: KafkaError | None, message: Message) -> None:
-        """Note that record *index* has arrived, or never will; any polling thread calls this."""
+        """Note that record *index* was acknowledged or failed; any polling thread calls this."""
         if error is None:
             self._offsets[index] = message.offset() or 0
             return
@@ -110,7 +110,7 @@ class Outbox:
         self._polling = Lock()
 
     def send(self, records: Sequence[Outgoing]) -> PendingDelivery:
-        """Queue *records*, in their order; `wait` or `flush` tells whether they arrived.
+        """Queue *records*, in their order; `wait` or `flush` waits for their acknowledgement.
 
         Raises:
             BrokerUnavailable: the producer rejects one.
@@ -148,13 +148,10 @@ class Outbox:
     def _wait(self, pending: PendingDelivery) -> None:
         deadline_s = self._monotonic() + self._timeout_s
         while not pending.is_answered() and self._monotonic() < deadline_s:
-            self._poll_for(pending)
+            with self._polling:
+                if not pending.is_answered():
+                    self._producer.poll(_POLL_S)
         self._raise_failure(pending.error, pending.num_left)
-
-    def _poll_for(self, pending: PendingDelivery) -> None:
-        with self._polling:
-            if not pending.is_answered():
-                self._producer.poll(_POLL_S)
 
     def _take_reports(self, within_s: float) -> bool:
         """Poll, unless another thread does; return whether it was this one."""

@@ -1,4 +1,4 @@
-"""Records that come in: what Kafka says of a message, by contract names, without a client's class.
+"""Define consumed records with contract names, independent of the client's classes.
 
 The prefix of a cluster ends here: whatever handles a record knows its topic by the name that
 `contract.wire.topics` gives it.
@@ -55,14 +55,14 @@ class Received:
 
     @property
     def home(self) -> int:
-        """The partition that its key belongs to; its own where that is not known."""
+        """The partition that its key belongs to; its own if that is not known."""
         if not self.key or not self.num_partitions or len(self.key) > MAX_KEY_BYTES:
             return self.partition
         return partition_of(self.key, self.num_partitions)
 
 
 def received(message: Message, layout: Layout) -> Received:
-    """Return *message*, which is no error, as a record."""
+    """Return *message*, which is not an error, as a record."""
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None
     assert partition is not None

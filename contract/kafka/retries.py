@@ -1,4 +1,4 @@
-"""Trying again, with waits that double, what a store did not answer.
+"""Retry requests to a store that does not answer, with waits that double.
 
 A store of bundles or checkpoints is a disk, a network file system or an object store. All of
 them fail for a while now and then, and none of that says anything of what is in them.
@@ -47,7 +47,7 @@ def until_answered(
 
 
 class Retries:
-    """When to try again each of several things that failed, for a caller that does not wait."""
+    """Schedules retries of several keys that failed, for a caller that does not wait."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class Retries:
         self._wait_s: dict[Hashable, float] = {}
 
     def failed(self, key: Hashable) -> float:
-        """Note one more failure of *key*; return in how many seconds it is due again."""
+        """Note one more failure of *key*; return the seconds until its next retry."""
         wait_s = self._wait_s.get(key, self._first_wait_s)
         self._due_s[key] = self._monotonic() + wait_s
         self._wait_s[key] = min(2 * wait_s, self._longest_wait_s)
         return wait_s
 
     def is_due(self, key: Hashable) -> bool:
-        """Return whether *key* may be tried; what never failed may be."""
+        """Return whether *key* may be tried now; one that never failed may be."""
         return self._monotonic() >= self._due_s.get(key, float("-inf"))
 
     def forget(self, key: Hashable) -> None:

@@ -1,4 +1,4 @@
-"""What a broker says of a topic now: which one bears the name, and which partitions have no leader.
+"""Describe topics: the id that a name has now, and the partitions without a leader.
 
 A topic that was deleted and created again has another id.
 """
@@ -16,14 +16,14 @@ _TELLS_NONE = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION} 
 
 
 class DescribedTopic(NamedTuple):
-    """A number that stands for a topic's id, and its partitions without a leader."""
+    """A topic's id as a number, and its partitions without a leader."""
 
     identity: int
     leaderless: frozenset[int]
 
 
 def topic_ids(admin: AdminClient, names: Collection[str], *, within_s: float) -> dict[str, int]:
-    """Return a number that stands for the id of each topic, by its full name.
+    """Return the id of each topic as a number, by full name.
 
     There are none where the broker tells no ids.
 
@@ -38,7 +38,7 @@ def topic_ids(admin: AdminClient, names: Collection[str], *, within_s: float) ->
 def describe(
     admin: AdminClient, names: Collection[str], within_s: float
 ) -> dict[str, DescribedTopic]:
-    """Return each topic by its full name, none where the broker describes no topics.
+    """Return each topic by full name; none if the broker does not describe topics.
 
     Raises:
         KafkaException: the broker did not answer, or refused.
@@ -55,7 +55,7 @@ def describe(
 
 
 def has_leader(partition: Any) -> bool:
-    """Return whether a broker leads *partition*, as `describe_topics` told it."""
+    """Return whether *partition*, an answer of `describe_topics`, has a leader."""
     return partition.leader is not None and partition.leader.id >= 0
 
 

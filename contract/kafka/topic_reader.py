@@ -43,16 +43,16 @@ OnError = Callable[[Position, KafkaError], bool]
 
 
 class TopicSilentError(BrokerUnavailable):
-    """Nothing came from a topic, neither records nor its end, for the whole of the patience."""
+    """A topic gave neither records nor its end before the timeout."""
 
 
 def is_out_of_range(error: KafkaError) -> bool:
-    """Return whether the log has no such offset; with ``auto.offset.reset=error`` alone."""
+    """Return whether the offset is out of range; needs ``auto.offset.reset=error``."""
     return error.code() in _OUT_OF_RANGE
 
 
 class TopicReader:
-    """Partitions that are read by one thread; closing it closes the *consumer*.
+    """Reads partitions in one thread; closing it closes the *consumer*.
 
     The consumer must be told the end of a partition (`contract.kafka.client.read_to_end`) where
     `unread` or `read` is used. *on_error* comes before the errors of this module.
@@ -98,7 +98,7 @@ class TopicReader:
         self._consumer.assign([self.place(at, offset) for at, offset in start.items()])
 
     def unassign(self) -> None:
-        """Read nothing."""
+        """Stop reading all partitions."""
         self._consumer.unassign()
 
     def seek(self, at: Position, offset: int) -> None:
@@ -149,7 +149,7 @@ class TopicReader:
         self._consumer.close()
 
     def cached_end(self, at: Position) -> int:
-        """Return the end of *at* as the newest answer to a fetch had it; below 0 while unknown."""
+        """Return the end of *at* from the newest fetch response; below 0 while unknown."""
         _, end = self._consumer.get_watermark_offsets(self.place(at), cached=True)
         return int(end)
 
@@ -166,11 +166,11 @@ class TopicReader:
         return int(first)
 
     def place(self, at: Position, offset: int = OFFSET_INVALID) -> TopicPartition:
-        """Return *at* as confluent-kafka has it."""
+        """Return *at* as a partition of confluent-kafka."""
         return TopicPartition(self._prefix + at.topic, at.partition, offset)
 
     def position(self, message: Message) -> Position:
-        """Return the partition that *message* came from, or tells of."""
+        """Return the partition of *message*, which is a record or an error."""
         topic, partition = message.topic(), message.partition()
         return Position((topic or "").removeprefix(self._prefix), partition or 0)
 
@@ -200,5 +200,5 @@ class TopicReader:
 
 
 def is_lasting(error: KafkaError) -> bool:
-    """Return whether librdkafka will not mend it by itself; its own codes are below zero."""
+    """Return whether librdkafka does not retry after *error*; its own codes are below zero."""
     return error.fatal() or (error.code() > 0 and not is_retriable(error))

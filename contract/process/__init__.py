@@ -1,1 +1,1 @@
-"""What every process does alike: settings, log, readiness, exit codes."""
+"""Implement what all processes share: settings, log, readiness, exit codes."""

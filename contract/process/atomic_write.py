@@ -1,4 +1,4 @@
-"""Directories and files that are whole or absent, whatever a crash interrupts.
+"""Write directories and files so that they are whole or absent after a crash.
 
 A directory is written as a draft beside its place: each file followed by fsync, then fsync of
 the draft, the rename to its name, and fsync of the parent, which makes the rename last. A crash
@@ -43,7 +43,7 @@ def write_directory(final: Path, files: Mapping[str, bytes]) -> None:
 
 
 def replace_file(final: Path, data: bytes) -> None:
-    """Make *data* the content of *final*: a reader, and a crash, see the old one or the new one.
+    """Replace the content of *final* by *data* atomically, also with regard to a crash.
 
     Raises:
         OSError: it could not be written.

@@ -1,4 +1,4 @@
-"""The only place that asks the machine for the time; everything else takes a `Clock`."""
+"""Read the machine's clock; all other modules take a `Clock`."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def system_clock() -> int:
 
 @dataclass(slots=True)
 class ManualClock:
-    """A clock that moves only when told to."""
+    """A clock that moves only by `advance`."""
 
     now_ms: int = 0
 

@@ -32,7 +32,7 @@ def run_process(
     settings: Sequence[type[Settings]],
     options: Mapping[str, str] = {},
 ) -> None:
-    """Run ``python -m name`` until *run* returns; it is given the environment.
+    """Run ``python -m name``: call *run* with the environment until it returns.
 
     Each of *options*, such as ``model``, overrides the environment variable that it is mapped to.
     """
@@ -52,12 +52,12 @@ def log_failure(error: BaseException) -> ExitCode:
 
 
 def end_now(error: BaseException) -> NoReturn:
-    """End the process because of *error*, from any thread, with nothing more done."""
+    """End the process because of *error*, at once and from any thread."""
     exit_now(log_failure(error))
 
 
 def exit_now(code: ExitCode) -> NoReturn:
-    """End the process with *code*, from any thread, with nothing more done."""
+    """End the process with *code*, at once and from any thread."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

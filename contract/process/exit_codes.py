@@ -1,4 +1,4 @@
-"""How a process or a command ends: one line on standard error, and a number for its supervisor.
+"""Define how processes and commands end: one line on standard error, and an exit code.
 
 The codes are those of ``sysexits.h`` where it has a fitting one. Only 74 and 78 need a person;
 after every other one the next start continues where the acknowledged offsets stand.
@@ -30,7 +30,7 @@ _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 class ExitCode(IntEnum):
-    """What an exit code says, of every process and command."""
+    """The exit codes of all processes and commands."""
 
     STOPPED = 0
     """It was asked to stop and left everything in order, or it did what it was asked to do."""
@@ -60,19 +60,19 @@ _CODES: tuple[tuple[type[NextwatchError] | tuple[type[NextwatchError], ...], Exi
 
 
 def code_of(error: BaseException) -> ExitCode:
-    """Return the code that tells *error* to a supervisor."""
+    """Return the exit code for *error*."""
     if is_storage_full(error):
         return ExitCode.STORAGE_FULL
     return next((code for kinds, code in _CODES if isinstance(error, kinds)), ExitCode.FAILED)
 
 
 def is_storage_full(error: BaseException) -> bool:
-    """Return whether *error* says that a disk is full; RocksDB and shutil have words alone."""
+    """Return whether *error* is a full disk; RocksDB and shutil report it only in words."""
     return (isinstance(error, OSError) and error.errno in _FULL) or _FULL_WORDS in str(error)
 
 
 def error_of_file(error: OSError) -> NextwatchError | None:
-    """Return *error* as one line with its remedy; None where it is not about disks and rights."""
+    """Return *error* as one line with its remedy; None if it is not about disks and rights."""
     place = error.filename or "a file"
     if isinstance(error, shutil.Error):  # of a copy of many files; the first one says enough
         place = error.args[0][0][1]
@@ -88,7 +88,7 @@ def error_of_file(error: OSError) -> NextwatchError | None:
 
 @contextmanager
 def told_in_one_line(program: str) -> Iterator[None]:
-    """End the process with one line, and the code for it, on an error that a person can mend.
+    """End the process with one line and its exit code on an error that a person can mend.
 
     Notes that were added to the error follow it, a line each.
 

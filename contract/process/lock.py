@@ -1,4 +1,4 @@
-"""Lock files: whoever holds one lives, since the kernel releases it when the process ends."""
+"""Lock files for as long as a process lives: the kernel releases a lock when its process ends."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ from typing import IO
 
 
 def hold(path: Path) -> IO[bytes] | None:
-    """Return *path* opened and locked until it is closed; None where another process holds it."""
+    """Return *path* opened and locked until it is closed; None if another process holds it."""
     while True:
         file = path.open("ab")
         try:

@@ -1,4 +1,4 @@
-"""Logs are facts with fields, one JSON object a line, on standard error."""
+"""Configure logs: facts with fields, one JSON object a line, on standard error."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""A process is ready while its file is there: supervisors and health checks look for it.
+"""Mark a process as ready by a file, which supervisors and health checks look for.
 
 Each start withdraws it first, since a process that was killed has left it behind.
 """
@@ -9,20 +9,20 @@ from threading import Lock
 
 
 def withdraw(ready_file: Path | None) -> None:
-    """Say that this process does not do its work yet."""
+    """Remove the ready file."""
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
 
 
 def declare(ready_file: Path | None) -> None:
-    """Say that this process does its work."""
+    """Write the ready file."""
     if ready_file is not None:
         ready_file.parent.mkdir(parents=True, exist_ok=True)
         ready_file.write_text(f"{os.getpid()}\n")
 
 
 class ReadyFile:
-    """The ready file of a process: there while it works and the cluster fits.
+    """The ready file of a process, which exists while it works and the cluster fits.
 
     The thread that works declares it, and the one that watches the cluster notes reasons.
     """
@@ -34,13 +34,13 @@ class ReadyFile:
         self._lock = Lock()
 
     def declare(self) -> None:
-        """Say that this process does its work."""
+        """Write the ready file."""
         with self._lock:
             self._is_declared = True
             self._show()
 
     def note(self, reason: str) -> None:
-        """Withdraw readiness while there is a *reason*; an empty one says that it is over."""
+        """Withdraw readiness while there is a *reason*; an empty one restores it."""
         with self._lock:
             self._reason = reason
             self._show()

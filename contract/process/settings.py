@@ -1,11 +1,11 @@
-"""Settings come from the environment, are frozen, and refuse nonsense before anything starts.
+"""Read settings from the environment, and reject invalid ones before anything starts.
 
 Each group of settings owns a prefix. A variable that starts with ``NEXTWATCH_`` and belongs
 to no group, or to a group but to none of its fields, stops the start: a misspelt setting
 must never be a silent default.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -45,7 +45,7 @@ S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseSettings):
-    """What every group shares: frozen, no unknown fields."""
+    """A group of settings: frozen, without unknown fields."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
@@ -134,14 +134,14 @@ class KafkaSettings(Settings):
     @field_validator("replication_factor")
     @classmethod
     def check_replicas(cls, given: int) -> int:
-        """Refuse a topic without a replica."""
+        """Reject a topic without a replica."""
         if given == 0:
             raise ValueError("wanted 1 or more, or -1 for the cluster's default")
         return given
 
     @model_validator(mode="after")
     def check_security(self) -> Self:
-        """Refuse a protocol without what it needs, and what would go unused with it."""
+        """Reject a protocol without the settings it needs, or with settings it does not use."""
         given = {name for name in (*_SASL, *_SSL) if getattr(self, name)}
         has_sasl, has_ssl = "SASL" in self.security_protocol, "SSL" in self.security_protocol
         missing = [name for name in _SASL if has_sasl and name not in given]
@@ -205,7 +205,7 @@ class QdrantSettings(Settings):
     )
 
     def prefix(self, kafka: KafkaSettings) -> str:
-        """Return what the names of the collections begin with.
+        """Return the prefix of the names of collections.
 
         Deployments that differ by their topic prefix must not share collections.
         """
@@ -213,11 +213,11 @@ class QdrantSettings(Settings):
 
     @property
     def sends_key_in_clear(self) -> bool:
-        """Whether anybody on the way to the index can read the API key."""
+        """Whether the API key is sent unencrypted."""
         return self.api_key is not None and self.url.startswith("http:")
 
     def refusal(self, status: int) -> str:
-        """Return what a person is told when the index answers *status* 401 or 403."""
+        """Return the message for *status* 401 or 403 of the index."""
         given = "rejects" if self.api_key else "wants an API key:"
         return (
             f"the index at {self.url} {given} {PREFIX}QDRANT_API_KEY (status {status}): set it to "
@@ -226,7 +226,7 @@ class QdrantSettings(Settings):
 
 
 class ProcessSettings(Settings):
-    """What every kind of process knows of the place it runs in."""
+    """The ready file, the bundle store and the log level of every process."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "PROCESS_")
 
@@ -241,6 +241,12 @@ class ProcessSettings(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+def variables(group: type[Settings]) -> dict[str, str]:
+    """Return the environment variable of each field of *group*."""
+    prefix = group.model_config.get("env_prefix", "")
+    return {name: prefix + name.upper() for name in group.model_fields}
+
+
 def load(group: type[S], environ: Mapping[str, str]) -> S:
     """Return *group* read from *environ*.
 
@@ -248,61 +254,49 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
         ContractError: a variable is unknown or out of bounds; the message names it, and never
             quotes its value.
     """
-    prefix = str(group.model_config.get("env_prefix", ""))
+    prefix, known = group.model_config.get("env_prefix", ""), variables(group)
     given = {name.upper() for name in environ if name.upper().startswith(PREFIX)} - OF_COMPOSE
-    known = {prefix + name.upper() for name in group.model_fields}
     strays = {
         name
         for name in given
         if not name.removeprefix(PREFIX).startswith(GROUPS)
-        or (name.startswith(prefix) and name not in known)
+        or (name.startswith(prefix) and name not in known.values())
     }
     if strays:
         raise ContractError("unknown settings: " + ", ".join(map(_told, sorted(strays))))
-    values = {
-        field: environ[prefix + field.upper()]
-        for field in group.model_fields
-        if prefix + field.upper() in environ
-    }
+    values = {field: environ[name] for field, name in known.items() if name in environ}
     try:
         return group(**values)
     except ValidationError as error:
-        lines = [_complaint(group, prefix, one) for one in error.errors()]
+        lines = [_complaint(group, one) for one in error.errors()]
         raise ContractError("bad settings: " + "; ".join(lines)) from None
 
 
 def _told(stray: str) -> str:
     """Return the unknown variable *stray*, with the known one that was probably meant."""
-    meant = get_close_matches(stray, list(_all_names()), n=1, cutoff=0.8)
+    loaded = [name for group in Settings.__subclasses__() for name in variables(group).values()]
+    meant = get_close_matches(stray, loaded, n=1, cutoff=0.8)
     return f"{stray} (did you mean {meant[0]}?)" if meant else stray
 
 
-def _all_names() -> Iterator[str]:
-    """Yield every variable of the groups that this process has loaded."""
-    for group in Settings.__subclasses__():
-        prefix = str(group.model_config.get("env_prefix", ""))
-        yield from (prefix + name.upper() for name in group.model_fields)
-
-
-def _complaint(group: type[Settings], prefix: str, error: Any) -> str:
+def _complaint(group: type[Settings], error: Any) -> str:
     """Return one error of pydantic's for a person: the variable, and what it may be."""
     if not error["loc"]:
         return str(error["msg"]).removeprefix("Value error, ")
     name = str(error["loc"][0])
     extra = group.model_fields[name].json_schema_extra
     words = extra.get(WORDS) if isinstance(extra, dict) else None
-    if error["type"] == "string_pattern_mismatch":
-        return f"{prefix}{name.upper()}: wanted {words}"
-    return f"{prefix}{name.upper()}: {error['msg']}"
+    wanted = f"wanted {words}" if error["type"] == "string_pattern_mismatch" else error["msg"]
+    return f"{variables(group)[name]}: {wanted}"
 
 
 def usage(*groups: type[Settings]) -> str:
     """Return the variables of *groups* with their defaults, for the ``--help`` of a process."""
     lines = ["environment, with defaults:"]
     for group in groups:
-        prefix = str(group.model_config.get("env_prefix", ""))
-        for name, field in group.model_fields.items():
+        for name, variable in variables(group).items():
+            field = group.model_fields[name]
             default = "" if field.default is None else field.default
             note = f"  ({field.description})" if field.description else ""
-            lines.append(f"  {prefix}{name.upper()}={default}{note}")
+            lines.append(f"  {variable}={default}{note}")
     return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""What is on the topics: events, their rules, and the AsyncAPI document."""
+"""Define the records of all topics: events, their rules, and the AsyncAPI document."""

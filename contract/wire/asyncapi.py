@@ -1,4 +1,4 @@
-"""The contract as an AsyncAPI 3 document, generated from the topics and the structs.
+"""Generate the AsyncAPI 3 document of the contract from the topics and the structs.
 
 ``python -m contract.wire.asyncapi > docs/asyncapi.yaml`` writes it; a test keeps the file current.
 """
@@ -52,11 +52,21 @@ def document() -> dict[str, Any]:
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {}
     for topic in topics:
-        channels[topic.name] = _channel(topic)
+        channels[topic.name] = _channel(
+            topic.name,
+            f"{topic.what}; keyed by {topic.key_field}; {_size_limit(topic)}",
+            message=_message_name(topic),
+            cleanup=topic.cleanup,
+        )
         messages[_message_name(topic)] = _message(topic)
         operations |= _operations(topic)
         if topic.dead_lettered_by:
-            channels[topic.dlq] = _dead_letter_channel(topic)
+            channels[topic.dlq] = _channel(
+                topic.dlq,
+                f"messages of {topic.name} that could not be decoded or broke a bound",
+                message="DeadLetter",
+                cleanup="delete",
+            )
             operations[f"{topic.dead_lettered_by}-dead-letters-{topic.name}"] = _operation(
                 "send", topic.dlq
             )
@@ -105,23 +115,12 @@ def _dedented(node: Any) -> Any:
     return inspect.cleandoc(node) if isinstance(node, str) and "\n" in node else node
 
 
-def _channel(topic: Topic) -> dict[str, Any]:
-    name = _message_name(topic)
-    bindings = {"topicConfiguration": {"cleanup.policy": [topic.cleanup]}}
+def _channel(address: str, description: str, *, message: str, cleanup: str) -> dict[str, Any]:
     return {
-        "address": topic.name,
-        "description": f"{topic.what}; keyed by {topic.key_field}; {_size_limit(topic)}",
-        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
-        "bindings": {"kafka": bindings},
-    }
-
-
-def _dead_letter_channel(topic: Topic) -> dict[str, Any]:
-    return {
-        "address": topic.dlq,
-        "description": f"messages of {topic.name} that could not be decoded or broke a bound",
-        "messages": {"DeadLetter": {"$ref": "#/components/messages/DeadLetter"}},
-        "bindings": {"kafka": {"topicConfiguration": {"cleanup.policy": ["delete"]}}},
+        "address": address,
+        "description": description,
+        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "bindings": {"kafka": {"topicConfiguration": {"cleanup.policy": [cleanup]}}},
     }
 
 

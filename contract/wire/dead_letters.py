@@ -1,4 +1,4 @@
-"""What a dead letter looks like: the original bytes and headers, plus why and from where.
+"""Build dead letters: the original bytes and headers, with the reason and the source.
 
 It is the record as it came, so that it can be sent again. Only a part too large for any broker
 is cut, since a letter that cannot be delivered would stop the stream for good; ``dlq.cut`` names
@@ -108,7 +108,6 @@ def _cuts(body: bytes, key: bytes, *, num_lost_headers: int) -> dict[str, str]:
 
 
 def _kept(headers: Sequence[Header]) -> list[Header]:
-    """Return the first of *headers* that fit."""
     kept: list[Header] = []
     num_bytes = 0
     for name, value in headers:

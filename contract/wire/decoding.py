@@ -1,4 +1,4 @@
-"""From a record's bytes to an event, or to the one word that says why not.
+"""Decode a record into an event, or reject it with a one-word reason.
 
 Nothing from the wire is trusted: key, headers and size before parsing, encoding before JSON,
 types and bounds by the struct, then what a struct cannot say (the key names the same user,
@@ -77,7 +77,7 @@ def decode(
 
 
 def tombstone_id(key: bytes | None, headers: Headers = ()) -> str:
-    """Return the id that a tombstone takes away, from its *key*, the one thing it bears.
+    """Return the id that a tombstone removes, from its *key*.
 
     Raises:
         DecodeError: there is no key, or it is no id, or the headers are too large.
@@ -99,7 +99,7 @@ def is_id(text: str) -> bool:
 
 
 def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None:
-    """Refuse a user's event that is dated in the future.
+    """Reject a user's event that is dated in the future.
 
     That is more than `MAX_SKEW_MS` after the record's own timestamp, or more than `MAX_AHEAD_MS`
     after *clock*: the producer that dates an event wrongly often gives its record the same date.
@@ -130,7 +130,7 @@ def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None
 
 
 def check_place(record: Received, event: Event | None = None) -> None:
-    """Refuse a record on a partition where its key does not belong (`contract.wire.keys`).
+    """Reject a record on a partition where its key does not belong (`contract.wire.keys`).
 
     Another partition has the rest of the user's events, or of the video's uploads and tombstones.
     An *event* that erases a user everywhere may lie on any partition.
@@ -185,7 +185,7 @@ def _parse(topic: Topic, kind: type[E], value: bytes, notes: Notes) -> E:
         if not topic.is_from_outside or not isinstance(document, dict):
             raise refusal(str(error), document) from None
         return _lenient(kind, document, notes)
-    json_syntax.check(value, encode(event) if _leaves_out_defaults(kind) else b"")
+    json_syntax.check(value, encode(event) if kind.__struct_config__.omit_defaults else b"")
     if value.isascii() and _BACKSLASH not in value:  # then no id has more bytes than characters
         return event
     too_long = next(_too_long_ids(event), "")
@@ -212,12 +212,7 @@ def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
     return msgspec.json.Decoder(kind, strict=True)
 
 
-def _leaves_out_defaults(kind: type[Event]) -> bool:
-    return bool(kind.__struct_config__.omit_defaults)
-
-
 def _too_long_ids(event: msgspec.Struct, path: str = "") -> Iterator[str]:
-    """Yield the paths of the ids of *event* that have too many bytes."""
     for name in event.__struct_fields__:
         value = getattr(event, name)
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Events on the wire. One frozen struct per fact; a fact that happened is never changed.
+"""Define the events on the wire: one frozen struct per fact, which is never changed.
 
 JSON objects; unknown fields are ignored, and what `contract.wire.mending` says of optional ones.
 Times are epoch milliseconds and durations milliseconds, both with ``_ms`` in the name. Fields may
@@ -78,11 +78,11 @@ def _words(meanings: Mapping[str, str], description: str) -> Meta:
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every struct of the contract shares: immutable, keyword-only, defaults left out."""
+    """A struct of the contract: immutable, keyword-only, defaults left out."""
 
 
 class Context(Event, frozen=True, kw_only=True):
-    """Where and on what somebody watched, and who, as far as they told; all of it optional.
+    """The place, device and group of the user of an event; all of it optional.
 
     ``age_group`` and ``gender`` are labels of the producer's own, the same ones in every event.
     """
@@ -125,7 +125,7 @@ class ImpressedVideo(Event, frozen=True, kw_only=True):
 
 
 class Impressions(Event, frozen=True, kw_only=True):
-    """What a player showed at one time, watched or not."""
+    """The videos that a player showed at one time, watched or not."""
 
     event_id: EventId
     user_id: Id
@@ -167,7 +167,7 @@ class VideoUpload(Event, frozen=True, kw_only=True):
 
 
 class RecommendedVideo(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """One place of a recommendation."""
+    """One video of a recommendation."""
 
     video_id: Id
     expected_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)]
@@ -225,7 +225,7 @@ class Origin(StrEnum):
 
 
 class RankingFeatures(Event, frozen=True, kw_only=True):
-    """What ranking knows of a video besides its vectors; `popularity` is a decayed watch count."""
+    """The ranking features of a video without its vectors; `popularity` is a decayed count."""
 
     popularity: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     mean_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)] = 0.0
@@ -235,7 +235,7 @@ class RankingFeatures(Event, frozen=True, kw_only=True):
 
 
 class ItemVector(Event, frozen=True, kw_only=True):
-    """What one video is to the models of one generation; a tombstone takes the video out.
+    """The vectors of one video in one generation of the models; a tombstone removes the video.
 
     `input_vector` is read by the user tower when the video is in a history window,
     `output_vector` (unit norm) is what retrieval searches.
@@ -251,7 +251,7 @@ class ItemVector(Event, frozen=True, kw_only=True):
 
 
 class BundleState(StrEnum):
-    """How far a bundle has come; the newest word on `model-bundles` counts."""
+    """The state of a bundle; the newest announcement on `model-bundles` counts."""
 
     OFFERED = "offered"
     INDEXED = "indexed"
@@ -273,7 +273,7 @@ class BundleAnnouncement(Event, frozen=True, kw_only=True):
 
 
 class UserDeletion(Event, frozen=True, kw_only=True):
-    """Erase this user everywhere; events up to `erase_before_ms` are ignored for ever.
+    """Erase this user everywhere; events up to `erase_before_ms` are always ignored.
 
     With `everywhere` it may lie on any partition: `nextwatch erase` puts a copy on each, since a
     producer with another partitioner may have left something of the user there.

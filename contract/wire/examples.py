@@ -1,4 +1,4 @@
-"""One message of each kind, for the AsyncAPI document; a test decodes every one of them."""
+"""Define an example of each message for the AsyncAPI document; a test decodes all of them."""
 
 from base64 import b64encode
 
@@ -103,7 +103,7 @@ EXAMPLES: tuple[events.Event, ...] = (
 
 
 def payload_of(kind: type[events.Event] | None) -> object:
-    """Return the example of *kind* as plain JSON; for no kind, a window record in base64."""
+    """Return the example of *kind* as plain JSON; for None, a window record in base64."""
     if kind is None:
         return b64encode(WINDOW_RECORD).decode()
     example = next(one for one in EXAMPLES if type(one) is kind)

@@ -1,4 +1,4 @@
-"""What an id may be, and how an event's id is kept in 16 bytes.
+"""Define valid ids, and shorten an event's id to 16 bytes.
 
 Ids are opaque text of the producer: nothing is folded or normalised, and none becomes a path. The
 patterns use only syntax that Python, ECMAScript, Go (RE2) and Rust read alike, but for their end:
@@ -31,7 +31,7 @@ _NIL = bytes(16)
 
 
 def matching(body: str, description: str, *, max_length: int | None = None) -> Meta:
-    """Return the constraint that a whole text matches *body*."""
+    """Return the constraint that a text matches *body* as a whole."""
     return Meta(pattern=f"^{body}{EXACT_END}", max_length=max_length, description=description)
 
 
@@ -41,7 +41,7 @@ def is_too_long(text: str) -> bool:
 
 
 def event_key(event_id: str) -> bytes:
-    """Return the 16 bytes that stand for *event_id* in windows, the same everywhere and for ever.
+    """Return the 16 bytes for *event_id* in windows, the same in every process and version.
 
     The bytes of a UUID, with or without dashes, in any case; a hash of any other text.
     """

@@ -1,4 +1,4 @@
-"""What JSON leaves open and msgspec lets by: who accepts less, reads the same as everyone.
+"""Check JSON more strictly than msgspec: reject what two parsers could read differently.
 
 msgspec checks the syntax of the fields it knows and leaps over the others, so in those a byte
 that is not UTF-8 stays unseen, and of two equal keys the last counts, where another reader takes
@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def check(value: bytes, understood: bytes) -> None:
-    """Refuse *value* if it is ambiguous; *understood* is its event, encoded without defaults.
+    """Reject *value* if it is ambiguous; *understood* is its event, encoded without defaults.
 
     Without escapes the strings of both are equal, colons included, and what is understood
     was given: equal counts leave no colon for an unknown field or for a key given twice.
@@ -45,7 +45,7 @@ def check(value: bytes, understood: bytes) -> None:
 
 
 def check_document(value: bytes) -> None:
-    """Refuse *value* unless it is one JSON document with one meaning.
+    """Reject *value* unless it is one JSON document with one meaning.
 
     Raises:
         DecodeError: ``encoding``, ``depth``, ``json``, ``range`` or ``duplicate_key``, the

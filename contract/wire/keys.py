@@ -1,4 +1,4 @@
-"""Where a key belongs: Kafka's own placement, murmur2 of the key modulo the number of partitions.
+"""Place keys as Kafka does: murmur2 of the key modulo the number of partitions.
 
 A producer with another partitioner (librdkafka's default is CRC32) puts one user's events on two
 partitions, and two workers would each keep half of a window. So every reader of keyed events

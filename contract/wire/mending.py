@@ -1,4 +1,4 @@
-"""What may be wrong in an event from outside without costing the event.
+"""Repair small faults in events from outside, so that the events are accepted.
 
 Optional means absent, null or unreadable: a bad optional text, list or object is left out, a long
 title and too many tags are cut. Numbers, optional ones too, stay strict but for fractions, which
@@ -25,7 +25,7 @@ _CUT_TEXTS = frozenset({"title"})
 def mended(
     kind: type[msgspec.Struct], document: dict[str, Any], notes: Notes, *, path: str = ""
 ) -> dict[str, Any]:
-    """Return *document* without what an event of *kind* can do without."""
+    """Return *document* without the faulty optional values of an event of *kind*."""
     kept = dict(document)
     for field, shape in _fields(kind):
         name = field.encode_name

@@ -1,4 +1,4 @@
-"""Why a value is refused: the reason with the field it is about, from what msgspec says.
+"""Turn msgspec's validation errors into reasons that name the field.
 
 The words before the colon are those of `contract.wire.dead_letters.REASONS`. What the sender wrote
 becomes part of neither reason nor detail, and no detail quotes a pattern.
@@ -37,7 +37,7 @@ def refusal(message: str, document: Any) -> DecodeError:
 
 
 def bad_id(path: str) -> DecodeError:
-    """Return the error for a text at *path* that is no id."""
+    """Return the error for a text at *path* that is not an id."""
     return _error("bad_id", path, f"an id is {ID_RULE}")
 
 

@@ -1,4 +1,4 @@
-"""Every topic of the system: name, key, struct, cleanup, and who writes and reads it.
+"""Define every topic: its name, key, struct, cleanup policy, producers and consumers.
 
 All user-keyed topics have the same number of partitions (co-partitioned), so that one
 worker sees everything of one user. `nextwatch topics` creates these on any Kafka.
@@ -22,26 +22,27 @@ KeyField = Literal["user_id", "video_id", "bundle_id"]
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic, as the contract wants it.
+    """One topic of the contract, by default keyed by user and deleted by retention.
 
     ``dead_lettered_by`` is the one process that sends this topic's bad messages to
-    ``<name>.dlq``; the other readers skip and count them, so that none is kept twice.
+    ``<name>.dlq``; the other readers skip and count them, so that none is kept twice. ``config``
+    holds settings beyond those that `contract.cluster.topic_settings` derives.
     """
 
     name: str
-    key_field: KeyField
-    cleanup: Literal["delete", "compact"]
     kind: type[events.Event] | None
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     what: str
+    key_field: KeyField = "user_id"
+    cleanup: Literal["delete", "compact"] = "delete"
     dead_lettered_by: str | None = None
     max_value_bytes: int = 65_536
     config: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_from_outside(self) -> bool:
-        """Whether others than our own processes write here: then small faults are mended."""
+        """Whether other applications write here, so that small faults are repaired."""
         return bool(self.producers) and not OUR_PROCESSES.intersection(self.producers)
 
     @property
@@ -50,67 +51,50 @@ class Topic:
         return f"{self.name}.dlq"
 
 
-_FROM_CLOCKS_OF_OTHERS = {NOT_AFTER: str(events.MAX_AHEAD_MS)}
-
 WATCH_EVENTS = Topic(
     "watch-events",
-    "user_id",
-    "delete",
     events.Watch,
     ("players",),
     ("streams", "trainer"),
     "what users watched, and for how long",
     dead_lettered_by="streams",
-    config=_FROM_CLOCKS_OF_OTHERS,
 )
 SEARCH_EVENTS = Topic(
     "search-events",
-    "user_id",
-    "delete",
     events.Search,
     ("players",),
     ("streams", "trainer"),
     "what users searched for",
     dead_lettered_by="streams",
-    config=_FROM_CLOCKS_OF_OTHERS,
 )
 IMPRESSIONS = Topic(
     "impressions",
-    "user_id",
-    "delete",
     events.Impressions,
     ("players",),
     ("streams", "trainer"),
     "what was shown, watched or not",
     dead_lettered_by="trainer",
-    config=_FROM_CLOCKS_OF_OTHERS,
 )
 RECOMMENDATION_REQUESTS = Topic(
     "recommendation-requests",
-    "user_id",
-    "delete",
     events.RecommendationRequest,
     ("players",),
     ("streams",),
     "asks for a list without an event; answered on recommendations, the request named in caused_by",
     dead_lettered_by="streams",
-    config=_FROM_CLOCKS_OF_OTHERS,
 )
 VIDEO_UPLOADS = Topic(
     "video-uploads",
-    "video_id",
-    "compact",
     events.VideoUpload,
     ("creators",),
     ("index_sync", "trainer", "streams"),
     "videos that may be recommended; a tombstone takes one down",
+    key_field="video_id",
+    cleanup="compact",
     dead_lettered_by="index_sync",
-    config=_FROM_CLOCKS_OF_OTHERS,
 )
 RECOMMENDATIONS = Topic(
     "recommendations",
-    "user_id",
-    "delete",
     events.Recommendation,
     ("streams",),
     ("players",),
@@ -119,8 +103,6 @@ RECOMMENDATIONS = Topic(
 )
 RANKING_LOG = Topic(
     "ranking-log",
-    "user_id",
-    "delete",
     events.RankingLog,
     (),
     (),
@@ -129,44 +111,40 @@ RANKING_LOG = Topic(
 )
 ITEM_VECTORS = Topic(
     "item-vectors",
-    "video_id",
-    "compact",
     events.ItemVector,
     ("trainer", "index_sync"),
     ("index_sync", "streams"),
     "vectors and ranking features of each video, with their generation",
+    key_field="video_id",
+    cleanup="compact",
     dead_lettered_by="index_sync",
 )
 MODEL_BUNDLES = Topic(
     "model-bundles",
-    "bundle_id",
-    "compact",
     events.BundleAnnouncement,
     ("trainer", "index_sync", "streams"),
     ("index_sync", "streams", "trainer", "console"),
     "offered by the trainer, indexed by index_sync, in service or withdrawn by streams; no value: "
     "forget this bundle, it is neither in service nor will be",
+    key_field="bundle_id",
+    cleanup="compact",
     dead_lettered_by="index_sync",
 )
 USER_DELETIONS = Topic(
     "user-deletions",
-    "user_id",
-    "delete",
     events.UserDeletion,
     ("the operator",),
     ("streams", "trainer"),
     "erase this user everywhere",
     dead_lettered_by="streams",
-    config=_FROM_CLOCKS_OF_OTHERS,
 )
 WINDOWS = Topic(
     f"{STREAMS_APP}-windows",
-    "user_id",
-    "compact",
     None,
     ("streams",),
     ("streams", "trainer"),
     "changelog: each user's history window as a binary record (models/history/codec.py), and seals",
+    cleanup="compact",
     max_value_bytes=98_304,
     config={"delete.retention.ms": str(7 * DAY_MS)},
 )
@@ -190,7 +168,7 @@ BY_NAME: Mapping[str, Topic] = {topic.name: topic for topic in TOPICS}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the topics are laid out on one cluster: name prefix and partition counts."""
+    """The name prefix and the partition counts of the topics on one cluster."""
 
     prefix: str = ""
     user_partitions: int = 8
@@ -198,7 +176,7 @@ class Layout:
 
     @property
     def streams_group(self) -> str:
-        """The consumer group of streams: no other deployment on the cluster has its prefix."""
+        """The consumer group of streams, with the prefix of this deployment."""
         return self.prefix + STREAMS_APP
 
     def name(self, topic: Topic) -> str:

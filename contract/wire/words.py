@@ -1,4 +1,4 @@
-"""The words that recommendations carry, with their meaning, for code and AsyncAPI document alike.
+"""Define the words in recommendations and their meaning, for code and AsyncAPI document.
 
 To add a word: a constant and its line in the table. A test compares the constants of `streams`
 with these tables. Consumers must expect words that they do not know.

@@ -1,1 +1,1 @@
-"""Announced bundles, and what is taken from one."""
+"""Track announced bundles, and load them."""

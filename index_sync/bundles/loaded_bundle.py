@@ -1,4 +1,4 @@
-"""What this process takes from a bundle, and how it gets it."""
+"""Load the parts of a bundle that index_sync needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def open_bundle(root_url: str, announcement: BundleAnnouncement) -> LoadedBundle
 
 
 def open_again(open_bundle: OpenBundle, announcement: BundleAnnouncement) -> LoadedBundle:
-    """Return a bundle that was indexed before; wait for its store.
+    """Return a bundle that was indexed before; retry while its store does not answer.
 
     Raises:
         BundleError: it is damaged, or not in the store any more.

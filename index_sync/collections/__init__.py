@@ -1,1 +1,1 @@
-"""The vector collections, one per generation, and the index that has them."""
+"""Write the vector collections, one per generation."""

@@ -1,4 +1,4 @@
-"""A new generation is built whole, beside the one that serves, a slice at a time.
+"""Build the collection of a new generation in slices, beside the one that serves.
 
 The caller takes a step between two batches of uploads, so an upload never waits for more than
 one slice. Nothing is announced before every video of the bundle and of the catalogue is in
@@ -8,13 +8,13 @@ the collection and counted; a process that is killed in the middle builds again 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 from contract.process.clock import Clock
-from contract.wire.events import BundleAnnouncement, ItemVector, VideoUpload
+from contract.wire.events import BundleAnnouncement, VideoUpload
 from index_sync.catalogue import UploadCatalogue
 from index_sync.collections.collections import GenerationCollections
 from index_sync.collections.generation import Generation, Point, Version
+from index_sync.publisher import Publisher
 from models.serving.items import ItemSnapshot
 
 OF_SNAPSHOT = Version(is_trained=True, updated_at_ms=0)
@@ -23,23 +23,11 @@ OF_SNAPSHOT = Version(is_trained=True, updated_at_ms=0)
 
 @dataclass(slots=True)
 class Building:
-    """The generation in the making."""
+    """The generation that is being built."""
 
     announcement: BundleAnnouncement
     steps: Iterator[None]
     started_s: float
-
-
-class VectorSink(Protocol):
-    """Where the vectors by content go, for streams to read."""
-
-    def vectors(self, vectors: list[ItemVector]) -> None:
-        """Send *vectors*; they are acknowledged by the next `flush`."""
-        ...
-
-    def flush(self) -> None:
-        """Wait until everything sent is acknowledged."""
-        ...
 
 
 def build(
@@ -48,7 +36,7 @@ def build(
     snapshot: ItemSnapshot,
     *,
     catalogue: UploadCatalogue,
-    sink: VectorSink,
+    publisher: Publisher,
     clock: Clock,
     slice_videos: int,
 ) -> Iterator[None]:
@@ -61,9 +49,9 @@ def build(
         collections.write(number, _slice(snapshot, start, start + slice_videos, catalogue))
         yield
     while missing := _missing(catalogue, collections.generations[number], slice_videos):
-        sink.vectors(collections.add(number, missing, now_ms=clock()))
+        publisher.vectors(collections.add(number, missing, now_ms=clock()))
         yield
-    sink.flush()
+    publisher.flush()
     collections.verify(number)
 
 

@@ -1,4 +1,4 @@
-"""The collections that are kept, by generation, and all that is ever written to them.
+"""Manage the vector collections, one per generation: the only code that writes to them.
 
 What is remembered of a collection (`Generation.versions`) changes only after the index has
 acknowledged the change.
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class GenerationCollections:
-    """Generation number -> its collection, complete or being built."""
+    """The collections by generation number, complete or being built."""
 
     def __init__(self, index: VectorIndex, prefix: str) -> None:
         self._index = index
@@ -27,7 +27,7 @@ class GenerationCollections:
         self.generations: dict[int, Generation] = {}
 
     def claim(self) -> None:
-        """See that the collections of this prefix are ours, and put our mark on those without one.
+        """Check that the collections of this prefix are ours, and mark those without an owner.
 
         Raises:
             ContractError: another deployment uses this prefix.
@@ -44,7 +44,7 @@ class GenerationCollections:
                 )
 
     def find(self, announcement: BundleAnnouncement, opened: LoadedBundle) -> Generation | None:
-        """Take in the collection of an indexed generation; None if the index has lost it."""
+        """Register the collection of an indexed generation; None if the index has lost it."""
         generation = self._generation(announcement, opened)
         if generation.collection not in self._index.collections():
             return None
@@ -62,7 +62,7 @@ class GenerationCollections:
         return generation
 
     def put(self, generation: Generation) -> None:
-        """Take in a generation that was created."""
+        """Register a generation that was created."""
         self.generations[generation.number] = generation
 
     def add(self, number: int, uploads: Sequence[VideoUpload], *, now_ms: int) -> list[ItemVector]:
@@ -73,7 +73,7 @@ class GenerationCollections:
         return vectors
 
     def write(self, number: int, points: Iterable[Point]) -> int:
-        """Write those *points* that are newer than what is there; return how many."""
+        """Write those *points* that are newer than the stored ones; return how many."""
         generation = self.generations[number]
         newer = generation.newer(points)
         if newer:
@@ -89,7 +89,7 @@ class GenerationCollections:
                 generation.removed(video_ids)
 
     def verify(self, number: int) -> None:
-        """Count a collection against what was written to it.
+        """Check that a collection has as many points as were written to it.
 
         Raises:
             ContractError: the numbers differ.

@@ -1,4 +1,4 @@
-"""One generation of item vectors: its collection, its item tower, and what has been written.
+"""Hold one generation of item vectors: its collection, its item tower, and what is written.
 
 Of two vectors of one video the greater *version* stays: a trained one beats one by content
 alone, then the later one wins. So a vector may come twice, late or out of order, and what is
@@ -19,7 +19,7 @@ MAX_NORM_ERROR = 1e-2
 
 
 class Version(NamedTuple):
-    """What decides between two vectors of one video."""
+    """The order of two vectors of one video."""
 
     is_trained: bool
     updated_at_ms: int
@@ -34,7 +34,7 @@ class Point(NamedTuple):
 
 
 class Tower(Protocol):
-    """What embeds uploads by their content: `models.serving.encoder.ItemEncoder`."""
+    """Embeds uploads by their content, as `models.serving.encoder.ItemEncoder` does."""
 
     def encode(self, uploads: Sequence[VideoUpload]) -> tuple[np.ndarray, np.ndarray]:
         """Return input vectors [N, Di] and output vectors [N, Do] of *uploads*."""
@@ -81,7 +81,7 @@ class Generation:
         ]
 
     def check(self, vector: ItemVector) -> None:
-        """Refuse a vector that does not fit this generation.
+        """Reject a vector that does not fit this generation.
 
         Raises:
             DecodeError: ``vector_dim`` or ``vector_norm``.
@@ -95,16 +95,16 @@ class Generation:
             raise DecodeError("vector_norm", f"an output vector has norm 1, got {norm:.6g}")
 
     def newer(self, points: Iterable[Point]) -> list[Point]:
-        """Return those *points* that are newer than what is written."""
+        """Return those *points* that are newer than the written ones."""
         oldest = Version(is_trained=False, updated_at_ms=-1)
         return [p for p in points if p.version > self.versions.get(p.video_id, oldest)]
 
     def written(self, points: Iterable[Point]) -> None:
-        """Remember what the index has acknowledged."""
+        """Note *points* that the index has acknowledged."""
         self.versions.update((point.video_id, point.version) for point in points)
 
     def removed(self, video_ids: Iterable[str]) -> None:
-        """Forget what the index has deleted."""
+        """Forget videos that the index has deleted."""
         for video_id in video_ids:
             self.versions.pop(video_id, None)
 
@@ -114,7 +114,7 @@ class Generation:
 
 
 def point_of(vector: ItemVector) -> Point:
-    """Return what of *vector* goes into the index."""
+    """Return the point of the index for *vector*."""
     version = Version(
         is_trained=vector.origin is Origin.TRAINING, updated_at_ms=vector.updated_at_ms
     )

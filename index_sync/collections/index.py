@@ -1,4 +1,4 @@
-"""The vector index. The only module of this process that knows Qdrant.
+"""Write to Qdrant, with retries; the only module of this process that knows Qdrant.
 
 Every call is repeated until the index has acknowledged it, with backoff, since there is
 nothing else this process could do and nothing that may be skipped. Only being told to stop, or
@@ -45,7 +45,7 @@ missing, 409 that there is one of that name, and the others that a request of ou
 
 
 def connected(settings: QdrantSettings) -> QdrantClient:
-    """Return a client of the index; nothing is asked yet."""
+    """Return a client of the index, without a request to it."""
     index_key.tell_if_in_clear(settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it is told in the line above
@@ -90,7 +90,7 @@ class VectorIndex:
         return {found.name for found in answer.collections}
 
     def create_empty(self, collection: str, dim: int) -> None:
-        """Make *collection* one with no points and vectors of width *dim*, whatever it was.
+        """Create *collection* for vectors of width *dim*, or empty it if it exists.
 
         A create that timed out may have succeeded: what it made is taken as it is, so that an
         index which is slower than the timeout gets there, too.
@@ -106,7 +106,7 @@ class VectorIndex:
             self.drop(collection)
 
     def owner_of(self, collection: str) -> str | None:
-        """Return whose mark *collection* bears; None if it bears none, or is not there."""
+        """Return the owner mark of *collection*; None if it has none or does not exist."""
 
         def look() -> str | None:
             try:
@@ -120,7 +120,7 @@ class VectorIndex:
         return self._until_done("describe_collection", look)
 
     def is_foreign(self, collection: str) -> bool:
-        """Return whether *collection* bears the mark of somebody else."""
+        """Return whether *collection* has the mark of another owner."""
         return self.owner_of(collection) not in (None, self.owner)
 
     def claim(self, collection: str) -> None:
@@ -138,12 +138,12 @@ class VectorIndex:
         batch = models.Batch.model_construct(
             ids=[point_id(point.video_id) for point in points],
             vectors=[point.vector for point in points],
-            payloads=[_payload(point) for point in points],
+            payloads=[{"video_id": p.video_id, **p.version._asdict()} for p in points],
         )
         self._until_done("upsert_points", lambda: self._client.upsert(collection, batch, wait=True))
 
     def delete(self, collection: str, video_ids: Iterable[str]) -> None:
-        """Delete points; those that are not there are no error."""
+        """Delete points; missing ones are not an error."""
         selector = models.PointIdsList(points=[point_id(video_id) for video_id in video_ids])
         self._until_done(
             "delete_points", lambda: self._client.delete(collection, selector, wait=True)
@@ -160,9 +160,15 @@ class VectorIndex:
         num_foreign = 0
         offset: Any = None
         while True:
-            page, offset = self._until_done(
-                "scroll_points", partial(self._page, collection, offset)
+            scroll = partial(
+                self._client.scroll,
+                collection,
+                limit=_PAGE,
+                offset=offset,
+                with_payload=True,
+                with_vectors=False,
             )
+            page, offset = self._until_done("scroll_points", scroll)
             for record in page:
                 match record.payload:
                     case {
@@ -188,11 +194,6 @@ class VectorIndex:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-    def _page(self, collection: str, offset: Any) -> Any:
-        return self._client.scroll(
-            collection, limit=_PAGE, offset=offset, with_payload=True, with_vectors=False
-        )
 
     def _create(self, collection: str, dim: int) -> bool:
         """Create *collection*; return False if there is one of that name."""
@@ -241,23 +242,21 @@ class VectorIndex:
                 status, reason = _status(error), _reason(error)
                 if status in index_key.REJECTED:
                     raise ContractError(f"{name}: {self._refusal(status)}") from error
-                if not _is_passing(status):
+                is_server_error = status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                if not is_server_error and status not in _PASSING:
                     raise _final(name, status, reason) from error
                 self._outage.failed(name, status, reason)
                 if monotonic() - asked_s > self._patience_s:
-                    raise self._silent(reason) from error
+                    raise IndexUnavailable(
+                        f"{self._name} did not answer for {self._patience_s:g} s ({reason}): "
+                        "start it, or name another by NEXTWATCH_QDRANT_URL"
+                    ) from error
                 if self._wait(wait_s):
                     raise IndexUnavailable("told to stop while the index was away") from error
                 wait_s = min(2 * wait_s, self._longest_wait_s)
             else:
                 self._outage.answered()
                 return result
-
-    def _silent(self, reason: str) -> IndexUnavailable:
-        return IndexUnavailable(
-            f"{self._name} did not answer for {self._patience_s:g} s ({reason}): start it, or name "
-            "another by NEXTWATCH_QDRANT_URL"
-        )
 
 
 def _status(error: Exception) -> int | None:
@@ -277,22 +276,9 @@ def _reason(error: Exception) -> str:
     return reason[:_MAX_REASON_CHARS]
 
 
-def _is_passing(status: int | None) -> bool:
-    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING
-
-
 def _final(name: str, status: int | None, reason: str) -> ContractError:
     if status == HTTPStatus.NOT_FOUND:
         return ContractError(
             f"{name}: a collection vanished from the index; the next start rebuilds it"
         )
     return ContractError(f"the index refused {name} with status {status}: {reason}")
-
-
-def _payload(point: Point) -> dict[str, Any]:
-    is_trained, updated_at_ms = point.version
-    return {
-        "video_id": point.video_id,
-        "is_trained": is_trained,
-        "updated_at_ms": updated_at_ms,
-    }

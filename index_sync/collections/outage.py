@@ -1,4 +1,4 @@
-"""One log line when the index stops answering and one when it answers again.
+"""Log one line when the index stops answering and one when it answers again.
 
 An index that fails every other request would fill the log with outages: a line is written
 at most every `QUIET_S` seconds, and says how many requests failed since the one before.
@@ -17,7 +17,7 @@ QUIET_S = 10.0
 
 @dataclass(slots=True)
 class Outage:
-    """The requests that failed, until one succeeds. Shared by threads."""
+    """Counts failed requests until one succeeds; threads share it."""
 
     monotonic: Callable[[], float]
     _since_s: float | None = None
@@ -27,7 +27,7 @@ class Outage:
     _lock: Lock = field(default_factory=Lock)
 
     def failed(self, request: str, status: int | None, reason: str) -> None:
-        """Take note of a failed request that will be repeated."""
+        """Note a failed request that will be retried."""
         with self._lock:
             now_s = self.monotonic()
             self._num_failed += 1
@@ -40,7 +40,7 @@ class Outage:
             log.warning("index_unavailable", request=request, status=status, reason=reason)
 
     def answered(self) -> None:
-        """Take note of a request that succeeded."""
+        """Note a request that succeeded."""
         if self._since_s is None:
             return
         with self._lock:

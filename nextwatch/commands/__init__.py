@@ -1,1 +1,1 @@
-"""The command line: options, calls of the library, printing."""
+"""Define the commands: options, calls of the library, printing."""

@@ -1,4 +1,4 @@
-"""The command line. Each command is a few lines; what it needs is imported when it runs.
+"""Define the command line; each command imports what it needs when it runs.
 
 One rule: an error of ours is one clear line with its remedy, never a traceback.
 """
@@ -114,7 +114,7 @@ Port = Annotated[
 
 
 def main() -> None:
-    """Run the command line; `contract.process.exit_codes` says what its exit code means."""
+    """Run the command line; `contract.process.exit_codes` defines its exit codes."""
     logging.configure("warning")
     with told_in_one_line("nextwatch"):
         app()
@@ -136,7 +136,7 @@ def nextwatch(
         ),
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options before a command."""
 
 
 @app.command()
@@ -281,12 +281,12 @@ def _check_settings(*, is_kafka_given: bool) -> None:
         ContractError: a variable is unknown or out of bounds.
     """
     from contract.process.settings import load  # noqa: PLC0415
-    from nextwatch.embedded.stack import passed_over  # noqa: PLC0415
+    from nextwatch.embedded.stack import unused_settings  # noqa: PLC0415
     from nextwatch.settings_reference import GROUPS  # noqa: PLC0415
 
     for group in GROUPS:
         load(group, os.environ)
-    if names := passed_over(os.environ, is_kafka_given=is_kafka_given):
+    if names := unused_settings(os.environ, is_kafka_given=is_kafka_given):
         typer.secho(
             f"not used, since this stack has settings of its own: {', '.join(names)}",
             fg="yellow",

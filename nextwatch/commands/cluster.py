@@ -1,4 +1,4 @@
-"""The commands that set up a cluster; `nextwatch.commands.cli` registers them.
+"""Define the commands that set up a cluster; `nextwatch.commands.cli` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for Kafka.
 """
@@ -7,6 +7,8 @@ import os
 from typing import Annotated
 
 import typer
+
+from nextwatch.operate.session import kafka_settings, print_table, to_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -27,14 +29,13 @@ def topics(
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from contract.process.settings import KafkaSettings, load  # noqa: PLC0415
     from nextwatch.topics import report as topics_report  # noqa: PLC0415
     from nextwatch.topics.topics import reconcile  # noqa: PLC0415
 
-    findings = reconcile(load(KafkaSettings, os.environ), is_check=check, patience_s=wait_s)
+    findings = reconcile(kafka_settings(), is_check=check, patience_s=wait_s)
     console = Console()
     if as_json:
-        typer.echo(topics_report.as_json(findings))
+        typer.echo(to_json(findings))
     else:
         drawn = topics_report.table(findings)
         if drawn.row_count:
@@ -73,11 +74,9 @@ def acls(
 
     nextwatch acls --commands | sh
     """
-    from contract.process.settings import KafkaSettings, load  # noqa: PLC0415
     from nextwatch import acls as rights  # noqa: PLC0415
-    from nextwatch.operate.session import print_table, to_json  # noqa: PLC0415
 
-    kafka = load(KafkaSettings, os.environ)
+    kafka = kafka_settings()
     needs = rights.all_needs(kafka.layout)
     names = list(dict.fromkeys(each.app for each in needs))
     if process is not None and process not in names:
@@ -116,10 +115,10 @@ def repartition(
 
     Example: nextwatch repartition 16
     """
-    from contract.process.settings import KafkaSettings, load  # noqa: PLC0415
+    from contract.process.settings import load  # noqa: PLC0415
     from models.history.settings import WindowSettings  # noqa: PLC0415
     from nextwatch.repartition import run  # noqa: PLC0415
 
-    kafka, policy = load(KafkaSettings, os.environ), load(WindowSettings, os.environ).policy
-    for line in run(kafka, policy, count, is_check=check):
+    policy = load(WindowSettings, os.environ).policy
+    for line in run(kafka_settings(), policy, count, is_check=check):
         typer.echo(line)

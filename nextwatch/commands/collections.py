@@ -1,9 +1,11 @@
-"""The command `nextwatch collections`."""
+"""Define the command `nextwatch collections`."""
 
 import os
 from typing import Annotated
 
 import typer
+
+from nextwatch.operate.session import to_json
 
 
 def collections(
@@ -15,7 +17,7 @@ def collections(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before deleting.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the collections on the vector index, and whose they are; delete what was left behind.
+    """List the collections on the vector index with their owners; delete abandoned ones.
 
     Example: NEXTWATCH_QDRANT_URL=http://qdrant:6333 nextwatch collections
     """
@@ -29,7 +31,7 @@ def collections(
     if drop is not None:
         found = [one for one in found if one.prefix == drop]
     if as_json:
-        typer.echo(on_index.as_json(found))
+        typer.echo(to_json(found))
     elif found:
         Console().print(on_index.table(found))
     else:

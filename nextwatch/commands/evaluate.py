@@ -1,4 +1,4 @@
-"""The commands of evaluation, as typer wants them; `nextwatch/commands/cli.py` registers them.
+"""Define the commands of evaluation; `nextwatch.commands.cli` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for numpy and torch.
 """

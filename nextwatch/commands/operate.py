@@ -1,4 +1,4 @@
-"""The operator's commands; `nextwatch.commands.cli` registers them.
+"""Define the operator's commands; `nextwatch.commands.cli` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for Kafka.
 """
@@ -14,9 +14,9 @@ from nextwatch.operate.session import (
     kafka_settings,
     outbox_of,
     print_table,
-    refusing,
     scan_of,
     to_json,
+    usage_errors,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def list_letters(
     choice = _choice(topic, reason, since, now_ms)
     with scan_of(kafka, letters_needs(kafka.layout, is_replay=False)) as scan:
         letters = (
-            letter for letter in map(letter_of, scan.read(choice.names)) if choice.takes(letter)
+            letter for letter in map(letter_of, scan.read(choice.names)) if choice.selects(letter)
         )
         if each:
             num_shown = 0
@@ -106,7 +106,7 @@ def show_letter(
         bool, typer.Option("--raw", help="Write the bytes of the value to standard output.")
     ] = False,
 ) -> None:
-    """Show one dead letter whole: headers, reason, what the contract says of it today, payload.
+    """Show one dead letter whole: headers, reason, today's verdict of the contract, payload.
 
     Control characters are escaped and binary is dumped, so that a hostile payload cannot play with
     the terminal.
@@ -119,7 +119,7 @@ def show_letter(
     from nextwatch.acls import letters_needs  # noqa: PLC0415
     from nextwatch.operate import letters, listing  # noqa: PLC0415
 
-    with refusing():
+    with usage_errors():
         place = letters.place_of(letter)
     kafka = kafka_settings()
     with scan_of(kafka, letters_needs(kafka.layout, is_replay=False)) as scan:
@@ -172,7 +172,7 @@ def replay_letters(
         )
     now_ms, kafka = system_clock(), kafka_settings()
     choice = _choice(topic, reason, since, now_ms)
-    with refusing():
+    with usage_errors():
         places = [place_of(letter) for letter in letters or ()]
     replay = Replay(ReplayPolicy(now_ms, is_bad_wanted=even_if_bad), choice, places)
     needs = letters_needs(kafka.layout, is_replay=True)
@@ -225,7 +225,7 @@ def erase(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase a user everywhere, wait until a worker says so, and look for what is left.
+    """Erase a user everywhere, wait for the confirmation of a worker, and look for what is left.
 
     Exits with 0 when no state is left, 1 when something is that has to go, or nobody answered.
     Records on the topics go when their retention ends; they are counted and dated. Running it again
@@ -244,7 +244,7 @@ def erase(
     from nextwatch.operate import erase as erasing  # noqa: PLC0415
 
     kafka, before_ms, is_confirmed = kafka_settings(), None, None
-    with refusing():
+    with usage_errors():
         deletion = erasing.deletion_of(user, before, now_ms=system_clock())
     with scan_of(kafka, erase_needs(kafka.layout)) as scan:
         if not check:
@@ -277,7 +277,7 @@ def _choice(topic: str | None, reason: str | None, since: str | None, now_ms: in
     from nextwatch.operate.letters import DEAD_LETTERED, Choice, topic_called  # noqa: PLC0415
     from nextwatch.operate.when import ago  # noqa: PLC0415
 
-    with refusing():
+    with usage_errors():
         return Choice(
             topics=tuple(DEAD_LETTERED.values()) if topic is None else (topic_called(topic),),
             reason=reason,

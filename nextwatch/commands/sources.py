@@ -1,4 +1,4 @@
-"""The commands of the sources, as typer wants them; `nextwatch/commands/cli.py` registers them.
+"""Define the commands of the sources; `nextwatch.commands.cli` registers them.
 
 What a command needs is imported when it runs: `--help` must not wait for numpy and Kafka.
 """
@@ -137,7 +137,7 @@ def replay_movielens(  # noqa: PLR0913 - options
     bootstrap_servers: Bootstrap = None,
     as_json: Json = False,
 ) -> None:
-    """Replay MovieLens: ratings since 1995, each told as a completed watch.
+    """Replay MovieLens: ratings since 1995, each as a completed watch.
 
     Example: nextwatch replay movielens ../data/ml-latest-small --rate 200 --from 2015-01-01
     """
@@ -172,7 +172,7 @@ def simulate(  # noqa: PLR0913 - options
     bootstrap_servers: Bootstrap = None,
     as_json: Json = False,
 ) -> None:
-    """Be an audience: watch what is recommended or browse, by tastes that drift.
+    """Simulate an audience that watches recommendations or browses, with drifting tastes.
 
     Example: nextwatch simulate --users 500 --rate 50 --upload-rate 1/s --seconds 60
     """

@@ -1,1 +1,1 @@
-"""Public datasets, read as they are published."""
+"""Read public datasets as they are published."""

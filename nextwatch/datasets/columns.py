@@ -5,6 +5,7 @@ remedy. Types are given, never guessed: a guess from the first block fails on a 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,7 @@ Column = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class DataFiles:
-    """Where to find one table of a data set: the first pattern that matches anything wins.
+    """The files of one table of a data set, found by the first pattern that matches.
 
     ``header`` names all columns of a file of numbers that has no header and parts them by ``::``.
     """
@@ -56,28 +57,20 @@ class DataFiles:
         return {
             name: np.concatenate([piece[name] for piece in pieces])
             if pieces
-            else np.empty(0, _numpy_type(kind))
+            else np.empty(0, "object" if kind == "string" else kind)
             for name, kind in self.columns.items()
         }
 
     def _batches(self, file: DataFile) -> Iterator[dict[str, Column]]:
-        pa = _pyarrow()
-        try:
-            for batch in self._read(file):
+        with read_errors(file, self.remedy):
+            if file.name.endswith(".parquet"):
+                batches = parquet_batches(file.path, list(self.columns))
+            else:
+                batches = _text_batches(file, self.columns, self.header)
+            for batch in batches:
                 yield {
                     name: _to_numpy(batch.column(name), kind) for name, kind in self.columns.items()
                 }
-        except KeyError as error:
-            raise DatasetError(f"{file} lacks a column: {error}. {self.remedy}") from error
-        except (pa.ArrowException, OSError, EOFError, BadZipFile) as error:
-            reason = str(error).splitlines()[0]
-            raise DatasetError(f"{file} cannot be read: {reason}. {self.remedy}") from error
-
-    def _read(self, file: DataFile) -> Iterator[Any]:
-        if file.name.endswith(".parquet"):
-            yield from _parquet_batches(file.path, self.columns)
-        else:
-            yield from _text_batches(file, self.columns, self.header)
 
 
 def _pyarrow() -> Any:
@@ -88,13 +81,31 @@ def _pyarrow() -> Any:
     return pa
 
 
-def _parquet_batches(path: Path, columns: Mapping[str, ColumnType]) -> Iterator[Any]:
+@contextmanager
+def read_errors(file: DataFile | Path, remedy: str) -> Iterator[None]:
+    """Turn an error in reading *file* into a `DatasetError` with the *remedy*."""
+    pa = _pyarrow()
+    try:
+        yield
+    except KeyError as error:
+        raise DatasetError(f"{file} lacks a column: {error}. {remedy}") from error
+    except (pa.ArrowException, OSError, EOFError, BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise DatasetError(f"{file} cannot be read: {reason}. {remedy}") from error
+
+
+def parquet_batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
+    """Yield the batches of a parquet file, with the columns *names* only.
+
+    Raises:
+        KeyError: a column is missing.
+    """
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     with pq.ParquetFile(path) as file:
-        if absent := sorted(columns.keys() - set(file.schema_arrow.names)):
+        if absent := sorted(set(names) - set(file.schema_arrow.names)):
             raise KeyError(", ".join(absent))
-        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(names))
 
 
 def _text_batches(
@@ -123,7 +134,3 @@ def _to_numpy(column: Any, kind: ColumnType) -> Column:
     filled = column.cast(_pyarrow().type_for_alias(kind)).fill_null(MISSING[kind])
     values: Column = filled.to_numpy(zero_copy_only=False)
     return values
-
-
-def _numpy_type(kind: ColumnType) -> str:
-    return "object" if kind == "string" else kind

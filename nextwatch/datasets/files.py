@@ -33,7 +33,7 @@ class DataFile:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Give the bytes of the file, unpacked where its name ends in ``.gz``."""
+        """Open the file for its bytes, unpacked if its name ends in ``.gz``."""
         with self._open_packed() as packed:
             if self.name.endswith(".gz"):
                 with gzip.open(packed) as unpacked:

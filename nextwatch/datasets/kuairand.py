@@ -1,4 +1,4 @@
-"""KuaiRand-Pure: short-video exposures with their watch time.
+"""Read KuaiRand-Pure: short-video exposures with their watch time.
 
 Each row is one impression, and a watch where anything was played. Rows of one user at one
 instant (1 % of the log) are not a page of thumbnails: both were played in full screen, one
@@ -63,7 +63,7 @@ VIDEOS = DataFiles(
 
 
 def find_files(directory: Path) -> None:
-    """Look for the files of the log in *directory*, and read none of them.
+    """Check that *directory* has the files of the log, without reading them.
 
     Raises:
         DatasetError: with the remedy, when one is missing.
@@ -96,7 +96,7 @@ def read(directory: Path) -> ExposureLog:
 
 
 def uploads_of(videos: dict[str, Column]) -> tuple[list[VideoUpload], Counter[str]]:
-    """Return the uploads in the columns of `VIDEOS`, and by reason how many rows are none."""
+    """Return the uploads in the columns of `VIDEOS`, and the counts of skipped rows by reason."""
     uploads: list[VideoUpload] = []
     skipped: Counter[str] = Counter()
     for row in zip(*videos.values(), strict=True):

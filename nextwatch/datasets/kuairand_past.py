@@ -1,4 +1,4 @@
-"""KuaiRand-Pure in two parts: what users did before 25 April 2022, and the log from then on.
+"""Read KuaiRand-Pure in two parts: histories before 25 April 2022, and the log from then on.
 
 The publisher offers one log in two files, ``log_standard_4_08_to_4_21_pure.csv`` and
 ``log_standard_4_22_to_5_08_pure.csv``. Where a folder holds the parts instead, they are read:
@@ -72,7 +72,7 @@ class Past(NamedTuple):
     completed: Sequence[int]
 
     def bounds_ms(self, before_ms: int) -> tuple[int, int]:
-        """Return when the first and the last of ``watched`` are said to have been.
+        """Return the times assumed for the first and the last of ``watched``.
 
         Evenly over all that the user did from the opening on, and before *before_ms*.
         """
@@ -101,8 +101,8 @@ def evenly(count: int, first_ms: int, last_ms: int) -> list[int]:
     return [last_ms - gap_ms * (count - 1 - place) for place in range(count)]
 
 
-def told_watch_ms(duration_ms: int, *, is_completed: bool) -> int:
-    """Return how long a watch is said to have lasted of which only this is known."""
+def assumed_watch_ms(duration_ms: int, *, is_completed: bool) -> int:
+    """Return the watch time assumed for a watch that is known only as completed or not."""
     too_short_ms = min(_RULE.min_watch_ms, duration_ms) - 1
     return duration_ms if is_completed else min(UNFINISHED_MS, too_short_ms)
 
@@ -135,7 +135,7 @@ def read_pasts(directory: Path) -> Iterator[Past]:
 
 
 def has_pasts(directory: Path) -> bool:
-    """Return whether *directory* tells what users did before `LOG_DAYS`."""
+    """Return whether *directory* has what users did before `LOG_DAYS`."""
     first = ("log_standard_4_08*.csv", "log_standard_4_08*.csv.gz")
     return any(find(directory, [pattern]) for pattern in (_HISTORIES, *first))
 

@@ -1,4 +1,4 @@
-"""A log of exposures in numpy columns, and the events that one row of it stands for.
+"""Hold a log of exposures in numpy columns, and turn its rows into events.
 
 Rows that cannot be told as events of the contract are counted by reason and left out before
 anything is sent. Event ids are derived from the source and the row, so a log replayed twice
@@ -109,7 +109,7 @@ def sift(  # noqa: PLR0913 - one argument a column
     surface: Ints | None = None,
     skipped: Mapping[str, int] | None = None,
 ) -> ExposureLog:
-    """Return the rows in the order of time that the contract has words for; count the others.
+    """Return the rows that the contract can express, in the order of time; count the others.
 
     The sort is stable: rows of one instant stay in the order of the log. No watch is longer
     than its video: players loop, and the contract counts one viewing.

@@ -1,4 +1,4 @@
-"""MovieLens: ratings with their time; a rating is told as a completed watch.
+"""Read MovieLens: ratings with their time, each as a completed watch.
 
 The log knows no watch time, so every film lasts `DURATION_MS` and is watched whole, whatever
 the rating: that somebody chose to see it is the signal. Tags are left out: a tag describes a
@@ -57,7 +57,7 @@ _TITLE_AND_YEAR = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-\u2013]\d
 
 
 def find_files(directory: Path) -> None:
-    """Look for the files of the log in *directory*, and read none of them.
+    """Check that *directory* has the files of the log, without reading them.
 
     Raises:
         DatasetError: with the remedy, when one is missing.

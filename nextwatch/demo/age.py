@@ -1,4 +1,4 @@
-"""How long this process has existed: what a person waits begins before our first line."""
+"""Measure the age of this process, which includes the start of the interpreter."""
 
 import os
 import sys

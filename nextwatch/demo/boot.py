@@ -1,4 +1,4 @@
-"""From nothing to a running system that waits for its first event."""
+"""Start the system up to the point where it waits for its first event."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ Tick = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """A system that is up: who watches it, who feeds it, and the gate the feed waits at."""
+    """A system that is up: its observer, its feed, and the gate that the feed waits at."""
 
     observer: Observer
     events: Child
     gate: Path
 
     def open_gate(self, clock: Clock) -> None:
-        """Let the feed begin; what is uploaded from now on is no catalogue."""
+        """Let the feed begin; later uploads do not count as catalogue."""
         self.observer.tally.feed_started_ms = clock()
         self.gate.touch()
 

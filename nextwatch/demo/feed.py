@@ -1,4 +1,4 @@
-"""Where the demo's events come from: the command lines of `nextwatch.sources`."""
+"""Build the command lines of `nextwatch.sources` that send the demo's events."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ class DemoFeed:
 
     @property
     def notes(self) -> Mapping[str, str]:
-        """What the checklist tells beside its steps, by step."""
+        """The notes of the checklist, by step."""
         what = "learning from what users watched before"
         return {"trainer": what} if self.has_histories else {}
 
     @property
     def first_workers(self) -> Sequence[str]:
-        """Who may begin beside the catalogue; the others read the histories that come with it."""
+        """The workers that may start before the catalogue; the others read its histories."""
         return ("index_sync",) if self.has_histories else WORKERS
 
     def catalogue(self, gate: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""An independent observer: plain consumers that see what any other client would see.
+"""Observe the system from outside, by plain consumers like those of any other client.
 
 Three threads. One reads `recommendations` and `video-uploads`, so that the moment of receipt
 is not blurred by other work; one reads what explains them; one looks for uploads in the
@@ -44,7 +44,7 @@ Handler = Callable[[Message], None]
 
 @dataclass(slots=True)
 class Observer:
-    """Reads all topics that matter into *tally*; hold `lock` while reading from it."""
+    """Reads all relevant topics into *tally*; hold `lock` while reading from it."""
 
     kafka: KafkaSettings
     qdrant: QdrantSettings
@@ -65,13 +65,15 @@ class Observer:
         A stack that goes on from an earlier run has events in its topics that are not this run's.
         """
         answers: dict[str, Handler] = {
-            RECOMMENDATIONS.name: self._on_recommendation,
+            RECOMMENDATIONS.name: lambda message: self.tally.recommendation(
+                message.value(), self.clock()
+            ),
             VIDEO_UPLOADS.name: self._on_upload,
         }
         rest: dict[str, Handler] = {
             WATCH_EVENTS.name: self._on_event,
             SEARCH_EVENTS.name: self._on_event,
-            MODEL_BUNDLES.name: self._on_announcement,
+            MODEL_BUNDLES.name: lambda message: self.tally.announcement(message.value()),
         }
         refused = [topic.dlq for topic in TOPICS if topic.dead_lettered_by]
         rest |= dict.fromkeys(refused, self._on_dead_letter)
@@ -88,14 +90,14 @@ class Observer:
             self._threads[-1].start()
 
     def stop(self) -> None:
-        """Observe no longer; a thread that waits for a broker that is gone is not waited for."""
+        """Stop observing, without waiting for a thread that waits for the broker."""
         self._is_over.set()
         deadline_s = monotonic() + _STOP_S
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - monotonic()))
 
     def report(self, course: Course) -> Report:
-        """Return the figures of the run as they are now."""
+        """Return the present figures of the run."""
         with self.lock:
             uploads = Uploads(
                 latencies=self.probe.latencies,
@@ -105,7 +107,7 @@ class Observer:
             return report(self.tally, uploads, course, now_ms=self.clock())
 
     def check(self) -> None:
-        """Raise what made the observer blind, if something did.
+        """Raise the failure of an observing thread, if there is one.
 
         Raises:
             StackError: the figures are no longer worth anything.
@@ -144,9 +146,6 @@ class Observer:
         generation = self.tally.generation
         return collection_name(self.qdrant.prefix(self.kafka), generation) if generation else None
 
-    def _on_recommendation(self, message: Message) -> None:
-        self.tally.recommendation(message.value(), self.clock())
-
     def _on_event(self, message: Message) -> None:
         self.tally.event(_position(message), message.value(), _stamp_ms(message))
 
@@ -156,9 +155,6 @@ class Observer:
             self.probe.remove(video_id)
         if self.tally.upload(video_id, message.value(), _stamp_ms(message)):
             self.probe.add(video_id, _stamp_ms(message))
-
-    def _on_announcement(self, message: Message) -> None:
-        self.tally.announcement(message.value())
 
     def _on_dead_letter(self, message: Message) -> None:
         self.tally.dead_letter(str(message.topic()), _source(message))

@@ -1,4 +1,4 @@
-"""One run of the demo: boot, feed, watch, wait for the last answers.
+"""Run the demo once: start, feed, watch, wait for the last answers.
 
 One rule: whatever ends it, the figures up to then can still be told.
 """
@@ -28,7 +28,7 @@ from nextwatch.given_broker import told_of_option
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long something may take at the end of a run, and how long after Ctrl-C."""
+    """How long a step at the end of a run may take, without and after Ctrl-C."""
 
     orderly_s: float
     hurried_s: float
@@ -74,7 +74,7 @@ class Show:
         self._usage = Usage(self._pids)
 
     def run(self, feed: DemoFeed) -> None:
-        """Show the run to its end; what made it fail is in `failure`, for the caller to raise."""
+        """Show the run to its end; its failure is in `failure`, for the caller to raise."""
         try:
             with told_of_option(self.bootstrap_servers):
                 self._run(feed)
@@ -87,7 +87,7 @@ class Show:
                 self._observer.stop()
 
     def figures(self) -> Report:
-        """Return the figures as they are now."""
+        """Return the present figures."""
         course = Course(
             startup_s=self.startup_s,
             rate=self.rate,
@@ -164,7 +164,6 @@ class Show:
             self._fail(StackError(events.exit_report()))
 
     def _await_answers(self, observer: Observer) -> None:
-        """Wait for what is still owed, but not for ever."""
         started_s = quiet_since_s = monotonic()
         num_seen = -1
         while not self._is_late(started_s, ANSWERS):
@@ -213,5 +212,5 @@ def _first_line(error: Exception) -> str:
 
 
 def has_failed(events: Child) -> bool:
-    """Return whether the feed ended for another reason than its end."""
+    """Return whether the feed ended with an error."""
     return events.exit_code not in (None, 0)

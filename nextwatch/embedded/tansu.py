@@ -1,4 +1,4 @@
-"""Tansu, which speaks Kafka's protocol: the last resort where Apache Kafka cannot be had.
+"""Run Tansu, which speaks Kafka's protocol, where Apache Kafka cannot be had.
 
 It keeps its records in memory, deletes nothing, and clones the metadata of a partition on every
 fetch, so it slows down within minutes. It answers a waiting fetch on a timer, joins a group in

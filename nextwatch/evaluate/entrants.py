@@ -1,4 +1,4 @@
-"""Who takes part: the models that learn, and the baselines that they have to beat.
+"""List who takes part in a trial: the models that learn, and the baselines.
 
 Each is made anew for a trial, by name and seed. A model is one line in
 `models.towers.presets.RETRIEVERS`, or in `trainer.learn.registry`; a baseline is one line here.

@@ -1,4 +1,4 @@
-"""Runs kept on disk: a measurement of hours goes on where it stopped, and may be shared out.
+"""Keep runs on disk, so that a long measurement can be resumed or divided.
 
 One file for each run of one contender with one seed, named after it. A file counts only for the
 very same trial: the same log, settings and seed, and the same code of the packages that a run goes
@@ -16,19 +16,19 @@ import numpy as np
 
 import contract
 import models
+import nextwatch.datasets
 import nextwatch.evaluate
-import nextwatch.sources
 import trainer
 from nextwatch.evaluate.prequential import Tested
 from nextwatch.evaluate.ranks import RankTally
 
-_PACKAGES = (contract, models, trainer, nextwatch.evaluate, nextwatch.sources)
+_PACKAGES = (contract, models, trainer, nextwatch.datasets, nextwatch.evaluate)
 _TELLERS = {"cli.py", "progress.py", "report.py"}
 """Modules that only say what came out: changing them changes no run."""
 
 
 class KeptRun(NamedTuple):
-    """What one contender came to: the ranks of the labels in each way of taking part, its cost."""
+    """The result of one contender: the ranks of the labels in each way of taking part, its cost."""
 
     tallies: Mapping[str, RankTally]
     train_s: float
@@ -57,7 +57,7 @@ class Kept:
         return KeptRun(tallies, train_s, score_s), tested
 
     def put(self, name: str, what: Mapping[str, Any], run: KeptRun, tested: Tested) -> None:
-        """Keep a run; whole or not at all."""
+        """Write a run atomically."""
         arrays = {
             f"{way}.{field}": getattr(tally, field)
             for way, tally in run.tallies.items()

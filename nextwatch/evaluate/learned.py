@@ -1,4 +1,4 @@
-"""A learner of the trainer in a trial, scored by what it would serve (torch; the `train` extra).
+"""Evaluate a learner of the trainer by what it would serve (torch; the `train` extra).
 
 It learns as in the trainer. It is scored as in streams: from a bundle, made with every
 hour of the log's time, or every day, and no sooner than somebody is scored; in between, the videos
@@ -16,15 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from contract.wire.events import VideoUpload
 from models.bundle import bundle as bundles
 from models.features.examples import Example
 from models.history.history import HOUR_MS
 from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks, served
-from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import LoggedHistory
+from nextwatch.evaluate.contender import Case, Exposure, StaticContender, TrainingData
 from nextwatch.evaluate.served import Towers
 from trainer.evaluate.popularity import Viewing
 from trainer.learn.histories import PastWatches
@@ -34,37 +32,25 @@ from trainer.learn.learner import Learner
 
 
 class Epoch(NamedTuple):
-    """The loss of one epoch, and what the validation said after it; empty without validation."""
+    """The loss of one epoch, and the validation measures after it, if there are any."""
 
     number: int
     loss: float
     validation: dict[str, float]
 
 
-class FrozenTowers:
-    """A learned contender that learns no more."""
+class FrozenTowers(StaticContender):
+    """A learned contender that no longer learns."""
 
     def __init__(self, towers: Towers) -> None:
         self._towers = towers
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[LoggedHistory],
-        validation: Sequence[Case],
-    ) -> None:
-        """Stay as it is."""
-
-    def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return what the towers say."""
-        return self._towers.score(cases)
-
-    def observe(self, exposures: Sequence[Exposure]) -> None:
+    def prepare(self, training: TrainingData) -> None:
         """Learn nothing."""
 
-    def frozen(self) -> "FrozenTowers":
-        """Return itself, since it never changes."""
-        return self
+    def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
+        """Return the scores of the towers."""
+        return self._towers.score(cases)
 
 
 class Learned:
@@ -86,17 +72,13 @@ class Learned:
         self._generation = -1
         self._towers: Towers | None = None
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[LoggedHistory],
-        validation: Sequence[Case],
-    ) -> None:
+    def prepare(self, training: TrainingData) -> None:
         """Make the videos known, in the order of the columns, and learn the histories."""
-        for upload in uploads:
+        histories = training.histories
+        for upload in training.uploads:
             self.learner.upload(upload)
         video_ids = self.learner.video_ids
-        assert len(video_ids) == len(uploads), "every upload has an id of its own"
+        assert len(video_ids) == len(training.uploads), "every upload has an id of its own"
         if histories and self._recipe is not None:
             past = [
                 PastWatches(
@@ -109,11 +91,11 @@ class Learned:
                 past,
                 self._recipe,
                 span_ms=max(span_ms, 1),
-                goes_on=lambda number, loss: self._note(number, loss, validation),
+                goes_on=lambda number, loss: self._note(number, loss, training.validation),
             )
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return what the served generation says, of a new one when it is time."""
+        """Return the scores of the served generation; start a new one when it is due."""
         generation = cases[0].event_time_ms // self._generation_ms
         if self._towers is None or generation != self._generation:
             self._start(generation)
@@ -121,7 +103,7 @@ class Learned:
         return self._towers.score(cases)
 
     def observe(self, exposures: Sequence[Exposure]) -> None:
-        """Learn from completed first exposures, count what was played, renew what this touched."""
+        """Learn from completed first exposures, count plays, and update the changed vectors."""
         video_ids = self.learner.video_ids
         examples = [
             self.example(one, one.column) for one in exposures if one.is_completed and one.is_first
@@ -144,7 +126,7 @@ class Learned:
         return FrozenTowers(self._towers.copy())
 
     def example(self, one: Case | Exposure, column: int) -> Example:
-        """Return what the learner is told of a watch of *column*."""
+        """Return the learner's example of a watch of *column*."""
         video_id = self.learner.video_ids[column]
         return Example(one.user_id, one.window, video_id, one.event_time_ms)
 

@@ -1,4 +1,4 @@
-"""One trial from the data to the figures: reads the log, lets everybody take part, sums up."""
+"""Run one trial: read the log, evaluate all contenders, sum up."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from nextwatch.evaluate.prequential import (
     Entrant,
     Tell,
     Tested,
-    untold,
+    ignore_progress,
 )
 from nextwatch.evaluate.ranks import joined, summary
 
@@ -30,7 +30,7 @@ SOURCES = ("kuairand", "ml1m", "movielens")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is run: which data, who takes part besides the baselines, how often.
+    """The options of a trial: its data, its models, its seeds.
 
     *overrides* are settings as `nextwatch.evaluate.settings.settings` takes them; *is_frozen_too*
     asks for the models' frozen copies; *kept* is where runs are kept and found again; *window* is
@@ -62,7 +62,7 @@ def split(text: str) -> tuple[str, Path]:
     return source, Path(directory)
 
 
-def run(trial: Trial, *, tell: Tell = untold) -> dict[str, Any]:
+def run(trial: Trial, *, tell: Tell = ignore_progress) -> dict[str, Any]:
     """Return the figures of *trial*: ``models`` and ``baselines`` by name, and what was run.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What streams would answer from: one generation, loaded from its bundle (no torch).
+"""Score by one generation as streams would serve it, loaded from its bundle (no torch).
 
 The user tower is the exported one, vectors are those of the item store. A model without a tree
 is scored by inner products with all videos. A tree is searched by its beam, and what that finds
@@ -31,7 +31,7 @@ class Towers:
         self._items.put_many(bundle.snapshot)
 
     def put(self, snapshot: ItemSnapshot) -> None:
-        """Take in new vectors of this generation."""
+        """Store new vectors of this generation."""
         self._items.put_many(snapshot)
 
     def users(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B D"]:
@@ -70,7 +70,7 @@ class TreeTowers(Towers):
 
 
 def loaded(bundle: Bundle) -> Towers:
-    """Return what serves *bundle*.
+    """Return the towers that serve *bundle*.
 
     Raises:
         BundleError: it is damaged, or computes something else here than where it was exported.

@@ -1,4 +1,4 @@
-"""How a model that learns is built for a log, and how it learns what is known from before (torch).
+"""Choose the settings of a model for a log, and of learning its histories (torch).
 
 Each starts from what `models.towers.presets` says of it; what a trial changes is given as text.
 """
@@ -32,7 +32,7 @@ _Settings = TypeVar("_Settings", TowerConfig, Recipe)
 
 
 class ModelSettings(NamedTuple):
-    """What a model is, and how it learns histories."""
+    """The settings of a model, and of learning histories."""
 
     config: TowerConfig
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""Erase one user: ask all processes, hear that it was done, and look for oneself.
+"""Erase one user: send the request, wait for its confirmation, and check the result.
 
 The request lies on every partition: before misplaced events were refused, a producer with another
 partitioner may have left a second window of the user where its key does not belong. The worker that
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from contract.cluster.cluster import Cluster
 from contract.kafka.client import client_config
-from contract.kafka.outbox import Outgoing
+from contract.kafka.outbox import Outbox, Outgoing
 from contract.kafka.records import Position, Received
 from contract.process.settings import KafkaSettings
 from contract.wire.decoding import is_id
@@ -26,7 +26,6 @@ from contract.wire.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
 from contract.wire.identifiers import ID_RULE
 from contract.wire.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
 from nextwatch.operate import traces
-from nextwatch.operate.replay import ReplayDelivery
 from nextwatch.operate.scan import Scan
 from nextwatch.operate.traces import Trace
 from nextwatch.operate.when import moment, shown
@@ -35,7 +34,7 @@ _RETENTION = "retention.ms"
 
 
 class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of erasing a user, or of checking; *is_confirmed* is None when nobody was asked."""
+    """The result of an erasure or a check; *is_confirmed* is None if no request was sent."""
 
     user_id: str
     erase_before_ms: int | None
@@ -44,16 +43,6 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     traces: list[Trace]
     unsettled: list[str] = []
     """Partitions that end in an open transaction: what they hide is not counted."""
-
-
-def check_user_id(user_id: str) -> None:
-    """Refuse what cannot be the id of a user.
-
-    Raises:
-        ValueError: it is no id.
-    """
-    if not is_id(user_id):
-        raise ValueError(f"{user_id!r} is no user id: an id is {ID_RULE}")
 
 
 def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletion:
@@ -67,7 +56,8 @@ def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletio
         raise ValueError(
             f"{shown(before_ms)} has not come yet: everything until then would be ignored"
         )
-    check_user_id(user_id)
+    if not is_id(user_id):
+        raise ValueError(f"{user_id!r} is no user id: an id is {ID_RULE}")
     if not MIN_TIME_MS <= before_ms <= MAX_TIME_MS:
         raise ValueError(f"{before_ms} is no time: write epoch milliseconds, or an ISO time in UTC")
     return UserDeletion(
@@ -76,9 +66,9 @@ def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletio
 
 
 def ask(
-    deletion: UserDeletion, scan: Scan, outbox: ReplayDelivery, layout: Layout, *, timeout_s: float
+    deletion: UserDeletion, scan: Scan, outbox: Outbox, layout: Layout, *, timeout_s: float
 ) -> bool:
-    """Ask for *deletion* on every partition, and return whether the user's worker did it in time.
+    """Send *deletion* to every partition; return whether the user's worker confirmed it in time.
 
     That is, whether it said so within *timeout_s*.
 
@@ -124,7 +114,7 @@ def check(
     is_confirmed: bool | None = None,
     is_quick: bool = False,
 ) -> ErasureReport:
-    """Look for what is left of the user; without *erase_before_ms* the seal says what must be gone.
+    """Look for traces of the user; without *erase_before_ms* its seal has the time.
 
     Raises:
         BrokerUnavailable: nobody answers.
@@ -156,7 +146,7 @@ def _places(unsettled: Mapping[Position, int]) -> list[str]:
 
 
 def retention_ms(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, int | None]:
-    """Return how long the broker keeps the records of each of *topics*; None where it won't tell.
+    """Return the retention of each of *topics*; None if the broker does not report it.
 
     Raises:
         BrokerUnavailable: nobody answers.
@@ -170,7 +160,7 @@ def retention_ms(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, int |
 
 
 def table(report: ErasureReport) -> Table:
-    """Return what is left as a table: what must go first."""
+    """Return the traces as a table, those that must go first."""
     drawn = Table("", "where", "what", "count", "", box=None, pad_edge=False)
     for trace in sorted(report.traces, key=lambda trace: not trace.must_go):
         state, style = ("MUST GO", "red") if trace.must_go else ("stays", "yellow")
@@ -190,7 +180,7 @@ def _check_command(user_id: str) -> str:
 
 
 def conclusion(report: ErasureReport, *, timeout_s: float) -> str:
-    """Return what it all comes to, in one line, with what to do if it is not well."""
+    """Return the conclusion in one line, with the remedy if something is left."""
     if report.is_confirmed is False:
         return (
             f"no worker said within {timeout_s:g} s that it is done. The request is on "

@@ -1,4 +1,4 @@
-"""Dead letters go back to where they came from, after the reason for their refusal is mended.
+"""Replay dead letters to their source topics, after the cause of their rejection is mended.
 
 What is sent is what was refused: key, bytes and the sender's own headers, placed by the key, and
 one header more that says which letter it was. Letters are read twice: once to say what will be
@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka.outbox import Outgoing
+from contract.kafka.outbox import Outbox, Outgoing
 from contract.kafka.records import Received
 from contract.wire.topics import Layout
 from nextwatch.operate import terminal
@@ -30,7 +30,7 @@ _AT_ONCE = 500
 
 
 class Decision(StrEnum):
-    """What becomes of a letter; all but the first stay where they are."""
+    """The decision on a letter; only the first one replays it."""
 
     GOES = "goes"
     STILL_BAD = "still bad"
@@ -57,17 +57,9 @@ class Newest(NamedTuple):
     ingested_at_ms: int = -1
 
 
-class ReplayDelivery(Protocol):
-    """What a replay needs of an outbox."""
-
-    def deliver(self, records: Sequence[Outgoing]) -> list[int]:
-        """Produce *records* and return their offsets, in their order, once acknowledged."""
-        ...
-
-
 @dataclass(slots=True)
 class ReplayPolicy:
-    """Says what becomes of each letter, by the contract of today and by what followed it.
+    """Decides on each letter, by the present contract and by later records of its key.
 
     On a compacted topic the newest record of a key is the one that counts. So `note` every letter,
     then let `see` all records of `compacted_topics`, then ask for the `decision`.
@@ -78,17 +70,17 @@ class ReplayPolicy:
     _newest: dict[Key, dict[int, Newest]] = field(default_factory=dict)
 
     def note(self, letter: Letter) -> None:
-        """Remember that it must be known what came after *letter*."""
+        """Note that later records of the key of *letter* are needed."""
         if letter.topic.cleanup == "compact":
             self._newest.setdefault((letter.topic.name, letter.record.key), {})
 
     @property
     def compacted_topics(self) -> list[str]:
-        """The topics to read for what came after the letters."""
+        """The topics to read for later records of the letters' keys."""
         return sorted({topic for topic, _ in self._newest})
 
     def see(self, record: Received) -> None:
-        """Take note of *record* of a source topic."""
+        """Note *record* of a source topic."""
         places = self._newest.get((record.topic, record.key))
         if places is not None:
             known = places.get(record.partition, Newest())
@@ -97,7 +89,7 @@ class ReplayPolicy:
             )
 
     def decision(self, letter: Letter) -> Decision:
-        """Return what becomes of *letter*."""
+        """Return the decision on *letter*."""
         if letter.is_cut:
             return Decision.CUT
         if letter.is_altered:
@@ -123,13 +115,9 @@ class ReplayPolicy:
 
 @dataclass(slots=True)
 class ReplayPlan:
-    """How many letters of each topic and reason meet which decision."""
+    """The number of letters by topic, reason and decision."""
 
     counts: Counter[tuple[str, str, Decision]] = field(default_factory=Counter)
-
-    def add(self, letter: Letter, decision: Decision) -> None:
-        """Count *letter* in."""
-        self.counts[letter.topic.name, letter.reason, decision] += 1
 
     @property
     def num_going(self) -> int:
@@ -152,7 +140,7 @@ class ReplayPlan:
 
 
 class Replay:
-    """One replay: of the letters in *places* if there are any, else of all that *choice* takes."""
+    """One replay of the letters in *places*; if there are none, of all that *choice* selects."""
 
     def __init__(self, policy: ReplayPolicy, choice: Choice, places: Sequence[Place] = ()) -> None:
         self._policy = policy
@@ -161,7 +149,7 @@ class Replay:
         self._ends: Ends = {}
 
     def plan(self, scan: Scan) -> ReplayPlan:
-        """Read the letters there are now, and say what will become of them.
+        """Read the present letters, and return the decisions on them.
 
         Raises:
             BrokerUnavailable: nobody answers.
@@ -174,10 +162,11 @@ class Replay:
             self._policy.see(record)
         plan = ReplayPlan()
         for letter in self._letters(scan):
-            plan.add(letter, self._policy.decision(letter))
+            decision = self._policy.decision(letter)
+            plan.counts[letter.topic.name, letter.reason, decision] += 1
         return plan
 
-    def run(self, scan: Scan, outbox: ReplayDelivery, layout: Layout) -> int:
+    def run(self, scan: Scan, outbox: Outbox, layout: Layout) -> int:
         """Produce the letters of the plan, no later ones, and return how many.
 
         Raises:
@@ -192,18 +181,18 @@ class Replay:
             return
         for record in scan.read(self._choice.names, self._ends):
             letter = letter_of(record)
-            if self._choice.takes(letter):
+            if self._choice.selects(letter):
                 yield letter
 
 
 def outgoing(letter: Letter, layout: Layout) -> Outgoing:
-    """Return the record that was refused, as its sender sent it, marked as a replay."""
+    """Return the rejected record as its sender sent it, marked as a replay."""
     headers = [*letter.own_headers, (REPLAYED_FROM, letter.place.encode())]
     name = layout.name(letter.topic)
     return Outgoing(name, letter.record.key, letter.record.value, headers=headers)
 
 
-def send(letters: Iterable[Letter], outbox: ReplayDelivery, layout: Layout) -> int:
+def send(letters: Iterable[Letter], outbox: Outbox, layout: Layout) -> int:
     """Produce *letters* to their source topics, and return how many, once acknowledged.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading whole topics for a person: every partition, from its beginning to where it ends now.
+"""Read whole topics: every partition from its beginning to its present end.
 
 The end of a partition is the one that fetch responses tell (librdkafka's end-of-partition),
 never the one of ListOffsets, which some brokers answer too low. Records are handed on one by one
@@ -26,7 +26,7 @@ Ends = dict[Position, int]
 
 
 class Scan:
-    """Reads topics by their contract names; *on_progress* is told how many records it has read."""
+    """Reads topics by their contract names; *on_progress* gets the number of records read."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Scan:
         """Of each partition that ends in an open transaction, how many offsets that hides."""
 
     def read(self, topics: Sequence[str], until: Mapping[Position, int] = {}) -> Iterator[Received]:
-        """Yield every record of *topics*; of partitions in *until* only what lies before it.
+        """Yield every record of *topics*; of partitions in *until* only those before that offset.
 
         When it is through, `ends` has where each partition ended. Records of transactions that are
         open, or were aborted, are left out; where one is open, `unsettled` says so.
@@ -79,7 +79,7 @@ class Scan:
                     self.unsettled[at] = hidden
 
     def one(self, at: Position, offset: int) -> Received | None:
-        """Return the record at *offset*, None when there is none (any longer).
+        """Return the record at *offset*; None if it does not exist (any longer).
 
         Raises:
             BrokerUnavailable: nobody answers.
@@ -118,7 +118,7 @@ class Scan:
 
     @contextmanager
     def from_now_on(self, topic: str) -> Iterator["TopicWatcher"]:
-        """Watch for what comes to *topic* after this moment.
+        """Yield a watcher for records that come to *topic* from now on.
 
         Raises:
             BrokerUnavailable: nobody answers.
@@ -182,7 +182,7 @@ class Scan:
 
 
 class TopicWatcher:
-    """Waits for records as they come; `Scan.from_now_on` gives one."""
+    """Waits for new records; `Scan.from_now_on` creates one."""
 
     def __init__(self, reader: TopicReader, layout: Layout, monotonic: Callable[[], float]) -> None:
         self._reader = reader
@@ -190,7 +190,7 @@ class TopicWatcher:
         self._monotonic = monotonic
 
     def wait_for(self, is_it: Callable[[Received], bool], *, within_s: float) -> bool:
-        """Return whether a record for which *is_it* came within *within_s* seconds."""
+        """Return whether a record that satisfies *is_it* came within *within_s* seconds."""
         deadline_s = self._monotonic() + within_s
         while (left_s := deadline_s - self._monotonic()) > 0:
             for message in self._reader.poll(within_s=min(left_s, 0.2)):

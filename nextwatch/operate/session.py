@@ -1,4 +1,4 @@
-"""What every command of the operator needs: settings, a scan, an outbox, words for a person.
+"""Provide the operator's commands with settings, a scan, an outbox and output.
 
 The composition root of these commands: nothing else of `operate` reads the environment.
 """
@@ -46,7 +46,7 @@ def outbox_of(kafka: "KafkaSettings") -> "Outbox":
 
 @contextmanager
 def scan_of(kafka: "KafkaSettings", needs: "Needs") -> "Iterator[Scan]":
-    """Give a scan for a command with these *needs*; it tells a person how far it has come.
+    """Yield a scan for a command with these *needs*, which shows its progress.
 
     Raises:
         BrokerUnavailable: no broker answers.
@@ -67,8 +67,8 @@ def scan_of(kafka: "KafkaSettings", needs: "Needs") -> "Iterator[Scan]":
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Turn what a person mistyped into one line about it."""
+def usage_errors() -> Iterator[None]:
+    """Turn a `ValueError` into a usage error of the command."""
     try:
         yield
     except ValueError as error:
@@ -76,14 +76,14 @@ def refusing() -> Iterator[None]:
 
 
 def print_table(table: "Table") -> None:
-    """Print *table*, as wide as the terminal; in a file nothing is folded."""
+    """Print *table* as wide as the terminal; in a file without folding."""
     from rich.console import Console  # noqa: PLC0415
 
     Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
 
 
 def to_json(told: object) -> str:
-    """Return *told*, of structs and plain values, as JSON."""
+    """Return *told*, which consists of structs and plain values, as JSON."""
     import msgspec  # noqa: PLC0415
 
     return msgspec.json.encode(told).decode()

@@ -1,4 +1,4 @@
-"""What is left of one user: in the changelog, in local state, in every topic that names users.
+"""Find traces of one user in the changelog, in local state and in topics.
 
 Only state can be erased at once, and must be. A record on a topic with ``cleanup.policy=delete``
 goes when its retention ends, and nobody can take it out before; so it is counted and dated.
@@ -30,7 +30,7 @@ NAMING_USERS = [t.name for t in TOPICS if t.key_field == "user_id" and t is not 
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """Something of the user at one place; *must_go* says that erasing has failed there."""
+    """A trace of the user at one place; *must_go* means that the erasure has failed there."""
 
     where: str
     what: str
@@ -40,7 +40,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangelogTrace(msgspec.Struct, kw_only=True):
-    """What one partition of the changelog says of a user: how many records, the last, the seal."""
+    """The records of a user in one partition of the changelog: their number, the last, the seal."""
 
     num_records: int = 0
     last: bytes | None = None
@@ -52,7 +52,7 @@ ChangelogTraces = Mapping[int, ChangelogTrace]
 
 
 def traces_on(user_id: str, changelog: Iterable[Received]) -> ChangelogTraces:
-    """Return what the records of the whole *changelog* say of *user_id*, by partition."""
+    """Return the traces of *user_id* in the whole *changelog*, by partition."""
     key, sealed_key = user_id.encode(), marker_key(erasure_marker(user_id))
     kept: dict[int, ChangelogTrace] = {}
     for record in changelog:
@@ -62,19 +62,19 @@ def traces_on(user_id: str, changelog: Iterable[Received]) -> ChangelogTraces:
             trace.last = record.value
         elif record.key == sealed_key and record.value is not None:
             trace = kept.setdefault(record.partition, ChangelogTrace())
-            window = _window(record.value)
+            window = window_in(record.value)
             trace.sealed_before_ms = window.erased_before_ms if window else None
     return kept
 
 
 def sealed_before_ms(kept: ChangelogTraces) -> int | None:
-    """Return up to when the user is sealed, None if never."""
+    """Return the time up to which the user is sealed; None if never."""
     sealed = [trace.sealed_before_ms for trace in kept.values()]
     return max((ms for ms in sealed if ms is not None), default=None)
 
 
 def in_changelog(kept: ChangelogTraces, before_ms: int | None) -> list[Trace]:
-    """Return what the changelog has of a user erased up to *before_ms*; None: never erased."""
+    """Return the traces in the changelog of a user erased up to *before_ms*; None: never erased."""
     traces: list[Trace] = []
     if (sealed_before_ms(kept) or 0) < (before_ms or 0):
         note = "nothing keeps late events out: run `nextwatch erase` again, without --check"
@@ -88,7 +88,7 @@ def in_changelog(kept: ChangelogTraces, before_ms: int | None) -> list[Trace]:
 
 def _in_partition(trace: ChangelogTrace, where: str, before_ms: int | None) -> list[Trace]:
     again = "run `nextwatch erase` again, without --check"
-    window = _window(trace.last)
+    window = window_in(trace.last)
     if window is None:
         note = "it may be a window: produce a record without a value under this key there"
         traces = [Trace(where=where, what="unreadable record", count=1, must_go=True, note=note)]
@@ -102,10 +102,10 @@ def _in_partition(trace: ChangelogTrace, where: str, before_ms: int | None) -> l
 
 
 def on_disk(directory: Path, user_id: str, before_ms: int | None) -> Iterator[Trace]:
-    """Yield what *directory* has of the user: windows that stores return, and bytes in files."""
+    """Yield the traces of the user in *directory*: windows in stores, and bytes in files."""
     databases = [path.parent for path in directory.rglob("CURRENT") if path.parent.name == "db"]
     for store in sorted(database.parent for database in databases):
-        window = _window(peek(store, user_id))
+        window = window_in(peek(store, user_id))
         if window is None:
             yield Trace(
                 where=str(store), what="unreadable record", count=1, must_go=True, note=_REBUILD
@@ -160,8 +160,12 @@ def _names(record: Received, pattern: re.Pattern[bytes]) -> bool:
     return any(pattern.search(text) for text in (record.key, record.value, *values) if text)
 
 
-def _window(record: bytes | None) -> Window | None:
-    """Return the window of a record, None if it cannot be read."""
+def window_in(record: bytes | None) -> Window | None:
+    """Return the window in *record*, None if the record is damaged.
+
+    Raises:
+        NewerFormatError: only newer code can read it.
+    """
     try:
         return EMPTY if record is None else history_codec.decode(record)
     except NewerFormatError:

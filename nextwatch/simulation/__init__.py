@@ -1,1 +1,1 @@
-"""A simulated audience and its catalogue."""
+"""Simulate an audience and its catalogue."""

@@ -1,4 +1,4 @@
-"""The audience: who acts next, what they are shown, and what they watch of it.
+"""Simulate the audience: who acts next, what is shown, and what is watched.
 
 Kafka is not known here. Somebody asks for the next events and sends them; somebody tells of
 recommendations, and each is shown at most once. Who acts next, whether they search, how
@@ -74,7 +74,7 @@ class Satisfactions:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A recommendation as a player keeps it: its id, and the videos that it knows, in order."""
+    """A recommendation as a player keeps it: its id, and the known videos, in order."""
 
     recommendation_id: str
     generated_at_ms: int
@@ -107,7 +107,7 @@ class Audience:
         self._num_events = 0
 
     def catalogue(self) -> list[VideoUpload]:
-        """Return the uploads of the videos that there are."""
+        """Return the uploads of all videos."""
         return [video.upload for video in self.pool]
 
     def upload(self) -> VideoUpload:
@@ -117,7 +117,7 @@ class Audience:
         return video.upload
 
     def offer(self, recommendation: Recommendation) -> None:
-        """Keep *recommendation* for when its user acts next; it replaces an older one."""
+        """Keep *recommendation* until its user acts next; it replaces an older one."""
         known = self.offers.get(recommendation.user_id)
         if recommendation.user_id not in self._user_ids or (
             known is not None and known.generated_at_ms > recommendation.generated_at_ms
@@ -131,7 +131,7 @@ class Audience:
         )
 
     def act(self) -> list[Event]:
-        """Return what the next viewer does: one search, or what was shown and one watch."""
+        """Return the events of the next viewer: one search, or impressions and one watch."""
         place = int(np.searchsorted(self._activity, self._schedule.random()))
         viewer = self.viewers[min(place, len(self.viewers) - 1)]
         is_searching = self._schedule.random() < SEARCH_SHARE

@@ -1,4 +1,4 @@
-"""The supply side of the simulation: channels, their videos, and how popular each one is.
+"""Generate the channels and videos of the simulation, and their popularity.
 
 Video number n of a seed is always the same video, whoever makes it and when: one process may
 load the catalogue, another run the audience on it. Popularity is Zipf's: the appeal of the
@@ -104,7 +104,7 @@ class SyntheticCatalogue:
 
 
 class VideoPool:
-    """All videos that there are, by id, by popularity, by category and by age."""
+    """All videos by id, by popularity, by category and by age."""
 
     def __init__(self, videos: list[Video]) -> None:
         self._videos: list[Video] = []
@@ -121,7 +121,7 @@ class VideoPool:
         return iter(self._videos)
 
     def add(self, video: Video) -> None:
-        """Take *video* in, newest last."""
+        """Add *video* as the newest."""
         self._videos.append(video)
         self._by_id[video.upload.video_id] = video
         self._by_category[video.category].append(video)
@@ -129,7 +129,7 @@ class VideoPool:
         self._cumulative.append(before + video.appeal)
 
     def get(self, video_id: str) -> Video | None:
-        """Return the video called *video_id*, or None where it is not of this pool."""
+        """Return the video *video_id*; None if it is not in this pool."""
         return self._by_id.get(video_id)
 
     def popular(self, rng: np.random.Generator, num: int) -> list[Video]:
@@ -150,6 +150,6 @@ class VideoPool:
 
 
 def unit(vectors: Floats) -> Floats:
-    """Return *vectors*, over their last axis, at length 1."""
+    """Return *vectors* scaled to length 1 over their last axis."""
     scaled: Floats = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     return scaled

@@ -1,4 +1,4 @@
-"""The closed loop: the audience acts, streams recommends, the audience acts on that.
+"""Run the closed loop: the audience acts, streams recommends, the audience acts on that.
 
 One thread, three clocks to keep: when somebody acts, when something is uploaded, and what
 has been recommended meanwhile, which is read while waiting for the other two.
@@ -33,7 +33,7 @@ LOOK_EVERY_MS = 100
 
 @dataclass(slots=True)
 class Recommendations:
-    """The newest records of `recommendations`, told to the audience; commits nothing."""
+    """Passes new records of `recommendations` to the audience; commits nothing."""
 
     reader: TopicReader
     received: int = 0
@@ -100,7 +100,7 @@ def simulate(
 
 
 def outcome(audience: Audience, recommendations: Recommendations) -> dict[str, Any]:
-    """Return what came of the recommendations: the figures of the closed loop.
+    """Return the figures of the closed loop.
 
     The mean watched share is of the videos' durations, by where they were found. A shelf that
     holds nothing of interest is left for another, so the share of recommendations that were

@@ -1,4 +1,4 @@
-"""One viewer: tastes that drift, and what they make of a shelf of videos.
+"""Simulate one viewer: tastes that drift, and choices from a list of videos.
 
 A viewer has an appetite for every category; the appetites walk at random with a slow pull
 towards none, so that tastes wander for ever and never run away. Taste is the mixture of the
@@ -54,7 +54,7 @@ class Viewer:
         self.appetites = KEEP * self.appetites + self.mood.normal(0, DRIFT, len(self.appetites))
 
     def want(self) -> int:
-        """Return a category that the viewer has in mind now, and wants more than before."""
+        """Return a category that the viewer wants now, and raise the appetite for it."""
         category = int(self.mood.choice(len(self.appetites), p=_shares(self.appetites)))
         self.appetites[category] += WANT
         self.wanted = category
@@ -65,7 +65,7 @@ class Viewer:
         return int(self.rng.choice(len(self.appetites), p=_shares(self.appetites)))
 
     def taste(self, centres: Floats) -> Floats:
-        """Return the unit vector of what the viewer likes, from the *centres* of the categories."""
+        """Return the viewer's taste as a unit vector, from the *centres* of the categories."""
         return unit(_shares(self.appetites) @ centres)
 
     def interest(self, video: Video, taste: Floats) -> float:
@@ -77,7 +77,7 @@ class Viewer:
         return interest if is_understood else interest * FOREIGN
 
     def choose(self, shelf: Sequence[Video], taste: Floats) -> int | None:
-        """Return the first place with a new video of interest, or None; few look far down."""
+        """Return the first place with a new video of interest; None if the viewer gives up."""
         for place, video in enumerate(shelf):
             interest = self.interest(video, taste) + self.rng.normal(0, NOISE)
             if interest > INTERESTED and video.upload.video_id not in self.seen:

@@ -1,4 +1,4 @@
-"""The words that simulated titles and searches are made of; no name in them is anybody's."""
+"""Define the words of simulated titles and searches, without names of people."""
 
 from collections.abc import Mapping, Sequence
 

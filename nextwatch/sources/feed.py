@@ -1,4 +1,4 @@
-"""The way from a source to the broker: every event judged, keyed, sent and acknowledged.
+"""Send events to the broker: each is checked, keyed, sent and acknowledged.
 
 Nothing that breaks the contract leaves this process: each event is decoded back by the rules
 that its readers apply, and what they would refuse is counted and skipped. Nothing counts as
@@ -47,7 +47,7 @@ LOG_CRITICAL = 2  # librdkafka repeats each refused connection on stderr; our er
 
 
 class EventFeed:
-    """A producer that counts, and that knows when to stop.
+    """A producer that counts events and can be stopped.
 
     Args:
         producer: a confluent-kafka producer.
@@ -63,7 +63,7 @@ class EventFeed:
         self.failures: list[NextwatchError] = []
 
     def send(self, event: Event) -> bool:
-        """Send *event*; return False, and count why, where the contract refuses it.
+        """Send *event*; return False, and count the reason, if the contract rejects it.
 
         Raises:
             BrokerUnavailable: an earlier record was not acknowledged in time.
@@ -80,7 +80,7 @@ class EventFeed:
         return True
 
     def wait_until(self, due_s: float) -> None:
-        """Serve acknowledgements until *due_s* on the monotonic clock, or until told to stop."""
+        """Handle acknowledgements until *due_s* on the monotonic clock, or until `stop` is set."""
         while (left_s := due_s - monotonic()) > 0 and not self.stop.is_set():
             self.producer.poll(min(left_s, TICK_S))
 
@@ -90,8 +90,7 @@ class EventFeed:
         Raises:
             BrokerUnavailable: something was not; the message says how much.
         """
-        left = self.producer.flush(within_s)
-        self._check(left)
+        self._check(self.producer.flush(within_s))
 
     def load(self, uploads: Iterable[VideoUpload], tell: Callable[[Totals], None]) -> None:
         """Send a catalogue, at most `CATALOGUE_PER_S`, and wait until it is acknowledged."""

@@ -1,1 +1,1 @@
-"""`nextwatch topics`: what the cluster has, compared with what is wanted."""
+"""Compare the topics of a cluster with the contract, for `nextwatch topics`."""

@@ -1,4 +1,4 @@
-"""Creating topics on a broker that may have just started, until they can be used.
+"""Create topics on a broker that may have just started, and wait until they can be used.
 
 A broker answers before its controller uses it (it is *fenced*), and creates a topic before it leads
 its partitions. What may pass is asked for again, within one bound.
@@ -40,15 +40,15 @@ def create(admin: AdminClient, missing: Sequence[WantedTopic], *, replication_fa
     errors = _creation_errors(admin, missing, replication_factor)
     old = {n for n, error in errors.items() if error.code() == KafkaError.INVALID_CONFIG}
     if old:  # a broker before Kafka 3.6 does not know one of the settings
-        again = [_without(NOT_AFTER, topic) for topic in missing if topic.name in old]
+        again = [
+            replace(topic, config={n: v for n, v in topic.config.items() if n != NOT_AFTER})
+            for topic in missing
+            if topic.name in old
+        ]
         errors = {name: error for name, error in errors.items() if name not in old}
         errors |= _creation_errors(admin, again, replication_factor)
     for name, error in errors.items():
         raise failure(error, f"the broker did not create {name}")
-
-
-def _without(name: str, topic: WantedTopic) -> WantedTopic:
-    return replace(topic, config={n: value for n, value in topic.config.items() if n != name})
 
 
 def _creation_errors(
@@ -83,7 +83,7 @@ def _creation_attempt(
     futures = admin.create_topics(
         new, operation_timeout=_ATTEMPT_S, request_timeout=_ATTEMPT_S
     ).items()
-    errors = {name: _error_of(future) for name, future in futures}
+    errors = {name: request_error(future) for name, future in futures}
     exists = KafkaError.TOPIC_ALREADY_EXISTS
     return {n: error for n, error in errors.items() if error and error.code() != exists}
 
@@ -93,7 +93,7 @@ def _passes(error: KafkaError) -> bool:
 
 
 def await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
-    """Wait until every partition of *topics* can be used: a broker answers before it leads them.
+    """Wait until the broker leads every partition of *topics*.
 
     Raises:
         BrokerUnavailable: one of them is not served within a minute.
@@ -107,7 +107,7 @@ def await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka's own
     while places:
         answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=_ATTEMPT_S)
-        places = [place for place, future in answers.items() if _error_of(future) is not None]
+        places = [place for place, future in answers.items() if request_error(future) is not None]
         if places and monotonic() > deadline_s:
             raise BrokerUnavailable(f"the broker created {places[0].topic}, but does not serve it")
         if places:
@@ -115,7 +115,7 @@ def await_topics(admin: AdminClient, topics: Sequence[WantedTopic]) -> None:
 
 
 def described(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, FoundTopic]:
-    """Return the created *topics* as the cluster made them, once the broker asked knows them.
+    """Return the created *topics* as the cluster made them, once the broker describes them.
 
     How many replicas they have is only known now where the broker does not tell its default.
 
@@ -139,5 +139,6 @@ def described(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, Foun
         sleep(_AGAIN_S)
 
 
-def _error_of(future: "Future[Any]") -> KafkaError | None:
+def request_error(future: "Future[Any]") -> KafkaError | None:
+    """Return the error of a request, None if it succeeded."""
     return error_of(future, within_s=_TIMEOUT_S + 5)

@@ -1,4 +1,4 @@
-"""What came of comparing a topic with the contract: one finding for each of its properties."""
+"""Compare a topic with the contract: one finding for each of its properties."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class WantedTopic:
 
 
 class Outcome(StrEnum):
-    """What came of one comparison; only `MISSING` and `DIFFERS` are left to a person.
+    """The result of one comparison; only `MISSING` and `DIFFERS` need a person.
 
     `NOTED` is an operator's own choice that has consequences; its remedy says which.
     """
@@ -100,13 +100,13 @@ def _partitions_finding(topic: WantedTopic, num_found: int, remedy: str) -> Find
 
 
 def missing_finding(topic: WantedTopic) -> Finding:
-    """Return that *topic* does not exist, and is not to be created now."""
+    """Return the finding that *topic* does not exist, and is not to be created now."""
     wanted = f"{topic.num_partitions} partitions"
     return Finding(topic.name, "topic", wanted, "", Outcome.MISSING, "run it without --check")
 
 
 def created_finding(topic: WantedTopic) -> Finding:
-    """Return that *topic* did not exist, and does now."""
+    """Return the finding that *topic* was created."""
     wanted = f"{topic.num_partitions} partitions"
     return Finding(topic.name, "topic", wanted, "", Outcome.CREATED)
 
@@ -134,5 +134,5 @@ def config_finding(
 
 
 def is_setting_met(name: str, wanted: str, found: str | None) -> bool:
-    """Return whether the broker told the value of *name*, and it is enough."""
+    """Return whether the broker reports the setting *name* with a sufficient value."""
     return bool(found) and is_met(name, wanted, found)  # type: ignore[arg-type]

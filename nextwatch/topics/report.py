@@ -1,12 +1,11 @@
-"""What `nextwatch topics` prints: the differences as a table, or everything as JSON."""
+"""Print the findings of `nextwatch topics` as a table and lines."""
 
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
 from rich.table import Table
 
-from nextwatch.topics.topics import Finding, Outcome
+from nextwatch.topics.findings import Finding, Outcome
 
 _STYLES = {
     Outcome.CREATED: "green",
@@ -19,7 +18,7 @@ _STYLES = {
 
 
 def table(findings: Sequence[Finding]) -> Table:
-    """Return all that is not as the contract wants it, or was not until now."""
+    """Return the findings that differ from the contract, or did before, as a table."""
     columns = ("topic", "what", "wanted", "found", "outcome")
     drawn = Table(*columns, box=None, pad_edge=False)
     for finding in findings:
@@ -31,7 +30,7 @@ def table(findings: Sequence[Finding]) -> Table:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Return one line: how many topics were looked at, and what came of it."""
+    """Return one line with the number of topics and of findings by outcome."""
     counts = Counter(finding.outcome for finding in findings)
     num_topics = len({finding.topic for finding in findings})
     told = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
@@ -39,7 +38,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def remedies(findings: Sequence[Finding]) -> list[str]:
-    """Return what a person has to do, one line for each difference that is left."""
+    """Return the remedies, one line for each difference that is left."""
     return [
         f"{finding.topic}: {finding.what} is {finding.found or 'missing'}, wanted "
         f"{finding.wanted}: {finding.remedy}"
@@ -49,14 +48,9 @@ def remedies(findings: Sequence[Finding]) -> list[str]:
 
 
 def notes(findings: Sequence[Finding]) -> list[str]:
-    """Return what an operator chose that has consequences, one line for each."""
+    """Return the operator's choices that have consequences, one line for each."""
     return [
         f"{finding.topic}: {finding.what} is {finding.found}: {finding.remedy}"
         for finding in findings
         if finding.outcome is Outcome.NOTED
     ]
-
-
-def as_json(findings: Sequence[Finding]) -> str:
-    """Return every comparison as one JSON array."""
-    return msgspec.json.encode(list(findings)).decode()

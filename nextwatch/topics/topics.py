@@ -1,4 +1,4 @@
-"""Create the topics of the contract on any Kafka, and say what differs from it.
+"""Create the topics of the contract on any Kafka, and report what differs from it.
 
 One rule: what holds data is never harmed. A missing topic is created and a setting that is not
 enough is set right; what an operator raised stays. A partition count is only reported: adding
@@ -8,12 +8,9 @@ moves it). So is the number of replicas: adding some copies all records.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from time import monotonic, sleep
-from typing import Any
 
-from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AdminClient,
     AlterConfigOpType,
@@ -32,10 +29,10 @@ from contract.cluster.topic_settings import (
 )
 from contract.cluster.trouble import count_remedy
 from contract.errors import ContractError
-from contract.kafka.client import client_config, error_of
+from contract.kafka.client import client_config
 from contract.process.settings import KafkaSettings
 from contract.wire.topics import NOT_AFTER, TOPICS, Layout
-from nextwatch.topics.creation import await_topics, create, described
+from nextwatch.topics.creation import await_topics, create, described, request_error
 from nextwatch.topics.findings import (
     Finding,
     Outcome,
@@ -46,8 +43,6 @@ from nextwatch.topics.findings import (
     layout_findings,
     missing_finding,
 )
-
-__all__ = ["Finding", "Outcome", "WantedTopic", "delete_all", "reconcile", "wanted_topics"]
 
 CLUSTERS_OWN = -1
 """A number of replicas that means the cluster's default."""
@@ -131,7 +126,7 @@ def _comparison(
 
 
 def delete_all(settings: KafkaSettings) -> None:
-    """Delete every topic of the contract, for a caller who made them under a prefix of its own.
+    """Delete every topic of the contract, for a caller that created them under its own prefix.
 
     Raises:
         BrokerUnavailable: the broker did not answer.
@@ -141,7 +136,7 @@ def delete_all(settings: KafkaSettings) -> None:
     names = [topic.name for topic in wanted_topics(settings.layout) if topic.name in known]
     if names:
         for future in admin.delete_topics(names, operation_timeout=_TIMEOUT_S).values():
-            _error_of(future)
+            request_error(future)
 
 
 def _check_described(found: Mapping[str, FoundTopic]) -> None:
@@ -230,9 +225,5 @@ def _set_configs(
     if not resources:
         return {}
     futures = admin.incremental_alter_configs(resources, request_timeout=_TIMEOUT_S)
-    refusals = {resource.name: _error_of(future) for resource, future in futures.items()}
+    refusals = {resource.name: request_error(future) for resource, future in futures.items()}
     return {name: error.str() for name, error in refusals.items() if error is not None}
-
-
-def _error_of(future: "Future[Any]") -> KafkaError | None:
-    return error_of(future, within_s=_TIMEOUT_S + 5)

@@ -11,7 +11,7 @@ from benchmarks.ablations.streaming import Outcome, Streaming
 from models.history.history import EMPTY, WindowPolicy, fold
 from models.training.config import TowerConfig
 from models.training.losses import HIERARCHICAL
-from nextwatch.evaluate.contender import Case, Exposure
+from nextwatch.evaluate.contender import Case, Exposure, TrainingData
 from nextwatch.evaluate.logs.trial import LoggedHistory
 from nextwatch.evaluate.ranks import MEASURES
 from tests.builders import T0, watch
@@ -90,7 +90,7 @@ def test_an_arm_starts_scores_and_learns(arm):
     case = Case("u", window, T0 + 9, 7, [0], [0])
     exposure = Exposure("u", window, T0 + 9, 7, 20_000, is_completed=True, is_first=True)
 
-    contender.prepare(uploads, [history] * 20, [])
+    contender.prepare(TrainingData(uploads, [history] * 20))
     before = contender.score([case])
     contender.observe([exposure])
     after = contender.score([case])

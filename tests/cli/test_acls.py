@@ -38,7 +38,7 @@ def test_the_rights_of_one_process_are_a_table():
     assert not any("streams" in line for line in lines)
 
 
-def test_a_process_that_there_is_not_is_told_with_those_that_there_are():
+def test_an_unknown_process_is_rejected_with_the_known_ones():
     answer = acls("stream")
 
     assert answer.exit_code == 2

@@ -72,7 +72,7 @@ def test_h_is_help(command):
     assert "Usage" in answer.output
 
 
-def test_the_version_is_told_by_option_and_command():
+def test_the_version_is_printed_by_option_and_command():
     assert invoke("--version").output == invoke("version").output == f"{VERSION}\n"
 
 
@@ -91,7 +91,7 @@ def test_without_an_extra_nothing_is_started_and_the_remedy_is_told(
     assert told in str(answer.exception)
 
 
-def test_a_stack_tells_its_address_and_how_to_find_it():
+def test_a_stack_prints_its_address_and_how_to_find_it():
     """The lines can be pasted into a shell."""
     env = {
         "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
@@ -247,7 +247,7 @@ def test_topics_that_are_right_exit_with_zero(monkeypatch):
     assert '"outcome":"same"' in invoke("topics", "--json").output
 
 
-def test_topics_waits_for_a_broker_as_long_as_it_is_told_to(monkeypatch):
+def test_topics_waits_for_a_broker_as_long_as_its_option_allows(monkeypatch):
     """In containers it is started together with the broker."""
     given = {}
     monkeypatch.setattr(

@@ -53,7 +53,7 @@ def known(log):
         ([WITHDRAWN, IN_SERVICE], IN_SERVICE),
     ],
 )
-def test_an_earlier_step_changes_nothing_and_the_newest_word_counts_otherwise(states, last):
+def test_an_earlier_state_changes_nothing_and_else_the_newest_announcement_counts(states, last):
     assert log_of(*((1, state) for state in states)).state("b1") is last
 
 
@@ -77,7 +77,7 @@ def test_a_log_that_is_read_again_from_its_beginning_keeps_what_is_in_service(st
 
 
 @given(STORIES)
-def test_the_last_that_said_so_is_in_service(story):
+def test_the_last_bundle_announced_in_service_is_in_service(story):
     served = [generation for generation, state in story if state is IN_SERVICE]
 
     log = log_of(*story)

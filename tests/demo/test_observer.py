@@ -116,7 +116,7 @@ def test_recall_of_nothing_is_not_zero(observer):
     assert observer.report(COURSE).progressive_recall_at_20["model"] == 0.0
 
 
-def test_blind_observer_says_so(observer):
+def test_a_failed_observer_raises(observer):
     """Figures of an observer that died must not be taken for good ones."""
     observer.failure = RuntimeError("no eyes")
     with pytest.raises(StackError, match="no eyes"):

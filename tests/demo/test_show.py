@@ -163,7 +163,7 @@ def test_feed_that_fails_ends_the_run_with_its_figures(stage):
     assert str(played.show.failure).endswith("its last words")
 
 
-def test_feed_at_the_end_of_its_log_is_no_failure(stage):
+def test_a_feed_at_the_end_of_its_log_is_not_a_failure(stage):
     """A replayed log ends at some time."""
     played = stage()
     played.on_show = played.events.terminate

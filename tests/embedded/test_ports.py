@@ -19,7 +19,7 @@ def test_ports_are_different_and_can_be_bound():
             server.bind((LOOPBACK, port))
 
 
-def test_listening_is_told_from_silence():
+def test_a_listening_port_is_recognised():
     """A port counts as listening only once somebody accepts connections on it."""
     with socket.socket() as server:
         server.bind((LOOPBACK, 0))

@@ -115,7 +115,7 @@ def test_ready_file_of_an_earlier_run_does_not_count(child_of, tmp_path):
     child.wait_ready(1.0)
 
 
-def test_death_before_readiness_tells_the_end_of_the_log(child_of, tmp_path):
+def test_an_end_before_readiness_reports_the_end_of_the_log(child_of, tmp_path):
     """Whoever waits for a child that died learns at once why, from its own words."""
     child = child_of("raise SystemExit('the dog ate it')", ready_file=tmp_path / "never")
     child.start()
@@ -133,7 +133,7 @@ def test_lateness_is_an_error(child_of, tmp_path):
         child.wait_ready(0.05)
 
 
-def test_stop_kills_what_ignores_the_request(child_of, tmp_path):
+def test_stop_kills_a_process_that_ignores_the_request(child_of, tmp_path):
     """SIGTERM first; a child that ignores it is killed after the bound."""
     ready = tmp_path / "ready"
     child = child_of(STUBBORN.format(say=f"open({str(ready)!r}, 'w')"), ready_file=ready)

@@ -14,7 +14,7 @@ from contract.kafka.client import client_config, consumer_config, producer_confi
 from nextwatch.embedded.broker import EmbeddedBroker, choose_broker
 from nextwatch.embedded.process.plans import inherited
 from nextwatch.embedded.process.ports import LOOPBACK, free_ports, is_listening
-from nextwatch.embedded.stack import EmbeddedStack, passed_over
+from nextwatch.embedded.stack import EmbeddedStack, unused_settings
 
 pytestmark = pytest.mark.stack
 
@@ -247,7 +247,7 @@ def test_children_inherit_no_setting_of_ours():
     assert not [name for name in env if name.startswith("NEXTWATCH_")]
 
 
-def test_settings_that_no_process_of_the_stack_is_told_are_known():
+def test_settings_that_the_stack_does_not_use_are_listed():
     """Who sets one hears that it does nothing."""
     environ = dict.fromkeys(
         [
@@ -261,7 +261,7 @@ def test_settings_that_no_process_of_the_stack_is_told_are_known():
         "x",
     )
 
-    own, given = (passed_over(environ, is_kafka_given=is_given) for is_given in (False, True))
+    own, given = (unused_settings(environ, is_kafka_given=is_given) for is_given in (False, True))
 
     assert own == ["NEXTWATCH_KAFKA_SASL_USERNAME", "NEXTWATCH_STREAMS_NUM_RECOMMENDED"]
     assert given == ["NEXTWATCH_STREAMS_NUM_RECOMMENDED"]

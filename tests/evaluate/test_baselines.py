@@ -8,7 +8,7 @@ import pytest
 from models.history.history import EMPTY, HOUR_MS
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.popularity import PopularityBaseline
-from nextwatch.evaluate.contender import Case, Exposure
+from nextwatch.evaluate.contender import Case, Exposure, TrainingData
 from tests.evaluate.trials import T0, history, uploads
 
 pytest.importorskip("scipy", reason="the evaluate extra is not installed")
@@ -31,7 +31,7 @@ def exposure(column, *, at_ms=0, is_completed=True):
 
 
 def prepared(contender, histories=(), num_videos=4):
-    contender.prepare(uploads(num_videos), histories, ())
+    contender.prepare(TrainingData(uploads(num_videos), histories))
     return contender
 
 
@@ -134,7 +134,7 @@ def test_popularity_multiplies_the_affinity():
     ]
 
 
-def test_a_negative_affinity_is_no_vote_for_the_unpopular():
+def test_a_negative_affinity_does_not_favour_unpopular_videos():
     """Multiplied as it is, the least popular of what is ruled out would come first."""
 
     def disliked(together_NN):

@@ -89,7 +89,7 @@ def test_a_report_is_a_table_a_picture_and_the_figures(kuairand, tmp_path):
         (("--data", "kuairand:/nowhere", "--model", "ease"), "https://kuairand.com"),
     ],
 )
-def test_what_is_wrong_with_the_data_is_told_with_the_remedy(arguments, told):
+def test_an_error_in_the_data_is_reported_with_the_remedy(arguments, told):
     """One error of ours, which the command line prints as one line."""
     found = run(*arguments)
 
@@ -123,7 +123,7 @@ def test_a_missing_extra_is_named(monkeypatch):
         ((), "--all for every one"),
     ],
 )
-def test_what_is_wrong_with_the_options_is_told_before_anything_is_read(arguments, told):
+def test_wrong_options_are_rejected_before_anything_is_read(arguments, told):
     """Nothing is at that path, and nobody has looked."""
     if {"oracle", "youtube_dnn"} & set(arguments):
         pytest.importorskip("torch", reason="the train extra is not installed")

@@ -6,6 +6,7 @@ import torch
 
 from models.history.history import WindowPolicy
 from models.training.config import TowerConfig
+from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.people import People
 from nextwatch.evaluate.prequential import LIVE, Entrant, EvaluationPace, replay
@@ -80,7 +81,7 @@ def test_a_planted_pattern_is_learned_while_it_is_replayed():
     assert means(gains(found))["mrr"] > 0.2
 
 
-def test_generations_start_when_somebody_is_scored_and_time_has_come():
+def test_a_generation_starts_with_a_case_when_it_is_due():
     """None in the warm-up; one for the frozen copy, then one for each minute with a test."""
     log = trial_log(drawn_rows(0, num_rows=40), num_videos=30, tested_from_ms=600_000)
 
@@ -96,7 +97,7 @@ def test_a_frozen_copy_stands_still_while_the_learner_goes_on():
     met = [people.get_or_add(row) for row in range(len(log))]
     cases = [case for _, case in met]
     contender = Learned(Learner(SMALL, seed=0))
-    contender.prepare(log.uploads, (), ())
+    contender.prepare(TrainingData(log.uploads, ()))
     contender.score(cases[:1])
     frozen = contender.frozen()
     before_BN = frozen.score(cases)

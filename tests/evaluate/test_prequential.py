@@ -32,8 +32,8 @@ class Witness:
         self.happened = []
         self.num_videos = 0
 
-    def prepare(self, uploads, histories, validation):
-        self.num_videos = len(uploads)
+    def prepare(self, training):
+        self.num_videos = len(training.uploads)
 
     def score(self, cases):
         self.happened += [("score", case) for case in cases]
@@ -102,7 +102,7 @@ def num_cases(log, end):
     return sum(case.event_time_ms < log.time_ms[end] for case in witness.cases())
 
 
-def test_only_what_a_user_was_never_shown_is_a_case():
+def test_only_a_video_never_shown_to_the_user_is_a_case():
     """Neither a second watch, nor one that history knows, nor one that was not completed."""
     rows = [
         ("a", 0, 0, True),  # known from history
@@ -155,7 +155,7 @@ def test_an_exposure_brings_the_window_from_before_it():
     assert [one.window.video_ids for one in observed] == [(), ("v1",)]
 
 
-def test_what_was_not_played_is_seen_but_in_no_window():
+def test_a_video_that_was_not_played_is_seen_but_in_no_window():
     """It makes no watch event, and it is no candidate any more."""
     rows = [("a", 1, 0, False), ("a", 2, 1_000, True)]
     log = trial_log(rows, num_videos=4)

@@ -45,7 +45,7 @@ def test_tuning_never_reads_the_test_window(tmp_path):
     assert log.is_tested.all()
 
 
-def test_the_completion_rule_says_what_the_flag_says(log):
+def test_the_completion_rule_agrees_with_the_flag_of_the_log(log):
     """Of every watch: a model that reads windows sees the labels that the log has."""
     rule = CompletionRule()
     watches = [(log.watch(row), log.is_completed[row]) for row in range(len(log))]
@@ -56,7 +56,7 @@ def test_the_completion_rule_says_what_the_flag_says(log):
     )
 
 
-def test_the_rule_says_of_made_up_watches_what_the_history_says(log):
+def test_the_completion_rule_agrees_with_the_history(log):
     """A completed one lasts as long as its video, another one not long enough."""
     rule = CompletionRule()
     for history in log.histories:

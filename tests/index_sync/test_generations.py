@@ -266,7 +266,7 @@ def test_a_start_waits_for_the_store_of_the_bundles(world, monkeypatch):
     assert set(world.points(1)) == {"old", "new"}
 
 
-def test_bundles_that_nobody_needs_get_a_tombstone(world):
+def test_bundles_that_are_no_longer_needed_get_a_tombstone(world):
     """The topic is compacted: without tombstones it grows by a bundle a minute, for ever."""
     worker = world.settled(world.worker())
     serve_generations(world, worker)
@@ -294,7 +294,7 @@ def test_a_prefix_that_another_deployment_uses_stops_the_start(world):
         GenerationCollections(world.index, "test").claim()
 
 
-def test_nobody_drops_what_bears_another_mark(world):
+def test_a_collection_of_another_owner_is_never_dropped(world):
     """Whoever came later, with our prefix, keeps its collections."""
     worker = world.settled(world.worker())
     world.index.points |= {"test-g0": {}, "test-g7": {}, "test-goal": {}, "other-g0": {}}

@@ -37,7 +37,7 @@ def test_a_vector_of_a_generation_that_never_comes_lets_the_offsets_go():
     assert world.held.room == 10
 
 
-def test_what_is_sorted_again_has_been_held_all_the_time():
+def test_a_record_that_is_held_again_keeps_its_time():
     """A new generation every minute must not start the clock anew."""
     world = World()
     world.held.add([record(3)])

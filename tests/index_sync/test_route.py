@@ -43,7 +43,7 @@ def sort(*records, numbers=(1,), taken_down=()):
     )
 
 
-def test_a_vector_before_its_tombstone_goes_and_one_after_it_stays():
+def test_a_vector_before_its_tombstone_is_deleted_and_one_after_it_is_kept():
     """Deletions come first, then the points."""
     # v1:  put  gone          v2:  gone  put
     result = sort(record(vector("v1")), record(key="v1"), record(key="v2"), record(vector("v2")))

@@ -29,7 +29,7 @@ def test_a_misplaced_upload_or_tombstone_is_a_dead_letter(world):
     assert levels == ["warning", "error"]  # a take-down that did not happen needs a person
 
 
-def test_uploads_that_an_older_version_took_in_are_told_if_they_are_unreadable_now(world):
+def test_uploads_accepted_by_an_older_version_are_reported_if_unreadable_now(world):
     """They lie before the committed offset, so there is no letter of them."""
     world.uploads.append(upload("v1"), num_partitions=6)
     world.uploads.append(key="old", num_partitions=6)
@@ -46,7 +46,7 @@ def test_uploads_that_an_older_version_took_in_are_told_if_they_are_unreadable_n
     assert world.outbox.reasons == []
 
 
-def test_unreadable_uploads_that_get_a_letter_are_told_by_it_alone(world):
+def test_unreadable_uploads_with_a_dead_letter_are_not_reported_twice(world):
     world.uploads.append(upload("v1"), num_partitions=6)
 
     with capture_logs() as told:
@@ -56,7 +56,7 @@ def test_unreadable_uploads_that_get_a_letter_are_told_by_it_alone(world):
     assert "uploads_unreadable" not in {line["event"] for line in told}
 
 
-def test_an_upload_is_written_then_told_then_committed(world):
+def test_an_upload_is_indexed_then_published_then_committed(world):
     """The index has the point before streams hears of it, and the offset comes last."""
     worker = world.settled(world.worker())
     world.journal.done.clear()
@@ -69,7 +69,7 @@ def test_an_upload_is_written_then_told_then_committed(world):
     ]
 
 
-def test_a_tombstone_is_deleted_then_told_then_committed(world):
+def test_a_tombstone_is_applied_then_published_then_committed(world):
     """The same order as for an upload."""
     worker = world.settled(world.worker())
     world.journal.done.clear()
@@ -94,7 +94,7 @@ def test_a_vector_is_written_then_committed(world):
     ]
 
 
-def test_the_newest_word_in_a_batch_is_the_only_one_written(world):
+def test_only_the_newest_record_of_a_video_in_a_batch_is_written(world):
     """Two uploads of a video in a batch are one point; an upload and its tombstone are none."""
     worker = world.settled(world.worker())
     for event in (upload("a"), upload("b"), upload("a", category="news")):
@@ -189,7 +189,7 @@ def test_a_vector_that_does_not_fit_is_a_dead_letter(world, vector, reason):
     assert world.vectors.committed == {0: 1}
 
 
-def test_what_cannot_be_read_is_a_dead_letter_on_each_topic(world):
+def test_an_unreadable_record_becomes_a_dead_letter_on_each_topic(world):
     """Uploads, vectors and announcements: this process owns the bad ones of all three."""
     worker = world.settled(world.worker())
     for log in world.logs.values():

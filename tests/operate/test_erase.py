@@ -28,7 +28,7 @@ def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True, unsettled=()
     )
 
 
-def test_everything_up_to_now_is_erased_unless_said_otherwise():
+def test_by_default_everything_up_to_now_is_erased():
     now, earlier = deletion_of("u1", None, now_ms=T0), deletion_of("u1", "2020-01-01", now_ms=T0)
 
     assert (now.erase_before_ms, now.requested_at_ms) == (T0, T0)
@@ -67,7 +67,7 @@ def test_the_request_lies_on_every_partition():
         ("\udcff", None, "is no user id"),
     ],
 )
-def test_a_slip_of_the_keys_erases_nobody(user_id, before, why):
+def test_a_mistyped_time_or_id_erases_no_user(user_id, before, why):
     """Above all a time to come: it would lock the user out until then."""
     with pytest.raises(ValueError, match=why):
         deletion_of(user_id, before, now_ms=T0)
@@ -105,7 +105,7 @@ def test_the_command_to_run_again_can_be_copied_whatever_the_id_is(user_id, comm
     assert f"`{command}`" in conclusion(given, timeout_s=30.0)
 
 
-def test_what_must_go_is_told_first():
+def test_traces_that_must_go_come_first():
     stays = Trace(where="watch-events", what="records", count=3)
     must_go = Trace(where="windows", what="events", count=1, must_go=True)
     states = table(report(stays, must_go)).columns[0].cells

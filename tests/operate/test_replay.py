@@ -55,7 +55,7 @@ def decision(given, **said):
     return ReplayPolicy(T0, **said).decision(given)
 
 
-def test_what_goes_is_what_was_sent_with_one_header_more():
+def test_a_replayed_letter_equals_the_original_plus_a_replay_header():
     """Key, bytes and the sender's own headers; the partitioner finds the place by the key."""
     sent = outgoing(letter(headers=(("trace", b"7"), ("dlq.replayed-from", b"x"))), Layout("prod-"))
 
@@ -68,13 +68,13 @@ def test_what_goes_is_what_was_sent_with_one_header_more():
     assert sent.headers == [("trace", b"7"), ("dlq.replayed-from", b"watch-events.dlq:2:7")]
 
 
-def test_only_what_passes_today_goes():
+def test_only_letters_that_pass_today_are_replayed():
     assert decision(letter(GOOD)) is Decision.GOES
     assert decision(letter(b"{")) is Decision.STILL_BAD
     assert decision(letter(b"{"), is_bad_wanted=True) is Decision.GOES
 
 
-def test_what_is_no_longer_whole_never_goes():
+def test_a_cut_letter_is_never_replayed():
     """Not even when bad letters are wanted: it is not what was refused."""
     cut = letter(b"x" * (MAX_KEPT_BYTES + 1))
 
@@ -110,7 +110,7 @@ def test_an_old_upload_does_not_undo_a_newer_one(newer, wanted):
         (encode(upload()), 10, 1_000, -60_000, Decision.GOES),
     ],
 )
-def test_what_is_newer_on_another_partition_timestamps_say(
+def test_timestamps_decide_between_records_of_two_partitions(
     value, offset, home_offset, home_at_ms, wanted
 ):
     """Offsets of two partitions say nothing of each other.
@@ -185,7 +185,7 @@ def test_the_plan_says_what_stays_and_the_remedy():
     assert remedies[1].startswith("stay: would be refused again: mend the sender")
 
 
-def test_a_broken_replay_says_how_far_it_came():
+def test_a_failed_replay_reports_how_many_were_sent():
     """And that it may simply be run again."""
     letters = (letter(place=(0, offset)) for offset in range(1_200))
 

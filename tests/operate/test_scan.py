@@ -74,12 +74,12 @@ def test_one_record_is_found_by_its_place(kafka):
 
 
 @pytest.mark.parametrize(("partition", "offset"), [(1, 3), (3, 0), (9, 0)])
-def test_no_record_is_there_behind_the_end_or_where_there_is_no_partition(kafka, partition, offset):
+def test_there_is_no_record_behind_the_end_or_in_a_missing_partition(kafka, partition, offset):
     """At once, not after some patience."""
     assert scan_of(kafka, patience_s=3.0).one(Position(TOPIC, partition), offset) is None
 
 
-def test_an_ear_hears_only_what_comes_after_it_was_given(kafka):
+def test_a_watcher_sees_only_later_records(kafka):
     """A word of the past is not taken for the answer."""
     produce(kafka, (2, b"u1", b"before"), topic="recommendations")
     with scan_of(kafka).from_now_on("recommendations") as watcher:

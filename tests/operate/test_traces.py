@@ -66,7 +66,7 @@ def test_a_record_that_cannot_be_read_must_go():
     ]
 
 
-def test_a_seal_that_cannot_be_read_is_none():
+def test_an_unreadable_seal_is_ignored():
     junk = logged(marker_key(erasure_marker(USER)), b"\0")
 
     assert found_in(junk, TOMBSTONE) == [("no seal", 1, True)]
@@ -118,11 +118,11 @@ def test_without_a_seal_the_erasure_would_not_last():
     assert found_in(TOMBSTONE) == [("no seal", 1, True)]
 
 
-def test_nothing_is_wrong_with_a_user_nobody_knows():
+def test_an_unknown_user_has_no_traces():
     assert found_in(logged(b"somebody", window_record(1)), before_ms=None) == []
 
 
-def test_a_user_who_was_never_erased_is_told():
+def test_a_user_who_was_never_erased_is_reported():
     assert found_in(logged(USER.encode(), window_record(1)), before_ms=None) == [
         ("events", 1, True)
     ]

@@ -244,7 +244,7 @@ def test_uploads_are_new_videos_of_now():
     assert of.upload().video_id == "s0v11"
 
 
-def test_an_audience_of_nobody_is_refused():
+def test_an_audience_without_viewers_is_rejected():
     """Somebody must act."""
     with pytest.raises(ValueError, match="num_users must be from 1"):
         audience(num_users=0)

@@ -53,7 +53,7 @@ def test_every_exposed_video_is_uploaded_before(log):
         assert uploaded_at_ms[log.video_id(index)] < log.time_ms[index]
 
 
-def test_what_is_told_is_within_the_contract(log):
+def test_simulated_events_are_within_the_contract(log):
     """Each twentieth moment and all uploads, as their readers judge them."""
     timeline = lay_out(log, hold_back=0.02)
     events = [*timeline.catalogue, *timeline.uploads]

@@ -59,7 +59,7 @@ def test_popularity_is_zipf(catalogue):
     assert slope == pytest.approx(-1, abs=0.1)
 
 
-def test_fresh_is_what_came_last(catalogue):
+def test_fresh_videos_are_the_newest_uploads(catalogue):
     """The newest thirty, in whatever order."""
     fresh = VideoPool(catalogue).fresh(np.random.default_rng(0), 10)
 

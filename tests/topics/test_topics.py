@@ -22,7 +22,8 @@ from contract.process.settings import KafkaSettings
 from contract.wire.topics import NOT_AFTER, TOPICS, WATCH_EVENTS, Layout
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics.creation import create as create_topics
-from nextwatch.topics.topics import Outcome, WantedTopic, reconcile, wanted_topics
+from nextwatch.topics.findings import Outcome, WantedTopic
+from nextwatch.topics.topics import reconcile, wanted_topics
 from tests.e2e.clients import eventually
 
 
@@ -179,7 +180,7 @@ def test_partition_count_is_only_reported(settings):
         ("watch-events.dlq", "retention.ms", "-1"),
     ],
 )
-def test_what_an_operator_raised_stays(settings, topic, name, raised):
+def test_a_setting_that_an_operator_raised_stays(settings, topic, name, raised):
     """The contract wants at least so much; it was lowered as "mended" before."""
     reconcile(settings)
     alter(settings, topic, **{name: raised})
@@ -188,7 +189,7 @@ def test_what_an_operator_raised_stays(settings, topic, name, raised):
     assert settings_of(settings, topic)[name] == raised
 
 
-def test_what_is_less_than_wanted_is_raised(settings):
+def test_a_setting_below_the_wanted_one_is_raised(settings):
     reconcile(settings)
     alter(settings, "item-vectors", **{"max.message.bytes": "1000"})
 
@@ -208,7 +209,7 @@ def test_the_number_of_replicas_is_the_clusters_own_unless_it_is_set(settings):
     assert "kafka-reassign-partitions" in finding.remedy
 
 
-def test_more_replicas_in_sync_than_there_are_are_told(settings):
+def test_more_replicas_in_sync_than_there_are_are_reported(settings):
     """Nothing could be written, and nobody would know why."""
     reconcile(settings)
     alter(settings, "impressions", **{"min.insync.replicas": "2"})
@@ -289,13 +290,13 @@ def test_a_broker_that_is_not_in_use_yet_is_asked_again(monkeypatch, answer):
 
 @pytest.mark.parametrize("answer", [FENCED, TimeoutError])
 @pytest.mark.usefixtures("hurried")
-def test_a_broker_that_never_creates_a_topic_is_told_in_one_line(answer):
+def test_a_broker_that_never_creates_a_topic_is_reported_in_one_line(answer):
     with pytest.raises(BrokerUnavailable, match="the broker did not create impressions"):
         create_topics(FreshBroker(answer), [ONE], replication_factor=1)
 
 
 @pytest.mark.usefixtures("hurried")
-def test_what_does_not_pass_is_told_at_once():
+def test_a_lasting_error_is_reported_at_once():
     refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(ContractError, match="impressions"):
         create_topics(FreshBroker(refused), [ONE], replication_factor=1)

@@ -14,6 +14,7 @@ from benchmarks.peers.retrieval.split import Split, first
 from benchmarks.peers.retrieval.task import Answer, Task, main
 from models.history.history import WindowPolicy
 from models.towers.presets import OF_SEQUENCES
+from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import ml1m
 from trainer.learn.registry import learner
@@ -32,7 +33,7 @@ def answer(task: Task) -> Answer:
     def schooled(num_epochs: int) -> Learned:
         recipe = dataclasses.replace(preset.recipe, num_epochs=num_epochs)
         model = Learned(learner(task.name, preset.config, seed=task.seed), recipe=recipe)
-        model.prepare(halves.uploads, halves.histories, ())
+        model.prepare(TrainingData(halves.uploads, halves.histories))
         return model
 
     schooled(1)

@@ -1,4 +1,4 @@
-"""What the observer has seen so far. Plain state: records in, figures out.
+"""Count the records that the observer has seen.
 
 Only what is counted is decoded, since the observer shares its cores with what it observes.
 """
@@ -52,7 +52,7 @@ class _Announcement(msgspec.Struct):
 
 @dataclass(slots=True)
 class Sample:
-    """One user who is followed: the newest events, and the newest recommendation as it came."""
+    """One sampled user: the newest events, and the newest recommendation as received."""
 
     user_id: str
     seen_ms: int
@@ -117,7 +117,7 @@ class Tally:
         return True
 
     def announcement(self, value: bytes | None) -> None:
-        """Note how far a bundle has come, and what the trainer said of it."""
+        """Note the state of a bundle, and the trainer's metrics."""
         news = _read(_ANNOUNCEMENT, value)
         if news is None:
             return
@@ -143,13 +143,13 @@ class Tally:
         return self.bundles.in_service or 0
 
     def dead_letter(self, topic: str, source: Position | None) -> None:
-        """Count a dead letter on *topic*; *source* is where the rejected record stands."""
+        """Count a dead letter on *topic*; *source* is the position of the rejected record."""
         self.dead_letters[topic] += 1
         if source is not None:
             self.ledger.dead_lettered(source)
 
     def coming(self) -> str:
-        """Return how far the newest bundle after the one in service is; empty without one."""
+        """Return the state of the newest bundle after the one in service; empty without one."""
         newest = max(self.bundles, key=lambda bundle: bundle.generation, default=None)
         return f"{newest.generation} is {newest.state}" if newest else ""
 

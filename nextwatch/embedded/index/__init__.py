@@ -1,1 +1,1 @@
-"""The embedded vector index."""
+"""Run the embedded vector index."""

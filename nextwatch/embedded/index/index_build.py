@@ -1,4 +1,4 @@
-"""Builds the HNSW graph of one collection, in a process of its own.
+"""Build the HNSW graph of one collection, in a process of its own.
 
 The engine builds only inside a blocking call that holds the interpreter lock for seconds to
 minutes, so the index server closes the collection, starts this on its directory, and opens
@@ -31,7 +31,7 @@ def build(directory: Path, *, threshold_kb: int) -> None:
 
 
 def main() -> None:
-    """Build as the command line says."""
+    """Build the graph of the collection on the command line."""
     parser = argparse.ArgumentParser(prog="python -m nextwatch.embedded.index.index_build")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--threshold-kb", type=int, required=True)

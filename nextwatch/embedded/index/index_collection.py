@@ -1,4 +1,4 @@
-"""One collection of points: a directory with one shard of the engine.
+"""Read and write one collection of points: a directory with one shard of the engine.
 
 Every acknowledged write is in the engine's write-ahead log, so a killed server loses none.
 The engine holds the interpreter lock in every call, therefore no call here is long: writes
@@ -42,7 +42,7 @@ DISTANCES = {
 
 
 class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collection was created with; kept as JSON beside the engine's own files."""
+    """The settings of a collection; kept as JSON beside the engine's own files."""
 
     size: int
     distance: str
@@ -51,7 +51,7 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
     def engine_config(self, **more: Any) -> edge.EdgeConfig:
-        """Return the engine's form of these settings, with *more* of its own."""
+        """Return these settings as the engine's configuration, with *more* fields of it."""
         vectors = edge.EdgeVectorParams(size=self.size, distance=DISTANCES[self.distance])
         memory = edge.Memory.Cached
         return edge.EdgeConfig(vectors=vectors, payload_memory=memory, max_search_threads=1, **more)
@@ -64,7 +64,7 @@ def load_settings(directory: Path) -> CollectionSettings:
 
 @contextmanager
 def engine_errors() -> Iterator[None]:
-    """Turn what the engine raises, mostly bare `Exception`, into an error answer."""
+    """Turn the engine's errors, mostly bare `Exception`, into an error answer."""
     try:
         yield
     except Refused:
@@ -103,7 +103,7 @@ class Collection:
         return await self._write([edge.UpdateOperation.upsert_points(some) for some in slices])
 
     async def delete(self, request: Delete) -> int:
-        """Delete the points that *request* names; those that are not there are no error."""
+        """Delete the points that *request* names; missing ones are not an error."""
         with engine_errors():
             operation = (
                 edge.UpdateOperation.delete_points(list(request.points))
@@ -128,7 +128,7 @@ class Collection:
             requests = [self._engine_query(query) for query in queries]
             answers = self.shard.query_batch(edge.QueryBatchRequest(requests))
             return [
-                _scored(answer, with_payload=bool(q.with_payload), with_vector=bool(q.with_vector))
+                _found(answer, with_payload=bool(q.with_payload), with_vector=bool(q.with_vector))
                 for q, answer in zip(queries, answers, strict=True)
             ]
 
@@ -145,7 +145,7 @@ class Collection:
         with_vector = bool(request.with_vector)
         with engine_errors():
             records = self.shard.retrieve(list(request.ids), with_payload, with_vector)
-            return _records(records, with_payload=bool(with_payload), with_vector=with_vector)
+            return _found(records, with_payload=bool(with_payload), with_vector=with_vector)
 
     def scroll(self, request: Scroll) -> tuple[list[FoundPoint], PointId | Any | None]:
         """Return one page of points and the id at which the next one starts."""
@@ -161,11 +161,11 @@ class Collection:
                 with_vector=with_vector,
             )
             records, next_id = self.shard.scroll(wanted)
-            found = _records(records, with_payload=bool(with_payload), with_vector=with_vector)
+            found = _found(records, with_payload=bool(with_payload), with_vector=with_vector)
         return found, next_id
 
     async def build_index(self, *, threshold_kb: int) -> None:
-        """Build the HNSW graph in a child process; until it ends the collection is away."""
+        """Build the HNSW graph in a child process; the collection is unavailable meanwhile."""
         async with self.writing:
             self._check_open()
             self.is_building = True
@@ -182,7 +182,7 @@ class Collection:
             raise Refused(500, f"Service error: building the index ended with {exit_code}")
 
     def merge_metadata(self, changed: Mapping[str, Any]) -> None:
-        """Add *changed* to the metadata of the collection; a None takes a key out."""
+        """Merge *changed* into the metadata of the collection; None removes a key."""
         if not changed:
             return
         merged = {**self.settings.metadata, **changed}
@@ -192,7 +192,7 @@ class Collection:
         self.settings = settings
 
     def close(self) -> None:
-        """Close the shard; nothing that was acknowledged is lost with or without it."""
+        """Close the shard; acknowledged writes are safe even without it."""
         if not self.is_building:
             self.shard.close()
 
@@ -234,31 +234,17 @@ def _required(condition: Condition | None) -> edge.Filter:
     return wanted
 
 
-def _scored(
-    points: Sequence[edge.ScoredPoint], *, with_payload: bool, with_vector: bool
+def _found(
+    points: Sequence[edge.ScoredPoint | edge.Record], *, with_payload: bool, with_vector: bool
 ) -> list[FoundPoint]:
-    found = [FoundPoint(p.id, p.version, p.score) for p in points]  # type: ignore[arg-type]
-    return _fill(found, points, with_payload=with_payload, with_vector=with_vector)
-
-
-def _records(
-    records: Sequence[edge.Record], *, with_payload: bool, with_vector: bool
-) -> list[FoundPoint]:
-    found = [FoundPoint(record.id) for record in records]  # type: ignore[arg-type]
-    return _fill(found, records, with_payload=with_payload, with_vector=with_vector)
-
-
-def _fill(
-    found: list[FoundPoint],
-    points: Sequence[edge.ScoredPoint | edge.Record],
-    *,
-    with_payload: bool,
-    with_vector: bool,
-) -> list[FoundPoint]:
-    if with_payload:
-        for answer, point in zip(found, points, strict=True):
+    found = []
+    for point in points:
+        answer = FoundPoint(point.id)  # type: ignore[arg-type]
+        if isinstance(point, edge.ScoredPoint):
+            answer.version, answer.score = point.version, point.score
+        if with_payload:
             answer.payload = point.payload
-    if with_vector:
-        for answer, point in zip(found, points, strict=True):
+        if with_vector:
             answer.vector = point.vector  # type: ignore[assignment]
+        found.append(answer)
     return found

@@ -1,4 +1,4 @@
-"""All collections under one directory, and the aliases that point to them.
+"""Manage all collections under one directory, and the aliases that point to them.
 
 A collection is whole or absent: it is made under a name that starts with a dot and renamed,
 and deleted the other way round. Aliases are one small file, replaced whole.
@@ -27,8 +27,8 @@ MAX_SIZE = 65_536
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 
-class Collections:
-    """What is under *root*; opening finds what a killed server left, and nothing half made."""
+class CollectionStore:
+    """The collections under *root*; opening removes half-made ones of a killed server."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Collections:
         return True
 
     def change_aliases(self, changed: dict[str, str]) -> None:
-        """Make *changed* the aliases, all at once.
+        """Replace all aliases by *changed*, at once.
 
         Raises:
             Refused: an alias points to no collection, or bears the name of one.

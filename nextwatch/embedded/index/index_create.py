@@ -1,4 +1,4 @@
-"""Makes the files of an empty collection, in a process of its own.
+"""Create the files of an empty collection, in a process of its own.
 
 One call does it and holds the interpreter lock meanwhile, so in the server no search would be
 answered (docs/experiments.md, "Creating a collection").
@@ -14,7 +14,7 @@ from nextwatch.embedded.index.index_collection import SETTINGS, CollectionSettin
 
 
 def create(directory: Path, settings: CollectionSettings) -> None:
-    """Make an empty collection in *directory*, which is not there yet."""
+    """Create an empty collection in *directory*, which does not exist yet."""
     edge.EdgeShard.create(str(directory), settings.engine_config()).close()
     (directory / SETTINGS).write_bytes(msgspec.json.encode(settings))
 

@@ -1,4 +1,4 @@
-"""Log lines for requests that the index could not answer, each with its reason.
+"""Log the requests that the index could not answer, each with its reason.
 
 Whoever is refused asks again, twice a second or more often. So a failure that was logged is
 only counted for `QUIET_S` seconds, and the next line of its kind tells how often it was.
@@ -35,8 +35,6 @@ def refusal_of(error: Exception) -> Refused:
 
 @dataclass(slots=True)
 class _Kind:
-    """The failures of one kind of request."""
-
     logged_at_s: float = float("-inf")
     num_unlogged: int = 0
 
@@ -49,7 +47,7 @@ class Failures:
     _kinds: dict[tuple[str, str, int], _Kind] = field(default_factory=dict)
 
     def note(self, method: str, path: str, status: int, reason: str) -> None:
-        """Log an answer of *status* if it is a server error that was not logged just now."""
+        """Log a server error, unless its kind was logged within `QUIET_S` seconds."""
         if status < _SERVER_ERROR:
             return
         now_s = self.monotonic()

@@ -1,4 +1,4 @@
-"""Queries and filters of the REST API in the engine's own form."""
+"""Convert queries and filters of the REST API to those of the engine."""
 
 import qdrant_edge as edge
 
@@ -6,7 +6,7 @@ from nextwatch.embedded.index.index_wire import Condition, PointId, Query, Refus
 
 
 def engine_filter(condition: Condition | None) -> edge.Filter | None:
-    """Return the engine's form of a filter.
+    """Return *condition* as a filter of the engine.
 
     Raises:
         Refused: a condition says nothing, or something that is not supported.
@@ -25,7 +25,7 @@ def engine_filter(condition: Condition | None) -> edge.Filter | None:
 def engine_query(
     query: Query, vector: list[float], *, without: PointId | None
 ) -> edge.QueryRequest:
-    """Return the engine's form of *query* for *vector*; the point *without* is left out."""
+    """Return *query* for *vector* as a query of the engine; the point *without* is left out."""
     wanted = engine_filter(query.filter)
     if without is not None:
         itself: list[edge.ConditionType] = [edge.HasIdCondition({without})]

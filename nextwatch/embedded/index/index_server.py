@@ -1,4 +1,4 @@
-"""Qdrant's own engine behind the part of Qdrant's REST API that this project uses.
+"""Serve the part of Qdrant's REST API that this project uses, by Qdrant's own engine.
 
 The embedded stack has no Qdrant server, and must not have a second client path either. So
 this process answers the unmodified ``qdrant_client.QdrantClient(url=...)``, and whatever else
@@ -29,7 +29,7 @@ from starlette.routing import Route
 
 from nextwatch.embedded.index import index_wire as wire
 from nextwatch.embedded.index.index_collection import Collection
-from nextwatch.embedded.index.index_collections import Collections
+from nextwatch.embedded.index.index_collections import CollectionStore
 from nextwatch.embedded.index.index_failures import Failures, refusal_of
 
 log = structlog.get_logger()
@@ -37,54 +37,54 @@ log = structlog.get_logger()
 KEEP_ALIVE_S = 300
 GRACE_S = 3
 
-Answer = Callable[[Collections, Request], Awaitable[Any]]
+Answer = Callable[[CollectionStore, Request], Awaitable[Any]]
 T = TypeVar("T")
 
 
-async def query_batch(collections: Collections, request: Request) -> Any:
+async def query_batch(collections: CollectionStore, request: Request) -> Any:
     """Nearest points for each of several queries."""
     batch = await _body(request, wire.QueryBatch)
     return [{"points": found} for found in _collection(collections, request).query(batch.searches)]
 
 
-async def query(collections: Collections, request: Request) -> Any:
+async def query(collections: CollectionStore, request: Request) -> Any:
     """Nearest points for one query."""
     single = await _body(request, wire.Query)
     return {"points": _collection(collections, request).query([single])[0]}
 
 
-async def upsert(collections: Collections, request: Request) -> Any:
+async def upsert(collections: CollectionStore, request: Request) -> Any:
     """Insert or replace points; answered when they are written and can be found."""
     collection = _collection(collections, request)
     points = (await _body(request, wire.Upsert)).rows()
     return _completed(await collection.upsert(points))
 
 
-async def delete_points(collections: Collections, request: Request) -> Any:
+async def delete_points(collections: CollectionStore, request: Request) -> Any:
     """Delete points by id or by filter."""
     collection = _collection(collections, request)
     return _completed(await collection.delete(await _body(request, wire.Delete)))
 
 
-async def retrieve(collections: Collections, request: Request) -> Any:
+async def retrieve(collections: CollectionStore, request: Request) -> Any:
     """Points by id."""
     return _collection(collections, request).retrieve(await _body(request, wire.Retrieve))
 
 
-async def count(collections: Collections, request: Request) -> Any:
+async def count(collections: CollectionStore, request: Request) -> Any:
     """How many points there are, exactly."""
     wanted = (await _body(request, wire.Count)).filter
     return {"count": _collection(collections, request).count(wanted)}
 
 
-async def scroll(collections: Collections, request: Request) -> Any:
+async def scroll(collections: CollectionStore, request: Request) -> Any:
     """One page of points."""
     page = await _body(request, wire.Scroll)
     points, next_id = _collection(collections, request).scroll(page)
     return {"points": points, "next_page_offset": next_id}
 
 
-async def index_field(collections: Collections, request: Request) -> Any:
+async def index_field(collections: CollectionStore, request: Request) -> Any:
     """Index a payload field."""
     wanted = await _body(request, wire.CreateFieldIndex)
     schema = wanted.field_schema
@@ -93,22 +93,22 @@ async def index_field(collections: Collections, request: Request) -> Any:
     return _completed(await collection.index_field(wanted.field_name, str(kind or "keyword")))
 
 
-async def list_collections(collections: Collections, _request: Request) -> Any:
+async def list_collections(collections: CollectionStore, _request: Request) -> Any:
     """Names of the collections."""
     return {"collections": [{"name": name} for name in collections.names()]}
 
 
-async def exists(collections: Collections, request: Request) -> Any:
+async def exists(collections: CollectionStore, request: Request) -> Any:
     """Whether there is such a collection, or an alias to one."""
     return {"exists": request.path_params["name"] in collections}
 
 
-async def get_collection(collections: Collections, request: Request) -> Any:
+async def get_collection(collections: CollectionStore, request: Request) -> Any:
     """State and settings of a collection."""
     return _info(_collection(collections, request))
 
 
-async def create_collection(collections: Collections, request: Request) -> Any:
+async def create_collection(collections: CollectionStore, request: Request) -> Any:
     """Create a collection."""
     await collections.create(
         request.path_params["name"], await _body(request, wire.CreateCollection)
@@ -116,7 +116,7 @@ async def create_collection(collections: Collections, request: Request) -> Any:
     return True
 
 
-async def update_collection(collections: Collections, request: Request) -> Any:
+async def update_collection(collections: CollectionStore, request: Request) -> Any:
     """Merge metadata; build the index of more than ``indexing_threshold`` KB of vectors."""
     changed = await _body(request, wire.UpdateCollection)
     collection = _collection(collections, request)
@@ -128,19 +128,19 @@ async def update_collection(collections: Collections, request: Request) -> Any:
     return True
 
 
-async def delete_collection(collections: Collections, request: Request) -> Any:
+async def delete_collection(collections: CollectionStore, request: Request) -> Any:
     """Delete a collection; false when there was none."""
     return await collections.delete(request.path_params["name"])
 
 
-async def list_aliases(collections: Collections, request: Request) -> Any:
+async def list_aliases(collections: CollectionStore, request: Request) -> Any:
     """Aliases of one collection, or of all."""
     name = request.path_params.get("name")
     pairs = [(a, to) for a, to in sorted(collections.aliases.items()) if name in (None, to)]
     return {"aliases": [{"alias_name": alias, "collection_name": to} for alias, to in pairs]}
 
 
-async def change_aliases(collections: Collections, request: Request) -> Any:
+async def change_aliases(collections: CollectionStore, request: Request) -> Any:
     """Create, delete and rename aliases, all actions at once."""
     changed = dict(collections.aliases)
     for action in (await _body(request, wire.ChangeAliases)).actions:
@@ -158,13 +158,13 @@ async def change_aliases(collections: Collections, request: Request) -> Any:
 
 
 async def root(_request: Request) -> Response:
-    """Name and version; the version is the client's, whose dialect this speaks."""
+    """Name and version; the version is that of the client."""
     told = {"title": "qdrant - vector search engine", "version": version("qdrant-client")}
     return Response(msgspec.json.encode(told), media_type="application/json")
 
 
 async def healthy(_request: Request) -> Response:
-    """Every probe: once this listens, all collections are open."""
+    """The answer to every health probe: all collections are open once this listens."""
     return PlainTextResponse("healthz check passed")
 
 
@@ -190,7 +190,7 @@ ANSWERS: tuple[tuple[str, str, Answer], ...] = (
 )
 
 
-def build_app(collections: Collections) -> Starlette:
+def build_app(collections: CollectionStore) -> Starlette:
     """Return the web application that serves *collections*."""
     failures = Failures()
     routes = [
@@ -202,7 +202,7 @@ def build_app(collections: Collections) -> Starlette:
 
 
 def _answered(
-    collections: Collections, answer: Answer, failures: Failures
+    collections: CollectionStore, answer: Answer, failures: Failures
 ) -> Callable[[Request], Awaitable[Response]]:
     """Wrap *answer* in Qdrant's envelope, whatever becomes of it."""
 
@@ -225,7 +225,7 @@ async def _body(request: Request, kind: type[T]) -> T:
     return msgspec.json.decode(await request.body(), type=kind)
 
 
-def _collection(collections: Collections, request: Request) -> Collection:
+def _collection(collections: CollectionStore, request: Request) -> Collection:
     return collections[request.path_params["name"]]
 
 
@@ -259,7 +259,7 @@ def _info(collection: Collection) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve until told to stop; SIGTERM and Ctrl-C end it within `GRACE_S`."""
+    """Serve until SIGTERM or Ctrl-C, which end it within `GRACE_S`."""
     parser = argparse.ArgumentParser(
         prog="python -m nextwatch.embedded.index.index_server",
         description=(__doc__ or "").split("\n")[0],
@@ -274,7 +274,7 @@ def main() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     faulthandler.enable(all_threads=False)  # names a SIGBUS, which ends this process
-    collections = Collections(given.data)
+    collections = CollectionStore(given.data)
     config = uvicorn.Config(
         build_app(collections),
         host=given.host,

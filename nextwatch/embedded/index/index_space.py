@@ -1,4 +1,4 @@
-"""Writes are refused while there is still space, since the engine would not survive without.
+"""Reject writes before the disk is full, since the engine does not survive a full disk.
 
 It writes through mapped files, and a page that the disk has no room for ends the process with
 SIGBUS, which nobody can catch. So the space is looked at before every write: 507 then, and
@@ -37,7 +37,7 @@ def check_space(directory: Path, needed_bytes: int) -> None:
 
 
 def warn_of_full_disk(directory: Path) -> None:
-    """Log it if nothing can be written; even opening collections may need space then."""
+    """Log a warning if the disk is full; even opening collections may need space."""
     try:
         check_space(directory, WRITE_BYTES)
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""The part of Qdrant's REST API that this project uses, as structs.
+"""Define the part of Qdrant's REST API that this project uses, as structs.
 
 A request with a field that is not listed here is refused, never half obeyed: what would be
 ignored on the embedded index would otherwise first be noticed on a real server.
@@ -23,7 +23,7 @@ class Refused(Exception):  # noqa: N818 - the name states the condition
 
 
 class WireRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every request shares; ``None`` is the one legal value of what is not supported."""
+    """The fields of every request; an unsupported field may only be ``None``."""
 
     shard_key: None = None
 
@@ -50,7 +50,7 @@ class VectorParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Optimizers(msgspec.Struct, frozen=True, kw_only=True):
-    """``indexing_threshold`` (KB of vectors) in an update is what triggers a build."""
+    """Optimizer settings; an update of ``indexing_threshold`` (KB of vectors) starts a build."""
 
     indexing_threshold: int | None = None
 
@@ -84,7 +84,7 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AliasAction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Exactly one of the three."""
+    """One change of an alias: exactly one of the three."""
 
     create_alias: Alias | None = None
     delete_alias: Alias | None = None
@@ -92,7 +92,7 @@ class AliasAction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ChangeAliases(msgspec.Struct, frozen=True, kw_only=True):
-    """All actions take effect at once, or none does."""
+    """Several changes of aliases, which take effect together or not at all."""
 
     actions: list[AliasAction]
 

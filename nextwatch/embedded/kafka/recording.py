@@ -1,4 +1,4 @@
-"""Record the JVM's AOT cache: run a node under load once, and let the JVM keep what it learned.
+"""Record the JVM's AOT cache by running a node under load once.
 
 The cache holds loaded classes and, since JDK 25, method profiles. A cache recorded on a start
 alone leaves the broker interpreting its hot paths for minutes, so the recording sends what the
@@ -78,7 +78,6 @@ def _running(command: tuple[str, ...], log_path: Path) -> Iterator[None]:
 
 
 def _load(bootstrap: str) -> None:
-    """Send and read records for `LOAD_S` seconds."""
     kafka = KafkaSettings(bootstrap_servers=bootstrap)
     _create_topics(kafka)
     is_over = Event()

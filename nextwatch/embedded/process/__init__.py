@@ -1,1 +1,1 @@
-"""Child processes: start, supervision, end."""
+"""Start, supervise and stop child processes."""

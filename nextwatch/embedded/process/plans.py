@@ -1,4 +1,4 @@
-"""How each process of the embedded stack is started: its command line and its settings."""
+"""Plan the start of each process of the embedded stack: its command line and its settings."""
 
 import sys
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what of *environ* the children get: all but our own settings.
+    """Return the environment of the children: *environ* without our own settings.
 
     The packages are found from where this one was, whether or not they are installed.
     """
@@ -60,7 +60,7 @@ def gated(gate: Path, module: str, *arguments: str, loads: str) -> tuple[str, ..
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """Makes the plan of each process; *client_env* tells it where broker and index are."""
+    """Makes the plan of each process; *client_env* has the addresses of broker and index."""
 
     directory: RunDirectory
     inherited: Mapping[str, str]
@@ -93,7 +93,7 @@ class Plans:
         )
 
     def gate(self, name: str) -> Path:
-        """Return the file that lets the worker *name* begin, once it exists."""
+        """Return the file that the worker *name* waits for."""
         return self.directory.part("ready") / f"{name}.gate"
 
     def log_path(self, name: str) -> Path:

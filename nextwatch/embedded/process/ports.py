@@ -1,4 +1,4 @@
-"""TCP ports on the loopback interface: which are free, and who listens on one."""
+"""Find free TCP ports on the loopback interface, and the processes that listen on one."""
 
 import socket
 from collections.abc import Callable
@@ -12,7 +12,7 @@ KAFKA_PORT = 9092
 
 
 def free_ports(count: int) -> list[int]:
-    """Return *count* different ports that nobody listens on right now.
+    """Return *count* different ports that are free now.
 
     Another process may take one before it is used: who starts a server on it must expect that
     and try again with another.
@@ -25,7 +25,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_listening(port: int) -> bool:
-    """Return whether something accepts connections on *port*."""
+    """Return whether a process accepts connections on *port*."""
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((LOOPBACK, port)) == 0
@@ -54,7 +54,7 @@ def is_free(port: int) -> bool:
 
 
 def broker_port(wanted: int | None, *, tell: Callable[[str], None]) -> int:
-    """Return the port that the broker shall try: *wanted*, or Kafka's own, or another free one.
+    """Return the port for the broker: *wanted*, or Kafka's own, or another free one.
 
     *tell* is given the line that says why it is not Kafka's own. Another process may still take
     the port before the broker does (`nextwatch.embedded.stack`).

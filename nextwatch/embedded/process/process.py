@@ -1,4 +1,4 @@
-"""One child process of the embedded stack: its log, its readiness, its end.
+"""Start, watch and stop one child process of the embedded stack.
 
 One rule: a child never outlives its parent. It is stopped with SIGTERM and, after a bound,
 with SIGKILL, together with whatever it started itself; and should the parent die without a
@@ -29,6 +29,12 @@ _TAIL_BYTES = 2_000
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 
 
+def launcher(niceness: int) -> tuple[str, ...]:
+    """Return the command that runs the one after it as a child that dies with this process."""
+    program = ("-I", "-S", str(_DIE_WITH_PARENT))
+    return (sys.executable, *program, str(os.getpid()), str(niceness))
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to start a child: *env* is its whole environment, *niceness* is added to ours.
@@ -48,7 +54,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Child:
-    """A process that was, is or will be running by its *plan*."""
+    """A child process, running or not, that is started by its *plan*."""
 
     plan: Plan
     started_s: float = 0.0
@@ -63,7 +69,7 @@ class Child:
 
     @property
     def log_path(self) -> Path:
-        """Where all that it writes to stdout and stderr is kept."""
+        """The file with its output to stdout and stderr."""
         return self.plan.log_path
 
     @property
@@ -88,7 +94,7 @@ class Child:
         return self._popen is not None and self._popen.poll() is None
 
     def start(self, *, is_urgent: bool = False) -> None:
-        """Start it; a second call while it runs changes nothing.
+        """Start the process; a second call while it runs changes nothing.
 
         With *is_urgent* it does not yield to others before `be_nice`.
         """
@@ -103,18 +109,10 @@ class Child:
 
     def _spawn(self, niceness: int) -> None:
         plan = self.plan
-        launcher = (
-            sys.executable,
-            "-I",
-            "-S",
-            str(_DIE_WITH_PARENT),
-            str(os.getpid()),
-            str(niceness),
-        )
         with plan.log_path.open("ab") as log:
             self.started_s, self._is_swept = monotonic(), False
             self._popen = subprocess.Popen(  # noqa: S603 - our own programs
-                launcher + plan.argv,
+                launcher(niceness) + plan.argv,
                 env=dict(plan.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -123,7 +121,7 @@ class Child:
             )
 
     def be_nice(self) -> None:
-        """Let it yield to others by the niceness of its plan, if it was started as urgent."""
+        """Set the niceness of the plan, if the process was started as urgent."""
         niceness = min(_MOST_NICE, os.nice(0) + self.plan.niceness)
         tasks = Path(f"/proc/{self.pid}/task")  # Linux keeps a niceness for each thread
         with suppress(ProcessLookupError, FileNotFoundError):
@@ -135,7 +133,7 @@ class Child:
             Path(f"/proc/{self.pid}/autogroup").write_text(f"{niceness}")
 
     def is_ready(self) -> bool:
-        """Return whether it runs and says that it does its work."""
+        """Return whether the process runs and is ready."""
         has_said_so = self.plan.ready_file is None or self.plan.ready_file.exists()
         return self.is_running and has_said_so and self._listens()
 
@@ -145,7 +143,7 @@ class Child:
 
     @property
     def lost_port(self) -> int | None:
-        """The one of its ports that another process has taken.
+        """The first of its ports that another process has taken.
 
         While it runs only the first one is looked at: who loses another one ends by itself.
         """
@@ -158,7 +156,7 @@ class Child:
         return port in ports_of(self.pid)
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
-        """Wait until it is ready.
+        """Wait until the process is ready.
 
         Raises:
             StackError: it ended, or it took longer than *timeout_s*; with the end of its log.
@@ -174,7 +172,7 @@ class Child:
             sleep(_POLL_S)
 
     def wait_ended(self, timeout_s: float) -> bool:
-        """Return whether it ended within *timeout_s*."""
+        """Return whether the process ended within *timeout_s*."""
         if self._popen is None:
             return True
         try:
@@ -184,14 +182,14 @@ class Child:
         return True
 
     def terminate(self) -> None:
-        """Ask it to stop (SIGTERM), and don't wait; it will not be restarted."""
+        """Ask the process to stop (SIGTERM), without waiting; it will not be restarted."""
         self.is_wanted = False
         if self.is_running:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
     def kill(self, *, is_wanted: bool = False) -> None:
-        """Kill it and all that it started (SIGKILL), and wait until it is gone.
+        """Kill the process and its children (SIGKILL), and wait until it has ended.
 
         With *is_wanted* a supervisor takes this for an accident and starts it again.
         """
@@ -208,7 +206,7 @@ class Child:
         self._popen.wait()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Stop it: SIGTERM, then SIGKILL to its whole group once *timeout_s* are over."""
+        """Stop the process: SIGTERM, then SIGKILL to its group after *timeout_s*."""
         self.terminate()
         self.wait_ended(timeout_s)
         self.kill()

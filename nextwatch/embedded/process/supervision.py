@@ -1,4 +1,4 @@
-"""Restart children that end by accident, and know when the stack has failed for good.
+"""Restart children that end unexpectedly, and detect when the stack has failed for good.
 
 One rule: what lost nothing by dying is started again, ever later; the death of a vital child,
 or of one that cannot stay up, is the failure of the whole stack. So is a port that another process
@@ -6,7 +6,7 @@ took while its owner was down: clients of this stack would take that process for
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from time import monotonic
@@ -30,19 +30,16 @@ def restart_delay_s(num_restarts: int) -> float:
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of one child's accidents."""
-
     num_restarts: int = 0
     restart_at_s: float | None = None
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Watches *children* from a thread of its own; *vital* names those that may not die."""
+    """Watches *children* in a thread; *vital* names those whose end is the end of the stack."""
 
     children: Sequence[Child]
     vital: frozenset[str] = frozenset()
-    on_failure: Callable[[str], None] = lambda _reason: None
     restarts: Counter[str] = field(default_factory=Counter)
     failure: str = ""
     _records: dict[str, _Record] = field(default_factory=dict)
@@ -55,7 +52,7 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no longer; returns when nothing is being restarted any more."""
+        """Stop watching; return when no restart is under way."""
         self._is_over.set()
         if self._thread is not None:
             self._thread.join()
@@ -65,7 +62,6 @@ class Supervisor:
             for child in self.children:
                 self._look_after(child, monotonic())
             if self.failure:
-                self.on_failure(self.failure)
                 return
 
     def _look_after(self, child: Child, now_s: float) -> None:

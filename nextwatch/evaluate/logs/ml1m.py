@@ -1,4 +1,4 @@
-"""MovieLens-1M as a trial: the last film of each user, among all 3,416, on a published split.
+"""Lay out MovieLens-1M as a trial: each user's last film among all 3,416, on a published split.
 
 Its sequences have no times, so films are told as watched `GAP_MS` apart, each whole: the ages of
 watches then say next to nothing, in learning and in the test.
@@ -18,7 +18,7 @@ import numpy as np
 
 from contract.errors import DatasetError
 from contract.wire.events import VideoUpload
-from models.history.history import EMPTY, Window, WindowPolicy, fold
+from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.datasets.columns import Column, DataFiles
 from nextwatch.datasets.movielens import film_upload, read_dat_films
 from nextwatch.datasets.tables import read_lines
@@ -42,7 +42,7 @@ _VALIDATION = "gsasrec_val_users.txt"
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """What may be learned from, what tells when to stop, and the test."""
+    """The training, validation and test parts of a log."""
 
     uploads: Sequence[VideoUpload]
     histories: Sequence[LoggedHistory]
@@ -101,13 +101,10 @@ def _case(
     history: LoggedHistory, uploads: Sequence[VideoUpload], policy: WindowPolicy, *, place: int
 ) -> Case:
     before = history.columns[:place]
-    window = _window(_history(history.user_id, before), uploads, policy)
+    watches = _history(history.user_id, before).watches(uploads)
+    window = fold(EMPTY, watches[-policy.max_watches :], policy)
     time_ms = OPENED_MS + GAP_MS * place
     return Case(history.user_id, window, time_ms, history.columns[place], before, before)
-
-
-def _window(history: LoggedHistory, uploads: Sequence[VideoUpload], policy: WindowPolicy) -> Window:
-    return fold(EMPTY, history.watches(uploads)[-policy.max_watches :], policy)
 
 
 def _uploads(directory: Path, films: Sequence[int]) -> list[VideoUpload]:

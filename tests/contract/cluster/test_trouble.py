@@ -93,7 +93,7 @@ def test_a_group_that_may_not_be_described_is_a_missing_right():
     assert "Read on group p-nextwatch-streams" in text
 
 
-def test_a_broker_that_tells_no_rights_is_not_accused():
+def test_a_broker_without_access_control_lacks_no_rights():
     """Brokers before Kafka 2.3, and some that speak its protocol."""
     unknown = {"rights": None, "settings": None}
     on = replace(found(watch_events=unknown, recommendations=unknown), group=FoundGroup())
@@ -155,7 +155,7 @@ def test_a_compacted_topic_of_events_is_refused():
     assert "p-watch-events has cleanup.policy=compact,delete" in text
 
 
-def test_a_limit_below_the_largest_message_is_refused_by_who_writes_it():
+def test_a_writer_rejects_a_limit_below_its_largest_message():
     settings = settings_of("item-vectors") | {"max.message.bytes": "1000"}
     on = found(item_vectors={"settings": settings})
 
@@ -168,7 +168,7 @@ def test_a_limit_below_the_largest_message_is_refused_by_who_writes_it():
     assert texts(on, "streams") == []
 
 
-def test_more_replicas_in_sync_than_there_are_is_refused_by_who_writes():
+def test_a_writer_rejects_more_replicas_in_sync_than_there_are():
     settings = settings_of("recommendations") | {"min.insync.replicas": "4"}
 
     [text] = texts(found(recommendations={"settings": settings}))
@@ -176,7 +176,7 @@ def test_more_replicas_in_sync_than_there_are_is_refused_by_who_writes():
     assert "min.insync.replicas=4 and 3 replicas: nothing can be written to it" in text
 
 
-def test_a_partition_that_nobody_leads_is_named_and_may_pass():
+def test_a_partition_without_a_leader_is_named_and_may_pass():
     """Its broker is being restarted, say; nothing else is mended by waiting."""
     on = found(watch_events={"leaderless": (3,)}, search_events={"num_partitions": 6})
     [count, leader] = troubles(needs_of("streams", LAYOUT), on, KAFKA)
@@ -202,7 +202,7 @@ def test_a_start_is_refused_for_good_only_by_what_does_not_pass(monkeypatch, cou
 
 
 @pytest.mark.parametrize(("session_ms", "is_refused"), [(3_000, True), (10_000, False)])
-def test_a_session_outside_the_brokers_bounds_is_refused_by_who_joins(session_ms, is_refused):
+def test_a_member_rejects_a_session_timeout_outside_the_brokers_bounds(session_ms, is_refused):
     kafka = KAFKA.model_copy(update={"session_timeout_ms": session_ms})
 
     told = (

@@ -32,7 +32,7 @@ class Watched:
         return answer
 
 
-def test_what_may_pass_is_told_once_and_taken_back():
+def test_a_passing_trouble_is_logged_once_and_withdrawn():
     watched = Watched([], [RIGHT], [RIGHT], [])
 
     assert all(watched.watch.look() for _ in range(4))
@@ -47,7 +47,7 @@ def test_a_broker_that_is_away_is_a_reason_and_no_end():
     assert watched.watch.reason == "nobody answers"
 
 
-def test_what_must_not_go_on_ends_the_process_and_the_watch():
+def test_a_trouble_that_ends_the_process_ends_the_watch():
     watched = Watched([RIGHT, COUNT])
 
     assert not watched.watch.look()
@@ -69,7 +69,7 @@ def test_it_looks_at_once_when_something_was_refused():
 
 
 @pytest.mark.timeout(10)
-def test_the_watch_outlives_what_nobody_foresaw():
+def test_the_watch_survives_an_unexpected_error():
     """It is logged once with its traceback; the thread looks again."""
     answers = [ValueError("no number"), ValueError("no number"), [RIGHT]]
     seen = Event()

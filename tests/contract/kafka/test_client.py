@@ -73,7 +73,7 @@ def test_a_final_error_is_not_repeated():
         ask(failing(KafkaError.UNKNOWN_MEMBER_ID))
 
 
-def test_a_request_is_told_the_time_that_is_left():
+def test_a_request_gets_the_remaining_time():
     """So that one that blocks keeps within the bound, too."""
     left = []
     request = failing(KafkaError.NOT_COORDINATOR)
@@ -115,7 +115,7 @@ def test_partitions_of_a_topic_without_a_leader_are_asked_for_again():
     assert partitions_of(Metadata(KafkaError.LEADER_NOT_AVAILABLE), "t", within_s=5) == [0, 1]
 
 
-def test_a_topic_that_is_not_there_is_not_waited_for():
+def test_a_missing_topic_is_not_waited_for():
     """Somebody has to create it."""
     with pytest.raises(ContractError, match="no topic t"):
         partitions_of(Metadata(KafkaError.UNKNOWN_TOPIC_OR_PART), "t", within_s=5)

@@ -30,7 +30,7 @@ def test_one_line_of_a_kind_is_logged_in_a_while_and_the_others_are_counted():
     ]
 
 
-def test_the_newest_error_is_kept_for_whoever_has_to_tell_it():
+def test_the_newest_error_is_kept_for_a_later_message():
     said = ClientLog(is_silent=True)
     with capture_logs() as logs:
         said.log(logging.ERROR, FORM, "FAIL", "rdkafka#producer-1", "[thrd:x]: refused")
@@ -51,7 +51,7 @@ def test_a_client_that_cannot_connect_writes_nothing_itself(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_logger_says_the_same_thing_once_in_a_while(caplog):
+def test_a_logger_repeats_a_message_only_after_an_interval(caplog):
     """Two that differ only by a number in them are the same; what was left out is counted."""
     now_s = [0.0]
     logger = logging.getLogger("tests.repeats")

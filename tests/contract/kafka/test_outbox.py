@@ -106,7 +106,7 @@ class OutboxConformance:
 
         nowhere.flush()
 
-    def test_a_flush_raises_what_was_given_up_with_another_delivery(self, nowhere):
+    def test_a_flush_raises_the_failure_of_another_delivery(self, nowhere):
         """The records before the failed delivery are lost, and nobody else would tell."""
         nowhere.send([Outgoing(TOPIC, b"k", b"v")])
         with pytest.raises(BrokerUnavailable):
@@ -173,7 +173,7 @@ def test_a_message_is_a_record_of_the_topic_of_the_contract(kafka, consumer):
     assert all(r.ingested_at_ms > 1_700_000_000_000 for r in records)
 
 
-def test_a_topic_that_is_not_there_is_named_with_the_remedy(kafka, consumer):
+def test_a_missing_topic_is_named_with_the_remedy(kafka, consumer):
     """And one that is there has as many partitions as it was given."""
     assert partitions_of(consumer, TOPIC, within_s=5) == list(range(kafka.user_partitions))
 
@@ -202,7 +202,7 @@ class StubProducer:
             report(None, SimpleNamespace(offset=lambda: 7))
 
 
-def test_who_sends_does_not_take_the_reports_that_another_thread_waits_for():
+def test_sending_does_not_take_the_reports_that_another_thread_waits_for():
     """The other one would stay in its poll for a tenth of a second, and so would each batch."""
     producer = StubProducer()
     outbox = Outbox(producer)
@@ -215,7 +215,7 @@ def test_who_sends_does_not_take_the_reports_that_another_thread_waits_for():
     assert producer.polls == [0.1]
 
 
-def test_who_sends_many_takes_their_reports_as_they_come():
+def test_sending_many_records_takes_their_reports_meanwhile():
     """They would be kept until the flush otherwise, with their records."""
     producer = StubProducer()
     outbox = Outbox(producer)

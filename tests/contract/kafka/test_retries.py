@@ -27,7 +27,7 @@ class World:
         return until_answered(self.ask, monotonic=lambda: self.now_s, sleep=self.sleep, **options)
 
 
-def test_a_store_that_comes_back_is_heard():
+def test_a_store_that_comes_back_is_read():
     """Nothing is refused for a hiccup."""
     world = World(back_at_s=10)
 
@@ -35,7 +35,7 @@ def test_a_store_that_comes_back_is_heard():
     assert world.asked_at_s == [0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 11.3]
 
 
-def test_a_store_that_stays_away_is_told_of():
+def test_a_store_that_stays_unavailable_is_an_error():
     """In time for a supervisor."""
     world = World(back_at_s=1_000)
 
@@ -44,7 +44,7 @@ def test_a_store_that_stays_away_is_told_of():
     assert world.now_s <= 30
 
 
-def test_what_is_missing_is_waited_for_less():
+def test_a_missing_object_is_waited_for_less_long():
     """The store answers; most likely somebody has deleted it."""
     world = World(back_at_s=1_000, is_missing=True)
 

@@ -41,7 +41,7 @@ def test_each_id_is_a_number_that_fits_eight_bytes():
     assert told == {"a": 3, "b": 2**63 - 3}
 
 
-def test_a_broker_that_tells_no_ids_gives_none():
+def test_a_broker_without_topic_ids_gives_no_ids():
     code = KafkaError._UNSUPPORTED_FEATURE
 
     assert topic_ids(StubAdmin(a=code), ["a"], within_s=1) == {}

@@ -60,7 +60,7 @@ class TopicReaderConformance:
 
         assert seen(reader.read()) == [(0, 3), (0, 4)]
 
-    def test_what_comes_after_the_end_is_followed(self, broker):
+    def test_records_after_the_end_are_followed(self, broker):
         broker.produce(FIRST, 1)
         reader = broker.reader()
         reader.assign({FIRST: OFFSET_BEGINNING})
@@ -79,7 +79,7 @@ class TopicReaderConformance:
             assert reader.unread == {FIRST, SECOND}
             assert seen(reader.read()) == [(0, 0), (0, 1)]
 
-    def test_from_the_end_only_what_comes_later_is_read(self, broker):
+    def test_a_reader_from_the_end_reads_only_later_records(self, broker):
         broker.produce(FIRST, 2)
         reader = broker.reader()
         reader.assign({FIRST: OFFSET_END})
@@ -108,7 +108,7 @@ class TopicReaderConformance:
 
         assert reader.ends == {FIRST: 2}
 
-    def test_reading_stops_when_it_is_told_to(self, broker):
+    def test_reading_stops_on_request(self, broker):
         broker.produce(FIRST, 2)
         reader = broker.reader()
         reader.assign({FIRST: OFFSET_BEGINNING})
@@ -116,7 +116,7 @@ class TopicReaderConformance:
         assert list(reader.read(should_stop=lambda: True)) == []
         assert reader.unread == {FIRST}
 
-    def test_an_offset_that_is_gone_is_told_and_reading_goes_on_where_it_is_sent(self, broker):
+    def test_an_offset_out_of_range_is_reported_and_reading_continues_after_a_seek(self, broker):
         """Retention took the records; librdkafka has stopped reading the partition."""
         broker.produce(FIRST, 5)
         broker.delete(FIRST, before=3)
@@ -138,7 +138,7 @@ class TopicReaderConformance:
         with pytest.raises(ContractError, match=r"no topic .*nobody-made-it: `nextwatch topics`"):
             broker.reader().partitions(["nobody-made-it"], within_s=5)
 
-    def test_a_broker_that_stays_silent_is_given_up_after_the_patience(self, broker):
+    def test_a_silent_broker_is_an_error_after_the_patience(self, broker):
         broker.leave()
         reader = broker.reader(patience_s=0.3)
         reader.assign({FIRST: OFFSET_BEGINNING})
@@ -275,7 +275,7 @@ def told(*codes, on_error=lambda _at, _error: False):
         *(KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._SSL),
     ],
 )
-def test_what_librdkafka_repeats_by_itself_is_no_error(code):
+def test_an_error_that_librdkafka_retries_is_not_raised(code):
     assert seen(told(code, code).read()) == [(0, 0)]
 
 
@@ -286,7 +286,7 @@ def test_what_librdkafka_repeats_by_itself_is_no_error(code):
         (KafkaError.UNKNOWN_TOPIC_OR_PART, BrokerUnavailable, "x-watch-events: UNKNOWN_TOPIC"),
     ],
 )
-def test_what_a_broker_rejects_for_good_is_raised(code, kind, said):
+def test_a_lasting_error_of_the_broker_is_raised(code, kind, said):
     with pytest.raises(kind, match=said):
         told(code).poll(within_s=0)
 

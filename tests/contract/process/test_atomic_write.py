@@ -45,7 +45,7 @@ def test_files_and_draft_are_on_disk_before_the_name_and_the_name_before_the_ret
     ]
 
 
-def test_what_is_there_is_never_replaced(tmp_path):
+def test_an_existing_directory_is_never_replaced(tmp_path):
     """Whoever reads it may open it again."""
     write_directory(tmp_path / "b1", FILES)
 

@@ -57,7 +57,7 @@ def test_a_place_that_cannot_be_written_is_one_line(capsys, number):
     assert line.startswith("program: /srv/state: ")
 
 
-def test_what_nobody_foresaw_keeps_its_traceback(capsys):
+def test_an_unexpected_error_keeps_its_traceback(capsys):
     """A file that is missing may be a mistake of ours."""
     assert end_of(file_error(errno.ENOENT)) == ExitCode.FAILED
     assert end_of(RuntimeError("surprise")) == ExitCode.FAILED

@@ -22,7 +22,7 @@ def test_one_holder_at_a_time(tmp_path):
     second.close()
 
 
-def test_nobody_holds_what_is_not_there(tmp_path):
+def test_a_missing_lock_file_is_not_held(tmp_path):
     """To ask creates no file."""
     assert not lock.is_held(tmp_path / "lock")
     assert not (tmp_path / "lock").exists()

@@ -5,7 +5,7 @@ import os
 from contract.process import readiness
 
 
-def test_it_is_there_from_declared_to_withdrawn(tmp_path):
+def test_the_ready_file_exists_from_declare_to_withdraw(tmp_path):
     """Its directory need not be; whoever finds it can ask which process wrote it."""
     ready_file = tmp_path / "deep" / "ready"
 
@@ -17,7 +17,7 @@ def test_it_is_there_from_declared_to_withdrawn(tmp_path):
     assert not ready_file.exists()
 
 
-def test_a_process_that_nobody_watches_needs_none():
+def test_a_process_without_a_ready_file_setting_writes_none():
     """On a developer's machine the setting is not given."""
     readiness.declare(None)
     readiness.withdraw(None)

@@ -61,7 +61,7 @@ def test_the_variable_that_was_probably_meant_is_named(name, meant):
     assert str(refused.value) == f"unknown settings: {name} (did you mean {meant}?)"
 
 
-def test_what_resembles_no_variable_is_only_named():
+def test_an_unknown_variable_without_a_similar_one_is_only_named():
     """A wrong guess would mislead."""
     with pytest.raises(ContractError) as refused:
         load(KafkaSettings, {"NEXTWATCH_WEATHER": "x"})
@@ -69,7 +69,7 @@ def test_what_resembles_no_variable_is_only_named():
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
-def test_what_a_pattern_allows_is_said_in_words(group):
+def test_an_error_describes_a_pattern_in_words(group):
     """No regular expression is shown to a person."""
     prefix = group.model_config["env_prefix"]
     patterned = [
@@ -135,7 +135,7 @@ def test_what_is_produced_is_readable_by_every_client_unless_a_codec_is_named():
     assert producer_config(named)["compression.type"] == "zstd"
 
 
-def test_consumers_commit_only_when_told_to():
+def test_consumers_do_not_commit_automatically():
     """An automatic commit would acknowledge what nobody has processed."""
     assert consumer_config(KafkaSettings(), group_id="g")["enable.auto.commit"] is False
 

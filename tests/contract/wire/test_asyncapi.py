@@ -104,7 +104,7 @@ def test_the_example_of_a_dead_letter_has_headers_of_the_document():
 
 
 @pytest.mark.parametrize("topic", PRODUCED, ids=lambda topic: topic.name)
-def test_each_message_says_how_large_it_may_be(topic):
+def test_each_message_documents_its_size_limit(topic):
     """Topics allow more, since a batch of messages has to fit."""
     assert f"{topic.max_value_bytes:,} bytes" in message_of(topic)["description"]
 

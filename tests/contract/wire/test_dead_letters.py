@@ -49,7 +49,7 @@ def test_its_headers_say_why_and_from_where():
     }
 
 
-def test_of_a_huge_value_the_beginning_is_kept_and_the_whole_is_told_of():
+def test_a_huge_value_is_cut_with_length_and_checksum_of_the_whole():
     """The dead-letter topic takes every letter, however large the record was."""
     huge = b"x" * (MAX_KEPT_BYTES + 1)
     letter = letter_of(huge)
@@ -66,7 +66,7 @@ def test_a_tombstone_stays_one():
     assert letter_of(b"").value == b""
 
 
-def test_of_a_huge_key_the_beginning_is_kept_and_the_whole_is_told_of():
+def test_a_huge_key_is_cut_with_length_and_checksum_of_the_whole():
     """A letter that no broker takes would stop the stream for good."""
     huge = b"k" * (MAX_KEPT_KEY_BYTES + 1)
     letter = letter_of(key=huge)
@@ -98,7 +98,7 @@ def test_the_largest_letter_is_smaller_than_what_a_dead_letter_topic_takes():
     assert len(letter.value) + len(letter.key) + in_headers < 300_000
 
 
-def test_a_header_of_ours_that_the_sender_forged_stands_before_the_true_one():
+def test_a_forged_dlq_header_comes_before_the_true_one():
     """Of two headers of one name the last counts."""
     letter = letter_of(headers=(("dlq.reason", b"forged"),))
 
@@ -106,7 +106,7 @@ def test_a_header_of_ours_that_the_sender_forged_stands_before_the_true_one():
     assert dict(letter.headers)["dlq.reason"] == b"json"
 
 
-def test_headers_that_cannot_be_read_are_left_out_and_the_letter_says_so():
+def test_unreadable_headers_are_left_out_with_a_reason():
     """No client in Python gives them; they are where the record came from."""
     error = DecodeError("header_encoding", "")
     told = dict(letter_of(headers=UNREADABLE, error=error).headers)

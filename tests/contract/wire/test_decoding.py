@@ -84,7 +84,7 @@ def test_a_missing_field_is_named(field):
         ({"event_time_ms": "2026-01-01T00:00:00Z"}, "type:event_time_ms"),
     ],
 )
-def test_a_broken_bound_has_its_word(change, word):
+def test_each_broken_bound_has_its_reason(change, word):
     """Every bound is checked, and each has a stable reason."""
     assert reason(GOOD | change) == word
 
@@ -106,7 +106,7 @@ def test_a_broken_bound_has_its_word(change, word):
         (b"\x00" * 1024, "json"),
     ],
 )
-def test_bytes_that_are_no_event_have_their_word(value, word):
+def test_bytes_that_are_not_an_event_have_their_reason(value, word):
     """Framing, encoding and syntax are told apart."""
     assert reason(value) == word
 
@@ -203,7 +203,7 @@ def test_an_unreadable_part_of_the_context_costs_that_part_alone(context, kept, 
         ({"channel_id": "é" * 65}, {"channel_id": None}, {"dropped:channel_id": 1}),
     ],
 )  # fmt: skip
-def test_an_upload_lives_with_what_can_be_read_of_it(change, kept, mended):
+def test_an_upload_is_accepted_without_its_unreadable_optional_fields(change, kept, mended):
     """A video whose title is too long can be watched all the same."""
     good = json.loads(encode(upload()))
 
@@ -286,7 +286,7 @@ def test_a_record_without_a_timestamp_is_judged_by_the_clock():
         check_not_future(watch(at_ms=MAX_SKEW_MS + 1), ingested_at_ms=-1, clock=ManualClock(T0))
 
 
-def test_the_future_begins_an_hour_after_the_clock_of_who_reads():
+def test_an_event_is_in_the_future_an_hour_after_the_readers_clock():
     """The producer that dates an event wrongly often dates its record likewise."""
     day_ms = 86_400_000
     ahead = {"ingested_at_ms": T0 + 400 * day_ms, "clock": ManualClock(T0)}
@@ -312,7 +312,7 @@ def test_a_replay_is_never_judged_more_strictly():
         check_not_future(event, ingested_at_ms=T0 + MAX_AHEAD_MS, clock=clock)
 
 
-def test_a_tombstone_names_what_it_takes_away():
+def test_a_tombstone_names_the_id_that_it_removes():
     """Its key is all that it bears."""
     assert tombstone_id(b"v1") == "v1"
 

@@ -25,7 +25,7 @@ def test_real_ids_are_ids(text):
     "text",
     ["", " ", "\u3000\u00a0", "a\n", "a\r\nb", "\x00", "\x1b[2J", "\x7f", "\x85", "u\u200b1", "\ufeffu", "\u202e", "a\u2028", "\ud800", "x" * 129, "é" * 65],
 )  # fmt: skip
-def test_what_nobody_can_print_is_no_id(text):
+def test_unprintable_text_is_not_an_id(text):
     """It would hide in a log, or split a line of it."""
     assert not is_id(text)
 
@@ -50,7 +50,7 @@ def test_other_texts_are_hashed_and_do_not_meet(one, other):
 @pytest.mark.parametrize(
     "text", ["6f9619ff 8b86 d011 b42d 00c04fc964ff", "\uff16f9619ff-8b86-d011-b42d-00c04fc964ff"]
 )
-def test_what_only_looks_like_a_uuid_is_hashed(text):
+def test_text_that_only_resembles_a_uuid_is_hashed(text):
     """Blanks and digits of other scripts are read by many a parser."""
     assert event_key(text) != UUID(UPPER).bytes
 

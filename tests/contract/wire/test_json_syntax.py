@@ -114,7 +114,7 @@ def test_a_key_given_twice_is_found_in_every_struct_and_at_every_depth(topic, se
 
 
 @pytest.mark.parametrize("topic", COUNTED, ids=lambda topic: topic.name)
-def test_what_a_producer_writes_is_spared_the_full_check(topic, monkeypatch):
+def test_compact_json_of_known_fields_skips_the_full_check(topic, monkeypatch):
     """Also with blanks and in another order."""
     good = GOOD[topic.name]
     monkeypatch.setattr(json_syntax, "check_document", None)
@@ -162,7 +162,7 @@ def test_the_greatest_depth_is_taken_and_one_level_more_is_not(pair):
 
 
 @given(st.binary(max_size=60) | st.text('[]{}":,\\u0d8 1tn', max_size=40).map(str.encode))
-def test_no_bytes_raise_anything_but_a_decode_error_and_what_is_taken_is_json(value):
+def test_any_bytes_decode_as_json_or_raise_a_decode_error(value):
     """For two parsers alike."""
     if reason(value) is None:
         assert json.loads(value.decode()) == pytest.approx(msgspec.json.decode(value), nan_ok=True)
@@ -172,7 +172,7 @@ def test_no_bytes_raise_anything_but_a_decode_error_and_what_is_taken_is_json(va
 @pytest.mark.parametrize("order", ["le", "be"])
 @pytest.mark.parametrize("unit", ["utf-16", "utf-32"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_json_in_another_encoding_is_told_as_such(text, order, unit, mark):
+def test_json_in_another_encoding_has_the_reason_encoding(text, order, unit, mark):
     """With its byte order mark or without, whatever letters it has."""
     assert reason((mark + text).encode(f"{unit}-{order}")) == "encoding"
 
@@ -195,12 +195,12 @@ def test_bytes_that_are_no_document_in_any_encoding_are_no_json(value):
 
 
 @pytest.mark.parametrize("value", ['{"ü": 1}'.encode("latin-1"), b"\xef\xbb\xbf{}"])
-def test_latin_1_and_a_byte_order_mark_are_told_as_encoding(value):
+def test_latin_1_and_a_byte_order_mark_have_the_reason_encoding(value):
     assert reason(value) == "encoding"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e309"])
-def test_no_number_that_is_none_is_taken_in_a_field_that_is_read_or_in_another(number):
+def test_nan_and_infinity_are_rejected_in_known_and_unknown_fields(number):
     """Nothing infinite comes into a vector by this door."""
     good = json.dumps(GOOD["item-vectors"])
 

@@ -71,7 +71,7 @@ def test_a_record_of_the_broker_knows_how_many_partitions_its_topic_has():
 
 
 @pytest.mark.parametrize("key", [None, b"", b"k" * (MAX_KEY_BYTES + 1)])
-def test_what_is_no_key_lies_nowhere_wrong(key):
+def test_a_record_without_a_valid_key_is_never_misplaced(key):
     """Another reason says what is wrong with it, and no megabyte is hashed."""
     check_place(record(key, 3))
 

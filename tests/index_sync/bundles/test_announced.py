@@ -55,7 +55,7 @@ def test_the_newest_offer_is_built_if_it_is_newer_than_all_that_was_built(story,
 def test_a_refused_bundle_is_not_wanted_again():
     """A damaged one stays damaged."""
     bundles = heard((1, OFFERED), (2, OFFERED))
-    bundles.refuse("b2", reason="damaged")
+    bundles.reject("b2", reason="damaged")
     offer = bundles.to_build()
     assert offer is not None
     assert offer.generation == 1
@@ -67,7 +67,7 @@ def test_the_last_generations_are_kept_and_the_one_in_service():
     assert [a.generation for a in bundles.kept] == [1, 3, 4, 5]
 
 
-def test_the_newest_word_on_service_counts():
+def test_the_newest_announcement_in_service_counts():
     """A rollback is an announcement like any other."""
     bundles = heard((1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN), (1, IN_SERVICE))
     assert bundles.in_service == 1
@@ -87,7 +87,7 @@ def test_a_bundle_that_cannot_be_had_now_is_wanted_again_later():
     assert tried_at == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]
 
 
-def test_what_is_not_kept_is_forgotten_and_gets_one_tombstone():
+def test_bundles_that_are_not_kept_get_one_tombstone():
     """A month of announcements would otherwise be read at every start and looked at each turn."""
     story = [(n, state) for n in range(1, 1_001) for state in (OFFERED, INDEXED, IN_SERVICE)]
     bundles = heard(*story, (1_001, OFFERED))
@@ -113,13 +113,13 @@ def test_a_tombstone_of_a_bundle_that_is_kept_changes_nothing():
     """Its collection would be deleted under the users' eyes."""
     bundles = heard((1, OFFERED), (2, INDEXED), (3, IN_SERVICE))
     for generation in (1, 2, 3):
-        bundles.hear_tombstone(f"b{generation}")
+        bundles.on_tombstone(f"b{generation}")
 
     assert [a.generation for a in bundles.kept] == [2, 3]
     assert not bundles.is_announced(1)
 
 
-def test_who_goes_back_to_an_old_bundle_has_it_kept():
+def test_a_rollback_keeps_the_old_bundle():
     """A rollback is heard, whatever was forgotten before."""
     bundles = heard(*[(n, INDEXED) for n in range(1, 9)])
     bundles.forget_old()

@@ -67,7 +67,7 @@ class IndexConformance:
         assert (index.count("c"), len(versions)) == (2_500, 2_500)
         assert (versions["v7"], versions["v8"]) == (NEW, OLD)
 
-    def test_deleting_what_is_not_there_is_no_error(self, index):
+    def test_deleting_a_missing_point_is_not_an_error(self, index):
         """A tombstone may come twice."""
         index.create_empty("c", 2)
         index.upsert("c", [Point("a", NORTH, OLD), Point("b", NORTH, OLD)])
@@ -82,7 +82,7 @@ class IndexConformance:
         index.create_empty("c", 3)
         assert index.count("c") == 0
 
-    def test_dropping_twice_is_no_error(self, index):
+    def test_dropping_twice_is_not_an_error(self, index):
         """A tidying that was interrupted is done again."""
         index.create_empty("c", 2)
         index.create_empty("d", 2)
@@ -90,14 +90,14 @@ class IndexConformance:
         index.drop("c")
         assert index.collections() == {"d"}
 
-    def test_what_is_created_bears_the_mark_of_its_owner(self, index):
+    def test_a_created_collection_has_the_mark_of_its_owner(self, index):
         """A collection that is made anew, too."""
         for dim in (2, 3):
             index.create_empty("c", dim)
             assert (index.owner_of("c"), index.is_foreign("c")) == ("us", False)
         assert index.owner_of("never-made") is None
 
-    def test_what_another_one_owns_is_not_emptied(self, index):
+    def test_a_collection_of_another_owner_is_not_emptied(self, index):
         """Its points are somebody's answers."""
         index.create_empty("c", 2)
         index.upsert("c", [Point("a", NORTH, OLD)])
@@ -143,7 +143,7 @@ def test_points_are_found_under_their_uuid_by_the_alias(real, client):
     assert (best.id, best.payload["video_id"]) == (point_id("b"), "b")
 
 
-def test_points_that_are_none_of_ours_end_no_start(real, client):
+def test_foreign_points_do_not_prevent_a_start(real, client):
     """Somebody has put one into a collection of ours: each start would end there."""
     real.create_empty("c", 2)
     real.upsert("c", [Point("a", NORTH, OLD)])
@@ -170,7 +170,7 @@ def test_a_write_waits_until_the_index_is_back(real, stack):
     assert real.versions("c") == {"a": OLD}
 
 
-def test_being_told_to_stop_ends_the_waiting(real, stack, stopping):
+def test_a_request_to_stop_ends_the_waiting(real, stack, stopping):
     """The caller learns that its write was not acknowledged."""
     real.create_empty("c", 2)
     process = stack.process("index")
@@ -250,14 +250,14 @@ def answer(status, text="why"):
     [answer(status) for status in (408, 429, 500, 502, 503, 504, 507)]
     + [ResponseHandlingException(TimeoutError()), ResourceExhaustedResponse("busy", 1)],
 )
-def test_what_may_pass_is_tried_again(failure):
+def test_a_passing_failure_is_retried(failure):
     """No answer, an index that is too busy, and every 5xx, however often."""
     index = VectorIndex(FailingClient(*[failure] * 10), lambda _s: False, retry_wait_ms=20)
     index.drop("c")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
-def test_what_does_not_pass_ends_the_process_with_its_reason(status):
+def test_a_lasting_failure_ends_the_process_with_its_reason(status):
     """The same request would be refused again."""
     index = VectorIndex(FailingClient(answer(status)), lambda _s: False, retry_wait_ms=20)
     with pytest.raises(ContractError, match="delete_collection"):
