@@ -17,14 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
-from uuid import uuid4
 
 import psutil
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from benchmarks.faults import oracle
-from benchmarks.faults.verdict import kept_windows, published_windows
-from contract.kafka.client import consumer_config, take
+from benchmarks.json_report import exit_with
+from benchmarks.windows import oracle
+from benchmarks.windows.reading import kept_windows, published_windows, read_all
 from contract.process.settings import KafkaSettings
 from contract.wire.decoding import decode
 from contract.wire.events import Search, Watch
@@ -54,8 +52,7 @@ def main() -> None:
     given = _arguments()
     with tempfile.TemporaryDirectory(prefix="nextwatch-outages-") as name:
         figures = measure(Path(name), given)
-        print(json.dumps(figures))
-    sys.exit(0 if figures["is_kept"] else 1)
+    exit_with(figures, is_right=figures["is_kept"])
 
 
 def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -177,19 +174,9 @@ def _events(kafka: KafkaSettings) -> Iterator[Event]:
         (SEARCH_EVENTS, Search),
     )
     sources = {kafka.layout.name(topic): (topic, kind) for topic, kind in kinds}
-    config = consumer_config(kafka, group_id=f"outages-{uuid4()}") | {"enable.partition.eof": True}
-    consumer = Consumer(config)
-    unread = {(name, number) for name in sources for number in range(kafka.user_partitions)}
-    consumer.assign([TopicPartition(name, number, 0) for name, number in unread])
-    while unread:
-        for message in take(consumer, 1_000, within_s=0.5):
-            error, name = message.error(), message.topic() or ""
-            if error is None:
-                topic, kind = sources[name]
-                yield decode(topic, kind, message.key(), message.value())
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
-                unread.discard((name, message.partition() or 0))
-    consumer.close()
+    for message in read_all(kafka, sources):
+        topic, kind = sources[message.topic() or ""]
+        yield decode(topic, kind, message.key(), message.value())
 
 
 def _arguments() -> argparse.Namespace:

@@ -105,8 +105,8 @@ def served_ms(learner: TdmLearner) -> float:
     items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
     items.put_many(bundle.snapshot)
     index = TreeIndex(bundle, items)
-    draw = np.random.Generator(np.random.PCG64(0))
-    users = draw.normal(size=(_BATCH, bundle.manifest.output_dim)).astype(np.float32)
+    rng = np.random.Generator(np.random.PCG64(0))
+    users = rng.normal(size=(_BATCH, bundle.manifest.output_dim)).astype(np.float32)
     users /= np.linalg.norm(users, axis=1, keepdims=True)
     took_s = []
     for _ in range(_REPEATS):

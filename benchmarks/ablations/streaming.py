@@ -35,7 +35,7 @@ from trainer.learn.learner import Learner
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AblationOutcome:
     """What an arm came to: what each case adds to each of `ranks.MEASURES`, and whose it was."""
 
     gain_QM: Float64[np.ndarray, "Q M"]
@@ -123,7 +123,7 @@ def read(directory: Path, *, most: int | None) -> TrialLog:
     )
 
 
-def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> Outcome:
+def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> AblationOutcome:
     """Take *log* through *arm*, after *num_epochs* over the histories from before it.
 
     An arm that says what it starts from does not learn the histories otherwise.
@@ -138,4 +138,4 @@ def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> O
     )
     found = ranks.joined(entrant.ranks[LIVE], len(log.uploads))
     cpu_s = process_time() - started_s
-    return Outcome(ranks.gains(found), tested.user_ids, cpu_s, f"{len(log)} exposures")
+    return AblationOutcome(ranks.gains(found), tested.user_ids, cpu_s, f"{len(log)} exposures")

@@ -36,7 +36,7 @@ _OF_THREE = {
 }
 
 
-class Cluster:
+class EmbeddedCluster:
     """A cluster below *directory*; with three brokers the controller is a node apart.
 
     Clients use *protocol*: with SASL they are *users* by SCRAM-SHA-256, with SSL by certificates

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -26,6 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from benchmarks.cluster.certificates import PASSWORD
+from benchmarks.stack.waiting import eventually
 from contract.kafka.client import client_config
 from contract.process.settings import KafkaSettings
 
@@ -156,10 +156,11 @@ def until(is_so: Callable[[], bool], otherwise: str) -> None:
     Raises:
         TimeoutError: it did not come so within `WITHIN_S`; it says *otherwise*.
     """
-    deadline_s = monotonic() + WITHIN_S
-    while monotonic() < deadline_s:
+
+    def is_seen() -> bool:
         with suppress(KafkaException):
-            if is_so():
-                return
-        sleep(0.1)
-    raise TimeoutError(f"{otherwise} after {WITHIN_S:.0f} s")
+            return is_so()
+        return False
+
+    if not eventually(is_seen, within_s=WITHIN_S, every_s=0.1):
+        raise TimeoutError(f"{otherwise} after {WITHIN_S:.0f} s")

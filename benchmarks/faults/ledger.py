@@ -28,7 +28,7 @@ _EVERY_S = 0.01
 _QUIET = {"log_level": 1}  # that connections break is the point
 
 
-class Answer(msgspec.Struct, frozen=True):
+class NotedAnswer(msgspec.Struct, frozen=True):
     """What of a recommendation the ledger keeps."""
 
     recommendation_id: str
@@ -37,7 +37,7 @@ class Answer(msgspec.Struct, frozen=True):
     degraded: list[str] = []
 
 
-class Ledger:
+class FaultLedger:
     """Feeds one stack and keeps the books on it."""
 
     def __init__(self, kafka: KafkaSettings, flow: Flow, *, rate: float) -> None:
@@ -234,5 +234,5 @@ class Ledger:
         self._windows[key] = record
 
 
-_ANSWER = msgspec.json.Decoder(Answer)
+_ANSWER = msgspec.json.Decoder(NotedAnswer)
 _POLICY = WindowPolicy()

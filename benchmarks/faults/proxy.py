@@ -23,7 +23,7 @@ _CHUNK_BYTES = 1 << 16
 _CONTROL_TIMEOUT_S = 10.0
 
 
-class Command(msgspec.Struct, frozen=True):
+class ProxyCommand(msgspec.Struct, frozen=True):
     """What to do; *pid* 0 means to everybody."""
 
     do: str
@@ -60,7 +60,7 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._links: set[Link] = set()
-        self._hold: Command | None = None
+        self._hold: ProxyCommand | None = None
         self._delay_s = 0.0
         self._held_bytes = 0
 
@@ -99,7 +99,7 @@ class Proxy:
         with suppress(OSError, RuntimeError):
             writer.write_eof()
 
-    def obey(self, command: Command) -> Hit:
+    def obey(self, command: ProxyCommand) -> Hit:
         """Carry out *command* and return what it hit.
 
         Raises:
@@ -130,7 +130,7 @@ class Proxy:
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take commands from one connection, one JSON object a line."""
         while line := await reader.readline():
-            hit = self.obey(msgspec.json.decode(line, type=Command))
+            hit = self.obey(msgspec.json.decode(line, type=ProxyCommand))
             writer.write(msgspec.json.encode(hit) + b"\n")
             await writer.drain()
         writer.close()
@@ -163,26 +163,26 @@ class Network:
 
     def cut(self, pid: int = 0) -> Hit:
         """Close all connections, or those of *pid*."""
-        return self._say(Command("cut", pid))
+        return self._say(ProxyCommand("cut", pid))
 
     def hold(self, pid: int = 0, *, is_uplink_only: bool = False) -> Hit:
         """Deliver nothing (or nothing to the broker) until `release`."""
-        return self._say(Command("hold", pid, is_uplink_only))
+        return self._say(ProxyCommand("hold", pid, is_uplink_only))
 
     def release(self) -> Hit:
         """Deliver what was held, and go on."""
-        return self._say(Command("release"))
+        return self._say(ProxyCommand("release"))
 
     def delay(self, delay_ms: int) -> Hit:
         """Make each chunk *delay_ms* late, both ways; 0 ends it."""
-        return self._say(Command("delay", delay_ms=delay_ms))
+        return self._say(ProxyCommand("delay", delay_ms=delay_ms))
 
     def close(self) -> None:
         """Leave the network as it is."""
         self._answers.close()
         self._socket.close()
 
-    def _say(self, command: Command) -> Hit:
+    def _say(self, command: ProxyCommand) -> Hit:
         self._socket.sendall(msgspec.json.encode(command) + b"\n")
         return msgspec.json.decode(self._answers.readline(), type=Hit)
 

@@ -21,13 +21,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.audience import Audience
-from benchmarks.catalogue import open_catalogue
 from benchmarks.peers import report
 from benchmarks.peers.contest import Contest, hold
 from benchmarks.peers.contestants import CONTESTANTS, NEXTWATCH, Contestant, Start
 from benchmarks.peers.workers import write_seeds
-from benchmarks.rig import NUM_PARTITIONS
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.catalogue import open_catalogue
+from benchmarks.serving.rig import NUM_PARTITIONS
 from contract.process.clock import system_clock
 from models.history import codec as history_codec
 
@@ -42,7 +42,7 @@ def main() -> None:
     facts |= {name: getattr(given, name) for name in ("videos", "users", "events")}
     facts |= {name: getattr(given, name) for name in ("workers", "repeats")}
     root = given.root.resolve()
-    audience = Audience(open_catalogue(root, given.videos), given.users, system_clock())
+    audience = ServingAudience(open_catalogue(root, given.videos), given.users, system_clock())
     seeds = {
         user_id: history_codec.encode(window)
         for user_id, window in audience.windows(range(given.users))
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _start(
-    contestant: Contestant, given: argparse.Namespace, audience: Audience, directory: Path
+    contestant: Contestant, given: argparse.Namespace, audience: ServingAudience, directory: Path
 ) -> Start:
     _say(f"writing everybody's window to the stores of {contestant.name}")
     if contestant is NEXTWATCH:

@@ -26,7 +26,7 @@ Seeds = dict[str, list[tuple[str, bytes]]]
 
 
 @dataclass(frozen=True)
-class Place:
+class PeerSettings:
     """Where a worker keeps its state, where it finds the broker, and whether it may use threads."""
 
     kafka: KafkaSettings
@@ -51,8 +51,8 @@ def _read_seeds(path: Path) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
 def main(
     name: str,
     *,
-    run: Callable[[Place, Job], None],
-    fill: Callable[[Place, int, list[tuple[str, bytes]]], None],
+    run: Callable[[PeerSettings, Job], None],
+    fill: Callable[[PeerSettings, int, list[tuple[str, bytes]]], None],
 ) -> None:
     """Do what the command line says, with *run*, or *fill* for each partition."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.peers.{name}")
@@ -64,7 +64,7 @@ def main(
     parser.add_argument("--manifest-sha256", default="", help="for run")
     given = parser.parse_args()
     environ = dict(os.environ)
-    place = Place(load(KafkaSettings, environ), given.state, given.threaded)
+    place = PeerSettings(load(KafkaSettings, environ), given.state, given.threaded)
     if given.action == "fill":
         for number, users in _read_seeds(given.seeds):
             fill(place, number, users)

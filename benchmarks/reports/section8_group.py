@@ -2,10 +2,10 @@
 
 from confluent_kafka import Consumer
 
-from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.section8 import NUM_USERS, groups_of, run_worker
 from benchmarks.reports.stage import Seen, Stage, stop, text_of
+from benchmarks.stack.waiting import eventually
 from contract.kafka.client import consumer_config
 from contract.process.exit_codes import ExitCode
 

@@ -7,15 +7,15 @@ from benchmarks.ablations import page
 from benchmarks.ablations.__main__ import ablate, table, told
 from benchmarks.ablations.arms import ABLATIONS, KUAIRAND, Arm
 from benchmarks.ablations.sequences import _second_last as second_last
-from benchmarks.ablations.streaming import Outcome, Streaming
+from benchmarks.ablations.streaming import AblationOutcome, Streaming
 from models.history.history import EMPTY, WindowPolicy, fold
 from models.training.config import TowerConfig
 from models.training.losses import HIERARCHICAL
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import LoggedHistory
 from nextwatch.evaluate.ranks import MEASURES
-from tests.builders import T0, watch
-from tests.models.bundles import SMALL, catalogue
+from tests.support.builders import T0, watch
+from tests.support.bundles import SMALL, catalogue
 
 USERS = ["a", "a", "b"]
 
@@ -23,7 +23,7 @@ USERS = ["a", "a", "b"]
 def outcome(*recalls):
     """Return cases of USERS that each had the same gain on every measure."""
     gain_QM = np.tile(np.array(recalls)[:, None], (1, len(MEASURES)))
-    return Outcome(gain_QM, USERS, 60.0, "3 exposures")
+    return AblationOutcome(gain_QM, USERS, 60.0, "3 exposures")
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

@@ -17,7 +17,7 @@ from models.history.erasure import seal_key, seal_of
 from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.repartition import Move, _check_possible
 from streams.state.partition import seal_record
-from tests.builders import watch
+from tests.support.builders import watch
 
 POLICY = WindowPolicy()
 

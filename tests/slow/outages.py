@@ -3,8 +3,10 @@
 import threading
 import time
 
-from tests.e2e.clients import Player, eventually
-from tests.e2e.oracle import all_answered, drawn, events, expected_windows, published_windows
+from benchmarks.stack.player import Player
+from benchmarks.stack.waiting import eventually
+from benchmarks.windows.oracle import drawn
+from tests.support.oracle import all_answered, events, expected_windows, published_windows
 
 PER_S = 60
 

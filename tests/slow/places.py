@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from confluent_kafka import Producer
 
+from benchmarks.stack.player import Player
+from benchmarks.stack.prefixed_stack import PrefixedStack
+from benchmarks.stack.waiting import eventually
 from contract.errors import BrokerUnavailable
 from contract.kafka.client import producer_config
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics.topics import reconcile
-from tests.e2e.clients import Player, eventually
-from tests.e2e.places import Place
 
 START_S = 180.0
 WORKERS = ("streams", "trainer", "index_sync")
@@ -50,7 +51,7 @@ def make_topics(kafka):
 
 
 @dataclass(frozen=True)
-class OwnPlace(Place):
+class SeparateStack(PrefixedStack):
     """A place whose trainer and index_sync keep what they make apart from those of other places."""
 
     def __post_init__(self):
@@ -76,7 +77,7 @@ class OwnPlace(Place):
 class Seen:
     """*place* as the super user of its cluster sees it: without a password."""
 
-    place: Place
+    place: PrefixedStack
     bootstrap_servers: str
 
     @property

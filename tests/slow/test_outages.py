@@ -2,9 +2,10 @@
 
 import pytest
 
-from benchmarks.cluster.cluster import Cluster
+from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.outages import ABOUT_BROKER, error_lines
-from tests.e2e.clients import eventually, player_of
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
 from tests.slow.outages import Flow, assert_nothing_was_lost
 from tests.slow.places import WORKERS, stack_on
 
@@ -13,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @pytest.fixture
 def cluster(tmp_path):
-    with Cluster(tmp_path / "kafka") as cluster:
+    with EmbeddedCluster(tmp_path / "kafka") as cluster:
         yield cluster
 
 

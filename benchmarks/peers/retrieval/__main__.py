@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.peers.retrieval import report
-from benchmarks.peers.retrieval.contest import CONTESTANTS, Contest
+from benchmarks.peers.retrieval.contest import CONTESTANTS, RetrievalContest
 from models.history.history import WindowPolicy
 from nextwatch.evaluate.logs import ml1m
 from nextwatch.evaluate.run import split as source_of
@@ -38,7 +38,7 @@ def main() -> int:
         "cpus": os.cpu_count(),
     }
     with tempfile.TemporaryDirectory() as directory:
-        contest = Contest(
+        contest = RetrievalContest(
             halves,
             data.resolve(),
             Path(directory),

@@ -52,7 +52,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TaskAnswer:
     """The lists of all users, and what must be known of how they came to be.
 
     Args:
@@ -70,7 +70,7 @@ class Answer:
     packages: tuple[str, ...]
 
 
-def main(answer: Callable[[Task], Answer]) -> None:
+def main(answer: Callable[[Task], TaskAnswer]) -> None:
     """Do what the command line says with *answer*, and write what it returns."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
@@ -87,7 +87,7 @@ def main(answer: Callable[[Task], Answer]) -> None:
     write(answer(task), given.answer)
 
 
-def write(answer: Answer, directory: Path) -> None:
+def write(answer: TaskAnswer, directory: Path) -> None:
     """Write *answer* to *directory*, as `contest` reads it."""
     np.savez(directory / LISTS, lists_UT=answer.lists_UT)
     told = {

@@ -55,13 +55,13 @@ def trial_log(rows, *, num_videos, histories=(), tested_from_ms=0):
 
 def drawn_rows(seed, *, num_rows, num_users=6, num_videos=30, every_ms=20_000):
     """Return rows of a log drawn by lot, in the order of time."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     return [
         (
-            f"u{draw.integers(num_users)}",
-            int(draw.integers(num_videos)),
+            f"u{rng.integers(num_users)}",
+            int(rng.integers(num_videos)),
             row * every_ms,
-            bool(draw.random() < 0.6),
+            bool(rng.random() < 0.6),
         )
         for row in range(num_rows)
     ]
@@ -72,16 +72,16 @@ def write_kuairand(directory, *, num_users=12, num_videos=150, num_rows=400):
     import pyarrow as pa  # noqa: PLC0415 - tests without it are skipped
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     midnight_ms = 1_651_161_600_000  # 29 April 2022 in China
     rows = []
     for row in range(num_rows):
         day = row * 4 // num_rows
-        is_long = bool(draw.random() < 0.5)
+        is_long = bool(rng.random() < 0.5)
         rows.append(
             {
-                "user_id": int(draw.integers(num_users)),
-                "video_id": int(draw.integers(num_videos)),
+                "user_id": int(rng.integers(num_users)),
+                "video_id": int(rng.integers(num_videos)),
                 "time_ms": midnight_ms + row * (4 * 86_400_000 // num_rows),
                 "date": (20220429, 20220430, 20220501, 20220502)[day],
                 "tab": 1,
@@ -93,7 +93,7 @@ def write_kuairand(directory, *, num_users=12, num_videos=150, num_rows=400):
     pq.write_table(pa.Table.from_pylist(rows), directory / "interactions.parquet")
     told = []
     for user in range(num_users):
-        watched = draw.integers(num_videos, size=8).tolist()
+        watched = rng.integers(num_videos, size=8).tolist()
         told.append(
             {
                 "user_id": user,
@@ -120,10 +120,10 @@ def write_ml1m(directory, *, num_users=20, num_films=40):
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     rows = []
     for user in range(1, num_users + 1):
-        start = int(draw.integers(num_films))
+        start = int(rng.integers(num_films))
         rows += [
             {"pos": pos, "movie_id": (start + pos) % num_films + 1, "sas_user_id": user}
             for pos in range(12)

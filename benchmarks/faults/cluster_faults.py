@@ -1,43 +1,42 @@
 """Faults of one of three brokers: another one leads, or nobody does."""
 
-from collections.abc import Callable
 from time import monotonic
 
 from benchmarks.cluster.operator import until
-from benchmarks.faults.arena import Arena, Struck
-from benchmarks.player import eventually
+from benchmarks.faults.arena import Arena, Fault, FaultTiming
+from benchmarks.stack.waiting import eventually
 from contract.wire.topics import SEARCH_EVENTS, WATCH_EVENTS
 
 LEADERLESS_S = 8.0
 
 
-def kill_leader(arena: Arena) -> Struck:
+def kill_leader(arena: Arena) -> FaultTiming:
     """SIGKILL the broker that leads a partition of `watch-events`, and start it again."""
     return _change_leader(arena, is_killed=True)
 
 
-def restart_leader(arena: Arena) -> Struck:
+def restart_leader(arena: Arena) -> FaultTiming:
     """Stop the broker that leads a partition of `watch-events`, and start it again."""
     return _change_leader(arena, is_killed=False)
 
 
-def _change_leader(arena: Arena, *, is_killed: bool) -> Struck:
+def _change_leader(arena: Arena, *, is_killed: bool) -> FaultTiming:
     topic = arena.stack.kafka.layout.name(WATCH_EVENTS)
     leader = _leader(arena, topic)
     at_s = monotonic()
     arena.cluster.restart(leader, is_killed=is_killed)
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def lose_leader(arena: Arena) -> Struck:
+def lose_leader(arena: Arena) -> FaultTiming:
     """SIGKILL the only broker that has a partition of `search-events`, which then has no leader."""
     topic = arena.stack.kafka.layout.name(SEARCH_EVENTS)
     leader = _leader(arena, topic)
     at_s = monotonic()
     arena.cluster.brokers[leader].kill()
-    eventually(arena.crew.mend, within_s=LEADERLESS_S)
+    eventually(arena.actors.mend, within_s=LEADERLESS_S)
     arena.cluster.start_again(leader)
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
 def _leader(arena: Arena, topic: str) -> int:
@@ -53,10 +52,10 @@ def _leader(arena: Arena, topic: str) -> int:
         return all(operator.in_sync(events, number) == brokers for number in numbers)
 
     until(are_in_sync, "the copies of the events are not in sync")
-    return operator.leader(topic, arena.chance.randrange(kafka.user_partitions))
+    return operator.leader(topic, arena.rng.randrange(kafka.user_partitions))
 
 
-CLUSTER_FAULTS: dict[str, Callable[[Arena], Struck]] = {
+CLUSTER_FAULTS: dict[str, Fault] = {
     "kill_leader": kill_leader,
     "restart_leader": restart_leader,
     "lose_leader": lose_leader,

@@ -20,9 +20,9 @@ from contract.process.clock import ManualClock
 from contract.wire.decoding import check_not_future, decode
 from contract.wire.events import encode
 from contract.wire.topics import TOPICS
-from tests.builders import T0, watch
+from tests.support.builders import T0, watch
 
-CORPUS = Path(__file__).parent / "data" / "bad_input.jsonl"
+CORPUS = Path(__file__).parents[1] / "data" / "bad_input.jsonl"
 INGESTED_AT_MS = T0 + 60_000
 BY_NAME = {topic.name: topic for topic in TOPICS}
 

@@ -4,18 +4,16 @@ What it returns is the moment at which the fault struck. None of them waits for 
 recover: that is measured by `rounds`.
 """
 
-from collections.abc import Callable
 from time import monotonic, sleep
 
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.faults.arena import Arena, Struck
-from benchmarks.faults.crew import Worker
-from benchmarks.player import eventually
+from benchmarks.faults.arena import PATIENCE_S, Arena, Fault, FaultTiming
+from benchmarks.faults.fault_actors import TargetWorker
+from benchmarks.stack.waiting import eventually
 from contract.kafka.client import consumer_config
 from contract.wire.topics import WINDOWS
 
-PATIENCE_S = 60.0
 SILENCE_S = 3.0
 LATENCY_MS = 150
 LAST_WORDS_S = 5.0
@@ -23,7 +21,7 @@ BURST = 2_000
 """Events that come at once: two workers take about a second to answer them."""
 
 
-def kill(arena: Arena) -> Struck:
+def kill(arena: Arena) -> FaultTiming:
     """SIGKILL a worker; it stays dead until the other one answers for each of its partitions."""
     victim = _victim(arena)
     orphans = victim.partitions()
@@ -31,10 +29,10 @@ def kill(arena: Arena) -> Struck:
     victim.kill()
     takeover_s = _takeover_s(arena, orphans, at_s)
     victim.start()
-    return Struck(at_s, takeover_s)
+    return FaultTiming(at_s, takeover_s)
 
 
-def kill_and_wipe(arena: Arena) -> Struck:
+def kill_and_wipe(arena: Arena) -> FaultTiming:
     """SIGKILL a worker, remove its state, and start it again at once."""
     victim = _victim(arena)
     _make_busy(arena, victim)
@@ -42,10 +40,10 @@ def kill_and_wipe(arena: Arena) -> Struck:
     victim.kill()
     victim.wipe()
     victim.start()
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def pause(arena: Arena) -> Struck:
+def pause(arena: Arena) -> FaultTiming:
     """SIGSTOP a worker until the other one has long taken over, then SIGCONT: a zombie."""
     victim = _victim(arena)
     orphans = victim.partitions()
@@ -55,10 +53,10 @@ def pause(arena: Arena) -> Struck:
     _takeover_s(arena, orphans, at_s)
     _go_beyond(arena)
     victim.resume()
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def isolate(arena: Arena) -> Struck:
+def isolate(arena: Arena) -> FaultTiming:
     """Hold back what a worker sends until the other one has taken over, then deliver it.
 
     The worker lives, so no fence of its own tells it that its partitions are somebody else's.
@@ -71,17 +69,17 @@ def isolate(arena: Arena) -> Struck:
     _takeover_s(arena, orphans, at_s)
     _go_beyond(arena)
     arena.network.release()
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def isolate_and_wipe(arena: Arena) -> Struck:
+def isolate_and_wipe(arena: Arena) -> FaultTiming:
     """As `isolate`, but the new owner dies, state and all, just before the zombie's words arrive.
 
     What it knew beyond the zombie is then in nobody's memory, and in the changelog overwritten.
     The zombie dies a moment later, so that both begin with what is published.
     """
     victim = _victim(arena)
-    successor = next(worker for worker in arena.crew.workers if worker is not victim)
+    successor = next(worker for worker in arena.actors.workers if worker is not victim)
     orphans = victim.partitions()
     _make_busy(arena, victim)
     at_s = monotonic()
@@ -97,37 +95,37 @@ def isolate_and_wipe(arena: Arena) -> Struck:
     victim.wipe()
     for worker in (successor, victim):
         worker.start()
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def terminate(arena: Arena) -> Struck:
+def terminate(arena: Arena) -> FaultTiming:
     """SIGTERM a worker and start it again when it has gone."""
     victim = _victim(arena)
     at_s = monotonic()
     victim.child.terminate()
     victim.child.wait_ended(PATIENCE_S)
     victim.start()
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def add_and_remove(arena: Arena) -> Struck:
+def add_and_remove(arena: Arena) -> FaultTiming:
     """Start a third worker; once it has partitions it goes again, by SIGTERM or SIGKILL.
 
     Its going is what strikes; what its coming does shows in the longest wait.
     """
-    thirds = arena.crew.workers[2:]
-    third = thirds[0] if thirds else arena.crew.add()
+    thirds = arena.actors.workers[2:]
+    third = thirds[0] if thirds else arena.actors.add()
     third.start()
     eventually(third.is_ready, within_s=PATIENCE_S)
     at_s = monotonic()
-    if arena.chance.random() < 0.5:  # noqa: PLR2004 - either
+    if arena.rng.random() < 0.5:  # noqa: PLR2004 - either
         third.child.terminate()
         third.child.wait_ended(PATIENCE_S)
     third.kill()
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def kill_index(arena: Arena) -> Struck:
+def kill_index(arena: Arena) -> FaultTiming:
     """SIGKILL the index; it comes back on its data once an answer had to do without it."""
     index, ledger = arena.stack.process("index"), arena.ledger
     num_degraded = ledger.counts["degraded"]
@@ -138,43 +136,43 @@ def kill_index(arena: Arena) -> Struck:
     index.wait_ready(PATIENCE_S)
     back_s = monotonic()
     eventually(lambda: ledger.whole_answer_s > back_s, within_s=PATIENCE_S)
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def cut(arena: Arena) -> Struck:
+def cut(arena: Arena) -> FaultTiming:
     """Close every connection to the broker, once."""
     at_s = monotonic()
     arena.network.cut()
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def cut_one(arena: Arena) -> Struck:
+def cut_one(arena: Arena) -> FaultTiming:
     """Close every connection of one worker to the broker, once."""
     victim = _victim(arena)
     at_s = monotonic()
     arena.network.cut(victim.pid)
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def black_hole(arena: Arena) -> Struck:
+def black_hole(arena: Arena) -> FaultTiming:
     """Let nothing through to or from the broker for some seconds."""
     at_s = monotonic()
     arena.network.hold()
     sleep(SILENCE_S)
     arena.network.release()
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-def slow(arena: Arena) -> Struck:
+def slow(arena: Arena) -> FaultTiming:
     """Make every chunk to and from the broker late for some seconds."""
     at_s = monotonic()
     arena.network.delay(LATENCY_MS)
     sleep(SILENCE_S)
     arena.network.delay(0)
-    return Struck(at_s)
+    return FaultTiming(at_s)
 
 
-WORKER_FAULTS: dict[str, Callable[[Arena], Struck]] = {
+WORKER_FAULTS: dict[str, Fault] = {
     "kill": kill,
     "kill_and_wipe": kill_and_wipe,
     "pause": pause,
@@ -190,11 +188,11 @@ WORKER_FAULTS: dict[str, Callable[[Arena], Struck]] = {
 }
 
 
-def _victim(arena: Arena) -> Worker:
-    return arena.chance.choice([worker for worker in arena.crew.workers[:2] if worker.is_ready()])
+def _victim(arena: Arena) -> TargetWorker:
+    return arena.rng.choice([worker for worker in arena.actors.workers[:2] if worker.is_ready()])
 
 
-def _make_busy(arena: Arena, victim: Worker) -> None:
+def _make_busy(arena: Arena, victim: TargetWorker) -> None:
     """Give the workers more than they answer at once, and wait until *victim* is at it."""
     windows_of, partitions = arena.ledger.windows_of, victim.partitions()
     num_before = sum(windows_of[number] for number in partitions)
@@ -232,7 +230,7 @@ def _takeover_s(arena: Arena, orphans: list[int], at_s: float) -> float:
     first: dict[int, float] = {}
 
     def is_taken_over() -> bool:
-        arena.crew.mend()
+        arena.actors.mend()
         first.update(arena.ledger.first_answers_s(at_s))
         return set(orphans) <= set(first)
 

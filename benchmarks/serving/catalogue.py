@@ -137,10 +137,10 @@ def centre_of(number: np.ndarray) -> np.ndarray:
 
 
 def _snapshot(num_videos: int) -> ItemSnapshot:
-    draw = np.random.Generator(np.random.PCG64(1))
+    rng = np.random.Generator(np.random.PCG64(1))
     dim = CONFIG.dim
-    centre_KD = _unit(draw.normal(size=(NUM_CENTRES, dim)))
-    noise_ND = _unit(draw.normal(size=(num_videos, dim))) * _SPREAD
+    centre_KD = _unit(rng.normal(size=(NUM_CENTRES, dim)))
+    noise_ND = _unit(rng.normal(size=(num_videos, dim))) * _SPREAD
     vector_ND = _unit(centre_KD[centre_of(np.arange(num_videos))] + noise_ND)
     video_ids = [video_id(number) for number in range(num_videos)]
     return ItemSnapshot(video_ids, vector_ND, vector_ND, _features(num_videos))
@@ -148,15 +148,15 @@ def _snapshot(num_videos: int) -> ItemSnapshot:
 
 def _features(num_videos: int) -> Float64[np.ndarray, "N F"]:
     """Return popularity by Zipf's law, and the rest about as video platforms see it."""
-    draw = np.random.Generator(np.random.PCG64(2))
-    duration_ms = np.round(np.exp(draw.normal(np.log(45_000), 0.9, num_videos)).clip(5e3, 3.6e6))
-    completion = draw.beta(2, 3, num_videos)
+    rng = np.random.Generator(np.random.PCG64(2))
+    duration_ms = np.round(np.exp(rng.normal(np.log(45_000), 0.9, num_videos)).clip(5e3, 3.6e6))
+    completion = rng.beta(2, 3, num_videos)
     columns = {
-        "popularity": 50_000 / (1.0 + draw.permutation(num_videos)),
+        "popularity": 50_000 / (1.0 + rng.permutation(num_videos)),
         "mean_watch_ms": duration_ms * (0.2 + 0.8 * completion),
         "completion_rate": completion,
         "duration_ms": duration_ms,
-        "uploaded_at_ms": EPOCH_MS - np.round(draw.exponential(120 * DAY_MS, num_videos)),
+        "uploaded_at_ms": EPOCH_MS - np.round(rng.exponential(120 * DAY_MS, num_videos)),
     }
     return np.stack([columns[name] for name in RANKING_FEATURE_NAMES], axis=1)
 

@@ -1,9 +1,10 @@
-"""The floor under serving: tower, search and ranking in one bare loop, and nothing else.
+"""Measure the least that serving can cost: tower, search and ranking in one loop, nothing else.
 
-``python -m benchmarks.floor`` answers batches of users in one thread: the index is Qdrant's
-engine in this process, opened from a copy of the very collection the worker searches; tower
-and ranker are those of the bundle. No Kafka, no Faust, no store, no rules: nothing that
-answers events with this model can be faster without computing something else.
+``python -m benchmarks.serving.lower_bound`` answers batches of users in one thread: the index is
+Qdrant's engine in this process, opened from a copy of the very collection the worker searches;
+tower and ranker are those of the bundle. No Kafka, no Faust, no store, no rules: nothing that
+answers events with this model can be faster without computing something else. In the figures it
+is called the floor.
 """
 
 import argparse
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 import qdrant_edge as edge
 
-from benchmarks.audience import Audience
-from benchmarks.catalogue import COLLECTION_PREFIX, Catalogue, open_catalogue
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.catalogue import COLLECTION_PREFIX, Catalogue, open_catalogue
 from contract.points import point_id
 from contract.process.clock import system_clock
 from models.bundle import bundle as bundles
@@ -33,8 +34,8 @@ NUM_RECOMMENDED = 20
 _POOL_USERS = 4_000
 
 
-class Floor:
-    """Everything in one process, warmed up."""
+class LowerBound:
+    """Tower, index and ranker in one process."""
 
     def __init__(
         self, catalogue: Catalogue, directory: Path, *, is_in_memory: bool = False
@@ -78,18 +79,18 @@ class Floor:
 def measure(
     catalogue: Catalogue, *, batch: int, seconds: float, is_in_memory: bool = False
 ) -> float:
-    """Return how many users a second the floor answers in batches of *batch*."""
-    audience = Audience(catalogue, _POOL_USERS, system_clock())
+    """Return how many users a second are answered in batches of *batch*."""
+    audience = ServingAudience(catalogue, _POOL_USERS, system_clock())
     pool = [window for _, window in audience.windows(range(_POOL_USERS))]
     with tempfile.TemporaryDirectory() as directory:
-        floor = Floor(catalogue, Path(directory), is_in_memory=is_in_memory)
+        bound = LowerBound(catalogue, Path(directory), is_in_memory=is_in_memory)
         batches = _batches(pool, batch)
         for _ in range(3):
-            floor.answer(next(batches))
+            bound.answer(next(batches))
         num_answers, started_s = 0, perf_counter()
         while (took_s := perf_counter() - started_s) < seconds:
-            num_answers += len(floor.answer(next(batches)))
-        floor.shard.close()
+            num_answers += len(bound.answer(next(batches)))
+        bound.shard.close()
     return num_answers / took_s
 
 
@@ -102,7 +103,9 @@ def _batches(pool: Sequence[Window], size: int) -> Iterator[list[Window]]:
 
 def main() -> None:
     """Print ``{"floor_eps": ...}``."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.floor", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving.lower_bound", description=__doc__
+    )
     parser.add_argument("--root", type=Path, default=Path(".nextwatch/bench"))
     parser.add_argument("--videos", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=64)

@@ -1,6 +1,7 @@
-"""Whether a Docker engine can start the images of the tests: present, or offered by a registry.
+"""Check that a Docker engine can start the images of the tests: present, or in a registry.
 
-``python -m tests.e2e.engine IMAGE...`` exits with 0 when it can, else with 1 and the reason.
+``python -m tests.support.docker_engine IMAGE...`` exits with 0 when it can, else with 1 and the
+reason.
 Nothing is pulled here: testcontainers does it once the tests need the image.
 """
 

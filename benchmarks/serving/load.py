@@ -1,4 +1,6 @@
-"""Sends events and receives answers, in a process of its own: ``python -m benchmarks.load``.
+"""Send events and receive answers, in a process of its own.
+
+`python -m benchmarks.serving.load` is started by `rig`.
 
 Open loop: each event has a time at which it is meant to be sent, whatever became of those
 before it, and its latency counts from that time, so a stall is charged to every event that
@@ -23,8 +25,8 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from jaxtyping import Float64, Int64
 
-from benchmarks.audience import Audience
-from benchmarks.catalogue import open_catalogue
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.catalogue import open_catalogue
 from contract.kafka.client import consumer_config, producer_config, take
 from contract.process.clock import system_clock
 from contract.process.settings import KafkaSettings, load
@@ -155,7 +157,7 @@ def _run_of(event_id: str) -> int:
     return int(event_id[:18].replace("-", ""), 16)
 
 
-def drive(settings: KafkaSettings, audience: Audience, load: Load) -> Measured:
+def drive(settings: KafkaSettings, audience: ServingAudience, load: Load) -> Measured:
     """Send *load*, wait for the answers, and return what came of it."""
     plan = _Plan.of(load, audience)
     reader = _Reader(_consumer(settings, load), load.run, len(plan.values))
@@ -183,7 +185,7 @@ class _Plan:
     is_hot_E: Int64[np.ndarray, "E"]
 
     @classmethod
-    def of(cls, load: Load, audience: Audience) -> "_Plan":
+    def of(cls, load: Load, audience: ServingAudience) -> "_Plan":
         every_s = 1 / load.rate_eps if load.rate_eps else 0.0
         cold_s = np.arange(load.num_events) * every_s
         span_s = load.num_events * every_s
@@ -224,7 +226,7 @@ def _send(settings: KafkaSettings, load: Load, plan: _Plan) -> float:
         wait_s = start_s + meant_s - monotonic()
         if wait_s > 0:
             sleep(wait_s)
-        producer.produce(name, key=Audience.user_id(user), value=value)
+        producer.produce(name, key=ServingAudience.user_id(user), value=value)
         producer.poll(0)
     assert producer.flush(30) == 0, "the broker did not take every event"
     return start_s
@@ -257,7 +259,7 @@ def _measured(
 
 def main() -> None:
     """Run one load against the broker that the environment names."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.load", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="where the catalogue is kept")
     parser.add_argument("--videos", type=int, required=True)
     parser.add_argument("--users", type=int, required=True)
@@ -266,7 +268,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     sys.setswitchinterval(_SWITCH_S)
-    audience = Audience(open_catalogue(given.root, given.videos), given.users, given.newest_ms)
+    audience = ServingAudience(
+        open_catalogue(given.root, given.videos), given.users, given.newest_ms
+    )
     settings = load(KafkaSettings, dict(os.environ))
     plan = msgspec.json.decode(given.load, type=Load)
     drive(settings, audience, plan).save(given.out)

@@ -22,10 +22,10 @@ import numpy as np
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.audience import Audience
-from benchmarks.catalogue import GENERATION
-from benchmarks.cluster.cluster import Cluster
-from benchmarks.load import Load, Measured
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.catalogue import GENERATION
+from benchmarks.serving.load import Load, Measured
 from contract.kafka.client import consumer_config, producer_config
 from contract.kafka.outbox import Outbox, Outgoing
 from contract.process.clock import system_clock
@@ -47,7 +47,7 @@ class Rig:
     """A running stack; *workers* are its streams processes."""
 
     stack: EmbeddedStack
-    audience: Audience
+    audience: ServingAudience
     root: Path
     brokers: Sequence[Child] = ()
     workers: list[Child] = field(default_factory=list)
@@ -132,7 +132,7 @@ class Rig:
 
     def _generator(self, load: Load, out: Path) -> Child:
         audience = self.audience
-        argv = [sys.executable, "-m", "benchmarks.load", "--root", str(self.root)]
+        argv = [sys.executable, "-m", "benchmarks.serving.load", "--root", str(self.root)]
         argv += ["--videos", str(audience.catalogue.num_videos)]
         argv += ["--users", str(audience.num_users), "--newest-ms", str(audience.newest_ms)]
         argv += ["--load", msgspec.json.encode(load).decode(), "--out", str(out)]
@@ -165,7 +165,7 @@ class Drive:
 
 @contextmanager
 def running(
-    audience: Audience,
+    audience: ServingAudience,
     *,
     root: Path,
     windows: Path | None,
@@ -210,9 +210,9 @@ def running(
         yield rig
 
 
-def _cluster(ending: ExitStack) -> Cluster:
+def _cluster(ending: ExitStack) -> EmbeddedCluster:
     directory = ending.enter_context(TemporaryDirectory(prefix="nextwatch-brokers-"))
-    return ending.enter_context(Cluster(Path(directory), num_brokers=3))
+    return ending.enter_context(EmbeddedCluster(Path(directory), num_brokers=3))
 
 
 def facts(log_path: Path, name: str) -> list[dict[str, Any]]:

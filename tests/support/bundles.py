@@ -1,12 +1,18 @@
 """A small learner and the bundle it writes, for the tests that need one."""
 
+from urllib.parse import urlsplit
+
+import httpx
 import numpy as np
 import torch
 
+from contract.points import collection_name, point_id
+from contract.process.settings import ProcessSettings, load
+from contract.wire.events import BundleAnnouncement, BundleState, encode
 from models.bundle import bundle
 from models.serving.items import RANKING_FEATURE_NAMES
 from models.training.config import TowerConfig
-from tests.builders import upload
+from tests.support.builders import T0, upload
 from trainer.learn.learner import Learner
 
 torch.set_num_threads(1)  # as the trainer does: threads spin against each other on shared cores
@@ -62,3 +68,29 @@ def write(learner, root, *, bundle_id="b1", generation=1):
         f"file://{root}", card, learner.bundle_files(), learner.snapshot(no_features(learner))
     )
     return f"file://{root}/{bundle_id}", manifest
+
+
+def offer_bundle(place, player):
+    """Put a bundle and the collection it wants in place, as trainer and index_sync would."""
+    root = urlsplit(load(ProcessSettings, place.env).bundle_url).path
+    url, manifest = write(learner_of(catalogue()), root)
+    collection = collection_name(place.qdrant.prefix(place.kafka), manifest.generation)
+    snapshot = bundle.load(url, manifest_sha256=manifest.sha256).snapshot
+    points = [
+        {"id": point_id(video_id), "vector": vector.tolist()}
+        for video_id, vector in zip(snapshot.video_ids, snapshot.output_ND, strict=True)
+    ]
+    at = f"{place.qdrant.url}/collections/{collection}"
+    size = {"size": manifest.output_dim, "distance": "Dot"}
+    httpx.put(at, json={"vectors": size}).raise_for_status()
+    httpx.put(f"{at}/points?wait=true", json={"points": points}).raise_for_status()
+    offer = BundleAnnouncement(
+        bundle_id=manifest.bundle_id,
+        generation=manifest.generation,
+        state=BundleState.INDEXED,
+        url=url,
+        manifest_sha256=manifest.sha256,
+        announced_at_ms=T0,
+    )
+    player.produce("model-bundles", offer.bundle_id, encode(offer))
+    player.flush()

@@ -111,7 +111,7 @@ def _no_engine():
     """
     try:
         asked = subprocess.run(
-            [sys.executable, "-m", "tests.e2e.engine", KAFKA_IMAGE, QDRANT_IMAGE],
+            [sys.executable, "-m", "tests.support.docker_engine", KAFKA_IMAGE, QDRANT_IMAGE],
             capture_output=True,
             text=True,
             check=False,

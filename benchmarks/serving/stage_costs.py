@@ -1,4 +1,6 @@
-"""What each station of the floor costs alone, by batch size: ``python -m benchmarks.stations``.
+"""Measure each stage of `lower_bound` alone, by batch size.
+
+``python -m benchmarks.serving.stage_costs`` prints a table.
 
 Milliseconds per user, one thread, medians; the smallest in brackets says what the machine can
 do when nobody disturbs. The search is measured three ways: in this process, over HTTP as the
@@ -17,9 +19,9 @@ from time import perf_counter
 import numpy as np
 import psutil
 
-from benchmarks.audience import Audience
-from benchmarks.catalogue import Catalogue, index_server, open_catalogue
-from benchmarks.floor import NUM_CANDIDATES, Floor
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.catalogue import Catalogue, index_server, open_catalogue
+from benchmarks.serving.lower_bound import NUM_CANDIDATES, LowerBound
 from contract.process.clock import system_clock
 from contract.process.settings import QdrantSettings
 from models.history.history import Window
@@ -33,28 +35,30 @@ _PATIENCE_MS = 10_000
 
 
 def main() -> None:
-    """Print one line for each station."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stations", description=__doc__)
+    """Print one line for each stage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving.stage_costs", description=__doc__
+    )
     parser.add_argument("--root", type=Path, default=Path(".nextwatch/bench"))
     parser.add_argument("--videos", type=int, default=100_000)
     given = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # numpy reads it when it is imported
-        argv = [sys.executable, "-m", "benchmarks.stations", *sys.argv[1:]]
+        argv = [sys.executable, "-m", "benchmarks.serving.stage_costs", *sys.argv[1:]]
         os.execve(sys.executable, argv, os.environ | {"OMP_NUM_THREADS": "1"})  # noqa: S606
     catalogue = open_catalogue(given.root, given.videos)
-    audience = Audience(catalogue, _USERS, system_clock())
+    audience = ServingAudience(catalogue, _USERS, system_clock())
     windows = [window for _, window in audience.windows(range(_USERS))]
     with tempfile.TemporaryDirectory() as directory:
-        floor = Floor(catalogue, Path(directory))
-        _stations(floor, windows)
-        floor.shard.close()
-        _over_http(catalogue, Path(directory), _vectors(floor, windows))
+        bound = LowerBound(catalogue, Path(directory))
+        _time_stages(bound, windows)
+        bound.shard.close()
+        _over_http(catalogue, Path(directory), _vectors(bound, windows))
 
 
-def _stations(floor: Floor, windows: list[Window]) -> None:
-    serving, items = floor.serving, floor.serving.items
+def _time_stages(bound: LowerBound, windows: list[Window]) -> None:
+    serving, items = bound.serving, bound.serving.items
     newest_ms = [window.newest_ms for window in windows]
-    user_BD = _vectors(floor, windows)
+    user_BD = _vectors(bound, windows)
     rows_BC = np.random.Generator(np.random.PCG64(0)).integers(
         1, len(items) + 1, (_USERS, NUM_CANDIDATES)
     )
@@ -70,7 +74,7 @@ def _stations(floor: Floor, windows: list[Window]) -> None:
 
     for batch in BATCHES:
         _time("tower", encode, batch)
-        _time("search, HNSW in process", lambda part: floor.search(user_BD[part]), batch)
+        _time("search, HNSW in process", lambda part: bound.search(user_BD[part]), batch)
         _time(
             "search, exact in process",
             lambda part: exact.nearest(user_BD[part], items.outputs_ND, NUM_CANDIDATES),
@@ -95,9 +99,9 @@ def _over_http(catalogue: Catalogue, directory: Path, user_BD: np.ndarray) -> No
             print(f"{'  of it in the server':28} {batch:4}  {spent_ms:7.3f}")
 
 
-def _vectors(floor: Floor, windows: list[Window]) -> np.ndarray:
+def _vectors(bound: LowerBound, windows: list[Window]) -> np.ndarray:
     newest_ms = [window.newest_ms for window in windows]
-    return floor.serving.encoder.encode(windows, floor.serving.items, newest_ms)
+    return bound.serving.encoder.encode(windows, bound.serving.items, newest_ms)
 
 
 def _time(name: str, work: Callable[[slice], object], batch: int) -> None:

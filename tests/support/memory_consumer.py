@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError
 
-from tests.builders import T0
+from tests.support.builders import T0
 
 MARKER = object()
 """An offset that a transaction marker has: no record lies there."""

@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 from jaxtyping import Int64
 
-from benchmarks.catalogue import NUM_CENTRES, Catalogue
+from benchmarks.serving.catalogue import NUM_CENTRES, Catalogue
 from contract.process.clock import Clock
 from contract.wire.events import Watch, encode
 from contract.wire.keys import partition_of
@@ -34,7 +34,7 @@ _ID_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Audience:
+class ServingAudience:
     """*num_users* users of *catalogue*; their windows end at *newest_ms*."""
 
     catalogue: Catalogue
@@ -94,15 +94,15 @@ class Audience:
             store.close()
 
     def _block(self, start: int, count: int) -> Iterator[tuple[str, Window]]:
-        draw = np.random.Generator(np.random.PCG64([4, start]))
-        row_UT = self._tasteful(draw, start, _BLOCK)
-        gap_UT = draw.exponential(_MEAN_GAP_MS, (_BLOCK, NUM_WATCHES)).astype(np.int64) + 1
+        rng = np.random.Generator(np.random.PCG64([4, start]))
+        row_UT = self._tasteful(rng, start, _BLOCK)
+        gap_UT = rng.exponential(_MEAN_GAP_MS, (_BLOCK, NUM_WATCHES)).astype(np.int64) + 1
         at_UT = self.newest_ms - np.cumsum(gap_UT, axis=1)[:, ::-1]
         duration_UT = self.catalogue.duration_ms_N[row_UT]
-        watch_UT = (duration_UT * draw.random((_BLOCK, NUM_WATCHES))).astype(np.int64)
+        watch_UT = (duration_UT * rng.random((_BLOCK, NUM_WATCHES))).astype(np.int64)
         ids = self.catalogue.video_ids
         for user in range(count):
-            event_ids = draw.bytes(_ID_BYTES * NUM_WATCHES)
+            event_ids = rng.bytes(_ID_BYTES * NUM_WATCHES)
             columns = zip(
                 at_UT[user].tolist(),
                 [event_ids[at : at + _ID_BYTES] for at in range(0, len(event_ids), _ID_BYTES)],
@@ -115,13 +115,13 @@ class Audience:
             yield self.user_id(start + user), with_repeats_apart(Window(watches))
 
     def _tasteful(
-        self, draw: np.random.Generator, start: int, count: int
+        self, rng: np.random.Generator, start: int, count: int
     ) -> Int64[np.ndarray, "U T"]:
         user_U1 = np.arange(start, start + count)[:, None]
         shape = (count, NUM_WATCHES)
-        centre_UT = (user_U1 * 31 + 167 * draw.integers(TASTES, size=shape)) % NUM_CENTRES
+        centre_UT = (user_U1 * 31 + 167 * rng.integers(TASTES, size=shape)) % NUM_CENTRES
         depth = self.catalogue.num_videos // NUM_CENTRES
-        row_UT: np.ndarray = centre_UT + NUM_CENTRES * draw.integers(depth, size=shape)
+        row_UT: np.ndarray = centre_UT + NUM_CENTRES * rng.integers(depth, size=shape)
         return row_UT
 
     def _liked(self, user: int, event: int) -> int:

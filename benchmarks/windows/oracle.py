@@ -1,22 +1,26 @@
-"""What the windows must be, twice: worked out independently, and to the byte.
+"""Compute what the history windows must be, twice: independently, and to the byte.
 
 `expected` shares no code with the worker nor with its models: the newest of a set, by time and id,
 and of each video the newest watch. `undisturbed` is the fault-free run: every event folded once, in
 the order it was made, and written as the worker writes. Neither knows of batches, partitions,
-offsets or deliveries.
+offsets or deliveries. Everything that checks windows uses this module: the fault rounds, the
+outages, the comparison with other frameworks and the end-to-end tests.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from contract.wire.events import Search, Watch
 from models.history import codec as history_codec
-from models.history.history import EMPTY, WindowPolicy, fold
+from models.history.history import EMPTY, WatchEntry, Window, WindowPolicy, fold
 
 NUM_WATCHES = 50
 NUM_SEARCHES = 20
+
+Watched = TypeVar("Watched", bound=tuple[int, str, str, *tuple[int, ...]])
+"""Event time, event id and video of a watch; what else there is of it follows."""
 
 
 class Drawn(NamedTuple):
@@ -45,7 +49,7 @@ def expected(events: Iterable[Watch | Search]) -> dict[str, Drawn]:
             countries[event.user_id].add((*at, event.context.country))
     return {
         user: Drawn(
-            _newest(watches[user]),
+            newest_watches(watches[user]),
             sorted(searches[user])[-NUM_SEARCHES:],
             max(countries[user])[-1] if countries[user] else None,
         )
@@ -53,20 +57,26 @@ def expected(events: Iterable[Watch | Search]) -> dict[str, Drawn]:
     }
 
 
-def _newest(watched: set[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
-    """Return the newest watch of the newest videos, with the newest watches of all."""
-    in_order = sorted(watched)
-    newest = {video_id: (time_ms, name, video_id) for time_ms, name, video_id in in_order}
-    kept = sorted(newest.values())[-NUM_WATCHES:]
-    return sorted({*kept, *in_order[-NUM_WATCHES:]})
+def newest_watches(watched: Iterable[Watched]) -> list[Watched]:
+    """Return the newest watch of the newest videos and the newest watches of all, oldest first."""
+    in_order = sorted(set(watched))
+    of_video = {entry[2]: entry for entry in in_order}
+    return sorted({*sorted(of_video.values())[-NUM_WATCHES:], *in_order[-NUM_WATCHES:]})
+
+
+def watches_in(window: Window) -> list[WatchEntry]:
+    """Return every watch of *window*, earlier ones of the same video too, oldest first."""
+    return sorted(window.watches + window.repeats)
 
 
 def drawn(record: bytes) -> Drawn:
-    """Return a window record as `expected` writes it; the only thing it shares is the reader."""
+    """Return a window record as `expected` writes it; it shares only the codec with the worker."""
     window = history_codec.decode(record)
-    watches = sorted(window.watches + window.repeats)
     return Drawn(
-        [(entry.event_time_ms, entry.event_id.hex(), entry.video_id) for entry in watches],
+        [
+            (entry.event_time_ms, entry.event_id.hex(), entry.video_id)
+            for entry in watches_in(window)
+        ],
         [(entry.event_time_ms, entry.event_id.hex(), entry.query) for entry in window.searches],
         window.context.country if window.context else None,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from contract.wire.events import Context, encode
-from tests.builders import asking, deletion, search, watch
+from tests.support.builders import asking, deletion, search, watch
 
 TELLING_BYTES = b'\x00\x09\x0a\x1f "\\,:{}[]-+.0123456789aefnrtuE\x7f\x80\xc0\xe2\xed\xf0\xff'
 TELLING_VALUES = (
@@ -37,23 +37,23 @@ class Damaged(NamedTuple):
 
 def mutations(number_of: int, *, seed: int, number_of_users: int = 2_000) -> Iterator[Damaged]:
     """Yield damaged events of some users, drawn from *seed*; several are of the same event."""
-    chance = random.Random(seed)
-    valid = [_valid(chance, number, number_of_users) for number in range(number_of // 10)]
+    rng = random.Random(seed)
+    valid = [_valid(rng, number, number_of_users) for number in range(number_of // 10)]
     for _ in range(number_of):
-        topic, key, value = chance.choice(valid)
-        if chance.random() < 0.6:
-            value = _damaged_json(json.loads(value), chance)
+        topic, key, value = rng.choice(valid)
+        if rng.random() < 0.6:
+            value = _damaged_json(json.loads(value), rng)
         else:
-            for _ in range(chance.choice((1, 1, 1, 2, 4))):
-                value = _damaged_bytes(value, chance)
-        if chance.random() < 0.03:
-            key = chance.choice((None, b"", b"\xff", b"m1 ", _damaged_bytes(key, chance)))
-        yield Damaged(topic, key, None if chance.random() < 0.005 else value)
+            for _ in range(rng.choice((1, 1, 1, 2, 4))):
+                value = _damaged_bytes(value, rng)
+        if rng.random() < 0.03:
+            key = rng.choice((None, b"", b"\xff", b"m1 ", _damaged_bytes(key, rng)))
+        yield Damaged(topic, key, None if rng.random() < 0.005 else value)
 
 
-def _valid(chance, number, number_of_users):
-    user_id, at_ms = f"m{chance.randrange(number_of_users)}", chance.randrange(60_000)
-    kind = chance.random()
+def _valid(rng, number, number_of_users):
+    user_id, at_ms = f"m{rng.randrange(number_of_users)}", rng.randrange(60_000)
+    kind = rng.random()
     if kind < 0.05:
         event, topic = deletion(user_id=user_id, at_ms=at_ms // 2), "user-deletions"
     elif kind < 0.10:
@@ -63,18 +63,18 @@ def _valid(chance, number, number_of_users):
         event, topic = search(f"cats {number}", user_id=user_id, at_ms=at_ms), "search-events"
     else:
         context = Context(country="DE", language="de", device="phone") if kind < 0.6 else None
-        video_id, name = f"v{chance.randrange(99)}", f"mutation/{number}"
+        video_id, name = f"v{rng.randrange(99)}", f"mutation/{number}"
         event = watch(video_id, user_id=user_id, at_ms=at_ms, name=name, context=context)
         topic = "watch-events"
     return topic, user_id.encode(), encode(event)
 
 
-def _damaged_bytes(value, chance):
-    at, end = sorted((chance.randrange(len(value) + 1), chance.randrange(len(value) + 1)))
+def _damaged_bytes(value, rng):
+    at, end = sorted((rng.randrange(len(value) + 1), rng.randrange(len(value) + 1)))
     before, cut, after = value[:at], value[at:end], value[end:]
-    byte = bytes([chance.choice(TELLING_BYTES)])
-    flipped = bytes(each ^ 1 << chance.randrange(8) for each in value[at : at + 1])
-    return chance.choice(
+    byte = bytes([rng.choice(TELLING_BYTES)])
+    flipped = bytes(each ^ 1 << rng.randrange(8) for each in value[at : at + 1])
+    return rng.choice(
         (
             before + flipped + value[at + 1 :],
             before + byte + value[at + 1 :],
@@ -82,32 +82,32 @@ def _damaged_bytes(value, chance):
             before + value[at + 1 :],
             before + cut + cut + after,
             before + after,
-            before + chance.randbytes(3) + value[at:],
+            before + rng.randbytes(3) + value[at:],
         )
     )
 
 
-def _damaged_json(document, chance):
-    name = chance.choice(list(document))
-    written = chance.choice(STYLES).encode
-    match chance.randrange(8):
+def _damaged_json(document, rng):
+    name = rng.choice(list(document))
+    written = rng.choice(STYLES).encode
+    match rng.randrange(8):
         case 0:
-            document[name] = chance.choice(TELLING_VALUES)
+            document[name] = rng.choice(TELLING_VALUES)
         case 1:
             del document[name]
         case 2:
-            document[chance.choice((name.upper(), name + " ", "__proto__"))] = document.pop(name)
+            document[rng.choice((name.upper(), name + " ", "__proto__"))] = document.pop(name)
         case 3:
-            document["unknown"] = chance.choice(TELLING_VALUES)
+            document["unknown"] = rng.choice(TELLING_VALUES)
         case 4:
-            depth = chance.randrange(20, 40)
+            depth = rng.randrange(20, 40)
             return f'{written(document)[:-1]},"unknown":{"[" * depth}{"]" * depth}}}'.encode()
         case 5:
             return f"{written(document)[:-1]},{written({name: document[name]})[1:]}".encode()
         case 6:
             given = document[name]
-            factor = chance.choice((-1, 0, 1e-3, 2, 10, 1_000))
+            factor = rng.choice((-1, 0, 1e-3, 2, 10, 1_000))
             document[name] = int(given * factor) if isinstance(given, int) else given
         case _:
-            document = dict(sorted(document.items(), key=lambda _: chance.random()))
+            document = dict(sorted(document.items(), key=lambda _: rng.random()))
     return written(document).encode()

@@ -1,25 +1,23 @@
 """What a user of Nextwatch writes: a plain producer and plain consumers, nothing of ours."""
 
 import json
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from benchmarks.stack.waiting import eventually
 from contract.kafka.client import security_config
 from contract.process.clock import system_clock
 from contract.process.settings import KafkaSettings
-
-T = TypeVar("T")
 
 ANSWER_S = 20.0
 """How long the broker may take to answer a producer."""
 
 
-class Cluster(Protocol):
+class BrokerAddress(Protocol):
     """Where a player plays: a stack, or a corner of one."""
 
     @property
@@ -33,14 +31,6 @@ class Cluster(Protocol):
         ...
 
 
-def eventually(find: Callable[[], T], *, within_s: float = 15.0, every_s: float = 0.05) -> T:
-    """Return the first true value of *find*; the last one when there was none in time."""
-    deadline = time.monotonic() + within_s
-    while not (found := find()) and time.monotonic() < deadline:
-        time.sleep(every_s)  # the one place that waits between two looks
-    return found
-
-
 class Player:
     """Produces events and reads recommendations with confluent-kafka alone.
 
@@ -50,7 +40,7 @@ class Player:
 
     def __init__(
         self,
-        stack: Cluster,
+        stack: BrokerAddress,
         *,
         transactional_id: str | None = None,
         partitioner: str = "murmur2_random",
@@ -198,7 +188,7 @@ class Player:
 
 
 @contextmanager
-def player_of(stack: Cluster) -> Iterator[Player]:
+def player_of(stack: BrokerAddress) -> Iterator[Player]:
     """A player on *stack*, closed after."""
     player = Player(stack)
     try:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import httpx
 
-from benchmarks.player import eventually
+from benchmarks.stack.waiting import eventually
 from contract.process.settings import KafkaSettings, QdrantSettings, load
 from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
@@ -18,7 +18,7 @@ from nextwatch.topics.topics import delete_all, reconcile
 
 
 @dataclass(frozen=True)
-class Worker:
+class StackProcess:
     """A process that a test started."""
 
     child: Child
@@ -49,7 +49,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Place:
+class PrefixedStack:
     """Looks like a stack to a `Player`, with a *prefix* of its own.
 
     What *settings* say comes before what the stack says; an empty one takes a setting away.
@@ -101,7 +101,7 @@ class Place:
         name: str | None = None,
         env: Mapping[str, str] | None = None,
         **settings: object,
-    ) -> Worker:
+    ) -> StackProcess:
         """Start a streams worker, or *argv*; *settings* are those of streams, *env* any others."""
         name = name or f"worker-{uuid4().hex[:8]}"
         directory = self.directory / name
@@ -115,7 +115,7 @@ class Place:
         )
         self.workers.append(child)
         url = f"http://127.0.0.1:{settings.get('HTTP_PORT', 0)}"
-        return Worker(child, Path(str(settings["STATE_DIR"])), ready_file, url)
+        return StackProcess(child, Path(str(settings["STATE_DIR"])), ready_file, url)
 
     def close(self) -> None:
         """Kill its workers, and delete its topics if it has a prefix."""

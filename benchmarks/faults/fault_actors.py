@@ -19,7 +19,7 @@ from nextwatch.embedded.stack import EmbeddedStack
 
 
 @dataclass(slots=True)
-class Worker:
+class TargetWorker:
     """One streams worker, running or not."""
 
     child: Child
@@ -72,16 +72,16 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Crew:
+class FaultActors:
     """All workers of *stack*; *argv* is how one is started, *env* what it is told besides."""
 
     stack: EmbeddedStack
     argv: Sequence[str]
     env: Mapping[str, str]
-    workers: list[Worker] = field(default_factory=list)
+    workers: list[TargetWorker] = field(default_factory=list)
     accidents: Counter[str] = field(default_factory=Counter)
 
-    def add(self) -> Worker:
+    def add(self) -> TargetWorker:
         """Start one more worker and return it, before it is ready."""
         name = f"worker{len(self.workers) + 1}"
         directory = self.stack.directory / name
@@ -92,7 +92,7 @@ class Crew:
             **self.env,
         }
         child = self.stack.add_process(name, self.argv, env)
-        self.workers.append(Worker(child, directory / "state", ready_file))
+        self.workers.append(TargetWorker(child, directory / "state", ready_file))
         return self.workers[-1]
 
     def mend(self) -> None:

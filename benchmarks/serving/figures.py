@@ -1,4 +1,4 @@
-"""The figures of the serving path: each function measures some and returns its part of the report.
+"""Measure the serving path: each function returns its part of the report.
 
 Every run has a stack of its own, so that none pays for what another left behind.
 """
@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.audience import Audience
-from benchmarks.floor import NUM_CANDIDATES
-from benchmarks.load import Load, Measured
-from benchmarks.rig import NUM_PARTITIONS, Drive, Rig, running
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.load import Load, Measured
+from benchmarks.serving.lower_bound import NUM_CANDIDATES
+from benchmarks.serving.rig import NUM_PARTITIONS, Drive, Rig, running
 from contract.process.clock import system_clock
 
 Report = dict[str, Any]
@@ -41,14 +41,14 @@ _INGEST_EVENTS = 40_000
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What is measured with, and how often. *windows* are the stores workers start with.
+class ServingBench:
+    """Run stacks and loads. *windows* are the stores that workers start with.
 
-    *search* says where the workers, and the floor, look for the nearest videos.
+    *search* says where the workers, and the lower bound, look for the nearest videos.
     """
 
     root: Path
-    audience: Audience
+    audience: ServingAudience
     windows: Path
     num_events: int
     seconds: float
@@ -86,9 +86,9 @@ class Bench:
         """All events at once, after those of the warm-up."""
         return Load(num_events=self.num_events, first_event=_WARM_UP)
 
-    def floor_eps(self, batch: int) -> float:
-        """Measure the floor in a process of its own, single-threaded."""
-        argv = [sys.executable, "-m", "benchmarks.floor", "--root", str(self.root)]
+    def lower_bound_eps(self, batch: int) -> float:
+        """Measure the lower bound in a process of its own, single-threaded."""
+        argv = [sys.executable, "-m", "benchmarks.serving.lower_bound", "--root", str(self.root)]
         argv += ["--videos", str(self.audience.catalogue.num_videos), "--batch", str(batch)]
         argv += ["--search", self.search]
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -98,10 +98,12 @@ class Bench:
         return float(json.loads(done.stdout)["floor_eps"])
 
 
-def throughput(bench: Bench, workers: Sequence[int], *, has_floor: bool, has_stack: bool) -> Report:
-    """Answers a second at saturation, by number of workers, and those of the floor.
+def throughput(
+    bench: ServingBench, workers: Sequence[int], *, has_lower_bound: bool, has_stack: bool
+) -> Report:
+    """Measure answers a second at saturation, by number of workers, and those of the lower bound.
 
-    Stack and floor take turns, so that a machine that is busy for a while slows both.
+    Stack and lower bound take turns, so that a machine that is busy for a while slows both.
     """
     rates: dict[str, list[float]] = {}
     runs: list[tuple[Drive, dict[str, float]]] = []
@@ -118,10 +120,10 @@ def throughput(bench: Bench, workers: Sequence[int], *, has_floor: bool, has_sta
                 batch = round(stages["events"] / stages["batches"]) if stages else batch
             else:
                 rates.setdefault(f"workers_{number}_eps", []).append(answers_eps)
-        if has_floor:
-            rates.setdefault("floor_eps", []).append(bench.floor_eps(batch))
+        if has_lower_bound:
+            rates.setdefault("floor_eps", []).append(bench.lower_bound_eps(batch))
             bench.say(f"{repeat}: floor {rates['floor_eps'][-1]:.0f}/s in batches of {batch}")
-    report: Report = {"floor_batch": batch} if has_floor else {}
+    report: Report = {"floor_batch": batch} if has_lower_bound else {}
     for name, values in rates.items():
         report |= _spread(name, values)
     for name in report.keys() & {f"workers_{number}_eps" for number in workers}:
@@ -132,8 +134,8 @@ def throughput(bench: Bench, workers: Sequence[int], *, has_floor: bool, has_sta
     return report | (_costs(runs) if runs else {})
 
 
-def latency(bench: Bench, rate_eps: float) -> Report:
-    """Latencies at *rate_eps*, from the time each event was meant to be sent."""
+def latency(bench: ServingBench, rate_eps: float) -> Report:
+    """Measure latencies at *rate_eps*, from the time each event was meant to be sent."""
     drives = []
     for _ in range(bench.repeats):
         with bench.rig() as rig:
@@ -159,8 +161,8 @@ def latency(bench: Bench, rate_eps: float) -> Report:
     }
 
 
-def ingest(bench: Bench) -> Report:
-    """Events a second into windows, store and changelog, when no recommendation is asked for."""
+def ingest(bench: ServingBench) -> Report:
+    """Measure events a second into windows, store and changelog, without recommendations."""
     rates = []
     for _ in range(bench.repeats):
         with bench.rig(env={"NEXTWATCH_STREAMS_RECOMMEND": "false"}) as rig:
@@ -169,8 +171,8 @@ def ingest(bench: Bench) -> Report:
     return _spread("ingest_eps", rates)
 
 
-def memory(bench: Bench) -> Report:
-    """The worker's memory with no users, and with 200,000 of 50 watches in its stores.
+def memory(bench: ServingBench) -> Report:
+    """Measure the worker's memory with no users, and with 200,000 of 50 watches in its stores.
 
     Both workers answer the same events of the same 30,000 users, the first one as if nobody had a
     history. The stores are written as a worker leaves them, and the changelog is empty.
@@ -199,8 +201,8 @@ def memory(bench: Bench) -> Report:
     }
 
 
-def hotkey(bench: Bench) -> Report:
-    """What 1,000 events/s of one user do to the others, who send 200 events/s."""
+def hotkey(bench: ServingBench) -> Report:
+    """Measure what 1,000 events/s of one user do to the others, who send 200 events/s."""
     report: Report = {}
     for name, hot_eps in (("without", 0.0), ("with", _HOT_EPS)):
         load = Load(
@@ -223,8 +225,8 @@ def hotkey(bench: Bench) -> Report:
     return {"hotkey": report}
 
 
-def burst(bench: Bench) -> Report:
-    """What 50,000 events at once come to: memory, time, and whether all were answered."""
+def burst(bench: ServingBench) -> Report:
+    """Measure memory, time and answers when 50,000 events come at once."""
     load = Load(num_events=_BURST_EVENTS, first_event=_WARM_UP, patience_s=_PATIENCE_S)
     with bench.rig() as rig:
         before_mb = _warm(rig).rss_mb()

@@ -1,0 +1,1 @@
+"""What the history windows must be by the events alone, and what changelog and stores hold."""
