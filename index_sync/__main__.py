@@ -33,7 +33,7 @@ from contract.process.settings import (
 from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from index_sync.background import Background
 from index_sync.bundles.loaded_bundle import open_bundle
-from index_sync.collections.collections import Collections
+from index_sync.collections.collections import GenerationCollections
 from index_sync.collections.index import VectorIndex, connected
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
@@ -75,7 +75,7 @@ def run(environ: Mapping[str, str], *, stopping: Event) -> None:
         owner=owner(uploads.cluster_id(), kafka.topic_prefix),
         refusal=qdrant.refusal,
     )
-    collections = Collections(index, qdrant.prefix(kafka))
+    collections = GenerationCollections(index, qdrant.prefix(kafka))
     announcements = Source(kafka, MODEL_BUNDLES)
     vectors = Source(kafka, ITEM_VECTORS)
     worker = Worker(

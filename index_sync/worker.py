@@ -37,7 +37,7 @@ from index_sync.bundles.announced import Bundles
 from index_sync.bundles.loaded_bundle import LoadedBundle, OpenBundle, open_again
 from index_sync.catalogue import UploadCatalogue
 from index_sync.collections.build import Building, build
-from index_sync.collections.collections import Collections
+from index_sync.collections.collections import GenerationCollections
 from index_sync.collections.generation import Generation
 from index_sync.held import HeldVectors
 from index_sync.publisher import Publisher
@@ -59,7 +59,7 @@ class Worker:
     uploads: Source
     announcements: Source
     vectors: Source
-    collections: Collections
+    collections: GenerationCollections
     publisher: Publisher
     open_bundle: OpenBundle
     background: Background

@@ -13,7 +13,7 @@ from typing import Protocol
 from contract.process.clock import Clock
 from contract.wire.events import BundleAnnouncement, ItemVector, VideoUpload
 from index_sync.catalogue import UploadCatalogue
-from index_sync.collections.collections import Collections
+from index_sync.collections.collections import GenerationCollections
 from index_sync.collections.generation import Generation, Point, Version
 from models.serving.items import ItemSnapshot
 
@@ -43,7 +43,7 @@ class VectorSink(Protocol):
 
 
 def build(
-    collections: Collections,
+    collections: GenerationCollections,
     number: int,
     snapshot: ItemSnapshot,
     *,

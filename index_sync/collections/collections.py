@@ -18,7 +18,7 @@ from index_sync.collections.index import VectorIndex
 log = structlog.get_logger()
 
 
-class Collections:
+class GenerationCollections:
     """Generation number -> its collection, complete or being built."""
 
     def __init__(self, index: VectorIndex, prefix: str) -> None:

@@ -58,7 +58,7 @@ def connected(settings: QdrantSettings) -> QdrantClient:
 
 
 class VectorIndex:
-    """Collections of points, one collection per generation.
+    """GenerationCollections of points, one collection per generation.
 
     What is created bears the mark of *owner*, unless that is empty. A request is repeated for
     *patience_s*; *name* is what a person calls the index.

@@ -141,7 +141,7 @@ def test_partitions_that_are_added_end_a_worker_within_seconds(place, admin, pla
     code_again, line = ended(again)
 
     assert code == code_again == ExitCode.MISCONFIGURED
-    assert f"{place.prefix}watch-events has 6, not 4" in json.loads(last)["error"]
+    assert f"{place.prefix}watch-events has 6, not 4" in json.loads(last)["reason"]
     assert line.startswith("streams: ")
     assert "`nextwatch repartition 6`" in line
     assert max(number for _, number in committed(admin, place)) == 3

@@ -13,7 +13,7 @@ from contract.wire.events import BundleAnnouncement, BundleState, encode
 from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout
 from index_sync.background import Background
 from index_sync.bundles.loaded_bundle import LoadedBundle
-from index_sync.collections.collections import Collections
+from index_sync.collections.collections import GenerationCollections
 from index_sync.collections.generation import Point
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
@@ -263,7 +263,7 @@ class World:
             LogSource(self.uploads),
             LogSource(self.logs[MODEL_BUNDLES.name]),
             LogSource(self.vectors),
-            Collections(self.index, PREFIX),
+            GenerationCollections(self.index, PREFIX),
             Publisher(self.outbox, Layout(), self.clock),
             self.open_bundle,
             Background(self.background),

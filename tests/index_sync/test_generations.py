@@ -6,7 +6,7 @@ import pytest
 from contract.errors import ContractError
 from contract.kafka import retries
 from contract.wire.events import BundleState
-from index_sync.collections.collections import Collections
+from index_sync.collections.collections import GenerationCollections
 from tests.index_sync.doubles import EAST, World, trained
 from tests.support.builders import upload
 
@@ -291,7 +291,7 @@ def test_a_prefix_that_another_deployment_uses_stops_the_start(world):
     world.index.owners["test-g1"] = "them"
 
     with pytest.raises(ContractError, match="NEXTWATCH_QDRANT_COLLECTION_PREFIX"):
-        Collections(world.index, "test").claim()
+        GenerationCollections(world.index, "test").claim()
 
 
 def test_nobody_drops_what_bears_another_mark(world):
@@ -307,6 +307,6 @@ def test_nobody_drops_what_bears_another_mark(world):
 def test_collections_from_before_there_were_marks_are_claimed(world):
     """An upgrade needs no step by hand."""
     world.index.owners.clear()
-    Collections(world.index, "test").claim()
+    GenerationCollections(world.index, "test").claim()
 
     assert world.index.owners == {"test-g1": "us"}

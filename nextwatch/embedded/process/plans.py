@@ -14,7 +14,7 @@ WORKERS = ("index_sync", "streams", "trainer")
 PROCESSES = STORAGE + WORKERS
 
 _PREFIX = "NEXTWATCH_"
-_SOURCE_ROOT = Path(__file__).resolve().parents[2]
+_SOURCE_ROOT = Path(__file__).resolve().parents[3]
 _NICENESS = {"trainer": 10}  # once up, learning waits for serving, never the other way round
 _CACHE_MB = "16"
 """Of RocksDB, whose default of 64 MB fills slowly and is more than a demo needs:

@@ -14,7 +14,7 @@ from contract.process.entrypoint import log_failure
 from contract.process.exit_codes import ExitCode
 from nextwatch.embedded.process.plans import inherited
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 each_process = pytest.mark.parametrize(
     "process", ["streams", pytest.param("trainer", marks=needs_torch), "index_sync"]

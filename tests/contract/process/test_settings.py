@@ -10,7 +10,7 @@ from contract.kafka.client import consumer_config, producer_config
 from contract.process.settings import OF_COMPOSE, WORDS, KafkaSettings, ProcessSettings, load, usage
 from nextwatch.settings_reference import GROUPS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 _SASL = {
     "NEXTWATCH_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",

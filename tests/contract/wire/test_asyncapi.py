@@ -19,7 +19,7 @@ from models.history import codec as history_codec
 from models.history.history import EMPTY
 from tests.support.bad_input import corpus, judged
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "asyncapi.yaml"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
 PRODUCED = [topic for topic in TOPICS if topic.producers]
 STRUCTURED = [topic for topic in PRODUCED if topic.kind]
 
