@@ -1,9 +1,9 @@
-"""The demo under broker outages: ``python -m benchmarks.outages --json``.
+"""Run the demo under broker outages: ``python -m benchmarks.outages --json``.
 
-An hour of the default demo, its broker stopped and started again every five minutes. Then the
-books are closed on what it left: every event of the topics has its answer, the windows in the
-changelog and in the stores are those of an undisturbed run, and no process logged an error that
-is not about the broker. The last line is one JSON object; the exit code is 1 if a promise broke.
+An hour of the default demo, its broker stopped and started again every five minutes. Then what
+it left is checked: every event of the topics has its answer, the windows in the changelog and
+in the stores are those of an undisturbed run, and no process logged an error that is not about
+the broker. The last line is one JSON object; the exit code is 1 if a promise broke.
 """
 
 import argparse
@@ -72,18 +72,20 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     shown = _figures(log_path)
     if shown is None:
         raise SystemExit(demo.exit_report())
-    books = _close(state_dir)
+    windows = _compared_windows(state_dir)
     errors = list(error_lines(state_dir / "logs"))
     others = [line for line in errors if not ABOUT_BROKER.search(line)]
     told = ("events_in", "answered", "lost", "lost_uploads", "dead_letters", "restarts", "error")
-    is_whole = books["state_equal"] and not (books["lost_from_windows"] or books["applied_twice"])
+    is_whole = windows["state_equal"] and not (
+        windows["lost_from_windows"] or windows["applied_twice"]
+    )
     is_kept = is_whole and not (shown["lost"] or shown["lost_uploads"] or others or shown["error"])
     return {
         "minutes": given.minutes,
         "outages": num_outages,
         **{name: shown[name] for name in told},
         "event_to_recommendation_ms": shown["event_to_recommendation_ms"],
-        **books,
+        **windows,
         "errors_about_the_broker": len(errors) - len(others),
         "other_errors": len(others),
         "other_error_lines": others[:_MOST_TOLD],
@@ -92,7 +94,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _play(demo: Child, seconds: float, given: argparse.Namespace) -> int:
-    """End the broker of *demo* every so often; its supervisor starts it again. Return how often."""
+    """End the broker of *demo* at intervals; its supervisor restarts it. Return how often."""
     num_outages, started_s = 0, monotonic()
     next_s = started_s + given.every_s
     while demo.is_running and monotonic() - started_s < seconds - given.every_s / 2:
@@ -132,8 +134,8 @@ def error_lines(logs: Path) -> Iterator[str]:
                 yield f"{path.stem}: {line}"
 
 
-def _close(state_dir: Path) -> dict[str, Any]:
-    """Return what the windows say, against what they must be by the events of the topics."""
+def _compared_windows(state_dir: Path) -> dict[str, Any]:
+    """Return the figures of the windows, compared with what the events of the topics must make."""
     with _broker(state_dir) as kafka:
         events = list(_events(kafka))
         published = published_windows(kafka)

@@ -44,7 +44,7 @@ def replay_section(section: str, rows: Sequence[Row]) -> dict[str, Seen]:
 
 
 def replay_row(stack: EmbeddedStack, row: Row) -> Seen:
-    """Replay one row in a corner of *stack*; an error in it is not right either."""
+    """Replay one row on *stack* under its own prefix; an error counts as not right."""
     prefix = f"r{row.number.replace('.', '-')}-"
     try:
         with stage_on(stack, prefix) as stage:

@@ -102,7 +102,7 @@ class RestartedWorker:
         }
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """Kill it (SIGKILL)."""
         os.kill(self.child.pid, signal.SIGKILL)
         self.child.wait_ended(10)
 

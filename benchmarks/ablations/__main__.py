@@ -1,4 +1,4 @@
-"""What a part of a retrieval model is worth: ``python -m benchmarks.ablations NAME --data ...``.
+"""Measure what a part of a model is worth: ``python -m benchmarks.ablations NAME --data ...``.
 
 Trains every arm of one ablation with the same seeds on the same log, and prints a Markdown table,
 then one JSON object. The difference is to the first arm, case by case, with the bounds between
@@ -33,7 +33,7 @@ _SHOWN = {
 
 
 def told(outcomes: Sequence[AblationOutcome], first: Sequence[AblationOutcome]) -> dict[str, Any]:
-    """Return what one arm came to over all seeds, and what it gains on the *first* arm."""
+    """Return the measures of one arm over all seeds, and their differences to the *first* arm."""
     gain_QM = np.concatenate([one.gain_QM for one in outcomes])
     better_QM = gain_QM - np.concatenate([one.gain_QM for one in first])
     user_ids = [user_id for one in outcomes for user_id in one.user_ids]

@@ -1,4 +1,4 @@
-"""An arm on MovieLens-1M: whole sequences, then the film before the last of every user.
+"""Run an arm on MovieLens-1M: train on sequences, then rank each user's second last film.
 
 The last film of a user, the test of the published figures, is cut off: it is not seen, neither
 to learn from nor to compare arms by. Every arm has the same time: as many epochs as fit.

@@ -1,4 +1,4 @@
-"""An arm on KuaiRand, prequentially: score, then learn, from 25 to 30 April. Never later.
+"""Run an arm on KuaiRand from 25 to 30 April: score each batch, then learn from it.
 
 The protocol is that of ``nextwatch evaluate retrieval``, on its tune window; vectors are scored
 in torch at once, so that an arm takes minutes.
@@ -36,7 +36,7 @@ from trainer.learn.learner import Learner
 
 @dataclass(frozen=True, slots=True)
 class AblationOutcome:
-    """What an arm came to: what each case adds to each of `ranks.MEASURES`, and whose it was."""
+    """The result of an arm: what each case adds to each of `ranks.MEASURES`, and its user."""
 
     gain_QM: Float64[np.ndarray, "Q M"]
     user_ids: Sequence[str]
@@ -74,7 +74,7 @@ class Streaming(Learned):
 
 
 class ByProbability(Learner):
-    """A learner with a hierarchical softmax, which scores by its log-probabilities."""
+    """A learner with a hierarchical softmax that scores by log-probabilities."""
 
     def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return log P(video | user)."""

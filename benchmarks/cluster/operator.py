@@ -1,4 +1,4 @@
-"""What whoever runs a cluster does to it: users, rights, settings of topics, deletions."""
+"""Administer a cluster: users, rights, topic settings, deletions."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -151,7 +151,7 @@ class Operator:
 
 
 def until(is_so: Callable[[], bool], otherwise: str) -> None:
-    """Wait until *is_so*, which brokers tell a little late, or not while one of them is down.
+    """Wait until *is_so*; brokers report it late, and not while one of them is down.
 
     Raises:
         TimeoutError: it did not come so within `WITHIN_S`; it says *otherwise*.

@@ -1,4 +1,4 @@
-"""One stack to break: broker behind the proxy, index with a bundle in service, two workers, a flow.
+"""Start the stack that faults break: brokers, index, a bundle in service, workers, events.
 
 A stack serves some rounds and is then renewed, so that a round does not depend on all before it.
 """
@@ -37,12 +37,12 @@ PATIENCE_S = 60.0
 
 
 class NotRecoveredError(Exception):
-    """The stack did not come back within the time it is given."""
+    """The stack did not recover in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultTiming:
-    """When a fault struck (`time.monotonic`), and how long the others took to take over."""
+    """When a fault happened (`time.monotonic`), and how long the others took to take over."""
 
     at_s: float
     takeover_s: float | None = None
@@ -58,7 +58,7 @@ class OneBroker:
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """All that a fault can touch, and the books kept on it; there is one broker, or a cluster."""
+    """Everything a fault can touch, and the ledger of the stack; one broker, or a cluster."""
 
     stack: EmbeddedStack
     actors: FaultActors
@@ -86,7 +86,7 @@ class Arena:
 
     @property
     def session_s(self) -> float:
-        """After how long a silent worker loses its partitions."""
+        """The session timeout in seconds."""
         return self.stack.kafka.session_timeout_ms / 1_000
 
 

@@ -107,7 +107,7 @@ def kill_transaction(arena: Arena) -> FaultTiming:
 
 
 def _send_again(arena: Arena) -> None:
-    """Send again what was sent until now and has no answer in a moment."""
+    """Send the events again that were sent until now and are unanswered shortly after."""
     until_s = monotonic()
     sleep(SETTLED_S)
     ledger = arena.ledger

@@ -1,4 +1,4 @@
-"""Faults of one of three brokers: another one leads, or nobody does."""
+"""Faults of one of three brokers: leadership moves, or a partition has no leader."""
 
 from time import monotonic
 
@@ -40,7 +40,7 @@ def lose_leader(arena: Arena) -> FaultTiming:
 
 
 def _leader(arena: Arena, topic: str) -> int:
-    """Return who leads some partition of *topic*, once every copy of the events is in sync.
+    """Return the leader of some partition of *topic*, once every replica of the events is in sync.
 
     Before that two brokers could be missing at once, and the third may not write alone.
     """

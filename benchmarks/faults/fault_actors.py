@@ -1,4 +1,4 @@
-"""The streams workers of one stack, and what can be done to them.
+"""The streams workers of one stack: kill, pause, wipe and restart them.
 
 Whoever dies by accident is started again, as a supervisor would; a fault that wants a worker
 dead for a while says so. Each worker has a state directory of its own, kept from run to run.
@@ -28,7 +28,7 @@ class TargetWorker:
 
     @property
     def name(self) -> str:
-        """What it is called, in its log's name too."""
+        """Its name, and that of its log."""
         return self.child.name
 
     @property
@@ -41,7 +41,7 @@ class TargetWorker:
         return self.child.is_running and self.ready_file.exists()
 
     def kill(self) -> None:
-        """Kill it (SIGKILL); nobody restarts it."""
+        """Kill it (SIGKILL); it is not restarted."""
         self.child.kill()
 
     def wipe(self) -> None:
@@ -54,15 +54,15 @@ class TargetWorker:
         self.child.start()
 
     def pause(self) -> None:
-        """Stop it where it stands (SIGSTOP)."""
+        """Pause it (SIGSTOP)."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on (SIGCONT), as if nothing had been."""
+        """Resume it (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
     def partitions(self) -> list[int]:
-        """Return the partitions it owns by the last word of its log."""
+        """Return the partitions it owns, by the last assignment in its log."""
         owned: list[int] = []
         for line in self.child.log_path.read_text(errors="replace").splitlines():
             if '"partitions_assigned"' in line:
@@ -73,7 +73,7 @@ class TargetWorker:
 
 @dataclass(slots=True)
 class FaultActors:
-    """All workers of *stack*; *argv* is how one is started, *env* what it is told besides."""
+    """All workers of *stack*; *argv* is the command of one, *env* its further settings."""
 
     stack: EmbeddedStack
     argv: Sequence[str]
@@ -96,14 +96,14 @@ class FaultActors:
         return self.workers[-1]
 
     def mend(self) -> None:
-        """Start again whoever ended by accident."""
+        """Start every worker again that ended by accident."""
         for worker in self.workers:
             if worker.child.is_wanted and not worker.child.is_running:
                 self.accidents[f"exit {worker.child.exit_code}"] += 1
                 worker.start()
 
     def is_whole(self) -> bool:
-        """Return whether everybody who should run is ready, and each partition is one worker's."""
+        """Return whether every wanted worker is ready and each partition has exactly one owner."""
         self.mend()
         wanted = [worker for worker in self.workers if worker.child.is_wanted]
         if not all(worker.is_ready() for worker in wanted):
@@ -113,7 +113,7 @@ class FaultActors:
         return all(owned) and sorted(chain.from_iterable(owned)) == everything
 
     def stop(self, within_s: float) -> None:
-        """Stop everybody in order, at once."""
+        """Terminate all workers at the same time."""
         for worker in self.workers:
             worker.child.terminate()
         for worker in self.workers:

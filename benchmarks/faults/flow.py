@@ -1,4 +1,4 @@
-"""The events: a seeded stream of deliveries with repeats, reordering and many short lives.
+"""Draw a seeded stream of events with repeats, reordering and many users of few events.
 
 Most users have one to three events, spread over some seconds, so that a fault falls between
 them: a window that overflows hides its wounds. A few heavy users fill their windows. What is
@@ -30,7 +30,7 @@ _NEXT_WITHIN = 1_200
 
 
 class Delivery(NamedTuple):
-    """One record to produce; a settled one was late or is a repeat, and is spared from now on."""
+    """One record to produce; a settled one was late or is a repeat, and is not delayed again."""
 
     topic: Topic
     event: Watch | Search

@@ -1,4 +1,4 @@
-"""A network that can be broken: every connection to the broker passes through this process.
+"""A TCP proxy before the broker that can hold, delay and cut connections.
 
 ``python -m benchmarks.faults.proxy LISTEN TARGET CONTROL``, three ports of the loopback interface.
 On CONTROL it takes one JSON command a line and answers each with what it hit: ``cut`` closes
@@ -24,7 +24,7 @@ _CONTROL_TIMEOUT_S = 10.0
 
 
 class ProxyCommand(msgspec.Struct, frozen=True):
-    """What to do; *pid* 0 means to everybody."""
+    """A command to the proxy; *pid* 0 means all clients."""
 
     do: str
     pid: int = 0
@@ -33,7 +33,7 @@ class ProxyCommand(msgspec.Struct, frozen=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """What a command met: connections open, and bytes that were kept back until now."""
+    """The effect of a command: open connections, and bytes that were held until now."""
 
     links: int = 0
     held_bytes: int = 0
@@ -41,7 +41,7 @@ class Hit(msgspec.Struct, frozen=True):
 
 @dataclass(eq=False, slots=True)
 class Link:
-    """One client's connection, and ours to the broker on its behalf."""
+    """A client's connection, and the proxy's connection to the broker for it."""
 
     port: int
     writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
@@ -55,7 +55,7 @@ class Link:
 
 
 class Proxy:
-    """Passes bytes on between clients and one target, as far as it is told to."""
+    """Forwards bytes between clients and one target, unless it is told to hold or delay them."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -100,7 +100,7 @@ class Proxy:
             writer.write_eof()
 
     def obey(self, command: ProxyCommand) -> Hit:
-        """Carry out *command* and return what it hit.
+        """Carry out *command* and return its effect.
 
         Raises:
             ValueError: there is no such command.
@@ -155,7 +155,7 @@ def _is_meant(pid: int) -> Callable[[int], bool]:
 
 
 class Network:
-    """The other end of CONTROL: breaks the network and mends it, from a thread that may wait."""
+    """The client of the control port: breaks and repairs the network; its calls block."""
 
     def __init__(self, control_port: int) -> None:
         self._socket = socket.create_connection((LOOPBACK, control_port), _CONTROL_TIMEOUT_S)
@@ -178,7 +178,7 @@ class Network:
         return self._say(ProxyCommand("delay", delay_ms=delay_ms))
 
     def close(self) -> None:
-        """Leave the network as it is."""
+        """Close the control connection; the network stays as it is."""
         self._answers.close()
         self._socket.close()
 

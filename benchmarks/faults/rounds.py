@@ -1,4 +1,4 @@
-"""Rounds: a fault in mid-stream, then waiting until the stack is whole and everybody answered.
+"""Play rounds: a fault in mid-stream, then wait until all is recovered and answered.
 
 The schedule is a function of the seed: every kind in a random order, then again. Events flow
 all the time, before, during and after, and a round that did not strike in mid-stream is counted
@@ -42,7 +42,7 @@ def play(
     within_s: float = RECOVERED_WITHIN_S,
     tell: Tell = lambda _line: None,
 ) -> RunRecord:
-    """Run one stack through *kinds* and return its books; all of them, or none, need a cluster.
+    """Run one stack through *kinds* and return its record; all of them, or none, need a cluster.
 
     One that has not recovered *within_s* after a fault is trouble, and meets no further one.
     """
@@ -77,7 +77,7 @@ def play(
 
 
 def play_one(stage: Arena, kind: str, *, within_s: float = RECOVERED_WITHIN_S) -> Round:
-    """Let *kind* strike in mid-stream and wait for the recovery.
+    """Apply the fault *kind* in mid-stream and wait for the recovery.
 
     Raises:
         NotRecoveredError: somebody stays down, or an event stays without an answer.
@@ -87,14 +87,14 @@ def play_one(stage: Arena, kind: str, *, within_s: float = RECOVERED_WITHIN_S) -
     num_stale = ledger.counts["stale_overwrites"]
     is_flowing = _is_flowing(stage)
     try:
-        struck = FAULTS[kind](stage)
+        timing = FAULTS[kind](stage)
     except (TimeoutError, StackError, KafkaException) as error:
         raise NotRecoveredError(f"{kind}: {error}") from error
-    while monotonic() < struck.at_s + 1.0:
+    while monotonic() < timing.at_s + 1.0:
         stage.actors.mend()
         sleep(_FLOW_S)
-    due = ledger.produced_until(struck.at_s + 1.0)
-    num_struck = len(ledger.produced_until(struck.at_s))
+    due = ledger.produced_until(timing.at_s + 1.0)
+    num_before = len(ledger.produced_until(timing.at_s))
     produced = ledger.events.copy()
 
     def is_recovered() -> bool:
@@ -106,10 +106,10 @@ def play_one(stage: Arena, kind: str, *, within_s: float = RECOVERED_WITHIN_S) -
             f"{kind}: {left} events without an answer, accidents {dict(stage.actors.accidents)}, "
             f"{within_s:.0f} s after it struck"
         )
-    recovery_s = max(ledger.answered_s[event_id] for event_id in due) - struck.at_s
-    is_mid_stream = is_flowing and len(due) > num_struck
+    recovery_s = max(ledger.answered_s[event_id] for event_id in due) - timing.at_s
+    is_mid_stream = is_flowing and len(due) > num_before
     num_stale = ledger.counts["stale_overwrites"] - num_stale
-    return Round(kind, recovery_s, struck.takeover_s, is_mid_stream, num_stale)
+    return Round(kind, recovery_s, timing.takeover_s, is_mid_stream, num_stale)
 
 
 def _is_flowing(stage: Arena) -> bool:

@@ -1,4 +1,4 @@
-"""Every kind of fault by name: of workers, index and network, of the broker, of one of three."""
+"""The table of all faults by name."""
 
 from benchmarks.faults.arena import Fault
 from benchmarks.faults.broker_faults import BROKER_FAULTS

@@ -1,4 +1,4 @@
-"""What came of it: the books of each stack closed against the oracle, and added up.
+"""Compare what each stack left with the oracle, and sum the figures of all stacks.
 
 A stack keeps its promises when nothing accepted is lost, nothing stands twice in a window, nothing
 of an aborted transaction was answered, and all windows, in the changelog and in the stores, are to
@@ -25,7 +25,7 @@ _STOPPED_WITHIN_S = 12.0
 
 @dataclass(slots=True)
 class Round:
-    """One fault and how it went; times are seconds."""
+    """One fault and its recovery; times are seconds."""
 
     kind: str
     recovery_s: float
@@ -36,7 +36,7 @@ class Round:
 
 @dataclass(slots=True)
 class RunRecord:
-    """What one stack came to."""
+    """The record of one stack: its rounds, and what was lost or differs."""
 
     rounds: list[Round] = field(default_factory=list)
     events: int = 0
@@ -69,7 +69,7 @@ class RunRecord:
 
 
 def close(arena: Arena, record: RunRecord, *, within_s: float) -> None:
-    """End the flow of *arena* and its workers, and write into *books* what they left."""
+    """End the flow of *arena* and its workers, and write what they left into *record*."""
     ledger = arena.ledger
     ledger.stop_feeding()
     if not record.trouble:

@@ -73,7 +73,7 @@ def isolate(arena: Arena) -> FaultTiming:
 
 
 def isolate_and_wipe(arena: Arena) -> FaultTiming:
-    """As `isolate`, but the new owner dies, state and all, just before the zombie's words arrive.
+    """As `isolate`, but the new owner loses its state just before the zombie's records arrive.
 
     What it knew beyond the zombie is then in nobody's memory, and in the changelog overwritten.
     The zombie dies a moment later, so that both begin with what is published.
@@ -193,7 +193,7 @@ def _victim(arena: Arena) -> TargetWorker:
 
 
 def _make_busy(arena: Arena, victim: TargetWorker) -> None:
-    """Give the workers more than they answer at once, and wait until *victim* is at it."""
+    """Produce a burst, and wait until *victim* is working on it."""
     windows_of, partitions = arena.ledger.windows_of, victim.partitions()
     num_before = sum(windows_of[number] for number in partitions)
     arena.ledger.burst(BURST)

@@ -1,4 +1,4 @@
-"""Nextwatch beside its peers, doing the same job: ``python -m benchmarks.peers``.
+"""Compare Nextwatch with other frameworks on the same job: ``python -m benchmarks.peers``.
 
 The job is in `benchmarks.peers.job`, the peers in `peer_faust` and `peer_quix`: same bundle, same
 index, same windows to start with, same load. Progress goes to standard error; standard output
@@ -36,7 +36,7 @@ _WIDE = 180
 
 
 def main() -> None:
-    """Hold the contest that the command line asks for, and print who stands where."""
+    """Run the contest that the command line asks for, and print the table."""
     given = _arguments()
     facts = {"load_1m": round(os.getloadavg()[0], 2), "cpus": os.cpu_count()}
     facts |= {name: getattr(given, name) for name in ("videos", "users", "events")}

@@ -1,4 +1,4 @@
-"""How each peer names the topic behind its state, and whose window a record there is.
+"""The changelog topic of each peer, and the user of a record in it.
 
 Known to the programs that write them and to the check that reads them; imports no framework.
 """

@@ -1,4 +1,4 @@
-"""The runs: each on a stack of its own, driven by the same load, its windows checked at the end."""
+"""Run each contestant on a stack of its own under the same load, and check its windows."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ _STOP_S = 15.0
 
 @dataclass(frozen=True)
 class ContestRun:
-    """What came of one run."""
+    """The figures of one run."""
 
     answers_eps: float
     latency_ms: Mapping[str, float]
@@ -60,7 +60,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Contest:
-    """What is the same for all: users, the windows they start with, load and repeats."""
+    """What all contestants share: users, their first windows, load and repeats."""
 
     root: Path
     audience: ServingAudience
@@ -96,7 +96,7 @@ class Contest:
 
 
 def hold(contest: Contest, starts: Sequence[Start]) -> tuple[list[Standing], float]:
-    """Let everybody run as often as asked; return the standings, and the rate common to all.
+    """Run each contestant as often as asked; return the standings, and the rate common to all.
 
     They take turns, so that a machine that is busy for a while slows all of them. The common
     rate is 70 % of what the slowest can.

@@ -1,4 +1,4 @@
-"""Who takes part, and how each is started on a stack of its own with the same windows."""
+"""The contestants, and how each is started on its own stack with the same windows."""
 
 import os
 import shutil

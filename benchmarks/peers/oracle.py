@@ -1,4 +1,4 @@
-"""What the windows must be after a run, from the events alone, and what a changelog says they are.
+"""Compare the windows in a peer's changelog with what they must be by the events alone.
 
 So that nobody wins by dropping events, or by losing what a crash would need. Works on the
 windows to start with and on `watch-events` as the broker holds it; shares no code with any

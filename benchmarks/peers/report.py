@@ -1,4 +1,4 @@
-"""The standings as a table for a terminal, as Markdown for a page, and as one JSON object."""
+"""Print the standings as a table, as Markdown and as JSON."""
 
 import re
 import statistics

@@ -1,4 +1,4 @@
-"""What the programs of the peers have in common: their command line, and the windows to start with.
+"""The command line of the peers' programs, and the windows they start with.
 
 ``python -m benchmarks.peers.peer_<name> fill`` writes the windows in a file to new stores, by the
 framework's own classes; ``... run`` does the job until SIGTERM.
@@ -27,7 +27,7 @@ Seeds = dict[str, list[tuple[str, bytes]]]
 
 @dataclass(frozen=True)
 class PeerSettings:
-    """Where a worker keeps its state, where it finds the broker, and whether it may use threads."""
+    """Settings of a peer's worker: broker, state directory, and whether it may use threads."""
 
     kafka: KafkaSettings
     state_dir: Path

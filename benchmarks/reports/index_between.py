@@ -1,4 +1,4 @@
-"""A server between a worker and the index, which passes requests on and spoils the answers."""
+"""An HTTP proxy between a worker and the index that changes the answers."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ class Asked(NamedTuple):
 
 
 class IndexAnswer(NamedTuple):
-    """What is sent back: all at once, or a byte every *drip_s* seconds, after *delay_s*."""
+    """The answer to send: whole, or a byte every *drip_s* seconds, after *delay_s*."""
 
     status: int
     body: bytes

@@ -1,4 +1,4 @@
-"""Kafka logs have holes, end, restart and move."""
+"""Reports on offsets: gaps, log ends, topics created again, partitions that move."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""On a Qdrant server: keys, and the first start on a fresh broker."""
+"""Reports on Qdrant's API keys, and on the first start on a fresh broker."""
 
 import json
 import os

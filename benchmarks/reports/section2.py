@@ -1,4 +1,4 @@
-"""One bad thing ends everything."""
+"""Reports on single bad inputs that ended a process."""
 
 import asyncio
 import json

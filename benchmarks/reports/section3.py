@@ -1,4 +1,4 @@
-"""Time and placement are trusted."""
+"""Reports on event times in the future and on other partitioners."""
 
 from confluent_kafka import KafkaError, Message
 

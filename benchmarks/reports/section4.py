@@ -1,4 +1,4 @@
-"""Windows and signals count events where people are meant."""
+"""Reports on windows and signals that counted events instead of users."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Deployments side by side, errors, exits."""
+"""Reports on deployments side by side, error messages and exit codes."""
 
 from typing import NamedTuple
 

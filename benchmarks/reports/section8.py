@@ -1,4 +1,4 @@
-"""What only Apache Kafka shows: topics that change, limits, the group, retention, transactions."""
+"""Reports on topics that change, limits, retention and transactions."""
 
 from time import sleep
 
@@ -184,7 +184,7 @@ def lag_of_the_trainer(stage: Stage) -> Seen:
 
 
 def groups_of(stage: Stage) -> list[str]:
-    """Return the consumer groups of this corner of the broker."""
+    """Return the consumer groups under the prefix of *stage*."""
     found = stage.operator.admin.list_consumer_groups().result(20).valid
     return [each.group_id for each in found if each.group_id.startswith(stage.place.prefix)]
 

@@ -1,4 +1,4 @@
-"""The consumer group of the workers: session timeout, static membership, strangers."""
+"""Reports on the consumer group: session timeout, static membership, other members."""
 
 from confluent_kafka import Consumer
 

@@ -1,4 +1,4 @@
-"""Rights: the least that each process needs, and what is said when one is missing."""
+"""Reports on ACLs: the rights each process needs, and the message when one is missing."""
 
 import json
 from typing import Any

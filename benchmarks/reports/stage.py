@@ -1,4 +1,4 @@
-"""Where one report is replayed: a corner of a stack, its workers, and what a user sees of them."""
+"""Run one report on a stack: topics under a prefix, its processes, and a user's client."""
 
 import json
 import os
@@ -55,7 +55,7 @@ class Ended(NamedTuple):
 
 @dataclass
 class Stage:
-    """One corner, for one row.
+    """The prefixed stack, the client and the operator of one row.
 
     `place` has its settings, `player` is whoever uses it, `operator` whoever runs the broker.
     """
@@ -134,7 +134,7 @@ class Stage:
         return {entry.name: entry.value for entry in answer.result(READY_S).values()}
 
     def use(self, **settings: str) -> None:
-        """Tell processes that are started from now on these *settings* as well."""
+        """Add *settings* to those of all processes that are started from now on."""
         self._more.update(settings)
 
     def callback(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -210,7 +210,7 @@ class Stage:
 def stage_on(
     stack: EmbeddedStack, prefix: str, settings: Mapping[str, str] | None = None
 ) -> Iterator[Stage]:
-    """Give a stage on *stack*, and leave neither process nor topic of it behind."""
+    """Yield a stage on *stack*, and remove its processes and topics at the end."""
     with ExitStack() as ending:
         place = PrefixedStack(stack, prefix, settings or {})
         ending.callback(place.close)

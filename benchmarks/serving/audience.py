@@ -1,4 +1,4 @@
-"""The users of the serving benchmarks: their windows of 50 watches, and what they watch next.
+"""The users of the serving benchmarks: windows of 50 watches, and their next watches.
 
 Everybody has a taste of three centres of the catalogue, so that a user vector lies where
 videos are. Users are drawn in blocks from a seed: the same number is the same user in every

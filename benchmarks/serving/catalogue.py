@@ -1,4 +1,4 @@
-"""A catalogue of made-up videos as a real bundle and a real index, made once and kept.
+"""A synthetic catalogue as a real bundle and a real index, made once and kept.
 
 ``open_catalogue(directory)`` returns one: 100,000 videos around 500 centres, vectors of unit
 norm, a user tower exported as the trainer does, a ranking network of drawn weights, all
@@ -62,7 +62,7 @@ _THRESHOLD_KB = 1_000
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What is kept of one catalogue below *directory*."""
+    """The files of one catalogue below *directory*."""
 
     directory: Path
     num_videos: int

@@ -243,7 +243,7 @@ def burst(bench: ServingBench) -> Report:
 
 
 def _warm(rig: Rig) -> Rig:
-    """Let every thread, cache and connection be used once."""
+    """Drive a first load, so that threads, caches and connections are warm."""
     rig.drive(Load(num_events=_WARM_UP))
     return rig
 

@@ -40,7 +40,7 @@ _FULL_LIST = 20
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send. Every run on one stack has a *run* number of its own, which the rig gives.
+    """The load to send. The rig gives every run on a stack its own *run* number.
 
     *rate_eps* 0 sends everything at once, in large batches. *hot_rate_eps* more events a second
     come from one user, the last one.
@@ -65,7 +65,7 @@ class _Answer(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a load. Times are seconds on the generator's clock; NaN: never answered."""
+    """The result of a load. Times are seconds on the generator's clock; NaN: not answered."""
 
     meant_s_E: Float64[np.ndarray, "E"]
     answered_s_E: Float64[np.ndarray, "E"]
@@ -78,7 +78,7 @@ class Measured:
 
     @property
     def num_unanswered(self) -> int:
-        """How many events got no answer within the patience."""
+        """How many events were not answered within `Load.patience_s`."""
         return int(np.isnan(self.answered_s_E).sum())
 
     def latency_ms(self, *, is_hot: bool = False, skip: float = 0.1) -> Float64[np.ndarray, "E"]:
@@ -101,7 +101,7 @@ class Measured:
 
     @property
     def drained_s(self) -> float:
-        """How long it took from the first event meant to the last answer."""
+        """The seconds from the first event's intended time to the last answer."""
         return float(self.received_s_A.max(initial=-np.inf) - self.meant_s_E.min())
 
     def save(self, path: Path) -> None:
@@ -177,7 +177,7 @@ def drive(settings: KafkaSettings, audience: ServingAudience, load: Load) -> Mea
 
 @dataclass(frozen=True)
 class _Plan:
-    """Every event before the first is sent: when, whose, and its bytes."""
+    """All events of a load, made before the first is sent: time, user and bytes."""
 
     meant_s_E: Float64[np.ndarray, "E"]
     users: list[int]

@@ -1,4 +1,4 @@
-"""The real stack with the catalogue in service, ready to be driven, and what it costs.
+"""Run the real stack with the catalogue in service, drive loads and measure their cost.
 
 Broker, index and streams are the embedded stack's processes, unmodified. The collection and
 the users' windows are put in place before they start; the bundle is announced as indexed,
@@ -110,7 +110,7 @@ class Rig:
             self._committed.close()
 
     def check(self) -> None:
-        """Raise what a worker that ended last said; its figures would be those of the rest."""
+        """Raise the exit report of a worker that ended: the figures would miss it."""
         for worker in self.workers:
             if not worker.is_running:
                 raise RuntimeError(worker.exit_report())

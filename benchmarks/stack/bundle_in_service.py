@@ -1,4 +1,4 @@
-"""A bundle in service, so that answers need the index: small, untrained, written in a second."""
+"""Put a small untrained bundle in service, so that answers need the index."""
 
 from typing import Protocol
 
@@ -27,7 +27,7 @@ _SMALL = TowerConfig(dim=16, hidden_dim=16, content_buckets=1_024, context_bucke
 
 
 class Stack(Protocol):
-    """Where the bundle is to be in service: a stack, or a corner of one."""
+    """The stack on which the bundle is put in service."""
 
     @property
     def env(self) -> dict[str, str]:

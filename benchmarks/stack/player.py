@@ -1,4 +1,4 @@
-"""What a user of Nextwatch writes: a plain producer and plain consumers, nothing of ours."""
+"""A user's client: a plain confluent-kafka producer and consumers."""
 
 import json
 import uuid
@@ -18,7 +18,7 @@ ANSWER_S = 20.0
 
 
 class BrokerAddress(Protocol):
-    """Where a player plays: a stack, or a corner of one."""
+    """What a player connects to: a stack, or a `PrefixedStack`."""
 
     @property
     def kafka(self) -> KafkaSettings:
@@ -189,7 +189,7 @@ class Player:
 
 @contextmanager
 def player_of(stack: BrokerAddress) -> Iterator[Player]:
-    """A player on *stack*, closed after."""
+    """Yield a player on *stack*, and close it after."""
     player = Player(stack)
     try:
         yield player

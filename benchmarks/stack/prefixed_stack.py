@@ -1,4 +1,4 @@
-"""A corner of a running stack: topics of its own, and workers as workers."""
+"""Share a running stack: topics under a prefix, and processes that use them."""
 
 import json
 import sys
@@ -50,7 +50,7 @@ class StackProcess:
 
 @dataclass(frozen=True)
 class PrefixedStack:
-    """Looks like a stack to a `Player`, with a *prefix* of its own.
+    """A running stack whose topics, collections and bundles have a *prefix* of their own.
 
     What *settings* say comes before what the stack says; an empty one takes a setting away.
     """
@@ -65,7 +65,7 @@ class PrefixedStack:
 
     @property
     def env(self) -> dict[str, str]:
-        """The settings by which workers find this place."""
+        """The settings of its processes."""
         env = {
             **self.stack.env,
             "NEXTWATCH_KAFKA_TOPIC_PREFIX": self.prefix,

@@ -1,4 +1,4 @@
-"""A producer that writes header names of any bytes, as only clients in other languages do."""
+"""Produce records whose header names are any bytes, as clients in other languages can."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""A topic that is deleted and created again, under running clients."""
+"""Delete a topic and create it again under running clients."""
 
 from benchmarks.cluster.operator import Operator, until
 from contract.errors import NextwatchError

@@ -1,1 +1,1 @@
-"""What the history windows must be by the events alone, and what changelog and stores hold."""
+"""The windows that events must make, and those that changelog and stores hold."""

@@ -1,4 +1,4 @@
-"""A project of docker-compose.yml: what its user types, on ports and with images of its own."""
+"""Run docker-compose.yml as a user does, on its own ports and with its own images."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Watches that keep coming while something happens, and what must have come of them."""
+"""Produce watches during a change, and check that all are answered and in the windows."""
 
 from contextlib import contextmanager
 from itertools import count

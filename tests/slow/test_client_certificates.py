@@ -5,7 +5,7 @@ import pytest
 from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.stack.waiting import eventually
 from contract.process.exit_codes import ExitCode
-from tests.slow.places import WORKERS, SeparateStack, player_at, stack_on
+from tests.slow.cluster_stacks import WORKERS, SeparateStack, player_at, stack_on
 from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -12,7 +12,7 @@ from benchmarks.stack.player import player_of
 from benchmarks.stack.waiting import eventually
 from benchmarks.windows.oracle import drawn
 from contract.kafka.client import consumer_config
-from tests.slow.places import WORKERS, facts, stack_on
+from tests.slow.cluster_stacks import WORKERS, facts, stack_on
 from tests.support.oracle import all_answered, published_windows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

@@ -11,8 +11,8 @@ from benchmarks.stack.waiting import eventually
 from contract.process.clock import system_clock
 from contract.process.exit_codes import ExitCode
 from contract.wire.topics import DAY_MS
-from tests.slow.outages import Flow, assert_nothing_was_lost
-from tests.slow.places import WORKERS, SeparateStack, keys, stack_on
+from tests.slow.cluster_stacks import WORKERS, SeparateStack, keys, stack_on
+from tests.slow.steady_flow import Flow, assert_nothing_was_lost
 from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -6,8 +6,8 @@ from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.outages import ABOUT_BROKER, error_lines
 from benchmarks.stack.player import player_of
 from benchmarks.stack.waiting import eventually
-from tests.slow.outages import Flow, assert_nothing_was_lost
-from tests.slow.places import WORKERS, stack_on
+from tests.slow.cluster_stacks import WORKERS, stack_on
+from tests.slow.steady_flow import Flow, assert_nothing_was_lost
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.stack.player import player_of
 from benchmarks.stack.waiting import eventually
-from tests.slow.places import SeparateStack, keys, stack_on
+from tests.slow.cluster_stacks import SeparateStack, keys, stack_on
 from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -7,7 +7,7 @@ from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.stack.waiting import eventually
 from contract.process.exit_codes import ExitCode
 from nextwatch.embedded.process.ports import free_ports
-from tests.slow.places import WORKERS, SeparateStack, player_at, stack_on
+from tests.slow.cluster_stacks import WORKERS, SeparateStack, player_at, stack_on
 from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

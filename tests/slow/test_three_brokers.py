@@ -8,8 +8,8 @@ from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.cluster.operator import until
 from benchmarks.stack.player import player_of
 from benchmarks.stack.waiting import eventually
-from tests.slow.outages import Flow, assert_nothing_was_lost
-from tests.slow.places import SeparateStack, stack_on
+from tests.slow.cluster_stacks import SeparateStack, stack_on
+from tests.slow.steady_flow import Flow, assert_nothing_was_lost
 from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]

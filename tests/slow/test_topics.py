@@ -9,7 +9,7 @@ from benchmarks.stack.player import player_of
 from benchmarks.stack.waiting import eventually
 from contract.process.exit_codes import ExitCode
 from nextwatch.topics.topics import reconcile
-from tests.slow.places import SeparateStack, keys, stack_on
+from tests.slow.cluster_stacks import SeparateStack, keys, stack_on
 from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -16,7 +16,7 @@ from contract.kafka.client import producer_config
 from contract.process.clock import system_clock
 from contract.wire.topics import WINDOWS
 from models.history.codec import decode
-from tests.slow.places import SeparateStack, Transactions, keys, stack_on
+from tests.slow.cluster_stacks import SeparateStack, Transactions, keys, stack_on
 from tests.support.builders import event_id
 from tests.support.oracle import all_answered, published_windows
 

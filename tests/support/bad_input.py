@@ -1,4 +1,4 @@
-"""The corpus of bad input: each case a record, and what is to become of it.
+"""The corpus of bad input: each case is a record and its expected outcome.
 
 Most cases are lines of ``tests/data/bad_input.jsonl``: ``id`` (group, number and, where a number
 has several, a letter), ``topic``, ``key_b64``, ``value_b64`` (null for none), ``headers``,
@@ -29,7 +29,7 @@ BY_NAME = {topic.name: topic for topic in TOPICS}
 
 @dataclass(frozen=True)
 class Case:
-    """One record, and what is to become of it."""
+    """One record and its expected outcome."""
 
     id: str
     topic: str
@@ -79,7 +79,7 @@ def _bytes(text):
 
 
 def large_cases():
-    """Yield what would fill a file: great in size, in depth or in number."""
+    """Yield the cases that are too large for the file: in size, in depth or in number."""
     yield _watch("A8", key=b"k" * 1_000_000, reason="key_too_long")
     yield _watch("A20", _padded("A20", 65_536))
     yield _watch("A21", _padded("A21", 65_537), reason="too_large")

@@ -1,4 +1,4 @@
-"""Brokers of a test's own: with settings of its own, or with users and an authorizer."""
+"""Run a broker for one test: with further settings, or with users and an authorizer."""
 
 import os
 from contextlib import contextmanager
@@ -91,7 +91,7 @@ class SecuredBroker:
 
     @property
     def unbound(self):
-        """Settings of somebody who may do everything."""
+        """The settings of the super user."""
         return KafkaSettings(
             bootstrap_servers=f"127.0.0.1:{self._internal}",
             topic_prefix=self.prefix,

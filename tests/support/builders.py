@@ -1,4 +1,4 @@
-"""Builders: a valid event, with what the test is about said by keyword and the rest chosen."""
+"""Build valid events: a test names by keyword what it is about, the rest has defaults."""
 
 from uuid import NAMESPACE_OID, uuid5
 

@@ -71,7 +71,7 @@ def write(learner, root, *, bundle_id="b1", generation=1):
 
 
 def offer_bundle(place, player):
-    """Put a bundle and the collection it wants in place, as trainer and index_sync would."""
+    """Write a bundle, fill its collection and announce it, as trainer and index_sync would."""
     root = urlsplit(load(ProcessSettings, place.env).bundle_url).path
     url, manifest = write(learner_of(catalogue()), root)
     collection = collection_name(place.qdrant.prefix(place.kafka), manifest.generation)

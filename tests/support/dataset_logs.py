@@ -1,4 +1,4 @@
-"""Small data sets on disk, in the columns of the real ones, and a feed without a broker."""
+"""Write small data sets in the columns of the real ones; a feed without a broker."""
 
 import gzip
 import threading

@@ -6,7 +6,7 @@ MAX_BYTES = 1_000_000
 
 
 class MemoryOutbox:
-    """Acknowledges what it is sent when somebody waits for it, or nothing while `is_away`."""
+    """Acknowledges records when they are waited for, or nothing while `is_away`."""
 
     def __init__(self):
         self.ends = {}
@@ -18,7 +18,7 @@ class MemoryOutbox:
 
     @property
     def sent(self):
-        """Everything that was sent, in order, without what was given up."""
+        """All records sent, in order, without those that failed."""
         return self._acknowledged + [one for pending in self._queued for one in pending.records]
 
     def to(self, topic):

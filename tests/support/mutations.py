@@ -1,4 +1,4 @@
-"""Valid events, damaged at random: the same ones for the same seed.
+"""Damage valid events at random; the same seed gives the same records.
 
 Half of them are damaged as bytes, as by a faulty disk or a careless proxy; half as JSON, as by a
 producer with a bug. About a third is still valid, and of those most say something else than before.

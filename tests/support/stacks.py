@@ -1,4 +1,4 @@
-"""A whole stack for a test: embedded always, on containers or running services where there are.
+"""Run a whole stack for a test: embedded, or on containers or running services.
 
 The tests are written once. The second backend is Apache Kafka and a Qdrant server: those
 named by NEXTWATCH_TEST_BOOTSTRAP and NEXTWATCH_TEST_QDRANT_URL, else containers where a
@@ -36,7 +36,7 @@ _started = []
 
 @dataclass(frozen=True)
 class Services:
-    """A broker and an index that somebody else runs."""
+    """The addresses of a broker and an index that already run."""
 
     bootstrap_servers: str
     qdrant_url: str
@@ -74,7 +74,7 @@ def _leave_nothing(stack):
 
 
 def _settings_for(services):
-    """Name everything anew, so that tests on shared services do not meet."""
+    """Return settings with new names, so that tests on shared services do not collide."""
     run = uuid4().hex[:8]
     security = {
         name: given

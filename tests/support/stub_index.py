@@ -1,4 +1,4 @@
-"""A server that answers like an index, or not at all like one."""
+"""An HTTP server that gives the same answer to every request, in place of the index."""
 
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +32,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @contextmanager
 def answering(**answers):
-    """Run a server that answers so, and yield its URL."""
+    """Run such a server, and yield its URL."""
     handler = type("Handler", (Answers,), answers)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Small trials: logs made by hand, and data sets on disk in the columns of the real ones."""
+"""Build small trial logs, and write data sets in the columns of the real ones."""
 
 import gzip
 

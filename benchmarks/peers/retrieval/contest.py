@@ -1,4 +1,4 @@
-"""Lets every peer learn from the same split in a process of its own, and ranks what comes back.
+"""Train every peer on the same split in its own process, and measure its lists.
 
 The time is processor time and the same for all, on one thread each, one after another. What a
 peer gives back are lists of columns; where the last film of a user stands in them is for our own
@@ -66,7 +66,7 @@ CONTESTANTS = (
 
 @dataclass(frozen=True, slots=True)
 class RetrievalOutcome:
-    """What came of one contestant: figures and what it told, or the reason that there are none.
+    """The result of one contestant: figures and notes, or the reason why there are none.
 
     *cpu_s* is the processor time of the whole process, from its start to its end.
     """
@@ -91,7 +91,7 @@ def split_of(halves: Halves) -> Split:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalContest:
-    """What is the same for all: the split, the time, the seed, and where they may write."""
+    """What all contestants share: split, time, seed and directory."""
 
     halves: Halves
     data: Path
@@ -107,7 +107,7 @@ class RetrievalContest:
         return [self.run(contestant) for contestant in contestants]
 
     def run(self, contestant: RetrievalContestant) -> RetrievalOutcome:
-        """Let one of them learn and rank; one that cannot be had, or fails, says why."""
+        """Have one contestant learn and rank; one that is unavailable or fails has a reason."""
         try:
             python = sys.executable
             if contestant.environment:

@@ -1,4 +1,4 @@
-"""A stack under a steady flow of events, and the books closed on it after an outage."""
+"""Produce a steady flow of events during an outage, and check that nothing was lost."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ ACKNOWLEDGED_WITHIN_S = 90
 
 
 class Flow:
-    """Produces events steadily from a thread of its own; what is in `produced` was acknowledged."""
+    """Produces events steadily from a thread of its own, and lists them in `produced`."""
 
     def __init__(self, stack):
         self._player = Player(stack)

@@ -1,4 +1,4 @@
-"""Stacks and processes on a cluster of a test's own."""
+"""Run stacks and processes on the cluster of one test."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def make_topics(kafka):
 
 @dataclass(frozen=True)
 class SeparateStack(PrefixedStack):
-    """A place whose trainer and index_sync keep what they make apart from those of other places."""
+    """A prefixed stack whose trainer and index_sync also have directories of their own."""
 
     def __post_init__(self):
         make_topics(self.kafka)
@@ -92,7 +92,7 @@ class Seen:
 
 @contextmanager
 def player_at(place, cluster):
-    """A player at *place*, or on a stack, who needs no password; closed after."""
+    """Yield a player at *place*, or on a stack, that needs no password; close it after."""
     player = Player(Seen(place, cluster.bootstrap_servers))
     try:
         yield player
