@@ -1,4 +1,4 @@
-"""Progressive recall on a real log, in one process: ``python -m benchmarks.progressive DIR``.
+"""Measure progressive recall on a log in one process: ``python -m benchmarks.progressive DIR``.
 
 The trainer's own state (windows, learner, live counters, the served ranker) takes the log in
 event-time order and scores each batch before it learns from it, as the trainer does, without

@@ -19,7 +19,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.rig import facts
+from benchmarks.serving.rig import facts
 from contract.kafka.client import consumer_config, producer_config
 from contract.process.clock import system_clock
 from contract.wire.events import Watch, encode
@@ -55,12 +55,12 @@ def measure(num_users: int) -> dict[str, Any]:
     with EmbeddedStack(os.environ, processes=("broker",), is_supervised=False) as stack:
         _publish_windows(stack, num_users)
         state_dir = stack.directory / "state"
-        full = Run.started(stack, state_dir, "without_store")
+        full = RestartedWorker.started(stack, state_dir, "without_store")
         _send_events(stack, num_users, run=1)
         _await_commits(stack, NUM_EVENTS)
         full.kill()
         _send_events(stack, num_users, run=2)
-        kept = Run.started(stack, state_dir, "with_store")
+        kept = RestartedWorker.started(stack, state_dir, "with_store")
         _await_commits(stack, 2 * NUM_EVENTS)
         kept.kill()
         return {
@@ -72,14 +72,14 @@ def measure(num_users: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Run:
+class RestartedWorker:
     """A worker that serves, *ready_s* after its start."""
 
     child: Child
     ready_s: float
 
     @classmethod
-    def started(cls, stack: EmbeddedStack, state_dir: Path, name: str) -> "Run":
+    def started(cls, stack: EmbeddedStack, state_dir: Path, name: str) -> "RestartedWorker":
         """Start a worker on *state_dir* and return it once it has its partitions."""
         env = {
             "NEXTWATCH_STREAMS_STATE_DIR": str(state_dir),
@@ -102,7 +102,7 @@ class Run:
         }
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """Kill it (SIGKILL)."""
         os.kill(self.child.pid, signal.SIGKILL)
         self.child.wait_ended(10)
 

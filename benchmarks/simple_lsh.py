@@ -40,10 +40,10 @@ Vectors = tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "B D"]]
 
 def drawn(num_items: int, dim: int, sigma: float, seed: int) -> Vectors:
     """Return normal vectors with log-normal norms, and normal users."""
-    draw = np.random.Generator(np.random.PCG64(seed))
-    norms_N1 = draw.lognormal(sigma=sigma, size=(num_items, 1))
-    item_ND = draw.normal(size=(num_items, dim)) * norms_N1
-    return item_ND.astype(np.float32), draw.normal(size=(NUM_USERS, dim)).astype(np.float32)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    norms_N1 = rng.lognormal(sigma=sigma, size=(num_items, 1))
+    item_ND = rng.normal(size=(num_items, dim)) * norms_N1
+    return item_ND.astype(np.float32), rng.normal(size=(NUM_USERS, dim)).astype(np.float32)
 
 
 def factors(directory: Path, seed: int) -> Vectors:

@@ -1,4 +1,4 @@
-"""What a beam over the tree costs and keeps: ``python -m benchmarks.tdm --data kuairand:DIR``.
+"""Measure a beam search over the tree: ``python -m benchmarks.tdm --data kuairand:DIR``.
 
 The log is replayed as ``nextwatch evaluate retrieval`` does it: ranked first, then learned from.
 For each completed first watch the tree's scorer ranks all videos that the user was not shown
@@ -42,7 +42,7 @@ _REPEATS = 50
 
 
 class Searched(Learned):
-    """A tree that takes part in a trial; what its beam finds is noted beside."""
+    """A tree in a trial that also records what its beam search finds."""
 
     learner: TdmLearner
 
@@ -105,8 +105,8 @@ def served_ms(learner: TdmLearner) -> float:
     items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
     items.put_many(bundle.snapshot)
     index = TreeIndex(bundle, items)
-    draw = np.random.Generator(np.random.PCG64(0))
-    users = draw.normal(size=(_BATCH, bundle.manifest.output_dim)).astype(np.float32)
+    rng = np.random.Generator(np.random.PCG64(0))
+    users = rng.normal(size=(_BATCH, bundle.manifest.output_dim)).astype(np.float32)
     users /= np.linalg.norm(users, axis=1, keepdims=True)
     took_s = []
     for _ in range(_REPEATS):

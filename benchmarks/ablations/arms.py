@@ -1,4 +1,4 @@
-"""The ablations that there are: a table, in which an arm says what is different about it.
+"""The table of ablations; each arm lists only what differs from the default.
 
 The first arm of each is what the others are compared with. Arms differ in nothing but what they
 say: the same log in the same order, the same seeds, the same defaults.

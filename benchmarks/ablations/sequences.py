@@ -1,4 +1,4 @@
-"""An arm on MovieLens-1M: whole sequences, then the film before the last of every user.
+"""Run an arm on MovieLens-1M: train on sequences, then rank each user's second last film.
 
 The last film of a user, the test of the published figures, is cut off: it is not seen, neither
 to learn from nor to compare arms by. Every arm has the same time: as many epochs as fit.
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from benchmarks.ablations.arms import Arm
-from benchmarks.ablations.streaming import Outcome, started
+from benchmarks.ablations.streaming import AblationOutcome, started
 from contract.wire.events import VideoUpload
 from models.features.features import FeatureEncoder
 from models.features.vocabulary import Vocabulary
@@ -33,7 +33,7 @@ _CASES_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SequenceSplit:
     """Sequences without their last two films, and the case of finding the second last."""
 
     uploads: Sequence[VideoUpload]
@@ -44,7 +44,7 @@ class Split:
 class Sequences:
     """A model that learns from whole sequences, as an arm says."""
 
-    def __init__(self, arm: Arm, split: Split, *, seed: int) -> None:
+    def __init__(self, arm: Arm, split: SequenceSplit, *, seed: int) -> None:
         self._arm, self._seed = arm, seed
         preset = OF_SEQUENCES[arm.model]
         config = self._config = arm.of(preset.config)
@@ -108,14 +108,16 @@ class Sequences:
         sequence_training.train(model, self._vocabulary, self._histories, recipe, seed=self._seed)
 
 
-def read(directory: Path) -> Split:
+def read(directory: Path) -> SequenceSplit:
     """Return the split of the sequences in *directory*."""
     halves = ml1m.read(directory, policy=WindowPolicy())
     histories = [_history(case) for case in halves.tests]
-    return Split(halves.uploads, histories, [_second_last(case) for case in halves.tests])
+    return SequenceSplit(halves.uploads, histories, [_second_last(case) for case in halves.tests])
 
 
-def run(split: Split, arm: Arm, *, seed: int, minutes: float, tell: Tell) -> Outcome:
+def run(
+    split: SequenceSplit, arm: Arm, *, seed: int, minutes: float, tell: Tell
+) -> AblationOutcome:
     """Train *arm* for so many minutes of CPU and let it find the second last films."""
     sequences = Sequences(arm, split, seed=seed)
     tell(f"timing {arm.name}", 0.0)
@@ -131,7 +133,7 @@ def run(split: Split, arm: Arm, *, seed: int, minutes: float, tell: Tell) -> Out
         labels, exposed = [case.label for case in batch], [case.exposed for case in batch]
         found.append(ranks.rank(sequences.score(batch), labels, exposed))
     gain_QM = ranks.gains(ranks.joined(found, len(split.uploads)))
-    return Outcome(gain_QM, [case.user_id for case in cases], cpu_s, f"{num_epochs} epochs")
+    return AblationOutcome(gain_QM, [case.user_id for case in cases], cpu_s, f"{num_epochs} epochs")
 
 
 def _history(case: Case) -> LoggedHistory:

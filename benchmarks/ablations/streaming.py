@@ -1,4 +1,4 @@
-"""An arm on KuaiRand, prequentially: score, then learn, from 25 to 30 April. Never later.
+"""Run an arm on KuaiRand from 25 to 30 April: score each batch, then learn from it.
 
 The protocol is that of ``nextwatch evaluate retrieval``, on its tune window; vectors are scored
 in torch at once, so that an arm takes minutes.
@@ -34,8 +34,8 @@ from trainer.learn.learner import Learner
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an arm came to: what each case adds to each of `ranks.MEASURES`, and whose it was."""
+class AblationOutcome:
+    """The result of an arm: what each case adds to each of `ranks.MEASURES`, and its user."""
 
     gain_QM: Float64[np.ndarray, "Q M"]
     user_ids: Sequence[str]
@@ -69,7 +69,7 @@ class Streaming(Learned):
 
 
 class ByProbability(Learner):
-    """A learner with a hierarchical softmax, which scores by its log-probabilities."""
+    """A learner with a hierarchical softmax that scores by log-probabilities."""
 
     def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return log P(video | user)."""
@@ -118,7 +118,7 @@ def read(directory: Path, *, most: int | None) -> TrialLog:
     )
 
 
-def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> Outcome:
+def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> AblationOutcome:
     """Take *log* through *arm*, after *num_epochs* over the histories from before it.
 
     An arm that says what it starts from does not learn the histories otherwise.
@@ -133,4 +133,4 @@ def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> O
     )
     found = ranks.joined(entrant.ranks[LIVE], len(log.uploads))
     cpu_s = process_time() - started_s
-    return Outcome(ranks.gains(found), tested.user_ids, cpu_s, f"{len(log)} exposures")
+    return AblationOutcome(ranks.gains(found), tested.user_ids, cpu_s, f"{len(log)} exposures")

@@ -1,4 +1,4 @@
-"""Some Kafka nodes of a test's own: one broker, or three brokers and their controller.
+"""Run a Kafka cluster for one test: one broker, or three brokers and their controller.
 
 Each node is a child that dies with its parent, on loopback, started from the pinned jars. On the
 listener PLAINTEXT everybody is the super user ANONYMOUS: the brokers among themselves, and whoever
@@ -36,7 +36,7 @@ _OF_THREE = {
 }
 
 
-class Cluster:
+class EmbeddedCluster:
     """A cluster below *directory*; with three brokers the controller is a node apart.
 
     Clients use *protocol*: with SASL they are *users* by SCRAM-SHA-256, with SSL by certificates

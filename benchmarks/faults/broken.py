@@ -1,4 +1,4 @@
-"""A streams worker that is broken on purpose: ``python -m benchmarks.faults.broken NAME...``.
+"""Run a streams worker with a bug on purpose: ``python -m benchmarks.faults.broken NAME...``.
 
 A fault test proves something only if it fails on a build that is wrong. Each break here takes
 away one thing that a promise rests on, in this process alone; the code in production has no
@@ -50,7 +50,7 @@ def compacted() -> None:
 
 
 def _put(owner: object, name: str, broken: Callable[..., Any]) -> None:
-    """Put *broken* in the place of something that is there."""
+    """Replace the attribute *name* of *owner* by *broken*."""
     assert hasattr(owner, name), f"{owner} has no {name} to break any more"
     setattr(owner, name, broken)
 

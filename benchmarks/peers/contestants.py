@@ -1,4 +1,4 @@
-"""Who takes part, and how each is started on a stack of its own with the same windows."""
+"""The contestants, and how each is started on its own stack with the same windows."""
 
 import os
 import shutil
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import rig as rigs
-from benchmarks.audience import Audience
 from benchmarks.peers import changelogs
-from benchmarks.peers.changelogs import Changelog
+from benchmarks.peers.changelogs import PeerChangelog
 from benchmarks.peers.environment import quix_python
 from benchmarks.peers.workers import INDEX_PATIENCE_MS
-from benchmarks.rig import NUM_PARTITIONS, Rig
+from benchmarks.serving import rig as rigs
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.rig import NUM_PARTITIONS, Rig
 from nextwatch.embedded.process.plans import inherited
 from nextwatch.embedded.stack import EmbeddedStack
 
@@ -26,7 +26,7 @@ class Contestant:
 
     name: str
     title: str
-    changelog: Changelog
+    changelog: PeerChangelog
     module: str = ""
     is_apart: bool = False
     arguments: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Start:
         return cls(contestant, python, state)
 
     @contextmanager
-    def running(self, audience: Audience, root: Path, *, num_workers: int) -> Iterator[Rig]:
+    def running(self, audience: ServingAudience, root: Path, *, num_workers: int) -> Iterator[Rig]:
         """Run *num_workers* of the contestant on a new stack."""
         if not self.contestant.module:
             with rigs.running(
@@ -103,7 +103,7 @@ class Start:
             rig.close()
             stack.stop()
 
-    def _argv(self, audience: Audience, state: Path) -> list[str]:
+    def _argv(self, audience: ServingAudience, state: Path) -> list[str]:
         catalogue = audience.catalogue
         argv = [self.python, "-m", self.contestant.module, "run", "--state", str(state)]
         argv += [*self.contestant.arguments, "--bundle-url", catalogue.bundle_url]

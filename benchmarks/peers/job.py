@@ -1,4 +1,4 @@
-"""One event from a window to a recommendation: the job that every peer does, and no framework.
+"""The job that every peer does, without a framework: from an event to a recommendation.
 
 A user of another framework has the models, the bundle and the index's client of this project
 as a library, and writes what is here: fold the event into the window, encode it, ask the
@@ -39,7 +39,7 @@ _EVENT = msgspec.json.Decoder(Watch)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything loaded; knows no user but by the arguments."""
+    """The loaded bundle and the index client; keeps no state of users."""
 
     serving: Serving
     index: IndexClient

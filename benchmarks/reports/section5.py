@@ -1,4 +1,4 @@
-"""The contract was narrower than its users' worlds: real identifiers and values are accepted.
+"""Reports on the contract: which identifiers and values are accepted.
 
 And where strictness protects the meaning, it is kept.
 """

@@ -1,13 +1,13 @@
-"""Deployments side by side, errors, exits."""
+"""Reports on deployments side by side, error messages and exit codes."""
 
 from typing import NamedTuple
 
 import httpx
 
-from benchmarks.faults.service import announce, write_bundle
-from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Ended, Seen, Stage
+from benchmarks.stack.bundle_in_service import announce, write_bundle
+from benchmarks.stack.waiting import eventually
 from contract.process.exit_codes import ExitCode
 from nextwatch.embedded.process.ports import free_ports
 

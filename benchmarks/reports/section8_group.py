@@ -1,11 +1,11 @@
-"""The consumer group of the workers: session timeout, static membership, strangers."""
+"""Reports on the consumer group: session timeout, static membership, other members."""
 
 from confluent_kafka import Consumer
 
-from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.section8 import NUM_USERS, groups_of, run_worker
 from benchmarks.reports.stage import Seen, Stage, stop, text_of
+from benchmarks.stack.waiting import eventually
 from contract.kafka.client import consumer_config
 from contract.process.exit_codes import ExitCode
 

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from contract.bundle_log import SERVABLE, BundleLog
 from contract.wire.events import BundleAnnouncement, BundleState
-from tests.builders import T0
+from tests.support.builders import T0
 
 OFFERED, INDEXED = BundleState.OFFERED, BundleState.INDEXED
 IN_SERVICE, WITHDRAWN = BundleState.IN_SERVICE, BundleState.WITHDRAWN

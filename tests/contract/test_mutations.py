@@ -7,7 +7,7 @@ from contract.wire.dead_letters import REASONS
 from contract.wire.decoding import decode
 from contract.wire.events import encode
 from contract.wire.topics import TOPICS
-from tests.mutations import mutations
+from tests.support.mutations import mutations
 
 NUMBER_OF = 100_000
 BY_NAME = {topic.name: topic for topic in TOPICS}

@@ -8,8 +8,8 @@ from contract.process.clock import ManualClock
 from contract.wire.topics import Layout
 from index_sync import records as index_sync_records
 from streams.pipeline.decode import SOURCES
-from tests.bad_input import BY_NAME, INGESTED_AT_MS, corpus, judged
 from tests.streams.worlds import World
+from tests.support.bad_input import BY_NAME, INGESTED_AT_MS, corpus, judged
 from trainer.input.dispatch import SOURCES as TRAINER_SOURCES
 from trainer.input.dispatch import Intake
 

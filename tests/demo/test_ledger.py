@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from nextwatch.demo.figures import ledger as ledger_module
 from nextwatch.demo.figures.ledger import Ledger
-from tests.builders import event_id
+from tests.support.builders import event_id
 
 
 def at(offset):

@@ -1,4 +1,4 @@
-"""A streams worker that stands still at its first event: in its event loop, or in its producer."""
+"""Run a streams worker that blocks at its first event, in its event loop or producer."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from streams.pipeline.pipeline import MicroBatcher
 
 
 class FrozenProducer:
-    """Takes a record and never returns."""
+    """A producer whose `produce` never returns."""
 
     def __init__(self, config):
         pass

@@ -19,6 +19,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from benchmarks.stack.player import player_of
+from benchmarks.stack.prefixed_stack import PrefixedStack, StackProcess
+from benchmarks.stack.waiting import eventually
 from contract.cluster.preflight import check_cluster
 from contract.errors import ContractError
 from contract.kafka.client import producer_config
@@ -31,10 +34,8 @@ from nextwatch.embedded.process.ports import free_ports
 from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.operate.scan import Scan
 from nextwatch.topics.topics import reconcile
-from tests.e2e.brokers import broker_with
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.e2e.places import Place, Worker
+from tests.support.brokers import broker_with
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -80,7 +81,7 @@ def stack(tmp_path_factory):
 
 @pytest.fixture
 def place(stack):
-    return Place(stack, f"place-{uuid4().hex[:8]}-")
+    return PrefixedStack(stack, f"place-{uuid4().hex[:8]}-")
 
 
 @pytest.fixture
@@ -313,8 +314,8 @@ def test_a_stranger_in_the_group_is_named(place, protocol):
 def test_a_worker_that_is_told_to_stop_while_it_joins_leaves_in_order(tmp_path):
     """The group lets it wait; nothing was begun, so nothing can be lost."""
     with broker_with(tmp_path, group_initial_rebalance_delay_ms="60000") as broker:
-        place = Place(Stack(broker, tmp_path), "join-")
-        worker: Worker = place.worker(HTTP_PORT=free_ports(1)[0])
+        place = PrefixedStack(Stack(broker, tmp_path), "join-")
+        worker: StackProcess = place.worker(HTTP_PORT=free_ports(1)[0])
         assert eventually(lambda: worker.health("/healthz")[0] == 200, within_s=30)
         worker.child.terminate()
         try:

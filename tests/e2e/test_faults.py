@@ -15,10 +15,10 @@ def test_nothing_is_lost_by_a_crash_a_zombie_or_a_cut():
     The changelog is read as if it had been compacted, and the windows are compared to the byte.
     """
     faults = ("kill_and_wipe", "isolate", "cut", "pause")
-    books = play(faults, 11, rate=RATE, breaks=("compacted",), within_s=40)
+    record = play(faults, 11, rate=RATE, breaks=("compacted",), within_s=40)
 
-    assert books.trouble == []
-    assert (books.lost, books.applied_twice, books.differing) == (0, 0, 0)
-    assert books.state_equal
-    assert all(played.is_mid_stream for played in books.rounds)
-    assert books.stale_overwrites > 0, "no zombie wrote: the faults did not bite"
+    assert record.trouble == []
+    assert (record.lost, record.applied_twice, record.differing) == (0, 0, 0)
+    assert record.state_equal
+    assert all(played.is_mid_stream for played in record.rounds)
+    assert record.stale_overwrites > 0, "no zombie wrote: the faults did not bite"

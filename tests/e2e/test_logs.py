@@ -9,14 +9,15 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from benchmarks.stack.player import player_of
+from benchmarks.stack.prefixed_stack import PrefixedStack
+from benchmarks.stack.waiting import eventually
 from contract.kafka.client import client_config, producer_config
 from contract.process.exit_codes import ExitCode
 from models.history.codec import decode
 from nextwatch.topics.topics import reconcile
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.e2e.places import Place
-from tests.e2e.stacks import running_stack
+from tests.support.oracle import all_answered
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -32,7 +33,7 @@ def services():
 
 @pytest.fixture
 def place(services):
-    return Place(services)
+    return PrefixedStack(services)
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_a_killed_worker_reopens_its_stores_and_reads_the_tail_alone(place, play
 
 def test_a_killed_worker_that_comes_back_waits_for_no_session(services):
     """It takes its predecessor out of the group, whose session lasts another minute."""
-    place = Place(services)
+    place = PrefixedStack(services)
     worker = place.worker(env={"NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": "60000"})
     worker.wait_ready()
     with player_of(place) as player:

@@ -9,7 +9,7 @@ from models.history.history import EMPTY, HOUR_MS
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.popularity import PopularityBaseline
 from nextwatch.evaluate.contender import Case, Exposure, TrainingData
-from tests.evaluate.trials import T0, history, uploads
+from tests.support.trial_logs import T0, history, uploads
 
 pytest.importorskip("scipy", reason="the evaluate extra is not installed")
 
@@ -193,8 +193,8 @@ def test_a_user_is_folded_into_the_factors_by_least_squares():
     pytest.importorskip("implicit", reason="the evaluate extra is not installed")
     from nextwatch.evaluate.baselines import factors  # noqa: PLC0415
 
-    draw = np.random.default_rng(0)
-    told = [history(f"u{n}", sorted(set(draw.integers(30, size=8).tolist()))) for n in range(50)]
+    rng = np.random.default_rng(0)
+    told = [history(f"u{n}", sorted(set(rng.integers(30, size=8).tolist()))) for n in range(50)]
     contender = prepared(factors.ImplicitFactors(), told, num_videos=30)
     y_NK = contender._items_NK.astype(np.float64)
     weight_N, wanted_N = np.ones(30), np.zeros(30)

@@ -10,7 +10,7 @@ import nextwatch.evaluate
 from contract.errors import DatasetError
 from nextwatch.commands.cli import app
 from nextwatch.evaluate.ranks import MEASURES
-from tests.evaluate.trials import write_kuairand, write_ml1m
+from tests.support.trial_logs import write_kuairand, write_ml1m
 
 for extra in ("pyarrow", "implicit", "matplotlib"):
     pytest.importorskip(extra, reason="the evaluate extra is not installed")

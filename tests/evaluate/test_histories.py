@@ -12,7 +12,7 @@ from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import ml1m
-from tests.evaluate.trials import write_ml1m
+from tests.support.trial_logs import write_ml1m
 from trainer.learn.registry import learner
 
 QUICK = Recipe(num_epochs=6, batch_size=8, learning_rate=1e-2, warm_up_steps=1, dropout=0.0)

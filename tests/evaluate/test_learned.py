@@ -11,7 +11,7 @@ from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.people import People
 from nextwatch.evaluate.prequential import LIVE, Entrant, EvaluationPace, replay
 from nextwatch.evaluate.ranks import gains, joined, means
-from tests.evaluate.trials import drawn_rows, trial_log
+from tests.support.trial_logs import drawn_rows, trial_log
 from trainer.learn.learner import Learner
 
 SMALL = TowerConfig(

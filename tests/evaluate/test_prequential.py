@@ -20,7 +20,7 @@ from nextwatch.evaluate.prequential import (
     EvaluationPace,
     replay,
 )
-from tests.evaluate.trials import T0, drawn_rows, history, trial_log, uploads
+from tests.support.trial_logs import T0, drawn_rows, history, trial_log, uploads
 
 POLICY = WindowPolicy()
 

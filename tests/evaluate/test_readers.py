@@ -11,8 +11,8 @@ from models.history.history import WindowPolicy
 from nextwatch.datasets.kuairand_past import Past
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS
-from tests.evaluate.trials import write_kuairand, write_ml1m
-from tests.sources.logs import write_movielens
+from tests.support.dataset_logs import write_movielens
+from tests.support.trial_logs import write_kuairand, write_ml1m
 
 pytest.importorskip("pyarrow", reason="the replay extra is not installed")
 

@@ -3,8 +3,8 @@
 import pytest
 
 from contract.wire.events import BundleState
-from tests.builders import upload
 from tests.index_sync.doubles import World
+from tests.support.builders import upload
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
 from index_sync.worker import Worker
 from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from tests.builders import T0, item_vector
-from tests.outboxes import MemoryOutbox
+from tests.support.builders import T0, item_vector
+from tests.support.memory_outbox import MemoryOutbox
 
 PREFIX = "test"
 

@@ -7,8 +7,8 @@ from contract.errors import ContractError
 from contract.kafka import retries
 from contract.wire.events import BundleState
 from index_sync.collections.collections import GenerationCollections
-from tests.builders import upload
 from tests.index_sync.doubles import EAST, World, trained
+from tests.support.builders import upload
 
 
 def serve_generations(world, worker):

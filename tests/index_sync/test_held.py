@@ -4,7 +4,7 @@ from contract.kafka.records import Received
 from contract.wire.events import encode
 from contract.wire.topics import ITEM_VECTORS
 from index_sync.held import HOLD_S, HeldVectors
-from tests.builders import item_vector
+from tests.support.builders import item_vector
 
 AT = 2**53
 

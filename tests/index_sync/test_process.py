@@ -29,7 +29,7 @@ from nextwatch.embedded.process.plans import inherited
 from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.topics.topics import reconcile
-from tests.builders import T0, item_vector, upload
+from tests.support.builders import T0, item_vector, upload
 from trainer.learn.learner import Learner
 
 CATALOGUE = [f"v{number}" for number in range(40)]

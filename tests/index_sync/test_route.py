@@ -9,8 +9,8 @@ from contract.wire.events import Origin, encode
 from contract.wire.topics import ITEM_VECTORS
 from index_sync.collections.generation import Generation, Point, Version
 from index_sync.route import route
-from tests.builders import T0, item_vector
 from tests.index_sync.doubles import Tower
+from tests.support.builders import T0, item_vector
 
 NORTH, EAST = (0.0, 1.0), (1.0, 0.0)
 

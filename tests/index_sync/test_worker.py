@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from contract.wire.events import BundleState, Origin
 from index_sync.held import HOLD_S
-from tests.builders import T0, upload
 from tests.index_sync.doubles import EAST, NORTH, Crash, World, trained
+from tests.support.builders import T0, upload
 
 
 def test_a_misplaced_upload_or_tombstone_is_a_dead_letter(world):

@@ -14,8 +14,8 @@ from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot, ItemStore
 from models.tdm import export as tdm_export
 from models.tdm import index as tdm_index
 from models.tdm.index import FORM, GOLDEN, SCORER, TREE, Form, TreeIndex
-from tests.builders import item_vector
 from tests.models.trees import generator, model_of, unit, users, videos
+from tests.support.builders import item_vector
 
 NUM_VIDEOS = 120
 

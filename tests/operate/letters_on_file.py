@@ -6,7 +6,7 @@ from contract.wire.dead_letters import dead_letter
 from contract.wire.events import encode
 from contract.wire.topics import TOPICS, WATCH_EVENTS, Layout
 from nextwatch.operate.letters import letter_of
-from tests.builders import T0, watch
+from tests.support.builders import T0, watch
 
 KINDS = {topic.name: topic for topic in TOPICS}
 GOOD = encode(watch())

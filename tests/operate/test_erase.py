@@ -12,8 +12,8 @@ from contract.wire.events import UserDeletion
 from contract.wire.topics import Layout
 from nextwatch.operate.erase import ErasureReport, ask, conclusion, deletion_of, table
 from nextwatch.operate.traces import Trace
-from tests.builders import T0
-from tests.outboxes import MemoryOutbox
+from tests.support.builders import T0
+from tests.support.memory_outbox import MemoryOutbox
 
 
 def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True, unsettled=()):

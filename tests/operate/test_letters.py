@@ -7,8 +7,8 @@ from contract.wire.dead_letters import MAX_KEPT_BYTES
 from contract.wire.events import encode
 from contract.wire.topics import USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS
 from nextwatch.operate.letters import Choice, letter_of, place_of, topic_called, verdict
-from tests.builders import T0, deletion, watch
 from tests.operate.letters_on_file import GOOD, letter, lying
+from tests.support.builders import T0, deletion, watch
 
 
 def today(given, *, now_ms=T0):

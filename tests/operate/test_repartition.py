@@ -17,7 +17,7 @@ from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.repartition import Move, _check_possible
 from streams.state.partition import marker_record
-from tests.builders import watch
+from tests.support.builders import watch
 
 POLICY = WindowPolicy()
 

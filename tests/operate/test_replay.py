@@ -9,9 +9,9 @@ from contract.wire.events import encode
 from contract.wire.topics import VIDEO_UPLOADS, Layout
 from nextwatch.operate.letters import Choice, place_of
 from nextwatch.operate.replay import Decision, Replay, ReplayPolicy, outgoing, send
-from tests.builders import T0, upload
 from tests.operate.letters_on_file import GOOD, letter, lying
-from tests.outboxes import MemoryOutbox
+from tests.support.builders import T0, upload
+from tests.support.memory_outbox import MemoryOutbox
 
 
 class ScriptedScan:

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from nextwatch.operate import listing, terminal
 from nextwatch.operate.when import shown
-from tests.builders import T0
 from tests.operate.letters_on_file import letter
+from tests.support.builders import T0
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202egnp.exe\r\x9b31m\u200b".encode()
 

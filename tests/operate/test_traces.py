@@ -12,7 +12,7 @@ from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.operate import traces
 from streams.state.store import RocksMemory, RocksStore
-from tests.builders import T0, search, shown, watch
+from tests.support.builders import T0, search, shown, watch
 
 USER = "user-to-erase"
 BEFORE_MS = T0 + 10

@@ -3,7 +3,7 @@
 import pytest
 
 from nextwatch.operate.when import ago, moment, shown
-from tests.builders import T0
+from tests.support.builders import T0
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("contract", "models", "streams", "trainer", "index_sync", "nextwatch")
+PACKAGES = ("contract", "models", "streams", "trainer", "index_sync", "nextwatch", "benchmarks")
 MAX_MODULES = 15
 
 
 def modules():
-    """Return the path of every module that is installed."""
+    """Return the path of every module that is installed, and those of the benchmarks."""
     return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 

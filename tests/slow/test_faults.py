@@ -21,15 +21,15 @@ def test_a_build_that_does_not_rewind_is_found_out():
         for seed in (12, 13, 14)
     )
 
-    assert any(books.lost > 0 and not books.state_equal for books in plays)
+    assert any(record.lost > 0 and not record.state_equal for record in plays)
 
 
 def test_nothing_is_lost_when_the_broker_is_killed_or_its_records_are_deleted():
     """Killed on its data; records deleted under the workers; a transaction that nobody ends."""
     faults = ("kill_broker", "delete_events", "kill_transaction")
-    books = play(faults, 15, rate=RATE, within_s=60)
+    record = play(faults, 15, rate=RATE, within_s=60)
 
-    assert books.trouble == []
-    assert (books.lost, books.applied_twice, books.differing) == (0, 0, 0)
-    assert books.uncommitted_answered == 0
-    assert books.state_equal
+    assert record.trouble == []
+    assert (record.lost, record.applied_twice, record.differing) == (0, 0, 0)
+    assert record.uncommitted_answered == 0
+    assert record.state_equal

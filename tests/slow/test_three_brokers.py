@@ -4,12 +4,13 @@ import time
 
 import pytest
 
-from benchmarks.cluster.cluster import Cluster
+from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.cluster.operator import until
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.slow.outages import Flow, assert_nothing_was_lost
-from tests.slow.places import OwnPlace, stack_on
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from tests.slow.cluster_stacks import SeparateStack, stack_on
+from tests.slow.steady_flow import Flow, assert_nothing_was_lost
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -18,7 +19,7 @@ IN_SYNC_WITHIN_S = 60
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with Cluster(tmp_path_factory.mktemp("kafka"), num_brokers=3) as cluster:
+    with EmbeddedCluster(tmp_path_factory.mktemp("kafka"), num_brokers=3) as cluster:
         yield cluster
 
 
@@ -30,7 +31,7 @@ def services(cluster):
 
 @pytest.fixture
 def place(services):
-    return OwnPlace(services)
+    return SeparateStack(services)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from nextwatch.simulation.audience import Audience
 from nextwatch.simulation.catalogue import SyntheticCatalogue
 from nextwatch.simulation.viewer import MEMORY
 from nextwatch.simulation.words import CATEGORIES
-from tests.builders import T0, event_id
+from tests.support.builders import T0, event_id
 
 
 def audience(*, seed=0, num_users=20, num_videos=300):

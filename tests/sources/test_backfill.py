@@ -9,7 +9,7 @@ from models.history import codec as history_codec
 from models.history.history import WindowPolicy
 from nextwatch.datasets import kuairand
 from nextwatch.sources.backfill import records
-from tests.sources.logs import T0, exposure, taped_feed, write_kuairand
+from tests.support.dataset_logs import T0, exposure, taped_feed, write_kuairand
 
 NUM_VIDEOS = 40
 PASTS = [

@@ -24,9 +24,9 @@ from contract.wire.topics import (
 )
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics.topics import reconcile
-from tests.builders import T0
-from tests.sources.logs import exposure, write_kuairand
 from tests.sources.test_audience import recommendation
+from tests.support.builders import T0
+from tests.support.dataset_logs import exposure, write_kuairand
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "-m", "nextwatch"]

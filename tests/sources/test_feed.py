@@ -10,8 +10,8 @@ from contract.errors import BrokerUnavailable
 from contract.process.settings import KafkaSettings
 from contract.wire.topics import Layout
 from nextwatch.sources.feed import EventFeed, connect
-from tests.builders import search, upload, watch
-from tests.sources.logs import TapedProducer, taped_feed
+from tests.support.builders import search, upload, watch
+from tests.support.dataset_logs import TapedProducer, taped_feed
 
 
 def test_each_event_goes_to_its_topic_under_its_key():

@@ -6,7 +6,7 @@ import pytest
 from contract.errors import DatasetError
 from contract.wire.events import Impressions, Watch
 from nextwatch.datasets import kuairand
-from tests.sources.logs import (
+from tests.support.dataset_logs import (
     T0,
     VIDEO,
     exposure,

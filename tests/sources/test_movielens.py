@@ -10,7 +10,7 @@ from contract.wire.events import Watch
 from models.features.examples import CompletionRule
 from nextwatch.datasets import movielens
 from nextwatch.sources.timeline import lay_out
-from tests.sources.logs import write_dat_movielens, write_movielens, zipped
+from tests.support.dataset_logs import write_dat_movielens, write_movielens, zipped
 
 
 def second(date):

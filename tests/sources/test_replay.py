@@ -14,7 +14,7 @@ from nextwatch.sources.pacing import EvenPace, LogPace
 from nextwatch.sources.replay import End, replay
 from nextwatch.sources.run import idle_hint
 from nextwatch.sources.timeline import lay_out
-from tests.sources.logs import exposure, taped_feed, write_kuairand
+from tests.support.dataset_logs import exposure, taped_feed, write_kuairand
 
 FAST = 1e8
 

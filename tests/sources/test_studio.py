@@ -8,7 +8,7 @@ from contract.wire.decoding import decode
 from contract.wire.events import VideoUpload, encode
 from contract.wire.topics import VIDEO_UPLOADS
 from nextwatch.simulation.catalogue import SyntheticCatalogue, VideoPool
-from tests.builders import T0
+from tests.support.builders import T0
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from contract.wire.events import VideoUpload
 from nextwatch.datasets import kuairand
 from nextwatch.sources.timeline import is_held_back, lay_out
-from tests.sources.logs import T0, exposure, write_kuairand
+from tests.support.dataset_logs import T0, exposure, write_kuairand
 
 
 @pytest.fixture

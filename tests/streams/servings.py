@@ -6,7 +6,7 @@ from contract.wire.events import BundleAnnouncement, BundleState
 from models.serving.items import ItemStore
 from models.serving.ranking import Ranker, RankerParams
 from streams.serving.generation import Serving
-from tests.builders import T0, item_vector
+from tests.support.builders import T0, item_vector
 
 
 class FixedEncoder:

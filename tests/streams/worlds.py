@@ -18,9 +18,9 @@ from streams.serving.trending import Trending
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG
 from streams.state.partitions import Partitions
-from tests.builders import T0
-from tests.outboxes import MemoryOutbox
 from tests.streams.state.dict_store import DictStore
+from tests.support.builders import T0
+from tests.support.memory_outbox import MemoryOutbox
 
 POLICY = WindowPolicy(max_watches=3, max_searches=2)
 TOPIC_OF = {

@@ -15,6 +15,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from benchmarks.stack.waiting import eventually
 from contract.cluster.cluster import Cluster
 from contract.errors import BrokerUnavailable, ContractError
 from contract.kafka.client import client_config, error_of
@@ -24,7 +25,6 @@ from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics.creation import create as create_topics
 from nextwatch.topics.findings import Outcome, WantedTopic
 from nextwatch.topics.topics import reconcile, wanted_topics
-from tests.e2e.clients import eventually
 
 
 @pytest.fixture

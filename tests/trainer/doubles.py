@@ -15,8 +15,8 @@ from models.serving.items import ItemSnapshot
 from models.serving.ranking import RankerParams
 from models.training.frozen import NUM_FROZEN
 from models.training.replay import encode_examples
-from tests.builders import T0
-from tests.outboxes import MemoryOutbox
+from tests.support.builders import T0
+from tests.support.memory_outbox import MemoryOutbox
 from trainer.evaluate.popularity import Popularity
 from trainer.input.windows import Windows
 from trainer.learn.learner import Learner

@@ -15,8 +15,8 @@ from models.serving.items import ItemStore
 from models.towers.presets import OF_SEQUENCES, RETRIEVERS
 from models.towers.registry import USER_TOWERS
 from models.training.sequence_training import Recipe
-from tests.builders import T0, search, watch
-from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
+from tests.support.builders import T0, search, watch
+from tests.support.bundles import SMALL, TASTES, catalogue, learner_of, write
 from trainer.learn import registry
 from trainer.learn.histories import PastWatches
 from trainer.settings import TrainerSettings

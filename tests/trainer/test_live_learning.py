@@ -16,8 +16,8 @@ from models.serving.items import ItemStore
 from models.serving.live_signals import NUM_SIGNALS
 from models.training.sequence_training import Recipe
 from models.training.two_tower import StepCandidates
-from tests.builders import T0, upload, watch
-from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
+from tests.support.builders import T0, upload, watch
+from tests.support.bundles import SMALL, TASTES, catalogue, learner_of, write
 from trainer.evaluate.popularity import Viewing
 from trainer.learn.histories import PastWatches
 from trainer.learn.learner import Learner

@@ -9,7 +9,7 @@ from contract.process.clock import ManualClock
 from contract.wire.events import BundleState
 from contract.wire.topics import MODEL_BUNDLES, USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
 from models.bundle import bundle
-from tests.builders import T0, deletion, upload, watch
+from tests.support.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
     JournalOutbox,
     RecordingLearner,

@@ -25,7 +25,7 @@ from contract.wire.topics import (
 )
 from models.bundle import bundle
 from nextwatch.topics.topics import reconcile
-from tests.builders import upload, watch
+from tests.support.builders import upload, watch
 from trainer.state.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from contract.kafka.outbox import Outbox, Outgoing
 from contract.process.clock import ManualClock
 from contract.wire.events import encode
 from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS
-from tests.builders import T0, upload, watch
+from tests.support.builders import T0, upload, watch
 from tests.trainer.doubles import RecordingLearner, state_of
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, feed_config, identify

@@ -14,7 +14,7 @@ from contract.process.settings import KafkaSettings
 from contract.wire.topics import WATCH_EVENTS
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics.topics import reconcile
-from tests.outboxes import MemoryOutbox
+from tests.support.memory_outbox import MemoryOutbox
 
 pytestmark = pytest.mark.timeout(60)
 TOPIC = "test-watch-events"

@@ -17,7 +17,7 @@ from contract.process.settings import KafkaSettings
 from contract.wire.topics import Layout
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics.topics import reconcile
-from tests.consumers import MARKER, MemoryConsumer, MemoryLog
+from tests.support.memory_consumer import MARKER, MemoryConsumer, MemoryLog
 
 TOPIC, OTHER = "watch-events", "search-events"
 FIRST, SECOND = Position(TOPIC, 0), Position(TOPIC, 1)

@@ -17,7 +17,7 @@ from contract.wire.topics import RANKING_LOG, TOPICS, WINDOWS
 from contract.wire.words import ARMS, DEGRADED, SOURCES
 from models.history import codec as history_codec
 from models.history.history import EMPTY
-from tests.bad_input import corpus, judged
+from tests.support.bad_input import corpus, judged
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
 PRODUCED = [topic for topic in TOPICS if topic.producers]

@@ -7,7 +7,7 @@ from contract.kafka.records import UNREADABLE, Received
 from contract.version import VERSION
 from contract.wire.dead_letters import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES, dead_letter
 from contract.wire.topics import WATCH_EVENTS, Layout
-from tests.builders import T0
+from tests.support.builders import T0
 
 JSON = DecodeError("json", "not a JSON document")
 

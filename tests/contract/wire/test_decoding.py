@@ -27,7 +27,7 @@ from contract.wire.topics import (
     VIDEO_UPLOADS,
     WATCH_EVENTS,
 )
-from tests.builders import T0, asking, deletion, item_vector, search, shown, upload, watch
+from tests.support.builders import T0, asking, deletion, item_vector, search, shown, upload, watch
 
 GOOD = json.loads(encode(watch()))
 

@@ -13,7 +13,16 @@ from contract.wire.decoding import decode
 from contract.wire.events import Context, ItemVector, encode
 from contract.wire.json_syntax import MAX_DEPTH
 from contract.wire.topics import ITEM_VECTORS, TOPICS
-from tests.builders import T0, asking, deletion, event_id, item_vector, search, upload, watch
+from tests.support.builders import (
+    T0,
+    asking,
+    deletion,
+    event_id,
+    item_vector,
+    search,
+    upload,
+    watch,
+)
 
 IMPRESSIONS = {
     "event_id": event_id("shown"),

@@ -12,8 +12,8 @@ from contract.kafka.records import Received, received
 from contract.wire.decoding import check_place
 from contract.wire.keys import MAX_KEY_BYTES, murmur2, partition_of
 from contract.wire.topics import Layout
-from tests.builders import deletion, watch
 from tests.contract.kafka.test_records import Message
+from tests.support.builders import deletion, watch
 
 KEYS = [b"u%d" % number for number in range(50)]
 

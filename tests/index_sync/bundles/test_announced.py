@@ -4,7 +4,7 @@ import pytest
 
 from contract.wire.events import BundleAnnouncement, BundleState
 from index_sync.bundles.announced import MAX_REMEMBERED, Bundles
-from tests.builders import T0
+from tests.support.builders import T0
 
 OFFERED, INDEXED = BundleState.OFFERED, BundleState.INDEXED
 IN_SERVICE, WITHDRAWN = BundleState.IN_SERVICE, BundleState.WITHDRAWN

@@ -16,8 +16,8 @@ from models.bundle import bundle
 from models.bundle.bundle import BundleManifest
 from models.bundle.bundle_store import MANIFEST, check_url
 from models.serving.items import ItemSnapshot
-from tests.builders import T0
-from tests.models.bundles import catalogue, learner_of, no_features, write
+from tests.support.builders import T0
+from tests.support.bundles import catalogue, learner_of, no_features, write
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from models.bundle import export
 from models.serving import encoder
 from models.towers.item_tower import ItemTower
 from models.towers.youtube_dnn import YoutubeDnnTower
-from tests.models.bundles import SMALL
+from tests.support.bundles import SMALL
 
 
 @pytest.fixture(scope="module")

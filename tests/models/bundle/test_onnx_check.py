@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from contract.errors import BundleError
 from models.bundle import onnx_check
 from models.serving import encoder
-from tests.models.bundles import catalogue, learner_of
+from tests.support.bundles import catalogue, learner_of
 
 
 def model_of(*nodes, initializers=(), functions=(), domains=("",)):

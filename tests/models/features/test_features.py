@@ -11,7 +11,7 @@ from models.features.features import CONTEXT_FIELDS, FeatureEncoder
 from models.history.history import DAY_MS, EMPTY, WindowPolicy, fold
 from models.serving.items import ItemStore
 from models.training.replay import ReplayBuffer, encode_examples
-from tests.builders import T0, item_vector, search, upload, watch
+from tests.support.builders import T0, item_vector, search, upload, watch
 
 FEATURES = FeatureEncoder(
     content_buckets=1_024, context_buckets=64, completion=CompletionRule(min_watch_ms=18_000)

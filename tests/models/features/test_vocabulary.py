@@ -5,7 +5,7 @@ import numpy as np
 from models.features.examples import CompletionRule
 from models.features.features import FeatureEncoder
 from models.features.vocabulary import Vocabulary
-from tests.builders import upload
+from tests.support.builders import upload
 
 FEATURES = FeatureEncoder(content_buckets=512, context_buckets=8, completion=CompletionRule())
 

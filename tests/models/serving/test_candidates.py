@@ -6,7 +6,7 @@ from models.history.history import EMPTY, WindowPolicy, fold
 from models.serving.candidates import rank_candidates
 from models.serving.items import ItemStore
 from models.serving.ranking import Ranker, RankerParams
-from tests.builders import T0, item_vector, watch
+from tests.support.builders import T0, item_vector, watch
 
 BY_SIMILARITY = RankerParams(popularity_weight=0.0)
 WINDOWS = [fold(EMPTY, [watch("a", at_ms=9), watch("b", at_ms=20)], WindowPolicy()), EMPTY]

@@ -16,8 +16,8 @@ from models.history.history import EMPTY, WindowPolicy, fold
 from models.serving import encoder
 from models.serving.encoder import ItemEncoder, UserEncoder
 from models.serving.items import ItemStore
-from tests.builders import T0, search, upload, watch
-from tests.models.bundles import TASTES, catalogue, learner_of, write
+from tests.support.builders import T0, search, upload, watch
+from tests.support.bundles import TASTES, catalogue, learner_of, write
 
 
 @pytest.fixture(scope="module")

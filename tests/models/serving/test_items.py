@@ -6,7 +6,7 @@ import pytest
 
 from contract.wire.events import RankingFeatures
 from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot, ItemStore, feature_row
-from tests.builders import T0, item_vector
+from tests.support.builders import T0, item_vector
 
 
 def store_of(*vectors):

@@ -17,7 +17,7 @@ from models.serving.live_signals import (
     served_dim,
     served_items,
 )
-from tests.builders import T0
+from tests.support.builders import T0
 
 
 def counted(signals, *watches):

@@ -24,8 +24,8 @@ from models.serving.mlp_ranker import (
 )
 from models.serving.ranking import RankedUsers
 from streams.serving.generation import load
-from tests.builders import T0, item_vector
-from tests.models.bundles import SMALL, catalogue, learner_of, no_features
+from tests.support.builders import T0, item_vector
+from tests.support.bundles import SMALL, catalogue, learner_of, no_features
 
 DIM = 64
 LAYERS = drawn(DIM, seed=1, hidden=(16, 8))

@@ -10,7 +10,7 @@ from contract.wire.events import RankingFeatures
 from models.features.examples import USUAL_DURATION_MS
 from models.serving.items import ItemStore
 from models.serving.ranking import Ranker, RankerParams
-from tests.builders import item_vector
+from tests.support.builders import item_vector
 
 PARAMS = RankerParams(
     temperature=0.5, similarity_weight=2.0, popularity_weight=3.0, popularity_prior=1.0

@@ -12,8 +12,8 @@ from models.history.history import EMPTY, WindowPolicy, fold
 from models.serving import encoder
 from models.towers.item_tower import ItemTower
 from models.towers.registry import USER_INPUTS, USER_TOWERS, user_tower
-from tests.builders import watch
-from tests.models.bundles import SMALL
+from tests.support.builders import watch
+from tests.support.bundles import SMALL
 
 # Shape legend: B = users, T = watches, D = width of a vector.
 

@@ -7,7 +7,7 @@ from models.features.features import CONTEXT_FIELDS, WATCH_FEATURES
 from models.towers.item_tower import ItemTower
 from models.towers.layers import unit
 from models.towers.youtube_dnn import YoutubeDnnTower
-from tests.models.bundles import SMALL
+from tests.support.bundles import SMALL
 
 # Shape legend: B = users, T = watches, D = width of a vector.
 

@@ -9,7 +9,7 @@ from models.history.history import EMPTY, WindowPolicy, fold
 from models.training.item2vec import Item2VecConfig, entries, item2vec
 from models.training.item2vec import _keeping as keeping
 from models.training.item2vec import _pairs as pairs
-from tests.builders import search, watch
+from tests.support.builders import search, watch
 
 FEATURES = FeatureEncoder(content_buckets=64, context_buckets=8, completion=CompletionRule())
 SMALL = Item2VecConfig(

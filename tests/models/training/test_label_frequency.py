@@ -4,7 +4,7 @@ import numpy as np
 
 from models.history.history import DAY_MS
 from models.training.label_frequency import LabelFrequency
-from tests.builders import T0
+from tests.support.builders import T0
 
 
 def test_counts_halve_with_event_time():

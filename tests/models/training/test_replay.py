@@ -6,7 +6,7 @@ from models.features.examples import CompletionRule, Example
 from models.features.features import FeatureEncoder
 from models.history.history import DAY_MS, EMPTY, WindowPolicy, fold
 from models.training.replay import ReplayBuffer, encode_examples
-from tests.builders import T0, watch
+from tests.support.builders import T0, watch
 
 FEATURES = FeatureEncoder(content_buckets=64, context_buckets=8, completion=CompletionRule())
 

@@ -13,8 +13,8 @@ from models.towers.registry import USER_TOWERS
 from models.training.sequence_batches import WatchSequence, batches, cut
 from models.training.sequence_training import Recipe, SequenceTraining, shared_softmax, train
 from models.training.two_tower import TwoTowerModel
-from tests.builders import upload
-from tests.models.bundles import SMALL
+from tests.support.builders import upload
+from tests.support.bundles import SMALL
 
 NUM_VIDEOS = 12
 QUICK = Recipe(

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import Producer
 
+from benchmarks.stack import strange_header_names
 from contract.kafka.client import producer_config
 from contract.kafka.records import UNREADABLE, Position
 from contract.process.settings import KafkaSettings
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics.topics import reconcile
 from streams.faust.fetch import Fetch, fetch_config
-from tests.e2e import strange_names
 
 FIRST, SECOND = Position("watch-events", 0), Position("watch-events", 1)
 
@@ -180,7 +180,7 @@ def test_a_header_name_that_is_not_utf8_does_not_lose_other_records(kafka):
         topic="test-search-events",
     )
     # so many that the interpreter has specialised the call that reads them
-    offset, *_ = [asyncio.run(strange_names.send(kafka, case, 0)) for _ in range(20)]
+    offset, *_ = [asyncio.run(strange_header_names.send(kafka, case, 0)) for _ in range(20)]
     at = Position("search-events", 0)
 
     async def story(reader):

@@ -13,9 +13,9 @@ from streams.follower.follower import Follower, FollowerThread
 from streams.follower.offers import MAX_OFFERS
 from streams.serving.generation import ActiveGeneration
 from streams.serving.text_index import TextIndex
-from tests.builders import T0, item_vector, upload
-from tests.consumers import MemoryConsumer, MemoryLog
 from tests.streams.servings import offer, serving
+from tests.support.builders import T0, item_vector, upload
+from tests.support.memory_consumer import MemoryConsumer, MemoryLog
 
 
 class World:

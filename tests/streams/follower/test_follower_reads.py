@@ -14,6 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from benchmarks.stack.waiting import eventually
 from contract.kafka.client import client_config, consumer_config, producer_config
 from contract.process.clock import ManualClock
 from contract.process.settings import KafkaSettings
@@ -24,9 +25,8 @@ from nextwatch.topics.topics import reconcile
 from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, FollowerThread
 from streams.serving.generation import ActiveGeneration
-from tests.builders import T0, item_vector, upload
-from tests.e2e.clients import eventually
 from tests.streams.servings import offer, serving
+from tests.support.builders import T0, item_vector, upload
 
 NUM_VECTORS = 3_000
 VIDEOS = [f"v{number}" for number in range(40)]

@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 from contract.errors import BrokerUnavailable
 from contract.kafka.records import Position, Received
 from contract.wire.events import encode
-from tests.bad_input import corpus
-from tests.builders import watch
 from tests.streams.worlds import World
+from tests.support.bad_input import corpus
+from tests.support.builders import watch
 
 BAD = [
     case

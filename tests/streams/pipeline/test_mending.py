@@ -7,8 +7,8 @@ from models.history.history import EMPTY, fold
 from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG
-from tests.builders import deletion, shown, watch
 from tests.streams.worlds import POLICY, World
+from tests.support.builders import deletion, shown, watch
 
 
 def test_a_deletion_removes_the_window_and_publishes_tombstones():

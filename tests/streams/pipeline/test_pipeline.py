@@ -12,8 +12,8 @@ from contract.kafka.records import Position
 from contract.wire.events import RecommendationRequest
 from models.history import codec as history_codec
 from models.history.history import EMPTY, fold
-from tests.builders import T0, asking, deletion, search, shown, watch
 from tests.streams.worlds import POLICY, World
+from tests.support.builders import T0, asking, deletion, search, shown, watch
 
 
 def test_the_events_of_a_user_in_one_batch_get_one_recommendation_that_names_them_all():

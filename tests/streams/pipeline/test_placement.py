@@ -9,8 +9,8 @@ from contract.wire.keys import partition_of
 from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, fold
 from streams.state.changelog import LoggedWindow
-from tests.builders import asking, deletion, search, shown, watch
 from tests.streams.worlds import POLICY, World
+from tests.support.builders import asking, deletion, search, shown, watch
 
 NUM_PARTITIONS = 8
 HOMES = {f"u{n}": partition_of(b"u%d" % n, NUM_PARTITIONS) for n in range(99)}

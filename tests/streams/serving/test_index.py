@@ -15,7 +15,7 @@ from streams.liveness import _index_trouble
 from streams.serving.candidates import CandidateSource
 from streams.serving.index import IndexClient, connected
 from tests.streams.servings import serving
-from tests.streams.stub_index import answering
+from tests.support.stub_index import answering
 
 VECTORS_BD = np.eye(2, dtype=np.float32)
 

@@ -7,7 +7,7 @@ import pytest
 
 from streams.serving.query_words import FILLERS, expected_share
 from streams.serving.text_index import TextIndex
-from tests.builders import upload
+from tests.support.builders import upload
 
 TITLES = {
     "guitar1": "Guitar basics",

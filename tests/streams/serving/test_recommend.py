@@ -21,8 +21,8 @@ from streams.serving.generation import ActiveGeneration
 from streams.serving.recommend import Recommender, recommendation_id
 from streams.serving.requests import Request, request_of
 from streams.serving.trending import Trending
-from tests.builders import T0, event_id, item_vector, watch
 from tests.streams.servings import serving
+from tests.support.builders import T0, event_id, item_vector, watch
 
 
 def at(degrees):

@@ -7,10 +7,10 @@ import pytest
 from contract.kafka.records import Position
 from contract.wire.events import Context, encode
 from streams.serving.requests import request_of
-from tests.builders import asking, deletion, event_id, search, shown, watch
 from tests.streams.serving.test_recommend import VIDEOS
 from tests.streams.serving.test_recommend import World as Serving
 from tests.streams.worlds import World
+from tests.support.builders import asking, deletion, event_id, search, shown, watch
 
 
 def listed(answer):

@@ -14,8 +14,8 @@ from streams.serving.requests import request_of
 from streams.serving.search_matches import MAX_AGE_MS, SEARCH, SearchMatcher
 from streams.serving.text_index import TextIndex
 from streams.serving.trending import Trending
-from tests.builders import T0, asking, item_vector, search, shown, upload, watch
 from tests.streams.servings import serving
+from tests.support.builders import T0, asking, item_vector, search, shown, upload, watch
 
 POPULAR = {f"cook{n}": (1.0, 0.0) for n in range(6)}
 GUITARS = {f"guit{n}": (0.0, 1.0) for n in range(6)}

@@ -7,9 +7,9 @@ import pytest
 from models.history.history import DAY_MS
 from streams.serving.requests import request_of
 from streams.serving.shown import HALF_LIFE_MS, MOST_PLACES, PLACES_PER_SHOWING
-from tests.builders import asking, search, shown, watch
 from tests.streams.serving.test_recommend import World, at
 from tests.streams.servings import serving
+from tests.support.builders import asking, search, shown, watch
 
 SIX = [f"v{n}" for n in range(6)]
 MANY = {f"v{n}": at(5 * n) for n in range(30)}

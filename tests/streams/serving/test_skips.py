@@ -8,7 +8,7 @@ from models.history.history import EMPTY, WindowPolicy, fold
 from models.serving.items import ItemStore
 from streams.serving.requests import request_of
 from streams.serving.skips import MAX_AGE_MS, NUM_RECENT, push_away_skipped
-from tests.builders import asking, item_vector, watch
+from tests.support.builders import asking, item_vector, watch
 
 VECTORS = {"skipped": (1.0, 0.0), "alike": (0.8, 0.6), "other": (0.0, 1.0), "opposite": (-1.0, 0.0)}
 SCORES = np.array([2.0, 1.0, 0.0])

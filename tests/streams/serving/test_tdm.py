@@ -10,9 +10,9 @@ from models.bundle import bundle as bundles
 from models.tdm.index import SCORER
 from models.tdm.scorer import TdmConfig
 from streams.serving import generation as serving_module
-from tests.builders import item_vector
-from tests.models.bundles import SMALL, catalogue, write
 from tests.streams.serving.test_recommend import World
+from tests.support.builders import item_vector
+from tests.support.bundles import SMALL, catalogue, write
 from trainer.learn.tdm_learner import TdmLearner
 
 

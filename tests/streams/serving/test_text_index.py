@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streams.serving import text_index
 from streams.serving.text_index import TextIndex
-from tests.builders import upload
+from tests.support.builders import upload
 
 
 def index_of(**titles):

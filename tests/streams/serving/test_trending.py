@@ -5,8 +5,8 @@ import pytest
 from models.history.history import EMPTY, WatchEntry, WindowPolicy, fold
 from streams.serving.requests import request_of
 from streams.serving.trending import Trending, trending_lists
-from tests.builders import T0, asking, search, shown, watch
 from tests.streams.worlds import World
+from tests.support.builders import T0, asking, search, shown, watch
 
 
 def counts(world):

@@ -12,8 +12,8 @@ from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG, marker_record
 from streams.state.partitions import SLICE
-from tests.builders import watch
 from tests.streams.state.partition_worlds import WATCHES, World, logged, window
+from tests.support.builders import watch
 
 
 def test_a_state_that_is_nowhere_is_built_from_the_events_again():

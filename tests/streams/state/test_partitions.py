@@ -6,9 +6,9 @@ from structlog.testing import capture_logs
 from contract.kafka.records import Position
 from streams.state.logs import Log
 from streams.state.partition import CHANGELOG
-from tests.builders import watch
 from tests.streams.state.dict_store import DictStore
 from tests.streams.state.partition_worlds import WATCHES, World, logged, window
+from tests.support.builders import watch
 
 
 def test_a_new_partition_starts_at_the_beginning():

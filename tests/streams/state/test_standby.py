@@ -10,8 +10,8 @@ from streams.state.changelog import LoggedWindow
 from streams.state.logs import Log
 from streams.state.partitions import Partitions
 from streams.state.standby import Standby
-from tests.builders import watch
 from tests.streams.state.dict_store import DictStore
+from tests.support.builders import watch
 
 POLICY = WindowPolicy()
 WATCHES = Position("watch-events", 0)

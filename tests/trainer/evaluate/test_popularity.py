@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models.features.vocabulary import Vocabulary
 from models.history.history import DAY_MS, HOUR_MS
 from models.serving.items import RANKING_FEATURE_NAMES
-from tests.builders import T0, upload
+from tests.support.builders import T0, upload
 from tests.trainer.doubles import FEATURES
 from trainer.evaluate.popularity import (
     SMOOTHING_RECENT,

@@ -7,7 +7,7 @@ from models.features.examples import Example
 from models.features.vocabulary import Vocabulary
 from models.history.history import EMPTY, WindowPolicy, fold
 from models.serving.ranking import Ranker, RankerParams
-from tests.builders import T0, upload, watch
+from tests.support.builders import T0, upload, watch
 from tests.trainer.doubles import FEATURES
 from trainer.evaluate.popularity import Popularity, Viewing
 from trainer.evaluate.progressive import NUM_RECENT, Progressive, hits

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.history.history import DAY_MS
-from tests.builders import T0
+from tests.support.builders import T0
 from trainer.evaluate.viewers import Viewers
 
 MIDNIGHT_MS = T0 // DAY_MS * DAY_MS

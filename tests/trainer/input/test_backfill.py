@@ -6,7 +6,7 @@ from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS, WINDOWS
 from models.features.examples import CompletionRule
 from models.history import codec as history_codec
 from models.history.history import EMPTY, WindowPolicy, fold
-from tests.builders import upload, watch
+from tests.support.builders import upload, watch
 from tests.trainer.doubles import RecordingLearner, ScriptedFeed, received, state_of
 from tests.trainer.test_loop import Room
 from trainer.input.backfill import read_windows, take_over

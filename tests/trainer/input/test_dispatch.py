@@ -17,7 +17,7 @@ from contract.wire.topics import (
     WATCH_EVENTS,
     Layout,
 )
-from tests.builders import T0, deletion, event_id, search, upload, watch
+from tests.support.builders import T0, deletion, event_id, search, upload, watch
 from tests.trainer.doubles import JournalOutbox, announcement, received, state_of
 from trainer.input.dispatch import Intake
 from trainer.publish.generations import Generations

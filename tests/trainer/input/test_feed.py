@@ -15,6 +15,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 
+from benchmarks.stack.waiting import eventually
 from contract.errors import BrokerUnavailable, ContractError
 from contract.kafka.client import client_config, producer_config
 from contract.kafka.outbox import Outbox, Outgoing
@@ -22,9 +23,8 @@ from contract.wire.events import encode
 from contract.wire.topics import SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
 from nextwatch.topics.topics import reconcile, wanted_topics
 from nextwatch.unread import num_unread_by
-from tests.builders import search, upload, watch
-from tests.consumers import MemoryConsumer, MemoryLog
-from tests.e2e.clients import eventually
+from tests.support.builders import search, upload, watch
+from tests.support.memory_consumer import MemoryConsumer, MemoryLog
 from trainer.input.feed import BrokerLostRecordsError, Feed, commit_listener, feed_config, identify
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from models.history import codec as history_codec
 from models.history.history import EMPTY, Window, WindowPolicy, fold
-from tests.builders import T0, deletion, watch
+from tests.support.builders import T0, deletion, watch
 from trainer.input.windows import Windows
 
 POLICY = WindowPolicy(max_watches=3)

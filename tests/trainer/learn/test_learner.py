@@ -14,8 +14,8 @@ from models.history.history import EMPTY, WindowPolicy, fold
 from models.serving.encoder import UserEncoder
 from models.serving.items import ItemStore
 from models.training.item2vec import Item2VecConfig, item2vec
-from tests.builders import T0, upload, watch
-from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, no_features, write
+from tests.support.builders import T0, upload, watch
+from tests.support.bundles import SMALL, TASTES, catalogue, learner_of, no_features, write
 from trainer.learn.learner import Learner
 
 

@@ -8,8 +8,8 @@ import pytest
 from models.features.examples import Example
 from models.history.history import EMPTY
 from models.training.frozen import NUM_FROZEN
-from tests.builders import T0, upload
-from tests.models.bundles import SMALL
+from tests.support.builders import T0, upload
+from tests.support.bundles import SMALL
 from tests.trainer.doubles import RecordingLearner
 from trainer.learn.learner import Learner
 

@@ -13,8 +13,8 @@ from models.serving.items import ItemStore
 from models.tdm.index import TreeIndex
 from models.tdm.scorer import TdmConfig
 from models.training.sequence_training import Recipe
-from tests.builders import T0, upload, watch
-from tests.models.bundles import SMALL, TASTES, catalogue, write
+from tests.support.builders import T0, upload, watch
+from tests.support.bundles import SMALL, TASTES, catalogue, write
 from trainer.learn import registry
 from trainer.learn.histories import PastWatches
 from trainer.learn.learner import Learner

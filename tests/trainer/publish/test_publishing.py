@@ -16,8 +16,8 @@ from contract.wire.events import BundleState, ItemVector
 from contract.wire.topics import Layout
 from models.bundle import bundle
 from models.serving.encoder import ItemEncoder
-from tests.builders import T0, upload, watch
-from tests.models.bundles import SMALL
+from tests.support.builders import T0, upload, watch
+from tests.support.bundles import SMALL
 from tests.trainer.doubles import JournalOutbox, RecordingLearner, state_of
 from trainer.learn.learner import Learner
 from trainer.publish.publishing import (

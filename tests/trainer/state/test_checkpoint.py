@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from contract.errors import StoreUnavailable
 from contract.process.exit_codes import ExitCode, code_of
-from tests.builders import T0
+from tests.support.builders import T0
 from trainer.state import checkpoint
 from trainer.state.checkpoint import MANIFEST, MANIFEST_SUM, CheckpointError, Checkpoints
 

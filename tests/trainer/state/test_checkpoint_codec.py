@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 from contract.errors import ContractError
 from contract.process.clock import ManualClock
 from models.history.history import DAY_MS
-from tests.builders import T0, search, upload, watch
-from tests.models.bundles import SMALL
+from tests.support.builders import T0, search, upload, watch
+from tests.support.bundles import SMALL
 from tests.trainer.doubles import RecordingLearner, state_of
 from trainer.learn.learner import Learner
 from trainer.state import checkpoint_codec

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from contract.process.clock import ManualClock
 from models.features.features import FeatureEncoder
 from models.history.history import DAY_MS, EMPTY, WindowPolicy
-from tests.builders import T0, deletion, search, upload, watch
+from tests.support.builders import T0, deletion, search, upload, watch
 from tests.trainer.doubles import RecordingLearner, state_of
 from trainer.learn.registry import config_of, learner
 from trainer.state.training_state import Pending
