@@ -1,4 +1,4 @@
-"""Settings of the streams worker."""
+"""Define the settings of the streams worker."""
 
 from pathlib import Path
 from typing import Literal

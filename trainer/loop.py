@@ -1,4 +1,4 @@
-"""The continual trainer: read, score, learn, publish, remember. Read this file first.
+"""Train continually: read, score, learn, publish, save. Read this file first.
 
 Everything happens in one thread, in this order, for as long as the process lives:
 
@@ -209,7 +209,7 @@ class Trainer:
             topic_ids={name: topic_id for name, topic_id in ids.items() if name in offsets},
             created_at_ms=self._parts.clock(),
         )
-        self._parts.feed.tell_group(offsets)
+        self._parts.feed.commit(offsets)
         self._has_changed = False
         self._note_erasures()
         log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
@@ -299,8 +299,8 @@ class Trainer:
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
         )
-        state.waiting.tell()
-        self._parts.intake.tell_misplaced()
+        state.waiting.warn()
+        self._parts.intake.warn_of_misplaced()
 
 
 def _since(started_s: float) -> float:

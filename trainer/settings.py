@@ -1,4 +1,4 @@
-"""Settings of the trainer."""
+"""Define the settings of the trainer."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Rolling watch history: the newest events of one user, oldest first.
+"""Keep a rolling watch history: the newest events of one user, oldest first.
 
 A window is a pure function of the *set* of events: the newest watch of each video, by (event
 time, event id), bounded by the count of videos and by age, each event id once. Age is measured

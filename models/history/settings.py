@@ -1,4 +1,4 @@
-"""Settings of the history window, shared by serving and training."""
+"""Define the settings of the history window, shared by serving and training."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict

@@ -1,4 +1,4 @@
-"""The tree of TDM: a complete binary tree of items, and beam search in it.
+"""Build the tree of TDM, a complete binary tree of items, and search it by beams.
 
 A node is named by its number within its level: the children of node *n* are *2n* and *2n + 1*,
 so an item's ancestors are its leaf with bits cut off, and the tree needs no memory but the

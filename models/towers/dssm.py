@@ -1,4 +1,4 @@
-"""The user tower of the DSSM family (torch).
+"""Encode users by the tower of the DSSM family (torch).
 
 The user is one average over what was watched, one over what was completed, the search and the
 context, through dense layers of its own. It knows no order. Trained with the other videos of

@@ -1,4 +1,4 @@
-"""The user tower of GRU4Rec: a gated recurrent unit over the history (torch).
+"""Encode users by the tower of GRU4Rec: a gated recurrent unit over the history (torch).
 
 As its authors train it: the vectors that go in are those that are told apart at the end
 (constrained embeddings, which is how all our models keep their videos), a softmax or BPR-max

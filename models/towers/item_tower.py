@@ -1,4 +1,4 @@
-"""The item tower, shared by all retrieval models (torch).
+"""Encode videos by the item tower that all retrieval models share (torch).
 
 Source:
     Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, RecSys 2016,

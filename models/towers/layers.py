@@ -1,4 +1,4 @@
-"""Layers that the towers share (torch; training only)."""
+"""Define the layers that the towers share (torch; training only)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The default configuration of each retrieval model (torch; training only).
+"""Define the default configuration of each retrieval model (torch; training only).
 
 `RETRIEVERS` is for the trainer: streams of seconds, on a fifth of a core. The default model has
 the defaults of `models.training.config.TowerConfig`, the others what their papers say of them.

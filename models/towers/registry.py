@@ -1,4 +1,4 @@
-"""The table of user towers, by the name of their model (torch; training only).
+"""Build user towers by the name of their model (torch; training only).
 
 All share one interface, one item side and one exporter: a tower reads the vectors of what was
 watched, oldest first with padding in front, and gives a user vector of unit norm. Any of them

@@ -1,4 +1,4 @@
-"""The user tower of SASRec: a causal transformer over the history (torch).
+"""Encode users by the tower of SASRec: a causal transformer over the history (torch).
 
 Each position attends to itself and to what lies before it, so one pass over a sequence gives
 the user as of every position, and one sequence is as many training examples as it is long.

@@ -1,4 +1,4 @@
-"""The user tower of the YouTube DNN for retrieval (torch).
+"""Encode users by the tower of the YouTube DNN for retrieval (torch).
 
 Averages of what was watched and searched for, with context and example age, through a ReLU
 tower. Three things differ from the paper, each because it was measured or has to be so:

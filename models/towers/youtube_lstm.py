@@ -1,4 +1,4 @@
-"""The user tower of the YouTube DNN with an LSTM in place of its averages (torch).
+"""Encode users by the YouTube DNN with an LSTM in place of its averages (torch).
 
 What the averages lose is the order; what the last state of an LSTM loses is all but the newest. The
 maximum over time of every unit of the LSTM keeps whatever was once strong. Search, context, the

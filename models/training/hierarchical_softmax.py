@@ -1,4 +1,4 @@
-"""The hierarchical softmax over bands of popularity (torch; training only).
+"""Compute the hierarchical softmax over bands of popularity (torch; training only).
 
 The catalogue in order of popularity is cut into bands of equal size. ``P(video | user)`` is
 ``P(band | user) * P(video | band, user)``: with as many bands as a band has videos, a label is

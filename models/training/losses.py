@@ -1,4 +1,4 @@
-"""Losses of retrieval: the watched video against a sample of the catalogue (torch).
+"""Compute losses of retrieval: the watched video against a sample of the catalogue (torch).
 
 A video that is likely to be in the sample would be held down more often than it deserves, so
 ``log q``, the logarithm of how often it is expected there, is subtracted from its logit (the

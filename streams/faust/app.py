@@ -1,4 +1,4 @@
-"""The Faust app: group membership, commits, and scaling by partitions.
+"""Handle group membership, commits, and scaling by partitions in the Faust app.
 
 Only this package imports Faust, which decodes, stores and acknowledges nothing. Where Faust 0.15.3
 is overruled, and why:

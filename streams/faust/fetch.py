@@ -195,9 +195,9 @@ class Fetch:
         log.warning("fetch_failed", topic=topic, partition=partition, reason=str(error))
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's name
             at = Position(topic.removeprefix(self._layout.prefix), partition)
-            self._loop.call_soon_threadsafe(self._tell_lost, reading, at)
+            self._loop.call_soon_threadsafe(self._report_lost, reading, at)
 
-    def _tell_lost(self, reading: int, at: Position) -> None:
+    def _report_lost(self, reading: int, at: Position) -> None:
         if reading == self._reading:
             self._on_lost(at)
 

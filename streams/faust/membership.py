@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 LOST_WITHIN_S = 60.0
 AGAIN_AFTER_S = 1.0
-TOLD_EVERY_S = 10.0
+LOG_EVERY_S = 10.0
 _INVALID_SESSION_TIMEOUT = 26  # Kafka's own numbers of errors
 _NO_MEMBER = ""
 
@@ -46,12 +46,12 @@ class GroupMembership:
         self._on_refusal = on_refusal
         self._on_failure = on_failure
         self._lost_s: deque[float] = deque(maxlen=2)
-        self._told_s = -TOLD_EVERY_S
+        self._logged_s = -LOG_EVERY_S
 
     def refused(self, error: BaseException) -> None:
         """Note that the group refused to let the worker join, stay or commit."""
-        if (now_s := self._monotonic()) >= self._told_s + TOLD_EVERY_S:
-            self._told_s = now_s
+        if (now_s := self._monotonic()) >= self._logged_s + LOG_EVERY_S:
+            self._logged_s = now_s
             log.error("group_refused", reason=f"{type(error).__name__}: {error}")
         if getattr(error, "errno", None) == _INVALID_SESSION_TIMEOUT:
             self._on_failure(ContractError(session_text(self._kafka, "other values")))

@@ -11,7 +11,7 @@ from confluent_kafka import ThrottleEvent
 
 log = structlog.get_logger()
 
-TOLD_EVERY_S = 60.0
+LOG_EVERY_S = 60.0
 
 
 class Quotas:
@@ -20,15 +20,15 @@ class Quotas:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._until_s: dict[int, float] = {}
-        self._told_s: float | None = None
+        self._logged_s: float | None = None
 
     def note(self, event: ThrottleEvent) -> None:
         """Note a throttle event of a client of this worker: librdkafka's `throttle_cb`."""
         now_s = self._monotonic()
         until_s = now_s + event.throttle_time
         self._until_s[event.broker_id] = max(until_s, self._until_s.get(event.broker_id, until_s))
-        if event.throttle_time and (self._told_s is None or now_s > self._told_s + TOLD_EVERY_S):
-            self._told_s = now_s
+        if event.throttle_time and (self._logged_s is None or now_s > self._logged_s + LOG_EVERY_S):
+            self._logged_s = now_s
             log.warning("held_back_by_quota", broker=event.broker_name, seconds=event.throttle_time)
 
     @property

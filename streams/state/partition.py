@@ -291,17 +291,17 @@ class Partition:
         except NewerFormatError:
             raise
         except WindowError as error:
-            self._tell_unreadable(logged, str(error))
+            self._log_unreadable(logged, str(error))
             return None
 
     def _user_of(self, logged: LoggedWindow) -> str | None:
         try:
             return logged.key.decode()
         except UnicodeDecodeError:  # no user of ours; there is nothing to publish over it
-            self._tell_unreadable(logged, "the key is not UTF-8")
+            self._log_unreadable(logged, "the key is not UTF-8")
             return None
 
-    def _tell_unreadable(self, logged: LoggedWindow, reason: str) -> None:
+    def _log_unreadable(self, logged: LoggedWindow, reason: str) -> None:
         """Log the 1st, 2nd, 4th, 8th, ... record of the partition that cannot be read."""
         self.num_unreadable += 1
         if self.num_unreadable.bit_count() == 1:

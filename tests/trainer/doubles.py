@@ -168,7 +168,7 @@ class ScriptedFeed:
         self.told = []
         self.num_polls = 0
 
-    def tell_group(self, offsets):
+    def commit(self, offsets):
         self.told.append(offsets)
 
     def open(self, topics, offsets, topic_ids=()):

@@ -1,4 +1,4 @@
-"""Progressive validation: score every example before learning from it.
+"""Validate progressively: score every example before learning from it.
 
 For each example the whole catalogue is ranked for its user, without the videos of the user's
 window, and the rank of the video that was in fact watched is noted. Three ways of ranking run

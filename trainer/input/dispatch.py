@@ -80,7 +80,7 @@ class Intake:
         self._layout = layout
         self._clock = clock
         self.refused: Counter[str] = Counter()
-        self._num_misplaced_told = 0
+        self._num_misplaced_logged = 0
         self.mended: Notes = Counter()
 
     def take(self, record: Received) -> None:
@@ -93,7 +93,7 @@ class Intake:
             if topic.dead_lettered_by == "trainer":
                 self._dead_letter(topic, record, error)
 
-    def tell_misplaced(self) -> None:
+    def warn_of_misplaced(self) -> None:
         """Warn of the number of misplaced records, if more came since the last warning.
 
         After a change of the partition count these are what was not read before it.
@@ -103,9 +103,9 @@ class Intake:
             for name, count in self.refused.items()
             if name.endswith(f":{_MISPLACED}")
         }
-        if sum(by_topic.values()) > self._num_misplaced_told:
-            self._num_misplaced_told = sum(by_topic.values())
-            log.warning("records_misplaced", refused=self._num_misplaced_told, topics=by_topic)
+        if sum(by_topic.values()) > self._num_misplaced_logged:
+            self._num_misplaced_logged = sum(by_topic.values())
+            log.warning("records_misplaced", refused=self._num_misplaced_logged, topics=by_topic)
 
     def _apply(self, topic: Topic, record: Received) -> None:
         if topic is VIDEO_UPLOADS and record.value is None:

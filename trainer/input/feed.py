@@ -136,7 +136,7 @@ class Feed:
             self._verify()
         return records
 
-    def tell_group(self, offsets: Offsets) -> None:
+    def commit(self, offsets: Offsets) -> None:
         """Commit *offsets* for Kafka's tools; a failure changes nothing here."""
         told = [
             self._reader.place(Position(topic, number), offset)

@@ -30,7 +30,7 @@ class WaitingWatches:
         self._most = most
         self._by_video: dict[str, deque[Waiting]] = {}
         self._num_waiting = 0
-        self._num_added = self._num_told = 0
+        self._num_added = self._num_logged = 0
         self.num_dropped = 0
 
     def __len__(self) -> int:
@@ -60,13 +60,13 @@ class WaitingWatches:
         if len(kept) < self._num_waiting:
             self.load(kept)
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """Log a warning of the waiting watches, if any has come since the last one."""
-        if self._by_video and self._num_added > self._num_told:
+        if self._by_video and self._num_added > self._num_logged:
             videos = list(islice(self._by_video, NUM_NAMED))
             log.warning("watches_wait_for_uploads", watches=len(self), dropped=self.num_dropped,
                         num_videos=len(self._by_video), videos=videos)  # fmt: skip
-        self._num_told = self._num_added
+        self._num_logged = self._num_added
 
     def all(self) -> list[Waiting]:
         """Return everything that waits, for a checkpoint."""

@@ -1,4 +1,4 @@
-"""The table of models that the trainer can learn, by name.
+"""Build learners by the name of their model.
 
 A tower is one line in `models.towers.presets.RETRIEVERS`; a model that takes a learner of its own
 is one line here.

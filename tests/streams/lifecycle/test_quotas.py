@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from structlog.testing import capture_logs
 
-from streams.lifecycle.quotas import TOLD_EVERY_S, Quotas
+from streams.lifecycle.quotas import LOG_EVERY_S, Quotas
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_it_is_logged_once_a_minute(quotas, clock):
         for _ in range(3):
             quotas.note(told(0.1))
         quotas.note(told(0.0))
-        clock.now_s += TOLD_EVERY_S + 1
+        clock.now_s += LOG_EVERY_S + 1
         quotas.note(told(0.1))
 
     assert [line["event"] for line in logs] == ["held_back_by_quota"] * 2

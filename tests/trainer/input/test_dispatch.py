@@ -159,13 +159,13 @@ def test_a_tombstone_of_a_bundle_is_not_an_error(room):
 def test_misplaced_records_are_one_warning_with_their_number(room):
     """After a change of the partition count they are what was not read before it."""
     with capture_logs() as logs:
-        room.intake.tell_misplaced()
+        room.intake.warn_of_misplaced()
         for _ in range(3):
             room.take(WATCH_EVENTS, watch("v1"), num_partitions=5)
         room.take(SEARCH_EVENTS, search(), num_partitions=5)
         room.take(SEARCH_EVENTS, key=b"x", value=b"{")
         for _ in range(2):
-            room.intake.tell_misplaced()
+            room.intake.warn_of_misplaced()
 
     assert [fact for fact in logs if fact["event"] == "records_misplaced"] == [
         {

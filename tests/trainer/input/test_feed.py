@@ -186,7 +186,7 @@ def test_kafkas_tools_see_how_far_the_trainer_is(feed, outbox, kafka):
     feed.open([WATCH_EVENTS], {})
     read_all(feed, [WATCH_EVENTS])
 
-    feed.tell_group({"watch-events": {0: 17}})
+    feed.commit({"watch-events": {0: 17}})
     group = ConsumerGroupTopicPartitions(kafka.layout.prefix + "nextwatch-trainer")
     admin = AdminClient(client_config(kafka))
 
@@ -307,7 +307,7 @@ def test_repartition_sees_what_a_stopped_trainer_has_not_read(outbox, kafka):
     stopping = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
     stopping.open([WATCH_EVENTS], {})
     read_all(stopping, [WATCH_EVENTS])
-    stopping.tell_group({"watch-events": {0: 17}})
+    stopping.commit({"watch-events": {0: 17}})
     stopping.close()
 
     assert before == 0

@@ -221,8 +221,8 @@ def test_a_warning_names_the_videos_that_are_waited_for():
     state = state_of(*VIDEOS)
     state.watch(watch("late"))
     with capture_logs() as told:
-        state.waiting.tell()
-        state.waiting.tell()
+        state.waiting.warn()
+        state.waiting.warn()
 
     [line] = told
     assert (line["event"], line["log_level"]) == ("watches_wait_for_uploads", "warning")
