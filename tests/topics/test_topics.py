@@ -280,7 +280,7 @@ def hurried(monkeypatch):
 def test_a_broker_that_is_not_in_use_yet_is_asked_again(monkeypatch, answer):
     monkeypatch.setattr("nextwatch.topics.creation._AGAIN_S", 0)
     monkeypatch.setattr("nextwatch.topics.creation._TIMEOUT_S", 5.0)
-    monkeypatch.setattr("nextwatch.topics.creation._error_of", partial(error_of, within_s=0))
+    monkeypatch.setattr("nextwatch.topics.creation.request_error", partial(error_of, within_s=0))
     broker = FreshBroker(answer, answer, None)
 
     create_topics(broker, [ONE], replication_factor=1)
