@@ -14,6 +14,7 @@ from jaxtyping import Float32, Float64, Int32
 
 from contract.wire.events import ItemVector, RankingFeatures
 from models.features.growth import FIRST_CAPACITY, grown
+from models.serving.ranking import mean_known
 
 # Shape legend: N = rows or videos, D = width of a vector, F = ranking features.
 
@@ -46,6 +47,7 @@ class ItemStore:
         self._features = np.zeros((FIRST_CAPACITY, len(RANKING_FEATURE_NAMES)))
         self._popular: list[str] = []
         self._num_changes = 0
+        self._mean_completion_rate: float | None = None
         self.epoch = 0
         """Changes whenever a row gets or loses its video: rows of one epoch are good throughout."""
 
@@ -71,7 +73,7 @@ class ItemStore:
         self._input[row] = vector.input_vector
         self._output[row] = vector.output_vector
         self._features[row] = feature_row(vector.features)
-        self._num_changes += 1
+        self._note_changes(1)
 
     def put_many(self, snapshot: ItemSnapshot) -> None:
         """Insert or replace every video of *snapshot*."""
@@ -80,7 +82,7 @@ class ItemStore:
         self._input[rows] = snapshot.input_ND
         self._output[rows] = snapshot.output_ND
         self._features[rows] = snapshot.features
-        self._num_changes += len(rows)
+        self._note_changes(len(rows))
 
     def remove(self, video_id: str) -> None:
         """Remove a video; an unknown one is ignored."""
@@ -91,7 +93,7 @@ class ItemStore:
         self._ids[row] = ""
         self._free.append(row)
         self.epoch += 1
-        self._num_changes += 1
+        self._note_changes(1)
 
     def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
         """Return the row of each video, 0 for those that are unknown."""
@@ -132,6 +134,17 @@ class ItemStore:
         return self._column(_COMPLETION)
 
     @property
+    def mean_completion_rate(self) -> float:
+        """The mean of the completion rates that are known; 1 where none is.
+
+        It is kept until a video changes: it took a third of the time of ranking one user among
+        100,000 videos.
+        """
+        if self._mean_completion_rate is None:
+            self._mean_completion_rate = mean_known(self.completion_rate_N)
+        return self._mean_completion_rate
+
+    @property
     def duration_ms_N(self) -> Float64[np.ndarray, "N"]:
         """The duration of the video, by row; 0 where it is not known."""
         return self._column(_DURATION)
@@ -157,6 +170,10 @@ class ItemStore:
             if video_id in self._row_of:
                 chosen.append(video_id)
         return chosen
+
+    def _note_changes(self, num_videos: int) -> None:
+        self._num_changes += num_videos
+        self._mean_completion_rate = None
 
     def _by_popularity(self) -> list[str]:
         popularity = self.popularity_N.copy()

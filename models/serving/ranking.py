@@ -39,6 +39,11 @@ class RankedItems(Protocol):
         ...
 
     @property
+    def mean_completion_rate(self) -> float:
+        """The mean of the completion rates that are known; 1 where none is."""
+        ...
+
+    @property
     def mean_watch_ms_N(self) -> Float[np.ndarray, "N"]:
         """The mean watch time, 0 where there is no watch yet."""
         ...
@@ -115,19 +120,18 @@ class Ranker:
         duration_ms, mean_ms = items.duration_ms_N[rows], items.mean_watch_ms_N[rows]
         length_ms = np.where(duration_ms > 0, duration_ms, USUAL_DURATION_MS)
         watch_ms = np.where(mean_ms > 0, mean_ms, length_ms * params.unwatched_share)
+        rate = items.completion_rate_N[rows]
+        rate = np.where(rate > 0, rate, items.mean_completion_rate)
         popularity = items.popularity_N[rows] + params.popularity_prior
-        prior = params.popularity_weight * np.log(popularity * _known_rates(items, rows))
+        prior = params.popularity_weight * np.log(popularity * rate)
         prior = prior + params.watch_weight * np.log1p(watch_ms / 1_000)
         return prior, watch_ms, np.where(duration_ms > 0, duration_ms, np.inf)
 
 
-def _known_rates(items: RankedItems, rows: Integer[np.ndarray, "..."] | slice) -> np.ndarray:
-    """Return the completion rates of *rows*, the average of all for those that are not known."""
-    rate_N = items.completion_rate_N
-    is_known_N = rate_N > 0
-    average = rate_N[is_known_N].mean() if is_known_N.any() else 1.0
-    rate = rate_N[rows]
-    return np.where(rate > 0, rate, average)
+def mean_known(rate_N: Float[np.ndarray, "N"]) -> float:
+    """Return the mean of the rates above 0; 1 where there is none."""
+    known = rate_N[rate_N > 0]
+    return float(known.mean()) if len(known) else 1.0
 
 
 def _share_below(

@@ -29,6 +29,7 @@ from contract.wire.events import VideoUpload
 from models.features.growth import FIRST_CAPACITY, grown
 from models.features.vocabulary import Vocabulary
 from models.serving.items import RANKING_FEATURE_NAMES
+from models.serving.ranking import mean_known
 
 # Shape legend: N = rows (row 0 is the unknown video), n = some rows, F = ranking features.
 
@@ -167,6 +168,11 @@ class Popularity:
         scale = self._live.scale(self._newest_ms)
         completed_N, watches_N = self._column("recent_completed"), self._column("recent")
         return _smoothed(completed_N * scale, watches_N * scale, SMOOTHING_RECENT)
+
+    @property
+    def mean_completion_rate(self) -> float:
+        """The mean of the completion rates that are known; 1 where none is."""
+        return mean_known(self.completion_rate_N)
 
     @property
     def duration_ms_N(self) -> Float64[np.ndarray, "N"]:

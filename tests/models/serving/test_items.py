@@ -115,3 +115,16 @@ def test_free_rows_are_not_among_the_popular_videos():
     store.remove("b")
 
     assert sorted(store.popular(10)) == ["a", "c", "d"]
+
+
+def test_the_mean_completion_rate_follows_every_change():
+    """It is of the videos whose rate is known, and kept between changes."""
+    store = store_of(item_vector("a", completion_rate=0.2), item_vector("b"))
+    assert store.mean_completion_rate == 0.2
+
+    store.put(item_vector("c", completion_rate=0.6))
+    assert store.mean_completion_rate == pytest.approx(0.4)
+    store.remove("a")
+    assert store.mean_completion_rate == 0.6
+    store.remove("c")
+    assert store.mean_completion_rate == 1.0
