@@ -35,8 +35,8 @@ def pairs(count, *, seed=0):
     for n in range(count):
         taste = rng.randrange(len(tastes))
         following = tastes[(taste + 1) % len(tastes)]
-        watched = [f"{tastes[taste]}{draw.randrange(5)}" for _ in range(2)]
-        label = f"{following}{draw.randrange(5)}"
+        watched = [f"{tastes[taste]}{rng.randrange(5)}" for _ in range(2)]
+        label = f"{following}{rng.randrange(5)}"
         examples.append(example(*watched, label=label, user_id=f"u{n}", at_ms=100 + n))
     return examples
 
