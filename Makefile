@@ -107,7 +107,7 @@ fmt: $(ALL) ## format, and mend what ruff can mend
 	$(BIN)/ruff format $(PACKAGES)
 
 docs: $(ALL) ## write docs/asyncapi.yaml and docs/settings.md anew
-	$(BIN)/python -m contract.asyncapi > docs/asyncapi.yaml
+	$(BIN)/python -m contract.wire.asyncapi > docs/asyncapi.yaml
 	$(BIN)/python -m nextwatch.settings_reference > docs/settings.md
 
 bench: $(ALL) ## run the demo for a minute and print its figures as JSON

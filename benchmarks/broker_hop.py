@@ -23,13 +23,13 @@ import psutil
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from contract.kafka import ClientConfig, producer_config
-from contract.settings import KafkaSettings
+from contract.kafka.client import ClientConfig, producer_config
+from contract.process.settings import KafkaSettings
 from nextwatch.embedded.broker import EmbeddedBroker, Engine, choose_engine
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 TOPIC = "hops"
 NUM_PARTITIONS = 4
@@ -66,7 +66,7 @@ offsets.topic.replication.factor=1
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class MeasuredBroker:
     """A broker that runs: where, how long it took to start, and its process."""
 
     bootstrap_servers: str
@@ -80,19 +80,19 @@ class Contender:
 
 
 @contextmanager
-def embedded(engine: Engine, folder: Path) -> Iterator[Contender]:
+def embedded(engine: Engine, folder: Path) -> Iterator[MeasuredBroker]:
     """Run the broker as the embedded stack does."""
     broker = EmbeddedBroker(env=dict(os.environ), log_path=folder / "broker.log", engine=engine)
     started_s = monotonic()
     broker.start()
     try:
-        yield _contender(broker.bootstrap_servers, started_s, broker.child.pid)
+        yield _measured(broker.bootstrap_servers, started_s, broker.child.pid)
     finally:
         broker.child.stop()
 
 
 @contextmanager
-def by_default(distribution: Distribution, folder: Path) -> Iterator[Contender]:
+def by_default(distribution: Distribution, folder: Path) -> Iterator[MeasuredBroker]:
     """Run Kafka as its own start script does, but for one replica of the offsets topic."""
     port, controller_port = free_ports(2)
     node.copy_template(distribution.template, folder / "data")
@@ -109,24 +109,24 @@ def by_default(distribution: Distribution, folder: Path) -> Iterator[Contender]:
     child.start()
     try:
         child.wait_ready()
-        yield _contender(f"127.0.0.1:{port}", started_s, child.pid)
+        yield _measured(f"127.0.0.1:{port}", started_s, child.pid)
     finally:
         child.stop()
 
 
-def _contender(bootstrap_servers: str, started_s: float, pid: int) -> Contender:
+def _measured(bootstrap_servers: str, started_s: float, pid: int) -> MeasuredBroker:
     """Return the broker once it lists its topics."""
     AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=30)
-    return Contender(bootstrap_servers, round(monotonic() - started_s, 2), psutil.Process(pid))
+    return MeasuredBroker(bootstrap_servers, round(monotonic() - started_s, 2), psutil.Process(pid))
 
 
-class Bench:
+class HopBench:
     """A producer of ours and a waiting consumer with librdkafka's default settings."""
 
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
-        settings = KafkaSettings(bootstrap_servers=contender.bootstrap_servers)
-        config: ClientConfig = {"bootstrap.servers": contender.bootstrap_servers}
+    def __init__(self, broker: MeasuredBroker) -> None:
+        self.broker = broker
+        settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        config: ClientConfig = {"bootstrap.servers": broker.bootstrap_servers}
         admin = AdminClient(config)
         created = admin.create_topics([NewTopic(TOPIC, NUM_PARTITIONS, 1)], operation_timeout=30)
         for future in created.values():
@@ -154,14 +154,14 @@ class Bench:
         has_ended = threading.Event()
         receiver = threading.Thread(target=_receive, args=(consumer, took_ms, has_ended))
         receiver.start()
-        started_s, cpu_s = monotonic(), self.contender.cpu_s()
+        started_s, cpu_s = monotonic(), self.broker.cpu_s()
         for number in range(num_records):
             body = f"{monotonic()} ".encode().ljust(RECORD_BYTES, b"x")
             self._prompt.produce(TOPIC, key=f"u{number}", value=body)
             self._prompt.poll(0)
             sleep(EVERY_S)
         self._prompt.flush()
-        share = (self.contender.cpu_s() - cpu_s) / (monotonic() - started_s)
+        share = (self.broker.cpu_s() - cpu_s) / (monotonic() - started_s)
         sleep(0.5)
         has_ended.set()
         receiver.join()
@@ -190,11 +190,11 @@ class Bench:
 
     def cpu_ms_per_request(self) -> float:
         """Return the broker's processor time of one produce request that is waited for."""
-        cpu_s = self.contender.cpu_s()
+        cpu_s = self.broker.cpu_s()
         for number in range(NUM_REQUESTS):
             self._prompt.produce(TOPIC, key=f"u{number}", value=b"x" * FILL_BYTES)
             self._prompt.flush()
-        return round(1e3 * (self.contender.cpu_s() - cpu_s) / NUM_REQUESTS, 3)
+        return round(1e3 * (self.broker.cpu_s() - cpu_s) / NUM_REQUESTS, 3)
 
 
 def _receive(consumer: Consumer, took_ms: list[float], has_ended: threading.Event) -> None:
@@ -205,9 +205,9 @@ def _receive(consumer: Consumer, took_ms: list[float], has_ended: threading.Even
             took_ms.append(1e3 * (monotonic() - float(value.split(b" ")[0])))
 
 
-def measure(contender: Contender, kept: Sequence[int], num_records: int) -> dict[str, object]:
+def measure(broker: MeasuredBroker, kept: Sequence[int], num_records: int) -> dict[str, object]:
     """Return every figure of one broker."""
-    bench = Bench(contender)
+    bench = HopBench(broker)
     bench.hops(min(WARM_UP, num_records))
     joined_ms = bench.join_ms()
     hops: dict[str, dict[str, float]] = {}
@@ -217,10 +217,10 @@ def measure(contender: Contender, kept: Sequence[int], num_records: int) -> dict
         num_kept = wanted
         hops[str(wanted)] = bench.hops(num_records)
     return {
-        "startup_s": contender.startup_s,
+        "startup_s": broker.startup_s,
         "group_join_ms": joined_ms,
         "cpu_ms_per_request": bench.cpu_ms_per_request(),
-        "memory_mb": round(contender.process.memory_info().rss / 2**20),
+        "memory_mb": round(broker.process.memory_info().rss / 2**20),
         "hops_by_records_kept": hops,
     }
 
@@ -234,7 +234,9 @@ def main() -> None:
     engine = choose_engine(os.environ)
     assert engine.distribution is not None
     distribution = engine.distribution
-    runs: dict[str, tuple[Callable[[Path], AbstractContextManager[Contender]], Sequence[int]]] = {
+    runs: dict[
+        str, tuple[Callable[[Path], AbstractContextManager[MeasuredBroker]], Sequence[int]]
+    ] = {
         "kafka": (lambda folder: embedded(engine, folder), KEPT),
         "kafka_default_flags": (lambda folder: by_default(distribution, folder), KEPT),
         "tansu": (lambda folder: embedded(choose_engine({}, "tansu"), folder), KEPT_BY_TANSU),
@@ -243,9 +245,9 @@ def main() -> None:
     for name, (start, kept) in runs.items():
         with (
             tempfile.TemporaryDirectory(prefix="nextwatch-hop-") as folder,
-            start(Path(folder)) as contender,
+            start(Path(folder)) as broker,
         ):
-            figures[name] = measure(contender, kept, given.records)
+            figures[name] = measure(broker, kept, given.records)
     print(json.dumps(figures))
 
 

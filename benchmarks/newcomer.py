@@ -1,4 +1,4 @@
-"""What somebody new meets: a clone in an empty home directory, an install, README's examples.
+"""Measure a first installation: a clone in an empty home directory, README's examples.
 
 Needs git, make and the Python to install with, and none of our own packages. The clone holds
 what is committed. The last line is JSON:
@@ -35,7 +35,7 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def main() -> int:
-    """Do it all, print the figures, and return 1 when the examples did not work."""
+    """Install, run the examples, print the figures; return 1 when the examples did not work."""
     with TemporaryDirectory(prefix="nextwatch-newcomer-") as home:
         clone = Path(home) / "nextwatch"
         run(["git", "clone", "--quiet", str(ROOT), str(clone)], Path(home))
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 class Newcomer:
-    """Somebody with an empty home directory and a fresh clone in it."""
+    """A user with an empty home directory and a fresh clone in it."""
 
     def __init__(self, home: Path, clone: Path) -> None:
         self.clone = clone

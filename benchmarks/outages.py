@@ -1,9 +1,9 @@
-"""The demo under broker outages: ``python -m benchmarks.outages --json``.
+"""Run the demo under broker outages: ``python -m benchmarks.outages --json``.
 
-An hour of the default demo, its broker stopped and started again every five minutes. Then the
-books are closed on what it left: every event of the topics has its answer, the windows in the
-changelog and in the stores are those of an undisturbed run, and no process logged an error that
-is not about the broker. The last line is one JSON object; the exit code is 1 if a promise broke.
+An hour of the default demo, its broker stopped and started again every five minutes. Then what
+it left is checked: every event of the topics has its answer, the windows in the changelog and
+in the stores are those of an undisturbed run, and no process logged an error that is not about
+the broker. The last line is one JSON object; the exit code is 1 if a promise broke.
 """
 
 import argparse
@@ -17,21 +17,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
-from uuid import uuid4
 
 import psutil
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from benchmarks.faults import oracle
-from benchmarks.faults.verdict import kept_windows, published_windows
-from contract.decoding import decode
-from contract.events import Search, Watch
-from contract.kafka import consumer_config, take
-from contract.settings import KafkaSettings
-from contract.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
+from benchmarks.json_report import exit_with
+from benchmarks.windows import oracle
+from benchmarks.windows.reading import kept_windows, published_windows, read_all
+from contract.process.settings import KafkaSettings
+from contract.wire.decoding import decode
+from contract.wire.events import Search, Watch
+from contract.wire.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.process import Child, Plan
 
 NUM_PARTITIONS = 4
 """Of the user topics in the embedded stack."""
@@ -54,8 +52,7 @@ def main() -> None:
     given = _arguments()
     with tempfile.TemporaryDirectory(prefix="nextwatch-outages-") as name:
         figures = measure(Path(name), given)
-        print(json.dumps(figures))
-    sys.exit(0 if figures["is_kept"] else 1)
+    exit_with(figures, is_right=figures["is_kept"])
 
 
 def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -74,19 +71,21 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         demo.kill()
     shown = _figures(log_path)
     if shown is None:
-        raise SystemExit(demo.obituary())
-    books = _close(state_dir)
+        raise SystemExit(demo.exit_report())
+    windows = _compared_windows(state_dir)
     errors = list(error_lines(state_dir / "logs"))
     others = [line for line in errors if not ABOUT_BROKER.search(line)]
     told = ("events_in", "answered", "lost", "lost_uploads", "dead_letters", "restarts", "error")
-    is_whole = books["state_equal"] and not (books["lost_from_windows"] or books["applied_twice"])
+    is_whole = windows["state_equal"] and not (
+        windows["lost_from_windows"] or windows["applied_twice"]
+    )
     is_kept = is_whole and not (shown["lost"] or shown["lost_uploads"] or others or shown["error"])
     return {
         "minutes": given.minutes,
         "outages": num_outages,
         **{name: shown[name] for name in told},
         "event_to_recommendation_ms": shown["event_to_recommendation_ms"],
-        **books,
+        **windows,
         "errors_about_the_broker": len(errors) - len(others),
         "other_errors": len(others),
         "other_error_lines": others[:_MOST_TOLD],
@@ -95,7 +94,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _play(demo: Child, seconds: float, given: argparse.Namespace) -> int:
-    """End the broker of *demo* every so often; its supervisor starts it again. Return how often."""
+    """End the broker of *demo* at intervals; its supervisor restarts it. Return how often."""
     num_outages, started_s = 0, monotonic()
     next_s = started_s + given.every_s
     while demo.is_running and monotonic() - started_s < seconds - given.every_s / 2:
@@ -135,8 +134,8 @@ def error_lines(logs: Path) -> Iterator[str]:
                 yield f"{path.stem}: {line}"
 
 
-def _close(state_dir: Path) -> dict[str, Any]:
-    """Return what the windows say, against what they must be by the events of the topics."""
+def _compared_windows(state_dir: Path) -> dict[str, Any]:
+    """Return the figures of the windows, compared with what the events of the topics must make."""
     with _broker(state_dir) as kafka:
         events = list(_events(kafka))
         published = published_windows(kafka)
@@ -177,19 +176,9 @@ def _events(kafka: KafkaSettings) -> Iterator[Event]:
         (SEARCH_EVENTS, Search),
     )
     sources = {kafka.layout.name(topic): (topic, kind) for topic, kind in kinds}
-    config = consumer_config(kafka, group_id=f"outages-{uuid4()}") | {"enable.partition.eof": True}
-    consumer = Consumer(config)
-    unread = {(name, number) for name in sources for number in range(kafka.user_partitions)}
-    consumer.assign([TopicPartition(name, number, 0) for name, number in unread])
-    while unread:
-        for message in take(consumer, 1_000, within_s=0.5):
-            error, name = message.error(), message.topic() or ""
-            if error is None:
-                topic, kind = sources[name]
-                yield decode(topic, kind, message.key(), message.value())
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
-                unread.discard((name, message.partition() or 0))
-    consumer.close()
+    for message in read_all(kafka, sources):
+        topic, kind = sources[message.topic() or ""]
+        yield decode(topic, kind, message.key(), message.value())
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,6 +1,6 @@
-"""Progressive recall on a real log, in one process: ``python -m benchmarks.progressive DIR``.
+"""Measure progressive recall on a log in one process: ``python -m benchmarks.progressive DIR``.
 
-The trainer's own study (windows, learner, live counters, the served ranker) takes the log in
+The trainer's own state (windows, learner, live counters, the served ranker) takes the log in
 event-time order and scores each batch before it learns from it, as the trainer does, without
 Kafka in between. Prints recall of the served order, of retrieval alone, and of popularity.
 """
@@ -12,44 +12,49 @@ from time import process_time
 
 import torch
 
-from contract.events import VideoUpload, Watch
-from models.examples import CompletionRule
-from models.history import WindowPolicy
-from models.retriever import RetrieverConfig
-from nextwatch.sources import kuairand
+from contract.wire.events import VideoUpload, Watch
+from models.features.examples import CompletionRule
+from models.history.history import HOUR_MS, WindowPolicy
+from models.training.config import TowerConfig
+from nextwatch.datasets import kuairand
 from nextwatch.sources.timeline import lay_out
-from trainer.learner import Learner
-from trainer.popularity import HOUR_MS, Popularity
-from trainer.study import Study
-from trainer.windows import Windows
+from trainer.evaluate.popularity import Popularity
+from trainer.input.windows import Windows
+from trainer.learn.learner import Learner
+from trainer.state.training_state import TrainingState
 
 
 def run(
     directory: Path, *, num_watches: int, batch_size: int, seed: int, live_half_life_h: float
 ) -> dict[str, float]:
-    """Return the study's metrics after *num_watches* of the KuaiRand log in *directory*."""
-    study = Study(
-        Learner(RetrieverConfig(), seed=seed),
+    """Return the metrics of the trainer after *num_watches* of the KuaiRand log in *directory*."""
+    learner = Learner(TowerConfig(), seed=seed)
+    state = TrainingState(
+        learner,
         Windows(WindowPolicy(), max_users=1_000_000),
-        Popularity(half_life_ms=24 * HOUR_MS, live_half_life_ms=live_half_life_h * HOUR_MS),
+        Popularity(
+            learner.vocabulary,
+            half_life_ms=24 * HOUR_MS,
+            live_half_life_ms=live_half_life_h * HOUR_MS,
+        ),
         CompletionRule(),
     )
     started_s = process_time()
     timeline = lay_out(kuairand.read(directory))
     for upload in timeline.catalogue:
-        study.upload(upload)
+        state.upload(upload)
     for moment in timeline:
         for event in moment.events:
             if isinstance(event, VideoUpload):
-                study.upload(event)
+                state.upload(event)
             elif isinstance(event, Watch):
-                study.watch(event)
-        if len(study.pending.examples) >= batch_size:
-            study.learn()
-        if study.counts["watches"] >= num_watches:
+                state.watch(event)
+        if len(state.pending.examples) >= batch_size:
+            state.learn()
+        if state.counts["watches"] >= num_watches:
             break
-    study.learn()
-    return study.metrics() | {"cpu_s": round(process_time() - started_s, 1)}
+    state.learn()
+    return state.metrics() | {"cpu_s": round(process_time() - started_s, 1)}
 
 
 def main() -> None:

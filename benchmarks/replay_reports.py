@@ -5,15 +5,12 @@ line is one JSON object; the exit code is 1 if a row is not right. Rows: `benchm
 """
 
 import argparse
-import json
-import logging
 import os
 import sys
 from collections.abc import Collection, Sequence
 from time import monotonic
 
-import structlog
-
+from benchmarks.json_report import exit_with, log_errors_only
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, stage_on
 from benchmarks.reports.table import NUMBERS, SECTIONS
@@ -23,15 +20,13 @@ from nextwatch.embedded.stack import EmbeddedStack
 def main() -> None:
     """Replay what the command line asks for, and print the figures."""
     given = _arguments()
-    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
-    structlog.configure(wrapper_class=quiet)
+    log_errors_only()
     rows: dict[str, Seen] = {}
     for section, all_rows in SECTIONS.items():
         wanted = [row for row in all_rows if row.number in given.only]
         if wanted:
             rows |= replay_section(section, wanted)
-    print(json.dumps(figures(rows)))
-    sys.exit(0 if all(seen.is_right for seen in rows.values()) else 1)
+    exit_with(figures(rows), is_right=all(seen.is_right for seen in rows.values()))
 
 
 def replay_section(section: str, rows: Sequence[Row]) -> dict[str, Seen]:
@@ -49,7 +44,7 @@ def replay_section(section: str, rows: Sequence[Row]) -> dict[str, Seen]:
 
 
 def replay_row(stack: EmbeddedStack, row: Row) -> Seen:
-    """Replay one row in a corner of *stack*; an error in it is not right either."""
+    """Replay one row on *stack* under its own prefix; an error counts as not right."""
     prefix = f"r{row.number.replace('.', '-')}-"
     try:
         with stage_on(stack, prefix) as stage:

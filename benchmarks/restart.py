@@ -19,14 +19,14 @@ from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.rig import facts
-from contract.clock import system_clock
-from contract.events import Watch, encode
-from contract.kafka import consumer_config, producer_config
-from contract.topics import WATCH_EVENTS, WINDOWS
-from models import history_codec
-from models.history import WatchEntry, Window
-from nextwatch.embedded.process import Child
+from benchmarks.serving.rig import facts
+from contract.kafka.client import consumer_config, producer_config
+from contract.process.clock import system_clock
+from contract.wire.events import Watch, encode
+from contract.wire.topics import WATCH_EVENTS, WINDOWS
+from models.history import codec as history_codec
+from models.history.history import WatchEntry, Window
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 
 NUM_WATCHES = 20
@@ -55,12 +55,12 @@ def measure(num_users: int) -> dict[str, Any]:
     with EmbeddedStack(os.environ, processes=("broker",), is_supervised=False) as stack:
         _publish_windows(stack, num_users)
         state_dir = stack.directory / "state"
-        full = Run.started(stack, state_dir, "without_store")
+        full = RestartedWorker.started(stack, state_dir, "without_store")
         _send_events(stack, num_users, run=1)
         _await_commits(stack, NUM_EVENTS)
         full.kill()
         _send_events(stack, num_users, run=2)
-        kept = Run.started(stack, state_dir, "with_store")
+        kept = RestartedWorker.started(stack, state_dir, "with_store")
         _await_commits(stack, 2 * NUM_EVENTS)
         kept.kill()
         return {
@@ -72,24 +72,24 @@ def measure(num_users: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Run:
+class RestartedWorker:
     """A worker that serves, *ready_s* after its start."""
 
     child: Child
     ready_s: float
 
     @classmethod
-    def started(cls, stack: EmbeddedStack, state_dir: Path, name: str) -> "Run":
+    def started(cls, stack: EmbeddedStack, state_dir: Path, name: str) -> "RestartedWorker":
         """Start a worker on *state_dir* and return it once it has its partitions."""
         env = {
             "NEXTWATCH_STREAMS_STATE_DIR": str(state_dir),
             "NEXTWATCH_STREAMS_RECOMMEND": "false",
         }
         begun_s = monotonic()
-        child = stack.add_guest(name, (sys.executable, "-m", "streams"), env)
+        child = stack.add_process(name, (sys.executable, "-m", "streams"), env)
         while not facts(child.log_path, "partitions_assigned"):
             if not child.is_running or monotonic() - begun_s > WITHIN_S:
-                raise SystemExit(child.obituary())
+                raise SystemExit(child.exit_report())
             sleep(_LOOK_S)
         return cls(child, monotonic() - begun_s)
 
@@ -102,7 +102,7 @@ class Run:
         }
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """Kill it (SIGKILL)."""
         os.kill(self.child.pid, signal.SIGKILL)
         self.child.wait_ended(10)
 

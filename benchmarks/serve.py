@@ -1,9 +1,10 @@
-"""The serving path under load, and against its floor: ``python -m benchmarks.serve``.
+"""Measure the serving path under load, beside a lower bound: ``python -m benchmarks.serve``.
 
 Progress goes to standard error; the last line of standard output is one JSON object. Figures
 are medians of the repeats, with the lowest and highest beside them as ``..._range``.
 
-* ``floor_eps``         users a second through tower, search and ranking alone (benchmarks.floor)
+* ``floor_eps``         users a second through tower, search and ranking alone: the lower bound of
+                        the cost, from ``benchmarks/serving/lower_bound.py``
 * ``serve_eps``         recomputed recommendations a second, at saturation, in steady state
 * ``events_eps``        events answered by them: several of one user may share one
 * ``workers_2_eps``     ``serve_eps`` of two workers, ``workers_2_ratio`` to that of one
@@ -24,12 +25,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import figures
-from benchmarks.audience import Audience
-from benchmarks.catalogue import open_catalogue
-from benchmarks.figures import LOAD_SHARE, Bench, Report
-from benchmarks.rig import NUM_PARTITIONS
-from contract.clock import system_clock
+from benchmarks.serving import figures
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.catalogue import open_catalogue
+from benchmarks.serving.figures import LOAD_SHARE, Report, ServingBench
+from benchmarks.serving.rig import NUM_PARTITIONS
+from contract.process.clock import system_clock
 
 EXTREMES = {
     "ingest": figures.ingest,
@@ -47,7 +48,7 @@ def main() -> None:
     parts = given.only or PARTS
     load_1m = round(os.getloadavg()[0], 2)
     root = given.root.resolve()
-    audience = Audience(open_catalogue(root, given.videos), given.users, system_clock())
+    audience = ServingAudience(open_catalogue(root, given.videos), given.users, system_clock())
     report: Report = {"load_1m": load_1m, "cpus": os.cpu_count()}
     report |= {
         "search": given.search,
@@ -60,7 +61,7 @@ def main() -> None:
         windows = Path(directory) / "windows"
         _say("filling the stores with the users' windows")
         audience.fill_stores(windows, num_partitions=NUM_PARTITIONS, clock=system_clock)
-        bench = Bench(
+        bench = ServingBench(
             *(root, audience, windows),
             num_events=given.events,
             seconds=given.seconds,
@@ -70,7 +71,7 @@ def main() -> None:
             say=_say,
         )
         report |= figures.throughput(
-            bench, given.workers, has_floor="floor" in parts, has_stack="serve" in parts
+            bench, given.workers, has_lower_bound="floor" in parts, has_stack="serve" in parts
         )
         if "latency" in parts:
             rate_eps = given.rate or LOAD_SHARE * report["serve_eps"]

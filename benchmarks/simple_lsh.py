@@ -1,11 +1,11 @@
 """Measure the recall of HNSW with SIMPLE-LSH: ``python -m benchmarks.simple_lsh``.
 
-Recall of the exact 100 largest inner products by the embedded index (HNSW, m = 16, built with
-ef = 200), on vectors of unequal norms: as they are, with the dot product; converted with one
-component; converted and spread (`models.simple_lsh`). Drawn vectors have log-normal norms; with
+Recall of the exact 100 largest inner products by the embedded index (HNSW, m = 16, built with ef =
+200), on vectors of unequal norms: as they are, with the dot product; converted with one component;
+converted and spread (`models.serving.simple_lsh`). Drawn vectors have log-normal norms; with
 ``--data kuairand:DIR`` the vectors are of a factorisation (iALS, 64) of its histories instead. The
-exact search of converted vectors is measured, too: it has to find what the plain one finds.
-Prints one JSON object.
+exact search of converted vectors is measured, too: it has to find what the plain one finds. Prints
+one JSON object.
 """
 
 import argparse
@@ -21,9 +21,9 @@ import numpy as np
 import qdrant_edge as edge
 from jaxtyping import Float32
 
-from models import exact, simple_lsh
-from nextwatch.embedded import index_build, index_create
-from nextwatch.embedded.index_collection import Settings
+from models.serving import exact, simple_lsh
+from nextwatch.embedded.index import index_build, index_create
+from nextwatch.embedded.index.index_collection import CollectionSettings
 from nextwatch.evaluate.baselines.affinity import indicators
 from nextwatch.evaluate.logs import kuairand
 
@@ -40,10 +40,10 @@ Vectors = tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "B D"]]
 
 def drawn(num_items: int, dim: int, sigma: float, seed: int) -> Vectors:
     """Return normal vectors with log-normal norms, and normal users."""
-    draw = np.random.Generator(np.random.PCG64(seed))
-    norms_N1 = draw.lognormal(sigma=sigma, size=(num_items, 1))
-    item_ND = draw.normal(size=(num_items, dim)) * norms_N1
-    return item_ND.astype(np.float32), draw.normal(size=(NUM_USERS, dim)).astype(np.float32)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    norms_N1 = rng.lognormal(sigma=sigma, size=(num_items, 1))
+    item_ND = rng.normal(size=(num_items, dim)) * norms_N1
+    return item_ND.astype(np.float32), rng.normal(size=(NUM_USERS, dim)).astype(np.float32)
 
 
 def factors(directory: Path, seed: int) -> Vectors:
@@ -85,7 +85,7 @@ def searched(
     distance: str,
 ) -> dict[str, Any]:
     """Return recall and cost of the index over *items_NE*, by ef."""
-    settings = Settings(size=items_NE.shape[1], distance=distance)
+    settings = CollectionSettings(size=items_NE.shape[1], distance=distance)
     with tempfile.TemporaryDirectory() as root:
         directory = Path(root) / "collection"
         directory.mkdir()

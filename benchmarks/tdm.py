@@ -1,4 +1,4 @@
-"""What a beam over the tree costs and keeps: ``python -m benchmarks.tdm --data kuairand:DIR``.
+"""Measure a beam search over the tree: ``python -m benchmarks.tdm --data kuairand:DIR``.
 
 The log is replayed as ``nextwatch evaluate retrieval`` does it: ranked first, then learned from.
 For each completed first watch the tree's scorer ranks all videos that the user was not shown
@@ -21,18 +21,18 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from models import bundle as bundles
-from models.history import WindowPolicy
-from models.items import RANKING_FEATURE_NAMES, ItemStore
-from models.tdm_index import TreeIndex
-from models.tdm_tree import Found
+from models.bundle import bundle as bundles
+from models.history.history import WindowPolicy
+from models.serving.items import RANKING_FEATURE_NAMES, ItemStore
+from models.tdm.index import TreeIndex
+from models.tdm.tree import FoundLeaves
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import kuairand
 from nextwatch.evaluate.prequential import Entrant, replay
 from nextwatch.evaluate.settings import settings
-from trainer.tdm_learner import TdmLearner
+from trainer.learn.tdm_learner import TdmLearner
 
 # Shape legend: B = cases, N = videos, K = leaves found.
 
@@ -42,7 +42,7 @@ _REPEATS = 50
 
 
 class Searched(Learned):
-    """A tree that takes part in a trial; what its beam finds is noted beside."""
+    """A tree in a trial that also records what its beam search finds."""
 
     learner: TdmLearner
 
@@ -62,7 +62,7 @@ class Searched(Learned):
         self.note(found, cases)
         return score_BN
 
-    def note(self, found: Found, cases: Sequence[Case]) -> None:
+    def note(self, found: FoundLeaves, cases: Sequence[Case]) -> None:
         """Note whether the watched video is among the best of what the beam found."""
         column_BK = self.learner.tree.tree.row_L[found.leaf_BK] - 1
         for column_K, case in zip(column_BK, cases, strict=True):
@@ -105,8 +105,8 @@ def served_ms(learner: TdmLearner) -> float:
     items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
     items.put_many(bundle.snapshot)
     index = TreeIndex(bundle, items)
-    draw = np.random.Generator(np.random.PCG64(0))
-    users = draw.normal(size=(_BATCH, bundle.manifest.output_dim)).astype(np.float32)
+    rng = np.random.Generator(np.random.PCG64(0))
+    users = rng.normal(size=(_BATCH, bundle.manifest.output_dim)).astype(np.float32)
     users /= np.linalg.norm(users, axis=1, keepdims=True)
     took_s = []
     for _ in range(_REPEATS):

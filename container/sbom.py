@@ -1,4 +1,4 @@
-"""Print what this image installed with pip, as a software bill of materials: CycloneDX 1.5, JSON."""
+"""Print what pip installed in this image, as a bill of materials: CycloneDX 1.5, JSON."""
 
 import json
 import sys

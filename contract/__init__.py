@@ -1,4 +1,4 @@
-"""What crosses a process border: events, topics, errors, clock and connection settings.
+"""Define what processes share: events, topics, errors, clock and connection settings.
 
-Read ``contract/events.py`` first.
+Read ``contract/wire/events.py`` first.
 """

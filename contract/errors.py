@@ -1,4 +1,4 @@
-"""Everything this project raises on purpose, and what to do about each.
+"""Define every error that this project raises, and the reaction to each.
 
 * NextwatchError
   + DecodeError          a message breaks the contract             -> dead-letter it
@@ -72,7 +72,7 @@ class BrokerUnavailable(NextwatchError):  # noqa: N818 - the name states the con
 
 
 class StoreUnavailable(NextwatchError):  # noqa: N818 - the name states the condition
-    """The store of the bundles, or of the checkpoints, did not give what is in it.
+    """The store of bundles or checkpoints could not be read.
 
     ``is_missing`` says that the store answered, and has nothing of that name, or not yet.
     """
@@ -83,7 +83,7 @@ class StoreUnavailable(NextwatchError):  # noqa: N818 - the name states the cond
 
 
 class WorkerPausedError(NextwatchError):
-    """The process stood still so long that another may own its partitions by now."""
+    """The process was paused so long that another one may own its partitions by now."""
 
 
 class StorageFull(NextwatchError):  # noqa: N818 - the name states the condition

@@ -1,10 +1,10 @@
-"""The API key of the vector index: which statuses reject it, and who can read it on its way."""
+"""Recognise a rejected API key of the vector index, and warn if the key is sent unencrypted."""
 
 from http import HTTPStatus
 
 import structlog
 
-from contract.settings import QdrantSettings
+from contract.process.settings import QdrantSettings
 
 log = structlog.get_logger()
 
@@ -13,6 +13,6 @@ REJECTED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def tell_if_in_clear(settings: QdrantSettings) -> None:
-    """Log a warning if anybody on the way to the index can read the API key."""
+    """Log a warning if the API key is sent to the index unencrypted."""
     if settings.sends_key_in_clear:
         log.warning("api_key_sent_in_clear", url=settings.url)

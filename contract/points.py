@@ -1,4 +1,4 @@
-"""How a video is named in the vector index: collections by generation, points by number.
+"""Name collections by generation, and points of the vector index by number.
 
 Qdrant takes 64-bit numbers or UUIDs as ids. Points have numbers, since every hit of every search
 carries one and UUIDs are slow to make (docs/experiments.md, "Ids of points").
@@ -12,17 +12,17 @@ END_OF_POINTS = 1 << 63
 
 
 def collection_name(prefix: str, generation: int) -> str:
-    """Return the collection that holds the item vectors of *generation*, and of no other."""
+    """Return the name of the collection with the item vectors of *generation*."""
     return f"{prefix}-g{generation}"
 
 
 def owner(cluster_id: str, topic_prefix: str) -> str:
-    """Return the mark of a deployment on its collections: its Kafka cluster and its topics."""
+    """Return the owner mark of a deployment: its Kafka cluster and its topics."""
     return f"Kafka cluster {cluster_id or '?'}, topics {topic_prefix}*"
 
 
 def generation_of(prefix: str, collection: str) -> int | None:
-    """Return the generation whose collection under *prefix* is called so; None if none is."""
+    """Return the generation of *collection* under *prefix*; None for another name."""
     number = collection.removeprefix(f"{prefix}-g")
     is_ours = number != collection and number.isascii() and number.isdigit()
     return int(number) if is_ours else None
@@ -30,7 +30,7 @@ def generation_of(prefix: str, collection: str) -> int | None:
 
 @lru_cache(maxsize=262_144)
 def point_id(video_id: str) -> int:
-    """Return the number under which *video_id* is a point, the same everywhere and for ever.
+    """Return the point id of *video_id*, which is the same in every process and version.
 
     A hash of 63 bits: among ten million videos, two share one with a chance of 1 in 180,000.
     """

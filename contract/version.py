@@ -1,4 +1,4 @@
-"""The version of Nextwatch: of the distribution, the contract and every dead letter."""
+"""Define the version of Nextwatch, for the distribution, the contract and dead letters."""
 
 VERSION = "0.3.0"
 """A release is tagged ``v`` and this, and has a section of its own in CHANGELOG.md."""

@@ -1,8 +1,10 @@
-"""The index process: ``python -m index_sync``. Its composition root, and nothing else."""
+"""Write uploads and item vectors to the vector index; the composition root of the process.
 
-import argparse
-import os
-import sys
+Run one of it: ``python -m index_sync``. It needs a broker with the topics (nextwatch topics) and a
+Qdrant, and may be stopped or killed at any time: it goes on where it was.
+"""
+
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -11,34 +13,34 @@ from threading import Event
 import structlog
 from confluent_kafka import Producer
 
-from contract import logging as nextwatch_logging
-from contract import preflight, readiness
-from contract.clock import system_clock
+from contract.cluster import preflight
+from contract.cluster.watch import ClusterWatch, Ending
 from contract.errors import ContractError, IndexUnavailable
-from contract.kafka import producer_config
-from contract.outbox import Outbox
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox
 from contract.points import owner
-from contract.process import ExitCode, code_of, told_in_one_line
-from contract.settings import (
+from contract.process import readiness
+from contract.process.clock import system_clock
+from contract.process.entrypoint import run_process
+from contract.process.exit_codes import code_of
+from contract.process.settings import (
     KafkaSettings,
     ProcessSettings,
     QdrantSettings,
     Settings,
     load,
-    usage,
 )
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
-from contract.watch import ClusterWatch, Ending
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from index_sync.background import Background
-from index_sync.index import VectorIndex, connected
-from index_sync.opened import open_bundle
+from index_sync.bundles.loaded_bundle import open_bundle
+from index_sync.collections.collections import GenerationCollections
+from index_sync.collections.index import VectorIndex, connected
 from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
-from index_sync.shelf import Shelf
 from index_sync.source import Source
 from index_sync.stopping import stop_on_signals, stop_soon
 from index_sync.worker import Worker
-from models import bundle_store
+from models.bundle import bundle_store
 
 log = structlog.get_logger()
 
@@ -48,22 +50,19 @@ SETTLE_S = 35.0  # a little more than the producer's own delivery timeout
 GROUPS: tuple[type[Settings], ...] = (KafkaSettings, QdrantSettings, ProcessSettings, IndexSettings)
 
 
-def main() -> int:
-    """Run until SIGTERM or Ctrl-C; `contract.process` says what its exit code means."""
-    _parser().parse_args()
+def main() -> None:
+    """Run until SIGTERM or SIGINT; `contract.process.exit_codes` defines the exit codes."""
     stopping = Event()
     stop_on_signals(stopping)
-    with told_in_one_line("index_sync"):
-        process = load(ProcessSettings, os.environ)
-        nextwatch_logging.configure(process.log_level)
-        _run(process, stopping)
-    return ExitCode.STOPPED
+    run_process("index_sync", partial(run, stopping=stopping), description=__doc__, settings=GROUPS)
 
 
-def _run(process: ProcessSettings, stopping: Event) -> None:
-    settings = load(IndexSettings, os.environ)
-    kafka = load(KafkaSettings, os.environ)
-    qdrant = load(QdrantSettings, os.environ)
+def run(environ: Mapping[str, str], *, stopping: Event) -> None:
+    """Build everything from *environ* and keep the index until *stopping* is set."""
+    kafka = load(KafkaSettings, environ)
+    qdrant = load(QdrantSettings, environ)
+    process = load(ProcessSettings, environ)
+    settings = load(IndexSettings, environ)
     preflight.check_ready_file(process.ready_file)
     bundle_store.check_url(process.bundle_url)
     readiness.withdraw(process.ready_file)
@@ -76,7 +75,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         owner=owner(uploads.cluster_id(), kafka.topic_prefix),
         refusal=qdrant.refusal,
     )
-    shelf = Shelf(index, qdrant.prefix(kafka))
+    collections = GenerationCollections(index, qdrant.prefix(kafka))
     announcements = Source(kafka, MODEL_BUNDLES)
     vectors = Source(kafka, ITEM_VECTORS)
     worker = Worker(
@@ -84,7 +83,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         uploads,
         announcements,
         vectors,
-        shelf,
+        collections,
         Publisher(
             Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)), timeout_s=SETTLE_S),
             kafka.layout,
@@ -104,7 +103,7 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
     watch.start()
     try:
         with suppress(IndexUnavailable):  # it is time to stop; nothing is half done
-            shelf.claim()
+            collections.claim()
             worker.start()
             ready.declare()
             while not stopping.is_set():
@@ -115,20 +114,9 @@ def _run(process: ProcessSettings, stopping: Event) -> None:
         for source in (uploads, announcements, vectors):
             source.close()
         index.close()
-        log.info("worker_stopped", **worker.counts)
+        log.info("index_sync_stopped", **worker.counts)
     ending.check()
 
 
-def _parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog="python -m index_sync",
-        description="Turn uploads and item vectors into points of the vector index, at once.\n"
-        "Run one of it. It needs a broker with the topics (nextwatch topics) and a Qdrant,\n"
-        "and may be stopped or killed at any time: it goes on where it was.",
-        epilog=usage(*GROUPS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,15 +1,15 @@
-"""Every video that is up right now, and those that were taken down.
+"""Keep the newest upload of every video, and the ids of videos that were taken down.
 
 It is read from the beginning of `video-uploads` at each start, since the topic is compacted
 and a new generation needs all of it. The videos that were taken down are remembered, so that
 a vector which was computed before the news came does not bring one back.
 """
 
-from contract.events import VideoUpload
+from contract.wire.events import VideoUpload
 
 
-class Catalogue:
-    """Video id -> its newest upload."""
+class UploadCatalogue:
+    """The newest upload by video id."""
 
     def __init__(self) -> None:
         self.uploads: dict[str, VideoUpload] = {}
@@ -19,17 +19,17 @@ class Catalogue:
         return len(self.uploads)
 
     def put(self, upload: VideoUpload) -> None:
-        """The video is up, with this content."""
+        """Store the newest upload of a video."""
         self.uploads[upload.video_id] = upload
         self._taken_down.discard(upload.video_id)
 
     def take_down(self, video_id: str) -> None:
-        """The video is down until it is uploaded again."""
+        """Remove a video until it is uploaded again."""
         self.uploads.pop(video_id, None)
         self._taken_down.add(video_id)
 
     def is_taken_down(self, video_id: str) -> bool:
-        """Return whether the newest word on the video was a tombstone.
+        """Return whether the newest record of the video was a tombstone.
 
         A video that nobody has spoken of is not taken down: its vector may be here before its
         upload, since they come by different topics.

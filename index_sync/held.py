@@ -1,4 +1,4 @@
-"""Item vectors of generations that are not built yet, held until they are.
+"""Hold item vectors of generations that are not built yet.
 
 They are bounded in number, and one whose generation nobody announces within `HOLD_S` is a dead
 letter: a held record keeps the committed offset, and with it the start of the next start.
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from contract.errors import DecodeError
-from contract.events import ItemVector
-from contract.records import Received
+from contract.kafka.records import Received
+from contract.wire.events import ItemVector
 from index_sync.records import BadRecord, read
 
 HOLD_S = 600.0
 
 
 class HeldVectors:
-    """Records, each with the time since which it is held."""
+    """The held records, each with the time since which it is held."""
 
     def __init__(self, most: int, *, monotonic: Callable[[], float] = monotonic) -> None:
         self._most = most
@@ -39,7 +39,7 @@ class HeldVectors:
         return self._monotonic() - self._oldest_s >= HOLD_S
 
     def add(self, records: Iterable[Received]) -> None:
-        """Hold *records*; one that was taken and comes back has been held all the time."""
+        """Hold *records*; one that `take` returned before keeps its earlier time."""
         now_s, since_s = self._monotonic(), self._taken_since_s
         self._hold(
             (since_s.pop((record.partition, record.offset), now_s), record) for record in records
@@ -47,7 +47,7 @@ class HeldVectors:
         self._taken_since_s = {}
 
     def take(self) -> list[Received]:
-        """Return all of them, and hold them no longer, for the caller to `add` again or not."""
+        """Return and release all records; the caller may `add` some again."""
         taken, self._held, self._oldest_s = self._held, [], float("inf")
         self._taken_since_s = {(r.partition, r.offset): since_s for since_s, r in taken}
         return [record for _, record in taken]
@@ -69,7 +69,7 @@ class HeldVectors:
         return late
 
     def bounded(self, offsets: Mapping[int, int]) -> dict[int, int]:
-        """Return *offsets*, by partition, but none beyond a record that is held."""
+        """Return *offsets* by partition, lowered to the first held record of each."""
         bounded = dict(offsets)
         for _, record in self._held:
             bounded[record.partition] = min(bounded[record.partition], record.offset)

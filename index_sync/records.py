@@ -1,4 +1,4 @@
-"""From records to what they say, newest word per video; what says nothing is a bad record.
+"""Decode records: the newest upload or tombstone per video, and the bad records.
 
 Pure: no broker, no index. One batch of a topic goes in; out come the facts, by video id, and
 the bad records with their reasons, which the worker sends to the dead-letter topic.
@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from contract.decoding import check_place, decode, tombstone_id
 from contract.errors import DecodeError
-from contract.events import Event, VideoUpload
-from contract.mending import Notes
-from contract.records import Received
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from contract.kafka.records import Received
+from contract.wire.decoding import check_place, decode, tombstone_id
+from contract.wire.events import Event, VideoUpload
+from contract.wire.mending import Notes
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 
 E = TypeVar("E", bound=Event)
 
@@ -29,13 +29,13 @@ class BadRecord(NamedTuple):
 
     @property
     def is_failed_take_down(self) -> bool:
-        """Whether a video was to be taken down: by a bad key, or by an empty value for none."""
+        """Whether the record was meant to take a video down: a bad key, or an empty value."""
         return self.record.topic == VIDEO_UPLOADS.name and not self.record.value
 
 
 @dataclass(slots=True)
 class Facts(Generic[E]):
-    """The newest word on each video in a batch; None where that is a tombstone."""
+    """The newest event of each video in a batch; None for a tombstone."""
 
     newest: dict[str, E | None] = field(default_factory=dict)
     bad: list[BadRecord] = field(default_factory=list)
@@ -43,12 +43,12 @@ class Facts(Generic[E]):
 
     @property
     def given(self) -> list[E]:
-        """The events, without the tombstones, in the order in which their videos came up."""
+        """The events without the tombstones, in the order of the records."""
         return [event for event in self.newest.values() if event is not None]
 
     @property
     def tombstones(self) -> list[str]:
-        """The videos whose newest word is a tombstone."""
+        """The videos whose newest record is a tombstone."""
         return [video_id for video_id, event in self.newest.items() if event is None]
 
 
@@ -69,7 +69,7 @@ def read(record: Received, kind: type[E], notes: Notes | None = None) -> tuple[s
 
 
 def newest_facts(records: Iterable[Received], kind: type[E]) -> Facts[E]:
-    """Return what *records* say, where a later one of a video replaces an earlier one."""
+    """Return the events in *records*; a later one of a video replaces an earlier one."""
     facts: Facts[E] = Facts()
     for record in records:
         try:
@@ -83,7 +83,7 @@ def newest_facts(records: Iterable[Received], kind: type[E]) -> Facts[E]:
 
 
 def unreadable(facts: Facts[VideoUpload], committed: Mapping[int, int]) -> list[BadRecord]:
-    """Return the bad records before the *committed* offsets by which the catalogue differs.
+    """Return the bad records before the *committed* offsets that leave the catalogue incomplete.
 
     They are read again at each start and get no letter then: an older version may have taken them
     in. Those are left out whose video a later good record has put right, or whose key is not text.

@@ -1,9 +1,9 @@
-"""Settings of this process, read from ``NEXTWATCH_INDEX_*``."""
+"""Define the settings of index_sync, read from ``NEXTWATCH_INDEX_*``."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from contract.settings import PREFIX, Settings
+from contract.process.settings import PREFIX, Settings
 
 
 class IndexSettings(Settings):

@@ -1,4 +1,4 @@
-"""Stop within a bound, whatever the process waits for: SIGTERM, Ctrl-C, an error elsewhere.
+"""Stop the process within a bound after SIGTERM, Ctrl-C or an error in another thread.
 
 Python runs a signal handler between two bytecodes of the main thread, and that thread may be
 inside a call of librdkafka or of the index for half a minute. So the signal itself wakes a
@@ -19,7 +19,7 @@ STOP_WITHIN_S = 2.0
 
 
 def stop_on_signals(stopping: Event, *, within_s: float = STOP_WITHIN_S) -> None:
-    """Set *stopping* on SIGTERM or SIGINT; *within_s* later the process ends by itself."""
+    """Set *stopping* on SIGTERM or SIGINT; end the process *within_s* seconds later."""
     woken, waker = socket.socketpair()
     waker.settimeout(0.0)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
@@ -30,7 +30,7 @@ def stop_on_signals(stopping: Event, *, within_s: float = STOP_WITHIN_S) -> None
 
 
 def stop_soon(stopping: Event, code: int, *, within_s: float = STOP_WITHIN_S) -> None:
-    """Set *stopping*; *within_s* later the process ends with *code* by itself."""
+    """Set *stopping*; end the process with *code* *within_s* seconds later."""
     stopping.set()
     Thread(target=_end_after, args=(within_s, code), name="stopping", daemon=True).start()
 

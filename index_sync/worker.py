@@ -1,4 +1,4 @@
-"""Read this file first: how uploads and item vectors become points that can be found.
+"""Turn uploads and item vectors into points of the index. Read this file first.
 
 One turn takes what is there, the most urgent first: uploads, announcements, vectors, and then
 one slice of the generation that is being built, if any. What takes longer than a slice is
@@ -13,10 +13,10 @@ of effects is the same:
 A crash between 1 and 2 leaves points whose vectors streams has not heard of, one between 2
 and 3 leaves records that will be sent again. Both are mended by the re-delivery that follows,
 and neither re-delivery nor reordering changes what is stored in the end
-(`index_sync.generation` says which of two vectors stays).
+(`index_sync.collections.generation` says which of two vectors stays).
 
 There is one such process by design; `index_sync.source` says why. When Qdrant is away it
-waits, and commits nothing meanwhile (`index_sync.index`).
+waits, and commits nothing meanwhile (`index_sync.collections.index`).
 """
 
 from collections import Counter
@@ -28,23 +28,23 @@ from time import monotonic
 import msgspec
 import structlog
 
-from contract.clock import Clock
 from contract.errors import BundleError, DecodeError, StoreUnavailable
-from contract.events import BundleAnnouncement, BundleState, VideoUpload
-from contract.records import Received
-from index_sync.background import Background, Opening
-from index_sync.build import Building, build
-from index_sync.bundles import Bundles
-from index_sync.catalogue import Catalogue
-from index_sync.generation import Generation
+from contract.kafka.records import Received
+from contract.process.clock import Clock
+from contract.wire.events import BundleAnnouncement, BundleState, VideoUpload
+from index_sync.background import Background
+from index_sync.bundles.announced import Bundles
+from index_sync.bundles.loaded_bundle import LoadedBundle, OpenBundle, open_again
+from index_sync.catalogue import UploadCatalogue
+from index_sync.collections.build import Building, build
+from index_sync.collections.collections import GenerationCollections
+from index_sync.collections.generation import Generation
 from index_sync.held import HeldVectors
-from index_sync.opened import OpenBundle, Opened, open_again
 from index_sync.publisher import Publisher
 from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read, unreadable
+from index_sync.route import route
 from index_sync.settings import IndexSettings
-from index_sync.shelf import Shelf
 from index_sync.source import Source
-from index_sync.triage import triage
 
 log = structlog.get_logger()
 
@@ -53,19 +53,19 @@ _DONE = object()
 
 @dataclass(slots=True)
 class Worker:
-    """Everything this process does. `start` once, then `turn` after turn."""
+    """The work of this process: `start` once, then `turn` repeatedly."""
 
     settings: IndexSettings
     uploads: Source
     announcements: Source
     vectors: Source
-    shelf: Shelf
+    collections: GenerationCollections
     publisher: Publisher
     open_bundle: OpenBundle
     background: Background
     clock: Clock
     monotonic: Callable[[], float] = monotonic
-    catalogue: Catalogue = field(default_factory=Catalogue)
+    catalogue: UploadCatalogue = field(default_factory=UploadCatalogue)
     building: Building | None = None
     bundles: Bundles = field(init=False)
     held: HeldVectors = field(init=False)
@@ -77,9 +77,9 @@ class Worker:
         self.held = HeldVectors(self.settings.max_held_vectors, monotonic=self.monotonic)
 
     def start(self) -> None:
-        """Read announcements and catalogue whole, find the collections, catch up."""
+        """Read all announcements and uploads, find the collections, and catch up."""
         self.announcements.open(from_beginning=True)
-        self._hear(self.announcements.read_to_end())
+        self._read_announcements(self.announcements.read_to_end())
         self.uploads.open(from_beginning=True)
         records = self.uploads.read_to_end()
         facts = newest_facts(records, VideoUpload)
@@ -92,31 +92,31 @@ class Worker:
             self.take_uploads(new[first : first + self.settings.batch_records])
         self._tidy()
         log.info(
-            "worker_started",
+            "index_sync_started",
             videos=len(self.catalogue),
-            generations=sorted(self.shelf.generations),
+            generations=sorted(self.collections.generations),
             in_service=self.bundles.in_service,
         )
 
     def turn(self) -> None:
-        """Take what is there, uploads first; wait a moment for them if nothing else is to do."""
+        """Process the records there are, uploads first; wait briefly for an upload if idle."""
         most = self.settings.batch_records
         wait_s = 0.0 if self.building is not None else self.settings.idle_wait_ms / 1_000
         self.take_uploads(self.uploads.take(most, wait_s=wait_s))
         self.take_announcements(self.announcements.take(most))
         self.take_vectors(self.vectors.take(self.settings.build_slice_videos))
-        self.hear_background()
+        self.check_background()
         self.build_on()
 
     def take_uploads(self, records: Sequence[Received]) -> None:
-        """Make the videos of one batch findable, and take down those that are gone."""
+        """Write the videos of one batch to the index, and delete those that were taken down."""
         if not records:
             return
         facts = newest_facts(records, VideoUpload)
         self._remember(facts)
-        self.shelf.delete(facts.tombstones)
+        self.collections.delete(facts.tombstones)
         now_ms = self.clock()
-        told = [self.shelf.add(n, facts.given, now_ms=now_ms) for n in self._fed()]
+        told = [self.collections.add(n, facts.given, now_ms=now_ms) for n in self._polled()]
         for vectors in told:
             self.publisher.vectors(vectors)
         self.publisher.tombstones(facts.tombstones)
@@ -125,9 +125,9 @@ class Worker:
         self.counts.update({f"mended:{what}": n for what, n in facts.mended.items()})
 
     def take_announcements(self, records: Sequence[Received]) -> None:
-        """Take in what has become of bundles, and begin to open the one that is offered."""
+        """Apply the announcements of bundles, and begin to open the one that is offered."""
         if records:
-            self._hear(records)
+            self._read_announcements(records)
         is_busy = self.background.opening is not None or self.building is not None
         offered = None if is_busy else self.bundles.to_build()
         if offered is not None:
@@ -139,11 +139,22 @@ class Worker:
         if records or self.held.is_any_late:
             self._sort_in(records)
 
-    def hear_background(self) -> None:
-        """Begin to build the bundle that is open by now, and raise what failed meanwhile."""
+    def check_background(self) -> None:
+        """Begin to build the bundle that has been opened; raise what failed in the background."""
         opening = self.background.finished_opening()
-        if opening is not None:
-            self._begin(opening)
+        if opening is None:
+            return
+        offered = opening.announcement
+        try:
+            generation, opened = opening.created.result()
+        except BundleError as error:
+            self._refuse(offered, error)
+            return
+        except StoreUnavailable as error:
+            self.bundles.postpone(offered.bundle_id, reason=str(error))
+            return
+        self.building = Building(offered, self._steps(generation, opened), opening.started_s)
+        self._sort_in(self.held.take())
 
     def build_on(self) -> None:
         """Take one step of the build; after the last one announce the generation as indexed."""
@@ -152,19 +163,19 @@ class Worker:
             return
         self.building = None
         offered = building.announcement
-        if self.bundles.is_withdrawn(offered.bundle_id):
+        if self.bundles.state(offered.bundle_id) is BundleState.WITHDRAWN:
             return
         indexed = msgspec.structs.replace(
             offered, state=BundleState.INDEXED, announced_at_ms=self.clock()
         )
         self.publisher.announcement(indexed)
-        self.publisher.settle()
-        self.bundles.hear(indexed)
+        self.publisher.flush()
+        self.bundles.on_announcement(indexed)
         log.info(
             "generation_indexed",
             generation=offered.generation,
             bundle_id=offered.bundle_id,
-            videos=len(self.shelf.generations[offered.generation].versions),
+            videos=len(self.collections.generations[offered.generation].versions),
             build_ms=round(1e3 * (monotonic() - building.started_s)),
         )
         self._tidy()
@@ -185,7 +196,7 @@ class Worker:
                 remedy="send the catalogue again, take-downs, too",
             )
 
-    def _fed(self) -> list[int]:
+    def _polled(self) -> list[int]:
         """Return the generations that uploads go into, oldest first.
 
         On a compacted topic the newest record of a video stays, so the generation that will
@@ -194,9 +205,9 @@ class Worker:
         newest = max((a.generation for a in self.bundles.indexed), default=None)
         built = self.building.announcement.generation if self.building else None
         wanted = {self.bundles.in_service, newest, built}
-        return [number for number in sorted(self.shelf.generations) if number in wanted]
+        return [number for number in sorted(self.collections.generations) if number in wanted]
 
-    def _hear(self, records: Sequence[Received]) -> None:
+    def _read_announcements(self, records: Sequence[Received]) -> None:
         bad: list[BadRecord] = []
         for record in records:
             try:
@@ -206,24 +217,24 @@ class Worker:
                     bad.append(BadRecord(record, error))
             else:
                 if announcement is None:
-                    self.bundles.hear_tombstone(bundle_id)
+                    self.bundles.on_tombstone(bundle_id)
                 else:
-                    self.bundles.hear(announcement)
+                    self.bundles.on_announcement(announcement)
         self._settle(self.announcements, next_offsets(records), bad)
 
     def _sort_in(self, records: Sequence[Received]) -> None:
-        sorted_out = triage(
+        routed = route(
             records,
-            self.shelf.generations,
+            self.collections.generations,
             is_taken_down=self.catalogue.is_taken_down,
             max_held=self.held.room,
         )
-        self.shelf.delete(sorted(sorted_out.gone))
-        for number, points in sorted_out.points.items():
-            self.counts["vectors"] += self.shelf.write(number, points.values())
-        self.held.add(sorted_out.held)
-        self.counts["vectors_ignored"] += sorted_out.num_ignored
-        bad = sorted_out.bad + self.held.take_late(self.bundles.is_announced)
+        self.collections.delete(sorted(routed.gone))
+        for number, points in routed.points.items():
+            self.counts["vectors"] += self.collections.write(number, points.values())
+        self.held.add(routed.held)
+        self.counts["vectors_ignored"] += routed.num_ignored
+        bad = routed.bad + self.held.take_late(self.bundles.is_announced)
         self._settle(self.vectors, self.held.bounded(self.reached), bad)
 
     def _settle(self, source: Source, offsets: Mapping[int, int], bad: Sequence[BadRecord]) -> None:
@@ -238,7 +249,7 @@ class Worker:
                 offset=letter.record.offset,
                 reason=letter.error.reason,
             )
-        self.publisher.settle()
+        self.publisher.flush()
         source.commit(offsets)
         self.counts["dead_letters"] += len(bad)
 
@@ -248,56 +259,40 @@ class Worker:
         needed = {self.bundles.in_service, *(a.generation for a in kept[-1:])}
         has_rebuilt = False
         for announcement in kept:
-            opened = self._open(announcement)
-            if opened is None or self.shelf.find(announcement, opened) is not None:
+            try:
+                opened = open_again(self.open_bundle, announcement)
+            except BundleError as error:
+                self._refuse(announcement, error)
+                continue
+            if self.collections.find(announcement, opened) is not None:
                 continue
             if announcement.generation in needed:
                 log.warning("collection_missing", generation=announcement.generation)
-                generation = self.shelf.create(announcement, opened)
+                generation = self.collections.create(announcement, opened)
                 for _step in self._steps(generation, opened):
                     pass
                 has_rebuilt = True
         return has_rebuilt
 
-    def _create(self, offered: BundleAnnouncement) -> tuple[Generation, Opened]:
+    def _create(self, offered: BundleAnnouncement) -> tuple[Generation, LoadedBundle]:
         """Open a bundle and create its collection. Called in the background."""
         opened = self.open_bundle(offered)
-        return self.shelf.create(offered, opened), opened
+        return self.collections.create(offered, opened), opened
 
-    def _begin(self, opening: Opening) -> None:
-        offered = opening.announcement
-        try:
-            generation, opened = opening.created.result()
-        except BundleError as error:
-            self._refuse(offered, error)
-            return
-        except StoreUnavailable as error:
-            self.bundles.postpone(offered.bundle_id, reason=str(error))
-            return
-        self.building = Building(offered, self._steps(generation, opened), opening.started_s)
-        self._sort_in(self.held.take())
-
-    def _steps(self, generation: Generation, opened: Opened) -> Iterator[None]:
-        self.shelf.put(generation)
+    def _steps(self, generation: Generation, opened: LoadedBundle) -> Iterator[None]:
+        self.collections.put(generation)
         return build(
-            self.shelf,
+            self.collections,
             generation.number,
             opened.snapshot,
             catalogue=self.catalogue,
-            sink=self.publisher,
+            publisher=self.publisher,
             clock=self.clock,
             slice_videos=self.settings.build_slice_videos,
         )
 
-    def _open(self, announcement: BundleAnnouncement) -> Opened | None:
-        try:
-            return open_again(self.open_bundle, announcement)
-        except BundleError as error:
-            self._refuse(announcement, error)
-            return None
-
     def _refuse(self, announcement: BundleAnnouncement, error: BundleError) -> None:
-        self.bundles.refuse(announcement.bundle_id, reason=str(error))
+        self.bundles.reject(announcement.bundle_id, reason=str(error))
         self.counts["bundles_refused"] += 1
 
     def _tidy(self) -> None:
@@ -309,9 +304,9 @@ class Worker:
         if not indexed:
             return
         kept = {announcement.generation for announcement in indexed}
-        if found := [a.generation for a in indexed if a.generation in self.shelf.generations]:
-            self.shelf.point_alias(found[-1])
-        self.shelf.forget_all_but(kept)
-        self.background.run(partial(self.shelf.drop_all_but, kept))
+        if found := [a.generation for a in indexed if a.generation in self.collections.generations]:
+            self.collections.point_alias(found[-1])
+        self.collections.forget_all_but(kept)
+        self.background.run(partial(self.collections.drop_all_but, kept))
         self.publisher.forget_bundles(self.bundles.forget_old())
-        self.publisher.settle()
+        self.publisher.flush()

@@ -1,4 +1,4 @@
-"""Features, models and bundles: what training and serving must compute alike.
+"""Features, models and bundles, which training and serving compute in the same way.
 
-Read ``models/bundle.py`` first. Only modules that say so in their first line import torch.
+Read ``models/bundle/bundle.py`` first. Only modules that say so in their first line import torch.
 """

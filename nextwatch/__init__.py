@@ -1,1 +1,1 @@
-"""The command line, the embedded stack, the sources of events. Read ``nextwatch/cli.py`` first."""
+"""Provide command line, embedded stack and event sources; read `nextwatch.commands.cli` first."""

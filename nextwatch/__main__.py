@@ -1,6 +1,6 @@
-"""``python -m nextwatch`` is the command line."""
+"""Run the command line by ``python -m nextwatch``."""
 
-from nextwatch.cli import main
+from nextwatch.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,7 @@
-"""The least rights of each process and command, as a table or as commands of ``kafka-acls.sh``.
+"""List the least rights of each process and command, as a table or for ``kafka-acls.sh``.
 
-What a process needs follows from the contract (`contract.needs`), what a command needs stands here.
-A test runs all processes on a broker with an authorizer that grants exactly this.
+What a process needs follows from the contract (`contract.cluster.needs`), what a command needs
+stands here. A test runs all processes on a broker with an authorizer that grants exactly this.
 """
 
 import shlex
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from rich.table import Table
 
-from contract.needs import (
+from contract.cluster.needs import (
     OPERATOR_GROUP,
     Needs,
     Right,
@@ -20,7 +20,7 @@ from contract.needs import (
     needs_of,
     needs_outside,
 )
-from contract.topics import (
+from contract.wire.topics import (
     IMPRESSIONS,
     RECOMMENDATIONS,
     SEARCH_EVENTS,
@@ -52,7 +52,7 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 def all_needs(layout: Layout) -> list[Needs]:
-    """Return the needs of every process and command, and of whoever is outside."""
+    """Return the needs of every process, command and outside application."""
     return [
         *(needs_of(app, layout) for app in PROCESSES),
         *needs_outside(layout),
@@ -71,7 +71,7 @@ def topics_needs(layout: Layout) -> Needs:
 
 
 def letters_needs(layout: Layout, *, is_replay: bool) -> Needs:
-    """Return what `nextwatch dlq` needs: `replay` writes letters to where they came from."""
+    """Return what `nextwatch dlq` needs: `replay` also writes to the source topics."""
     rights: dict[str, Rights] = dict.fromkeys(_dlqs(layout), _READS)
     if is_replay:
         rights |= dict.fromkeys(_names(_DEAD_LETTERED, layout), _WRITES)
@@ -81,7 +81,7 @@ def letters_needs(layout: Layout, *, is_replay: bool) -> Needs:
 
 
 def erase_needs(layout: Layout) -> Needs:
-    """Return what `nextwatch erase` needs: it looks through every topic that may name a user."""
+    """Return what `nextwatch erase` needs: it reads every topic that may name a user."""
     looks = _READS | {Right.DESCRIBE_CONFIGS}
     rights: dict[str, Rights] = dict.fromkeys([*_names(_BY_USER, layout), *_dlqs(layout)], looks)
     rights[layout.name(USER_DELETIONS)] = looks | _WRITES
@@ -116,7 +116,7 @@ def repartition_needs(layout: Layout) -> list[Needs]:
 
 
 def operator_group(layout: Layout) -> str:
-    """Return the group by which the operator's commands ask for a coordinator; they join none."""
+    """Return the group id of the operator's commands, which never join it."""
     return layout.prefix + OPERATOR_GROUP
 
 

@@ -1,4 +1,4 @@
-"""The collections on the vector index: whose they are, and dropping what a deployment left behind.
+"""List the collections on the vector index with their owners, and delete abandoned ones.
 
 index_sync drops the generations of its own deployment. What remains of one that is gone, nobody
 drops but a person.
@@ -7,20 +7,20 @@ drops but a person.
 import re
 from collections.abc import Sequence
 from contextlib import closing
-from time import sleep
+from threading import Event
 
 import msgspec
 from rich.table import Table
 
-from contract.settings import QdrantSettings
-from index_sync.index import VectorIndex, connected
+from contract.process.settings import QdrantSettings
+from index_sync.collections.index import VectorIndex, connected
 
 _ANSWER_WITHIN_S = 10.0
 _NAME = re.compile(r"(?P<prefix>.+)-g(?P<generation>[0-9]+)")
 
 
 class FoundCollection(msgspec.Struct, frozen=True, kw_only=True):
-    """A collection named as ours are; *owner* is its mark, None for one without."""
+    """A collection named as ours are; *owner* is None if it has no owner mark."""
 
     name: str
     prefix: str
@@ -50,7 +50,7 @@ def found(settings: QdrantSettings) -> list[FoundCollection]:
 
 
 def drop(settings: QdrantSettings, prefix: str) -> list[str]:
-    """Delete every collection of *prefix*, whoever owns it; return their names.
+    """Delete every collection of *prefix*, of any owner; return their names.
 
     Raises:
         IndexUnavailable: the index does not answer.
@@ -71,19 +71,10 @@ def table(collections: Sequence[FoundCollection]) -> Table:
     return drawn
 
 
-def as_json(collections: Sequence[FoundCollection]) -> str:
-    """Return *collections* as a JSON array."""
-    return msgspec.json.encode(list(collections)).decode()
-
-
 def _index(settings: QdrantSettings) -> VectorIndex:
-    def wait(seconds: float) -> bool:
-        sleep(seconds)
-        return False
-
     return VectorIndex(
         connected(settings),
-        wait,
+        Event().wait,  # nothing sets it: a command ends by the patience alone
         retry_wait_ms=1_000,
         refusal=settings.refusal,
         patience_s=_ANSWER_WITHIN_S,

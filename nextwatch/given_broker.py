@@ -1,4 +1,4 @@
-"""The Kafka that a person names by `--bootstrap`, and what is told when it does not answer."""
+"""Explain that the Kafka named by `--bootstrap` does not answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ REMEDY = (
 
 @contextmanager
 def told_of_option(bootstrap_servers: str | None) -> Iterator[None]:
-    """Replace the remedy of a broker that does not answer where `--bootstrap` has named it.
+    """Replace the remedy of a broker that does not answer, if `--bootstrap` has named it.
 
     The setting that other commands find their broker by is not looked at then.
     """

@@ -1,17 +1,17 @@
-"""The log of a command in a terminal as lines for a person: of `demo` above its panel."""
+"""Print the log of a command as sentences for a person."""
 
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
 
-from contract import logging
+from contract.process import log_setup as logging
 
 _NOT_SHOWN = {"event", "level", "timestamp"}
 
 
 def log_to(say: Callable[[str], None]) -> None:
-    """Send the log of this process from warnings on to *say*, a line at a time."""
+    """Send the warnings and errors of this process to *say*, a line at a time."""
     logging.configure("warning")
     structlog.configure(
         processors=[structlog.processors.format_exc_info, _render],
@@ -31,7 +31,7 @@ def _render(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> s
 
 
 def sentence(entry: MutableMapping[str, Any]) -> str:
-    """Return *entry* as a sentence; what no sentence is known for, as name and fields."""
+    """Return *entry* as a sentence; an unknown one as name and fields."""
     match entry:
         case {"event": "process_ended", "process": process, "how": how, **rest}:
             after = f"restarted after {rest['restart_in_s']:g} s"

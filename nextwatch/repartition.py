@@ -20,35 +20,34 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
     AdminClient,
     NewPartitions,
 )
 
-from contract.cluster import Cluster
-from contract.errors import BrokerUnavailable, ContractError, NewerFormatError, WindowError
-from contract.kafka import (
+from contract.cluster.cluster import Cluster
+from contract.cluster.preflight import Preflight
+from contract.errors import BrokerUnavailable, ContractError
+from contract.kafka.client import (
     client_config,
     error_of,
     failure,
-    producer_config,
 )
-from contract.keys import partition_of
-from contract.outbox import Outbox, Outgoing
-from contract.preflight import Preflight
-from contract.records import Received
-from contract.settings import KafkaSettings
-from contract.topics import TOPICS, WINDOWS, Layout
-from models.history import EMPTY, Window, WindowPolicy, merge
-from models.history_codec import decode
-from models.seals import seal_key
+from contract.kafka.outbox import Outgoing
+from contract.kafka.records import Received
+from contract.process.settings import KafkaSettings
+from contract.wire.keys import partition_of
+from contract.wire.topics import TOPICS, WINDOWS, Layout
+from models.history.erasure import marker_key
+from models.history.history import EMPTY, Window, WindowPolicy, merge
 from nextwatch.acls import repartition_needs
 from nextwatch.operate.scan import Scan
+from nextwatch.operate.session import outbox_of
+from nextwatch.operate.traces import window_in
 from nextwatch.unread import unread
-from streams.partition import record_of, seal_record
+from streams.state.partition import marker_record, record_of
 
-_SEAL_MARK = seal_key(b"")
+_SEAL_MARK = marker_key(b"")
 _AT_ONCE = 500
 _TIMEOUT_S = 30.0
 _GRACE_S = 5.0
@@ -59,19 +58,19 @@ Deliver = Callable[[list[Outgoing]], object]
 
 @dataclass(slots=True)
 class Inventory:
-    """What the changelog holds: seals, and the offset of each user's last record by partition."""
+    """The seals in the changelog, and the offset of each user's last record by partition."""
 
     windows: dict[bytes, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
     seals: dict[bytes, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
 
     def note(self, record: Received) -> None:
-        """Take *record* in; records of a partition come in their order."""
+        """Add *record*; records of a partition come in their order."""
         key = record.key or b""
         if key.startswith(_SEAL_MARK):
-            erased_before_ms = _erased_before_ms(record.value) if key != _SEAL_MARK else None
-            if erased_before_ms is not None:
+            sealed = window_in(record.value) if key != _SEAL_MARK else None
+            if sealed is not None:
                 known = self.seals[key].get(record.partition, 0)
-                self.seals[key][record.partition] = max(known, erased_before_ms)
+                self.seals[key][record.partition] = max(known, sealed.erased_before_ms)
         elif record.value is None:
             self.windows[key].pop(record.partition, None)
         else:
@@ -96,22 +95,10 @@ class Inventory:
         ]
 
 
-def _erased_before_ms(record: bytes | None) -> int | None:
-    """Return what the record of a seal says; None where there is none that can be read."""
-    if record is None:
-        return None
-    try:
-        return decode(record).erased_before_ms
-    except NewerFormatError:
-        raise
-    except WindowError:
-        return None  # nobody can read it, here or there
-
-
 def run(
     kafka: KafkaSettings, policy: WindowPolicy, count: int, *, is_check: bool = False
 ) -> Iterator[str]:
-    """Bring all topics keyed by user to *count* partitions; yield what is done, for a person.
+    """Bring all topics keyed by user to *count* partitions; yield lines on what is done.
 
     Raises:
         BrokerUnavailable: the broker does not answer.
@@ -133,8 +120,8 @@ def run(
         _grow(admin, cluster, lacking, count)
     # as streams reads it: a transaction that a stranger left open hides no window
     scan = Scan(kafka, monotonic=monotonic, group=layout.streams_group, is_committed=False)
-    outbox = Outbox(Producer(producer_config(kafka, linger_ms=5) | {"log_level": 0}))
-    moving = Move(lambda: scan.read([WINDOWS.name]), outbox.deliver, layout.name(WINDOWS), policy)
+    deliver = outbox_of(kafka).deliver
+    moving = Move(lambda: scan.read([WINDOWS.name]), deliver, layout.name(WINDOWS), policy)
     num_moved = moving.run(count, is_check=is_check)
     would_be = "would be moved" if is_check else "moved"
     yield f"{num_moved} windows {would_be} to the partitions of their users"
@@ -146,7 +133,7 @@ def run(
 
 
 class Move:
-    """Moves windows and seals within a changelog that is read and written through functions."""
+    """Moves windows and seals within a changelog."""
 
     def __init__(self, read: Read, deliver: Deliver, topic: str, policy: WindowPolicy) -> None:
         """Move within *topic*; *read* gives all of it, and *deliver* returns once acknowledged."""
@@ -156,7 +143,7 @@ class Move:
         self._policy = policy
 
     def run(self, count: int, *, is_check: bool = False) -> int:
-        """Move what is misplaced with *count* partitions; return how many windows were moved."""
+        """Move the windows that *count* partitions misplace; return how many were moved."""
         inventory = Inventory()
         for record in self._read():
             inventory.note(record)
@@ -164,7 +151,7 @@ class Move:
         if is_check:
             return len(strays)
         self._send(
-            Outgoing(self._topic, key, seal_record(time_ms), number)
+            Outgoing(self._topic, key, marker_record(time_ms), number)
             for number, key, time_ms in inventory.lacking_seals(count)
         )
         moved: set[bytes] = set()
@@ -208,12 +195,9 @@ class Move:
             return values[0]
         window: Window = EMPTY
         for value in values:
-            try:
-                window = merge(window, decode(value), self._policy)
-            except NewerFormatError:
-                raise
-            except WindowError:
-                continue  # nobody can read it, here or there
+            part = window_in(value)
+            if part is not None:  # a damaged one cannot be read anywhere
+                window = merge(window, part, self._policy)
         return record_of(window)
 
     def _send(self, records: Iterable[Outgoing]) -> None:

@@ -1,4 +1,4 @@
-"""Every setting of every process, as a page: ``docs/settings.md`` is its output.
+"""Write the page of all settings, ``docs/settings.md``.
 
 ``python -m nextwatch.settings_reference > docs/settings.md`` writes it; a test keeps it current.
 """
@@ -10,9 +10,15 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from contract.settings import KafkaSettings, ProcessSettings, QdrantSettings, Settings
+from contract.process.settings import (
+    KafkaSettings,
+    ProcessSettings,
+    QdrantSettings,
+    Settings,
+    variables,
+)
 from index_sync.settings import IndexSettings
-from models.settings import WindowSettings
+from models.history.settings import WindowSettings
 from streams.settings import StreamsSettings
 from trainer.settings import TrainerSettings
 
@@ -45,10 +51,10 @@ def render() -> str:
 
 
 def _rows(group: type[Settings]) -> Iterator[str]:
-    prefix = str(group.model_config.get("env_prefix", ""))
-    for name, field in group.model_fields.items():
+    for name, variable in variables(group).items():
+        field = group.model_fields[name]
         notes = "; ".join(filter(None, [field.description, _bounds(field)]))
-        yield f"| `{prefix}{name.upper()}` | {_default(field)} | {notes} |"
+        yield f"| `{variable}` | {_default(field)} | {notes} |"
 
 
 def _default(field: FieldInfo) -> str:

@@ -1,19 +1,19 @@
-"""What streams and trainer have not read yet, before the partition count is changed."""
+"""Count what streams and trainer have not read before the partition count changes."""
 
 from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Consumer, TopicPartition
 
-from contract.kafka import check_partitions, consumer_config, retried
-from contract.needs import group_of
-from contract.settings import KafkaSettings
-from contract.topics import TOPICS, WINDOWS
+from contract.cluster.needs import group_of
+from contract.kafka.client import check_partitions, consumer_config, retried
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import TOPICS, WINDOWS
 
 _TIMEOUT_S = 30.0
 
 
 def unread(kafka: KafkaSettings, counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield what becomes of events that were not read yet: of users who move they lie elsewhere."""
+    """Yield a warning about events that were not read yet, for streams and for the trainer."""
     if num_unread := num_unread_by(kafka, "streams", counts):
         yield (
             f"streams has not read the last {num_unread} events: those whose users move become dead "
@@ -28,7 +28,7 @@ def unread(kafka: KafkaSettings, counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def num_unread_by(kafka: KafkaSettings, app: str, counts: Mapping[str, int]) -> int:
-    """Return how many records *app* has not read yet; marks of transactions count as records.
+    """Return how many records *app* has not read yet; transaction markers count as records.
 
     A trainer that has committed nothing is none, or as old as 0.2.0: of that nothing is known.
     """

@@ -1,1 +1,1 @@
-"""Serve: from one event to one recommendation. Read ``streams/recommend.py`` first."""
+"""Serve: from one event to one recommendation. Read ``streams/serving/recommend.py`` first."""

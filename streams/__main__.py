@@ -6,9 +6,7 @@ each needs a NEXTWATCH_STREAMS_STATE_DIR of its own, or one that they share
 (NEXTWATCH_STREAMS_STATE_DIR_SHARED).
 """
 
-import argparse
 import gc
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,61 +14,58 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-import faust
 import structlog
 import uvloop
 from confluent_kafka import Consumer, Producer
 
-from contract import logging as nextwatch_logging
-from contract import preflight, readiness
-from contract.clock import system_clock
-from contract.kafka import consumer_config, producer_config, read_to_end
-from contract.outbox import Outbox
-from contract.process import ExitCode, told_in_one_line
-from contract.settings import (
+from contract.cluster import preflight
+from contract.cluster.watch import ClusterWatch
+from contract.kafka.client import consumer_config, producer_config, read_to_end
+from contract.kafka.outbox import Outbox
+from contract.process import readiness
+from contract.process.clock import system_clock
+from contract.process.entrypoint import end_now, run_process
+from contract.process.settings import (
     KafkaSettings,
     ProcessSettings,
     QdrantSettings,
     Settings,
     load,
-    usage,
 )
-from contract.topics import WINDOWS
-from contract.watch import ClusterWatch
-from models import bundle as bundles
-from models import bundle_store
-from models.history import WindowPolicy
-from models.settings import WindowSettings
-from streams import app as faust_app
+from models.bundle import bundle as bundles
+from models.bundle import bundle_store
+from models.history.history import WindowPolicy
+from models.history.settings import WindowSettings
 from streams import liveness
-from streams import serving as serving_module
-from streams.asked import Asked
-from streams.batches import BatchProcessor
-from streams.catch_up import CatchUp
-from streams.changelog import Changelog, LoggedWindow
-from streams.ending import die, end_stalled
-from streams.fence import Fence
-from streams.group import limit_log
-from streams.index import connected
-from streams.intake import Intake
-from streams.membership import GroupMembership
-from streams.partition_count import (
+from streams.faust import app as faust_app
+from streams.faust.group import limit_log
+from streams.faust.membership import GroupMembership
+from streams.faust.worker import run_worker
+from streams.follower.catch_up import CatchUp
+from streams.follower.follower import Follower, FollowerThread, announcer
+from streams.lifecycle.pause_guard import PauseGuard
+from streams.lifecycle.quotas import Quotas
+from streams.lifecycle.stage_timer import StageTimer
+from streams.pipeline.decode import BatchDecoder
+from streams.pipeline.pipeline import Pipeline
+from streams.serving import generation as serving_module
+from streams.serving.candidates import CandidateSource
+from streams.serving.index import connected
+from streams.serving.recommend import Recommender
+from streams.serving.search_matches import SearchMatcher
+from streams.serving.text_index import TextIndex
+from streams.serving.trending import Trending
+from streams.settings import StreamsSettings
+from streams.state.changelog import Changelog, LoggedWindow
+from streams.state.partition_count import (
     PlacedReader,
     check_count,
     check_windows,
     remember_count,
 )
-from streams.partitions import Partitions
-from streams.quotas import Quotas
-from streams.recommend import Recommender
-from streams.retrieval import Retrieval
-from streams.settings import StreamsSettings
-from streams.stages import Stages
-from streams.standby import Standby
-from streams.store import RocksMemory, RocksStore, open_store
-from streams.tail import Follower, Tail, announcer
-from streams.text_index import TextIndex
-from streams.trending import Trending
+from streams.state.partitions import Partitions
+from streams.state.standby import Standby
+from streams.state.store import RocksMemory, RocksStore, open_store
 
 log = structlog.get_logger()
 
@@ -95,19 +90,11 @@ STANDBY_EVERY_S = 2.0
 
 
 def main() -> None:
-    """Run the worker until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
-    parser = argparse.ArgumentParser(
-        prog="python -m streams",
-        description=__doc__,
-        epilog=usage(*GROUPS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args()
-    with told_in_one_line("streams"):
-        run(dict(os.environ))
+    """Run the worker until SIGTERM or SIGINT, or until an error ends it."""
+    run_process("streams", run, description=__doc__, settings=GROUPS)
 
 
-def run(environ: dict[str, str]) -> None:
+def run(environ: Mapping[str, str]) -> None:
     """Build everything from *environ* and run the Faust worker."""
     kafka = load(KafkaSettings, environ)
     qdrant = load(QdrantSettings, environ)
@@ -119,7 +106,6 @@ def run(environ: dict[str, str]) -> None:
     with held:
         cluster = preflight.check_cluster(kafka, "streams", needs_leaders=False)
         check_count(settings.state_dir, kafka.user_partitions)
-        nextwatch_logging.configure(process.log_level)
         limit_log()
         uvloop.install()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -134,14 +120,14 @@ def _serve(
     policy: WindowPolicy,
     cluster: preflight.Preflight,
 ) -> None:
-    switch = serving_module.Switch()
+    switch = serving_module.ActiveGeneration()
     memory = RocksMemory.of(settings.cache_mb)
     reader = _reader(kafka)
     partitions = _partitions(kafka, settings, policy, memory, reader)
-    fence = Fence(time.monotonic, limit_s=kafka.session_timeout_ms / 2_000)
+    fence = PauseGuard(time.monotonic, limit_s=kafka.session_timeout_ms / 2_000)
     is_asked = settings.recommend and settings.search == "index"
     index = connected(qdrant, patience_ms=settings.index_patience_ms, is_asked=is_asked)
-    retrieval = Retrieval(
+    retrieval = CandidateSource(
         index,
         num_ranked=settings.num_candidates,
         num_trending=settings.num_trending,
@@ -150,18 +136,18 @@ def _serve(
     )
     taken_down: set[str] = set()
     texts = TextIndex() if settings.search_share else None
-    intake = Intake(partitions, layout=kafka.layout, clock=system_clock)
-    stages = Stages(time.thread_time, time.monotonic)
+    decoder = BatchDecoder(partitions, layout=kafka.layout, clock=system_clock)
+    stages = StageTimer(time.thread_time, time.monotonic)
     quotas = Quotas(time.monotonic)
-    processor = BatchProcessor(
-        intake,
+    pipeline = Pipeline(
+        decoder,
         partitions,
         _recommender(settings, switch, retrieval, Trending(taken_down), texts),
         Outbox(Producer(producer_config(kafka) | {"throttle_cb": quotas.note})),
         fence,
         layout=kafka.layout,
         policy=policy,
-        stages=stages,
+        timer=stages,
     )
     stop = threading.Event()
     ready = readiness.ReadyFile(process.ready_file)
@@ -187,7 +173,7 @@ def _serve(
         daemon=True,
     )
     tail.start()
-    watch = ClusterWatch(cluster.look, on_end=die, on_change=ready.note)
+    watch = ClusterWatch(cluster.look, on_end=end_now, on_change=ready.note)
 
     def note_refusal() -> None:
         cluster.doubt_group()
@@ -197,17 +183,17 @@ def _serve(
         kafka,
         settings,
         partitions=partitions,
-        steps=processor,
+        pipeline=pipeline,
         fence=fence,
         group_membership=GroupMembership(
             kafka,
             settings.instance_id,
             monotonic=time.monotonic,
             on_refusal=note_refusal,
-            on_failure=die,
+            on_failure=end_now,
         ),
         on_assigned=note_assigned,
-        on_failure=die,
+        on_failure=end_now,
     )
     app.quotas = quotas
     watch.start()
@@ -218,7 +204,7 @@ def _serve(
         kafka,
         settings,
         num_read=lambda: reader.num_read,
-        on_stall=partial(end_stalled, app),
+        on_stall=partial(liveness.end_stalled, app),
     )
     app.health = liveness.server(
         app,
@@ -231,7 +217,7 @@ def _serve(
         index=index,
     )
     try:
-        _work(app)
+        run_worker(app)
     finally:
         stop.set()
         watch.stop()
@@ -240,26 +226,15 @@ def _serve(
         partitions.close()
         end_watch.set()
         log.info("stages_measured", **stages.totals())
-        log.info("streams_stopped", mended=dict(intake.mended), **intake.counts, **processor.counts)
-
-
-def _work(app: faust_app.App) -> None:
-    worker = faust.Worker(
-        app, loglevel="WARNING", redirect_stdouts=False, quiet=True, override_logging=False
-    )
-    worker.spinner = None  # it would draw into log files, too
-    try:
-        worker.execute_from_commandline()
-    except SystemExit as ended:
-        if ended.code:  # Faust's own services crashed, and it has logged why
-            raise SystemExit(ExitCode.FAILED) from ended
-        raise
+        log.info(
+            "streams_stopped", mended=dict(decoder.mended), **decoder.counts, **pipeline.counts
+        )
 
 
 def _recommender(
     settings: StreamsSettings,
-    switch: serving_module.Switch,
-    retrieval: Retrieval,
+    switch: serving_module.ActiveGeneration,
+    retrieval: CandidateSource,
     trending: Trending,
     texts: TextIndex | None,
 ) -> Recommender | None:
@@ -268,7 +243,7 @@ def _recommender(
     num_recommended = settings.num_recommended
     asked = None
     if texts is not None:
-        asked = Asked(texts, share=settings.search_share, num_recommended=num_recommended)
+        asked = SearchMatcher(texts, share=settings.search_share, num_recommended=num_recommended)
     return Recommender(
         switch,
         retrieval,
@@ -300,10 +275,10 @@ def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> tup
 def _reader(kafka: KafkaSettings, *, is_wanted: threading.Event | None = None) -> PlacedReader:
     """Return what reads the changelog; with *is_wanted*, for copies, and until it is set."""
     should_stop = is_wanted.is_set if is_wanted is not None else lambda: False
-    changelog = Changelog(kafka, kafka.layout.name(WINDOWS), group_id=kafka.layout.streams_group)
+    changelog = Changelog(kafka, group_id=kafka.layout.streams_group)
 
     def read(start: Mapping[int, int]) -> Iterator[LoggedWindow]:
-        return changelog.read(start, monotonic=time.monotonic, should_stop=should_stop)
+        return changelog.read(start, should_stop=should_stop)
 
     return PlacedReader(read, kafka.user_partitions, is_judging=is_wanted is None)
 
@@ -343,7 +318,7 @@ def _standby(
         try:
             standby.run(stop, every_s=STANDBY_EVERY_S)
         except BaseException as error:  # noqa: BLE001 - the thread's outermost frame
-            die(error)
+            end_now(error)
 
     threading.Thread(target=run, name="standby", daemon=True).start()
     return standby
@@ -353,7 +328,7 @@ def _follow(
     kafka: KafkaSettings,
     bundle_url: str,
     collection_prefix: str,
-    switch: serving_module.Switch,
+    switch: serving_module.ActiveGeneration,
     taken_down: set[str],
     texts: TextIndex | None,
     catch_up: CatchUp,
@@ -376,7 +351,7 @@ def _follow(
             texts=texts,
         )
         config = consumer_config(kafka, group_id=kafka.layout.streams_group)
-        tail = Tail(
+        tail = FollowerThread(
             Consumer(read_to_end(config, within_ms=END_WITHIN_MS)),
             kafka.layout,
             follower,
@@ -385,7 +360,7 @@ def _follow(
         )
         tail.run(stop.is_set, first_read_s=FIRST_READ_S)
     except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: never die silently
-        die(error)
+        end_now(error)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,28 @@
-"""Whether one worker lives and is ready: health and watchdog, put together from its parts."""
+"""Start the health endpoint and the watchdog of a worker, and end it when it stalls."""
 
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
+import structlog
+
+from contract.cluster.watch import ClusterWatch
 from contract.errors import IndexUnavailable
-from contract.settings import KafkaSettings
-from contract.watch import ClusterWatch
-from streams.app import App
-from streams.catch_up import CatchUp
-from streams.health import Condition, Health, HealthServer
-from streams.index import VectorIndex
-from streams.intake import SOURCES
-from streams.retrieval import Retrieval
-from streams.serving import Switch
+from contract.process.entrypoint import exit_now
+from contract.process.exit_codes import ExitCode
+from contract.process.settings import KafkaSettings
+from streams.faust.app import App
+from streams.follower.catch_up import CatchUp
+from streams.lifecycle.health import Condition, Health, HealthServer
+from streams.lifecycle.watchdog import Membership, Watchdog, WatchedProgress, guard
+from streams.pipeline.decode import SOURCES
+from streams.serving.candidates import CandidateSource
+from streams.serving.generation import ActiveGeneration
+from streams.serving.index import IndexClient
 from streams.settings import StreamsSettings
-from streams.watchdog import Lane, Membership, Watchdog, guard
+
+log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.25
 STOP_WITHIN_S = 4.5
@@ -37,7 +43,7 @@ def start(
     """Start the watchdog of *app* in its own thread; return it, and the event that ends it.
 
     The way into the group may take as long as the group needs, which the session timeout sets.
-    *num_read* tells how many records of changelogs were read.
+    *num_read* returns how many records of changelogs were read.
     """
     patience_s = settings.watchdog_ms / 1000
     join_patience_s = max(patience_s, 3 * kafka.session_timeout_ms / 1000)
@@ -53,21 +59,34 @@ def start(
     return watchdog, stop
 
 
+def end_stalled(app: App, reason: str) -> None:
+    """End the process at once: an orderly shutdown might commit what has failed, or never end.
+
+    A worker that was told to stop, and has nothing to commit, leaves everything in order: Faust
+    waits for the group's answer to a worker that joins, which may take as long as the group likes.
+    """
+    if app.should_stop and not app.crashed and not app.committable():
+        log.warning("stopped_while_waiting", reason=reason)
+        exit_now(ExitCode.STOPPED)
+    log.critical("worker_stalled", reason=reason)
+    exit_now(ExitCode.STALLED)
+
+
 def lanes(
     app: App, *, patience_s: float, join_patience_s: float, num_read: Callable[[], int]
-) -> dict[str, Lane]:
-    """Return what should move: every partition while serving, else the way there, or away.
+) -> dict[str, WatchedProgress]:
+    """Return what has to make progress: every partition while serving, else joining or stopping.
 
     The way there moves with each record of a changelog that is read: a whole changelog is looked
     through before the first of its windows is merged. While a quota holds the worker back, none
     of its partitions is waited for.
     """
     if app.should_stop:
-        return {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
+        return {"shutdown": WatchedProgress(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
     marks = app.partitions.marks()
     if app.membership is not Membership.SERVING:
         name, mark = app.membership.name.lower(), (frozenset(marks.items()), num_read())
-        return {name: Lane(mark, is_waiting=True, patience_s=join_patience_s)}
+        return {name: WatchedProgress(mark, is_waiting=True, patience_s=join_patience_s)}
     found = {
         f"{at.topic}/{at.partition}": app.reading(at, marks).lane(patience_s)
         for at in marks
@@ -84,10 +103,10 @@ def server(
     settings: StreamsSettings,
     *,
     cluster: ClusterWatch,
-    switch: Switch,
+    switch: ActiveGeneration,
     catch_up: CatchUp,
-    retrieval: Retrieval,
-    index: VectorIndex,
+    retrieval: CandidateSource,
+    index: IndexClient,
 ) -> HealthServer | None:
     """Return what answers `/healthz` and `/readyz`; None when no port is set."""
     if settings.http_port is None:
@@ -108,7 +127,7 @@ def server(
     return HealthServer(health, host=settings.http_host, port=settings.http_port)
 
 
-def _index_trouble(retrieval: Retrieval, index: VectorIndex) -> str:
+def _index_trouble(retrieval: CandidateSource, index: IndexClient) -> str:
     if reason := retrieval.failure_within(INDEX_FAILURE_COUNTS_S):
         return f"a search failed a moment ago: {reason}"
     try:

@@ -1,4 +1,4 @@
-"""Settings of the streams worker."""
+"""Define the settings of the streams worker."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,11 +6,11 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from contract.settings import NAME_WORDS, PREFIX, Settings
+from contract.process.settings import NAME_WORDS, PREFIX, Settings
 
 
 class StreamsSettings(Settings):
-    """What one streams worker may be told; the defaults are right for production."""
+    """The settings of one streams worker; the defaults are right for production."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "STREAMS_")
 

@@ -1,1 +1,1 @@
-"""Learn: score first, then learn, then publish. Read ``trainer/loop.py`` first."""
+"""Train continually: score first, then learn, then publish. Read ``trainer/loop.py`` first."""

@@ -3,15 +3,16 @@
 Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_TRAINER_*,
 NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*; an unknown one stops the start. There is one
 trainer: it reads all partitions, and its offsets live in its checkpoints; the consumer group has
-them for Kafka's tools alone. SIGTERM or SIGINT: it leaves a checkpoint and goes; the next start goes on from there.
+them for Kafka's tools alone. SIGTERM or SIGINT: it saves a checkpoint and exits;
+the next start goes on from there.
 """
 
-import argparse
 import dataclasses
 import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -20,28 +21,28 @@ import torch
 from confluent_kafka import Consumer, Producer
 from fsspec.implementations.local import LocalFileSystem
 
-from contract import logging as nextwatch_logging
-from contract import preflight, readiness
-from contract.clock import system_clock
-from contract.kafka import producer_config
-from contract.outbox import Outbox
-from contract.process import told_in_one_line
-from contract.settings import KafkaSettings, ProcessSettings, Settings, load, usage
-from contract.watch import ClusterWatch, Ending
-from models import bundle_store
-from models.history import WindowPolicy
-from models.settings import WindowSettings
-from trainer.checkpoint import Checkpoints
-from trainer.feed import Feed, commit_listener, feed_config, identify
-from trainer.generations import Generations
-from trainer.intake import Intake
-from trainer.learners import config_of, learner
+from contract.cluster import preflight
+from contract.cluster.watch import ClusterWatch, Ending
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox
+from contract.process import readiness
+from contract.process.clock import system_clock
+from contract.process.entrypoint import run_process
+from contract.process.settings import KafkaSettings, ProcessSettings, Settings, load
+from models.bundle import bundle_store
+from models.history.history import HOUR_MS, WindowPolicy
+from models.history.settings import WindowSettings
+from trainer.evaluate.popularity import Popularity
+from trainer.input.dispatch import Intake
+from trainer.input.feed import Feed, commit_listener, feed_config, identify
+from trainer.input.windows import Windows
+from trainer.learn.registry import config_of, learner
 from trainer.loop import Parts, Trainer
-from trainer.popularity import HOUR_MS, Popularity
-from trainer.publishing import Publisher
+from trainer.publish.generations import Generations
+from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings
-from trainer.study import Study
-from trainer.windows import Windows
+from trainer.state.checkpoint import Checkpoints
+from trainer.state.training_state import TrainingState
 
 log = structlog.get_logger()
 
@@ -54,25 +55,17 @@ LINGER_MS = 5.0
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; `contract.process` says what its exit code means."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer",
-        description=__doc__,
-        epilog=usage(*GROUPS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--model", metavar="NAME", help="instead of NEXTWATCH_TRAINER_MODEL, for this run"
-    )
-    given = parser.parse_args()
-    environ = dict(os.environ)
-    if given.model is not None:
-        environ["NEXTWATCH_TRAINER_MODEL"] = given.model
+    """Run until SIGTERM or SIGINT; the exit codes are in `contract.process.exit_codes`."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with told_in_one_line("trainer"):
-        run(environ, should_stop=stop.is_set)
+    run_process(
+        "trainer",
+        partial(run, should_stop=stop.is_set),
+        description=__doc__,
+        settings=GROUPS,
+        options={"model": "NEXTWATCH_TRAINER_MODEL"},
+    )
 
 
 def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
@@ -81,7 +74,6 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     process = load(ProcessSettings, environ)
     settings = load(TrainerSettings, environ)
     policy = load(WindowSettings, environ).policy
-    nextwatch_logging.configure(process.log_level)
     _check_machine(settings, process)
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")
@@ -124,10 +116,12 @@ def build(
     *on_refusal* is called when its consumer group has refused a commit.
     """
     config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
-    study = Study(
-        learner(settings.model, config, seed=settings.seed),
+    model = learner(settings.model, config, seed=settings.seed)
+    state = TrainingState(
+        model,
         Windows(policy, max_users=settings.max_users),
         Popularity(
+            model.vocabulary,
             half_life_ms=settings.popularity_half_life_h * HOUR_MS,
             live_half_life_ms=settings.live_half_life_h * HOUR_MS,
         ),
@@ -140,12 +134,12 @@ def build(
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     parts = Parts(
-        study=study,
+        state=state,
         generations=generations,
         feed=feed,
-        intake=Intake(study, generations, outbox, kafka.layout, system_clock),
+        intake=Intake(state, generations, outbox, kafka.layout, system_clock),
         outbox=outbox,
-        publisher=Publisher(
+        publisher=BundlePublisher(
             outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
         ),
         checkpoints=Checkpoints(settings.checkpoint_dir),

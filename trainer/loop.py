@@ -1,10 +1,10 @@
-"""The continual trainer: read, score, learn, publish, remember. Read this file first.
+"""Train continually: read, score, learn, publish, save. Read this file first.
 
 Everything happens in one thread, in this order, for as long as the process lives:
 
-1. take what came (`trainer.intake`): windows move on, completed watches become examples;
+1. take what came (`trainer.input.dispatch`): windows move on, completed watches become examples;
 2. when a batch is full or has waited long enough: score it, learn from it, count it
-   (`trainer.study`);
+   (`trainer.state.training_state`);
 3. every few seconds: vectors of what was touched, for the generation in service (fast path);
 4. every minute or so: a new bundle, which starts a new generation (slow path);
 5. now and then: a checkpoint of everything learned with the offsets it was learned from.
@@ -21,19 +21,20 @@ from dataclasses import dataclass
 
 import structlog
 
-from contract.clock import Clock
 from contract.errors import BundleError, StoreUnavailable
-from contract.outbox import Outbox
-from contract.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
-from trainer import backfill, memory
-from trainer.checkpoint import Checkpoint, Checkpoints, Offsets
-from trainer.feed import BrokerLostRecordsError, Feed
-from trainer.generations import Generations
-from trainer.intake import SOURCES, Intake
-from trainer.publishing import Publisher, why_withheld
-from trainer.rhythm import Every
+from contract.kafka.outbox import Outbox
+from contract.process.clock import Clock
+from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
+from trainer.input import backfill
+from trainer.input.dispatch import SOURCES, Intake
+from trainer.input.feed import BrokerLostRecordsError, Feed
+from trainer.publish.generations import Generations
+from trainer.publish.publishing import BundlePublisher, why_withheld
 from trainer.settings import TrainerSettings
-from trainer.study import Study
+from trainer.state import checkpoint_codec
+from trainer.state.checkpoint import Checkpoint, Checkpoints, Offsets
+from trainer.state.training_state import TrainingState
+from trainer.timer import Interval
 
 log = structlog.get_logger()
 
@@ -57,37 +58,37 @@ PATIENCE = 10  # a backed-up index is waited for so many times the usual time be
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a trainer is put together from, by the composition root."""
+    """The parts of a trainer, chosen by the composition root."""
 
-    study: Study
+    state: TrainingState
     generations: Generations
     feed: Feed
     intake: Intake
     outbox: Outbox
-    publisher: Publisher
+    publisher: BundlePublisher
     checkpoints: Checkpoints
     clock: Clock
 
 
 class Trainer:
-    """Learns from the topics until it is told to stop."""
+    """Learns from the topics until it is stopped."""
 
     def __init__(self, parts: Parts, settings: TrainerSettings) -> None:
         self._parts = parts
         self._settings = settings
-        self._batch_age = Every(settings.batch_wait_ms / 1_000)
-        self._fast_path = Every(settings.fast_path_s)
-        self._slow_path = Every(settings.publish_every_s)
-        self._next_checkpoint = Every(settings.checkpoint_every_s)
-        self._report = Every(REPORT_EVERY_S)
-        self._patience = Every(PATIENCE * settings.publish_every_s)
+        self._batch_age = Interval(settings.batch_wait_ms / 1_000)
+        self._fast_path = Interval(settings.fast_path_s)
+        self._slow_path = Interval(settings.publish_every_s)
+        self._next_checkpoint = Interval(settings.checkpoint_every_s)
+        self._report = Interval(REPORT_EVERY_S)
+        self._patience = Interval(PATIENCE * settings.publish_every_s)
         self._num_published = 0
         self._has_changed = False
         self._num_erasures = 0
         self._num_naming_erased = 0
 
     def run(self, should_stop: Stop, on_ready: Callable[[], None]) -> None:
-        """Start, say so, learn until *should_stop*, then leave a checkpoint."""
+        """Start, call *on_ready*, learn until *should_stop*, then save a checkpoint."""
         self.start(should_stop)
         on_ready()
         while not should_stop():
@@ -95,7 +96,7 @@ class Trainer:
         self._checkpoint_if_possible()
 
     def start(self, should_stop: Stop) -> None:
-        """Resume from the newest checkpoint, or begin; nobody is left without a bundle."""
+        """Resume from the newest checkpoint or begin; offer a bundle where there is none."""
         checkpoint = self._parts.checkpoints.newest()
         if checkpoint is None:
             self._begin(should_stop)
@@ -103,11 +104,11 @@ class Trainer:
             self._resume(checkpoint, should_stop)
         if not self._parts.generations.has_any and not should_stop():
             self.offer()
-        for rhythm in (self._fast_path, self._slow_path, self._next_checkpoint):
-            rhythm.restart()
+        for interval in (self._fast_path, self._slow_path, self._next_checkpoint):
+            interval.restart()
 
     def step(self) -> None:
-        """Go around once."""
+        """Run one round of the loop."""
         self.take()
         self.learn_due()
         if self._fast_path.is_due():
@@ -120,55 +121,55 @@ class Trainer:
             self._log_progress()
 
     def take(self) -> None:
-        """Take what came; a batch that fills up is learned before the next record is taken."""
-        study = self._parts.study
+        """Apply new records; a full batch is learned before the next record is applied."""
+        state = self._parts.state
         for record in self._parts.feed.poll(most=MAX_POLLED, timeout_s=POLL_S):
             self._has_changed = True
-            was_empty = not study.pending
+            was_empty = not state.pending
             self._parts.intake.take(record)
             if was_empty:
                 self._batch_age.restart()
-            if len(study.pending.examples) >= self._settings.batch_size:
+            if len(state.pending.examples) >= self._settings.batch_size:
                 self._learn()
 
     def learn_due(self) -> None:
         """Learn from the batch that waits, if it has waited long enough."""
-        if self._parts.study.pending and self._batch_age.is_due():
+        if self._parts.state.pending and self._batch_age.is_due():
             self._learn()
 
     def publish_vectors(self) -> None:
-        """Fast path: vectors of what was touched since, for the generation in service."""
-        generation, study = self._parts.generations.in_service, self._parts.study
-        if generation in study.touched and self._why_not() is None:
+        """Publish the vectors of touched videos for the generation in service (fast path)."""
+        generation, state = self._parts.generations.in_service, self._parts.state
+        if generation in state.touched and self._why_not() is None:
             most = self._settings.fast_path_videos
             self._num_published += self._parts.publisher.publish_vectors(
-                study, generation, most=most
+                state, generation, most=most
             )
 
     def offer_next(self) -> None:
-        """Slow path: a new bundle, if anything is new, or none is there, and the last are taken up."""
+        """Offer a bundle if there is none, or something new and no bundle pending (slow path)."""
         generations = self._parts.generations
         told = generations.metrics.get("progressive_examples", 0.0)
-        if generations.has_any and told == self._parts.study.progressive.num_examples:
+        if generations.has_any and told == self._parts.state.progressive.num_examples:
             return
         if generations.is_backed_up and not self._patience.is_due():
-            log.warning("bundle_postponed", newest=generations.newest,
-                        in_service=generations.in_service)  # fmt: skip
+            log.warning("bundle_withheld", reason="the last ones are not in service yet",
+                        newest=generations.newest, in_service=generations.in_service)  # fmt: skip
             return
         self.offer()
 
     def offer(self) -> None:
-        """Offer what was learned as the next generation, unless it looks wrong.
+        """Offer what was learned as the next generation, unless the metrics forbid it.
 
-        The order of effects is in `trainer.publishing`.
+        The order of effects is in `trainer.publish.publishing`.
         """
         started_s = time.monotonic()
-        study, generations = self._parts.study, self._parts.generations
-        generation = max(generations.newest, *study.touched, 0) + 1
+        state, generations = self._parts.state, self._parts.generations
+        generation = max(generations.newest, *state.touched, 0) + 1
         reason = self._why_not()
         if reason is None:
             try:
-                announcement = self._parts.publisher.prepare(study, generation, self._offsets())
+                announcement = self._parts.publisher.prepare(state, generation, self._offsets())
                 self._has_changed = True
                 self.checkpoint()
             except (BundleError, StoreUnavailable, OSError) as error:
@@ -184,12 +185,12 @@ class Trainer:
             "bundle_offered",
             bundle_id=announcement.bundle_id,
             generation=generation,
-            videos=len(study.popularity),
+            videos=len(state.learner.vocabulary),
             took_s=_since(started_s),
         )
 
     def checkpoint(self) -> None:
-        """Remember everything learned, with the offsets it was learned from.
+        """Save everything learned, with the offsets it was learned from.
 
         Dead letters come before: an offset is passed only once they are acknowledged. After an
         erasure an idle trainer goes on saving until the older checkpoints, which know the user,
@@ -199,23 +200,23 @@ class Trainer:
         if not self._has_changed and not self._num_naming_erased:
             return
         started_s = time.monotonic()
-        self._parts.outbox.settle()
+        self._parts.outbox.flush()
         self._parts.feed.note_ids()
         offsets, ids = self._offsets(), self._parts.feed.topic_ids
         path = self._parts.checkpoints.save(
-            memory.to_files(self._parts.study),
+            checkpoint_codec.to_files(self._parts.state),
             offsets=offsets,
             topic_ids={name: topic_id for name, topic_id in ids.items() if name in offsets},
             created_at_ms=self._parts.clock(),
         )
-        self._parts.feed.tell_group(offsets)
+        self._parts.feed.commit(offsets)
         self._has_changed = False
         self._note_erasures()
         log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
 
     def _note_erasures(self) -> None:
-        """Count how many older checkpoints may know somebody whom this one has forgotten."""
-        num_erasures = self._parts.study.counts["erasures"]
+        """Count how many older checkpoints may have a user whom this one has not."""
+        num_erasures = self._parts.state.counts["erasures"]
         if num_erasures > self._num_erasures:
             self._num_naming_erased = self._parts.checkpoints.keep - 1
         else:
@@ -223,7 +224,7 @@ class Trainer:
         self._num_erasures = num_erasures
 
     def _checkpoint_if_possible(self) -> None:
-        """A full disk costs the next restart some work, not this process its life."""
+        """Save a checkpoint; a full disk is logged and does not end the process."""
         try:
             self.checkpoint()
         except OSError as error:
@@ -236,15 +237,15 @@ class Trainer:
         self._read_until(lambda: feed.has_read(CATALOGUE), should_stop)
         if records:
             rule = self._settings.completion
-            backfill.take_over(self._parts.study, records, rule, num_learned=num_users)
+            backfill.take_over(self._parts.state, records, rule, num_learned=num_users)
         feed.open(ALL, {})
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
-        feed, study = self._parts.feed, self._parts.study
-        memory.restore(study, checkpoint.files)
+        feed, state = self._parts.feed, self._parts.state
+        checkpoint_codec.restore(state, checkpoint.files)
         self._note_erasures()
         log.info("checkpoint_resumed", number=checkpoint.number,
-                 examples=study.progressive.num_examples)  # fmt: skip
+                 examples=state.progressive.num_examples)  # fmt: skip
         try:
             feed.open(ALL, checkpoint.offsets, checkpoint.topic_ids)
             self._read_until(
@@ -259,7 +260,7 @@ class Trainer:
             self._read_until(lambda: feed.has_read([MODEL_BUNDLES]), should_stop)
 
     def _read_until(self, is_enough: Callable[[], bool], should_stop: Stop) -> None:
-        patience = Every(self._settings.catalogue_wait_s)
+        patience = Interval(self._settings.catalogue_wait_s)
         while not is_enough() and not should_stop():
             if patience.is_due():
                 log.warning("reading_cut_short", waited_s=self._settings.catalogue_wait_s)
@@ -269,13 +270,13 @@ class Trainer:
 
     def _learn(self) -> None:
         self._has_changed = True
-        self._parts.study.learn()
+        self._parts.state.learn()
 
     def _why_not(self) -> str | None:
-        study = self._parts.study
-        if not math.isfinite(study.loss):
-            return f"the loss is {study.loss}"
-        return why_withheld(study.metrics(), self._parts.generations.metrics)
+        state = self._parts.state
+        if not math.isfinite(state.loss):
+            return f"the loss is {state.loss}"
+        return why_withheld(state.metrics(), self._parts.generations.metrics)
 
     def _offsets(self) -> Offsets:
         """Return where the feed stands; what is read at starts alone has no place in it."""
@@ -286,20 +287,20 @@ class Trainer:
         }
 
     def _log_progress(self) -> None:
-        study, metrics = self._parts.study, self._parts.study.metrics()
+        state, metrics = self._parts.state, self._parts.state.metrics()
         log.info(
             "progress_made",
             **{name: round(metrics[name], 4) for name in REPORTED},
-            **study.counts,
-            users=len(study.windows),
-            waiting_watches=len(study.waiting),
+            **state.counts,
+            users=len(state.windows),
+            waiting_watches=len(state.waiting),
             vectors=self._num_published,
             refused=self._parts.intake.refused.total(),
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
         )
-        study.waiting.tell()
-        self._parts.intake.tell_misplaced()
+        state.waiting.warn()
+        self._parts.intake.warn_of_misplaced()
 
 
 def _since(started_s: float) -> float:

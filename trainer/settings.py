@@ -1,4 +1,4 @@
-"""Settings of the trainer."""
+"""Define the settings of the trainer."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,15 +6,15 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from contract.settings import PREFIX, Settings
-from models.examples import CompletionRule
+from contract.process.settings import PREFIX, Settings
+from models.features.examples import CompletionRule
 
 Model = Literal["dssm", "gru4rec", "sasrec", "tdm", "youtube_dnn", "youtube_lstm"]
-"""The names in `trainer.learners.NAMES`, known here without loading torch."""
+"""The names in `trainer.learn.registry.NAMES`, known here without loading torch."""
 
 
 class TrainerSettings(Settings):
-    """What the trainer may be told; the defaults are right for production."""
+    """The settings of the trainer; the defaults are right for production."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "TRAINER_")
 
@@ -78,5 +78,5 @@ class TrainerSettings(Settings):
 
     @property
     def completion(self) -> CompletionRule:
-        """When a watch is a label, and when a skip."""
+        """The rule for which watches are labels, and which are skips."""
         return CompletionRule(self.min_watch_ms, self.max_skip_ms)

@@ -1,1 +1,1 @@
-"""What each part of a retrieval model is worth: the same training with and without it."""
+"""Ablations: the same training with and without one part of a retrieval model."""

@@ -1,4 +1,4 @@
-"""What a part of a retrieval model is worth: ``python -m benchmarks.ablations NAME --data ...``.
+"""Measure what a part of a model is worth: ``python -m benchmarks.ablations NAME --data ...``.
 
 Trains every arm of one ablation with the same seeds on the same log, and prints a Markdown table,
 then one JSON object. The difference is to the first arm, case by case, with the bounds between
@@ -18,12 +18,12 @@ from rich.console import Console
 
 from benchmarks.ablations import page, sequences, streaming
 from benchmarks.ablations.arms import ABLATIONS, KUAIRAND, ML1M, Arm
-from benchmarks.ablations.streaming import Outcome
+from benchmarks.ablations.streaming import AblationOutcome
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.prequential import Tell
 from nextwatch.evaluate.progress import progress
 
-Run = Callable[[Arm, int], Outcome]
+Run = Callable[[Arm, int], AblationOutcome]
 
 _SHOWN = {
     KUAIRAND: ("recall_at_100", "recall_at_20", "recall_at_200", "ndcg_at_10"),
@@ -32,8 +32,8 @@ _SHOWN = {
 """Which measures the table has; the difference to the first arm is told of the first."""
 
 
-def told(outcomes: Sequence[Outcome], first: Sequence[Outcome]) -> dict[str, Any]:
-    """Return what one arm came to over all seeds, and what it gains on the *first* arm."""
+def told(outcomes: Sequence[AblationOutcome], first: Sequence[AblationOutcome]) -> dict[str, Any]:
+    """Return the measures of one arm over all seeds, and their differences to the *first* arm."""
     gain_QM = np.concatenate([one.gain_QM for one in outcomes])
     better_QM = gain_QM - np.concatenate([one.gain_QM for one in first])
     user_ids = [user_id for one in outcomes for user_id in one.user_ids]

@@ -1,4 +1,4 @@
-"""The ablations that there are: a table, in which an arm says what is different about it.
+"""The table of ablations; each arm lists only what differs from the default.
 
 The first arm of each is what the others are compared with. Arms differ in nothing but what they
 say: the same log in the same order, the same seeds, the same defaults.
@@ -7,9 +7,9 @@ say: the same log in the same order, the same seeds, the same defaults.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from models.history import WindowPolicy
-from models.losses import HIERARCHICAL
-from models.retriever import RetrieverConfig
+from models.history.history import WindowPolicy
+from models.training.config import TowerConfig
+from models.training.losses import HIERARCHICAL
 
 KUAIRAND, ML1M = "kuairand", "ml1m"
 
@@ -19,7 +19,7 @@ class Arm:
     """One way to train.
 
     Args:
-        config: what of `RetrieverConfig` is different from the model's own.
+        config: what of `TowerConfig` is different from the model's own.
         max_watches: the bound of every history window.
         max_slices: of one user in an epoch, in sequence training.
         start: what the id embeddings start from: ``nothing``, ``item2vec`` or ``cooccurrence``;
@@ -44,7 +44,7 @@ class Arm:
         """What a window remembers."""
         return WindowPolicy(max_watches=self.max_watches)
 
-    def of(self, config: RetrieverConfig) -> RetrieverConfig:
+    def of(self, config: TowerConfig) -> TowerConfig:
         """Return *config*, with what is different in this arm."""
         return replace(config, **self.config)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The page of ablations: one section for each ablation and log, which a new run replaces."""
+"""Write the page of ablations: a new run replaces the section of its ablation and log."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An arm on MovieLens-1M: whole sequences, then the film before the last of every user.
+"""Run an arm on MovieLens-1M: train on sequences, then rank each user's second last film.
 
 The last film of a user, the test of the published figures, is cut off: it is not seen, neither
 to learn from nor to compare arms by. Every arm has the same time: as many epochs as fit.
@@ -13,18 +13,18 @@ import numpy as np
 from jaxtyping import Float32
 
 from benchmarks.ablations.arms import Arm
-from benchmarks.ablations.streaming import Outcome, started
-from contract.events import VideoUpload
-from models import sequence_batches, sequence_training
-from models.catalogue import Catalogue
-from models.features import FeatureEncoder
-from models.history import Window, WindowPolicy
-from models.presets import OF_SEQUENCES
-from models.retrieval import RetrievalModel
+from benchmarks.ablations.streaming import AblationOutcome, started
+from contract.wire.events import VideoUpload
+from models.features.features import FeatureEncoder
+from models.features.vocabulary import Vocabulary
+from models.history.history import Window, WindowPolicy
+from models.towers.presets import OF_SEQUENCES
+from models.training import sequence_batches, sequence_training
+from models.training.two_tower import TwoTowerModel
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.contender import Case
 from nextwatch.evaluate.logs import ml1m
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.logs.trial import LoggedHistory
 from nextwatch.evaluate.prequential import Tell
 
 # Shape legend: B = cases, N = videos.
@@ -33,18 +33,18 @@ _CASES_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SequenceSplit:
     """Sequences without their last two films, and the case of finding the second last."""
 
     uploads: Sequence[VideoUpload]
-    histories: Sequence[History]
+    histories: Sequence[LoggedHistory]
     cases: Sequence[Case]
 
 
 class Sequences:
     """A model that learns from whole sequences, as an arm says."""
 
-    def __init__(self, arm: Arm, split: Split, *, seed: int) -> None:
+    def __init__(self, arm: Arm, split: SequenceSplit, *, seed: int) -> None:
         self._arm, self._seed = arm, seed
         preset = OF_SEQUENCES[arm.model]
         config = self._config = arm.of(preset.config)
@@ -59,11 +59,11 @@ class Sequences:
             context_buckets=config.context_buckets,
             completion=config.completion,
         )
-        self._catalogue = Catalogue(self._features)
+        self._vocabulary = Vocabulary(self._features)
         for upload in split.uploads:
-            self._catalogue.put(upload)
+            self._vocabulary.put(upload)
         self._histories = [
-            sequence_batches.History(
+            sequence_batches.WatchSequence(
                 np.array(one.columns, np.int64) + 1, np.array(one.is_completed, bool)
             )
             for one in split.histories
@@ -87,35 +87,37 @@ class Sequences:
         """Return the inner products of all videos."""
         windows = [case.window for case in cases]
         newest_ms = [window.newest_ms for window in windows]
-        users = self._features.windows(windows, self._catalogue.rows, newest_ms)
-        rows = np.arange(1, len(self._catalogue) + 1)
-        input_ND, output_ND = self._model.item_vectors(self._catalogue.content(), rows)
+        users = self._features.windows(windows, self._vocabulary.live_rows, newest_ms)
+        rows = np.arange(1, len(self._vocabulary) + 1)
+        input_ND, output_ND = self._model.item_vectors(self._vocabulary.content(), rows)
         row_0 = np.zeros((1, input_ND.shape[1]), np.float32)
         score_BN: np.ndarray = (
             self._model.user_vectors(users, np.concatenate([row_0, input_ND])) @ output_ND.T
         )
         return score_BN
 
-    def _fresh(self) -> RetrievalModel:
-        model = RetrievalModel(self._config, seed=self._seed)
-        model.reserve(len(self._catalogue))
+    def _fresh(self) -> TwoTowerModel:
+        model = TwoTowerModel(self._config, seed=self._seed)
+        model.reserve(len(self._vocabulary))
         if self._vectors is not None:
             model.start_from(self._vectors)
         return model
 
-    def _train(self, model: RetrievalModel, num_epochs: int) -> None:
+    def _train(self, model: TwoTowerModel, num_epochs: int) -> None:
         recipe = replace(self._recipe, num_epochs=num_epochs)
-        sequence_training.train(model, self._catalogue, self._histories, recipe, seed=self._seed)
+        sequence_training.train(model, self._vocabulary, self._histories, recipe, seed=self._seed)
 
 
-def read(directory: Path) -> Split:
+def read(directory: Path) -> SequenceSplit:
     """Return the split of the sequences in *directory*."""
     halves = ml1m.read(directory, policy=WindowPolicy())
     histories = [_history(case) for case in halves.tests]
-    return Split(halves.uploads, histories, [_second_last(case) for case in halves.tests])
+    return SequenceSplit(halves.uploads, histories, [_second_last(case) for case in halves.tests])
 
 
-def run(split: Split, arm: Arm, *, seed: int, minutes: float, tell: Tell) -> Outcome:
+def run(
+    split: SequenceSplit, arm: Arm, *, seed: int, minutes: float, tell: Tell
+) -> AblationOutcome:
     """Train *arm* for so many minutes of CPU and let it find the second last films."""
     sequences = Sequences(arm, split, seed=seed)
     tell(f"timing {arm.name}", 0.0)
@@ -131,12 +133,12 @@ def run(split: Split, arm: Arm, *, seed: int, minutes: float, tell: Tell) -> Out
         labels, exposed = [case.label for case in batch], [case.exposed for case in batch]
         found.append(ranks.rank(sequences.score(batch), labels, exposed))
     gain_QM = ranks.gains(ranks.joined(found, len(split.uploads)))
-    return Outcome(gain_QM, [case.user_id for case in cases], cpu_s, f"{num_epochs} epochs")
+    return AblationOutcome(gain_QM, [case.user_id for case in cases], cpu_s, f"{num_epochs} epochs")
 
 
-def _history(case: Case) -> History:
+def _history(case: Case) -> LoggedHistory:
     columns = list(case.completed[:-1])
-    return History(
+    return LoggedHistory(
         user_id=case.user_id,
         columns=columns,
         is_completed=[True] * len(columns),

@@ -1,4 +1,4 @@
-"""An arm on KuaiRand, prequentially: score, then learn, from 25 to 30 April. Never later.
+"""Run an arm on KuaiRand from 25 to 30 April: score each batch, then learn from it.
 
 The protocol is that of ``nextwatch evaluate retrieval``, on its tune window; vectors are scored
 in torch at once, so that an arm takes minutes.
@@ -15,29 +15,27 @@ import torch
 from jaxtyping import Float32, Float64
 
 from benchmarks.ablations.arms import Arm
-from contract.events import VideoUpload
-from models import cooccurrence
-from models.examples import Example
-from models.hierarchical_softmax import bands
-from models.item2vec import Item2VecConfig, Vectors, item2vec
-from models.presets import RETRIEVERS
-from models.replay import encode_examples
-from models.retriever import RetrieverConfig
-from models.sequence_training import Recipe
+from models.towers.presets import RETRIEVERS
+from models.training import cooccurrence
+from models.training.config import TowerConfig
+from models.training.hierarchical_softmax import bands
+from models.training.item2vec import Item2VecConfig, Vectors, item2vec
+from models.training.replay import EncodedExamples
+from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks
-from nextwatch.evaluate.contender import Case
+from nextwatch.evaluate.contender import Case, TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import kuairand
-from nextwatch.evaluate.logs.trial import History, TrialLog
+from nextwatch.evaluate.logs.trial import LoggedHistory, TrialLog
 from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, replay
-from trainer.learner import Learner
+from trainer.learn.learner import Learner
 
 # Shape legend: B = cases, N = videos, Q = all cases, M = measures.
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an arm came to: what each case adds to each of `ranks.MEASURES`, and whose it was."""
+class AblationOutcome:
+    """The result of an arm: what each case adds to each of `ranks.MEASURES`, and its user."""
 
     gain_QM: Float64[np.ndarray, "Q M"]
     user_ids: Sequence[str]
@@ -49,39 +47,35 @@ class Streaming(Learned):
     """The trainer's learner in a trial, with the start and the order that an arm asks for."""
 
     def __init__(
-        self, arm: Arm, config: RetrieverConfig, *, seed: int, recipe: Recipe | None = None
+        self, arm: Arm, config: TowerConfig, *, seed: int, recipe: Recipe | None = None
     ) -> None:
         learner = (ByProbability if arm.is_ranked_by_probability else Learner)(config, seed=seed)
         super().__init__(learner, recipe=recipe if arm.start is None else None)
         self._arm, self._seed = arm, seed
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
+    def prepare(self, training: TrainingData) -> None:
         """Make the videos known, in the order of the columns, and start."""
-        super().prepare(uploads, histories, validation)
-        dim, num_videos = self.learner.config.dim, len(uploads)
+        super().prepare(training)
+        dim, num_videos = self.learner.config.dim, len(training.uploads)
+        histories = training.histories
         vectors = started(self._arm.start, histories, num_videos, dim=dim, seed=self._seed)
         if vectors is not None:
             self.learner.start_from(vectors)
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
         """Return what the learner would serve if a generation lasted no time."""
-        return self.learner.similarity([self.example(case, case.label) for case in cases])
+        examples = [self.example(case, case.label) for case in cases]
+        return self.learner.similarity(self.learner.encode(examples))
 
 
 class ByProbability(Learner):
-    """A learner with a hierarchical softmax, which scores by its log-probabilities."""
+    """A learner with a hierarchical softmax that scores by log-probabilities."""
 
-    def similarity(self, examples: Sequence[Example]) -> Float32[np.ndarray, "B N"]:
+    def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return log P(video | user)."""
         assert self._model.bands is not None, "only the hierarchical softmax has bands"
         input_ND, output_ND = self._all_vectors()
-        users = encode_examples(examples, self.features, self._catalogue.rows)
-        user_BD = torch.from_numpy(self._model.user_vectors(users, input_ND))
+        user_BD = torch.from_numpy(self._model.user_vectors(encoded.users, input_ND))
         count_N = self._frequency.count_N[1 : len(self.video_ids) + 1]
         num_bands = min(self.config.num_bands, math.isqrt(len(count_N)))
         band_N = torch.from_numpy(bands(count_N, num_bands=num_bands))
@@ -93,7 +87,7 @@ class ByProbability(Learner):
 
 
 def started(
-    start: str | None, histories: Sequence[History], num_videos: int, *, dim: int, seed: int
+    start: str | None, histories: Sequence[LoggedHistory], num_videos: int, *, dim: int, seed: int
 ) -> Vectors | None:
     """Return vectors learned on what users completed before, or None to *start* from nothing."""
     rows = [np.array(history.completed, np.int64) + 1 for history in histories]
@@ -124,7 +118,7 @@ def read(directory: Path, *, most: int | None) -> TrialLog:
     )
 
 
-def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> Outcome:
+def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> AblationOutcome:
     """Take *log* through *arm*, after *num_epochs* over the histories from before it.
 
     An arm that says what it starts from does not learn the histories otherwise.
@@ -139,4 +133,4 @@ def run(log: TrialLog, arm: Arm, *, seed: int, num_epochs: int, tell: Tell) -> O
     )
     found = ranks.joined(entrant.ranks[LIVE], len(log.uploads))
     cpu_s = process_time() - started_s
-    return Outcome(ranks.gains(found), tested.user_ids, cpu_s, f"{len(log)} exposures")
+    return AblationOutcome(ranks.gains(found), tested.user_ids, cpu_s, f"{len(log)} exposures")

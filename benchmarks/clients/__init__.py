@@ -1,1 +1,1 @@
-"""Kafka clients of other people against Nextwatch, each as docs/clients.md sets it."""
+"""Kafka clients of other projects against Nextwatch, configured as in docs/clients.md."""

@@ -1,4 +1,4 @@
-"""The clients that are programs: kcat, and kafkajs behind a few lines of JavaScript."""
+"""Clients that run as child processes: kcat, and kafkajs behind a few lines of JavaScript."""
 
 import json
 import shutil

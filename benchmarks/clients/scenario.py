@@ -1,4 +1,4 @@
-"""What every client has to manage: upload, watch, and read the recommendation that names the watch.
+"""The scenario of every client: upload, watch, read the recommendation that names the watch.
 
 Two videos are uploaded and one of them is watched, again and again, until a recommendation
 holds the other: so the upload arrived, too.
@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
-from contract.clock import system_clock
+from contract.process.clock import system_clock
 
 Fields = dict[str, Any]
 
@@ -32,7 +32,7 @@ class Client(Protocol):
 
 
 class ClientFailed(Exception):  # noqa: N818 - as the report says it
-    """A client that could not do its part, with its own words."""
+    """A client failed; the message is its own."""
 
 
 @dataclass(frozen=True, slots=True)

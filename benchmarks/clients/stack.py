@@ -1,4 +1,4 @@
-"""A stack as a person starts it: ``nextwatch stack up``, and where its clients find it."""
+"""Start ``nextwatch stack up`` and find the address of its broker."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Certificates for tests, made with the keytool of the Java that runs the broker.
+"""Issue certificates for tests with the keytool of the Java that runs the broker.
 
 Each is its own authority: whoever shall trust it names its PEM file. So nothing has to be signed,
 and neither OpenSSL nor another library is needed.

@@ -1,4 +1,4 @@
-"""Some Kafka nodes of a test's own: one broker, or three brokers and their controller.
+"""Run a Kafka cluster for one test: one broker, or three brokers and their controller.
 
 Each node is a child that dies with its parent, on loopback, started from the pinned jars. On the
 listener PLAINTEXT everybody is the super user ANONYMOUS: the brokers among themselves, and whoever
@@ -19,8 +19,8 @@ from benchmarks.cluster.operator import Operator, until
 from contract.errors import StackError
 from nextwatch.embedded.broker import default_engine
 from nextwatch.embedded.kafka import node
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 START_S = 90.0
 STOP_S = 20.0
@@ -36,7 +36,7 @@ _OF_THREE = {
 }
 
 
-class Cluster:
+class EmbeddedCluster:
     """A cluster below *directory*; with three brokers the controller is a node apart.
 
     Clients use *protocol*: with SASL they are *users* by SCRAM-SHA-256, with SSL by certificates

@@ -1,4 +1,4 @@
-"""Where the nodes of a cluster listen, and what they ask of clients, as settings of Kafka."""
+"""Kafka settings of a cluster's listeners and of what they require from clients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.cluster.certificates import PASSWORD, Certificate
-from nextwatch.embedded.ports import LOOPBACK
+from nextwatch.embedded.process.ports import LOOPBACK
 
 Protocol = Literal["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"]
 
@@ -63,7 +63,7 @@ class Listeners:
 
 
 def with_acls() -> dict[str, str]:
-    """Return the settings by which nobody but the super user may do what is not granted."""
+    """Return the settings that deny every right that is not granted, but to the super user."""
     return {"authorizer.class.name": _AUTHORIZER, "super.users": "User:ANONYMOUS"}
 
 

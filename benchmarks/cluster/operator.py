@@ -1,8 +1,7 @@
-"""What whoever runs a cluster does to it: users, rights, settings of topics, deletions."""
+"""Administer a cluster: users, rights, topic settings, deletions."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -26,8 +25,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from benchmarks.cluster.certificates import PASSWORD
-from contract.kafka import client_config
-from contract.settings import KafkaSettings
+from benchmarks.stack.waiting import eventually
+from contract.kafka.client import client_config
+from contract.process.settings import KafkaSettings
 
 WITHIN_S = 90.0
 _ANSWER_S = 30.0
@@ -151,15 +151,16 @@ class Operator:
 
 
 def until(is_so: Callable[[], bool], otherwise: str) -> None:
-    """Wait until *is_so*, which brokers tell a little late, or not while one of them is down.
+    """Wait until *is_so*; brokers report it late, and not while one of them is down.
 
     Raises:
         TimeoutError: it did not come so within `WITHIN_S`; it says *otherwise*.
     """
-    deadline_s = monotonic() + WITHIN_S
-    while monotonic() < deadline_s:
+
+    def is_seen() -> bool:
         with suppress(KafkaException):
-            if is_so():
-                return
-        sleep(0.1)
-    raise TimeoutError(f"{otherwise} after {WITHIN_S:.0f} s")
+            return is_so()
+        return False
+
+    if not eventually(is_seen, within_s=WITHIN_S, every_s=0.1):
+        raise TimeoutError(f"{otherwise} after {WITHIN_S:.0f} s")

@@ -7,8 +7,6 @@ builds that are wrong on purpose, and the exit code is 1 if one of them was not 
 """
 
 import argparse
-import json
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -16,19 +14,18 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
-import structlog
-
 from benchmarks.faults.broken import BREAKS
-from benchmarks.faults.cluster_kinds import CLUSTER_FAULTS
+from benchmarks.faults.cluster_faults import CLUSTER_FAULTS
 from benchmarks.faults.rounds import RECOVERED_WITHIN_S, play, schedule
 from benchmarks.faults.table import FAULTS
-from benchmarks.faults.verdict import Books, summary
+from benchmarks.faults.verdict import RunRecord, summary
+from benchmarks.json_report import exit_with, log_errors_only
 from nextwatch.embedded.broker import default_engine
 
 ROUNDS_OF_A_STACK = 8
 EVERY_CLUSTER = 4
 RATE = 120.0
-BITES = {
+FAULTS_REVEALING = {
     "commit_early": ("kill", "kill_and_wipe"),
     "no_rewind": ("isolate_and_wipe",),
     "replace": ("isolate",),
@@ -46,21 +43,18 @@ BROKEN_WITHIN_S = 25.0
 def main() -> None:
     """Run what the command line asks for."""
     given = _arguments()
-    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
-    structlog.configure(wrapper_class=quiet)
+    log_errors_only()
     if given.broken is None:
         figures = run(given.rounds, given, (), tuple(given.only or FAULTS))
-        print(json.dumps(figures))
-        sys.exit(0 if figures["is_kept"] else 1)
+        exit_with(figures, is_right=figures["is_kept"])
     found = {}
     for name in BREAKS if given.broken == "all" else (given.broken,):
         given.tell(f"broken build: {name}")
-        figures = run(given.rounds, given, (name,), tuple(given.only or BITES[name]))
+        figures = run(given.rounds, given, (name,), tuple(given.only or FAULTS_REVEALING[name]))
         found[name] = {key: figures[key] for key in _TELLING} | {
             "found_out": not figures["is_kept"]
         }
-    print(json.dumps({"broken": found}))
-    sys.exit(0 if all(figures["found_out"] for figures in found.values()) else 1)
+    exit_with({"broken": found}, is_right=all(figures["found_out"] for figures in found.values()))
 
 
 _TELLING = (
@@ -74,11 +68,11 @@ def run(
 ) -> dict[str, Any]:
     """Play *num_rounds* on as many stacks as it takes; return the figures."""
     started_s = monotonic()
-    all_books: list[Books] = []
+    records: list[RunRecord] = []
     for number, chunk in enumerate(_chunks(num_rounds, given, kinds)):
         view = ("compacted",) if _is_compacted(given, number) else ()
         given.tell(f"stack {number + 1} {' '.join((*breaks, *view))}")
-        books = play(
+        record = play(
             chunk,
             given.seed * 1_000 + number,
             rate=given.rate,
@@ -87,12 +81,12 @@ def run(
             within_s=BROKEN_WITHIN_S if breaks else RECOVERED_WITHIN_S,
             tell=given.tell,
         )
-        all_books.append(books)
+        records.append(record)
         given.tell(
-            f"  lost {books.lost}, state equal: {books.state_equal}, {books.trouble or 'well'}"
+            f"  lost {record.lost}, state equal: {record.state_equal}, {record.trouble or 'well'}"
         )
-    figures: dict[str, Any] = {"broker": default_engine(os.environ).name, **summary(all_books)}
-    figures["is_kept"] = all(books.is_kept for books in all_books)
+    figures: dict[str, Any] = {"broker": default_engine(os.environ).name, **summary(records)}
+    figures["is_kept"] = all(record.is_kept for record in records)
     figures["seconds"] = round(monotonic() - started_s)
     return figures
 

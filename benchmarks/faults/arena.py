@@ -1,4 +1,4 @@
-"""One stack to break: broker behind the proxy, index with a bundle in service, two workers, a flow.
+"""Start the stack that faults break: brokers, index, a bundle in service, workers, events.
 
 A stack serves some rounds and is then renewed, so that a round does not depend on all before it.
 """
@@ -12,34 +12,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.cluster.cluster import Cluster
-from benchmarks.faults.crew import Crew
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.faults.fault_actors import FaultActors
 from benchmarks.faults.flow import Flow
-from benchmarks.faults.ledger import Ledger
+from benchmarks.faults.ledger import FaultLedger
 from benchmarks.faults.proxy import LOOPBACK, Network
-from benchmarks.faults.service import put_in_service
-from benchmarks.player import eventually
-from contract.topics import SEARCH_EVENTS
+from benchmarks.stack.bundle_in_service import put_in_service
+from benchmarks.stack.waiting import eventually
+from contract.wire.topics import SEARCH_EVENTS
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 
 NUM_WORKERS = 2
 START_S = 180.0
 SESSION_TIMEOUT_MS = 6_000
 """The least that a Kafka of production allows: every round waits for it."""
 
+PATIENCE_S = 60.0
+"""How long a fault waits for what it needs before it goes on."""
+
 
 class NotRecoveredError(Exception):
-    """The stack did not come back within the time it is given."""
+    """The stack did not recover in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Struck:
-    """When a fault struck (`time.monotonic`), and how long the others took to take over."""
+class FaultTiming:
+    """When a fault happened (`time.monotonic`), and how long the others took to take over."""
 
     at_s: float
     takeover_s: float | None = None
@@ -55,13 +58,13 @@ class OneBroker:
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """All that a fault can touch, and the books kept on it; there is one broker, or a cluster."""
+    """Everything a fault can touch, and the ledger of the stack; one broker, or a cluster."""
 
     stack: EmbeddedStack
-    crew: Crew
-    ledger: Ledger
-    chance: random.Random
-    brokers: OneBroker | Cluster
+    actors: FaultActors
+    ledger: FaultLedger
+    rng: random.Random
+    brokers: OneBroker | EmbeddedCluster
 
     @property
     def broker(self) -> EmbeddedBroker:
@@ -76,15 +79,19 @@ class Arena:
         return self.brokers.network
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> EmbeddedCluster:
         """The three brokers."""
-        assert isinstance(self.brokers, Cluster)
+        assert isinstance(self.brokers, EmbeddedCluster)
         return self.brokers
 
     @property
     def session_s(self) -> float:
-        """After how long a silent worker loses its partitions."""
+        """The session timeout in seconds."""
         return self.stack.kafka.session_timeout_ms / 1_000
+
+
+Fault = Callable[[Arena], FaultTiming]
+"""Breaks something, mends it, and returns when it struck."""
 
 
 @contextmanager
@@ -110,16 +117,18 @@ def arena(
         stack, brokers = start(ending, env, is_kept)
         stack.start()
         put_in_service(stack)
-        crew = Crew(stack, (sys.executable, "-m", "benchmarks.faults.broken", *breaks), env)
+        actors = FaultActors(
+            stack, (sys.executable, "-m", "benchmarks.faults.broken", *breaks), env
+        )
         for _ in range(NUM_WORKERS):
-            crew.add()
-        ledger = Ledger(stack.kafka, Flow(seed), rate=rate)
+            actors.add()
+        ledger = FaultLedger(stack.kafka, Flow(seed), rate=rate)
         ending.callback(ledger.stop)
         ledger.start()
-        chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
-        if not eventually(lambda: crew.is_whole() and ledger.answered_s, within_s=START_S):
+        rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        if not eventually(lambda: actors.is_whole() and ledger.answered_s, within_s=START_S):
             raise NotRecoveredError(f"no answers after {START_S:.0f} s; see {stack.directory}")
-        yield Arena(stack, crew, ledger, chance, brokers)
+        yield Arena(stack, actors, ledger, rng, brokers)
 
 
 def _start_broker(
@@ -150,10 +159,10 @@ def _start_broker(
 
 def _start_cluster(
     ending: ExitStack, env: Mapping[str, str], is_kept: Callable[[], bool]
-) -> tuple[EmbeddedStack, Cluster]:
+) -> tuple[EmbeddedStack, EmbeddedCluster]:
     """Start three brokers; of each search event only one of them has a copy."""
     directory = ending.enter_context(TemporaryDirectory(prefix="nextwatch-faults-"))
-    cluster = ending.enter_context(Cluster(Path(directory), num_brokers=3))
+    cluster = ending.enter_context(EmbeddedCluster(Path(directory), num_brokers=3))
     stack = _new_stack(ending, cluster.env() | dict(env), is_kept)
     reconcile(stack.kafka)
     name = stack.kafka.layout.name(SEARCH_EVENTS)

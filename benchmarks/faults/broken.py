@@ -1,4 +1,4 @@
-"""A streams worker that is broken on purpose: ``python -m benchmarks.faults.broken NAME...``.
+"""Run a streams worker with a bug on purpose: ``python -m benchmarks.faults.broken NAME...``.
 
 A fault test proves something only if it fails on a build that is wrong. Each break here takes
 away one thing that a promise rests on, in this process alone; the code in production has no
@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from contract import outbox
+from contract.kafka import outbox
 from streams import __main__ as worker
-from streams import changelog, partition
+from streams.state import changelog, partition
 
 
 def commit_early() -> None:
@@ -24,7 +24,7 @@ def commit_early() -> None:
         return configure(*args, **options) | {"linger.ms": 2_000, "batch.num.messages": 100_000}
 
     _put(worker, "producer_config", lingering)
-    _put(outbox.Outbox, "wait", lambda _self, shipment: shipment.offsets)
+    _put(outbox.Outbox, "_wait", lambda _self, _pending: None)
     _put(partition.Partition, "note_published", lambda _self, _offsets: None)
 
 
@@ -50,7 +50,7 @@ def compacted() -> None:
 
 
 def _put(owner: object, name: str, broken: Callable[..., Any]) -> None:
-    """Put *broken* in the place of something that is there."""
+    """Replace the attribute *name* of *owner* by *broken*."""
     assert hasattr(owner, name), f"{owner} has no {name} to break any more"
     setattr(owner, name, broken)
 

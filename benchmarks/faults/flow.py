@@ -1,4 +1,4 @@
-"""The events: a seeded stream of deliveries with repeats, reordering and many short lives.
+"""Draw a seeded stream of events with repeats, reordering and many users of few events.
 
 Most users have one to three events, spread over some seconds, so that a fault falls between
 them: a window that overflows hides its wounds. A few heavy users fill their windows. What is
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from uuid import UUID
 
-from contract.events import Context, Search, Watch
-from contract.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
+from contract.wire.events import Context, Search, Watch
+from contract.wire.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
 
 T0 = 1_700_000_000_000
 REPEATED = 0.05
@@ -30,7 +30,7 @@ _NEXT_WITHIN = 1_200
 
 
 class Delivery(NamedTuple):
-    """One record to produce; a settled one was late or is a repeat, and is spared from now on."""
+    """One record to produce; a settled one was late or is a repeat, and is not delayed again."""
 
     topic: Topic
     event: Watch | Search
@@ -41,7 +41,7 @@ class Flow:
     """An endless stream of deliveries: the same seed, the same stream."""
 
     def __init__(self, seed: int) -> None:
-        self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        self._rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._name = f"{seed:x}"
         self._due: list[tuple[int, int, str | Delivery]] = []
         self._num_made = 0
@@ -63,7 +63,7 @@ class Flow:
         if made.is_settled:
             yield made
             return
-        luck = self._chance.random()
+        luck = self._rng.random()
         if luck < REORDERED:
             self._later(now, _LATE, made._replace(is_settled=True))  # passes unchanged next time
             return
@@ -72,35 +72,35 @@ class Flow:
         yield made
 
     def _later(self, now: int, within: int, what: str | Delivery) -> None:
-        due = now + self._chance.randrange(1, within)
-        heapq.heappush(self._due, (due, self._chance.getrandbits(60), what))
+        due = now + self._rng.randrange(1, within)
+        heapq.heappush(self._due, (due, self._rng.getrandbits(60), what))
 
     def _somebody(self, now: int) -> str:
-        if self._chance.random() < _HEAVY:
-            return f"heavy{self._chance.randrange(_NUM_HEAVY)}-{self._name}"
+        if self._rng.random() < _HEAVY:
+            return f"heavy{self._rng.randrange(_NUM_HEAVY)}-{self._name}"
         self._num_users += 1
         user_id = f"light{self._num_users}-{self._name}"
-        for _ in range(self._chance.choices(_LIVES, _LIFE_WEIGHTS)[0] - 1):
+        for _ in range(self._rng.choices(_LIVES, _LIFE_WEIGHTS)[0] - 1):
             self._later(now, _NEXT_WITHIN, user_id)
         return user_id
 
     def _made(self, user_id: str) -> Delivery:
         self._num_made += 1
-        event_id = str(UUID(int=self._chance.getrandbits(128)))
+        event_id = str(UUID(int=self._rng.getrandbits(128)))
         event_time_ms = T0 + self._num_made * _STEP_MS
-        if self._chance.random() < _SEARCHED:
-            query = f"query {self._chance.randrange(_NUM_VIDEOS)}"
+        if self._rng.random() < _SEARCHED:
+            query = f"query {self._rng.randrange(_NUM_VIDEOS)}"
             search = Search(
                 event_id=event_id, user_id=user_id, query=query, event_time_ms=event_time_ms
             )
             return Delivery(SEARCH_EVENTS, search)
-        country = self._chance.choice(("DE", "FR", None))
+        country = self._rng.choice(("DE", "FR", None))
         watch = Watch(
             event_id=event_id,
             user_id=user_id,
-            video_id=f"v{self._chance.randrange(_NUM_VIDEOS)}",
+            video_id=f"v{self._rng.randrange(_NUM_VIDEOS)}",
             event_time_ms=event_time_ms,
-            watch_ms=self._chance.randrange(30_000),
+            watch_ms=self._rng.randrange(30_000),
             duration_ms=30_000,
             context=Context(country=country),
         )

@@ -1,4 +1,4 @@
-"""What was accepted, what was answered, and what the changelog said on the way.
+"""Record which events were accepted and answered, and what the changelog held meanwhile.
 
 Two threads: one produces the flow at a steady rate and repeats what the broker did not accept,
 the other reads recommendations and changelog from the beginning. Times are seconds of
@@ -16,20 +16,20 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from benchmarks.faults.flow import Delivery, Flow
-from contract.events import Search, Watch, encode
-from contract.kafka import consumer_config, producer_config, take
-from contract.settings import KafkaSettings
-from contract.topics import RECOMMENDATIONS, SEARCH_EVENTS, WATCH_EVENTS, WINDOWS
-from models import history_codec
-from models.history import WindowPolicy, merge
+from contract.kafka.client import consumer_config, producer_config, take
+from contract.process.settings import KafkaSettings
+from contract.wire.events import Search, Watch, encode
+from contract.wire.topics import RECOMMENDATIONS, SEARCH_EVENTS, WATCH_EVENTS, WINDOWS
+from models.history import codec as history_codec
+from models.history.history import WindowPolicy, merge
 
 _BACKLOG = 20_000
 _EVERY_S = 0.01
 _QUIET = {"log_level": 1}  # that connections break is the point
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What of a recommendation the ledger keeps."""
+class NotedAnswer(msgspec.Struct, frozen=True):
+    """The fields of a recommendation that the ledger keeps."""
 
     recommendation_id: str
     caused_by: list[str]
@@ -37,8 +37,8 @@ class Answer(msgspec.Struct, frozen=True):
     degraded: list[str] = []
 
 
-class Ledger:
-    """Feeds one stack and keeps the books on it."""
+class FaultLedger:
+    """Produces the events of one stack and records its answers and windows."""
 
     def __init__(self, kafka: KafkaSettings, flow: Flow, *, rate: float) -> None:
         self._kafka = kafka
@@ -93,7 +93,7 @@ class Ledger:
                 thread.join()
 
     def check(self) -> None:
-        """Raise what ended one of the threads, if something did."""
+        """Raise the error that ended one of the threads, if there is one."""
         if self._failure is not None:
             raise self._failure
 
@@ -119,7 +119,7 @@ class Ledger:
 
     @property
     def num_repeats(self) -> int:
-        """How many deliveries were of an event delivered before."""
+        """How many deliveries repeated an event."""
         return self.num_deliveries - len(self.events)
 
     @property
@@ -130,7 +130,7 @@ class Ledger:
 
     @property
     def num_answered_by_two(self) -> int:
-        """How many events stand in recommendations of different ids for one bundle."""
+        """How many events have recommendations of different ids for one bundle."""
         num = 0
         for answers in self.answered_by.values():
             bundles = Counter(bundle_id for _, bundle_id in answers)
@@ -234,5 +234,5 @@ class Ledger:
         self._windows[key] = record
 
 
-_ANSWER = msgspec.json.Decoder(Answer)
+_ANSWER = msgspec.json.Decoder(NotedAnswer)
 _POLICY = WindowPolicy()

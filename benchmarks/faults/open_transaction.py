@@ -9,11 +9,11 @@ from threading import Event
 
 from confluent_kafka import Producer
 
-from contract.clock import system_clock
-from contract.events import Watch, encode
-from contract.kafka import producer_config
-from contract.settings import KafkaSettings, load
-from contract.topics import WATCH_EVENTS
+from contract.kafka.client import producer_config
+from contract.process.clock import system_clock
+from contract.process.settings import KafkaSettings, load
+from contract.wire.events import Watch, encode
+from contract.wire.topics import WATCH_EVENTS
 
 NUM_WATCHES = 40
 TIMEOUT_MS = 3_000

@@ -1,4 +1,4 @@
-"""A network that can be broken: every connection to the broker passes through this process.
+"""A TCP proxy before the broker that can hold, delay and cut connections.
 
 ``python -m benchmarks.faults.proxy LISTEN TARGET CONTROL``, three ports of the loopback interface.
 On CONTROL it takes one JSON command a line and answers each with what it hit: ``cut`` closes
@@ -23,8 +23,8 @@ _CHUNK_BYTES = 1 << 16
 _CONTROL_TIMEOUT_S = 10.0
 
 
-class Command(msgspec.Struct, frozen=True):
-    """What to do; *pid* 0 means to everybody."""
+class ProxyCommand(msgspec.Struct, frozen=True):
+    """A command to the proxy; *pid* 0 means all clients."""
 
     do: str
     pid: int = 0
@@ -33,7 +33,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """What a command met: connections open, and bytes that were kept back until now."""
+    """The effect of a command: open connections, and bytes that were held until now."""
 
     links: int = 0
     held_bytes: int = 0
@@ -41,7 +41,7 @@ class Hit(msgspec.Struct, frozen=True):
 
 @dataclass(eq=False, slots=True)
 class Link:
-    """One client's connection, and ours to the broker on its behalf."""
+    """A client's connection, and the proxy's connection to the broker for it."""
 
     port: int
     writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
@@ -55,12 +55,12 @@ class Link:
 
 
 class Proxy:
-    """Passes bytes on between clients and one target, as far as it is told to."""
+    """Forwards bytes between clients and one target, unless it is told to hold or delay them."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._links: set[Link] = set()
-        self._hold: Command | None = None
+        self._hold: ProxyCommand | None = None
         self._delay_s = 0.0
         self._held_bytes = 0
 
@@ -99,8 +99,8 @@ class Proxy:
         with suppress(OSError, RuntimeError):
             writer.write_eof()
 
-    def obey(self, command: Command) -> Hit:
-        """Carry out *command* and return what it hit.
+    def obey(self, command: ProxyCommand) -> Hit:
+        """Carry out *command* and return its effect.
 
         Raises:
             ValueError: there is no such command.
@@ -130,7 +130,7 @@ class Proxy:
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take commands from one connection, one JSON object a line."""
         while line := await reader.readline():
-            hit = self.obey(msgspec.json.decode(line, type=Command))
+            hit = self.obey(msgspec.json.decode(line, type=ProxyCommand))
             writer.write(msgspec.json.encode(hit) + b"\n")
             await writer.drain()
         writer.close()
@@ -155,7 +155,7 @@ def _is_meant(pid: int) -> Callable[[int], bool]:
 
 
 class Network:
-    """The other end of CONTROL: breaks the network and mends it, from a thread that may wait."""
+    """The client of the control port: breaks and repairs the network; its calls block."""
 
     def __init__(self, control_port: int) -> None:
         self._socket = socket.create_connection((LOOPBACK, control_port), _CONTROL_TIMEOUT_S)
@@ -163,26 +163,26 @@ class Network:
 
     def cut(self, pid: int = 0) -> Hit:
         """Close all connections, or those of *pid*."""
-        return self._say(Command("cut", pid))
+        return self._say(ProxyCommand("cut", pid))
 
     def hold(self, pid: int = 0, *, is_uplink_only: bool = False) -> Hit:
         """Deliver nothing (or nothing to the broker) until `release`."""
-        return self._say(Command("hold", pid, is_uplink_only))
+        return self._say(ProxyCommand("hold", pid, is_uplink_only))
 
     def release(self) -> Hit:
         """Deliver what was held, and go on."""
-        return self._say(Command("release"))
+        return self._say(ProxyCommand("release"))
 
     def delay(self, delay_ms: int) -> Hit:
         """Make each chunk *delay_ms* late, both ways; 0 ends it."""
-        return self._say(Command("delay", delay_ms=delay_ms))
+        return self._say(ProxyCommand("delay", delay_ms=delay_ms))
 
     def close(self) -> None:
-        """Leave the network as it is."""
+        """Close the control connection; the network stays as it is."""
         self._answers.close()
         self._socket.close()
 
-    def _say(self, command: Command) -> Hit:
+    def _say(self, command: ProxyCommand) -> Hit:
         self._socket.sendall(msgspec.json.encode(command) + b"\n")
         return msgspec.json.decode(self._answers.readline(), type=Hit)
 

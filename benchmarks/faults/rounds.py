@@ -1,4 +1,4 @@
-"""Rounds: a fault in mid-stream, then waiting until the stack is whole and everybody answered.
+"""Play rounds: a fault in mid-stream, then wait until all is recovered and answered.
 
 The schedule is a function of the seed: every kind in a random order, then again. Events flow
 all the time, before, during and after, and a round that did not strike in mid-stream is counted
@@ -13,10 +13,10 @@ from confluent_kafka import KafkaException
 
 from benchmarks.faults.arena import Arena, NotRecoveredError, arena
 from benchmarks.faults.broken import BREAKS
-from benchmarks.faults.cluster_kinds import CLUSTER_FAULTS
+from benchmarks.faults.cluster_faults import CLUSTER_FAULTS
 from benchmarks.faults.table import FAULTS
-from benchmarks.faults.verdict import Books, Round, close
-from benchmarks.player import eventually
+from benchmarks.faults.verdict import Round, RunRecord, close
+from benchmarks.stack.waiting import eventually
 from contract.errors import StackError
 
 RECOVERED_WITHIN_S = 90.0
@@ -27,9 +27,9 @@ Tell = Callable[[str], None]
 
 def schedule(seed: int, kinds: Sequence[str]) -> Iterator[str]:
     """Yield kinds of faults for ever: all of them in a random order, then all of them again."""
-    chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
     while True:
-        yield from chance.sample(kinds, len(kinds))
+        yield from rng.sample(kinds, len(kinds))
 
 
 def play(
@@ -41,15 +41,15 @@ def play(
     env: Mapping[str, str] | None = None,
     within_s: float = RECOVERED_WITHIN_S,
     tell: Tell = lambda _line: None,
-) -> Books:
-    """Run one stack through *kinds* and return its books; all of them, or none, need a cluster.
+) -> RunRecord:
+    """Run one stack through *kinds* and return its record; all of them, or none, need a cluster.
 
     One that has not recovered *within_s* after a fault is trouble, and meets no further one.
     """
-    books = Books()
+    record = RunRecord()
 
     def is_kept() -> bool:
-        return not books.is_kept and not set(breaks) & set(BREAKS)
+        return not record.is_kept and not set(breaks) & set(BREAKS)
 
     try:
         with arena(
@@ -62,22 +62,22 @@ def play(
         ) as stage:
             for kind in kinds:
                 try:
-                    books.rounds.append(play_one(stage, kind, within_s=within_s))
+                    record.rounds.append(play_one(stage, kind, within_s=within_s))
                 except NotRecoveredError as error:
-                    books.trouble.append(str(error))
+                    record.trouble.append(str(error))
                     tell(f"  {kind:<17} {error}")
                     break
-                tell(_line(books.rounds[-1]))
-            close(stage, books, within_s=within_s)
+                tell(_line(record.rounds[-1]))
+            close(stage, record, within_s=within_s)
             if is_kept():
                 tell(f"  logs and state are kept in {stage.stack.directory}")
     except NotRecoveredError as error:
-        books.trouble.append(str(error))
-    return books
+        record.trouble.append(str(error))
+    return record
 
 
 def play_one(stage: Arena, kind: str, *, within_s: float = RECOVERED_WITHIN_S) -> Round:
-    """Let *kind* strike in mid-stream and wait for the recovery.
+    """Apply the fault *kind* in mid-stream and wait for the recovery.
 
     Raises:
         NotRecoveredError: somebody stays down, or an event stays without an answer.
@@ -87,29 +87,29 @@ def play_one(stage: Arena, kind: str, *, within_s: float = RECOVERED_WITHIN_S) -
     num_stale = ledger.counts["stale_overwrites"]
     is_flowing = _is_flowing(stage)
     try:
-        struck = FAULTS[kind](stage)
+        timing = FAULTS[kind](stage)
     except (TimeoutError, StackError, KafkaException) as error:
         raise NotRecoveredError(f"{kind}: {error}") from error
-    while monotonic() < struck.at_s + 1.0:
-        stage.crew.mend()
+    while monotonic() < timing.at_s + 1.0:
+        stage.actors.mend()
         sleep(_FLOW_S)
-    due = ledger.produced_until(struck.at_s + 1.0)
-    num_struck = len(ledger.produced_until(struck.at_s))
+    due = ledger.produced_until(timing.at_s + 1.0)
+    num_before = len(ledger.produced_until(timing.at_s))
     produced = ledger.events.copy()
 
     def is_recovered() -> bool:
-        return stage.crew.is_whole() and not ledger.unanswered(produced)
+        return stage.actors.is_whole() and not ledger.unanswered(produced)
 
     if not eventually(is_recovered, within_s=within_s):
         left = len(ledger.unanswered(produced))
         raise NotRecoveredError(
-            f"{kind}: {left} events without an answer, accidents {dict(stage.crew.accidents)}, "
+            f"{kind}: {left} events without an answer, accidents {dict(stage.actors.accidents)}, "
             f"{within_s:.0f} s after it struck"
         )
-    recovery_s = max(ledger.answered_s[event_id] for event_id in due) - struck.at_s
-    is_mid_stream = is_flowing and len(due) > num_struck
+    recovery_s = max(ledger.answered_s[event_id] for event_id in due) - timing.at_s
+    is_mid_stream = is_flowing and len(due) > num_before
     num_stale = ledger.counts["stale_overwrites"] - num_stale
-    return Round(kind, recovery_s, struck.takeover_s, is_mid_stream, num_stale)
+    return Round(kind, recovery_s, timing.takeover_s, is_mid_stream, num_stale)
 
 
 def _is_flowing(stage: Arena) -> bool:

@@ -1,10 +1,8 @@
-"""Every kind of fault by name: of workers, index and network, of the broker, of one of three."""
+"""The table of all faults by name."""
 
-from collections.abc import Callable
+from benchmarks.faults.arena import Fault
+from benchmarks.faults.broker_faults import BROKER_FAULTS
+from benchmarks.faults.cluster_faults import CLUSTER_FAULTS
+from benchmarks.faults.worker_faults import WORKER_FAULTS
 
-from benchmarks.faults.arena import Arena, Struck
-from benchmarks.faults.broker_kinds import BROKER_FAULTS
-from benchmarks.faults.cluster_kinds import CLUSTER_FAULTS
-from benchmarks.faults.kinds import WORKER_FAULTS
-
-FAULTS: dict[str, Callable[[Arena], Struck]] = WORKER_FAULTS | BROKER_FAULTS | CLUSTER_FAULTS
+FAULTS: dict[str, Fault] = WORKER_FAULTS | BROKER_FAULTS | CLUSTER_FAULTS

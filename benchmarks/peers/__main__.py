@@ -1,4 +1,4 @@
-"""Nextwatch beside its peers, doing the same job: ``python -m benchmarks.peers``.
+"""Compare Nextwatch with other frameworks on the same job: ``python -m benchmarks.peers``.
 
 The job is in `benchmarks.peers.job`, the peers in `peer_faust` and `peer_quix`: same bundle, same
 index, same windows to start with, same load. Progress goes to standard error; standard output
@@ -21,28 +21,28 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.audience import Audience
-from benchmarks.catalogue import open_catalogue
 from benchmarks.peers import report
 from benchmarks.peers.contest import Contest, hold
 from benchmarks.peers.contestants import CONTESTANTS, NEXTWATCH, Contestant, Start
 from benchmarks.peers.workers import write_seeds
-from benchmarks.rig import NUM_PARTITIONS
-from contract.clock import system_clock
-from models import history_codec
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.catalogue import open_catalogue
+from benchmarks.serving.rig import NUM_PARTITIONS
+from contract.process.clock import system_clock
+from models.history import codec as history_codec
 
 PAGE = Path("docs/results/serving.md")
 _WIDE = 180
 
 
 def main() -> None:
-    """Hold the contest that the command line asks for, and print who stands where."""
+    """Run the contest that the command line asks for, and print the table."""
     given = _arguments()
     facts = {"load_1m": round(os.getloadavg()[0], 2), "cpus": os.cpu_count()}
     facts |= {name: getattr(given, name) for name in ("videos", "users", "events")}
     facts |= {name: getattr(given, name) for name in ("workers", "repeats")}
     root = given.root.resolve()
-    audience = Audience(open_catalogue(root, given.videos), given.users, system_clock())
+    audience = ServingAudience(open_catalogue(root, given.videos), given.users, system_clock())
     seeds = {
         user_id: history_codec.encode(window)
         for user_id, window in audience.windows(range(given.users))
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _start(
-    contestant: Contestant, given: argparse.Namespace, audience: Audience, directory: Path
+    contestant: Contestant, given: argparse.Namespace, audience: ServingAudience, directory: Path
 ) -> Start:
     _say(f"writing everybody's window to the stores of {contestant.name}")
     if contestant is NEXTWATCH:

@@ -1,4 +1,4 @@
-"""The runs: each on a stack of its own, driven by the same load, its windows checked at the end."""
+"""Run each contestant on a stack of its own under the same load, and check its windows."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.audience import Audience
-from benchmarks.load import Load
 from benchmarks.peers import oracle
 from benchmarks.peers.contestants import NEXTWATCH, Contestant, Start
-from benchmarks.rig import Drive, Rig
-from nextwatch.embedded.process import Child
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.load import Load
+from benchmarks.serving.rig import Drive, Rig
+from nextwatch.embedded.process.process import Child
 
 LOAD_SHARE = 0.7
 CUTS = (50, 95, 99)
@@ -25,8 +25,8 @@ _STOP_S = 15.0
 
 
 @dataclass(frozen=True)
-class Run:
-    """What came of one run."""
+class ContestRun:
+    """The figures of one run."""
 
     answers_eps: float
     latency_ms: Mapping[str, float]
@@ -42,9 +42,9 @@ class Standing:
     """All runs of one contestant."""
 
     contestant: Contestant
-    saturated: list[Run] = field(default_factory=list)
-    paced: list[Run] = field(default_factory=list)
-    at_own_pace: list[Run] = field(default_factory=list)
+    saturated: list[ContestRun] = field(default_factory=list)
+    paced: list[ContestRun] = field(default_factory=list)
+    at_own_pace: list[ContestRun] = field(default_factory=list)
     own_rate_eps: float = 0.0
 
     @property
@@ -53,17 +53,17 @@ class Standing:
         return statistics.median(run.answers_eps for run in self.saturated)
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[ContestRun]:
         """All runs of all kinds."""
         return [*self.saturated, *self.paced, *self.at_own_pace]
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What is the same for all: users, the windows they start with, load and repeats."""
+    """What all contestants share: users, their first windows, load and repeats."""
 
     root: Path
-    audience: Audience
+    audience: ServingAudience
     seeds: Mapping[str, bytes]
     num_events: int
     num_workers: int
@@ -71,19 +71,19 @@ class Contest:
     repeats: int
     say: Callable[[str], None]
 
-    def saturated(self, start: Start) -> Run:
+    def saturated(self, start: Start) -> ContestRun:
         """Send everything at once."""
         load = Load(num_events=self.num_events, first_event=_WARM_UP, patience_s=_PATIENCE_S)
         return self._run(start, load)
 
-    def paced(self, start: Start, rate_eps: float) -> Run:
+    def paced(self, start: Start, rate_eps: float) -> ContestRun:
         """Send *rate_eps* events a second, whatever becomes of them."""
         load = Load(
             num_events=int(rate_eps * self.seconds), rate_eps=rate_eps, first_event=_WARM_UP
         )
         return self._run(start, load)
 
-    def _run(self, start: Start, load: Load) -> Run:
+    def _run(self, start: Start, load: Load) -> ContestRun:
         with start.running(self.audience, self.root, num_workers=self.num_workers) as rig:
             _warm(rig)
             drive = rig.drive(load)
@@ -96,7 +96,7 @@ class Contest:
 
 
 def hold(contest: Contest, starts: Sequence[Start]) -> tuple[list[Standing], float]:
-    """Let everybody run as often as asked; return the standings, and the rate common to all.
+    """Run each contestant as often as asked; return the standings, and the rate common to all.
 
     They take turns, so that a machine that is busy for a while slows all of them. The common
     rate is 70 % of what the slowest can.
@@ -138,11 +138,11 @@ def _cpu_s(worker: Child) -> float:
     return float(times.user + times.system)
 
 
-def _run_of(drive: Drive, wrong: int) -> Run:
+def _run_of(drive: Drive, wrong: int) -> ContestRun:
     measured = drive.measured
     latency_ms = measured.latency_ms()
     cuts = np.percentile(latency_ms, CUTS) if len(latency_ms) else [float("nan")] * len(CUTS)
-    return Run(
+    return ContestRun(
         answers_eps=round(float(measured.rates()[0]), 1),
         latency_ms={f"p{cut}": round(float(at), 1) for cut, at in zip(CUTS, cuts, strict=True)},
         worker_cpu_ms=drive.cpu_ms_per_event()["worker"],

@@ -1,4 +1,4 @@
-"""Who takes part, and how each is started on a stack of its own with the same windows."""
+"""The contestants, and how each is started on its own stack with the same windows."""
 
 import os
 import shutil
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import rig as rigs
-from benchmarks.audience import Audience
 from benchmarks.peers import changelogs
-from benchmarks.peers.changelogs import Changelog
+from benchmarks.peers.changelogs import PeerChangelog
 from benchmarks.peers.environment import quix_python
 from benchmarks.peers.workers import INDEX_PATIENCE_MS
-from benchmarks.rig import NUM_PARTITIONS, Rig
-from nextwatch.embedded.plans import inherited
+from benchmarks.serving import rig as rigs
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.rig import NUM_PARTITIONS, Rig
+from nextwatch.embedded.process.plans import inherited
 from nextwatch.embedded.stack import EmbeddedStack
 
 
@@ -26,7 +26,7 @@ class Contestant:
 
     name: str
     title: str
-    changelog: Changelog
+    changelog: PeerChangelog
     module: str = ""
     is_apart: bool = False
     arguments: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Start:
         return cls(contestant, python, state)
 
     @contextmanager
-    def running(self, audience: Audience, root: Path, *, num_workers: int) -> Iterator[Rig]:
+    def running(self, audience: ServingAudience, root: Path, *, num_workers: int) -> Iterator[Rig]:
         """Run *num_workers* of the contestant on a new stack."""
         if not self.contestant.module:
             with rigs.running(
@@ -97,13 +97,13 @@ class Start:
                 state = stack.directory / f"worker{number}"
                 shutil.copytree(self.state, state)
                 argv = self._argv(audience, state)
-                rig.workers.append(stack.add_guest(f"worker{number}", argv))
+                rig.workers.append(stack.add_process(f"worker{number}", argv))
             yield rig
         finally:
             rig.close()
             stack.stop()
 
-    def _argv(self, audience: Audience, state: Path) -> list[str]:
+    def _argv(self, audience: ServingAudience, state: Path) -> list[str]:
         catalogue = audience.catalogue
         argv = [self.python, "-m", self.contestant.module, "run", "--state", str(state)]
         argv += [*self.contestant.arguments, "--bundle-url", catalogue.bundle_url]

@@ -1,4 +1,4 @@
-"""An environment of its own for Quix Streams, made with pip the first time it is wanted."""
+"""Make a virtual environment for Quix Streams the first time it is used."""
 
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""One event from a window to a recommendation: the job that every peer does, and no framework.
+"""The job that every peer does, without a framework: from an event to a recommendation.
 
 A user of another framework has the models, the bundle and the index's client of this project
 as a library, and writes what is here: fold the event into the window, encode it, ask the
@@ -15,19 +15,21 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from contract.clock import Clock
-from contract.events import Recommendation, RecommendedVideo, Watch, encode
-from contract.words import ANN, DEFAULT_ARM
-from models import bundle as bundles
-from models import history, history_codec
-from models.history import Window, WindowPolicy
-from models.ranking import RankedUsers
-from streams import serving as serving_module
-from streams.index import VectorIndex
-from streams.recommend import recommendation_id
-from streams.serving import Serving
+from contract.process.clock import Clock
+from contract.wire.events import Recommendation, RecommendedVideo, Watch, encode
+from contract.wire.words import ANN, DEFAULT_ARM
+from models.bundle import bundle as bundles
+from models.history import codec as history_codec
+from models.history import history
+from models.history.history import Window, WindowPolicy
+from models.serving.candidates import encode as encode_windows
+from models.serving.candidates import rank_candidates
+from streams.serving import generation as serving_module
+from streams.serving.generation import Serving
+from streams.serving.index import IndexClient
+from streams.serving.recommend import recommendation_id
 
-# Shape legend: C = candidates of the one user, K = those kept, D = width of a vector.
+# Shape legend: C = candidates of the one user, D = width of a vector.
 
 NUM_CANDIDATES = 200
 NUM_RECOMMENDED = 20
@@ -37,10 +39,10 @@ _EVENT = msgspec.json.Decoder(Watch)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything loaded; knows no user but by the arguments."""
+    """The loaded bundle and the index client; keeps no state of users."""
 
     serving: Serving
-    index: VectorIndex
+    index: IndexClient
     clock: Clock
 
     @classmethod
@@ -49,7 +51,7 @@ class Job:
         bundle_url: str,
         manifest_sha256: str,
         *,
-        index: VectorIndex,
+        index: IndexClient,
         collection_prefix: str,
         clock: Clock,
     ) -> "Job":
@@ -60,17 +62,10 @@ class Job:
     def answer(self, event: Watch, window: Window) -> bytes:
         """Return the recommendation for the user of *event*, as it goes on the wire."""
         serving, items = self.serving, self.serving.items
-        vector_1D = serving.encoder.encode([window], items, [window.newest_ms])
+        vector_1D = encode_windows([window], serving.encoder, items)
         (points,) = self.index.nearest(serving.collection, vector_1D, NUM_CANDIDATES)
-        rows_C = self._unseen(points, window)
-        similarity_1C = (items.outputs_ND.take(rows_C, axis=0) @ vector_1D[0])[None]
-        user = RankedUsers(
-            vector_1D,
-            newest_ms_B=np.array([window.newest_ms]),
-            num_watches_B=np.array([len(window.watches)]),
-        )
-        expected_1C, score_1C = serving.ranker.rank(similarity_1C, rows_C[None], items, user)
-        order_K = np.argsort(-score_1C[0], kind="stable")[:NUM_RECOMMENDED]
+        rows_1C = self._unseen(points, window)[None]
+        ranked = rank_candidates([window], vector_1D, rows_1C, items, serving.ranker)
         videos = [
             RecommendedVideo(
                 video_id=items.video_id(row),
@@ -79,9 +74,9 @@ class Job:
                 source=ANN,
             )
             for row, expected_ms, score in zip(
-                rows_C[order_K].tolist(),
-                expected_1C[0][order_K].tolist(),
-                score_1C[0][order_K].tolist(),
+                ranked.rows_BC[0, :NUM_RECOMMENDED].tolist(),
+                ranked.expected_ms_BC[0, :NUM_RECOMMENDED].tolist(),
+                ranked.score_BC[0, :NUM_RECOMMENDED].tolist(),
                 strict=True,
             )
         ]

@@ -19,9 +19,9 @@ from faust.types import StreamT
 
 from benchmarks.peers.changelogs import FAUST_APP, FAUST_TABLE
 from benchmarks.peers.job import Job, event_of, folded
-from benchmarks.peers.workers import Place, main
-from contract.topics import RECOMMENDATIONS, WATCH_EVENTS
-from models import history_codec
+from benchmarks.peers.workers import PeerSettings, main
+from contract.wire.topics import RECOMMENDATIONS, WATCH_EVENTS
+from models.history import codec as history_codec
 
 _MIB = 2**20
 _RAW: dict[str, Any] = {
@@ -63,7 +63,7 @@ class _App(faust.App):
         return _Transport(self.conf.broker_consumer, self)
 
 
-def run(place: Place, job: Job) -> None:
+def run(place: PeerSettings, job: Job) -> None:
     """Answer events until SIGTERM."""
     uvloop.install()
     app = _app(place)
@@ -89,7 +89,7 @@ def run(place: Place, job: Job) -> None:
     worker.execute_from_commandline()
 
 
-def fill(place: Place, partition: int, users: list[tuple[str, bytes]]) -> None:
+def fill(place: PeerSettings, partition: int, users: list[tuple[str, bytes]]) -> None:
     """Write the windows of *users* to the table's database of *partition*."""
     store = _windows(_app(place), place).data
     database = store._db_for_partition(partition)  # noqa: SLF001
@@ -98,7 +98,7 @@ def fill(place: Place, partition: int, users: list[tuple[str, bytes]]) -> None:
     database.close()
 
 
-def _app(place: Place) -> _App:
+def _app(place: PeerSettings) -> _App:
     kafka = place.kafka
     session_s = kafka.session_timeout_ms / 1000
     app = _App(
@@ -121,7 +121,7 @@ def _app(place: Place) -> _App:
     return app
 
 
-def _windows(app: _App, place: Place) -> Any:
+def _windows(app: _App, place: PeerSettings) -> Any:
     return app.Table(
         FAUST_TABLE,
         key_type=bytes,

@@ -12,16 +12,16 @@ from quixstreams.state.rocksdb import RocksDBStore
 
 from benchmarks.peers.changelogs import QUIX_GROUP, QUIX_STORE, QUIX_WINDOW
 from benchmarks.peers.job import Job, event_of, folded
-from benchmarks.peers.workers import Place, main
-from contract.topics import RECOMMENDATIONS, WATCH_EVENTS
-from models import history_codec
+from benchmarks.peers.workers import PeerSettings, main
+from contract.wire.topics import RECOMMENDATIONS, WATCH_EVENTS
+from models.history import codec as history_codec
 
 _COMMIT_S = 0.5
 _RETENTION = ("retention.ms", "604800000")
 """Kafka's default, as Quix wants to be told it."""
 
 
-def run(place: Place, job: Job) -> None:
+def run(place: PeerSettings, job: Job) -> None:
     """Answer events until SIGTERM."""
     kafka = place.kafka
     app = Application(
@@ -64,7 +64,7 @@ def run(place: Place, job: Job) -> None:
     app.run()
 
 
-def fill(place: Place, partition: int, users: list[tuple[str, bytes]]) -> None:
+def fill(place: PeerSettings, partition: int, users: list[tuple[str, bytes]]) -> None:
     """Write the windows of *users* to the store of *partition*."""
     topic = place.kafka.layout.name(WATCH_EVENTS)
     store: Any = RocksDBStore(QUIX_STORE, topic, str(place.state_dir / QUIX_GROUP))

@@ -1,4 +1,4 @@
-"""The standings as a table for a terminal, as Markdown for a page, and as one JSON object."""
+"""Print the standings as a table, as Markdown and as JSON."""
 
 import re
 import statistics
@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.peers.contest import CUTS, Run, Standing
+from benchmarks.peers.contest import CUTS, ContestRun, Standing
 
 HEADING = "## Beside its peers"
 COLUMNS = (
@@ -110,19 +110,19 @@ def _system(standing: Standing) -> dict[str, Any]:
     return found
 
 
-def _latency(runs: Sequence[Run]) -> dict[str, float]:
+def _latency(runs: Sequence[ContestRun]) -> dict[str, float]:
     names = [f"p{cut}" for cut in CUTS]
     return {name: statistics.median(run.latency_ms[name] for run in runs) for name in names}
 
 
-def _cuts(runs: Sequence[Run]) -> list[str]:
+def _cuts(runs: Sequence[ContestRun]) -> list[str]:
     return [f"{at_ms:.1f}" for at_ms in _latency(runs).values()]
 
 
-def _flaws(runs: Sequence[Run]) -> list[str]:
+def _flaws(runs: Sequence[ContestRun]) -> list[str]:
     flaws = [(run.num_unanswered, run.num_degraded, run.num_wrong) for run in runs]
     return [str(sum(counts)) for counts in zip(*flaws, strict=True)]
 
 
-def _median_cpu_ms(runs: Sequence[Run]) -> float:
+def _median_cpu_ms(runs: Sequence[ContestRun]) -> float:
     return statistics.median(run.worker_cpu_ms for run in runs)

@@ -1,4 +1,4 @@
-"""What the programs of the peers have in common: their command line, and the windows to start with.
+"""The command line of the peers' programs, and the windows they start with.
 
 ``python -m benchmarks.peers.peer_<name> fill`` writes the windows in a file to new stores, by the
 framework's own classes; ``... run`` does the job until SIGTERM.
@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.peers.job import Job
-from contract.clock import system_clock
-from contract.keys import partition_of
-from contract.settings import KafkaSettings, QdrantSettings, load
-from streams.index import VectorIndex
+from contract.process.clock import system_clock
+from contract.process.settings import KafkaSettings, QdrantSettings, load
+from contract.wire.keys import partition_of
+from streams.serving.index import IndexClient
 
 INDEX_PATIENCE_MS = 10_000
 """How long everybody waits for the index: long enough to get what was asked for."""
@@ -26,8 +26,8 @@ Seeds = dict[str, list[tuple[str, bytes]]]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a worker keeps its state, where it finds the broker, and whether it may use threads."""
+class PeerSettings:
+    """Settings of a peer's worker: broker, state directory, and whether it may use threads."""
 
     kafka: KafkaSettings
     state_dir: Path
@@ -51,8 +51,8 @@ def _read_seeds(path: Path) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
 def main(
     name: str,
     *,
-    run: Callable[[Place, Job], None],
-    fill: Callable[[Place, int, list[tuple[str, bytes]]], None],
+    run: Callable[[PeerSettings, Job], None],
+    fill: Callable[[PeerSettings, int, list[tuple[str, bytes]]], None],
 ) -> None:
     """Do what the command line says, with *run*, or *fill* for each partition."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.peers.{name}")
@@ -64,7 +64,7 @@ def main(
     parser.add_argument("--manifest-sha256", default="", help="for run")
     given = parser.parse_args()
     environ = dict(os.environ)
-    place = Place(load(KafkaSettings, environ), given.state, given.threaded)
+    place = PeerSettings(load(KafkaSettings, environ), given.state, given.threaded)
     if given.action == "fill":
         for number, users in _read_seeds(given.seeds):
             fill(place, number, users)
@@ -73,7 +73,7 @@ def main(
     job = Job.of(
         given.bundle_url,
         given.manifest_sha256,
-        index=VectorIndex(qdrant, patience_ms=INDEX_PATIENCE_MS),
+        index=IndexClient(qdrant, patience_ms=INDEX_PATIENCE_MS),
         collection_prefix=qdrant.prefix(place.kafka),
         clock=system_clock,
     )

@@ -1,1 +1,1 @@
-"""Reports of what was wrong, replayed on a running stack; start reading at `table`."""
+"""Past bug reports, replayed on a running stack; start reading at `table`."""

@@ -1,4 +1,4 @@
-"""A server between a worker and the index, which passes requests on and spoils the answers."""
+"""An HTTP proxy between a worker and the index that changes the answers."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,8 +22,8 @@ class Asked(NamedTuple):
     headers: Mapping[str, str]
 
 
-class Answer(NamedTuple):
-    """What is sent back: all at once, or a byte every *drip_s* seconds, after *delay_s*."""
+class IndexAnswer(NamedTuple):
+    """The answer to send: whole, or a byte every *drip_s* seconds, after *delay_s*."""
 
     status: int
     body: bytes
@@ -31,10 +31,10 @@ class Answer(NamedTuple):
     drip_s: float = 0.0
 
 
-Spoil = Callable[[Asked, Answer], Answer]
+Spoil = Callable[[Asked, IndexAnswer], IndexAnswer]
 
 
-def pass_on(_asked: Asked, answer: Answer) -> Answer:
+def pass_on(_asked: Asked, answer: IndexAnswer) -> IndexAnswer:
     """Leave the *answer* as it is."""
     return answer
 
@@ -55,7 +55,7 @@ class IndexBetween:
         """Where it listens."""
         return f"http://{LOOPBACK}:{self._server.server_port}"
 
-    def answer(self, asked: Asked, body: bytes) -> Answer:
+    def answer(self, asked: Asked, body: bytes) -> IndexAnswer:
         """Return the index's answer, spoiled."""
         response = self._client.request(
             asked.method,
@@ -63,7 +63,7 @@ class IndexBetween:
             content=body,
             headers={"content-type": "application/json"},
         )
-        return self.spoil(asked, Answer(response.status_code, response.content))
+        return self.spoil(asked, IndexAnswer(response.status_code, response.content))
 
     def close(self) -> None:
         """Stop listening."""
@@ -112,7 +112,7 @@ def is_search(asked: Asked) -> bool:
     return asked.path.endswith("/points/query/batch")
 
 
-def one_too_few(asked: Asked, answer: Answer) -> Answer:
+def one_too_few(asked: Asked, answer: IndexAnswer) -> IndexAnswer:
     """Leave out the answer to the last of the searches."""
     if not is_search(asked):
         return answer
@@ -121,7 +121,7 @@ def one_too_few(asked: Asked, answer: Answer) -> Answer:
     return answer._replace(body=json.dumps(found).encode())
 
 
-def ids_too_large(asked: Asked, answer: Answer) -> Answer:
+def ids_too_large(asked: Asked, answer: IndexAnswer) -> IndexAnswer:
     """Give every point an id that no 64-bit number with a sign can hold."""
     if not is_search(asked):
         return answer
@@ -132,7 +132,7 @@ def ids_too_large(asked: Asked, answer: Answer) -> Answer:
     return answer._replace(body=json.dumps(found).encode())
 
 
-def dripping(asked: Asked, answer: Answer) -> Answer:
+def dripping(asked: Asked, answer: IndexAnswer) -> IndexAnswer:
     """Send the answer to a search a byte at a time, each within the time of one read."""
     return answer._replace(drip_s=0.1) if is_search(asked) else answer
 
@@ -140,9 +140,9 @@ def dripping(asked: Asked, answer: Answer) -> Answer:
 def wants_key(key: str) -> Spoil:
     """Return what refuses every request without the API key *key*."""
 
-    def refuse(asked: Asked, answer: Answer) -> Answer:
+    def refuse(asked: Asked, answer: IndexAnswer) -> IndexAnswer:
         if asked.headers.get("api-key") == key:
             return answer
-        return Answer(401, b"Must provide an API key or an Authorization bearer token")
+        return IndexAnswer(401, b"Must provide an API key or an Authorization bearer token")
 
     return refuse

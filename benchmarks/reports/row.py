@@ -1,4 +1,4 @@
-"""One row of the table: a report that was made once, and how it is replayed."""
+"""One row of the table: a report, and the function that replays it."""
 
 from collections.abc import Callable
 from typing import NamedTuple

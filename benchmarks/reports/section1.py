@@ -1,4 +1,4 @@
-"""Kafka logs have holes, end, restart and move."""
+"""Reports on offsets: gaps, log ends, topics created again, partitions that move."""
 
 import os
 from collections.abc import Iterator
@@ -6,11 +6,12 @@ from pathlib import Path
 from struct import Struct
 from time import sleep
 
-from benchmarks.places import Worker
-from benchmarks.player import Player, eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import CHANGELOG, Seen, Stage, stop, text_of
-from benchmarks.topic_changes import create_again
+from benchmarks.stack.player import Player
+from benchmarks.stack.prefixed_stack import StackProcess
+from benchmarks.stack.topic_changes import create_again
+from benchmarks.stack.waiting import eventually
 
 NUM_TRANSACTIONS = 200
 NUM_USERS = 40
@@ -113,7 +114,7 @@ def store_is_kept(stage: Stage) -> Seen:
     return Seen(is_right, f"{text}, {answered} of 50 answered after kill -9")
 
 
-def _await_windows(stage: Stage, worker: Worker) -> int:
+def _await_windows(stage: Stage, worker: StackProcess) -> int:
     """Wait for every window in the new changelog; start the worker again if it ends."""
     reader = Player(stage.place)
     stage.callback(reader.close)

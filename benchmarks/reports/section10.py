@@ -1,15 +1,15 @@
-"""On a Qdrant server: keys, and the first start on a fresh broker."""
+"""Reports on Qdrant's API keys, and on the first start on a fresh broker."""
 
 import json
 import os
 from time import monotonic
 
-from benchmarks.faults.service import announce, put_in_service, write_bundle
-from benchmarks.player import eventually
-from benchmarks.reports.index_between import Answer, Asked, IndexBetween, wants_key
+from benchmarks.reports.index_between import Asked, IndexAnswer, IndexBetween, wants_key
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage, text_of
-from contract.process import ExitCode
+from benchmarks.stack.bundle_in_service import announce, put_in_service, write_bundle
+from benchmarks.stack.waiting import eventually
+from contract.process.exit_codes import ExitCode
 from nextwatch.embedded.stack import EmbeddedStack
 
 KEY = "right-key"
@@ -68,7 +68,7 @@ def timed_out_create(stage: Stage) -> Seen:
     """The index creates a collection, but answers too late; the second request gets a 409."""
     late = iter([3.0])
 
-    def spoil(asked: Asked, answer: Answer) -> Answer:
+    def spoil(asked: Asked, answer: IndexAnswer) -> IndexAnswer:
         is_create = asked.method == "PUT" and asked.path.split("?")[0].count("/") == 2  # noqa: PLR2004
         return answer._replace(delay_s=next(late, 0.0)) if is_create else answer
 

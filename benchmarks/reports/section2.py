@@ -1,4 +1,4 @@
-"""One bad thing ends everything."""
+"""Reports on single bad inputs that ended a process."""
 
 import asyncio
 import json
@@ -11,17 +11,17 @@ from time import monotonic, sleep
 import msgspec
 import psutil
 
-from benchmarks.faults.service import announce, put_in_service, write_bundle
-from benchmarks.places import Worker
-from benchmarks.player import eventually
 from benchmarks.reports import index_between
 from benchmarks.reports.index_between import LOOPBACK, IndexBetween, Spoil
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage, code_within, reason_of, text_of
-from benchmarks.strange_names import Record, send_all
-from contract.clock import system_clock
-from contract.events import BundleAnnouncement, BundleState
-from contract.process import ExitCode
+from benchmarks.stack.bundle_in_service import announce, put_in_service, write_bundle
+from benchmarks.stack.prefixed_stack import StackProcess
+from benchmarks.stack.strange_header_names import Record, send_all
+from benchmarks.stack.waiting import eventually
+from contract.process.clock import system_clock
+from contract.process.exit_codes import ExitCode
+from contract.wire.events import BundleAnnouncement, BundleState
 
 NUM_ANNOUNCEMENTS = 43_200
 MOST_CPU = 0.05
@@ -55,7 +55,7 @@ def bad_announcements(stage: Stage) -> Seen:
     return Seen(is_alive and is_alive_again and is_served and not callers, text)
 
 
-def _is_served(stage: Stage, worker: Worker, announced: BundleAnnouncement) -> bool:
+def _is_served(stage: Stage, worker: StackProcess, announced: BundleAnnouncement) -> bool:
     """Return whether an answer is made with the bundle that was *announced*."""
     asked = stage.player.ask("u1")
     if not worker.child.is_running or not stage.num_answered({asked}, within_s=5):
@@ -183,7 +183,7 @@ def many_announcements(stage: Stage) -> Seen:
     return Seen(max(shares) <= MOST_CPU, f"of a core at rest: {told}")
 
 
-def _cpu_share(worker: Worker, for_s: float) -> float:
+def _cpu_share(worker: StackProcess, for_s: float) -> float:
     process = psutil.Process(worker.child.pid)
     before, begun_s = process.cpu_times(), monotonic()
     sleep(for_s)
@@ -203,7 +203,7 @@ def one_state_directory(stage: Stage) -> Seen:
     return Seen(code == ExitCode.MISCONFIGURED and is_named and answered == 40, text)  # noqa: PLR2004
 
 
-def _streams_behind(stage: Stage, patience_ms: int) -> tuple[Worker, IndexBetween]:
+def _streams_behind(stage: Stage, patience_ms: int) -> tuple[StackProcess, IndexBetween]:
     """Start a worker with a bundle in service, and something between it and the index."""
     good = put_in_service(stage.place)
     between = IndexBetween(stage.place.stack.qdrant_url)

@@ -1,4 +1,4 @@
-"""A partition that no broker leads, beside healthy ones."""
+"""Reports on a partition without a leader."""
 
 from time import sleep
 

@@ -1,12 +1,12 @@
-"""Time and placement are trusted."""
+"""Reports on event times in the future and on other partitioners."""
 
 from confluent_kafka import KafkaError, Message
 
-from benchmarks.player import Player
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import CHANGELOG, Seen, Stage, reason_of
-from contract.clock import system_clock
-from contract.topics import DAY_MS
+from benchmarks.stack.player import Player
+from contract.process.clock import system_clock
+from contract.wire.topics import DAY_MS
 
 FAR_MS = 400 * DAY_MS
 NUM_USERS = 60

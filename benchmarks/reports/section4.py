@@ -1,12 +1,12 @@
-"""Windows and signals count events where people are meant."""
+"""Reports on windows and signals that counted events instead of users."""
 
 from collections import Counter
 
-from benchmarks.faults.service import put_in_service
-from benchmarks.places import Worker
-from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage
+from benchmarks.stack.bundle_in_service import put_in_service
+from benchmarks.stack.prefixed_stack import StackProcess
+from benchmarks.stack.waiting import eventually
 
 NUM_POPULAR = 40
 NUM_WATCHED = 20
@@ -120,7 +120,7 @@ def watches_before_uploads(stage: Stage) -> Seen:
     return Seen(is_told and count > 0, text)
 
 
-def _has_warned_of(trainer: Worker, videos: list[str]) -> bool:
+def _has_warned_of(trainer: StackProcess, videos: list[str]) -> bool:
     """Return whether a warning names some of *videos* and no others; it lists the first few."""
     warnings = [line for line in trainer.facts() if line.get("level") in ("warning", "error")]
     named = [{*line.get("videos", ())} for line in warnings]

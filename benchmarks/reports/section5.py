@@ -1,4 +1,4 @@
-"""The contract was narrower than its users' worlds: real identifiers and values are accepted.
+"""Reports on the contract: which identifiers and values are accepted.
 
 And where strictness protects the meaning, it is kept.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage, reason_of
-from contract.clock import system_clock
+from contract.process.clock import system_clock
 
 USERS = (
     *("auth0|5f7c8ec7c33c6c004bbafe82", "o'brien", "Zoë", "用户1", "google-oauth2|10769150350006"),

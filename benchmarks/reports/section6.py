@@ -1,15 +1,15 @@
-"""Deployments side by side, errors, exits."""
+"""Reports on deployments side by side, error messages and exit codes."""
 
 from typing import NamedTuple
 
 import httpx
 
-from benchmarks.faults.service import announce, write_bundle
-from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Ended, Seen, Stage
-from contract.process import ExitCode
-from nextwatch.embedded.ports import free_ports
+from benchmarks.stack.bundle_in_service import announce, write_bundle
+from benchmarks.stack.waiting import eventually
+from contract.process.exit_codes import ExitCode
+from nextwatch.embedded.process.ports import free_ports
 
 PROCESSES = (("streams",), ("trainer",), ("index_sync",))
 COMMANDS = (

@@ -1,18 +1,19 @@
-"""What only Apache Kafka shows: topics that change, limits, the group, retention, transactions."""
+"""Reports on topics that change, limits, retention and transactions."""
 
 from time import sleep
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 
-from benchmarks.places import Worker
-from benchmarks.player import Player, eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.section4 import TRAINER
 from benchmarks.reports.stage import CHANGELOG, Ended, Seen, Stage, code_within, stop, text_of
-from contract.kafka import consumer_config
-from contract.process import ExitCode
-from contract.topics import DAY_MS, TOPICS
-from nextwatch.embedded.ports import free_ports
+from benchmarks.stack.player import Player
+from benchmarks.stack.prefixed_stack import StackProcess
+from benchmarks.stack.waiting import eventually
+from contract.kafka.client import consumer_config
+from contract.process.exit_codes import ExitCode
+from contract.wire.topics import DAY_MS, TOPICS
+from nextwatch.embedded.process.ports import free_ports
 
 MORE_PARTITIONS = 6
 NUM_USERS = 40
@@ -153,7 +154,7 @@ def small_limit(stage: Stage) -> Seen:
     return Seen(all(each.code == ExitCode.MISCONFIGURED for each in ended) and all(named), text)
 
 
-def _started_trainer(stage: Stage) -> Worker:
+def _started_trainer(stage: Stage) -> StackProcess:
     """Start a trainer that knows the videos which are watched."""
     for number in range(NUM_USERS):
         stage.player.upload(f"a{number}")
@@ -183,7 +184,7 @@ def lag_of_the_trainer(stage: Stage) -> Seen:
 
 
 def groups_of(stage: Stage) -> list[str]:
-    """Return the consumer groups of this corner of the broker."""
+    """Return the consumer groups under the prefix of *stage*."""
     found = stage.operator.admin.list_consumer_groups().result(20).valid
     return [each.group_id for each in found if each.group_id.startswith(stage.place.prefix)]
 

@@ -1,13 +1,13 @@
-"""The consumer group of the workers: session timeout, static membership, strangers."""
+"""Reports on the consumer group: session timeout, static membership, other members."""
 
 from confluent_kafka import Consumer
 
-from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.section8 import NUM_USERS, groups_of, run_worker
 from benchmarks.reports.stage import Seen, Stage, stop, text_of
-from contract.kafka import consumer_config
-from contract.process import ExitCode
+from benchmarks.stack.waiting import eventually
+from contract.kafka.client import consumer_config
+from contract.process.exit_codes import ExitCode
 
 
 def short_session_timeout(stage: Stage) -> Seen:

@@ -1,4 +1,4 @@
-"""Rights: the least that each process needs, and what is said when one is missing."""
+"""Reports on ACLs: the rights each process needs, and the message when one is missing."""
 
 import json
 from typing import Any
@@ -9,10 +9,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ResourceType,
 )
 
-from benchmarks.player import eventually
 from benchmarks.reports.row import Row
 from benchmarks.reports.stage import Seen, Stage
-from contract.process import ExitCode
+from benchmarks.stack.waiting import eventually
+from contract.process.exit_codes import ExitCode
 
 USER = "streams"
 NUM_EVENTS = 40

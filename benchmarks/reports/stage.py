@@ -1,4 +1,4 @@
-"""Where one report is replayed: a corner of a stack, its workers, and what a user sees of them."""
+"""Run one report on a stack: topics under a prefix, its processes, and a user's client."""
 
 import json
 import os
@@ -17,13 +17,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ResourceType,
 )
 
-from benchmarks.cluster.cluster import Cluster
+from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.cluster.operator import Operator
-from benchmarks.places import Place, Worker
-from benchmarks.player import Player, eventually
-from contract.records import headers_of
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import free_ports
+from benchmarks.stack.player import Player
+from benchmarks.stack.prefixed_stack import PrefixedStack, StackProcess
+from benchmarks.stack.waiting import eventually
+from contract.kafka.records import headers_of
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
 
 CHANGELOG = "nextwatch-streams-windows"
@@ -54,12 +55,12 @@ class Ended(NamedTuple):
 
 @dataclass
 class Stage:
-    """One corner, for one row.
+    """The prefixed stack, the client and the operator of one row.
 
     `place` has its settings, `player` is whoever uses it, `operator` whoever runs the broker.
     """
 
-    place: Place
+    place: PrefixedStack
     player: Player
     operator: Operator
     _ending: ExitStack
@@ -67,7 +68,9 @@ class Stage:
     _causes: Counter[str] = field(default_factory=Counter)
     _num_read: int = 0
 
-    def streams(self, name: str | None = None, *, waits: bool = True, **settings: object) -> Worker:
+    def streams(
+        self, name: str | None = None, *, waits: bool = True, **settings: object
+    ) -> StackProcess:
         """Start a streams worker with a health server; return it once it is ready."""
         settings = {"HTTP_PORT": free_ports(1)[0]} | settings
         worker = self.place.worker(name=name, env=self._more, **settings)
@@ -75,7 +78,7 @@ class Stage:
             worker.wait_ready(READY_S)
         return worker
 
-    def process(self, module: str, env: Mapping[str, str] | None = None) -> Worker:
+    def process(self, module: str, env: Mapping[str, str] | None = None) -> StackProcess:
         """Start trainer or index_sync."""
         own = {"NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(self.place.directory / "checkpoints")}
         return self.place.worker("-m", module, name=module, env=own | self._more | dict(env or {}))
@@ -108,9 +111,9 @@ class Stage:
         """Return a stage with another topic prefix, on the same broker and index."""
         return self._ending.enter_context(stage_on(self.place.stack, prefix, settings))
 
-    def on_cluster(self, **options: Any) -> tuple["Stage", Cluster]:
+    def on_cluster(self, **options: Any) -> tuple["Stage", EmbeddedCluster]:
         """Return a stage on a cluster of its own, started with *options*, and the cluster."""
-        cluster = Cluster(self.place.directory / "cluster", **options)
+        cluster = EmbeddedCluster(self.place.directory / "cluster", **options)
         self._ending.enter_context(cluster)
         num_replicas = str(len(cluster.brokers))
         settings = {
@@ -131,7 +134,7 @@ class Stage:
         return {entry.name: entry.value for entry in answer.result(READY_S).values()}
 
     def use(self, **settings: str) -> None:
-        """Tell processes that are started from now on these *settings* as well."""
+        """Add *settings* to those of all processes that are started from now on."""
         self._more.update(settings)
 
     def callback(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -207,9 +210,9 @@ class Stage:
 def stage_on(
     stack: EmbeddedStack, prefix: str, settings: Mapping[str, str] | None = None
 ) -> Iterator[Stage]:
-    """Give a stage on *stack*, and leave neither process nor topic of it behind."""
+    """Yield a stage on *stack*, and remove its processes and topics at the end."""
     with ExitStack() as ending:
-        place = Place(stack, prefix, settings or {})
+        place = PrefixedStack(stack, prefix, settings or {})
         ending.callback(place.close)
         place.directory.mkdir(parents=True, exist_ok=True)
         player = Player(place)
@@ -217,7 +220,7 @@ def stage_on(
         yield Stage(place, player, Operator(place.bootstrap_servers), ending)
 
 
-def stop(worker: Worker) -> int | None:
+def stop(worker: StackProcess) -> int | None:
     """Ask *worker* to stop, and return its exit code; None if it does not go."""
     worker.child.terminate()
     worker.child.wait_ended(STOP_S)
@@ -226,13 +229,13 @@ def stop(worker: Worker) -> int | None:
     return code
 
 
-def code_within(worker: Worker, within_s: float) -> int | None:
+def code_within(worker: StackProcess, within_s: float) -> int | None:
     """Return the exit code of *worker*; None if it has not ended within so many seconds."""
     worker.child.wait_ended(within_s)
     return worker.child.exit_code
 
 
-def text_of(worker: Worker) -> str:
+def text_of(worker: StackProcess) -> str:
     """Return all that *worker* has written."""
     return worker.child.log_path.read_text(errors="replace")
 

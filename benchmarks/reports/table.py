@@ -1,6 +1,6 @@
-"""The table of all rows, by the section of the report they were made in.
+"""The table of all rows, by the section of the report.
 
-A row is replayed in a corner of its own of a broker and an index that its section shares. What is
+A row is replayed under its own prefix on a broker and an index that its section shares. What is
 right was written down when the report was made; what is judged is what a user sees: answers,
 topics, logs, exit codes, readiness.
 """

@@ -1,1 +1,1 @@
-"""See the whole system work on this machine. Read ``nextwatch/demo/run.py`` first."""
+"""Show the whole system at work on this machine. Read ``nextwatch/demo/run.py`` first."""

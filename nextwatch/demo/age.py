@@ -1,4 +1,4 @@
-"""How long this process has existed: what a person waits begins before our first line."""
+"""Measure the age of this process, which includes the start of the interpreter."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from contract.clock import Clock
+from contract.process.clock import Clock
 
 _START_TICKS = 22  # the field of /proc/self/stat, counted from 1
 

@@ -1,17 +1,17 @@
-"""From nothing to a running system that waits for its first event."""
+"""Start the system up to the point where it waits for its first event."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-from contract.clock import Clock
 from contract.errors import StackError
-from contract.settings import QdrantSettings, load
+from contract.process.clock import Clock
+from contract.process.settings import QdrantSettings, load
 from nextwatch.demo.checklist import Checklist
-from nextwatch.demo.feed import Feed
+from nextwatch.demo.feed import DemoFeed
 from nextwatch.demo.observer import Observer
-from nextwatch.embedded.process import Child
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 
 TIMEOUT_S = 60.0
@@ -23,20 +23,20 @@ Tick = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """A system that is up: who watches it, who feeds it, and the gate the feed waits at."""
+    """A system that is up: its observer, its feed, and the gate that the feed waits at."""
 
     observer: Observer
     events: Child
     gate: Path
 
     def open_gate(self, clock: Clock) -> None:
-        """Let the feed begin; what is uploaded from now on is no catalogue."""
+        """Let the feed begin; later uploads do not count as catalogue."""
         self.observer.tally.feed_started_ms = clock()
         self.gate.touch()
 
 
 def boot(
-    stack: EmbeddedStack, feed: Feed, checklist: Checklist, *, clock: Clock, tick: Tick
+    stack: EmbeddedStack, feed: DemoFeed, checklist: Checklist, *, clock: Clock, tick: Tick
 ) -> Booted:
     """Start *stack*, load the catalogue of *feed*, and wait for the first bundle in service.
 
@@ -48,8 +48,8 @@ def boot(
     for file in (gate, has_topics):
         file.unlink(missing_ok=True)
     stack.launch()
-    catalogue = stack.add_guest("catalogue", feed.catalogue(has_topics))
-    events = stack.add_guest("feed", feed.events(gate))
+    catalogue = stack.add_process("catalogue", feed.catalogue(has_topics))
+    events = stack.add_process("feed", feed.events(gate))
     stack.await_storage()
     has_topics.touch()
     checklist.notes.update(feed.notes)
@@ -101,7 +101,7 @@ def _has_catalogue(
     if catalogue.is_running:
         return False
     if catalogue.exit_code != 0:
-        raise StackError(catalogue.obituary())
+        raise StackError(catalogue.exit_report())
     if not observer.tally.num_catalogue:
         return False
     checklist.notes["catalogue"] = f"{observer.tally.num_catalogue} videos"

@@ -1,4 +1,4 @@
-"""What has to be there before the first recommendation, and when each of it was."""
+"""List the steps before the first recommendation, with the time of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ STEPS = {
 
 @dataclass(slots=True)
 class Checklist:
-    """The steps of the boot; *age_s* tells the seconds since the command was started."""
+    """The steps of the start; *age_s* returns the seconds since the command was started."""
 
     age_s: Callable[[], float]
     on_done: Callable[[str], None] = lambda _line: None
@@ -28,13 +28,13 @@ class Checklist:
     done_s: dict[str, float] = field(default_factory=dict)
 
     def done(self, step: str) -> None:
-        """Tick *step* off; a second time changes nothing."""
+        """Mark *step* as done; a second time changes nothing."""
         if step not in self.done_s:
             self.done_s[step] = self.age_s()
             self.on_done(f"{self.done_s[step]:6.2f} s  {self._text(step)}")
 
     def table(self) -> Table:
-        """Return the list as it stands, for a terminal."""
+        """Return the present list, for a terminal."""
         drawn = Table(box=None, show_header=False, pad_edge=False)
         for step in STEPS:
             at_s = self.done_s.get(step)

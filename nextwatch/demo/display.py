@@ -1,4 +1,4 @@
-"""Where the demo draws: over itself in a terminal, line by line where there is none."""
+"""Draw the demo: a live picture in a terminal, lines elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ LINE_EVERY_S = 5.0
 
 
 class Display:
-    """Either pictures or lines, and neither more often than can be read."""
+    """Shows either pictures or lines, at a rate that can be read."""
 
     def __init__(self, console: Console, live: Live | None) -> None:
         self._console = console
@@ -40,7 +40,7 @@ class Display:
         self._console.print(Group(line), crop=False)  # alone it would lose its options
 
     def keep(self, picture: RenderableType) -> None:
-        """Leave *picture* above what is drawn from now on; lines have told it already."""
+        """Keep *picture* above what is drawn from now on; lines need no copy."""
         if self._live is not None:
             self._live.update("")
             self._console.print(picture)
@@ -64,7 +64,7 @@ class Display:
 
 @contextmanager
 def display(console: Console, *, is_headless: bool) -> Iterator[Display]:
-    """Give a display that suits *console*, and leave the terminal as it was."""
+    """Yield a display that suits *console*, and restore the terminal afterwards."""
     if is_headless or not console.is_terminal:
         yield Display(console, None)
         return

@@ -1,11 +1,11 @@
-"""Where the demo's events come from: the command lines of `nextwatch.sources`."""
+"""Build the command lines of `nextwatch.sources` that send the demo's events."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import DatasetError
-from nextwatch.embedded.plans import WORKERS, gated
+from nextwatch.embedded.process.plans import WORKERS, gated
 
 LOGS = ("kuairand", "movielens")
 HOLD_BACK = 0.02  # so that a closed log has cold videos, too
@@ -16,7 +16,7 @@ _LOADS = "nextwatch.sources.run"
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class DemoFeed:
     """The simulator, or a real log; *rate* is watches and searches per second."""
 
     source: tuple[str, ...]
@@ -32,13 +32,13 @@ class Feed:
 
     @property
     def notes(self) -> Mapping[str, str]:
-        """What the checklist tells beside its steps, by step."""
+        """The notes of the checklist, by step."""
         what = "learning from what users watched before"
         return {"trainer": what} if self.has_histories else {}
 
     @property
     def first_workers(self) -> Sequence[str]:
-        """Who may begin beside the catalogue; the others read the histories that come with it."""
+        """The workers that may start before the catalogue; the others read its histories."""
         return ("index_sync",) if self.has_histories else WORKERS
 
     def catalogue(self, gate: Path) -> tuple[str, ...]:
@@ -53,25 +53,25 @@ class Feed:
         return gated(gate, "nextwatch", *self.source, *options, loads=_LOADS)
 
 
-def parse(data: str | None, *, rate: float) -> Feed:
+def parse(data: str | None, *, rate: float) -> DemoFeed:
     """Return the feed for *data*, which is ``NAME:DIR``; without it, the simulator.
 
     Raises:
         DatasetError: the name is unknown, or the files of the log are missing; with the remedy.
     """
     if data is None:
-        return Feed(("simulate",), rate)
+        return DemoFeed(("simulate",), rate)
     name, _, directory = data.partition(":")
     if name not in LOGS or not directory:
         raise DatasetError(f"--data is one of {', '.join(f'{log}:DIR' for log in LOGS)}")
-    from nextwatch.sources import kuairand, kuairand_past, movielens  # noqa: PLC0415 - numpy
+    from nextwatch.datasets import kuairand, kuairand_past, movielens  # noqa: PLC0415
 
     path = Path(directory).expanduser()
     source = ("replay", name, str(path.resolve()), "--hold-back", str(HOLD_BACK))
     if name == "movielens":
         movielens.find_files(path)
-        return Feed(source, rate)
+        return DemoFeed(source, rate)
     kuairand.find_files(path)
     has_histories = kuairand_past.has_pasts(path)
     start = ("--from", kuairand_past.LOG_STARTS) if has_histories else ()
-    return Feed((*source, *start), rate, has_histories)
+    return DemoFeed((*source, *start), rate, has_histories)

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a run: the first one ends it in order, the second one at once.
+"""Handle Ctrl-C and SIGTERM: the first one ends a run in order, the second one at once.
 
 Before there is anything to tell, the first one ends it at once, too.
 """
@@ -15,13 +15,13 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(slots=True)
 class Interruption:
-    """Somebody *asked* to stop. While *is_orderly* the run looks at that itself."""
+    """The request to stop; while *is_orderly* the run checks *asked* itself."""
 
     asked: Event = field(default_factory=Event)
     is_orderly: bool = False
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        """Note the wish, and raise where it cannot wait.
+        """Note the request, and raise if the run has to end at once.
 
         Raises:
             KeyboardInterrupt: the run has to end now.
@@ -38,7 +38,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Yield what the signals of this process are told to until the end of the block."""
+    """Yield an interruption that handles the signals of this process within the block."""
     interruption = Interruption()
     before = {number: signal.signal(number, interruption.on_signal) for number in _NUMBERS}
     try:

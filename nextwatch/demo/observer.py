@@ -1,4 +1,4 @@
-"""An independent observer: plain consumers that see what any other client would see.
+"""Observe the system from outside, by plain consumers like those of any other client.
 
 Three threads. One reads `recommendations` and `video-uploads`, so that the moment of receipt
 is not blurred by other work; one reads what explains them; one looks for uploads in the
@@ -13,12 +13,13 @@ from time import monotonic, sleep
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from contract.clock import Clock
 from contract.errors import StackError
-from contract.kafka import ClientConfig, consumer_config, retried, take, unhurried
+from contract.kafka.client import ClientConfig, consumer_config, unhurried
+from contract.kafka.topic_reader import TopicReader
 from contract.points import collection_name
-from contract.settings import KafkaSettings, QdrantSettings
-from contract.topics import (
+from contract.process.clock import Clock
+from contract.process.settings import KafkaSettings, QdrantSettings
+from contract.wire.topics import (
     MODEL_BUNDLES,
     RECOMMENDATIONS,
     SEARCH_EVENTS,
@@ -34,7 +35,6 @@ from nextwatch.sources.feed import quiet
 
 _POLL_S = 0.1
 _ANSWER_S = 10.0
-_MOST_AT_ONCE = 500
 _STOP_S = 0.2
 _GROUP_ID = "nextwatch-observer"
 _CONTEXT_FETCH_MS = 100  # events and bundles bear their own times
@@ -44,7 +44,7 @@ Handler = Callable[[Message], None]
 
 @dataclass(slots=True)
 class Observer:
-    """Reads all topics that matter into *tally*; hold `lock` while reading from it."""
+    """Reads all relevant topics into *tally*; hold `lock` while reading from it."""
 
     kafka: KafkaSettings
     qdrant: QdrantSettings
@@ -64,22 +64,23 @@ class Observer:
 
         A stack that goes on from an earlier run has events in its topics that are not this run's.
         """
-        layout = self.kafka.layout
         answers: dict[str, Handler] = {
-            layout.name(RECOMMENDATIONS): self._on_recommendation,
-            layout.name(VIDEO_UPLOADS): self._on_upload,
+            RECOMMENDATIONS.name: lambda message: self.tally.recommendation(
+                message.value(), self.clock()
+            ),
+            VIDEO_UPLOADS.name: self._on_upload,
         }
         rest: dict[str, Handler] = {
-            layout.name(WATCH_EVENTS): self._on_event,
-            layout.name(SEARCH_EVENTS): self._on_event,
-            layout.name(MODEL_BUNDLES): self._on_announcement,
+            WATCH_EVENTS.name: self._on_event,
+            SEARCH_EVENTS.name: self._on_event,
+            MODEL_BUNDLES.name: lambda message: self.tally.announcement(message.value()),
         }
-        refused = [layout.dlq_name(topic) for topic in TOPICS if topic.dead_lettered_by]
+        refused = [topic.dlq for topic in TOPICS if topic.dead_lettered_by]
         rest |= dict.fromkeys(refused, self._on_dead_letter)
         prompt = consumer_config(self.kafka, group_id=_GROUP_ID)
         slow = unhurried(prompt, within_ms=_CONTEXT_FETCH_MS)
-        reading_answers = self._consumer_of(prompt, answers)
-        reading_rest = self._consumer_of(slow, rest)
+        reading_answers = self._reader_of(prompt, answers)
+        reading_rest = self._reader_of(slow, rest)
         for name, work in (
             ("observer-answers", lambda: self._read(reading_answers, answers)),
             ("observer-events", lambda: self._read(reading_rest, rest)),
@@ -89,14 +90,14 @@ class Observer:
             self._threads[-1].start()
 
     def stop(self) -> None:
-        """Observe no longer; a thread that waits for a broker that is gone is not waited for."""
+        """Stop observing, without waiting for a thread that waits for the broker."""
         self._is_over.set()
         deadline_s = monotonic() + _STOP_S
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - monotonic()))
 
     def report(self, course: Course) -> Report:
-        """Return the figures of the run as they are now."""
+        """Return the present figures of the run."""
         with self.lock:
             uploads = Uploads(
                 latencies=self.probe.latencies,
@@ -106,7 +107,7 @@ class Observer:
             return report(self.tally, uploads, course, now_ms=self.clock())
 
     def check(self) -> None:
-        """Raise what made the observer blind, if something did.
+        """Raise the failure of an observing thread, if there is one.
 
         Raises:
             StackError: the figures are no longer worth anything.
@@ -121,35 +122,29 @@ class Observer:
         except BaseException as error:  # noqa: BLE001 - outermost frame of a thread
             self.failure = error
 
-    def _consumer_of(self, config: ClientConfig, topics: Iterable[str]) -> Consumer:
-        """Return a consumer of all partitions of *topics*, which exist."""
+    def _reader_of(self, config: ClientConfig, topics: Iterable[str]) -> TopicReader:
+        """Return a reader of all partitions of *topics*, which exist."""
         consumer = Consumer(quiet(config))
-        known = retried(
-            lambda left_s: consumer.list_topics(timeout=left_s).topics, within_s=_ANSWER_S
+        reader = TopicReader(consumer, self.kafka.layout)
+        kept = {VIDEO_UPLOADS.name, MODEL_BUNDLES.name}
+        reader.assign(
+            {
+                at: OFFSET_BEGINNING if at.topic in kept else _end_of(consumer, reader.place(at))
+                for at in reader.partitions(topics, within_s=_ANSWER_S)
+            }
         )
-        kept = {self.kafka.layout.name(topic) for topic in (VIDEO_UPLOADS, MODEL_BUNDLES)}
-        places = [
-            TopicPartition(name, number) for name in topics for number in known[name].partitions
-        ]
-        for place in places:
-            place.offset = OFFSET_BEGINNING if place.topic in kept else _end_of(consumer, place)
-        consumer.assign(places)
-        return consumer
+        return reader
 
-    def _read(self, consumer: Consumer, handlers: dict[str, Handler]) -> None:
-        with closing(consumer):
+    def _read(self, reader: TopicReader, handlers: dict[str, Handler]) -> None:
+        with closing(reader):
             while not self._is_over.is_set():
-                for message in take(consumer, _MOST_AT_ONCE, within_s=_POLL_S):
-                    if message.error() is None:
-                        with self.lock:
-                            handlers[str(message.topic())](message)
+                for message in reader.poll(within_s=_POLL_S):
+                    with self.lock:
+                        handlers[reader.position(message).topic](message)
 
     def _collection(self) -> str | None:
         generation = self.tally.generation
         return collection_name(self.qdrant.prefix(self.kafka), generation) if generation else None
-
-    def _on_recommendation(self, message: Message) -> None:
-        self.tally.recommendation(message.value(), self.clock())
 
     def _on_event(self, message: Message) -> None:
         self.tally.event(_position(message), message.value(), _stamp_ms(message))
@@ -160,9 +155,6 @@ class Observer:
             self.probe.remove(video_id)
         if self.tally.upload(video_id, message.value(), _stamp_ms(message)):
             self.probe.add(video_id, _stamp_ms(message))
-
-    def _on_announcement(self, message: Message) -> None:
-        self.tally.announcement(message.value())
 
     def _on_dead_letter(self, message: Message) -> None:
         self.tally.dead_letter(str(message.topic()), _source(message))

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a panel in a terminal, a line where there is none."""
+"""Draw a run as a panel in a terminal, or as a line."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,13 +31,13 @@ class _Items(msgspec.Struct):
 
 
 def sparkline(values: Sequence[float | None]) -> str:
-    """Return one bar for each of *values*, the highest as high as a line; None is blank."""
+    """Return one bar for each of *values*, scaled to the highest; None is blank."""
     highest = max((value for value in values if value is not None), default=0.0)
     return "".join(" " if value is None else _bar(value, highest) for value in values)
 
 
 def answers(figures: Report) -> str:
-    """Return how events and recommendations relate: one may answer several events of its user."""
+    """Return the counts of events and recommendations, as text."""
     return (
         f"{figures.events_in:,} events, {figures.answered:,} answered by "
         f"{figures.recommendations_out:,} recommendations"
@@ -68,7 +68,7 @@ def line(figures: Report, tally: Tally, *, now_ms: int) -> str:
 
 
 def panel(figures: Report, tally: Tally, *, now_ms: int) -> RenderableType:
-    """Return the whole panel: the figures, and below them one user who is followed."""
+    """Return the whole panel: the figures, and below them one sampled user."""
     title = f"nextwatch · {figures.seconds:.0f} s · {figures.catalogue_videos} videos"
     drawn = Group(_latencies(figures, tally, now_ms), _state(figures, tally, now_ms))
     return Group(Panel(drawn, title=title, title_align="left"), _sample(tally.sample, tally.titles))

@@ -1,20 +1,20 @@
-"""How long until an upload can be found: asked of the index itself, again and again.
+"""Measure how long until an upload can be found, by repeated queries of the index.
 
 A video counts as retrievable once a nearest-neighbour query with its own vector, in the
 collection of the generation in service, returns it among the `NEAREST` first. Videos with
 equal vectors push each other out of those; one as near as the last of them counts too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Lock
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 import urllib3
 
-from contract.clock import Clock
 from contract.points import point_id
+from contract.process.clock import Clock
 from nextwatch.demo.figures.latency import Latencies
 
 NEAREST = 10
@@ -48,22 +48,11 @@ Neighbours = list[tuple[int, float]]
 """Point ids with their similarity, nearest first."""
 
 
-class Index(Protocol):
-    """What is asked of the index; both answers are empty when it does not know the collection."""
-
-    def vectors(self, collection: str, point_ids: Sequence[int]) -> Mapping[int, list[float]]:
-        """Return the vectors of those *point_ids* that are in *collection*."""
-        ...
-
-    def nearest(
-        self, collection: str, vectors: Sequence[list[float]], k: int
-    ) -> Sequence[Neighbours]:
-        """Return the *k* nearest points of each of *vectors*."""
-        ...
-
-
 class RestIndex:
-    """Qdrant's REST API, asked without a client library: a look takes a millisecond."""
+    """Query Qdrant's REST API without a client library: a request takes a millisecond.
+
+    Both answers are empty when the index does not know the collection.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
         self._pool = urllib3.connection_from_url(url, timeout=timeout_s, retries=False)
@@ -95,9 +84,9 @@ class RestIndex:
 
 @dataclass(slots=True)
 class Probe:
-    """The uploads that are looked for; more than `MOST_IN_FLIGHT` at once are not measured."""
+    """Looks for uploads in the index, `MOST_IN_FLIGHT` at once; further ones are not measured."""
 
-    index: Index
+    index: RestIndex
     clock: Clock
     collection: Callable[[], str | None]
     latencies: Latencies = field(default_factory=Latencies)
@@ -112,7 +101,7 @@ class Probe:
         return len(self._waiting)
 
     def add(self, video_id: str, uploaded_ms: int) -> None:
-        """Look for *video_id* from now on; its record was stamped with *uploaded_ms*."""
+        """Look for *video_id* from now on; its record has the timestamp *uploaded_ms*."""
         with self._lock:
             if len(self._waiting) >= MOST_IN_FLIGHT:
                 self.num_unmeasured += 1
@@ -121,12 +110,12 @@ class Probe:
                 self._has_work.set()
 
     def remove(self, video_id: str) -> None:
-        """Look for *video_id* no longer: it was taken down."""
+        """Stop looking for *video_id*, which was taken down."""
         with self._lock:
             self._waiting.pop(point_id(video_id), None)
 
     def look(self) -> None:
-        """Ask once for all that is waited for."""
+        """Query the index once for all uploads not yet found."""
         with self._lock:
             waiting = dict(self._waiting)
         collection = self.collection()
@@ -142,7 +131,7 @@ class Probe:
                 self._found(point, now_ms)
 
     def run(self, is_over: Event) -> None:
-        """Look until *is_over*, and rest while nothing is waited for."""
+        """Look until *is_over*, and pause while no upload is waited for."""
         while not is_over.wait(LOOK_EVERY_S):
             self.look()
             with self._lock:

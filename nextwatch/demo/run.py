@@ -1,4 +1,4 @@
-"""The demo, from the first process to the last figure.
+"""Run the demo, from the first process to the last figure.
 
 Two rules. What is shown was measured from outside: the observer reads the topics and asks the
 index like any other client; nothing is taken from the word of the processes themselves. And
@@ -9,33 +9,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from contract import logging
-from contract.clock import system_clock
 from contract.errors import BrokerUnavailable
-from nextwatch import topics
+from contract.process import log_setup as logging
+from contract.process.clock import system_clock
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display, display
-from nextwatch.demo.feed import Feed, parse
-from nextwatch.demo.figures.report import Report, as_json
+from nextwatch.demo.feed import DemoFeed, parse
+from nextwatch.demo.figures.report import as_json
 from nextwatch.demo.interruption import Interruption, interruptible
 from nextwatch.demo.show import Show
 from nextwatch.demo.summary import summary
 from nextwatch.embedded.broker import BrokerChoice, choose_broker
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.notices import log_to
+from nextwatch.topics import topics
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `nextwatch demo` was told; *rate* is events per second."""
+    """The options of `nextwatch demo`; *rate* is events per second."""
 
     data: str | None = None
     rate: float = 50.0
@@ -67,7 +66,11 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
             ending.enter_context(_stopped(show))
             show.run(feed)
         logging.configure("warning")
-        _tell(show.figures(), console, is_json=options.as_json)
+        figures = show.figures()
+        for text in summary(figures):
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+        if options.as_json:
+            typer.echo(as_json(figures))
     if show.failure is not None:
         logs = show.stack.directory / "logs"
         if logs.exists():
@@ -86,7 +89,7 @@ def _show(
     options: Options,
     environ: Mapping[str, str],
     broker: BrokerChoice,
-    feed: Feed,
+    feed: DemoFeed,
     screen: Display,
     interruption: Interruption,
 ) -> Show:
@@ -96,7 +99,8 @@ def _show(
         state_dir=options.state_dir,
         on_step=checklist.done,
         broker=broker,
-        **_settings(broker, feed),
+        env=_own_topics() if broker.engine is None else {},
+        env_of=feed.env_of,
     )
     return Show(
         stack,
@@ -110,18 +114,12 @@ def _show(
     )
 
 
-def _settings(broker: BrokerChoice, feed: Feed) -> dict[str, Any]:
-    """Return what *feed* needs, and what keeps the demo apart from others on a Kafka that runs."""
-    if broker.engine is not None:
-        return {"env_of": feed.env_of}
-    run = uuid4().hex[:8]
+def _own_topics() -> dict[str, str]:
+    """Return settings that keep this run apart from others on a Kafka that runs already."""
     return {
-        "env": {
-            "NEXTWATCH_KAFKA_TOPIC_PREFIX": f"nextwatch-demo-{run}-",
-            "NEXTWATCH_KAFKA_USER_PARTITIONS": "4",
-            "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
-        },
-        "env_of": feed.env_of,
+        "NEXTWATCH_KAFKA_TOPIC_PREFIX": f"nextwatch-demo-{uuid4().hex[:8]}-",
+        "NEXTWATCH_KAFKA_USER_PARTITIONS": "4",
+        "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": "1",
     }
 
 
@@ -134,10 +132,3 @@ def _stopped(show: Show) -> Iterator[None]:
         show.stack.kill()
     finally:
         show.stack.stop(is_kept=show.failure is not None)
-
-
-def _tell(figures: Report, console: Console, *, is_json: bool) -> None:
-    for text in summary(figures):
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    if is_json:
-        typer.echo(as_json(figures))

@@ -1,4 +1,4 @@
-"""One run of the demo: boot, feed, watch, wait for the last answers.
+"""Run the demo once: start, feed, watch, wait for the last answers.
 
 One rule: whatever ends it, the figures up to then can still be told.
 """
@@ -8,27 +8,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic, sleep
 
-from contract.clock import Clock
 from contract.errors import NextwatchError, StackError
+from contract.process.clock import Clock
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.boot import LOOK_EVERY_S, boot, wait_until
 from nextwatch.demo.checklist import Checklist
 from nextwatch.demo.display import Display
-from nextwatch.demo.feed import Feed
+from nextwatch.demo.feed import DemoFeed
 from nextwatch.demo.figures.report import Course, Report, Uploads, report
 from nextwatch.demo.figures.tally import Tally
 from nextwatch.demo.figures.usage import Usage
 from nextwatch.demo.interruption import Interruption
 from nextwatch.demo.observer import Observer
 from nextwatch.demo.panel import line, panel
-from nextwatch.embedded.process import Child
+from nextwatch.embedded.process.process import Child
 from nextwatch.embedded.stack import EmbeddedStack
 from nextwatch.given_broker import told_of_option
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long something may take at the end of a run, and how long after Ctrl-C."""
+    """How long a step at the end of a run may take, without and after Ctrl-C."""
 
     orderly_s: float
     hurried_s: float
@@ -73,8 +73,8 @@ class Show:
         self._events: Child | None = None
         self._usage = Usage(self._pids)
 
-    def run(self, feed: Feed) -> None:
-        """Show the run to its end; what made it fail is in `failure`, for the caller to raise."""
+    def run(self, feed: DemoFeed) -> None:
+        """Show the run to its end; its failure is in `failure`, for the caller to raise."""
         try:
             with told_of_option(self.bootstrap_servers):
                 self._run(feed)
@@ -87,7 +87,7 @@ class Show:
                 self._observer.stop()
 
     def figures(self) -> Report:
-        """Return the figures as they are now."""
+        """Return the present figures."""
         course = Course(
             startup_s=self.startup_s,
             rate=self.rate,
@@ -104,7 +104,7 @@ class Show:
             return report(Tally(), Uploads(), course, now_ms=self.clock())
         return self._observer.report(course)
 
-    def _run(self, feed: Feed) -> None:
+    def _run(self, feed: DemoFeed) -> None:
         booted = boot(self.stack, feed, self.checklist, clock=self.clock, tick=self._while_booting)
         observer, events = booted.observer, booted.events
         self._observer, self._events = observer, events
@@ -124,7 +124,7 @@ class Show:
             self.stack.check()
             observer.check()
             if has_failed(events):
-                raise StackError(events.obituary())
+                raise StackError(events.exit_report())
             return observer.tally.first_recommendation_ms is not None
 
         wait_until(
@@ -161,10 +161,9 @@ class Show:
             if self._is_late(started_s, FEED_STOP):
                 events.kill()
         if has_failed(events) and (has_ended_itself or not self.interruption.asked.is_set()):
-            self._fail(StackError(events.obituary()))
+            self._fail(StackError(events.exit_report()))
 
     def _await_answers(self, observer: Observer) -> None:
-        """Wait for what is still owed, but not for ever."""
         started_s = quiet_since_s = monotonic()
         num_seen = -1
         while not self._is_late(started_s, ANSWERS):
@@ -213,5 +212,5 @@ def _first_line(error: Exception) -> str:
 
 
 def has_failed(events: Child) -> bool:
-    """Return whether the feed ended for another reason than its end."""
+    """Return whether the feed ended with an error."""
     return events.exit_code not in (None, 0)

@@ -1,4 +1,4 @@
-"""The last words of a run: its figures as lines of text, however it ended."""
+"""Summarise a run as lines of text."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""The whole system on one machine, without containers. Read ``embedded/stack.py`` first."""
+"""Run the whole system on one machine, without containers. Read ``embedded/stack.py`` first."""

@@ -1,4 +1,4 @@
-"""The embedded broker: Apache Kafka as one child process, and which Kafka that is.
+"""Choose and run the embedded broker: Apache Kafka as one child process.
 
 In this order: an unpacked distribution that was named, the pinned Kafka from the user's cache
 (fetched at first), and only where neither can be had, and the caller allows it, Tansu, which
@@ -16,8 +16,8 @@ from nextwatch.embedded import tansu
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution, fetched, unpacked
 from nextwatch.embedded.kafka.preparation import prepare
-from nextwatch.embedded.ports import LOOPBACK, free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """Return what people are told that it is."""
+        """Return the name of the program, for people."""
         return tansu.NAME if self.distribution is None else self.distribution.name
 
     @property
@@ -95,12 +95,12 @@ class BrokerChoice:
 
     @property
     def name(self) -> str:
-        """Return what broker it is, for people."""
+        """Return the name of the broker, for people."""
         return f"Kafka at {self.bootstrap_servers}" if self.engine is None else self.engine.name
 
     @property
     def warning(self) -> str:
-        """What a person must know about it; empty for Kafka."""
+        """The limits that a person must know; empty for Kafka."""
         return self.engine.warning if self.engine else ""
 
     @property
@@ -110,7 +110,7 @@ class BrokerChoice:
 
 
 def default_engine(environ: Mapping[str, str]) -> Engine:
-    """Return the broker of a caller without a wish; falling back to Tansu is logged.
+    """Return the default broker; falling back to Tansu is logged.
 
     Raises:
         StackError: there is none for this machine.
@@ -129,7 +129,7 @@ def choose_broker(
     port: int = 0,
     is_fixed: bool = False,
 ) -> BrokerChoice:
-    """Return the broker for what a person asked for; without a wish Tansu may be the last resort.
+    """Return the broker for the options of a command; by default Tansu may be the last resort.
 
     Raises:
         StackError: it cannot be had, or the wishes contradict each other.
@@ -180,11 +180,11 @@ class EmbeddedBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients find it; settled once `start` returned."""
+        """The address for clients; final once `start` has returned."""
         return f"{LOOPBACK}:{self._advertised_port or self.port}"
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start it and wait until it listens; where another process took its port, try another.
+        """Start the broker and wait until it listens; try another port if its own was taken.
 
         Raises:
             StackError: it did not start, with the way around it.
@@ -202,7 +202,7 @@ class EmbeddedBroker:
                 return
 
     def start_elsewhere(self) -> None:
-        """Start it on free ports, and don't wait; it has ended on those it had."""
+        """Start the broker, which has ended, on other free ports, and do not wait for it."""
         self._wanted_port = 0
         self.child = self._new_child()
         self.child.start(is_urgent=True)
@@ -212,13 +212,11 @@ class EmbeddedBroker:
         self.port = self._wanted_port or free[0]
         if self.engine.distribution is None:
             env = {**self._env, **tansu.ENV}
-            return Child(Plan("broker", self._tansu(), env, self._log_path, (self.port,)))
+            argv = tansu.command(self.port, self._advertised_port or self.port)
+            return Child(Plan("broker", argv, env, self._log_path, (self.port,)))
         ports = (self.port, free[1])
         argv, env = self._kafka(free[1]), node.java_env(self._env)
         return Child(Plan("broker", argv, env, self._log_path, ports))
-
-    def _tansu(self) -> tuple[str, ...]:
-        return tansu.command(self.port, self._advertised_port or self.port)
 
     def _kafka(self, controller_port: int) -> tuple[str, ...]:
         distribution = self.engine.distribution

@@ -1,4 +1,4 @@
-"""The embedded stack in a terminal: up until Ctrl-C, with its addresses in a file.
+"""Keep the embedded stack up until Ctrl-C, with its addresses in a file.
 
 The file holds one ``NAME=value`` a line. It is there while the stack is, so that another
 terminal finds the stack by ``eval "$(nextwatch stack env)"``. A lock beside it tells whether
@@ -13,9 +13,9 @@ from os import strerror
 from pathlib import Path
 from threading import Event
 
-from contract import lock
 from contract.errors import ContractError, StackError, StorageFull
-from contract.process import is_storage_full
+from contract.process import lock
+from contract.process.exit_codes import is_storage_full
 from nextwatch.embedded.stack import EmbeddedStack
 
 _ADDRESSES = ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "NEXTWATCH_QDRANT_URL")
@@ -25,7 +25,7 @@ _CHECK_EVERY_S = 0.1
 def run(
     stack: EmbeddedStack, env_file: Path, *, is_over: Event, tell: Callable[[str], None]
 ) -> None:
-    """Start *stack*, keep it up until *is_over*, and stop it; *tell* is given lines to print.
+    """Start *stack*, keep it up until *is_over*, and stop it; *tell* prints lines.
 
     Raises:
         StackError: it did not start, or did not stay up, or *env_file* is of another stack.
@@ -78,7 +78,7 @@ def claimed(env_file: Path) -> Iterator[None]:
 
 
 def banner(env: Mapping[str, str], env_file: Path) -> list[str]:
-    """Return what a person needs to use a stack: its addresses, and how processes find it."""
+    """Return how to use a stack: its addresses, and the settings by which processes find it."""
     broker, index = (env[name] for name in _ADDRESSES)
     return [
         f"broker  {broker}, for any Kafka client",

@@ -1,4 +1,4 @@
-"""Where one run of the embedded stack keeps its files.
+"""Claim the directory of one run of the embedded stack, and clean up after killed runs.
 
 Offsets, windows and vectors belong to the broker they came from. A directory whose broker
 keeps its records is therefore used on as a whole, and any other one is emptied first.
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from contract import lock
-from contract.clock import Clock, system_clock
 from contract.errors import ContractError, StackError
+from contract.process import lock
+from contract.process.clock import Clock, system_clock
 
 KEPT_FOR_MS = 7 * 24 * 3_600_000
 """How long the logs of a failed run stay in the temporary directory."""
@@ -30,7 +30,7 @@ _PARTS = (*_STATE, "logs", "ready")
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """A claimed directory; nobody else claims it before `release`."""
+    """A claimed directory; no other process can claim it before `release`."""
 
     path: Path
     is_temporary: bool
@@ -42,7 +42,7 @@ class RunDirectory:
         return self.path / name
 
     def release(self, *, is_kept: bool = False, with_state: bool = False) -> None:
-        """Give it back; a temporary one is removed, or all but its logs if it *is_kept*.
+        """Release the directory; a temporary one is removed, or all but its logs if it *is_kept*.
 
         What else there is in a kept one stays *with_state* only.
         """
@@ -96,7 +96,7 @@ def claim(
 
 
 def sweep(folder: Path, *, now_ms: int) -> list[Path]:
-    """Remove from *folder* what runs without a living owner left, and return what was removed.
+    """Remove the directories of dead runs from *folder*, and return them.
 
     The logs of failed runs stay for `KEPT_FOR_MS`. Directories of other users are left alone.
     """

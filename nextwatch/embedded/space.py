@@ -1,4 +1,4 @@
-"""Free space on the disk of a stack: asked for before it starts, and looked at while it runs.
+"""Check the free disk space of a stack before it starts and while it runs.
 
 A full disk stops no process at once: the index refuses writes with 507, its clients wait, and only
 their logs say why. So the stack looks at the disk itself, and tells it.
@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 
 from contract.errors import StorageFull
-from nextwatch.embedded.index_space import COLLECTION_BYTES, WRITE_BYTES, check_space
-from nextwatch.embedded.index_wire import Refused
+from nextwatch.embedded.index.index_space import COLLECTION_BYTES, WRITE_BYTES, check_space
+from nextwatch.embedded.index.index_wire import Refused
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ def check_room(state_dir: Path | None, names: Collection[str]) -> None:
 
 
 def shortage(directory: Path, names: Collection[str]) -> str:
-    """Return what of *names* finds no room in *directory*, and how much there is; else nothing."""
+    """Return why *directory* has no room for the processes *names*; empty if it has."""
     try:
         check_space(directory, _least_bytes(names))
     except Refused as refused:
@@ -68,7 +68,7 @@ class SpaceWatch:
     _is_short: bool = False
 
     def look(self) -> None:
-        """Look at the disk; cheap enough to be called ten times a second."""
+        """Check the disk; cheap enough to be called ten times a second."""
         reason = shortage(self.directory, self.names)
         if reason and not self._is_short:
             log.warning("disk_full", reason=reason)

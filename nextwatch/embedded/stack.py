@@ -1,10 +1,10 @@
-"""The embedded stack: broker, index, streams, trainer and index_sync on this machine.
+"""Run broker, index, streams, trainer and index_sync on this machine.
 
 All processes are started at once; the workers load their code and wait at a gate until broker,
-index and topics are there (`nextwatch.embedded.gate`). They stop the other way round, so that each
-can finish with what it needs. A port is chosen before it is used, so another process may take it
-meanwhile: broker or index then move to another one, and the workers are started anew. Whatever
-happens, no process outlives `EmbeddedStack.stop`, nor the process that started it.
+index and topics are there (`nextwatch.embedded.process.gate`). They stop the other way round, so
+that each can finish with what it needs. A port is chosen before it is used, so another process may
+take it meanwhile: broker or index then move to another one, and the workers are started anew.
+Whatever happens, no process outlives `EmbeddedStack.stop`, nor the process that started it.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ from typing import Self
 import structlog
 
 from contract.errors import StackError
-from contract.settings import KafkaSettings, load
+from contract.process.settings import KafkaSettings, load
 from nextwatch.embedded import rundir, tansu
 from nextwatch.embedded.broker import (
     ATTEMPTS,
@@ -30,11 +30,11 @@ from nextwatch.embedded.broker import (
     default_engine,
 )
 from nextwatch.embedded.kafka import node
-from nextwatch.embedded.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
-from nextwatch.embedded.ports import LOOPBACK, free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process.process import Child, Plan
+from nextwatch.embedded.process.supervision import Supervisor
 from nextwatch.embedded.space import SpaceWatch, check_room, shortage
-from nextwatch.embedded.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +98,7 @@ class EmbeddedStack:
         self._index_port = 0
         self._num_moves = 0
         self._others: list[Child] = []
-        self._guests: list[Child] = []
+        self._added: list[Child] = []
         self._supervisor: Supervisor | None = None
 
     def __enter__(self) -> Self:
@@ -128,7 +128,7 @@ class EmbeddedStack:
 
     @property
     def broker_name(self) -> str:
-        """What broker this is, for people."""
+        """The name of the broker, for people."""
         return self._choice.name if self._choice is not None else self.bootstrap_servers
 
     @property
@@ -163,7 +163,7 @@ class EmbeddedStack:
         return broker + tuple(self._others)
 
     def process(self, name: str) -> Child:
-        """Return the process *name*, to look at, to kill or to start again.
+        """Return the process *name*.
 
         Raises:
             StackError: it was not started here.
@@ -199,7 +199,7 @@ class EmbeddedStack:
                     self._launch(self._plans.worker(name, self.env))
 
     def await_storage(self, timeout_s: float = 60.0) -> None:
-        """Create the topics; returns when broker, topics and index are there.
+        """Wait for broker and index, and create the topics.
 
         Raises:
             StackError: broker or index ended, or took longer than *timeout_s*.
@@ -207,7 +207,7 @@ class EmbeddedStack:
         with self._stopped_on_error():
             self.wait_ready(timeout_s, names={"broker"})
             if self._choice is not None:
-                from nextwatch.topics import reconcile  # noqa: PLC0415 - it loads librdkafka
+                from nextwatch.topics.topics import reconcile  # noqa: PLC0415 - it loads librdkafka
 
                 reconcile(self.kafka)
                 self._announce("topics")
@@ -219,7 +219,7 @@ class EmbeddedStack:
         self.await_storage()
 
     def start_workers(self, names: Collection[str] = WORKERS) -> None:
-        """Open the gates of *names* that belong to this stack; they get ready by themselves."""
+        """Open the gates of those *names* that belong to this stack, without waiting for them."""
         with self._stopped_on_error():
             for name in WORKERS:
                 if name in self._names and name in names:
@@ -259,21 +259,21 @@ class EmbeddedStack:
                     late.append(child)
         return late
 
-    def add_guest(
+    def add_process(
         self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None
     ) -> Child:
-        """Start a program of the caller's, with settings by which it finds this stack, and *env*.
+        """Start a program of the caller, with the settings of this stack and *env*.
 
         It is never restarted, and `stop` ends it with the workers.
         """
         env = {**self._plans.inherited, **self.env, **(env or {})}
-        guest = Child(Plan(name, tuple(argv), env, self._plans.log_path(name)))
-        self._guests.append(guest)
-        guest.start()
-        return guest
+        added = Child(Plan(name, tuple(argv), env, self._plans.log_path(name)))
+        self._added.append(added)
+        added.start()
+        return added
 
     def supervise(self) -> None:
-        """From now on start again what ends by accident, unless this stack is unsupervised."""
+        """Restart processes that end unexpectedly from now on, unless the stack is unsupervised."""
         if self._is_supervised and self._supervisor is None:
             forgets = self._broker is not None and not self._broker.engine.is_durable
             vital = frozenset({"broker"} if forgets else ())
@@ -281,7 +281,7 @@ class EmbeddedStack:
             self._supervisor.start()
 
     def check(self) -> None:
-        """Raise what ended the stack, if something did; warn of a disk that is full.
+        """Raise the failure of the stack, if there is one; warn of a full disk.
 
         Raises:
             StackError: the broker died, or a process does not stay up.
@@ -292,28 +292,28 @@ class EmbeddedStack:
 
     @property
     def failure(self) -> str:
-        """What ended the stack; empty while it is well."""
+        """The failure of the stack; empty while there is none."""
         return self._supervisor.failure if self._supervisor is not None else ""
 
     @property
     def shortage(self) -> str:
-        """What the disk has no room for any more; empty while there is room."""
+        """What the disk has no room for; empty while there is room."""
         return shortage(self.directory, self._names)
 
     @property
     def restarts(self) -> dict[str, int]:
-        """How often each process that ended by accident was restarted."""
+        """The number of restarts of each process that ended unexpectedly."""
         return dict(self._supervisor.restarts) if self._supervisor is not None else {}
 
     def stop(self, *, is_kept: bool = False, with_state: bool = False) -> None:
-        """Stop everything; what does not go by itself is killed. A second call does nothing.
+        """Stop all processes, and kill those that do not stop. A second call does nothing.
 
         With *is_kept* a temporary directory stays for the logs in it, *with_state* as a whole.
         """
         try:
             if self._supervisor is not None:
                 self._supervisor.stop()
-            leaving = [*self._guests, *self._named(WORKERS)]
+            leaving = [*self._added, *self._named(WORKERS)]
             if self._directory.is_temporary:  # nothing to save
                 self._stop_children(leaving, _WORKER_STOP_WITHOUT_STATE_S)
             else:
@@ -325,10 +325,10 @@ class EmbeddedStack:
             self._directory.release(is_kept=is_kept, with_state=with_state)
 
     def kill(self) -> None:
-        """Kill everything at once; `stop` has nothing left to wait for then."""
+        """Kill all processes at once, so that `stop` need not wait."""
         if self._supervisor is not None:
             self._supervisor.stop()
-        for child in (*self._guests, *self.children):
+        for child in (*self._added, *self.children):
             child.kill()
 
     def _new_broker(self) -> EmbeddedBroker:
@@ -355,7 +355,7 @@ class EmbeddedStack:
         if port is None or self._num_moves == ATTEMPTS:
             is_broker = child.name == "broker"
             child.kill()
-            raise StackError(child.obituary() + (f"\n{REMEDY}" if is_broker else ""))
+            raise StackError(child.exit_report() + (f"\n{REMEDY}" if is_broker else ""))
         self._num_moves += 1
         before = self.env
         log.warning("port_lost", process=child.name, port=port)
@@ -373,7 +373,7 @@ class EmbeddedStack:
     def _restart_clients(self, before: Mapping[str, str]) -> None:
         """Start what was told another address *before* once more, with the present one."""
         env = self.env
-        for client in (*self._named(WORKERS), *self._guests):
+        for client in (*self._named(WORKERS), *self._added):
             told = client.plan.env
             new = {name: env[name] for name, old in before.items() if told.get(name) == old}
             if client.is_running and new.items() - told.items():
@@ -417,8 +417,8 @@ class EmbeddedStack:
             raise
 
 
-def passed_over(environ: Mapping[str, str], *, is_kafka_given: bool) -> list[str]:
-    """Return the settings in *environ* that no process of an embedded stack is told of.
+def unused_settings(environ: Mapping[str, str], *, is_kafka_given: bool) -> list[str]:
+    """Return the settings in *environ* that no process of an embedded stack receives.
 
     The connection settings are used only where a Kafka that runs is given.
     """

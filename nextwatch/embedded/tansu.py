@@ -1,4 +1,4 @@
-"""Tansu, which speaks Kafka's protocol: the last resort where Apache Kafka cannot be had.
+"""Run Tansu, which speaks Kafka's protocol, where Apache Kafka cannot be had.
 
 It keeps its records in memory, deletes nothing, and clones the metadata of a partition on every
 fetch, so it slows down within minutes. It answers a waiting fetch on a timer, joins a group in
@@ -8,7 +8,7 @@ half of its session timeout, does not isolate transactions, and creates misspelt
 import platform
 
 from contract.errors import StackError
-from nextwatch.embedded.ports import LOOPBACK
+from nextwatch.embedded.process.ports import LOOPBACK
 
 NAME = "Tansu (in memory)"
 LIMITS = (

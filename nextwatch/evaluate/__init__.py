@@ -1,4 +1,4 @@
-"""Retrieval models measured on real logs, beside the baselines that they have to beat.
+"""Measure retrieval models on real logs, beside the baselines that they have to beat.
 
 Read `nextwatch.evaluate.prequential` first: score, then learn, in the order of time.
 """

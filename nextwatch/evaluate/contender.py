@@ -1,4 +1,4 @@
-"""What takes part in a trial, and what it is asked: the one seam between protocol and models.
+"""Define contenders: the interface between the evaluation protocol and the models.
 
 A contender is prepared with the catalogue and with what is known of users beforehand. Then it
 scores, and only afterwards learns, batch after batch in the order of time. Histories are the
@@ -7,20 +7,23 @@ a contender keeps no state of users.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
-from models.history import Window
-from nextwatch.evaluate.logs.trial import History
+from contract.wire.events import VideoUpload
+from models.history.history import Window
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 # Shape legend: B = cases, N = videos of the catalogue.
 
+UNTIMED = "ml1m"
+"""The source whose log has no times, so that models learn all of it beforehand."""
+
 
 class Case(NamedTuple):
-    """One user at the moment before a watch of something that was never shown to them.
+    """One user at the moment before a watch of a video that was never shown to them.
 
     ``completed`` and ``exposed`` are columns, oldest first, with repeats, and reach as far back
     as anything is known. ``label`` is the column of the watch to come: for learning, not for
@@ -36,7 +39,7 @@ class Case(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """What happened, in full, with the window from before it.
+    """One exposure, with the user's window from before it.
 
     ``is_first`` says that the user was never shown the video before: a completed first exposure
     is what cases are made of.
@@ -51,19 +54,22 @@ class Exposure(NamedTuple):
     is_first: bool
 
 
+class TrainingData(NamedTuple):
+    """What is known before the log begins; column n belongs to ``uploads[n]``.
+
+    ``validation`` is for early stopping only; empty where a trial sets none apart.
+    """
+
+    uploads: Sequence[VideoUpload]
+    histories: Sequence[LoggedHistory]
+    validation: Sequence[Case] = ()
+
+
 class Contender(Protocol):
     """A way to rank the whole catalogue for a user."""
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
-        """Learn what can be known beforehand; column n belongs to ``uploads[n]``.
-
-        *validation* is for early stopping only; empty where a trial sets none apart.
-        """
+    def prepare(self, training: TrainingData) -> None:
+        """Learn what can be learned before the log begins."""
         ...
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
@@ -78,5 +84,16 @@ class Contender(Protocol):
         ...
 
     def frozen(self) -> "Contender":
-        """Return this contender as it is now: it will only be asked to score."""
+        """Return a copy of the present contender, which will only be asked to score."""
         ...
+
+
+class StaticContender:
+    """The part of a contender that learns nothing after `prepare`."""
+
+    def observe(self, exposures: Sequence[Exposure]) -> None:
+        """Learn nothing."""
+
+    def frozen(self) -> Self:
+        """Return itself, since it never changes."""
+        return self

@@ -1,23 +1,20 @@
-"""Who takes part: the models that learn, and the baselines that they have to beat.
+"""List who takes part in a trial: the models that learn, and the baselines.
 
 Each is made anew for a trial, by name and seed. A model is one line in
-`models.presets.RETRIEVERS`, or in `trainer.learners`; a baseline is one line here.
+`models.towers.presets.RETRIEVERS`, or in `trainer.learn.registry`; a baseline is one line here.
 """
 
 from collections.abc import Mapping, Sequence
 
-from models.history import DAY_MS
+from models.history.history import DAY_MS, HOUR_MS
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine, ease
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
 from nextwatch.evaluate.baselines.factors import ImplicitFactors
-from nextwatch.evaluate.baselines.popularity import Popularity
-from nextwatch.evaluate.contender import Contender
+from nextwatch.evaluate.baselines.popularity import PopularityBaseline
+from nextwatch.evaluate.contender import UNTIMED, Contender
 
 OF_YEARS = ("movielens",)
 """Sources whose logs last for years: a generation lasts a day of the log there, else an hour."""
-
-UNTIMED = "ml1m"
-"""The source whose log has no times, so that models learn all of it beforehand."""
 
 
 def timed_baselines(*, has_histories: bool = True) -> dict[str, Contender]:
@@ -29,23 +26,23 @@ def timed_baselines(*, has_histories: bool = True) -> dict[str, Contender]:
     of_completed = Affinity(ease, is_of_log=is_of_log)
     of_exposed = Affinity(ease, is_of_completed=False, is_of_log=is_of_log)
     baselines: dict[str, Contender] = {
-        "popularity_6h": Popularity(6.0),
-        "popularity_24h": Popularity(24.0),
-        "popularity_72h": Popularity(72.0),
+        "popularity_6h": PopularityBaseline(6.0),
+        "popularity_24h": PopularityBaseline(24.0),
+        "popularity_72h": PopularityBaseline(72.0),
         "item_cosine": ItemToItem(Affinity(cosine, is_of_log=is_of_log)),
         "ease": ItemToItem(of_completed),
         "ease_x_popularity_24h": ItemToItem(of_completed, half_life_h=24.0),
         "ease_exposed_x_popularity_24h": ItemToItem(of_exposed, half_life_h=24.0),
     }
     if has_histories:
-        baselines |= {"popularity_frozen": Popularity(None), "ials_64": ImplicitFactors()}
+        baselines |= {"popularity_frozen": PopularityBaseline(None), "ials_64": ImplicitFactors()}
     return baselines
 
 
 def untimed_baselines() -> dict[str, Contender]:
     """Return the baselines for sequences without times, by name."""
     return {
-        "popularity_frozen": Popularity(None),
+        "popularity_frozen": PopularityBaseline(None),
         "ials_64": ImplicitFactors(),
         "item_cosine": ItemToItem(Affinity(cosine)),
         "ease": ItemToItem(Affinity(ease)),
@@ -67,7 +64,7 @@ def baseline_names() -> frozenset[str]:
 
 def model_names() -> Sequence[str]:
     """Return the names of the models that learn (torch)."""
-    from trainer.learners import NAMES  # noqa: PLC0415 - an extra
+    from trainer.learn.registry import NAMES  # noqa: PLC0415 - an extra
 
     return NAMES
 
@@ -80,9 +77,9 @@ def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) ->
     Raises:
         ValueError: there is no such model, or *overrides* has what its settings refuse.
     """
-    from nextwatch.evaluate.learned import HOUR_MS, Learned  # noqa: PLC0415 - an extra
+    from nextwatch.evaluate.learned import Learned  # noqa: PLC0415 - an extra
     from nextwatch.evaluate.settings import settings  # noqa: PLC0415
-    from trainer.learners import learner  # noqa: PLC0415
+    from trainer.learn.registry import learner  # noqa: PLC0415
 
     if name not in model_names():
         known = ", ".join(sorted({*model_names(), *baseline_names()}))

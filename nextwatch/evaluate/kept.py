@@ -1,4 +1,4 @@
-"""Runs kept on disk: a measurement of hours goes on where it stopped, and may be shared out.
+"""Keep runs on disk, so that a long measurement can be resumed or divided.
 
 One file for each run of one contender with one seed, named after it. A file counts only for the
 very same trial: the same log, settings and seed, and the same code of the packages that a run goes
@@ -16,21 +16,21 @@ import numpy as np
 
 import contract
 import models
+import nextwatch.datasets
 import nextwatch.evaluate
-import nextwatch.sources
 import trainer
 from nextwatch.evaluate.prequential import Tested
-from nextwatch.evaluate.ranks import Tally
+from nextwatch.evaluate.ranks import RankTally
 
-_PACKAGES = (contract, models, trainer, nextwatch.evaluate, nextwatch.sources)
+_PACKAGES = (contract, models, trainer, nextwatch.datasets, nextwatch.evaluate)
 _TELLERS = {"cli.py", "progress.py", "report.py"}
 """Modules that only say what came out: changing them changes no run."""
 
 
-class Run(NamedTuple):
-    """What one contender came to: the ranks of the labels in each way of taking part, its cost."""
+class KeptRun(NamedTuple):
+    """The result of one contender: the ranks of the labels in each way of taking part, its cost."""
 
-    tallies: Mapping[str, Tally]
+    tallies: Mapping[str, RankTally]
     train_s: float
     score_s: float
 
@@ -41,7 +41,7 @@ class Kept:
 
     directory: Path
 
-    def get(self, name: str, what: Mapping[str, Any]) -> tuple[Run, Tested] | None:
+    def get(self, name: str, what: Mapping[str, Any]) -> tuple[KeptRun, Tested] | None:
         """Return the run of *name* and the cases it was given, or None without one."""
         path = self._path(name, what)
         if not path.exists():
@@ -49,19 +49,19 @@ class Kept:
         with np.load(path, allow_pickle=False) as arrays:
             ways = sorted({key.split(".")[0] for key in arrays.files if "." in key})
             tallies = {
-                way: Tally(*(arrays[f"{way}.{field}"] for field in Tally.__annotations__))
+                way: RankTally(*(arrays[f"{way}.{field}"] for field in RankTally.__annotations__))
                 for way in ways
             }
             train_s, score_s = arrays["seconds"].tolist()
             tested = Tested(arrays["user_ids"].tolist(), arrays["periods"].tolist())
-        return Run(tallies, train_s, score_s), tested
+        return KeptRun(tallies, train_s, score_s), tested
 
-    def put(self, name: str, what: Mapping[str, Any], run: Run, tested: Tested) -> None:
-        """Keep a run; whole or not at all."""
+    def put(self, name: str, what: Mapping[str, Any], run: KeptRun, tested: Tested) -> None:
+        """Write a run atomically."""
         arrays = {
             f"{way}.{field}": getattr(tally, field)
             for way, tally in run.tallies.items()
-            for field in Tally.__annotations__
+            for field in RankTally.__annotations__
         }
         arrays["seconds"] = np.array([run.train_s, run.score_s])
         arrays["user_ids"] = np.array(tested.user_ids, np.str_)

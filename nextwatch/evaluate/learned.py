@@ -1,4 +1,4 @@
-"""A learner of the trainer in a trial, scored by what it would serve (torch; the `train` extra).
+"""Evaluate a learner of the trainer by what it would serve (torch; the `train` extra).
 
 It learns as in the trainer. It is scored as in streams: from a bundle, made with every
 hour of the log's time, or every day, and no sooner than somebody is scored; in between, the videos
@@ -16,56 +16,41 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
-from models import bundle as bundles
-from models.examples import Example
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from models.sequence_training import Recipe
+from models.bundle import bundle as bundles
+from models.features.examples import Example
+from models.history.history import HOUR_MS
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks, served
-from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.contender import Case, Exposure, StaticContender, TrainingData
 from nextwatch.evaluate.served import Towers
-from trainer.histories import PastWatches
-from trainer.learner import Learner
-from trainer.popularity import Viewing
+from trainer.evaluate.popularity import Viewing
+from trainer.learn.histories import PastWatches
+from trainer.learn.learner import Learner
 
 # Shape legend: B = cases, N = videos, F = ranking features.
 
-HOUR_MS = 3_600_000
-
 
 class Epoch(NamedTuple):
-    """The loss of one epoch, and what the validation said after it; empty without validation."""
+    """The loss of one epoch, and the validation measures after it, if there are any."""
 
     number: int
     loss: float
     validation: dict[str, float]
 
 
-class FrozenTowers:
-    """A learned contender that learns no more."""
+class FrozenTowers(StaticContender):
+    """A learned contender that no longer learns."""
 
     def __init__(self, towers: Towers) -> None:
         self._towers = towers
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
-        """Stay as it is."""
-
-    def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return what the towers say."""
-        return self._towers.score(cases)
-
-    def observe(self, exposures: Sequence[Exposure]) -> None:
+    def prepare(self, training: TrainingData) -> None:
         """Learn nothing."""
 
-    def frozen(self) -> "FrozenTowers":
-        """Return itself, since it never changes."""
-        return self
+    def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
+        """Return the scores of the towers."""
+        return self._towers.score(cases)
 
 
 class Learned:
@@ -87,17 +72,13 @@ class Learned:
         self._generation = -1
         self._towers: Towers | None = None
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
+    def prepare(self, training: TrainingData) -> None:
         """Make the videos known, in the order of the columns, and learn the histories."""
-        for upload in uploads:
+        histories = training.histories
+        for upload in training.uploads:
             self.learner.upload(upload)
         video_ids = self.learner.video_ids
-        assert len(video_ids) == len(uploads), "every upload has an id of its own"
+        assert len(video_ids) == len(training.uploads), "every upload has an id of its own"
         if histories and self._recipe is not None:
             past = [
                 PastWatches(
@@ -106,15 +87,15 @@ class Learned:
                 for one in histories
             ]
             span_ms = max(one.last_ms for one in histories) - min(one.first_ms for one in histories)
-            self.learner.study_histories(
+            self.learner.learn_histories(
                 past,
                 self._recipe,
                 span_ms=max(span_ms, 1),
-                goes_on=lambda number, loss: self._note(number, loss, validation),
+                goes_on=lambda number, loss: self._note(number, loss, training.validation),
             )
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return what the served generation says, of a new one when it is time."""
+        """Return the scores of the served generation; start a new one when it is due."""
         generation = cases[0].event_time_ms // self._generation_ms
         if self._towers is None or generation != self._generation:
             self._start(generation)
@@ -122,13 +103,13 @@ class Learned:
         return self._towers.score(cases)
 
     def observe(self, exposures: Sequence[Exposure]) -> None:
-        """Learn from completed first exposures, count what was played, renew what this touched."""
+        """Learn from completed first exposures, count plays, and update the changed vectors."""
         video_ids = self.learner.video_ids
         examples = [
             self.example(one, one.column) for one in exposures if one.is_completed and one.is_first
         ]
         if examples:
-            self.learner.learn(examples)
+            self.learner.learn(self.learner.encode(examples))
         self.learner.count(
             [
                 Viewing(video_ids[one.column], one.event_time_ms, one.watch_ms, one.is_completed)
@@ -145,7 +126,7 @@ class Learned:
         return FrozenTowers(self._towers.copy())
 
     def example(self, one: Case | Exposure, column: int) -> Example:
-        """Return what the learner is told of a watch of *column*."""
+        """Return the learner's example of a watch of *column*."""
         video_id = self.learner.video_ids[column]
         return Example(one.user_id, one.window, video_id, one.event_time_ms)
 
@@ -156,7 +137,8 @@ class Learned:
     def _measured(self, cases: Sequence[Case]) -> dict[str, float]:
         if not cases:
             return {}
-        score_BN = self.learner.similarity([self.example(case, case.label) for case in cases])
+        examples = [self.example(case, case.label) for case in cases]
+        score_BN = self.learner.similarity(self.learner.encode(examples))
         found = ranks.rank(score_BN, [case.label for case in cases], [one.exposed for one in cases])
         return ranks.means(ranks.gains(found))
 

@@ -1,19 +1,21 @@
-"""Leave one out: each user's last watch among the whole catalogue, for logs without times.
+"""Rank each user's last watch among the whole catalogue, for logs without times.
 
 Everybody learns beforehand from all that comes before, and nobody learns while being tested.
 """
 
 from collections.abc import Sequence
 
+from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.logs.ml1m import Halves
-from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, Tested, prepare, untold
+from nextwatch.evaluate.prequential import LIVE, Entrant, Tell, Tested, ignore_progress, prepare
 
 CASES_AT_A_TIME = 128
 
 
-def run(halves: Halves, entrants: Sequence[Entrant], *, tell: Tell = untold) -> Tested:
-    """Take *halves* through all *entrants*, filling them, and return whose cases were ranked."""
-    prepare(halves.uploads, halves.histories, entrants, tell, halves.validation)
+def run(halves: Halves, entrants: Sequence[Entrant], *, tell: Tell = ignore_progress) -> Tested:
+    """Evaluate all *entrants* on *halves*, and return the tested cases."""
+    training = TrainingData(halves.uploads, halves.histories, halves.validation)
+    prepare(training, entrants, tell)
     for start in range(0, len(halves.tests), CASES_AT_A_TIME):
         cases = halves.tests[start : start + CASES_AT_A_TIME]
         for entrant in entrants:

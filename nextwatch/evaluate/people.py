@@ -1,4 +1,4 @@
-"""All users of a trial, as serving would know them at every moment of the log.
+"""Track all users of a trial as serving would know them at every moment of the log.
 
 Windows are folded from events of the contract by the code that serves. They are the trial's
 own: every contender is given the same.
@@ -6,15 +6,13 @@ own: every contender is given the same.
 
 from dataclasses import dataclass, field
 
-from models.history import EMPTY, Window, WindowPolicy, fold
+from models.history.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.evaluate.contender import Case, Exposure
 from nextwatch.evaluate.logs.trial import TrialLog
 
 
 @dataclass(slots=True)
 class _Person:
-    """What is known of one user so far."""
-
     window: Window = EMPTY
     completed: list[int] = field(default_factory=list)
     exposed: list[int] = field(default_factory=list)
@@ -39,8 +37,8 @@ class People:
         self._people: dict[str, _Person] = {}
         self._stopped: dict[str, _Stopped] = {}
 
-    def meet(self, row: int) -> tuple[Exposure, Case | None]:
-        """Return what happens at *row*, and the case it is, if it is one; then let it happen."""
+    def get_or_add(self, row: int) -> tuple[Exposure, Case | None]:
+        """Return the exposure at *row*, and its case if it is one; then apply it to the user."""
         log, user_id = self._log, self._log.user_id[row]
         person = self._person(user_id)
         column, time_ms = int(log.column[row]), int(log.time_ms[row])
@@ -58,18 +56,24 @@ class People:
         if is_completed and is_first:
             completed, exposed = tuple(person.completed), tuple(person.exposed)
             case = Case(user_id, person.window, time_ms, column, completed, exposed)
-        self._happen(person, row, column, is_completed=is_completed)
+        watch = log.watch(row)
+        if watch is not None:
+            person.window = fold(person.window, [watch], self._policy)
+        if is_completed:
+            person.completed.append(column)
+        person.exposed.append(column)
+        person.seen.add(column)
         return exposure, case
 
     def stop(self) -> None:
-        """Keep everybody as they are now, for `as_stopped`."""
+        """Keep the present windows of all users, for `as_stopped`."""
         self._stopped = {
             user_id: _Stopped(person.window, len(person.completed))
             for user_id, person in self._people.items()
         }
 
     def as_stopped(self, case: Case) -> Case:
-        """Return *case* with the window of when everybody was stopped; what was seen stays seen."""
+        """Return *case* with the window at the time of `stop`; seen videos stay seen."""
         stopped = self._stopped.get(case.user_id)
         if stopped is None:
             fresh = self._known_before(case.user_id)
@@ -89,12 +93,3 @@ class People:
         window = fold(EMPTY, history.watches(self._log.uploads), self._policy)
         columns = list(history.columns)
         return _Person(window, list(history.completed), columns, set(columns))
-
-    def _happen(self, person: _Person, row: int, column: int, *, is_completed: bool) -> None:
-        watch = self._log.watch(row)
-        if watch is not None:
-            person.window = fold(person.window, [watch], self._policy)
-        if is_completed:
-            person.completed.append(column)
-        person.exposed.append(column)
-        person.seen.add(column)

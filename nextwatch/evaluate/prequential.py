@@ -1,4 +1,4 @@
-"""The replay of a log: score, then learn, in the order of time, all contenders side by side.
+"""Replay a log in the order of time: all contenders score, then learn.
 
 Before each completed watch of a video that the user was never shown, every contender scores
 the whole catalogue for that user; the rank of the watched video is noted; only then does
@@ -15,11 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import process_time
 
-from contract.events import VideoUpload
-from models.history import WindowPolicy
+from models.history.history import WindowPolicy
 from nextwatch.evaluate import ranks
-from nextwatch.evaluate.contender import Case, Contender, Exposure
-from nextwatch.evaluate.logs.trial import History, TrialLog
+from nextwatch.evaluate.contender import Case, Contender, Exposure, TrainingData
+from nextwatch.evaluate.logs.trial import TrialLog
 from nextwatch.evaluate.people import People
 from nextwatch.evaluate.ranks import Ranks
 
@@ -31,13 +30,13 @@ Tell = Callable[[str, float], None]
 """Takes what is going on, and the share of it that is done, from 0 to 1."""
 
 
-def untold(_what: str, _done: float) -> None:
-    """Tell nobody."""
+def ignore_progress(_what: str, _done: float) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How much may happen between two lessons.
+class EvaluationPace:
+    """The bounds of a batch between two learning steps.
 
     A batch ends with its *most_completed*-th completed watch, or before the first exposure
     that is *span_ms* after its own first one.
@@ -47,18 +46,18 @@ class Pace:
     span_ms: int
 
 
-AT_ONCE = Pace(most_completed=1, span_ms=0)
-IN_BATCHES = Pace(most_completed=64, span_ms=60_000)
+AT_ONCE = EvaluationPace(most_completed=1, span_ms=0)
+IN_BATCHES = EvaluationPace(most_completed=64, span_ms=60_000)
 
 
 @dataclass(slots=True)
 class Entrant:
-    """A contender in a trial, and what came out of it so far, by the way in which it took part."""
+    """A contender in a trial, and its results so far, by the way in which it took part."""
 
     name: str
     contender: Contender
     is_frozen_too: bool = False
-    pace: Pace = IN_BATCHES
+    pace: EvaluationPace = IN_BATCHES
     ranks: dict[str, list[Ranks]] = field(default_factory=lambda: {way: [] for way in WAYS})
     train_s: float = 0.0
     score_s: float = 0.0
@@ -68,15 +67,10 @@ class Entrant:
     _cases: list[Case] = field(default_factory=list)
     _stopped: list[Case] = field(default_factory=list)
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
-        """Let the contender learn what is known beforehand."""
+    def prepare(self, training: TrainingData) -> None:
+        """Prepare the contender with what is known before the log."""
         started_s = process_time()
-        self.contender.prepare(uploads, histories, validation)
+        self.contender.prepare(training)
         self.train_s += process_time() - started_s
 
     def freeze(self) -> None:
@@ -86,7 +80,7 @@ class Entrant:
             self._copy = self.contender.frozen()
 
     def take(self, exposure: Exposure, case: Case | None, stopped: Case | None) -> None:
-        """Take in what happens; *case* and *stopped* are given where it is to be ranked."""
+        """Add *exposure* to the batch; *case* and *stopped* are given if it is ranked."""
         waiting = self._exposures
         is_late = waiting and (
             exposure.event_time_ms - waiting[0].event_time_ms >= self.pace.span_ms
@@ -102,7 +96,7 @@ class Entrant:
             self.finish_batch()
 
     def finish_batch(self) -> None:
-        """Score the cases that wait, then learn from all that happened."""
+        """Score the waiting cases, then learn from the exposures of the batch."""
         if self._cases:
             self.score(LIVE, self.contender, self._cases)
             if self._copy is not None:
@@ -115,7 +109,7 @@ class Entrant:
         self._exposures, self._cases, self._stopped, self._num_completed = [], [], [], 0
 
     def score(self, way: str, contender: Contender, cases: Sequence[Case]) -> None:
-        """Let *contender* rank *cases*, and note where the labels stood."""
+        """Let *contender* score *cases*, and note the ranks of the labels."""
         started_s = process_time()
         score_BN = contender.score(cases)
         if way == LIVE:
@@ -126,17 +120,21 @@ class Entrant:
 
 @dataclass(slots=True)
 class Tested:
-    """Whose cases were ranked, and when: one entry per case, in the order of time."""
+    """The user and the period of each tested case, in the order of time."""
 
     user_ids: list[str] = field(default_factory=list)
     periods: list[str] = field(default_factory=list)
 
 
 def replay(
-    log: TrialLog, entrants: Sequence[Entrant], *, policy: WindowPolicy, tell: Tell = untold
+    log: TrialLog,
+    entrants: Sequence[Entrant],
+    *,
+    policy: WindowPolicy,
+    tell: Tell = ignore_progress,
 ) -> Tested:
-    """Take *log* through all *entrants*, which are filled, and return whose cases were ranked."""
-    prepare(log.uploads, log.histories, entrants, tell)
+    """Evaluate all *entrants* on *log*, and return the tested cases."""
+    prepare(TrainingData(log.uploads, log.histories), entrants, tell)
     people, tested, is_test = People(log, policy), Tested(), False
     for row in range(len(log)):
         if log.is_tested[row] and not is_test:
@@ -144,7 +142,7 @@ def replay(
             people.stop()
             for entrant in entrants:
                 entrant.freeze()
-        exposure, case = people.meet(row)
+        exposure, case = people.get_or_add(row)
         stopped = None
         if case is not None and log.is_tested[row]:
             tested.user_ids.append(case.user_id)
@@ -159,14 +157,8 @@ def replay(
     return tested
 
 
-def prepare(
-    uploads: Sequence[VideoUpload],
-    histories: Sequence[History],
-    entrants: Sequence[Entrant],
-    tell: Tell,
-    validation: Sequence[Case] = (),
-) -> None:
+def prepare(training: TrainingData, entrants: Sequence[Entrant], tell: Tell) -> None:
     """Prepare every entrant."""
     for place, entrant in enumerate(entrants):
         tell(f"preparing {entrant.name}", place / len(entrants))
-        entrant.prepare(uploads, histories, validation)
+        entrant.prepare(training)

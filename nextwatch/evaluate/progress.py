@@ -1,4 +1,4 @@
-"""Tells a person how far a trial is: a bar on a terminal, a plain line now and then elsewhere.
+"""Show the progress of a trial: a bar on a terminal, occasional lines elsewhere.
 
 Both go to stderr; stdout belongs to the results.
 """
@@ -17,7 +17,7 @@ LINE_EVERY_S = 15.0
 
 @contextmanager
 def progress(title: str, console: Console) -> Iterator[Tell]:
-    """Yield a function to tell the progress of *title* to; it may be called for each batch."""
+    """Yield a function that shows the progress of *title*; it may be called for each batch."""
     if not console.is_terminal:
         yield _lines(title, console)
         return

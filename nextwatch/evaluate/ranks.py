@@ -1,4 +1,4 @@
-"""Where the watched video stood, and everything that is told of it.
+"""Rank the watched videos, and compute all measures from the ranks.
 
 A rank is kept as two counts: candidates that scored better, and candidates that scored the
 same. Ties are drawn by lot, and every measure is its expectation over that draw, so that a
@@ -23,7 +23,7 @@ NUM_RESAMPLES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """The ranks of some cases, and the columns of the first `TOP` of each, one after another."""
+    """The ranks of some cases, and the columns of the first `TOP` videos of each, concatenated."""
 
     num_better_Q: Int64[np.ndarray, "Q"]
     num_equal_Q: Int64[np.ndarray, "Q"]
@@ -31,8 +31,8 @@ class Ranks:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """The ranks of all cases, and how often each video was among somebody's first `TOP`."""
+class RankTally:
+    """The ranks of all cases, and how often each video was among the first `TOP`."""
 
     num_better_Q: Int64[np.ndarray, "Q"]
     num_equal_Q: Int64[np.ndarray, "Q"]
@@ -67,17 +67,17 @@ def rank(
     )
 
 
-def joined(ranks: Sequence[Ranks], num_videos: int) -> Tally:
+def joined(ranks: Sequence[Ranks], num_videos: int) -> RankTally:
     """Return the ranks of all batches together."""
     shown_K = np.concatenate([np.zeros(0, np.int32), *(one.shown_K for one in ranks)])
-    return Tally(
+    return RankTally(
         np.concatenate([np.zeros(0, np.int64), *(one.num_better_Q for one in ranks)]),
         np.concatenate([np.zeros(0, np.int64), *(one.num_equal_Q for one in ranks)]),
         np.bincount(shown_K, minlength=num_videos),
     )
 
 
-def gains(ranks: Ranks | Tally) -> Float64[np.ndarray, "Q M"]:
+def gains(ranks: Ranks | RankTally) -> Float64[np.ndarray, "Q M"]:
     """Return what each case adds to each of `MEASURES`, in expectation over ties."""
     last = ranks.num_better_Q + ranks.num_equal_Q
     place = np.arange(1, int(last.max(initial=0)) + 1)
@@ -123,7 +123,7 @@ def intervals(
 
 
 def spread(num_shown_N: Int64[np.ndarray, "N"]) -> dict[str, float]:
-    """Return the share of the catalogue that was ever shown, and how unequally (Gini, 0 to 1)."""
+    """Return the share of the catalogue that was shown, and its inequality (Gini, 0 to 1)."""
     count_N = np.sort(num_shown_N).astype(np.float64)
     num_videos = len(count_N)
     total = float(count_N.sum())
@@ -135,9 +135,9 @@ def spread(num_shown_N: Int64[np.ndarray, "N"]) -> dict[str, float]:
 
 
 def summary(
-    by_seed: Sequence[Tally], user_ids: Sequence[str], periods: Sequence[str]
+    by_seed: Sequence[RankTally], user_ids: Sequence[str], periods: Sequence[str]
 ) -> dict[str, Any]:
-    """Return all that is told of one contender: measures, spread, intervals and periods.
+    """Return the figures of one contender: measures, spread, intervals and periods.
 
     Seeds are averaged case by case, so intervals tell of users and not of seeds; ``by_seed`` has
     the measures of each.

@@ -1,4 +1,4 @@
-"""Results for a reader: a table in Markdown, and a curve of recall by day as a picture."""
+"""Write results as a table in Markdown, and as a picture of recall by day."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Result = Mapping[str, Any]
 
 
 def lines_of(result: Result) -> list[tuple[str, Result]]:
-    """Return (name, figures) of everybody, models first, each with its frozen copies below."""
+    """Return (name, figures) of all contenders, models first, each with its frozen copies below."""
     told: list[tuple[str, Result]] = []
     for name, one in result["models"].items():
         told.append((f"**{name}**", one))
@@ -93,7 +93,7 @@ def write_page(results: Sequence[Result], page: Path) -> list[Path]:
     parts, written = [_PAGE], [page]
     for result in results:
         parts.append(table(result))
-        if _is_curve(result):
+        if any(len(figures["per_day"]) > 1 for _, figures in lines_of(result)):
             picture = page.with_name(f"{page.stem}-{result['data']}.png")
             draw(result, picture)
             written.append(picture)
@@ -146,10 +146,6 @@ def draw(result: Result, path: Path) -> None:
     axes.set_title(f"{result['data']}: before each completed watch of something new")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120)
-
-
-def _is_curve(result: Result) -> bool:
-    return any(len(figures["per_day"]) > 1 for _, figures in lines_of(result))
 
 
 class _Curve(NamedTuple):

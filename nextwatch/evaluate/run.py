@@ -1,4 +1,4 @@
-"""One trial from the data to the figures: reads the log, lets everybody take part, sums up."""
+"""Run one trial: read the log, evaluate all contenders, sum up."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import DatasetError
-from models.history import WindowPolicy
+from models.history.history import WindowPolicy
 from nextwatch.evaluate import entrants as contestants
 from nextwatch.evaluate import leave_one_out, prequential
-from nextwatch.evaluate.contender import Contender
-from nextwatch.evaluate.entrants import UNTIMED
-from nextwatch.evaluate.kept import Kept, Run
+from nextwatch.evaluate.contender import UNTIMED, Contender
+from nextwatch.evaluate.kept import Kept, KeptRun
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.prequential import (
     AT_ONCE,
@@ -22,7 +21,7 @@ from nextwatch.evaluate.prequential import (
     Entrant,
     Tell,
     Tested,
-    untold,
+    ignore_progress,
 )
 from nextwatch.evaluate.ranks import joined, summary
 
@@ -31,7 +30,7 @@ SOURCES = ("kuairand", "ml1m", "movielens")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is run: which data, who takes part besides the baselines, how often.
+    """The options of a trial: its data, its models, its seeds.
 
     *overrides* are settings as `nextwatch.evaluate.settings.settings` takes them; *is_frozen_too*
     asks for the models' frozen copies; *kept* is where runs are kept and found again; *window* is
@@ -63,7 +62,7 @@ def split(text: str) -> tuple[str, Path]:
     return source, Path(directory)
 
 
-def run(trial: Trial, *, tell: Tell = untold) -> dict[str, Any]:
+def run(trial: Trial, *, tell: Tell = ignore_progress) -> dict[str, Any]:
     """Return the figures of *trial*: ``models`` and ``baselines`` by name, and what was run.
 
     Raises:
@@ -90,7 +89,9 @@ def run(trial: Trial, *, tell: Tell = untold) -> dict[str, Any]:
     }
 
 
-def _runs(trial: Trial, everybody: Sequence[Entrant], tell: Tell) -> tuple[dict[str, Run], Tested]:
+def _runs(
+    trial: Trial, everybody: Sequence[Entrant], tell: Tell
+) -> tuple[dict[str, KeptRun], Tested]:
     """Return what everybody came to, by name, and the cases.
 
     All go through the log side by side; where runs are kept, one after another, so that each is
@@ -112,13 +113,13 @@ def _runs(trial: Trial, everybody: Sequence[Entrant], tell: Tell) -> tuple[dict[
 
 def _measured(
     trial: Trial, entrants: Sequence[Entrant], tell: Tell
-) -> tuple[dict[str, Run], Tested]:
+) -> tuple[dict[str, KeptRun], Tested]:
     tell("reading", 0.0)
     tested, num_videos = _measure(trial, entrants, tell)
     runs = {}
     for one in entrants:
         tallies = {way: joined(ranks, num_videos) for way, ranks in one.ranks.items() if ranks}
-        runs[one.name] = Run(tallies, one.train_s, one.score_s)
+        runs[one.name] = KeptRun(tallies, one.train_s, one.score_s)
     return runs, tested
 
 
@@ -170,7 +171,7 @@ def _learner(trial: Trial, name: str, seed: int) -> Entrant:
     return Entrant(f"{name}, seed {seed}", contender, is_frozen_too=is_frozen_too)
 
 
-def _told(runs: Sequence[Run], tested: Tested) -> dict[str, Any]:
+def _told(runs: Sequence[KeptRun], tested: Tested) -> dict[str, Any]:
     """Return the figures of one contender over all of its seeds."""
 
     def of(way: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What streams would answer from: one generation, loaded from its bundle (no torch).
+"""Score by one generation as streams would serve it, loaded from its bundle (no torch).
 
 The user tower is the exported one, vectors are those of the item store. A model without a tree
 is scored by inner products with all videos. A tree is searched by its beam, and what that finds
@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from models.bundle import Bundle
-from models.encoder import UserEncoder
-from models.items import ItemSnapshot, ItemStore
-from models.tdm_index import SCORER, TreeIndex
+from models.bundle.bundle import Bundle
+from models.serving.candidates import encode
+from models.serving.encoder import UserEncoder
+from models.serving.items import ItemSnapshot, ItemStore
+from models.tdm.index import SCORER, TreeIndex
 from nextwatch.evaluate.contender import Case
 
 # Shape legend: B = cases, N = videos, D = width of a vector.
@@ -30,14 +31,12 @@ class Towers:
         self._items.put_many(bundle.snapshot)
 
     def put(self, snapshot: ItemSnapshot) -> None:
-        """Take in new vectors of this generation."""
+        """Store new vectors of this generation."""
         self._items.put_many(snapshot)
 
     def users(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B D"]:
         """Return the user vectors of *cases*."""
-        windows = [case.window for case in cases]
-        newest_ms = [window.newest_ms for window in windows]
-        return self._encoder.encode(windows, self._items, newest_ms)
+        return encode([case.window for case in cases], self._encoder, self._items)
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
         """Return the inner products of the users with all videos; row n + 1 is column n."""
@@ -71,7 +70,7 @@ class TreeTowers(Towers):
 
 
 def loaded(bundle: Bundle) -> Towers:
-    """Return what serves *bundle*.
+    """Return the towers that serve *bundle*.
 
     Raises:
         BundleError: it is damaged, or computes something else here than where it was exported.

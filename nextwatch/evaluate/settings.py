@@ -1,6 +1,6 @@
-"""How a model that learns is built for a log, and how it learns what is known from before (torch).
+"""Choose the settings of a model for a log, and of learning its histories (torch).
 
-Each starts from what `models.presets` says of it; what a trial changes is given as text.
+Each starts from what `models.towers.presets` says of it; what a trial changes is given as text.
 """
 
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
-from models.presets import OF_SEQUENCES
-from models.retriever import RetrieverConfig
-from models.sequence_training import Recipe
-from nextwatch.evaluate.entrants import UNTIMED
-from trainer.learners import config_of, tower_of
+from models.towers.presets import OF_SEQUENCES
+from models.training.config import TowerConfig
+from models.training.sequence_training import Recipe
+from nextwatch.evaluate.contender import UNTIMED
+from trainer.learn.registry import config_of, tower_of
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "kuairand": {
@@ -28,20 +28,20 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 
 OF_RECIPE = "recipe."
 
-_Settings = TypeVar("_Settings", RetrieverConfig, Recipe)
+_Settings = TypeVar("_Settings", TowerConfig, Recipe)
 
 
-class Settings(NamedTuple):
-    """What a model is, and how it learns histories."""
+class ModelSettings(NamedTuple):
+    """The settings of a model, and of learning histories."""
 
-    config: RetrieverConfig
+    config: TowerConfig
     recipe: Recipe
 
 
-def settings(name: str, source: str, overrides: Mapping[str, str]) -> Settings:
+def settings(name: str, source: str, overrides: Mapping[str, str]) -> ModelSettings:
     """Return the settings of model *name* for the log of *source*.
 
-    *overrides* are fields of `RetrieverConfig`, or of `Recipe` behind ``recipe.``, as text.
+    *overrides* are fields of `TowerConfig`, or of `Recipe` behind ``recipe.``, as text.
 
     Raises:
         ValueError: there is no such model or field, or it does not take the value.
@@ -53,7 +53,7 @@ def settings(name: str, source: str, overrides: Mapping[str, str]) -> Settings:
     of_recipe = {key: value for key, value in overrides.items() if key.startswith(OF_RECIPE)}
     of_config = {key: value for key, value in overrides.items() if key not in of_recipe}
     bare = {key.removeprefix(OF_RECIPE): value for key, value in of_recipe.items()}
-    return Settings(_changed(config, of_config), _changed(recipe, bare))
+    return ModelSettings(_changed(config, of_config), _changed(recipe, bare))
 
 
 def _changed(whole: _Settings, given: Mapping[str, str]) -> _Settings:

@@ -1,1 +1,1 @@
-"""For operators: look at dead letters, replay them, erase a user. Read ``cli.py`` first."""
+"""Inspect dead letters, replay them, and erase users, for operators."""

@@ -1,4 +1,4 @@
-"""Erase one user: ask all processes, hear that it was done, and look for oneself.
+"""Erase one user: send the request, wait for its confirmation, and check the result.
 
 The request lies on every partition: before misplaced events were refused, a producer with another
 partitioner may have left a second window of the user where its key does not belong. The worker that
@@ -16,17 +16,16 @@ from confluent_kafka.admin import AdminClient
 from rich.table import Table
 from rich.text import Text
 
-from contract.cluster import Cluster
-from contract.decoding import is_id
-from contract.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
-from contract.identifiers import ID_RULE
-from contract.kafka import client_config
-from contract.outbox import Outgoing
-from contract.records import Position, Received
-from contract.settings import KafkaSettings
-from contract.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
+from contract.cluster.cluster import Cluster
+from contract.kafka.client import client_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.kafka.records import Position, Received
+from contract.process.settings import KafkaSettings
+from contract.wire.decoding import is_id
+from contract.wire.events import MAX_TIME_MS, MIN_TIME_MS, UserDeletion, encode
+from contract.wire.identifiers import ID_RULE
+from contract.wire.topics import RECOMMENDATIONS, USER_DELETIONS, WINDOWS, Layout
 from nextwatch.operate import traces
-from nextwatch.operate.replay import Delivery
 from nextwatch.operate.scan import Scan
 from nextwatch.operate.traces import Trace
 from nextwatch.operate.when import moment, shown
@@ -34,8 +33,8 @@ from nextwatch.operate.when import moment, shown
 _RETENTION = "retention.ms"
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of erasing a user, or of checking; *is_confirmed* is None when nobody was asked."""
+class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of an erasure or a check; *is_confirmed* is None if no request was sent."""
 
     user_id: str
     erase_before_ms: int | None
@@ -44,16 +43,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     traces: list[Trace]
     unsettled: list[str] = []
     """Partitions that end in an open transaction: what they hide is not counted."""
-
-
-def check_user_id(user_id: str) -> None:
-    """Refuse what cannot be the id of a user.
-
-    Raises:
-        ValueError: it is no id.
-    """
-    if not is_id(user_id):
-        raise ValueError(f"{user_id!r} is no user id: an id is {ID_RULE}")
 
 
 def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletion:
@@ -67,7 +56,8 @@ def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletio
         raise ValueError(
             f"{shown(before_ms)} has not come yet: everything until then would be ignored"
         )
-    check_user_id(user_id)
+    if not is_id(user_id):
+        raise ValueError(f"{user_id!r} is no user id: an id is {ID_RULE}")
     if not MIN_TIME_MS <= before_ms <= MAX_TIME_MS:
         raise ValueError(f"{before_ms} is no time: write epoch milliseconds, or an ISO time in UTC")
     return UserDeletion(
@@ -76,9 +66,9 @@ def deletion_of(user_id: str, before: str | None, *, now_ms: int) -> UserDeletio
 
 
 def ask(
-    deletion: UserDeletion, scan: Scan, outbox: Delivery, layout: Layout, *, timeout_s: float
+    deletion: UserDeletion, scan: Scan, outbox: Outbox, layout: Layout, *, timeout_s: float
 ) -> bool:
-    """Ask for *deletion* on every partition, and return whether the user's worker did it in time.
+    """Send *deletion* to every partition; return whether the user's worker confirmed it in time.
 
     That is, whether it said so within *timeout_s*.
 
@@ -92,12 +82,12 @@ def ask(
         for at in scan.partitions(USER_DELETIONS.name)
     ]
 
-    def is_the_word(record: Received) -> bool:
+    def is_answer(record: Received) -> bool:
         return record.key == key and record.value is None
 
-    with scan.from_now_on(RECOMMENDATIONS.name) as ear:
+    with scan.from_now_on(RECOMMENDATIONS.name) as watcher:
         outbox.deliver(copies)
-        return ear.hears(is_the_word, within_s=timeout_s)
+        return watcher.wait_for(is_answer, within_s=timeout_s)
 
 
 def await_changelog(
@@ -105,12 +95,12 @@ def await_changelog(
 ) -> None:
     """Wait until the changelog can be read as erased, on every partition.
 
-    The word of the user's own worker may be heard before the others have done their part.
+    The answer of the user's own worker may be heard before the others have done their part.
     """
     deadline_s = monotonic() + within_s
     while monotonic() < deadline_s:
-        words = traces.words_on(deletion.user_id, scan.read([WINDOWS.name]))
-        if not any(t.must_go for t in traces.in_changelog(words, deletion.erase_before_ms)):
+        kept = traces.traces_on(deletion.user_id, scan.read([WINDOWS.name]))
+        if not any(t.must_go for t in traces.in_changelog(kept, deletion.erase_before_ms)):
             return
 
 
@@ -123,25 +113,25 @@ def check(
     erase_before_ms: int | None = None,
     is_confirmed: bool | None = None,
     is_quick: bool = False,
-) -> Report:
-    """Look for what is left of the user; without *erase_before_ms* the seal says what must be gone.
+) -> ErasureReport:
+    """Look for traces of the user; without *erase_before_ms* its seal has the time.
 
     Raises:
         BrokerUnavailable: nobody answers.
         ContractError: a topic does not exist.
         WindowError: a window record is damaged.
     """
-    words = traces.words_on(user_id, scan.read([WINDOWS.name]))
-    before_ms = traces.sealed_before_ms(words) if erase_before_ms is None else erase_before_ms
+    kept = traces.traces_on(user_id, scan.read([WINDOWS.name]))
+    before_ms = traces.sealed_before_ms(kept) if erase_before_ms is None else erase_before_ms
     unsettled = _places(scan.unsettled)
-    found = traces.in_changelog(words, before_ms)
+    found = traces.in_changelog(kept, before_ms)
     for directory in state_dirs:
         found += traces.on_disk(directory, user_id, before_ms)
     if not is_quick:
         names = traces.NAMING_USERS
         found += traces.in_topics(user_id, scan.read(names), retention_ms(kafka, names))
         unsettled += _places(scan.unsettled)
-    return Report(
+    return ErasureReport(
         user_id=user_id,
         erase_before_ms=before_ms,
         is_confirmed=is_confirmed,
@@ -156,7 +146,7 @@ def _places(unsettled: Mapping[Position, int]) -> list[str]:
 
 
 def retention_ms(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, int | None]:
-    """Return how long the broker keeps the records of each of *topics*; None where it won't tell.
+    """Return the retention of each of *topics*; None if the broker does not report it.
 
     Raises:
         BrokerUnavailable: nobody answers.
@@ -169,8 +159,8 @@ def retention_ms(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, int |
     return {topic: None if value is None else int(value) for topic, value in told.items()}
 
 
-def table(report: Report) -> Table:
-    """Return what is left as a table: what must go first."""
+def table(report: ErasureReport) -> Table:
+    """Return the traces as a table, those that must go first."""
     drawn = Table("", "where", "what", "count", "", box=None, pad_edge=False)
     for trace in sorted(report.traces, key=lambda trace: not trace.must_go):
         state, style = ("MUST GO", "red") if trace.must_go else ("stays", "yellow")
@@ -189,8 +179,8 @@ def _check_command(user_id: str) -> str:
     )
 
 
-def conclusion(report: Report, *, timeout_s: float) -> str:
-    """Return what it all comes to, in one line, with what to do if it is not well."""
+def conclusion(report: ErasureReport, *, timeout_s: float) -> str:
+    """Return the conclusion in one line, with the remedy if something is left."""
     if report.is_confirmed is False:
         return (
             f"no worker said within {timeout_s:g} s that it is done. The request is on "

@@ -1,4 +1,4 @@
-"""A dead letter, read back: what it was, why it was refused, whether it would pass today.
+"""Read dead letters back: the record, the reason, and whether it would be accepted today.
 
 The record is what somebody sent, so nothing of it is trusted, its headers neither: of each
 ``dlq.*`` header the last one counts, since a process appends its own behind those it found.
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from contract.decoding import check_not_future, decode, tombstone_id
 from contract.errors import ContractError, DecodeError
-from contract.outbox import Header
-from contract.records import Position, Received
-from contract.topics import TOPICS, Topic
+from contract.kafka.outbox import Header
+from contract.kafka.records import Position, Received
+from contract.wire.decoding import check_not_future, decode, tombstone_id
+from contract.wire.topics import TOPICS, Topic
 from nextwatch.operate.when import shown
 
 DEAD_LETTERED = {topic.name: topic for topic in TOPICS if topic.dead_lettered_by}
@@ -41,35 +41,35 @@ class Letter:
 
     @property
     def place(self) -> str:
-        """Where the letter lies, as the command line names it."""
+        """The position of the letter, as the command line names it."""
         return f"{self.record.topic}:{self.record.partition}:{self.record.offset}"
 
     @property
     def source_place(self) -> str:
-        """Where the record stood that was refused."""
+        """The position of the rejected record."""
         where = "?:?" if self.source is None else f"{self.source[0]}:{self.source[1]}"
         return f"{self.topic.name}:{where}"
 
     @property
     def is_cut(self) -> bool:
-        """Whether only the beginning of the value, or not all of key and headers, was kept."""
+        """Whether value, key or headers were not kept whole."""
         is_told = any(name == "dlq.cut" for name, _value in self.record.headers)
         return is_told or self.length > len(self.record.value or b"")
 
     @property
     def is_altered(self) -> bool:
-        """Whether the value is not the one whose checksum was noted, though as long."""
+        """Whether the value does not have the checksum that was noted."""
         body = self.record.value or b""
         return bool(self.sha256) and hashlib.sha256(body).hexdigest() != self.sha256
 
     @property
     def own_headers(self) -> list[Header]:
-        """The headers that its sender gave it."""
+        """The headers of its sender."""
         return [(name, value) for name, value in self.record.headers if not name.startswith(_OURS)]
 
 
 def letter_of(record: Received) -> Letter:
-    """Return the dead letter that *record* of a dead-letter topic is."""
+    """Return *record* of a dead-letter topic as a dead letter."""
     topic = DEAD_LETTERED[record.topic.removesuffix(_SUFFIX)]
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     partition, offset = _number(headers, "dlq.partition"), _number(headers, "dlq.offset")
@@ -92,7 +92,7 @@ def letter_of(record: Received) -> Letter:
 
 
 def verdict(letter: Letter, *, now_ms: int) -> DecodeError | None:
-    """Return why the letter would be refused if it were sent now, None when it would pass.
+    """Return why the letter would be rejected now; None if it would be accepted.
 
     Judged by the contract alone: whether a video or a generation is known, only its reader knows.
     """
@@ -112,7 +112,7 @@ def verdict(letter: Letter, *, now_ms: int) -> DecodeError | None:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which letters somebody asks for."""
+    """The letters that a command selects."""
 
     topics: tuple[Topic, ...] = tuple(DEAD_LETTERED.values())
     reason: str | None = None
@@ -123,8 +123,8 @@ class Choice:
         """The dead-letter topics to read."""
         return [topic.dlq for topic in self.topics]
 
-    def takes(self, letter: Letter) -> bool:
-        """Return whether *letter* is one; the reason `missing` takes in `missing:user_id`."""
+    def selects(self, letter: Letter) -> bool:
+        """Return whether *letter* is selected; the reason `missing` includes `missing:user_id`."""
         is_of_reason = self.reason is None or self.reason in (
             letter.reason,
             letter.reason.partition(":")[0],
@@ -139,7 +139,7 @@ class Choice:
 
 
 def topic_called(name: str) -> Topic:
-    """Return the topic whose dead letters are meant by its own name or by that of its `.dlq`.
+    """Return the topic called *name*, which may be that of its dead-letter topic.
 
     Raises:
         ValueError: nobody sends dead letters of such a topic.
@@ -152,7 +152,7 @@ def topic_called(name: str) -> Topic:
 
 
 class Place(NamedTuple):
-    """Where a letter lies on its dead-letter topic."""
+    """The position of a letter on its dead-letter topic."""
 
     at: Position
     offset: int

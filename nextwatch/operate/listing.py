@@ -27,7 +27,7 @@ class Kind(msgspec.Struct, kw_only=True):
 
 
 def kinds_of(letters: Iterable[Letter], *, now_ms: int) -> list[Kind]:
-    """Return the kinds of *letters*, most frequent first, in memory that does not grow with them.
+    """Return the kinds of *letters*, most frequent first, in bounded memory.
 
     Reasons beyond the first thousand, which nobody of ours writes, are taken together.
     """
@@ -92,7 +92,7 @@ def as_json(letter: Letter, *, now_ms: int) -> str:
 
 
 def whole(letter: Letter, *, now_ms: int) -> Iterator[str]:
-    """Yield everything there is to know of *letter*, line by line, safe for a terminal."""
+    """Yield all of *letter*, line by line, safe for a terminal."""
     record = letter.record
     yield f"letter    {letter.place}"
     yield f"source    {letter.source_place}"

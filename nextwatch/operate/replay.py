@@ -1,4 +1,4 @@
-"""Dead letters go back to where they came from, after the reason for their refusal is mended.
+"""Replay dead letters to their source topics, after the cause of their rejection is mended.
 
 What is sent is what was refused: key, bytes and the sender's own headers, placed by the key, and
 one header more that says which letter it was. Letters are read twice: once to say what will be
@@ -12,15 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.outbox import Outgoing
-from contract.records import Received
-from contract.topics import Layout
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.kafka.records import Received
+from contract.wire.topics import Layout
 from nextwatch.operate import terminal
 from nextwatch.operate.letters import Choice, Letter, Place, fetched, letter_of, verdict
 from nextwatch.operate.scan import Ends, Scan
@@ -29,8 +29,8 @@ REPLAYED_FROM = "dlq.replayed-from"
 _AT_ONCE = 500
 
 
-class Fate(StrEnum):
-    """What becomes of a letter; all but the first stay where they are."""
+class Decision(StrEnum):
+    """The decision on a letter; only the first one replays it."""
 
     GOES = "goes"
     STILL_BAD = "still bad"
@@ -40,11 +40,11 @@ class Fate(StrEnum):
 
 
 REMEDIES = {
-    Fate.STILL_BAD: "would be refused again: mend the sender (`dlq show` says why), or --even-if-bad",
-    Fate.CUT: "only the beginning was kept: take the whole record from its source topic while that "
+    Decision.STILL_BAD: "would be refused again: mend the sender (`dlq show` says why), or --even-if-bad",
+    Decision.CUT: "only the beginning was kept: take the whole record from its source topic while that "
     "has it, or produce it anew",
-    Fate.ALTERED: "not the bytes that were refused: take them from the source topic, or produce anew",
-    Fate.OVERTAKEN: "a newer record of its key counts by now (a replay before this one, too)",
+    Decision.ALTERED: "not the bytes that were refused: take them from the source topic, or produce anew",
+    Decision.OVERTAKEN: "a newer record of its key counts by now (a replay before this one, too)",
 }
 
 Key = tuple[str, bytes | None]
@@ -57,20 +57,12 @@ class Newest(NamedTuple):
     ingested_at_ms: int = -1
 
 
-class Delivery(Protocol):
-    """What a replay needs of an outbox."""
-
-    def deliver(self, records: Sequence[Outgoing]) -> list[int]:
-        """Produce *records* and return their offsets, in their order, once acknowledged."""
-        ...
-
-
 @dataclass(slots=True)
-class Judge:
-    """Says what becomes of each letter, by the contract of today and by what followed it.
+class ReplayPolicy:
+    """Decides on each letter, by the present contract and by later records of its key.
 
     On a compacted topic the newest record of a key is the one that counts. So `note` every letter,
-    then let `see` all records of `compacted_topics`, then ask for the `fate`.
+    then let `see` all records of `compacted_topics`, then ask for the `decision`.
     """
 
     now_ms: int
@@ -78,17 +70,17 @@ class Judge:
     _newest: dict[Key, dict[int, Newest]] = field(default_factory=dict)
 
     def note(self, letter: Letter) -> None:
-        """Remember that it must be known what came after *letter*."""
+        """Note that later records of the key of *letter* are needed."""
         if letter.topic.cleanup == "compact":
             self._newest.setdefault((letter.topic.name, letter.record.key), {})
 
     @property
     def compacted_topics(self) -> list[str]:
-        """The topics to read for what came after the letters."""
+        """The topics to read for later records of the letters' keys."""
         return sorted({topic for topic, _ in self._newest})
 
     def see(self, record: Received) -> None:
-        """Take note of *record* of a source topic."""
+        """Note *record* of a source topic."""
         places = self._newest.get((record.topic, record.key))
         if places is not None:
             known = places.get(record.partition, Newest())
@@ -96,16 +88,16 @@ class Judge:
                 max(known.offset, record.offset), max(known.ingested_at_ms, record.ingested_at_ms)
             )
 
-    def fate(self, letter: Letter) -> Fate:
-        """Return what becomes of *letter*."""
+    def decision(self, letter: Letter) -> Decision:
+        """Return the decision on *letter*."""
         if letter.is_cut:
-            return Fate.CUT
+            return Decision.CUT
         if letter.is_altered:
-            return Fate.ALTERED
+            return Decision.ALTERED
         if letter.topic.cleanup == "compact" and self._is_overtaken(letter):
-            return Fate.OVERTAKEN
+            return Decision.OVERTAKEN
         is_good = self.is_bad_wanted or verdict(letter, now_ms=self.now_ms) is None
-        return Fate.GOES if is_good else Fate.STILL_BAD
+        return Decision.GOES if is_good else Decision.STILL_BAD
 
     def _is_overtaken(self, letter: Letter) -> bool:
         """Return whether a record of its key is newer; of a letter of unknown place, one may be."""
@@ -122,19 +114,15 @@ class Judge:
 
 
 @dataclass(slots=True)
-class Plan:
-    """How many letters of each topic and reason meet which fate."""
+class ReplayPlan:
+    """The number of letters by topic, reason and decision."""
 
-    counts: Counter[tuple[str, str, Fate]] = field(default_factory=Counter)
-
-    def add(self, letter: Letter, fate: Fate) -> None:
-        """Count *letter* in."""
-        self.counts[letter.topic.name, letter.reason, fate] += 1
+    counts: Counter[tuple[str, str, Decision]] = field(default_factory=Counter)
 
     @property
     def num_going(self) -> int:
         """How many letters will be replayed."""
-        return sum(n for (_, _, fate), n in self.counts.items() if fate is Fate.GOES)
+        return sum(n for (_, _, decision), n in self.counts.items() if decision is Decision.GOES)
 
     @property
     def num_staying(self) -> int:
@@ -144,46 +132,47 @@ class Plan:
     def table(self) -> Table:
         """Return the plan as a table, with the remedy for what stays."""
         drawn = Table("topic", "reason", "letters", "", box=None, pad_edge=False)
-        for (topic, reason, fate), num_letters in sorted(self.counts.items()):
-            what = "to replay" if fate is Fate.GOES else f"stay: {REMEDIES[fate]}"
+        for (topic, reason, decision), num_letters in sorted(self.counts.items()):
+            what = "to replay" if decision is Decision.GOES else f"stay: {REMEDIES[decision]}"
             cells = (topic, terminal.one_line(reason), str(num_letters), what)
             drawn.add_row(*(Text(cell) for cell in cells))
         return drawn
 
 
 class Replay:
-    """One replay: of the letters in *places* if there are any, else of all that *choice* takes."""
+    """One replay of the letters in *places*; if there are none, of all that *choice* selects."""
 
-    def __init__(self, judge: Judge, choice: Choice, places: Sequence[Place] = ()) -> None:
-        self._judge = judge
+    def __init__(self, policy: ReplayPolicy, choice: Choice, places: Sequence[Place] = ()) -> None:
+        self._policy = policy
         self._choice = choice
         self._places = places
         self._ends: Ends = {}
 
-    def plan(self, scan: Scan) -> Plan:
-        """Read the letters there are now, and say what will become of them.
+    def plan(self, scan: Scan) -> ReplayPlan:
+        """Read the present letters, and return the decisions on them.
 
         Raises:
             BrokerUnavailable: nobody answers.
             ContractError: a topic or a letter that was named does not exist.
         """
         for letter in self._letters(scan):
-            self._judge.note(letter)
+            self._policy.note(letter)
         self._ends = scan.ends
-        for record in scan.read(self._judge.compacted_topics):
-            self._judge.see(record)
-        plan = Plan()
+        for record in scan.read(self._policy.compacted_topics):
+            self._policy.see(record)
+        plan = ReplayPlan()
         for letter in self._letters(scan):
-            plan.add(letter, self._judge.fate(letter))
+            decision = self._policy.decision(letter)
+            plan.counts[letter.topic.name, letter.reason, decision] += 1
         return plan
 
-    def run(self, scan: Scan, outbox: Delivery, layout: Layout) -> int:
+    def run(self, scan: Scan, outbox: Outbox, layout: Layout) -> int:
         """Produce the letters of the plan, no later ones, and return how many.
 
         Raises:
             BrokerUnavailable: some were not acknowledged; the message says how many were.
         """
-        going = (x for x in self._letters(scan) if self._judge.fate(x) is Fate.GOES)
+        going = (x for x in self._letters(scan) if self._policy.decision(x) is Decision.GOES)
         return send(going, outbox, layout)
 
     def _letters(self, scan: Scan) -> Iterator[Letter]:
@@ -192,18 +181,18 @@ class Replay:
             return
         for record in scan.read(self._choice.names, self._ends):
             letter = letter_of(record)
-            if self._choice.takes(letter):
+            if self._choice.selects(letter):
                 yield letter
 
 
 def outgoing(letter: Letter, layout: Layout) -> Outgoing:
-    """Return the record that was refused, as its sender sent it, marked as a replay."""
+    """Return the rejected record as its sender sent it, marked as a replay."""
     headers = [*letter.own_headers, (REPLAYED_FROM, letter.place.encode())]
     name = layout.name(letter.topic)
     return Outgoing(name, letter.record.key, letter.record.value, headers=headers)
 
 
-def send(letters: Iterable[Letter], outbox: Delivery, layout: Layout) -> int:
+def send(letters: Iterable[Letter], outbox: Outbox, layout: Layout) -> int:
     """Produce *letters* to their source topics, and return how many, once acknowledged.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every command of the operator needs: settings, a scan, an outbox, words for a person.
+"""Provide the operator's commands with settings, a scan, an outbox and output.
 
 The composition root of these commands: nothing else of `operate` reads the environment.
 """
@@ -15,9 +15,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from contract.needs import Needs
-    from contract.outbox import Outbox
-    from contract.settings import KafkaSettings
+    from contract.cluster.needs import Needs
+    from contract.kafka.outbox import Outbox
+    from contract.process.settings import KafkaSettings
     from nextwatch.operate.scan import Scan
 
 _FILE_WIDTH = 200
@@ -29,7 +29,7 @@ def kafka_settings() -> "KafkaSettings":
     Raises:
         ContractError: a variable is unknown or out of bounds.
     """
-    from contract.settings import KafkaSettings, load  # noqa: PLC0415
+    from contract.process.settings import KafkaSettings, load  # noqa: PLC0415
 
     return load(KafkaSettings, os.environ)
 
@@ -38,15 +38,15 @@ def outbox_of(kafka: "KafkaSettings") -> "Outbox":
     """Return an outbox to the broker."""
     from confluent_kafka import Producer  # noqa: PLC0415
 
-    from contract.kafka import producer_config  # noqa: PLC0415
-    from contract.outbox import Outbox  # noqa: PLC0415
+    from contract.kafka.client import producer_config  # noqa: PLC0415
+    from contract.kafka.outbox import Outbox  # noqa: PLC0415
 
     return Outbox(Producer(producer_config(kafka, linger_ms=5) | {"log_level": 0}))
 
 
 @contextmanager
 def scan_of(kafka: "KafkaSettings", needs: "Needs") -> "Iterator[Scan]":
-    """Give a scan for a command with these *needs*; it tells a person how far it has come.
+    """Yield a scan for a command with these *needs*, which shows its progress.
 
     Raises:
         BrokerUnavailable: no broker answers.
@@ -54,7 +54,7 @@ def scan_of(kafka: "KafkaSettings", needs: "Needs") -> "Iterator[Scan]":
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from contract.preflight import Preflight  # noqa: PLC0415
+    from contract.cluster.preflight import Preflight  # noqa: PLC0415
     from nextwatch.operate.scan import Scan  # noqa: PLC0415
 
     with Console(stderr=True).status("asking the broker") as status:
@@ -67,8 +67,8 @@ def scan_of(kafka: "KafkaSettings", needs: "Needs") -> "Iterator[Scan]":
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Turn what a person mistyped into one line about it."""
+def usage_errors() -> Iterator[None]:
+    """Turn a `ValueError` into a usage error of the command."""
     try:
         yield
     except ValueError as error:
@@ -76,14 +76,14 @@ def refusing() -> Iterator[None]:
 
 
 def print_table(table: "Table") -> None:
-    """Print *table*, as wide as the terminal; in a file nothing is folded."""
+    """Print *table* as wide as the terminal; in a file without folding."""
     from rich.console import Console  # noqa: PLC0415
 
     Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
 
 
 def to_json(told: object) -> str:
-    """Return *told*, of structs and plain values, as JSON."""
+    """Return *told*, which consists of structs and plain values, as JSON."""
     import msgspec  # noqa: PLC0415
 
     return msgspec.json.encode(told).decode()

@@ -1,4 +1,4 @@
-"""Bytes of strangers on somebody's terminal: nothing that moves the cursor, hides or pretends.
+"""Escape untrusted bytes before printing: no control, bidi or invisible characters.
 
 One rule: what comes out has no character that is not printable, newlines of our own excepted.
 """
@@ -44,11 +44,10 @@ def _as_text(data: bytes) -> str | None:
 
 
 def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", errors="surrogatepass").decode()
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", errors="surrogatepass").decode()
+        for c in text
+    )
 
 
 def _hex_dump(data: bytes) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What is left of one user: in the changelog, in local state, in every topic that names users.
+"""Find traces of one user in the changelog, in local state and in topics.
 
 Only state can be erased at once, and must be. A record on a topic with ``cleanup.policy=delete``
 goes when its retention ends, and nobody can take it out before; so it is counted and dated.
@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 
 from contract.errors import NewerFormatError, WindowError
-from contract.records import Received
-from contract.topics import TOPICS, WINDOWS
-from models import history_codec
-from models.history import EMPTY, Window
-from models.seals import seal_key, seal_of
+from contract.kafka.records import Received
+from contract.wire.topics import TOPICS, WINDOWS
+from models.history import codec as history_codec
+from models.history.erasure import erasure_marker, marker_key
+from models.history.history import EMPTY, Window
 from nextwatch.operate.when import shown
-from streams.store import peek
+from streams.state.store import peek
 
 _CHUNK = 1 << 20
 _SHORT_ID = 6
@@ -30,7 +30,7 @@ NAMING_USERS = [t.name for t in TOPICS if t.key_field == "user_id" and t is not 
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """Something of the user at one place; *must_go* says that erasing has failed there."""
+    """A trace of the user at one place; *must_go* means that the erasure has failed there."""
 
     where: str
     what: str
@@ -39,62 +39,62 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Word(msgspec.Struct, kw_only=True):
-    """What one partition of the changelog says of a user: how many records, the last, the seal."""
+class ChangelogTrace(msgspec.Struct, kw_only=True):
+    """The records of a user in one partition of the changelog: their number, the last, the seal."""
 
     num_records: int = 0
     last: bytes | None = None
     sealed_before_ms: int | None = None
 
 
-Words = Mapping[int, Word]
+ChangelogTraces = Mapping[int, ChangelogTrace]
 """By partition; more than one where a producer once had another partitioner."""
 
 
-def words_on(user_id: str, changelog: Iterable[Received]) -> Words:
-    """Return what the records of the whole *changelog* say of *user_id*, by partition."""
-    key, sealed_key = user_id.encode(), seal_key(seal_of(user_id))
-    words: dict[int, Word] = {}
+def traces_on(user_id: str, changelog: Iterable[Received]) -> ChangelogTraces:
+    """Return the traces of *user_id* in the whole *changelog*, by partition."""
+    key, sealed_key = user_id.encode(), marker_key(erasure_marker(user_id))
+    kept: dict[int, ChangelogTrace] = {}
     for record in changelog:
         if record.key == key:
-            word = words.setdefault(record.partition, Word())
-            word.num_records += 1
-            word.last = record.value
+            trace = kept.setdefault(record.partition, ChangelogTrace())
+            trace.num_records += 1
+            trace.last = record.value
         elif record.key == sealed_key and record.value is not None:
-            word = words.setdefault(record.partition, Word())
-            window = _window(record.value)
-            word.sealed_before_ms = window.erased_before_ms if window else None
-    return words
+            trace = kept.setdefault(record.partition, ChangelogTrace())
+            window = window_in(record.value)
+            trace.sealed_before_ms = window.erased_before_ms if window else None
+    return kept
 
 
-def sealed_before_ms(words: Words) -> int | None:
-    """Return up to when the user is sealed, None if never."""
-    sealed = [word.sealed_before_ms for word in words.values()]
+def sealed_before_ms(kept: ChangelogTraces) -> int | None:
+    """Return the time up to which the user is sealed; None if never."""
+    sealed = [trace.sealed_before_ms for trace in kept.values()]
     return max((ms for ms in sealed if ms is not None), default=None)
 
 
-def in_changelog(words: Words, before_ms: int | None) -> list[Trace]:
-    """Return what the changelog has of a user erased up to *before_ms*; None: never erased."""
+def in_changelog(kept: ChangelogTraces, before_ms: int | None) -> list[Trace]:
+    """Return the traces in the changelog of a user erased up to *before_ms*; None: never erased."""
     traces: list[Trace] = []
-    if (sealed_before_ms(words) or 0) < (before_ms or 0):
+    if (sealed_before_ms(kept) or 0) < (before_ms or 0):
         note = "nothing keeps late events out: run `nextwatch erase` again, without --check"
         unsealed = Trace(where=WINDOWS.name, what="no seal", count=1, must_go=True, note=note)
         traces.append(unsealed)
-    for number, word in sorted(words.items()):
-        where = WINDOWS.name if len(words) == 1 else f"{WINDOWS.name}[{number}]"
-        traces += _in_partition(word, where, before_ms)
+    for number, trace in sorted(kept.items()):
+        where = WINDOWS.name if len(kept) == 1 else f"{WINDOWS.name}[{number}]"
+        traces += _in_partition(trace, where, before_ms)
     return traces
 
 
-def _in_partition(word: Word, where: str, before_ms: int | None) -> list[Trace]:
+def _in_partition(trace: ChangelogTrace, where: str, before_ms: int | None) -> list[Trace]:
     again = "run `nextwatch erase` again, without --check"
-    window = _window(word.last)
+    window = window_in(trace.last)
     if window is None:
         note = "it may be a window: produce a record without a value under this key there"
         traces = [Trace(where=where, what="unreadable record", count=1, must_go=True, note=note)]
     else:
         traces = _window_traces(window, where, before_ms, again)
-    num_older = word.num_records - 1
+    num_older = trace.num_records - 1
     if before_ms is not None and num_older > 0:
         note = "the broker's log compaction drops them"
         traces.append(Trace(where=where, what="older records", count=num_older, note=note))
@@ -102,10 +102,10 @@ def _in_partition(word: Word, where: str, before_ms: int | None) -> list[Trace]:
 
 
 def on_disk(directory: Path, user_id: str, before_ms: int | None) -> Iterator[Trace]:
-    """Yield what *directory* has of the user: windows that stores return, and bytes in files."""
+    """Yield the traces of the user in *directory*: windows in stores, and bytes in files."""
     databases = [path.parent for path in directory.rglob("CURRENT") if path.parent.name == "db"]
     for store in sorted(database.parent for database in databases):
-        window = _window(peek(store, user_id))
+        window = window_in(peek(store, user_id))
         if window is None:
             yield Trace(
                 where=str(store), what="unreadable record", count=1, must_go=True, note=_REBUILD
@@ -160,8 +160,12 @@ def _names(record: Received, pattern: re.Pattern[bytes]) -> bool:
     return any(pattern.search(text) for text in (record.key, record.value, *values) if text)
 
 
-def _window(record: bytes | None) -> Window | None:
-    """Return the window of a record, None if it cannot be read."""
+def window_in(record: bytes | None) -> Window | None:
+    """Return the window in *record*, None if the record is damaged.
+
+    Raises:
+        NewerFormatError: only newer code can read it.
+    """
     try:
         return EMPTY if record is None else history_codec.decode(record)
     except NewerFormatError:

@@ -1,4 +1,4 @@
-"""Times as people write them, and as they read them: always UTC."""
+"""Parse and format times for people, always in UTC."""
 
 import re
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ _AGO = re.compile(r"(\d+)([smhd])")
 
 
 def ago(text: str, *, now_ms: int) -> int:
-    """Return the moment that *text* names: `90s`, `15m`, `2h`, `3d` ago, or as in `moment`.
+    """Return the epoch milliseconds of *text*: `90s`, `15m`, `2h`, `3d` ago, or as in `moment`.
 
     Raises:
         ValueError: it names none.
@@ -19,7 +19,7 @@ def ago(text: str, *, now_ms: int) -> int:
 
 
 def moment(text: str) -> int:
-    """Return the epoch milliseconds that *text* is, or that the ISO 8601 time in it means.
+    """Return the epoch milliseconds in *text*, or of the ISO 8601 time in it.
 
     Raises:
         ValueError: it is neither.
@@ -36,7 +36,7 @@ def moment(text: str) -> int:
 
 
 def shown(at_ms: int) -> str:
-    """Return *at_ms* to the second, as `moment` reads it; what is no time as the number it is."""
+    """Return *at_ms* to the second, as `moment` reads it; an impossible time as a number."""
     try:
         at = datetime.fromtimestamp(at_ms / 1_000, UTC)
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""Two sources of events: real logs replayed, and an audience that is simulated.
+"""Send events from two sources: replayed real logs, and a simulated audience.
 
 Read ``nextwatch/sources/feed.py`` first.
 """

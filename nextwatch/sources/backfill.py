@@ -1,4 +1,4 @@
-"""What users did before a log, as the history windows that streams and the trainer start from.
+"""Write user histories from before a log as history windows, for streams and the trainer.
 
 The windows are written to the changelog of streams' windows. Streams merges it when it takes
 its partitions, and a trainer that is told to (NEXTWATCH_TRAINER_BACKFILL_USERS) learns from it,
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import xxhash
 
-from contract.events import VideoUpload
-from models import history_codec
-from models.history import EMPTY, WatchEntry, Window, WindowPolicy, merge
-from nextwatch.sources import kuairand_past
-from nextwatch.sources.kuairand_past import Past, evenly, told_watch_ms
-from nextwatch.sources.log import ExposureLog
+from contract.wire.events import VideoUpload
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WatchEntry, Window, WindowPolicy, merge
+from nextwatch.datasets import kuairand_past
+from nextwatch.datasets.kuairand_past import Past, assumed_watch_ms, evenly
+from nextwatch.datasets.log import ExposureLog
 from nextwatch.sources.timeline import is_held_back
 
 Record = tuple[bytes, bytes]
@@ -26,7 +26,7 @@ Record = tuple[bytes, bytes]
 def records(
     directory: Path, log: ExposureLog, policy: WindowPolicy, *, before_ms: int, hold_back: float
 ) -> Iterator[Record]:
-    """Yield the window of each user of whom *directory* tells what was before *before_ms*.
+    """Yield the window of each user with a history before *before_ms* in *directory*.
 
     Videos that are held back of *log* are in no window: they are cold when it begins.
 
@@ -64,5 +64,5 @@ def _entries(
         upload = upload_of.get(f"v{video}")
         if upload is not None:
             event_id = xxhash.xxh3_128_digest(b"kuairand:past:%d:%d" % (past.user, place))
-            watch_ms = told_watch_ms(upload.duration_ms, is_completed=completed)
+            watch_ms = assumed_watch_ms(upload.duration_ms, is_completed=completed)
             yield WatchEntry(time_ms, event_id, upload.video_id, watch_ms, upload.duration_ms)

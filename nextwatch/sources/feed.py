@@ -1,4 +1,4 @@
-"""The way from a source to the broker: every event judged, keyed, sent and acknowledged.
+"""Send events to the broker: each is checked, keyed, sent and acknowledged.
 
 Nothing that breaks the contract leaves this process: each event is decoded back by the rules
 that its readers apply, and what they would refuse is counted and skipped. Nothing counts as
@@ -14,13 +14,13 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from contract.decoding import decode
+from contract.cluster.preflight import Preflight
 from contract.errors import BrokerUnavailable, DecodeError, NextwatchError
-from contract.events import Event, Impressions, Search, VideoUpload, Watch, encode
-from contract.kafka import ClientConfig, failure, producer_config
-from contract.preflight import Preflight
-from contract.settings import KafkaSettings
-from contract.topics import (
+from contract.kafka.client import ClientConfig, failure, producer_config
+from contract.process.settings import KafkaSettings
+from contract.wire.decoding import decode
+from contract.wire.events import Event, Impressions, Search, VideoUpload, Watch, encode
+from contract.wire.topics import (
     IMPRESSIONS,
     SEARCH_EVENTS,
     VIDEO_UPLOADS,
@@ -46,8 +46,8 @@ ANSWER_WITHIN_S = 10.0
 LOG_CRITICAL = 2  # librdkafka repeats each refused connection on stderr; our errors say it once
 
 
-class Feed:
-    """A producer that counts, and that knows when to stop.
+class EventFeed:
+    """A producer that counts events and can be stopped.
 
     Args:
         producer: a confluent-kafka producer.
@@ -63,7 +63,7 @@ class Feed:
         self.failures: list[NextwatchError] = []
 
     def send(self, event: Event) -> bool:
-        """Send *event*; return False, and count why, where the contract refuses it.
+        """Send *event*; return False, and count the reason, if the contract rejects it.
 
         Raises:
             BrokerUnavailable: an earlier record was not acknowledged in time.
@@ -80,7 +80,7 @@ class Feed:
         return True
 
     def wait_until(self, due_s: float) -> None:
-        """Serve acknowledgements until *due_s* on the monotonic clock, or until told to stop."""
+        """Handle acknowledgements until *due_s* on the monotonic clock, or until `stop` is set."""
         while (left_s := due_s - monotonic()) > 0 and not self.stop.is_set():
             self.producer.poll(min(left_s, TICK_S))
 
@@ -90,8 +90,7 @@ class Feed:
         Raises:
             BrokerUnavailable: something was not; the message says how much.
         """
-        left = self.producer.flush(within_s)
-        self._check(left)
+        self._check(self.producer.flush(within_s))
 
     def load(self, uploads: Iterable[VideoUpload], tell: Callable[[Totals], None]) -> None:
         """Send a catalogue, at most `CATALOGUE_PER_S`, and wait until it is acknowledged."""
@@ -143,7 +142,7 @@ class Feed:
             )
 
 
-def connect(settings: KafkaSettings, stop: threading.Event) -> Feed:
+def connect(settings: KafkaSettings, stop: threading.Event) -> EventFeed:
     """Return a feed to the broker of *settings*, once it has answered and has the topics.
 
     Raises:
@@ -151,7 +150,7 @@ def connect(settings: KafkaSettings, stop: threading.Event) -> Feed:
         ContractError: topics or rights are missing, or the connection settings are refused.
     """
     Preflight(settings, feed_needs(settings.layout, is_past=False)).check_use()
-    return Feed(Producer(quiet(producer_config(settings))), settings.layout, stop)
+    return EventFeed(Producer(quiet(producer_config(settings))), settings.layout, stop)
 
 
 def quiet(config: ClientConfig) -> ClientConfig:

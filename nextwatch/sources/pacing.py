@@ -1,4 +1,4 @@
-"""When the next event goes out: evenly, or as fast as it happened times a speed.
+"""Schedule events: evenly, or as in the log times a speed.
 
 A pace is told the time of a monotonic clock and keeps no clock of its own. After a stall it
 catches up on `max_catch_up_s` worth of events at once, never on more: a source that floods
@@ -12,10 +12,10 @@ MAX_CATCH_UP_S = 0.5
 
 
 class Pace(Protocol):
-    """Says when an event is due, in seconds on the caller's monotonic clock."""
+    """Computes when an event is due, in seconds on the caller's monotonic clock."""
 
     def due_s(self, event_time_ms: int = 0, *, rides_along: bool = False, now_s: float) -> float:
-        """Return when the event of *event_time_ms* goes out; in the past means at once.
+        """Return when the event of *event_time_ms* is due; a past time means at once.
 
         What *rides_along* (an impression, an upload) does not count as an event of a rate.
         """
@@ -23,7 +23,7 @@ class Pace(Protocol):
 
 
 class EvenPace:
-    """So many events per second, evenly, whatever their times."""
+    """Spaces events evenly, whatever their times."""
 
     def __init__(self, per_s: float, *, max_catch_up_s: float = MAX_CATCH_UP_S) -> None:
         if not 0 < per_s < math.inf:
@@ -33,7 +33,7 @@ class EvenPace:
         self._next_s: float | None = None
 
     def due_s(self, event_time_ms: int = 0, *, rides_along: bool = False, now_s: float) -> float:
-        """Return the next slot and take it; what rides along goes at once and takes none."""
+        """Return the next slot and take it; what rides along is due at once and takes none."""
         del event_time_ms
         if rides_along:
             return now_s
@@ -44,7 +44,7 @@ class EvenPace:
 
 
 class LogPace:
-    """As far apart as the event times are, divided by *speed*."""
+    """Spaces events as their times are, divided by *speed*."""
 
     def __init__(self, speed: float, *, max_catch_up_s: float = MAX_CATCH_UP_S) -> None:
         if not 0 < speed < math.inf:
@@ -68,7 +68,7 @@ class LogPace:
 
 
 class NoPace:
-    """Never: what a rate of 0 means."""
+    """Never sends an event: a rate of 0."""
 
     def due_s(self, event_time_ms: int = 0, *, rides_along: bool = False, now_s: float) -> float:
         """Return a time that does not come."""

@@ -1,4 +1,4 @@
-"""Tells a person how far a source is: a bar on a terminal, a plain line now and then elsewhere.
+"""Show the progress of a source: a bar on a terminal, occasional lines elsewhere.
 
 Both go to stderr; stdout belongs to the totals.
 """
@@ -21,7 +21,7 @@ Tell = Callable[[float | None, Totals], None]
 
 @contextmanager
 def progress(title: str, console: Console) -> Iterator[Tell]:
-    """Yield a function to tell the progress of *title* to; it may be called for each event."""
+    """Yield a function that shows the progress of *title*; it may be called for each event."""
     if console.is_terminal:
         with _bar(console) as bar:
             task = bar.add_task(title, total=None, rate="")

@@ -1,11 +1,11 @@
-"""A timeline, paced, into a feed. Ends with the log, at a limit, after a while, or when told to."""
+"""Replay a timeline into a feed until its end, a limit, a time or a signal."""
 
 import math
 from dataclasses import dataclass
 from time import monotonic
 
-from contract.events import Search, Watch
-from nextwatch.sources.feed import Feed
+from contract.wire.events import Search, Watch
+from nextwatch.sources.feed import EventFeed
 from nextwatch.sources.pacing import Pace
 from nextwatch.sources.progress import Tell
 from nextwatch.sources.timeline import Moment, Timeline
@@ -13,29 +13,29 @@ from nextwatch.sources.timeline import Moment, Timeline
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """When a source stops by itself: after so many watches and searches, or so many seconds."""
+    """The limits of a source: a number of watches and searches, or of seconds."""
 
     events: int | None = None
     seconds: float | None = None
 
     @property
     def is_given(self) -> bool:
-        """Whether the source ends by itself at all."""
+        """Whether there is a limit."""
         return self.events is not None or self.seconds is not None
 
     @property
     def after_s(self) -> float:
-        """How long the source goes on at most."""
+        """The longest time that the source runs."""
         return math.inf if self.seconds is None else self.seconds
 
     def share(self, *, events: int, passed_s: float) -> float:
-        """Return how much of the way to this end is done; at 1 it is reached."""
+        """Return the share of the nearer limit that is reached, 1 at the end."""
         by_events = events / self.events if self.events else 0.0
         by_seconds = passed_s / self.seconds if self.seconds else 0.0
         return max(by_events, by_seconds)
 
 
-def replay(timeline: Timeline, feed: Feed, pace: Pace, *, end: End, tell: Tell) -> None:
+def replay(timeline: Timeline, feed: EventFeed, pace: Pace, *, end: End, tell: Tell) -> None:
     """Send *timeline* at *pace* until its *end*, and wait for the acknowledgements.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The composition root of both sources: settings, signals, connection, totals at the end."""
+"""Run both sources: settings, signals, connection, totals at the end."""
 
 import os
 import signal
@@ -14,20 +14,20 @@ import msgspec
 import typer
 from rich.console import Console
 
-from contract.clock import system_clock
-from contract.events import VideoUpload
-from contract.settings import KafkaSettings, load
-from models.settings import WindowSettings
-from nextwatch.sources import kuairand, movielens
-from nextwatch.sources.audience import Audience
+from contract.process.clock import system_clock
+from contract.process.settings import KafkaSettings, load
+from contract.wire.events import VideoUpload
+from models.history.settings import WindowSettings
+from nextwatch.datasets import kuairand, movielens
+from nextwatch.datasets.log import ExposureLog
+from nextwatch.simulation.audience import Audience
+from nextwatch.simulation.catalogue import SyntheticCatalogue
+from nextwatch.simulation.simulate import follow, outcome, simulate
 from nextwatch.sources.backfill import records
-from nextwatch.sources.feed import Feed, connect
-from nextwatch.sources.log import ExposureLog
+from nextwatch.sources.feed import EventFeed, connect
 from nextwatch.sources.pacing import LogPace, Pace
 from nextwatch.sources.progress import progress
 from nextwatch.sources.replay import End, replay
-from nextwatch.sources.simulate import follow, outcome, simulate
-from nextwatch.sources.studio import Studio
 from nextwatch.sources.timeline import Timeline, lay_out
 
 LIVELY_PER_MINUTE = 60
@@ -39,7 +39,7 @@ LOGS: dict[str, Callable[[Path], ExposureLog]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What both sources are told: where to send, which half, when to end, how to report."""
+    """The options of both sources: broker, catalogue or events, limits, output."""
 
     bootstrap_servers: str | None = None
     with_catalogue: bool = True
@@ -49,7 +49,7 @@ class Command:
 
     @property
     def settings(self) -> KafkaSettings:
-        """How to reach the broker: the environment, and what overrides it."""
+        """The settings of the broker: the environment, and what overrides it."""
         settings = load(KafkaSettings, os.environ)
         if self.bootstrap_servers is None:
             return settings
@@ -57,22 +57,22 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A command under way; *figures* are added to the totals that it prints."""
+class SendRun:
+    """A running command; *figures* are added to the totals that it prints."""
 
-    feed: Feed
+    feed: EventFeed
     console: Console
     figures: dict[str, Any] = field(default_factory=dict)
 
     def load(self, catalogue: Sequence[VideoUpload]) -> None:
-        """Send the *catalogue*, and show how far it is."""
+        """Send the *catalogue*, and show the progress."""
         with progress("catalogue", self.console) as tell:
             self.feed.load(
                 catalogue, lambda totals: tell(totals.uploads / max(1, len(catalogue)), totals)
             )
 
     def backfill(self, directory: Path, timeline: Timeline, hold_back: float) -> None:
-        """Send the windows of what users did before *timeline* begins, if *directory* has it."""
+        """Send the history windows from before *timeline*, if *directory* has any."""
         policy = load(WindowSettings, os.environ).policy
         self.console.print("histories: what users watched before the log", highlight=False)
         self.feed.backfill(
@@ -86,8 +86,8 @@ class Run:
         )
 
 
-def stillness(timeline: Timeline, pace: Pace) -> str | None:
-    """Return what to tell somebody whose replay nearly stands still at this *pace*; else None."""
+def idle_hint(timeline: Timeline, pace: Pace) -> str | None:
+    """Return a hint if the replay is nearly idle at this *pace*, else None."""
     if not isinstance(pace, LogPace):
         return None
     num = timeline.num_watches_within(60_000 * pace.speed)
@@ -125,7 +125,7 @@ def run_replay(
                 if has_histories:
                     run.backfill(directory, timeline, hold_back)
             if command.with_feed and not stop.is_set():
-                if hint := stillness(timeline, pace):
+                if hint := idle_hint(timeline, pace):
                     run.console.print(hint, highlight=False)
                 with progress(name, run.console) as tell:
                     replay(timeline, run.feed, pace, end=command.end, tell=tell)
@@ -134,14 +134,14 @@ def run_replay(
 def run_simulation(
     command: Command, *, seed: int, num_users: int, num_videos: int, pace: Pace, upload_pace: Pace
 ) -> None:
-    """Run an audience until its end or until it is told to stop, and print the totals.
+    """Run an audience until its end or a signal, and print the totals.
 
     Raises:
         BrokerUnavailable, ContractError: each with its remedy.
     """
     with stop_on_signals() as stop:
-        studio = Studio(seed=seed, num_videos=num_videos)
-        audience = Audience(studio, num_users=num_users, clock=system_clock)
+        catalogue = SyntheticCatalogue(seed=seed, num_videos=num_videos)
+        audience = Audience(catalogue, num_users=num_users, clock=system_clock)
         with _running(command, stop) as run:
             if command.with_catalogue:
                 run.load(audience.catalogue())
@@ -162,7 +162,7 @@ def run_simulation(
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set; a second signal ends the process as ever."""
+    """Yield an event that SIGINT and SIGTERM set; a second signal ends the process as usual."""
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -181,9 +181,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _running(command: Command, stop: threading.Event) -> Iterator[Run]:
+def _running(command: Command, stop: threading.Event) -> Iterator[SendRun]:
     """Yield a run; its totals are printed however it ends, before an error is told."""
-    run = Run(connect(command.settings, stop), Console(stderr=True))
+    run = SendRun(connect(command.settings, stop), Console(stderr=True))
     try:
         yield run
     finally:

@@ -1,4 +1,4 @@
-"""What is in the catalogue when a replay starts, and what happens after, in event-time order.
+"""Lay out a log for a replay: the catalogue at its start, then all events in event-time order.
 
 A closed log has no cold videos: all of its uploads are older than its first event. Holding
 some back makes them: a video that is held back is uploaded at the moment of its first
@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 import xxhash
 
-from contract.events import Event, VideoUpload
-from nextwatch.sources.log import ExposureLog
+from contract.wire.events import Event, VideoUpload
+from nextwatch.datasets.log import ExposureLog
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What happens at one time; *done* is the share of the log that has passed then."""
+    """The events of one time; *done* is the share of the log up to then."""
 
     event_time_ms: int
     events: Sequence[Event]
@@ -37,7 +37,7 @@ class Timeline:
 
     @property
     def started_ms(self) -> int:
-        """When the first exposure is, the last one's time where there is none left."""
+        """The time of the first exposure; that of the last one if none is left."""
         return int(self.log.time_ms[min(self.first, len(self.log) - 1)]) if len(self.log) else 0
 
     def num_watches_within(self, span_ms: float) -> int:

@@ -1,4 +1,4 @@
-"""What a source has sent, counted; the last line of its output."""
+"""Count what a source has sent, for the last line of its output."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from contract.events import Event, Impressions, Search, VideoUpload, Watch
+from contract.wire.events import Event, Impressions, Search, VideoUpload, Watch
 
 
 @dataclass(slots=True)
@@ -25,12 +25,12 @@ class Totals:
 
     @property
     def events(self) -> int:
-        """Watches and searches together: what a rate is a rate of."""
+        """Watches and searches together, which a rate counts."""
         return self.watches + self.searches
 
     @property
     def records(self) -> int:
-        """Everything that was handed to the broker's client."""
+        """The number of records passed to the client of the broker."""
         return self.events + self.impressions + self.uploads + self.windows
 
     def count(self, event: Event) -> None:
@@ -49,7 +49,7 @@ class Totals:
 
     @contextmanager
     def timed(self) -> Iterator[float]:
-        """Yield when it began on the monotonic clock; `seconds` is how long it took, errors too."""
+        """Yield the start on the monotonic clock; set `seconds` at the end, also after an error."""
         started_s = monotonic()
         try:
             yield started_s

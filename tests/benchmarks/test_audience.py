@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-from benchmarks.audience import NUM_WATCHES, Audience
-from benchmarks.catalogue import NUM_CENTRES, Catalogue
-from contract.decoding import decode
-from contract.events import Watch
-from contract.keys import partition_of
-from contract.topics import WATCH_EVENTS
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, merge
-from streams.store import RocksMemory, open_store
-from tests.builders import T0
+from benchmarks.serving.audience import NUM_WATCHES, ServingAudience
+from benchmarks.serving.catalogue import NUM_CENTRES, Catalogue
+from contract.wire.decoding import decode
+from contract.wire.events import Watch
+from contract.wire.keys import partition_of
+from contract.wire.topics import WATCH_EVENTS
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, merge
+from streams.state.store import RocksMemory, open_store
+from tests.support.builders import T0
 
-AUDIENCE = Audience(Catalogue(Path("nowhere"), 2 * NUM_CENTRES), num_users=1_000, newest_ms=T0)
+AUDIENCE = ServingAudience(
+    Catalogue(Path("nowhere"), 2 * NUM_CENTRES), num_users=1_000, newest_ms=T0
+)
 
 
 def test_everybody_comes_once_before_anybody_comes_twice():

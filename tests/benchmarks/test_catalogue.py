@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks.audience import Audience
-from benchmarks.catalogue import open_catalogue
-from benchmarks.floor import NUM_RECOMMENDED, Floor
-from models.mlp_ranker import MlpRanker
-from tests.builders import T0
+from benchmarks.serving.audience import ServingAudience
+from benchmarks.serving.catalogue import open_catalogue
+from benchmarks.serving.lower_bound import NUM_RECOMMENDED, LowerBound
+from models.serving.mlp_ranker import MlpRanker
+from tests.support.builders import T0
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +17,14 @@ def catalogue(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def floor(catalogue, tmp_path_factory):
-    floor = Floor(catalogue, tmp_path_factory.mktemp("index"))
+    floor = LowerBound(catalogue, tmp_path_factory.mktemp("index"))
     yield floor
     floor.shard.close()
 
 
 def test_the_floor_answers_each_user_with_the_best_of_its_own_candidates(catalogue, floor):
     """Twenty different videos for everybody, ranked by the network of the bundle."""
-    windows = [window for _, window in Audience(catalogue, 500, T0).windows(range(16))]
+    windows = [window for _, window in ServingAudience(catalogue, 500, T0).windows(range(16))]
 
     rows_BK = floor.answer(windows)
 

@@ -6,13 +6,13 @@ from itertools import accumulate, islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.faults import oracle
 from benchmarks.faults.flow import Flow
-from contract.decoding import decode
-from contract.events import encode
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
-from tests.builders import search, watch
+from benchmarks.windows import oracle
+from contract.wire.decoding import decode
+from contract.wire.events import encode
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
+from tests.support.builders import search, watch
 
 
 def deliveries(seed, number=4_000):
@@ -59,11 +59,11 @@ def test_every_event_of_the_flow_is_accepted():
 
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 2**32), st.randoms(use_true_random=False))
-def test_both_oracles_agree_whatever_the_order(seed, chance):
+def test_both_oracles_agree_whatever_the_order(seed, rng):
     """One shares no code with the windows, the other is the windows; repeats change neither."""
     events = [d.event for d in deliveries(seed, 200)]
     records = oracle.undisturbed(events, WindowPolicy())
-    chance.shuffle(events)
+    rng.shuffle(events)
 
     assert {user: oracle.drawn(record) for user, record in records.items()} == oracle.expected(
         events

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks.faults.proxy import LOOPBACK, Command, Proxy
+from benchmarks.faults.proxy import LOOPBACK, Proxy, ProxyCommand
 
 
 @asynccontextmanager
@@ -27,8 +27,8 @@ async def echo_behind_proxy():
         async with await asyncio.start_server(proxy.accept, LOOPBACK, 0) as front:
             proxy.port = front.sockets[0].getsockname()[1]
             yield proxy, heard
-            proxy.obey(Command("release"))
-            proxy.obey(Command("cut"))
+            proxy.obey(ProxyCommand("release"))
+            proxy.obey(ProxyCommand("cut"))
             await until(lambda: not proxy._links)
 
 
@@ -72,7 +72,7 @@ def test_cut_closes_what_is_open_and_new_connections_pass():
         async with echo_behind_proxy() as (proxy, _):
             client = await asyncio.open_connection(LOOPBACK, proxy.port)
             await say(client, b"hello")
-            hit = proxy.obey(Command("cut"))
+            hit = proxy.obey(ProxyCommand("cut"))
             assert await has_ended(client)
             again = await asyncio.open_connection(LOOPBACK, proxy.port)
             assert await say(again, b"again") == b"again"
@@ -90,12 +90,12 @@ def test_what_was_held_is_delivered_on_release_even_if_its_sender_is_gone():
         async with echo_behind_proxy() as (proxy, heard):
             client = await asyncio.open_connection(LOOPBACK, proxy.port)
             await say(client, b"hello")
-            proxy.obey(Command("hold", is_uplink_only=True))
+            proxy.obey(ProxyCommand("hold", is_uplink_only=True))
             client[1].write(b"late")
             await until(lambda: proxy._held_bytes)
             client[1].close()
             assert heard == b"hello"
-            assert proxy.obey(Command("release")).held_bytes == len(b"late")
+            assert proxy.obey(ProxyCommand("release")).held_bytes == len(b"late")
             await until(lambda: heard == b"hellolate")
 
     asyncio.run(story())
@@ -106,7 +106,7 @@ def test_a_hold_meets_new_connections_too():
 
     async def story():
         async with echo_behind_proxy() as (proxy, heard):
-            proxy.obey(Command("hold"))
+            proxy.obey(ProxyCommand("hold"))
             client = await asyncio.open_connection(LOOPBACK, proxy.port)
             client[1].write(b"hello")
             await until(lambda: proxy._held_bytes)
@@ -124,9 +124,9 @@ def test_one_process_can_be_meant():
         async with echo_behind_proxy() as (proxy, _):
             client = await asyncio.open_connection(LOOPBACK, proxy.port)
             await say(client, b"hello")
-            assert proxy.obey(Command("hold", pid=other.pid)).links == 0
+            assert proxy.obey(ProxyCommand("hold", pid=other.pid)).links == 0
             assert await say(client, b"passes") == b"passes"
-            assert proxy.obey(Command("hold", pid=os.getpid())).links == 1
+            assert proxy.obey(ProxyCommand("hold", pid=os.getpid())).links == 1
             client[1].close()
 
     try:
@@ -138,4 +138,4 @@ def test_one_process_can_be_meant():
 def test_unknown_command_names_the_known_ones():
     """A fault that does nothing must not look like one that was survived."""
     with pytest.raises(ValueError, match="cut, hold, release, delay"):
-        Proxy(1).obey(Command("unplug"))
+        Proxy(1).obey(ProxyCommand("unplug"))

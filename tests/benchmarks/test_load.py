@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.load import Measured
+from benchmarks.serving.load import Measured
 
 
 def measured(*, meant, answered, received=(), caused=(), hot=None):

@@ -10,7 +10,7 @@ def test_errors_are_found_in_our_lines_and_in_those_of_libraries(tmp_path):
     lines = [
         json.dumps({"event": "bundle_refused", "level": "warning"}),
         json.dumps({"event": "log_replaced", "level": "error"}),
-        json.dumps({"event": "streams_failed", "level": "critical"}),
+        json.dumps({"event": "process_failed", "level": "critical"}),
         "ERROR:aiokafka.consumer:Unable to connect to node 1",
         "Traceback (most recent call last):",
         '  File "somewhere.py", line 1',

@@ -6,12 +6,13 @@ import pytest
 
 from benchmarks.peers import environment, oracle, report
 from benchmarks.peers.changelogs import FAUST, NEXTWATCH, QUIX
-from benchmarks.peers.contest import Run, Standing
+from benchmarks.peers.contest import ContestRun, Standing
 from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.job import folded
-from contract.topics import Layout
-from models import history_codec
-from tests.builders import watch
+from benchmarks.windows.oracle import NUM_WATCHES
+from contract.wire.topics import Layout
+from models.history import codec as history_codec
+from tests.support.builders import watch
 
 DAY_MS = 86_400_000
 REFUSED_BY_QUIX = {"confluent-kafka", "pydantic", "pydantic-settings", "pydantic_core"}
@@ -33,7 +34,7 @@ def test_the_oracle_agrees_with_the_windows_of_the_library(num_recent):
         record = history_codec.encode(folded(record, event))
 
     expected = oracle.window([], [wire(event) for event in events])
-    assert len(expected) == min(num_recent - 1, oracle.NUM_KEPT)
+    assert len(expected) == min(num_recent - 1, NUM_WATCHES)
     assert oracle.entries(record) == expected
 
 
@@ -74,7 +75,7 @@ def test_quix_runs_with_the_tested_versions_of_all_it_does_not_refuse():
 def run(answers_eps, *, p50=5.0, wrong=0):
     """A run of this rate."""
     latency_ms = {"p50": p50, "p95": 2 * p50, "p99": 3 * p50}
-    return Run(answers_eps, latency_ms, 1.5, 100.0, 0, 0, wrong)
+    return ContestRun(answers_eps, latency_ms, 1.5, 100.0, 0, 0, wrong)
 
 
 def standings():

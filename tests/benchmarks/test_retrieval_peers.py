@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from benchmarks.peers.retrieval import contest, environment, report, task
-from benchmarks.peers.retrieval.contest import CONTESTANTS, Contest, Contestant, Outcome
+from benchmarks.peers.retrieval.contest import (
+    CONTESTANTS,
+    RetrievalContest,
+    RetrievalContestant,
+    RetrievalOutcome,
+)
 from benchmarks.peers.retrieval.split import NOBODY, TOP, Split, first, ndcg, ndcg_of_lists, windows
-from models.history import WindowPolicy
+from models.history.history import WindowPolicy
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.logs import ml1m
-from tests.evaluate.trials import write_ml1m
+from tests.support.trial_logs import write_ml1m
 
 PIN = re.compile(r"^([\w.-]+)==(\S+)$", re.MULTILINE)
 
@@ -31,7 +36,7 @@ def halves(tmp_path):
 def held(halves, tmp_path):
     """A contest of no time at all."""
     (tmp_path / "answers").mkdir()
-    return Contest(
+    return RetrievalContest(
         halves,
         tmp_path / "ml1m",
         tmp_path / "answers",
@@ -110,8 +115,8 @@ def test_validation_is_the_gain_of_the_place_of_the_film_held_back():
 
 def test_a_list_is_ranked_as_the_scores_that_it_was_made_from(halves):
     """Up to the hundredth place it makes no difference that a peer hands over its list only."""
-    draw = np.random.default_rng(1)
-    score_BN = draw.random((20, 40)).astype(np.float32)
+    rng = np.random.default_rng(1)
+    score_BN = rng.random((20, 40)).astype(np.float32)
     labels = [case.label for case in halves.tests]
     exposed = [case.exposed for case in halves.tests]
     lists_UT = first(score_BN.copy(), [np.array(columns) for columns in exposed])
@@ -180,7 +185,7 @@ def test_a_peer_that_does_not_install_is_skipped_with_the_reason(held, monkeypat
 
 def test_a_peer_that_breaks_down_has_failed_with_the_last_it_said(held):
     """The others go on; the exit code will tell."""
-    broken = Contestant("broken", "Broken", "benchmarks.peers.retrieval.nowhere")
+    broken = RetrievalContestant("broken", "Broken", "benchmarks.peers.retrieval.nowhere")
 
     (outcome,) = held.hold((broken,))
 
@@ -192,7 +197,7 @@ def test_a_peer_that_breaks_down_has_failed_with_the_last_it_said(held):
 def test_an_answer_is_read_back_as_it_was_written(tmp_path):
     """Lists as arrays, all else as JSON, with the versions of what took part."""
     lists_UT = np.arange(TOP)[None]
-    answer = task.Answer(lists_UT, 1.25, {"width": 8}, 0.5, ("numpy",))
+    answer = task.TaskAnswer(lists_UT, 1.25, {"width": 8}, 0.5, ("numpy",))
 
     task.write(answer, tmp_path)
 
@@ -213,10 +218,10 @@ def outcomes():
 
     one, two, three, four = CONTESTANTS[:4]
     return [
-        Outcome(one, measured(0.1), told, 70.0),
-        Outcome(two, measured(0.2), told, 70.0),
-        Outcome(three, reason="pip: no"),
-        Outcome(four, reason="boom", is_failed=True),
+        RetrievalOutcome(one, measured(0.1), told, 70.0),
+        RetrievalOutcome(two, measured(0.2), told, 70.0),
+        RetrievalOutcome(three, reason="pip: no"),
+        RetrievalOutcome(four, reason="boom", is_failed=True),
     ]
 
 
@@ -260,7 +265,9 @@ def test_those_without_an_environment_run_in_the_projects_own(held, monkeypatch)
     """The interpreter of the contest is theirs."""
     asked = []
     monkeypatch.setattr(
-        Contest, "_process", lambda _, one, python, __: asked.append((one.name, python)) or "no"
+        RetrievalContest,
+        "_process",
+        lambda _, one, python, __: asked.append((one.name, python)) or "no",
     )
     ours = tuple(one for one in CONTESTANTS if not one.environment)
 

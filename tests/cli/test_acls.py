@@ -6,10 +6,10 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from contract.needs import Right, needs_of
-from contract.topics import OUR_PROCESSES, Layout
-from nextwatch import cli
+from contract.cluster.needs import Right, needs_of
+from contract.wire.topics import OUR_PROCESSES, Layout
 from nextwatch.acls import all_needs, commands, grants
+from nextwatch.commands import cli
 
 ENV = {"NEXTWATCH_KAFKA_TOPIC_PREFIX": "p-", "COLUMNS": "200", "TERM": "dumb"}
 
@@ -38,7 +38,7 @@ def test_the_rights_of_one_process_are_a_table():
     assert not any("streams" in line for line in lines)
 
 
-def test_a_process_that_there_is_not_is_told_with_those_that_there_are():
+def test_an_unknown_process_is_rejected_with_the_known_ones():
     answer = acls("stream")
 
     assert answer.exit_code == 2

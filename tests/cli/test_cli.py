@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from contract.errors import BrokerUnavailable, StackError
-from contract.process import ExitCode
+from contract.process.exit_codes import ExitCode
 from contract.version import VERSION
-from nextwatch import cli
+from nextwatch.commands import cli
 from nextwatch.embedded import foreground
-from nextwatch.topics import Finding, Outcome
+from nextwatch.topics.topics import Finding, Outcome
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
@@ -72,7 +72,7 @@ def test_h_is_help(command):
     assert "Usage" in answer.output
 
 
-def test_the_version_is_told_by_option_and_command():
+def test_the_version_is_printed_by_option_and_command():
     assert invoke("--version").output == invoke("version").output == f"{VERSION}\n"
 
 
@@ -91,7 +91,7 @@ def test_without_an_extra_nothing_is_started_and_the_remedy_is_told(
     assert told in str(answer.exception)
 
 
-def test_a_stack_tells_its_address_and_how_to_find_it():
+def test_a_stack_prints_its_address_and_how_to_find_it():
     """The lines can be pasted into a shell."""
     env = {
         "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
@@ -107,7 +107,7 @@ def test_a_stack_tells_its_address_and_how_to_find_it():
 def test_help_loads_nothing_heavy():
     """It answers at once, since what a command needs is imported when it runs."""
     code = (
-        "import sys, nextwatch.cli;"
+        "import sys, nextwatch.commands.cli;"
         "print({'numpy', 'confluent_kafka', 'pyarrow', 'torch', 'rich.live'} & set(sys.modules))"
     )
     shown = subprocess.run(
@@ -190,7 +190,7 @@ def test_every_command_says_in_the_same_line_why_it_cannot_reach_the_broker(
     monkeypatch, capfd, command, name, value, code
 ):
     """Nothing of librdkafka's own, no traceback, and the code that the processes have."""
-    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.3)
+    monkeypatch.setattr("contract.cluster.preflight.PATIENCE_S", 0.3)
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["nextwatch", *command])
     with pytest.raises(SystemExit) as ended:
@@ -229,7 +229,7 @@ def test_topics_prints_differences_only(monkeypatch):
         Finding("watch-events", "partitions", "8", "1", Outcome.DIFFERS, "delete it"),
         Finding("search-events", "partitions", "8", "8", Outcome.SAME),
     ]
-    monkeypatch.setattr("nextwatch.topics.reconcile", lambda settings, **_asked: findings)
+    monkeypatch.setattr("nextwatch.topics.topics.reconcile", lambda settings, **_asked: findings)
     answer = invoke("topics", "--check")
 
     assert answer.exit_code == 1
@@ -241,17 +241,17 @@ def test_topics_prints_differences_only(monkeypatch):
 def test_topics_that_are_right_exit_with_zero(monkeypatch):
     """Nothing to show, nothing to do."""
     findings = [Finding("watch-events", "partitions", "8", "8", Outcome.SAME)]
-    monkeypatch.setattr("nextwatch.topics.reconcile", lambda settings, **_asked: findings)
+    monkeypatch.setattr("nextwatch.topics.topics.reconcile", lambda settings, **_asked: findings)
 
     assert invoke("topics").exit_code == 0
     assert '"outcome":"same"' in invoke("topics", "--json").output
 
 
-def test_topics_waits_for_a_broker_as_long_as_it_is_told_to(monkeypatch):
+def test_topics_waits_for_a_broker_as_long_as_its_option_allows(monkeypatch):
     """In containers it is started together with the broker."""
     given = {}
     monkeypatch.setattr(
-        "nextwatch.topics.reconcile", lambda settings, **asked: given.update(asked) or []
+        "nextwatch.topics.topics.reconcile", lambda settings, **asked: given.update(asked) or []
     )
 
     assert invoke("topics", "--wait", "120").exit_code == 0

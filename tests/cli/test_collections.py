@@ -7,10 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from contract.errors import IndexUnavailable
-from contract.settings import QdrantSettings
-from index_sync.generation import Point, Version
-from index_sync.index import VectorIndex, connected
-from nextwatch import cli, collections
+from contract.process.settings import QdrantSettings
+from index_sync.collections.generation import Point, Version
+from index_sync.collections.index import VectorIndex, connected
+from nextwatch import collections
+from nextwatch.commands import cli
 from nextwatch.embedded.stack import EmbeddedStack
 
 
@@ -58,7 +59,7 @@ def test_collections_are_listed_with_their_points_and_owners(settings):
     assert "(no mark)" in invoke(settings).stdout
 
 
-def test_what_a_deployment_left_behind_is_deleted_after_a_yes(settings):
+def test_abandoned_collections_are_deleted_after_a_confirmation(settings):
     """Only its own prefix, and not before somebody has said so."""
     refused = invoke(settings, "--drop", "left-over", given="n\n")
     assert (refused.exit_code, len(named(settings))) == (1, 3)
@@ -69,7 +70,7 @@ def test_what_a_deployment_left_behind_is_deleted_after_a_yes(settings):
     assert "no such collections" in invoke(settings, "--drop", "left-over").stdout
 
 
-def test_an_index_that_is_not_there_is_not_waited_for_for_ever(monkeypatch):
+def test_a_missing_index_is_not_waited_for_forever(monkeypatch):
     monkeypatch.setattr(collections, "_ANSWER_WITHIN_S", 0.2)
 
     told = r"the index at http://127.0.0.1:1 did not answer for 0.2 s .*NEXTWATCH_QDRANT_URL"

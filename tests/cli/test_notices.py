@@ -46,16 +46,16 @@ def test_a_process_that_ended_is_named_with_its_log():
         ),
     ],
 )
-def test_what_the_stack_meets_is_a_sentence(entry, told):
+def test_the_log_of_the_stack_is_printed_as_sentences(entry, told):
     assert sentence(entry) == told
 
 
-def test_other_entries_are_told_by_name_and_fields():
+def test_other_entries_are_printed_as_name_and_fields():
     """Nothing is left out for want of a sentence."""
     assert sentence({"event": "disk_full", "level": "error", "path": "/x"}) == "disk_full path=/x"
 
 
-def test_log_lines_go_where_they_are_told_to():
+def test_log_lines_go_to_the_given_function():
     """From warnings on: a line each."""
     said = []
     log_to(said.append)

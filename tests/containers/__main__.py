@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from tests.containers.leftovers import Inventory, remove_since
-from tests.e2e.stacks import KAFKA_IMAGE, QDRANT_IMAGE
+from tests.support.stacks import KAFKA_IMAGE, QDRANT_IMAGE
 
 ROOT = Path(__file__).parents[2]
 BUILD = Path(
@@ -61,7 +61,7 @@ def _obstacle() -> str:
         return "there is no docker compose"
     images = () if BUILD.exists() else (KAFKA_IMAGE, QDRANT_IMAGE, PYTHON_IMAGE)
     asked = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.engine", *images],
+        [sys.executable, "-m", "tests.support.docker_engine", *images],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""A project of docker-compose.yml: what its user types, on ports and with images of its own."""
+"""Run docker-compose.yml as a user does, on its own ports and with its own images."""
 
 import json
 import os
@@ -7,9 +7,9 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.settings import KafkaSettings, load
-from nextwatch.embedded.ports import free_ports
-from tests.e2e.clients import eventually
+from benchmarks.stack.waiting import eventually
+from contract.process.settings import KafkaSettings, load
+from nextwatch.embedded.process.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 UP_WITHIN_S = 240

@@ -18,7 +18,10 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def _engine():
     asked = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.engine"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.support.docker_engine"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if asked.returncode:
         pytest.skip(asked.stdout.strip())

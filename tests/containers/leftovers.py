@@ -1,4 +1,4 @@
-"""What of ours an engine has: the tests leave as much of it as they found.
+"""Find the containers, volumes, networks and images of the project on a Docker engine.
 
 Ours is what Compose made for a project of the tests, what testcontainers made, and images that
 bear a tag of the tests or the stand-ins, or the label of our Dockerfile. Others may use the
@@ -45,7 +45,7 @@ class Inventory:
 
 
 def remove_since(before: Inventory, *, stand_ins: Collection[str] = ()) -> list[str]:
-    """Remove what of ours was not there *before*; return what the tests should have removed.
+    """Remove everything that was not there *before*; return what the tests should have removed.
 
     Images are removed here alone, since all tests share them, and a tag of *stand_ins* names
     what it named before.

@@ -1,17 +1,13 @@
-"""Watches that keep coming while something happens, and what must have come of them."""
+"""Produce watches during a change, and check that all are answered and in the windows."""
 
 from contextlib import contextmanager
 from itertools import count
 from threading import Event, Thread
 
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import (
-    all_answered,
-    drawn,
-    events,
-    expected_windows,
-    published_windows,
-)
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from benchmarks.windows.oracle import drawn
+from tests.support.oracle import all_answered, events, expected_windows, published_windows
 
 PER_S = 40
 ANSWERED_WITHIN_S = 180

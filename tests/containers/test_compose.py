@@ -1,13 +1,14 @@
-"""docker-compose.yml as its user has it: every watch is answered, whatever is done to containers."""
+"""docker-compose.yml as it is shipped: every watch is answered, whatever happens to containers."""
 
 import pytest
 
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from contract.cluster.preflight import partition_counts
 from contract.errors import BrokerUnavailable, ContractError
-from contract.preflight import partition_counts
 from contract.version import VERSION
 from tests.containers.compose import WORKERS, can_kill_from_outside, docker
 from tests.containers.load import Load
-from tests.e2e.clients import eventually, player_of
 
 KEPT = ("kafka", "bundles", "checkpoints")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from contract.dead_letters import REASONS
-from contract.events import Search, UserDeletion, Watch
-from models.history import EMPTY, WindowPolicy, fold
-from tests.bad_input import CORPUS, corpus, judged
+from contract.wire.dead_letters import REASONS
+from contract.wire.events import Search, UserDeletion, Watch
+from models.history.history import EMPTY, WindowPolicy, fold
+from tests.support.bad_input import CORPUS, corpus, judged
 
 CASES = corpus()
 SINGLE = [case for case in CASES if "-" not in case.id or not case.id.rpartition("-")[2].isdigit()]

@@ -12,19 +12,19 @@ import pytest
 CONTRACT = Path(__file__).parents[2] / "contract"
 
 EXPORTED = {
-    "events": """
+    "wire.events": """
         BundleAnnouncement BundleId BundleState Component Context Country DurationMs Event EventId
         Generation Id ImpressedVideo Impressions ItemVector Label Language LoggedCandidate
         MAX_AHEAD_MS MAX_DURATION_MS MAX_TIME_MS MIN_TIME_MS Number Origin RankingFeatures RankingLog
         Recommendation RecommendationId RecommendationRequest RecommendedVideo Search Sha256
         ShortLabel TimeMs UserDeletion Vector VideoUpload Watch WatchMs encode
     """,
-    "topics": """
+    "wire.topics": """
         BY_NAME DAY_MS IMPRESSIONS ITEM_VECTORS KeyField Layout MODEL_BUNDLES NOT_AFTER
         OUR_PROCESSES RANKING_LOG RECOMMENDATIONS RECOMMENDATION_REQUESTS SEARCH_EVENTS STREAMS_APP
         TOPICS Topic USER_DELETIONS VIDEO_UPLOADS WATCH_EVENTS WINDOWS
     """,
-    "words": """
+    "wire.words": """
         ALL_SEEN ANN ARMS CATALOGUE_EMPTY DEFAULT_ARM DEGRADED EXACT INDEX_AWAY LAST_GOOD
         MODEL_BROKEN NO_BUNDLE SEARCH SEEN_AGAIN SOURCES TDM TRENDING
     """,
@@ -33,26 +33,26 @@ EXPORTED = {
         NewerFormatError NextwatchError StackError StorageFull StoreError StoreUnavailable
         WindowError WorkerPausedError
     """,
-    "dead_letters": """
+    "wire.dead_letters": """
         MAX_KEPT_BYTES MAX_KEPT_HEADER_BYTES MAX_KEPT_KEY_BYTES REASONS dead_letter
     """,
-    "decoding": """
+    "wire.decoding": """
         E MAX_HEADERS MAX_HEADER_BYTES MAX_SKEW_MS check_not_future check_place decode is_id
         tombstone_id
     """,
-    "identifiers": """
+    "wire.identifiers": """
         BUNDLE_ID_BODY EXACT_END ID_BODY ID_RULE MAX_ID_BYTES UUID_BODY as_uuid event_key is_nil
         is_too_long matching
     """,
-    "keys": "MAX_KEY_BYTES murmur2 partition_of",
-    "clock": "Clock ManualClock system_clock",
+    "wire.keys": "MAX_KEY_BYTES murmur2 partition_of",
+    "process.clock": "Clock ManualClock system_clock",
     "version": "VERSION",
 }
 
 
 def _defined(module: str) -> set[str]:
     """Return the public names that the module defines itself, not those that it imports."""
-    [path] = CONTRACT.rglob(f"{module}.py")
+    path = CONTRACT / f"{module.replace('.', '/')}.py"
     names: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from contract.dead_letters import REASONS
-from contract.decoding import decode
 from contract.errors import DecodeError
-from contract.events import encode
-from contract.topics import TOPICS
-from tests.mutations import mutations
+from contract.wire.dead_letters import REASONS
+from contract.wire.decoding import decode
+from contract.wire.events import encode
+from contract.wire.topics import TOPICS
+from tests.support.mutations import mutations
 
 NUMBER_OF = 100_000
 BY_NAME = {topic.name: topic for topic in TOPICS}

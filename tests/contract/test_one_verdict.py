@@ -2,16 +2,16 @@
 
 from unittest.mock import MagicMock
 
-from contract.clock import ManualClock
 from contract.errors import DecodeError
-from contract.records import Received
-from contract.topics import Layout
+from contract.kafka.records import Received
+from contract.process.clock import ManualClock
+from contract.wire.topics import Layout
 from index_sync import records as index_sync_records
-from streams.intake import SOURCES
-from tests.bad_input import BY_NAME, INGESTED_AT_MS, corpus, judged
-from tests.streams.test_batches import World
-from trainer.intake import SOURCES as TRAINER_SOURCES
-from trainer.intake import Intake
+from streams.pipeline.decode import SOURCES
+from tests.streams.worlds import World
+from tests.support.bad_input import BY_NAME, INGESTED_AT_MS, corpus, judged
+from trainer.input.dispatch import SOURCES as TRAINER_SOURCES
+from trainer.input.dispatch import Intake
 
 STREAMS_SOURCES = [name for name in SOURCES if BY_NAME[name].dead_lettered_by == "streams"]
 """Of other topics streams only skips what it refuses."""
@@ -29,7 +29,7 @@ def by_streams():
     for case in CASES:
         if case.topic in STREAMS_SOURCES:
             before = len(world.outbox.to(f"{case.topic}.dlq"))
-            world.processor.process([record_of(case, world.offsets[case.topic])])
+            world.pipeline.process([record_of(case, world.offsets[case.topic])])
             world.offsets[case.topic] += 1
             for letter in world.outbox.to(f"{case.topic}.dlq")[before:]:
                 reasons[case.id] = dict(letter.headers)["dlq.reason"].decode()

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("contract", "models", "streams", "trainer", "index_sync", "nextwatch", "benchmarks")
 FOREIGN = (  # other people's clients, with their own defaults; a player and partitions of its choice
     ROOT / "benchmarks" / "clients",
-    ROOT / "benchmarks" / "player.py",
-    ROOT / "benchmarks" / "strange_names.py",
+    ROOT / "benchmarks" / "stack" / "player.py",
+    ROOT / "benchmarks" / "stack" / "strange_header_names.py",
 )
 PRODUCERS = {"Producer", "SerializingProducer", "AIOProducer", "AIOKafkaProducer", "KafkaProducer"}
 

@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 
-from contract.process import ExitCode
+from contract.process.exit_codes import ExitCode
 
 pytest.importorskip("torch", reason="the demo has a trainer, and torch is not installed")
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -102,7 +102,7 @@ def test_interrupted_boot_leaves_no_process(start, tmp_path, number):
     assert not list(tmp_path.glob("nextwatch-*"))
 
 
-def test_a_kafka_that_does_not_answer_is_told_by_its_option_and_with_the_figures(start):
+def test_a_kafka_that_does_not_answer_is_reported_with_its_option_and_the_figures(start):
     """One JSON object however a run ends, and the remedy that this command has."""
     demo = start("demo", "--bootstrap", "127.0.0.1:1", "--headless", "--seconds", "3", "--json")
     output, errors = demo.communicate(timeout=120)
@@ -127,7 +127,7 @@ def test_killed_demo_leaves_no_process(start):
     wait_until(lambda: are_gone(children))
 
 
-def test_failing_process_ends_the_demo_with_its_words(start, tmp_path):
+def test_a_failing_process_ends_the_demo_with_its_log(start, tmp_path):
     """A catalogue that cannot be read is told as such, and nothing stays."""
     (folder := tmp_path / "damaged").mkdir()
     for name in ("ratings.csv", "movies.csv"):

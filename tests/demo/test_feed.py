@@ -25,7 +25,7 @@ def test_simulator_is_the_default():
         *("nextwatch", "simulate", "--catalogue-only", "--json"),
     )
     command = feed.events(Path("gate"))
-    assert command[2:4] == ("nextwatch.embedded.gate", "gate")
+    assert command[2:4] == ("nextwatch.embedded.process.gate", "gate")
     assert command[5:] == ("nextwatch", "simulate", "--no-catalogue", "--rate", "20", "--json")
 
 

@@ -16,7 +16,7 @@ def test_recent_percentiles_leave_out_what_ended_earlier():
     assert kept.percentiles(50) == {"p50": 10}
 
 
-def test_recent_percentiles_of_a_stall_are_none():
+def test_recent_percentiles_are_none_during_a_stall():
     """Where nothing was answered for ten seconds, there is no latency to show."""
     kept = Latencies()
     kept.add(10, ended_ms=5_000)

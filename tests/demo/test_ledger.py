@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from nextwatch.demo.figures import ledger as ledger_module
 from nextwatch.demo.figures.ledger import Ledger
-from tests.builders import event_id
+from tests.support.builders import event_id
 
 
 def at(offset):
@@ -144,7 +144,7 @@ def test_latency_counts_for_the_minute_of_the_event():
     ledger.sent("b", at(1), 60_000)
     ledger.answered(["a"], 61_000)
 
-    assert [(m.events, m.answered) for m in ledger.minutes.told()] == [(1, 1), (1, 0)]
+    assert [(m.events, m.answered) for m in ledger.minutes.figures()] == [(1, 1), (1, 0)]
 
 
 @given(
@@ -152,7 +152,7 @@ def test_latency_counts_for_the_minute_of_the_event():
         st.tuples(st.sampled_from(["sent", "answered", "dead"]), st.integers(0, 5)), max_size=40
     )
 )
-def test_debt_is_what_was_sent_and_neither_answered_nor_refused(steps):
+def test_owed_events_are_neither_answered_nor_rejected(steps):
     """Whatever comes in whatever order and however often, the account is right."""
     ledger = Ledger()
     seen = {"sent": set(), "answered": set(), "dead": set()}

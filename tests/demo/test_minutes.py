@@ -8,7 +8,7 @@ from nextwatch.demo.figures.minutes import Minutes
 
 def told(minutes):
     """Return the figures of each minute, without those that are not asked for here."""
-    return [(m.minute, m.events, m.answered, m.p50) for m in minutes.told()]
+    return [(m.minute, m.events, m.answered, m.p50) for m in minutes.figures()]
 
 
 def test_first_event_begins_the_first_minute():
@@ -30,12 +30,12 @@ def test_late_answer_counts_for_the_minute_of_its_event():
     minutes.sent(60_000)
     minutes.answered(0, 90_000)
 
-    first, second = minutes.told()
+    first, second = minutes.figures()
     assert first.p99 > 89_000
     assert (second.events, second.answered, second.p99) == (1, 0, None)
 
 
-def test_minute_without_events_is_told_too():
+def test_a_minute_without_events_is_reported_too():
     """The list has one object for every minute since the first event."""
     minutes = Minutes()
     minutes.sent(0)
@@ -53,7 +53,9 @@ def test_closed_minutes_keep_their_figures_and_no_histogram():
     minutes.answered(0, 5_000)
 
     assert len(minutes._open) == minutes_module.NUM_OPEN
-    assert minutes.told()[0] == msgspec.structs.replace(minutes.told()[1], minute=1, answered=2)
+    assert minutes.figures()[0] == msgspec.structs.replace(
+        minutes.figures()[1], minute=1, answered=2
+    )
 
 
 def test_senseless_stamps_do_not_fill_the_memory():

@@ -7,18 +7,18 @@ import msgspec
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
-from contract.clock import ManualClock
-from contract.dead_letters import dead_letter
 from contract.errors import DecodeError, StackError
-from contract.kafka import producer_config
-from contract.records import Received
-from contract.settings import KafkaSettings, QdrantSettings
-from contract.topics import WATCH_EVENTS
+from contract.kafka.client import producer_config
+from contract.kafka.records import Received
+from contract.process.clock import ManualClock
+from contract.process.settings import KafkaSettings, QdrantSettings
+from contract.wire.dead_letters import dead_letter
+from contract.wire.topics import WATCH_EVENTS
 from nextwatch.demo import observer as observer_module
 from nextwatch.demo.figures.report import Course
 from nextwatch.demo.observer import Observer
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 
 pytestmark = pytest.mark.stack
 
@@ -116,7 +116,7 @@ def test_recall_of_nothing_is_not_zero(observer):
     assert observer.report(COURSE).progressive_recall_at_20["model"] == 0.0
 
 
-def test_blind_observer_says_so(observer):
+def test_a_failed_observer_raises(observer):
     """Figures of an observer that died must not be taken for good ones."""
     observer.failure = RuntimeError("no eyes")
     with pytest.raises(StackError, match="no eyes"):

@@ -60,7 +60,8 @@ def drawn(renderable) -> str:
 
 def followed() -> Tally:
     """Return a tally with a user whose titles try to be markup."""
-    tally = Tally(generation=2)
+    tally = Tally()
+    tally.announcement(b'{"bundle_id": "b2", "generation": 2, "state": "in_service"}')
     tally.upload("v1", b'{"title": "[red]a[/] ]["}', 1)
     watch = {"event_id": "e", "user_id": "u1", "video_id": "v1", "watch_ms": 9, "duration_ms": 10}
     tally.event(("watch-events", 0, 0), msgspec.json.encode(watch), 1_000)
@@ -110,7 +111,7 @@ def test_sparkline_is_highest_at_the_highest():
     assert sparkline([]) == ""
 
 
-def test_json_has_what_was_promised():
+def test_the_json_has_the_documented_fields():
     """Readers of the last line find each figure under its name."""
     decoded = msgspec.json.decode(as_json(FIGURES))
 
@@ -181,7 +182,7 @@ def test_terminal_gets_the_last_picture():
     assert "not shown" not in shown
 
 
-def test_last_seconds_stand_beside_the_whole_run():
+def test_the_last_seconds_are_shown_beside_the_whole_run():
     """What is happening now is not hidden behind a good beginning."""
     shown = drawn(panel(FIGURES, followed(), now_ms=NOW_MS))
     told = line(FIGURES, followed(), now_ms=NOW_MS)
@@ -209,7 +210,7 @@ def test_p99_over_the_last_minute_is_drawn():
     assert "up to 80 ms" in drawn(panel(FIGURES, tally, now_ms=60_000))
 
 
-def test_events_that_wait_are_told_while_they_wait():
+def test_waiting_events_are_shown_while_they_wait():
     """A worker that stands still makes no latencies at all; the wait shows that it does."""
     tally = Tally()
     tally.ledger.sent("a", ("watch-events", 0, 0), 1_000)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.points import point_id
+from contract.process.clock import ManualClock
 from nextwatch.demo import retrievable
 from nextwatch.demo.retrievable import NEAREST, Probe
 

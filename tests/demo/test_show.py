@@ -6,19 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.errors import BrokerUnavailable, ContractError, StackError
+from contract.process.clock import ManualClock
 from nextwatch.demo import show as show_module
 from nextwatch.demo.boot import Booted
 from nextwatch.demo.checklist import Checklist
-from nextwatch.demo.feed import Feed
+from nextwatch.demo.feed import DemoFeed
 from nextwatch.demo.figures.report import Uploads, report
 from nextwatch.demo.figures.tally import Tally
 from nextwatch.demo.interruption import Interruption
 from nextwatch.demo.show import Show
 
 HOURS_S = 10_000.0  # a patience that no test waits for
-FEED = Feed(("simulate",), 50.0)
+FEED = DemoFeed(("simulate",), 50.0)
 
 
 class Events:
@@ -45,7 +45,7 @@ class Events:
     def kill(self):
         self.exit_code = -9
 
-    def obituary(self):
+    def exit_report(self):
         return f"feed ended (exit code {self.exit_code}); see feed.log\nits last words"
 
 
@@ -163,7 +163,7 @@ def test_feed_that_fails_ends_the_run_with_its_figures(stage):
     assert str(played.show.failure).endswith("its last words")
 
 
-def test_feed_at_the_end_of_its_log_is_no_failure(stage):
+def test_a_feed_at_the_end_of_its_log_is_not_a_failure(stage):
     """A replayed log ends at some time."""
     played = stage()
     played.on_show = played.events.terminate

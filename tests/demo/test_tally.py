@@ -84,7 +84,7 @@ def test_only_videos_after_the_feeds_start_are_uploads():
     assert "v2" not in tally.titles
 
 
-def test_bundle_in_service_is_the_last_that_said_so():
+def test_the_last_bundle_announced_in_service_is_counted():
     """Offers do not change what serves; metrics come with whatever has some."""
     tally = Tally()
     tally.announcement(announcement(1, "offered", progressive_recall_at_20=0.1))
@@ -101,7 +101,7 @@ def test_states_of_old_bundles_are_forgotten():
     for generation in range(1, 1_000):
         tally.announcement(announcement(generation, "offered"))
         tally.announcement(announcement(generation, "in_service"))
-    assert (tally.coming(), tally.bundle_states) == ("", {})
+    assert (tally.coming(), len(tally.bundles)) == ("", 0)
     tally.announcement(announcement(1_000, "offered"))
     tally.announcement(announcement(1_000, "indexed"))
 
@@ -126,7 +126,7 @@ def test_rate_is_over_whole_seconds():
     assert tally.events_per_s(now_ms=3_500) == 3.0
 
 
-def test_rate_of_a_source_that_stands_still_falls():
+def test_the_rate_of_an_idle_source_falls():
     """The newest seconds are those of the clock, not those of the newest events."""
     tally = Tally()
     for second in range(20):

@@ -42,7 +42,7 @@ def test_cpu_time_before_the_run_does_not_count():
     assert usage.cpu_percent()["broker"] == {"first_minute": 50.0, "run": 50.0, "last_10_s": 50.0}
 
 
-def test_last_seconds_are_told_beside_the_whole_run():
+def test_the_last_seconds_are_reported_beside_the_whole_run():
     """What a process takes now is not hidden by a quiet hour."""
     machine = Machine()
     usage = machine.usage()

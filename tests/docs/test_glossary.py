@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from contract import words
+from contract.wire import words
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()

@@ -9,10 +9,10 @@ from trainer.settings import Model
 
 pytest.importorskip("torch")
 
-from models.losses import HIERARCHICAL, LOSSES
-from models.negatives import NEGATIVES
-from models.retriever import RetrieverConfig
-from models.tdm_scorer import TdmConfig
+from models.tdm.scorer import TdmConfig
+from models.training.config import TowerConfig
+from models.training.losses import HIERARCHICAL, LOSSES
+from models.training.negatives import NEGATIVES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 
@@ -27,7 +27,7 @@ def test_losses_and_negatives_are_those_of_the_code():
     """A name that is copied from the page into `--set` is taken."""
     assert set(re.findall(r"`(\w+)`", _row("loss"))) == {*LOSSES, HIERARCHICAL}
     assert set(re.findall(r"`(\w+)`", _row("negatives"))) == {*NEGATIVES, "sample_alpha"}
-    assert f"`{RetrieverConfig.__dataclass_fields__['loss'].default}` (default)" in _row("loss")
+    assert f"`{TowerConfig.__dataclass_fields__['loss'].default}` (default)" in _row("loss")
 
 
 def test_every_model_of_the_trainer_has_a_row():

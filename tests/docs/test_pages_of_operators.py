@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from contract.dead_letters import dead_letter
 from contract.errors import DecodeError
-from contract.process import ExitCode
-from contract.records import Received
-from contract.topics import WATCH_EVENTS, Layout
+from contract.kafka.records import Received
+from contract.process.exit_codes import ExitCode
+from contract.wire.dead_letters import dead_letter
+from contract.wire.topics import WATCH_EVENTS, Layout
 from nextwatch import settings_reference
 from nextwatch.demo.figures.report import Report
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from contract.events import Recommendation
+from contract.wire.events import Recommendation
 
 ROOT = Path(__file__).parents[2]
 

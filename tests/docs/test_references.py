@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.settings import OF_COMPOSE, PREFIX
+from contract.process.settings import OF_COMPOSE, PREFIX
 from nextwatch import settings_reference
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +107,7 @@ def test_every_snake_case_word_is_in_the_code(page):
 
 @pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.name)
 def test_every_dotted_name_is_in_the_code(page):
-    """`Partitions.committable`, `contract.dead_letters.REASONS`: the last part is defined there."""
+    """The last part of `Partitions.committable` and the like is defined where they say."""
     modules = "|".join(FOLDERS[:7])
     names = set(re.findall(rf"`((?:[A-Z]\w+|{modules})(?:\.\w+)+)`", _text(page)))
     code = _code()

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from contract import settings as contract_settings
-from contract.settings import PREFIX
-from nextwatch import cli, settings_reference
+from contract.process import settings as contract_settings
+from contract.process.settings import PREFIX
+from nextwatch import settings_reference
+from nextwatch.commands import cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 

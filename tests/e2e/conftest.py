@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.e2e.clients import player_of
-from tests.e2e.stacks import BACKENDS, running_stack, stop_containers
+from benchmarks.stack.player import player_of
+from tests.support.stacks import BACKENDS, running_stack, stop_containers
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,14 +1,14 @@
-"""A streams worker that stands still at its first event: in its event loop, or in its producer."""
+"""Run a streams worker that blocks at its first event, in its event loop or producer."""
 
 import sys
 import time
 
 from streams import __main__ as worker
-from streams.pump import Pump
+from streams.pipeline.pipeline import MicroBatcher
 
 
 class FrozenProducer:
-    """Takes a record and never returns."""
+    """A producer whose `produce` never returns."""
 
     def __init__(self, config):
         pass
@@ -24,7 +24,7 @@ def frozen_put(self, records):
 
 if __name__ == "__main__":
     if sys.argv.pop() == "loop":
-        Pump.put = frozen_put
+        MicroBatcher.put = frozen_put
     else:
         worker.Producer = FrozenProducer
     worker.main()

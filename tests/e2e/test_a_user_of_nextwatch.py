@@ -6,9 +6,9 @@ import uuid
 import httpx
 import pytest
 
+from benchmarks.stack.waiting import eventually
 from contract.points import collection_name, point_id
-from contract.settings import QdrantSettings, load
-from tests.e2e.clients import eventually
+from contract.process.settings import QdrantSettings, load
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 

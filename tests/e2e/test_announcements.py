@@ -6,13 +6,15 @@ import sys
 
 import pytest
 
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.process import ExitCode
-from tests.builders import T0
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.places import Place, offer_bundle
-from tests.e2e.stacks import running_stack
-from tests.streams.stub_index import answering
+from benchmarks.stack.player import player_of
+from benchmarks.stack.prefixed_stack import PrefixedStack
+from benchmarks.stack.waiting import eventually
+from contract.process.exit_codes import ExitCode
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from tests.support.builders import T0
+from tests.support.bundles import offer_bundle
+from tests.support.stacks import running_stack
+from tests.support.stub_index import answering
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -38,7 +40,7 @@ def announced(bundle_id, generation, url):
 
 def test_announcements_of_bundles_that_nobody_has_end_no_worker(services):
     """One of them ended every worker, and again after each restart; now the good one serves."""
-    place = Place(services)
+    place = PrefixedStack(services)
     worker = place.worker()
     worker.wait_ready()
     with player_of(place) as player:
@@ -57,14 +59,14 @@ def test_announcements_of_bundles_that_nobody_has_end_no_worker(services):
     assert before["degraded"] == ["no_bundle"]
     assert after["user_id"] == "u1"
     assert eventually(lambda: len(worker.logged("bundle_in_service")) == 2, within_s=40)
-    assert not worker.logged("streams_failed")
+    assert not worker.logged("process_failed")
 
 
 @pytest.mark.parametrize("program", ["streams", "index_sync"])
 @pytest.mark.parametrize("key", [None, "wrong"])
 def test_a_missing_or_wrong_api_key_ends_each_process_before_its_work(services, program, key):
     """One line that names the setting and the URL, exit code 78."""
-    place = Place(services)
+    place = PrefixedStack(services)
     with answering(key="right") as url:
         env = {**os.environ, **place.env, "NEXTWATCH_QDRANT_URL": url}
         env["NEXTWATCH_STREAMS_STATE_DIR"] = str(services.directory / place.prefix)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.clients import eventually
+from benchmarks.stack.waiting import eventually
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 

@@ -16,17 +16,18 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from contract.clock import system_clock
-from contract.dead_letters import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES
-from contract.events import RecommendationRequest, UserDeletion, encode
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
-from tests.bad_input import INGESTED_AT_MS, Case, corpus, judged
-from tests.builders import watch
-from tests.e2e import strange_names
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.stacks import running_stack
-from tests.mutations import mutations
+from benchmarks.stack import strange_header_names
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from contract.process.clock import system_clock
+from contract.wire.dead_letters import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES
+from contract.wire.events import RecommendationRequest, UserDeletion, encode
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
+from tests.support.bad_input import INGESTED_AT_MS, Case, corpus, judged
+from tests.support.builders import watch
+from tests.support.mutations import mutations
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(420)]
 
@@ -60,7 +61,7 @@ class Flood:
         """Send *case* as it is; its own timestamp, too, if it has one."""
         event, reason = judged(case)
         if reason == "header_encoding":  # no text: confluent-kafka cannot send it
-            offset = asyncio.run(strange_names.send(self._stack, case, 0))
+            offset = asyncio.run(strange_header_names.send(self._stack, case, 0))
             self.letters[case.topic, 0, offset] = (case, reason)
             return
 
@@ -240,7 +241,7 @@ def check_log(path, num_letters):
     """One line a letter, in ASCII, of at most a kilobyte, that says where and why and no more."""
     lines = path.read_bytes().splitlines()
     assert all(line.isascii() and len(line) <= 1_024 for line in lines)
-    told = [json.loads(line) for line in lines if b"event_dead_lettered" in line]
+    told = [json.loads(line) for line in lines if b"record_dead_lettered" in line]
     fields = {"event", "level", "timestamp", "reason", "topic", "partition", "offset"}
     assert len(told) == num_letters
     assert all(line.keys() == fields for line in told)

@@ -19,22 +19,23 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from benchmarks.stack.player import player_of
+from benchmarks.stack.prefixed_stack import PrefixedStack, StackProcess
+from benchmarks.stack.waiting import eventually
+from contract.cluster.preflight import check_cluster
 from contract.errors import ContractError
-from contract.kafka import producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.preflight import check_cluster
-from contract.process import ExitCode
-from contract.topics import WINDOWS
-from models.history_codec import decode
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.process.exit_codes import ExitCode
+from contract.wire.topics import WINDOWS
+from models.history.codec import decode
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.operate.scan import Scan
-from nextwatch.topics import reconcile
-from tests.e2e.brokers import broker_with
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.e2e.places import Place, Worker
+from nextwatch.topics.topics import reconcile
+from tests.support.brokers import broker_with
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -42,7 +43,7 @@ USERS = [f"u{number}" for number in range(40)]
 
 
 class Stack:
-    """As much of a stack as a `Place` needs: a broker, and guests."""
+    """As much of a stack as a `Place` needs: a broker, and workers."""
 
     def __init__(self, broker, directory):
         self.bootstrap_servers = broker.bootstrap_servers
@@ -57,7 +58,7 @@ class Stack:
             "NEXTWATCH_PROCESS_BUNDLE_URL": directory.as_uri(),
         }
 
-    def add_guest(self, name, argv, env):
+    def add_process(self, name, argv, env):
         log_path = self.directory / "logs" / f"{name}.log"
         log_path.parent.mkdir(exist_ok=True)
         child = Child(Plan(name, tuple(argv), inherited(os.environ) | env, log_path))
@@ -80,7 +81,7 @@ def stack(tmp_path_factory):
 
 @pytest.fixture
 def place(stack):
-    return Place(stack, f"place-{uuid4().hex[:8]}-")
+    return PrefixedStack(stack, f"place-{uuid4().hex[:8]}-")
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_partitions_that_are_added_end_a_worker_within_seconds(place, admin, pla
     code_again, line = ended(again)
 
     assert code == code_again == ExitCode.MISCONFIGURED
-    assert f"{place.prefix}watch-events has 6, not 4" in json.loads(last)["error"]
+    assert f"{place.prefix}watch-events has 6, not 4" in json.loads(last)["reason"]
     assert line.startswith("streams: ")
     assert "`nextwatch repartition 6`" in line
     assert max(number for _, number in committed(admin, place)) == 3
@@ -313,8 +314,8 @@ def test_a_stranger_in_the_group_is_named(place, protocol):
 def test_a_worker_that_is_told_to_stop_while_it_joins_leaves_in_order(tmp_path):
     """The group lets it wait; nothing was begun, so nothing can be lost."""
     with broker_with(tmp_path, group_initial_rebalance_delay_ms="60000") as broker:
-        place = Place(Stack(broker, tmp_path), "join-")
-        worker: Worker = place.worker(HTTP_PORT=free_ports(1)[0])
+        place = PrefixedStack(Stack(broker, tmp_path), "join-")
+        worker: StackProcess = place.worker(HTTP_PORT=free_ports(1)[0])
         assert eventually(lambda: worker.health("/healthz")[0] == 200, within_s=30)
         worker.child.terminate()
         try:

@@ -5,16 +5,12 @@ import random
 
 import pytest
 
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import (
-    all_answered,
-    drawn,
-    events,
-    expected_windows,
-    local_windows,
-    published_windows,
-)
-from tests.e2e.stacks import running_stack
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from benchmarks.windows.oracle import drawn
+from benchmarks.windows.reading import kept_windows
+from tests.support.oracle import all_answered, events, expected_windows, published_windows
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -52,7 +48,7 @@ def test_windows_after_kill_9_equal_those_of_an_undisturbed_run():
                 ids.setdefault(event, set()).add(answer["recommendation_id"])
         published = published_windows(player)
         worker.stop(8)
-        local = local_windows(stack)
+        local = kept_windows([stack.directory / "streams"], stack.kafka)
 
     assert 0 < answered_before < NUM_EVENTS // 2, "the kill did not come in mid-stream"
     assert {user: drawn(record) for user, record in local.items()} == expected_windows(produced)

@@ -54,7 +54,7 @@ def ask(docker_host, *images):
     """Ask whether *images* can be started, as the tests' stacks do."""
     env = {**os.environ, "DOCKER_HOST": docker_host}
     return subprocess.run(
-        [sys.executable, "-m", "tests.e2e.engine", *images],
+        [sys.executable, "-m", "tests.support.docker_engine", *images],
         cwd=ROOT,
         env=env,
         capture_output=True,

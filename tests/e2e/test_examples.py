@@ -11,8 +11,8 @@ from threading import Thread
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from tests.e2e.clients import eventually
-from tests.e2e.stacks import running_stack
+from benchmarks.stack.waiting import eventually
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 

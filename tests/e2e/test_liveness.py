@@ -10,15 +10,17 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from contract.kafka import consumer_config, producer_config, take
-from contract.process import ExitCode
-from contract.topics import WATCH_EVENTS
-from nextwatch.embedded.ports import free_ports
+from benchmarks.stack.player import player_of
+from benchmarks.stack.prefixed_stack import PrefixedStack
+from benchmarks.stack.waiting import eventually
+from contract.kafka.client import consumer_config, producer_config, take
+from contract.process.exit_codes import ExitCode
+from contract.wire.topics import WATCH_EVENTS
+from nextwatch.embedded.process.ports import free_ports
 from streams.__main__ import main as streams_main
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered, events
-from tests.e2e.places import Place, offer_bundle
-from tests.e2e.stacks import running_stack
+from tests.support.bundles import offer_bundle
+from tests.support.oracle import all_answered, events
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -35,7 +37,7 @@ def services():
 
 @pytest.fixture
 def place(services):
-    return Place(services)
+    return PrefixedStack(services)
 
 
 @pytest.fixture
@@ -47,13 +49,13 @@ def player(place):
 @pytest.fixture(scope="module")
 def home(services):
     """A place with one worker that answers for its health."""
-    place = Place(services)
+    place = PrefixedStack(services)
     return place, place.worker(HTTP_PORT=free_ports(1)[0])
 
 
 def test_a_worker_that_stands_still_ends_itself(services):
     """In its event loop or in a thread: the group keeps it, so it has to go by itself."""
-    places = {what: Place(services) for what in ("loop", "thread")}
+    places = {what: PrefixedStack(services) for what in ("loop", "thread")}
     workers = [
         place.worker(FROZEN_WORKER, what, name=what, WATCHDOG_MS=2_000)
         for what, place in places.items()
@@ -243,12 +245,12 @@ def test_a_poisoned_message_delays_nobody(home):
 
 def test_keys_go_where_faust_looks_for_them(place):
     """10,000 keys of any script and length, really produced by librdkafka and read back."""
-    chance = random.Random(5)
+    rng = random.Random(5)
     scripts = ["abcXYZ019_.:@=+-", "äßçñ", "автор", "動画視聴者", "🎬🍿", "\x00\t "]
     keys = [b"", b"\x00"]
     while len(keys) < MAX_PLACEMENT_KEYS:
-        letters = chance.choice(scripts)
-        keys.append("".join(chance.choices(letters, k=chance.randint(1, 64))).encode())
+        letters = rng.choice(scripts)
+        keys.append("".join(rng.choices(letters, k=rng.randint(1, 64))).encode())
     name = place.kafka.layout.name(WATCH_EVENTS)
     producer = Producer(producer_config(place.kafka, linger_ms=20))
     for number, key in enumerate(keys):

@@ -9,13 +9,15 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.kafka import client_config, producer_config
-from contract.process import ExitCode
-from nextwatch.topics import reconcile
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.e2e.places import Place
-from tests.e2e.stacks import running_stack
+from benchmarks.stack.player import player_of
+from benchmarks.stack.prefixed_stack import PrefixedStack
+from benchmarks.stack.waiting import eventually
+from contract.kafka.client import client_config, producer_config
+from contract.process.exit_codes import ExitCode
+from models.history.codec import decode
+from nextwatch.topics.topics import reconcile
+from tests.support.oracle import all_answered
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -31,7 +33,7 @@ def services():
 
 @pytest.fixture
 def place(services):
-    return Place(services)
+    return PrefixedStack(services)
 
 
 @pytest.fixture
@@ -186,6 +188,42 @@ def test_a_changelog_that_is_made_anew_gets_every_window(place, player, is_kille
     assert eventually(lambda: all_answered(player, {asked}), within_s=40)
 
 
+def test_windows_survive_when_changelog_and_events_are_lost_and_partitions_change_hands(
+    place, player
+):
+    """Each worker publishes what it alone has before another one gets the partition."""
+    workers = [place.worker(), place.worker()]
+    for worker in workers:
+        worker.wait_ready()
+    assert eventually(lambda: all(owned(worker) for worker in workers), within_s=30)
+    users = [f"u{number}" for number in range(100)]
+    sent = {player.watch(user_id, "v") for user_id in users}
+    player.flush()
+    assert eventually(lambda: all_answered(player, sent), within_s=30)
+    for worker in workers:
+        worker.child.kill()
+    make_anew(place, CHANGELOG)
+    make_anew(place, "watch-events")
+    player.read.pop(CHANGELOG, None)
+
+    def with_first_watch():
+        newest = {message.key().decode(): message.value() for message in player.poll(CHANGELOG)}
+        return {
+            user_id
+            for user_id in users
+            if user_id in newest and "v" in {w.video_id for w in decode(newest[user_id]).watches}
+        }
+
+    workers[0].child.start()
+    assert eventually(lambda: owned(workers[0]) == [0, 1, 2, 3], within_s=40)
+    later = {player.watch(user_id, "w") for user_id in users}
+    player.flush()
+    assert eventually(lambda: all_answered(player, later), within_s=40)
+    workers[1].child.start()
+
+    assert eventually(lambda: with_first_watch() == set(users), within_s=40)
+
+
 def test_a_killed_worker_reopens_its_stores_and_reads_the_tail_alone(place, player):
     """Every kill used to cost a reading of the whole changelog."""
     worker = place.worker()
@@ -206,7 +244,7 @@ def test_a_killed_worker_reopens_its_stores_and_reads_the_tail_alone(place, play
 
 def test_a_killed_worker_that_comes_back_waits_for_no_session(services):
     """It takes its predecessor out of the group, whose session lasts another minute."""
-    place = Place(services)
+    place = PrefixedStack(services)
     worker = place.worker(env={"NEXTWATCH_KAFKA_SESSION_TIMEOUT_MS": "60000"})
     worker.wait_ready()
     with player_of(place) as player:
@@ -265,6 +303,12 @@ def test_two_workers_share_one_directory_where_they_are_told_to(place, player):
 
     assert eventually(lambda: all_answered(player, events), within_s=40)
     assert {each.name for each in Path(workers[0].state_dir).glob("*")} == {"worker-1", "worker-2"}
+
+
+def owned(worker):
+    """Return the partitions that *worker* had at its last assignment."""
+    assigned = worker.logged("partitions_assigned")
+    return sorted(assigned[-1]["kept"] + assigned[-1]["opened"]) if assigned else []
 
 
 def make_anew(place, topic):

@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.stacks import running_stack
-from trainer.learners import NAMES
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from tests.support.stacks import running_stack
+from trainer.learn.registry import NAMES
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -6,16 +6,17 @@ import uuid
 import pytest
 from typer.testing import CliRunner
 
-from contract.clock import system_clock
-from contract.dead_letters import dead_letter
+from benchmarks.stack.waiting import eventually
+from benchmarks.windows.oracle import drawn
 from contract.errors import DecodeError
-from contract.records import Received
-from contract.topics import WATCH_EVENTS, Layout
-from nextwatch import cli
-from streams.store import RocksMemory, RocksStore
-from tests.e2e.clients import eventually
-from tests.e2e.oracle import drawn, expected_windows
-from tests.e2e.stacks import running_stack
+from contract.kafka.records import Received
+from contract.process.clock import system_clock
+from contract.wire.dead_letters import dead_letter
+from contract.wire.topics import WATCH_EVENTS, Layout
+from nextwatch.commands import cli
+from streams.state.store import RocksMemory, RocksStore
+from tests.support.oracle import expected_windows
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 

@@ -7,15 +7,15 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin import ResourceType as Type
 
-from contract.clock import system_clock
-from contract.keys import partition_of
-from contract.topics import NOT_AFTER
-from models import history_codec
-from models.history import EMPTY, WindowPolicy, fold
-from tests.builders import watch
-from tests.e2e.clients import eventually
-from tests.e2e.stacks import running_stack
+from benchmarks.stack.waiting import eventually
+from contract.process.clock import system_clock
+from contract.wire.keys import partition_of
+from contract.wire.topics import NOT_AFTER
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
 from tests.e2e.test_operator import CHANGELOG, answers, event_of, nextwatch, take, users
+from tests.support.builders import watch
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 

@@ -4,9 +4,11 @@ import sys
 
 import pytest
 
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered, drawn, events, expected_windows, published_windows
-from tests.e2e.stacks import running_stack
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from benchmarks.windows.oracle import drawn
+from tests.support.oracle import all_answered, events, expected_windows, published_windows
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -20,7 +22,7 @@ def second_worker(stack):
         "NEXTWATCH_STREAMS_STATE_DIR": str(stack.directory / "second"),
         "NEXTWATCH_PROCESS_READY_FILE": str(ready),
     }
-    return stack.add_guest("second", (sys.executable, "-m", "streams"), env), ready
+    return stack.add_process("second", (sys.executable, "-m", "streams"), env), ready
 
 
 @pytest.mark.parametrize("leave", ["terminate", "kill"])

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from contract.cluster.needs import needs_of
+from contract.cluster.preflight import Preflight
 from contract.errors import BrokerUnavailable, ContractError
-from contract.needs import needs_of
-from contract.preflight import Preflight
-from contract.process import ExitCode
-from contract.settings import KafkaSettings, load
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import free_ports
+from contract.process.exit_codes import ExitCode
+from contract.process.settings import KafkaSettings, load
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
-from tests.e2e.brokers import SecuredBroker
-from tests.e2e.clients import eventually, player_of
+from tests.support.brokers import SecuredBroker
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -33,7 +33,7 @@ def test_an_unknown_broker_lists_what_there_is():
         brokers.choose_broker({}, broker="rabbit")
 
 
-def test_tansu_is_the_last_resort_and_says_what_it_cannot_do(monkeypatch):
+def test_tansu_is_the_last_resort_with_a_warning(monkeypatch):
     """Without Kafka the demo still runs, and nobody takes it for Kafka."""
     monkeypatch.setattr(brokers, "fetched", refuse)
     monkeypatch.setattr(tansu, "is_available", lambda: True)
@@ -56,7 +56,7 @@ def test_a_full_disk_is_no_reason_for_another_broker(monkeypatch):
         brokers.choose_broker({})
 
 
-def test_whoever_asks_for_kafka_gets_no_other_broker(monkeypatch):
+def test_a_request_for_kafka_gets_no_other_broker(monkeypatch):
     """A wish is not silently replaced."""
     monkeypatch.setattr(brokers, "fetched", refuse)
     with pytest.raises(StackError, match="no way to fetch it"):

@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_written_is_one_line_before_anything_starts(tmp_pa
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "file"]
 
 
-def test_no_stack_is_told_with_the_remedy(tmp_path):
+def test_a_missing_stack_is_reported_with_the_remedy(tmp_path):
     """Without a running stack there is nothing to export."""
     with pytest.raises(StackError, match="nextwatch stack up"):
         foreground.exports(tmp_path / "stack.env")

@@ -3,7 +3,7 @@
 import sys
 from threading import Timer
 
-from nextwatch.embedded import gate
+from nextwatch.embedded.process import gate
 
 
 def test_nothing_begins_before_the_file_exists(monkeypatch, tmp_path):

@@ -1,9 +1,9 @@
-"""Collections of the embedded index, without a server around them."""
+"""CollectionStore of the embedded index, without a server around them."""
 
 import asyncio
 
-from nextwatch.embedded.index_collections import Collections
-from nextwatch.embedded.index_wire import CreateCollection, Refused, VectorParams
+from nextwatch.embedded.index.index_collections import CollectionStore
+from nextwatch.embedded.index.index_wire import CreateCollection, Refused, VectorParams
 
 WANTED = CreateCollection(vectors=VectorParams(size=2, distance="Cosine"))
 
@@ -17,7 +17,7 @@ async def created_twice_at_once(collections):
 
 def test_a_collection_that_is_being_made_is_asked_for_again_later(tmp_path):
     """A client whose request timed out tries again: 503 says wait, 409 would end it."""
-    collections = Collections(tmp_path)
+    collections = CollectionStore(tmp_path)
 
     made, refused = asyncio.run(created_twice_at_once(collections))
 

@@ -8,11 +8,11 @@ import httpx
 import pytest
 import structlog
 
-from nextwatch.embedded import index_space
-from nextwatch.embedded.index_collections import Collections
-from nextwatch.embedded.index_failures import QUIET_S, Failures, refusal_of
-from nextwatch.embedded.index_server import build_app
-from nextwatch.embedded.index_space import COLLECTION_BYTES, WRITE_BYTES, warn_of_full_disk
+from nextwatch.embedded.index import index_space
+from nextwatch.embedded.index.index_collections import CollectionStore
+from nextwatch.embedded.index.index_failures import QUIET_S, Failures, refusal_of
+from nextwatch.embedded.index.index_server import build_app
+from nextwatch.embedded.index.index_space import COLLECTION_BYTES, WRITE_BYTES, warn_of_full_disk
 
 EMPTY = {"vectors": {"size": 2, "distance": "Cosine"}}
 POINTS = {"points": [{"id": 1, "vector": [0.0, 1.0], "payload": {}}]}
@@ -53,7 +53,7 @@ def disk(monkeypatch):
 @pytest.fixture
 def client(tmp_path, disk):
     """A client of an index in this process, with an empty collection ``c``."""
-    collections = Collections(tmp_path)
+    collections = CollectionStore(tmp_path)
     client = Client(build_app(collections))
     assert client.put("/collections/c", json=EMPTY).status_code == 200
     yield client
@@ -105,7 +105,7 @@ def test_a_start_on_a_full_disk_is_logged(tmp_path, disk):
         (RuntimeError("why"), 500),
     ],
 )
-def test_what_nobody_foresaw_is_answered_with_its_reason(error, status):
+def test_an_unexpected_error_is_answered_with_its_reason(error, status):
     """Not by a closed connection or an empty page."""
     refused = refusal_of(error)
     assert refused.status == status

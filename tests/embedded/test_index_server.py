@@ -21,8 +21,8 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.version_check import get_server_version, is_compatible
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from nextwatch.embedded.ports import free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 NORTH, EAST, SOUTH, WEST = [0.0, 1.0], [1.0, 0.0], [0.0, -1.0], [-1.0, 0.0]
 NORTH_EAST = [0.6, 0.8]
@@ -51,7 +51,7 @@ class Server:
 def start_server(directory: Path) -> Server:
     """Start an index server that keeps its collections in *directory*."""
     (port,) = free_ports(1)
-    argv = (sys.executable, "-m", "nextwatch.embedded.index_server")
+    argv = (sys.executable, "-m", "nextwatch.embedded.index.index_server")
     arguments = ("--port", str(port), "--data", str(directory / "data"))
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
     child = Child(Plan("index", argv + arguments, env, directory / "log", (port,)))
@@ -117,7 +117,7 @@ class IndexConformance:
         yield name
         client.delete_collection(name)
 
-    def test_what_is_upserted_is_found_at_once(self, client, name):
+    def test_an_upserted_point_is_found_at_once(self, client, name):
         """An acknowledged upsert is in the very next search, best first."""
         fill(client, name, UNIT_VECTORS)
         assert nearest(client, name, NORTH) == [1, 4, 2, 3]
@@ -219,7 +219,7 @@ class IndexConformance:
         rest, end = client.scroll(name, limit=3, offset=offset)
         assert ([point.id for point in first + rest], end) == ([1, 2, 3, 4], None)
 
-    def test_retrieve_skips_what_is_not_there(self, client, name):
+    def test_retrieve_skips_missing_points(self, client, name):
         """Unknown ids are no error."""
         fill(client, name, {1: NORTH})
         assert [point.id for point in client.retrieve(name, [1, 2])] == [1]
@@ -289,7 +289,7 @@ class IndexConformance:
         assert client.count(name).count == 0
         assert refusal(lambda: client.query_points(name, query=[1.0])) == 400
 
-    def test_a_free_string_is_no_id(self, client, name):
+    def test_a_free_string_is_not_an_id(self, client, name):
         """Ids are numbers and UUIDs; that is why videos are named by `contract.points`."""
         with pytest.raises(UnexpectedResponse):
             fill(client, name, {"v1": NORTH})
@@ -373,7 +373,7 @@ def _write_until_refused(client: QdrantClient, start: int, acknowledged: set[int
         acknowledged.update(vectors)
 
 
-def test_a_half_made_collection_is_not_there_after_a_restart(own_server):
+def test_a_half_made_collection_is_removed_by_a_restart(own_server):
     """A directory that a killed creation left is swept away."""
     client = own_server.connect()
     create(client, "whole")

@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from contract.errors import StackError
-from nextwatch.embedded import ports
-from nextwatch.embedded.ports import LOOPBACK, broker_port, free_ports, is_listening
+from nextwatch.embedded.process import ports
+from nextwatch.embedded.process.ports import LOOPBACK, broker_port, free_ports, is_listening
 
 
 def test_ports_are_different_and_can_be_bound():
@@ -19,7 +19,7 @@ def test_ports_are_different_and_can_be_bound():
             server.bind((LOOPBACK, port))
 
 
-def test_listening_is_told_from_silence():
+def test_a_listening_port_is_recognised():
     """A port counts as listening only once somebody accepts connections on it."""
     with socket.socket() as server:
         server.bind((LOOPBACK, 0))

@@ -13,15 +13,15 @@ import psutil
 import pytest
 
 from contract.errors import StackError
-from nextwatch.embedded.ports import LOOPBACK
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import LOOPBACK
+from nextwatch.embedded.process.process import Child, Plan
 
 SLEEPS = "import time; time.sleep(600)"
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); {say}; time.sleep(600)"
 PARENT = """
 import sys
 from pathlib import Path
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.process import Child, Plan
 import os, time
 here = Path(sys.argv[1])
 children = [
@@ -80,7 +80,7 @@ def test_a_stranger_on_its_port_does_not_make_a_child_ready(child_of):
         assert not child.is_ready()
         with pytest.raises(StackError, match=f"port {port} was taken meanwhile"):
             child.wait_ready(60.0)
-        assert f"port {port} was taken meanwhile" in child.obituary()
+        assert f"port {port} was taken meanwhile" in child.exit_report()
 
 
 def test_a_child_is_ready_once_it_listens_on_all_its_ports(child_of, tmp_path):
@@ -115,7 +115,7 @@ def test_ready_file_of_an_earlier_run_does_not_count(child_of, tmp_path):
     child.wait_ready(1.0)
 
 
-def test_death_before_readiness_tells_the_end_of_the_log(child_of, tmp_path):
+def test_an_end_before_readiness_reports_the_end_of_the_log(child_of, tmp_path):
     """Whoever waits for a child that died learns at once why, from its own words."""
     child = child_of("raise SystemExit('the dog ate it')", ready_file=tmp_path / "never")
     child.start()
@@ -133,7 +133,7 @@ def test_lateness_is_an_error(child_of, tmp_path):
         child.wait_ready(0.05)
 
 
-def test_stop_kills_what_ignores_the_request(child_of, tmp_path):
+def test_stop_kills_a_process_that_ignores_the_request(child_of, tmp_path):
     """SIGTERM first; a child that ignores it is killed after the bound."""
     ready = tmp_path / "ready"
     child = child_of(STUBBORN.format(say=f"open({str(ready)!r}, 'w')"), ready_file=ready)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.errors import ContractError, StackError
+from contract.process.clock import ManualClock
 from nextwatch.embedded import rundir
 
 
@@ -44,7 +44,7 @@ def test_of_a_failed_run_the_logs_are_kept(temporary):
     assert [entry.name for entry in directory.path.iterdir() if entry.is_dir()] == ["logs"]
 
 
-def test_the_state_is_kept_for_who_asks_for_it():
+def test_the_state_is_kept_on_request():
     """A benchmark looks at what the workers wrote."""
     directory = rundir.claim(None)
     (directory.part("streams") / "window").write_text("bytes")
@@ -62,7 +62,7 @@ def test_second_release_changes_nothing():
     assert directory.path.exists()
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(temporary):
+def test_the_directory_of_a_killed_run_is_removed_by_the_next(temporary):
     """Neither kill -9 nor a closed terminal fills the disk for ever."""
     killed = rundir.claim(None)
     abandon(killed)
@@ -106,7 +106,7 @@ def test_logs_of_a_failed_run_are_swept_after_a_week():
     assert not failed.path.exists()
 
 
-def test_what_is_not_ours_is_never_swept(temporary):
+def test_foreign_directories_are_never_removed(temporary):
     """Neither a folder that only has such a name, nor what a link leads to."""
     (temporary / "nextwatch-notes").mkdir()
     elsewhere = temporary / "elsewhere"

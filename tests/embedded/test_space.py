@@ -7,11 +7,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import StackError, StorageFull
-from contract.process import ExitCode, code_of
+from contract.process.exit_codes import ExitCode, code_of
 from nextwatch.demo.boot import wait_until
 from nextwatch.embedded.broker import choose_broker
-from nextwatch.embedded.index_space import COLLECTION_BYTES
-from nextwatch.embedded.plans import PROCESSES
+from nextwatch.embedded.index.index_space import COLLECTION_BYTES
+from nextwatch.embedded.process.plans import PROCESSES
 from nextwatch.embedded.space import SpaceWatch, check_room, shortage
 from nextwatch.embedded.stack import EmbeddedStack
 
@@ -47,7 +47,7 @@ def test_a_directory_that_has_an_index_needs_room_for_one_more_collection(disk, 
         check_room(tmp_path, PROCESSES)
 
 
-def test_a_disk_that_fills_up_is_told_once_until_there_is_room_again(disk, tmp_path):
+def test_a_full_disk_is_logged_once_until_there_is_room_again(disk, tmp_path):
     watch = SpaceWatch(tmp_path, PROCESSES)
     with capture_logs() as entries:
         for megabytes in (48, 7, 7, 48, 6):
@@ -61,7 +61,7 @@ def test_a_disk_that_fills_up_is_told_once_until_there_is_room_again(disk, tmp_p
     ]
 
 
-def test_what_is_waited_for_in_vain_names_the_full_disk(disk, tmp_path):
+def test_a_timeout_names_the_full_disk(disk, tmp_path):
     """The workers that wait for the index do not know why it refuses."""
     disk.free = 7 << 20
     stack = SimpleNamespace(shortage=shortage(tmp_path, PROCESSES))

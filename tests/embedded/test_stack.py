@@ -10,11 +10,11 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from contract.errors import StackError
-from contract.kafka import client_config, consumer_config, producer_config
+from contract.kafka.client import client_config, consumer_config, producer_config
 from nextwatch.embedded.broker import EmbeddedBroker, choose_broker
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.ports import LOOPBACK, free_ports, is_listening
-from nextwatch.embedded.stack import EmbeddedStack, passed_over
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports, is_listening
+from nextwatch.embedded.stack import EmbeddedStack, unused_settings
 
 pytestmark = pytest.mark.stack
 
@@ -57,11 +57,11 @@ def test_a_stack_whose_port_is_taken_meanwhile_moves_with_all_its_clients():
         choice = replace(choose_broker(os.environ), port=port)
         stack = EmbeddedStack(os.environ, processes=("broker", "index"), broker=choice)
         stack.launch()
-        guest = stack.add_guest("guest", (sys.executable, "-u", "-c", code))
+        added = stack.add_process("added", (sys.executable, "-u", "-c", code))
         stack.await_storage()
         try:
-            while not guest.log_path.read_text().endswith(f"{stack.bootstrap_servers}\n"):
-                assert not guest.wait_ended(0.05)
+            while not added.log_path.read_text().endswith(f"{stack.bootstrap_servers}\n"):
+                assert not added.wait_ended(0.05)
             names = AdminClient(client_config(stack.kafka)).list_topics(timeout=5).topics
         finally:
             stack.stop()
@@ -135,8 +135,10 @@ def test_guest_finds_the_stack_and_does_not_outlive_it():
     """A program of the caller's is told where the stack is, and never outlives it."""
     code = "import os, time; print(os.environ['NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS']); {end}"
     with EmbeddedStack(os.environ, processes=("broker",)) as stack:
-        stays = stack.add_guest("stays", (sys.executable, "-c", code.format(end="time.sleep(600)")))
-        leaves = stack.add_guest("leaves", (sys.executable, "-c", code.format(end="")))
+        stays = stack.add_process(
+            "stays", (sys.executable, "-c", code.format(end="time.sleep(600)"))
+        )
+        leaves = stack.add_process("leaves", (sys.executable, "-c", code.format(end="")))
         assert leaves.wait_ended(20)
         assert leaves.log_path.read_text().strip() == stack.bootstrap_servers
 
@@ -149,7 +151,7 @@ def test_interrupt_during_the_start_leaves_no_process(monkeypatch):
     def interrupt(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nextwatch.topics.reconcile", interrupt)
+    monkeypatch.setattr("nextwatch.topics.topics.reconcile", interrupt)
     stack = EmbeddedStack(os.environ, processes=("broker",))
     with pytest.raises(KeyboardInterrupt):
         stack.start()
@@ -245,7 +247,7 @@ def test_children_inherit_no_setting_of_ours():
     assert not [name for name in env if name.startswith("NEXTWATCH_")]
 
 
-def test_settings_that_no_process_of_the_stack_is_told_are_known():
+def test_settings_that_the_stack_does_not_use_are_listed():
     """Who sets one hears that it does nothing."""
     environ = dict.fromkeys(
         [
@@ -259,7 +261,7 @@ def test_settings_that_no_process_of_the_stack_is_told_are_known():
         "x",
     )
 
-    own, given = (passed_over(environ, is_kafka_given=is_given) for is_given in (False, True))
+    own, given = (unused_settings(environ, is_kafka_given=is_given) for is_given in (False, True))
 
     assert own == ["NEXTWATCH_KAFKA_SASL_USERNAME", "NEXTWATCH_STREAMS_NUM_RECOMMENDED"]
     assert given == ["NEXTWATCH_STREAMS_NUM_RECOMMENDED"]

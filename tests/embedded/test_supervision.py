@@ -7,9 +7,9 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from nextwatch.embedded import supervision
-from nextwatch.embedded.process import Child, Plan
-from nextwatch.embedded.supervision import Supervisor, restart_delay_s
+from nextwatch.embedded.process import supervision
+from nextwatch.embedded.process.process import Child, Plan
+from nextwatch.embedded.process.supervision import Supervisor, restart_delay_s
 
 
 class StandIn(Child):
@@ -27,7 +27,7 @@ class StandIn(Child):
 
     lost_port = None
 
-    def obituary(self):
+    def exit_report(self):
         return f"{self.name} ended"
 
     def ending(self):
@@ -57,7 +57,7 @@ def test_accident_is_restarted_after_its_delay_only():
     assert (child.starts, watcher.restarts) == (1, {"worker": 1})
 
 
-def test_who_ended_is_told_with_the_log():
+def test_a_process_that_ended_is_reported_with_its_log():
     """The name, the signal and the path are facts of the log entry; nothing is told twice."""
     child = StandIn()
     watcher = Supervisor([child])
@@ -106,7 +106,7 @@ def test_death_right_after_a_restart_waits_anew():
     assert child.starts == 1
 
 
-def test_what_was_stopped_on_purpose_stays_down():
+def test_a_child_stopped_on_purpose_is_not_restarted():
     """A child that nobody wants is left alone."""
     child = StandIn()
     child.runs = child.is_wanted = False
@@ -128,7 +128,7 @@ def test_vital_death_is_the_failure_of_all():
     assert broker.starts == 0
 
 
-def test_who_cannot_stay_up_is_given_up():
+def test_a_child_that_keeps_crashing_ends_the_stack():
     """A child that dies again and again ends the stack instead of looping for ever."""
     child = StandIn()
     watcher = Supervisor([child])

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from models.history import EMPTY
+from models.history.history import EMPTY, HOUR_MS
 from nextwatch.evaluate.baselines.cooccurrence import DirectedCooccurrence
-from nextwatch.evaluate.baselines.popularity import HOUR_MS, Popularity
-from nextwatch.evaluate.contender import Case, Exposure
-from tests.evaluate.trials import T0, history, uploads
+from nextwatch.evaluate.baselines.popularity import PopularityBaseline
+from nextwatch.evaluate.contender import Case, Exposure, TrainingData
+from tests.support.trial_logs import T0, history, uploads
 
 pytest.importorskip("scipy", reason="the evaluate extra is not installed")
 
@@ -31,13 +31,13 @@ def exposure(column, *, at_ms=0, is_completed=True):
 
 
 def prepared(contender, histories=(), num_videos=4):
-    contender.prepare(uploads(num_videos), histories, ())
+    contender.prepare(TrainingData(uploads(num_videos), histories))
     return contender
 
 
 def test_a_count_halves_every_half_life():
     """Two watches an hour ago weigh as much as one now."""
-    popularity = prepared(Popularity(1.0))
+    popularity = prepared(PopularityBaseline(1.0))
 
     popularity.observe([exposure(0), exposure(0), exposure(1, at_ms=HOUR_MS)])
 
@@ -47,7 +47,7 @@ def test_a_count_halves_every_half_life():
 
 def test_counts_survive_a_long_time():
     """After 200 half-lives, and the scaling down between, the order still holds."""
-    popularity = prepared(Popularity(1.0))
+    popularity = prepared(PopularityBaseline(1.0))
     for hours in range(0, 200, 10):
         popularity.observe([exposure(2, at_ms=hours * HOUR_MS)])
     popularity.observe([exposure(1, at_ms=200 * HOUR_MS), exposure(1, at_ms=200 * HOUR_MS)])
@@ -59,7 +59,7 @@ def test_counts_survive_a_long_time():
 
 def test_only_completed_watches_are_popular():
     """What was left early does not count."""
-    popularity = prepared(Popularity(24.0))
+    popularity = prepared(PopularityBaseline(24.0))
 
     popularity.observe([exposure(1, is_completed=False), exposure(2)])
 
@@ -68,7 +68,7 @@ def test_only_completed_watches_are_popular():
 
 def test_popularity_without_a_half_life_is_that_of_the_histories():
     """And stands still."""
-    popularity = prepared(Popularity(None), [history("a", [1, 1, 2]), history("b", [1])])
+    popularity = prepared(PopularityBaseline(None), [history("a", [1, 1, 2]), history("b", [1])])
 
     popularity.observe([exposure(3), exposure(3)])
 
@@ -77,7 +77,7 @@ def test_popularity_without_a_half_life_is_that_of_the_histories():
 
 def test_a_frozen_copy_has_counts_of_its_own():
     """The original goes on."""
-    popularity = prepared(Popularity(24.0))
+    popularity = prepared(PopularityBaseline(24.0))
     popularity.observe([exposure(0)])
     frozen = popularity.frozen()
 
@@ -134,7 +134,7 @@ def test_popularity_multiplies_the_affinity():
     ]
 
 
-def test_a_negative_affinity_is_no_vote_for_the_unpopular():
+def test_a_negative_affinity_does_not_favour_unpopular_videos():
     """Multiplied as it is, the least popular of what is ruled out would come first."""
 
     def disliked(together_NN):
@@ -193,8 +193,8 @@ def test_a_user_is_folded_into_the_factors_by_least_squares():
     pytest.importorskip("implicit", reason="the evaluate extra is not installed")
     from nextwatch.evaluate.baselines import factors  # noqa: PLC0415
 
-    draw = np.random.default_rng(0)
-    told = [history(f"u{n}", sorted(set(draw.integers(30, size=8).tolist()))) for n in range(50)]
+    rng = np.random.default_rng(0)
+    told = [history(f"u{n}", sorted(set(rng.integers(30, size=8).tolist()))) for n in range(50)]
     contender = prepared(factors.ImplicitFactors(), told, num_videos=30)
     y_NK = contender._items_NK.astype(np.float64)
     weight_N, wanted_N = np.ones(30), np.zeros(30)
@@ -212,7 +212,7 @@ def test_nobody_fails_on_a_user_of_whom_little_is_known(completed):
     """An empty history scores, and so does one of a video that nobody else has watched."""
     told = [history("a", [0, 1]), history("b", [1, 2])]
     for contender in (
-        Popularity(1.0),
+        PopularityBaseline(1.0),
         ItemToItem(Affinity(ease)),
         ItemToItem(Affinity(cosine), half_life_h=1.0),
         DirectedCooccurrence(),

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 import nextwatch.evaluate
 from contract.errors import DatasetError
-from nextwatch.cli import app
+from nextwatch.commands.cli import app
 from nextwatch.evaluate.ranks import MEASURES
-from tests.evaluate.trials import write_kuairand, write_ml1m
+from tests.support.trial_logs import write_kuairand, write_ml1m
 
 for extra in ("pyarrow", "implicit", "matplotlib"):
     pytest.importorskip(extra, reason="the evaluate extra is not installed")
@@ -89,7 +89,7 @@ def test_a_report_is_a_table_a_picture_and_the_figures(kuairand, tmp_path):
         (("--data", "kuairand:/nowhere", "--model", "ease"), "https://kuairand.com"),
     ],
 )
-def test_what_is_wrong_with_the_data_is_told_with_the_remedy(arguments, told):
+def test_an_error_in_the_data_is_reported_with_the_remedy(arguments, told):
     """One error of ours, which the command line prints as one line."""
     found = run(*arguments)
 
@@ -100,7 +100,7 @@ def test_what_is_wrong_with_the_data_is_told_with_the_remedy(arguments, told):
 def test_a_missing_extra_is_named(monkeypatch):
     """Nobody has to find out from a traceback what to install."""
     for name in [name for name in sys.modules if name.startswith("nextwatch.evaluate.")]:
-        if name != "nextwatch.evaluate.cli":
+        if name != "nextwatch.commands.evaluate":
             monkeypatch.delitem(sys.modules, name)
     for name in [name for name in vars(nextwatch.evaluate) if not name.startswith("_")]:
         if name != "cli":
@@ -123,7 +123,7 @@ def test_a_missing_extra_is_named(monkeypatch):
         ((), "--all for every one"),
     ],
 )
-def test_what_is_wrong_with_the_options_is_told_before_anything_is_read(arguments, told):
+def test_wrong_options_are_rejected_before_anything_is_read(arguments, told):
     """Nothing is at that path, and nobody has looked."""
     if {"oracle", "youtube_dnn"} & set(arguments):
         pytest.importorskip("torch", reason="the train extra is not installed")

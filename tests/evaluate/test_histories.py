@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.history import WindowPolicy
-from models.presets import OF_SEQUENCES
-from models.sequence_training import Recipe
+from models.history.history import WindowPolicy
+from models.towers.presets import OF_SEQUENCES
+from models.training.sequence_training import Recipe
 from nextwatch.evaluate import ranks
+from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import ml1m
-from tests.evaluate.trials import write_ml1m
-from trainer.learners import learner
+from tests.support.trial_logs import write_ml1m
+from trainer.learn.registry import learner
 
 QUICK = Recipe(num_epochs=6, batch_size=8, learning_rate=1e-2, warm_up_steps=1, dropout=0.0)
 
@@ -28,7 +29,7 @@ SMALL = {"dim": 32, "hidden_dim": 32, "content_buckets": 256}
 def schooled(halves, validation, name="gru4rec", tower="gru4rec"):
     config = dataclasses.replace(OF_SEQUENCES[tower].config, **SMALL)
     contender = Learned(learner(name, config, seed=0), recipe=QUICK)
-    contender.prepare(halves.uploads, halves.histories, validation)
+    contender.prepare(TrainingData(halves.uploads, halves.histories, validation))
     return contender
 
 

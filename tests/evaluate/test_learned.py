@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from models.history import WindowPolicy
-from models.retriever import RetrieverConfig
+from models.history.history import WindowPolicy
+from models.training.config import TowerConfig
+from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.people import People
-from nextwatch.evaluate.prequential import LIVE, Entrant, Pace, replay
+from nextwatch.evaluate.prequential import LIVE, Entrant, EvaluationPace, replay
 from nextwatch.evaluate.ranks import gains, joined, means
-from tests.evaluate.trials import drawn_rows, trial_log
-from trainer.learner import Learner
+from tests.support.trial_logs import drawn_rows, trial_log
+from trainer.learn.learner import Learner
 
-SMALL = RetrieverConfig(
+SMALL = TowerConfig(
     dim=8, hidden_dim=8, content_buckets=64, context_buckets=16, num_replayed=32, replay_size=512
 )
 
@@ -27,7 +28,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-BY_EIGHT = Pace(most_completed=8, span_ms=60_000)
+BY_EIGHT = EvaluationPace(most_completed=8, span_ms=60_000)
 
 
 def chains(*, num_steps, tested_from_ms):
@@ -61,7 +62,9 @@ def test_served_scores_are_those_of_the_learner():
         def score(self, cases):
             served_BN = super().score(cases)
             examples = [self.example(case, case.label) for case in cases]
-            seen.append(np.abs(served_BN - self.learner.similarity(examples)).max())
+            seen.append(
+                np.abs(served_BN - self.learner.similarity(self.learner.encode(examples))).max()
+            )
             return served_BN
 
     contender = Compared(Learner(SMALL, seed=0), generation_ms=1)
@@ -78,7 +81,7 @@ def test_a_planted_pattern_is_learned_while_it_is_replayed():
     assert means(gains(found))["mrr"] > 0.2
 
 
-def test_generations_start_when_somebody_is_scored_and_time_has_come():
+def test_a_generation_starts_with_a_case_when_it_is_due():
     """None in the warm-up; one for the frozen copy, then one for each minute with a test."""
     log = trial_log(drawn_rows(0, num_rows=40), num_videos=30, tested_from_ms=600_000)
 
@@ -91,10 +94,10 @@ def test_a_frozen_copy_stands_still_while_the_learner_goes_on():
     """It scores the same cases alike, whatever has been learned and renewed since."""
     log = chains(num_steps=4, tested_from_ms=0)
     people = People(log, WindowPolicy())
-    met = [people.meet(row) for row in range(len(log))]
+    met = [people.get_or_add(row) for row in range(len(log))]
     cases = [case for _, case in met]
     contender = Learned(Learner(SMALL, seed=0))
-    contender.prepare(log.uploads, (), ())
+    contender.prepare(TrainingData(log.uploads, ()))
     contender.score(cases[:1])
     frozen = contender.frozen()
     before_BN = frozen.score(cases)

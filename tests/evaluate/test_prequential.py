@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.history import EMPTY, WindowPolicy, fold
+from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine
-from nextwatch.evaluate.baselines.popularity import Popularity
+from nextwatch.evaluate.baselines.popularity import PopularityBaseline
 from nextwatch.evaluate.prequential import (
     AT_ONCE,
     FROZEN,
@@ -17,10 +17,10 @@ from nextwatch.evaluate.prequential import (
     IN_BATCHES,
     LIVE,
     Entrant,
-    Pace,
+    EvaluationPace,
     replay,
 )
-from tests.evaluate.trials import T0, drawn_rows, history, trial_log, uploads
+from tests.support.trial_logs import T0, drawn_rows, history, trial_log, uploads
 
 POLICY = WindowPolicy()
 
@@ -32,8 +32,8 @@ class Witness:
         self.happened = []
         self.num_videos = 0
 
-    def prepare(self, uploads, histories, validation):
-        self.num_videos = len(uploads)
+    def prepare(self, training):
+        self.num_videos = len(training.uploads)
 
     def score(self, cases):
         self.happened += [("score", case) for case in cases]
@@ -62,7 +62,7 @@ def num_better(log, pace):
     """Return the ranks that contenders of all kinds have, case by case."""
     affinity = Affinity(cosine)
     entrants = [
-        Entrant("popularity", Popularity(1.0), pace=pace),
+        Entrant("popularity", PopularityBaseline(1.0), pace=pace),
         Entrant("both", ItemToItem(affinity, half_life_h=1.0), pace=pace),
         Entrant("of the log", ItemToItem(Affinity(cosine, is_of_log=True)), pace=pace),
     ]
@@ -102,7 +102,7 @@ def num_cases(log, end):
     return sum(case.event_time_ms < log.time_ms[end] for case in witness.cases())
 
 
-def test_only_what_a_user_was_never_shown_is_a_case():
+def test_only_a_video_never_shown_to_the_user_is_a_case():
     """Neither a second watch, nor one that history knows, nor one that was not completed."""
     rows = [
         ("a", 0, 0, True),  # known from history
@@ -155,7 +155,7 @@ def test_an_exposure_brings_the_window_from_before_it():
     assert [one.window.video_ids for one in observed] == [(), ("v1",)]
 
 
-def test_what_was_not_played_is_seen_but_in_no_window():
+def test_a_video_that_was_not_played_is_seen_but_in_no_window():
     """It makes no watch event, and it is no candidate any more."""
     rows = [("a", 1, 0, False), ("a", 2, 1_000, True)]
     log = trial_log(rows, num_videos=4)
@@ -192,7 +192,7 @@ def test_a_batch_ends_with_its_last_completed_watch():
     """However little time has passed."""
     rows = [(f"u{n}", 1, n, True) for n in range(5)]
 
-    witness, _ = witnessed(trial_log(rows, num_videos=4), pace=Pace(2, 60_000))
+    witness, _ = witnessed(trial_log(rows, num_videos=4), pace=EvaluationPace(2, 60_000))
 
     assert "".join(kind[0] for kind, _ in witness.happened) == "ssoo" + "ssoo" + "so"
 
@@ -216,7 +216,7 @@ def test_frozen_popularity_stops_counting():
         ("c", 2, 200_000, True),
     ]
     log = trial_log(rows, num_videos=4, tested_from_ms=100_000)
-    entrant = Entrant("popularity", Popularity(24.0), is_frozen_too=True, pace=AT_ONCE)
+    entrant = Entrant("popularity", PopularityBaseline(24.0), is_frozen_too=True, pace=AT_ONCE)
 
     replay(log, [entrant], policy=POLICY)
 

@@ -20,7 +20,7 @@ def test_a_rank_counts_what_scored_better_and_what_scored_the_same():
     assert found.num_equal_Q.tolist() == [2]
 
 
-def test_what_a_user_was_exposed_to_is_no_candidate():
+def test_an_exposed_video_is_not_a_candidate():
     """The two better ones were seen: the label is first, and neither was shown."""
     found = ranked([0.1, 0.9, 0.5, 0.7], label=2, exposed=[1, 3, 1])
 
@@ -53,7 +53,7 @@ def test_a_label_that_a_contender_rules_out_comes_after_everything_else():
     assert (found.num_better_Q.tolist(), found.num_equal_Q.tolist()) == ([2], [2])
 
 
-def test_a_score_that_is_no_number_is_refused():
+def test_a_score_that_is_not_a_number_is_rejected():
     """A NaN compares as worse than anything, and would pass as a first place."""
     with pytest.raises(ValueError, match="not a number"):
         ranked([0.1, np.nan], label=0)
@@ -131,7 +131,7 @@ def test_seeds_are_averaged_case_by_case():
     assert [one["recall_at_200"] for one in told["by_seed"]] == [1.0, 0.0]
 
 
-def test_what_was_not_found_stands_behind_all_that_was_and_is_shown_to_nobody():
+def test_a_video_that_was_not_found_ranks_last_and_is_not_shown():
     """A search that ends with three videos shows three; the label is one of seven others."""
     found = ranked([3.0, 2.0, 1.0, *[-math.inf] * 7], label=9)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from contract.errors import DatasetError
-from models.examples import CompletionRule
-from models.history import WindowPolicy
+from models.features.examples import CompletionRule
+from models.history.history import WindowPolicy
+from nextwatch.datasets.kuairand_past import Past
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS
-from nextwatch.sources.kuairand_past import Past
-from tests.evaluate.trials import write_kuairand, write_ml1m
-from tests.sources.logs import write_movielens
+from tests.support.dataset_logs import write_movielens
+from tests.support.trial_logs import write_kuairand, write_ml1m
 
 pytest.importorskip("pyarrow", reason="the replay extra is not installed")
 
@@ -45,7 +45,7 @@ def test_tuning_never_reads_the_test_window(tmp_path):
     assert log.is_tested.all()
 
 
-def test_the_completion_rule_says_what_the_flag_says(log):
+def test_the_completion_rule_agrees_with_the_flag_of_the_log(log):
     """Of every watch: a model that reads windows sees the labels that the log has."""
     rule = CompletionRule()
     watches = [(log.watch(row), log.is_completed[row]) for row in range(len(log))]
@@ -56,7 +56,7 @@ def test_the_completion_rule_says_what_the_flag_says(log):
     )
 
 
-def test_the_rule_says_of_made_up_watches_what_the_history_says(log):
+def test_the_completion_rule_agrees_with_the_history(log):
     """A completed one lasts as long as its video, another one not long enough."""
     rule = CompletionRule()
     for history in log.histories:

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from models.presets import OF_SEQUENCES, RETRIEVERS
+from models.towers.presets import OF_SEQUENCES, RETRIEVERS
 from nextwatch.evaluate import entrants
 from nextwatch.evaluate.settings import RECIPES, settings
-from trainer.learners import NAMES
-from trainer.tdm_learner import TdmLearner
+from trainer.learn.registry import NAMES
+from trainer.learn.tdm_learner import TdmLearner
 
 
 def test_settings_of_the_model_and_of_the_recipe_are_taken_as_text():
@@ -46,7 +46,7 @@ def test_every_model_of_the_trainer_takes_part(source):
         ("sasrec", {"recipe.num_epochs": "0"}, "num_epochs must be at least 1, got 0"),
     ],
 )
-def test_what_there_is_not_is_refused_with_what_there_is(name, overrides, message):
+def test_an_unknown_name_is_rejected_with_the_known_ones(name, overrides, message):
     """Before anything is read or learned."""
     with pytest.raises(ValueError, match=message):
         entrants.model(name, source="ml1m", seed=0, overrides=overrides)

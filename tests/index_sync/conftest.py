@@ -2,9 +2,9 @@
 
 import pytest
 
-from contract.events import BundleState
-from tests.builders import upload
+from contract.wire.events import BundleState
 from tests.index_sync.doubles import World
+from tests.support.builders import upload
 
 
 @pytest.fixture

@@ -6,19 +6,21 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
-from contract.clock import ManualClock
 from contract.errors import BundleError, ContractError, StoreUnavailable
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.records import Received
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
+from contract.kafka.records import Received
+from contract.process.clock import ManualClock
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout
 from index_sync.background import Background
-from index_sync.generation import Point
-from index_sync.opened import Opened
+from index_sync.bundles.loaded_bundle import LoadedBundle
+from index_sync.collections.collections import GenerationCollections
+from index_sync.collections.generation import Point
+from index_sync.publisher import Publisher
 from index_sync.settings import IndexSettings
-from index_sync.shelf import Shelf
 from index_sync.worker import Worker
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot
-from tests.builders import T0, item_vector
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from tests.support.builders import T0, item_vector
+from tests.support.memory_outbox import MemoryOutbox
 
 PREFIX = "test"
 
@@ -42,7 +44,7 @@ class Journal:
 
 
 class MemoryIndex:
-    """`index_sync.index.VectorIndex` in dictionaries."""
+    """`index_sync.collections.index.VectorIndex` in dictionaries."""
 
     def __init__(self, journal=None):
         self.journal = journal or Journal()
@@ -143,40 +145,24 @@ class LogSource:
             self.committed |= next_offsets
 
 
-class MemoryPublisher:
-    """`index_sync.publisher.Publisher` whose records land in logs when it settles."""
+class LogOutbox(MemoryOutbox):
+    """Its records land in logs when they are acknowledged, letters in `reasons`."""
 
     def __init__(self, journal, logs):
+        super().__init__()
         self.journal, self.logs = journal, logs
-        self.queued = []
-        self.dead_letters = []
+        self.reasons = []
 
-    def vectors(self, vectors):
-        self.queued += [(ITEM_VECTORS.name, vector.video_id, vector) for vector in vectors]
-
-    def tombstones(self, video_ids):
-        self.queued += [(ITEM_VECTORS.name, video_id, None) for video_id in video_ids]
-
-    def forget_bundles(self, bundle_ids):
-        self.queued += [(MODEL_BUNDLES.name, bundle_id, None) for bundle_id in bundle_ids]
-
-    def announcement(self, announcement):
-        self.queued.append((MODEL_BUNDLES.name, announcement.bundle_id, announcement))
-
-    def dead_letter(self, bad):
-        self.queued.append(("dlq", bad.error.reason, bad))
-
-    def settle(self):
-        queued, self.queued = self.queued, []
-        if queued:
-            self.journal.note("settle", [(topic, key) for topic, key, _ in queued])
-        for topic, key, event in queued:
-            if topic == "dlq":
-                self.dead_letters.append(event)
-            elif event is None:
-                self.logs[topic].append(key=key)
+    def on_acknowledged(self, records):
+        if records:
+            self.journal.note(
+                "acknowledged", [(one.topic, one.key.decode(errors="replace")) for one in records]
+            )
+        for record in records:
+            if record.topic in self.logs:
+                self.logs[record.topic].append(key=record.key, value=record.value)
             else:
-                self.logs[topic].append(event)
+                self.reasons.append(dict(record.headers)["dlq.reason"].decode())
 
 
 class Tower:
@@ -236,7 +222,7 @@ class World:
         self.background = Inline()
         self.clock = ManualClock(T0)
         self.settings = IndexSettings(**settings)
-        self.publisher = MemoryPublisher(self.journal, self.logs)
+        self.outbox = LogOutbox(self.journal, self.logs)
 
     @property
     def uploads(self):
@@ -271,14 +257,14 @@ class World:
 
     def worker(self):
         """Start a worker on what is there."""
-        self.publisher = MemoryPublisher(self.journal, self.logs)
+        self.outbox = LogOutbox(self.journal, self.logs)
         worker = Worker(
             self.settings,
             LogSource(self.uploads),
             LogSource(self.logs[MODEL_BUNDLES.name]),
             LogSource(self.vectors),
-            Shelf(self.index, PREFIX),
-            self.publisher,
+            GenerationCollections(self.index, PREFIX),
+            Publisher(self.outbox, Layout(), self.clock),
             self.open_bundle,
             Background(self.background),
             self.clock,
@@ -294,7 +280,7 @@ class World:
         if announcement.generation not in self.snapshots:
             raise BundleError("no such bundle")
         number = announcement.generation
-        return Opened(2, 2, self.snapshots[number], Tower(number))
+        return LoadedBundle(2, 2, self.snapshots[number], Tower(number))
 
     def settled(self, worker):
         """Turn until nothing is left to do."""

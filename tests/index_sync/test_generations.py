@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from contract import retries
 from contract.errors import ContractError
-from contract.events import BundleState
-from index_sync.shelf import Shelf
-from tests.builders import upload
+from contract.kafka import retries
+from contract.wire.events import BundleState
+from index_sync.collections.collections import GenerationCollections
 from tests.index_sync.doubles import EAST, World, trained
+from tests.support.builders import upload
 
 
 def serve_generations(world, worker):
@@ -266,7 +266,7 @@ def test_a_start_waits_for_the_store_of_the_bundles(world, monkeypatch):
     assert set(world.points(1)) == {"old", "new"}
 
 
-def test_bundles_that_nobody_needs_get_a_tombstone(world):
+def test_bundles_that_are_no_longer_needed_get_a_tombstone(world):
     """The topic is compacted: without tombstones it grows by a bundle a minute, for ever."""
     worker = world.settled(world.worker())
     serve_generations(world, worker)
@@ -291,15 +291,15 @@ def test_a_prefix_that_another_deployment_uses_stops_the_start(world):
     world.index.owners["test-g1"] = "them"
 
     with pytest.raises(ContractError, match="NEXTWATCH_QDRANT_COLLECTION_PREFIX"):
-        Shelf(world.index, "test").claim()
+        GenerationCollections(world.index, "test").claim()
 
 
-def test_nobody_drops_what_bears_another_mark(world):
+def test_a_collection_of_another_owner_is_never_dropped(world):
     """Whoever came later, with our prefix, keeps its collections."""
     worker = world.settled(world.worker())
     world.index.points |= {"test-g0": {}, "test-g7": {}, "test-goal": {}, "other-g0": {}}
     world.index.owners["test-g0"] = "them"
-    worker.shelf.drop_all_but({1})
+    worker.collections.drop_all_but({1})
 
     assert world.index.collections() == {"test-g0", "test-g1", "test-goal", "other-g0"}
 
@@ -307,6 +307,6 @@ def test_nobody_drops_what_bears_another_mark(world):
 def test_collections_from_before_there_were_marks_are_claimed(world):
     """An upgrade needs no step by hand."""
     world.index.owners.clear()
-    Shelf(world.index, "test").claim()
+    GenerationCollections(world.index, "test").claim()
 
     assert world.index.owners == {"test-g1": "us"}

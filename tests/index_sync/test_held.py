@@ -1,10 +1,10 @@
 """Vectors that came before their bundle wait, and not for ever."""
 
-from contract.events import encode
-from contract.records import Received
-from contract.topics import ITEM_VECTORS
+from contract.kafka.records import Received
+from contract.wire.events import encode
+from contract.wire.topics import ITEM_VECTORS
 from index_sync.held import HOLD_S, HeldVectors
-from tests.builders import item_vector
+from tests.support.builders import item_vector
 
 AT = 2**53
 
@@ -37,7 +37,7 @@ def test_a_vector_of_a_generation_that_never_comes_lets_the_offsets_go():
     assert world.held.room == 10
 
 
-def test_what_is_sorted_again_has_been_held_all_the_time():
+def test_a_record_that_is_held_again_keeps_its_time():
     """A new generation every minute must not start the clock anew."""
     world = World()
     world.held.add([record(3)])

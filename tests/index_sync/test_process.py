@@ -14,23 +14,23 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from qdrant_client import QdrantClient, models
 
-from contract.clock import system_clock
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.kafka import consumer_config, producer_config
+from contract.kafka.client import consumer_config, producer_config
 from contract.points import point_id
-from contract.process import ExitCode
-from contract.settings import KafkaSettings, load
-from contract.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Topic
-from models import bundle
-from models.items import RANKING_FEATURE_NAMES
-from models.live_signals import served_dim
-from models.retriever import RetrieverConfig
-from nextwatch.embedded.plans import inherited
-from nextwatch.embedded.process import Child, Plan
+from contract.process.clock import system_clock
+from contract.process.exit_codes import ExitCode
+from contract.process.settings import KafkaSettings, load
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Topic
+from models.bundle import bundle
+from models.serving.items import RANKING_FEATURE_NAMES
+from models.serving.live_signals import served_dim
+from models.training.config import TowerConfig
+from nextwatch.embedded.process.plans import inherited
+from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.embedded.stack import EmbeddedStack
-from nextwatch.topics import reconcile
-from tests.builders import T0, item_vector, upload
-from trainer.learner import Learner
+from nextwatch.topics.topics import reconcile
+from tests.support.builders import T0, item_vector, upload
+from trainer.learn.learner import Learner
 
 CATALOGUE = [f"v{number}" for number in range(40)]
 
@@ -68,7 +68,7 @@ class Neighbours:
         self.process = Child(self._plan(directory))
         self.producer = Producer(producer_config(self.kafka))
         self.client = QdrantClient(url=stack.qdrant_url, timeout=10, check_compatibility=False)
-        self.learner = Learner(RetrieverConfig(), seed=1)
+        self.learner = Learner(TowerConfig(), seed=1)
         for video_id in CATALOGUE:
             self.learner.upload(upload(video_id))
 
@@ -199,7 +199,7 @@ def test_the_life_of_a_video(neighbours):
     (answer,) = neighbours.client.query_batch_points(f"{neighbours.prefix}-g1", [near])
     assert answer.points[0].payload["video_id"] == "new"
 
-    dim = RetrieverConfig().dim
+    dim = TowerConfig().dim
     trained = [1.0] + [0.0] * (served_dim(dim) - 1)
     learned = msgspec.structs.replace(
         item_vector("new", trained), input_vector=trained[:dim], updated_at_ms=system_clock()

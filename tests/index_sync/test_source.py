@@ -3,8 +3,8 @@
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from contract.settings import KafkaSettings
-from contract.topics import VIDEO_UPLOADS
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import VIDEO_UPLOADS
 from index_sync import source as source_module
 from index_sync.source import Source
 

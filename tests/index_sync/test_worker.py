@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from contract.events import BundleState, Origin
+from contract.wire.events import BundleState, Origin
 from index_sync.held import HOLD_S
-from tests.builders import T0, upload
 from tests.index_sync.doubles import EAST, NORTH, Crash, World, trained
+from tests.support.builders import T0, upload
 
 
 def test_a_misplaced_upload_or_tombstone_is_a_dead_letter(world):
@@ -23,14 +23,13 @@ def test_a_misplaced_upload_or_tombstone_is_a_dead_letter(world):
             ]
         )
 
-    letters = world.publisher.dead_letters
-    assert [letter.error.reason for letter in letters] == ["misplaced", "misplaced"]
+    assert world.outbox.reasons == ["misplaced", "misplaced"]
     assert set(world.points(1)) == {"old"}
     levels = [line["log_level"] for line in told if line["event"] == "record_dead_lettered"]
     assert levels == ["warning", "error"]  # a take-down that did not happen needs a person
 
 
-def test_uploads_that_an_older_version_took_in_are_told_if_they_are_unreadable_now(world):
+def test_uploads_accepted_by_an_older_version_are_reported_if_unreadable_now(world):
     """They lie before the committed offset, so there is no letter of them."""
     world.uploads.append(upload("v1"), num_partitions=6)
     world.uploads.append(key="old", num_partitions=6)
@@ -44,20 +43,20 @@ def test_uploads_that_an_older_version_took_in_are_told_if_they_are_unreadable_n
 
     [fact] = [line for line in told if line["event"] == "uploads_unreadable"]
     assert (fact["log_level"], fact["records"], fact["reasons"]) == ("error", 2, {"misplaced": 2})
-    assert world.publisher.dead_letters == []
+    assert world.outbox.reasons == []
 
 
-def test_unreadable_uploads_that_get_a_letter_are_told_by_it_alone(world):
+def test_unreadable_uploads_with_a_dead_letter_are_not_reported_twice(world):
     world.uploads.append(upload("v1"), num_partitions=6)
 
     with capture_logs() as told:
         world.settled(world.worker())
 
-    assert [bad.error.reason for bad in world.publisher.dead_letters] == ["misplaced"]
+    assert world.outbox.reasons == ["misplaced"]
     assert "uploads_unreadable" not in {line["event"] for line in told}
 
 
-def test_an_upload_is_written_then_told_then_committed(world):
+def test_an_upload_is_indexed_then_published_then_committed(world):
     """The index has the point before streams hears of it, and the offset comes last."""
     worker = world.settled(world.worker())
     world.journal.done.clear()
@@ -65,12 +64,12 @@ def test_an_upload_is_written_then_told_then_committed(world):
 
     assert world.journal.done == [
         ("upsert", "test-g1", ["new"]),
-        ("settle", [("item-vectors", "new")]),
+        ("acknowledged", [("item-vectors", "new")]),
         ("commit", "video-uploads", {0: 2}),
     ]
 
 
-def test_a_tombstone_is_deleted_then_told_then_committed(world):
+def test_a_tombstone_is_applied_then_published_then_committed(world):
     """The same order as for an upload."""
     worker = world.settled(world.worker())
     world.journal.done.clear()
@@ -78,7 +77,7 @@ def test_a_tombstone_is_deleted_then_told_then_committed(world):
 
     assert world.journal.done == [
         ("delete", "test-g1", ["old"]),
-        ("settle", [("item-vectors", "old")]),
+        ("acknowledged", [("item-vectors", "old")]),
         ("commit", "video-uploads", {0: 2}),
     ]
 
@@ -95,7 +94,7 @@ def test_a_vector_is_written_then_committed(world):
     ]
 
 
-def test_the_newest_word_in_a_batch_is_the_only_one_written(world):
+def test_only_the_newest_record_of_a_video_in_a_batch_is_written(world):
     """Two uploads of a video in a batch are one point; an upload and its tombstone are none."""
     worker = world.settled(world.worker())
     for event in (upload("a"), upload("b"), upload("a", category="news")):
@@ -185,12 +184,12 @@ def test_a_vector_that_does_not_fit_is_a_dead_letter(world, vector, reason):
     world.vectors.append(vector)
     world.settled(worker)
 
-    assert [bad.error.reason for bad in world.publisher.dead_letters] == [reason]
+    assert world.outbox.reasons == [reason]
     assert world.points(1) == before
     assert world.vectors.committed == {0: 1}
 
 
-def test_what_cannot_be_read_is_a_dead_letter_on_each_topic(world):
+def test_an_unreadable_record_becomes_a_dead_letter_on_each_topic(world):
     """Uploads, vectors and announcements: this process owns the bad ones of all three."""
     worker = world.settled(world.worker())
     for log in world.logs.values():
@@ -198,8 +197,7 @@ def test_what_cannot_be_read_is_a_dead_letter_on_each_topic(world):
     world.vectors.append(key=b"\xff", value=None)
     world.settled(worker)
 
-    reasons = sorted(bad.error.reason for bad in world.publisher.dead_letters)
-    assert reasons == ["json", "json", "json", "key_encoding"]
+    assert sorted(world.outbox.reasons) == ["json", "json", "json", "key_encoding"]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +223,7 @@ def test_bad_records_are_not_sent_twice_over_a_restart(world):
     world.settled(world.worker())
     world.settled(world.worker())
 
-    assert world.publisher.dead_letters == []
+    assert world.outbox.reasons == []
 
 
 def test_a_vector_of_an_unknown_generation_waits_for_its_bundle(world):
@@ -250,7 +248,7 @@ def test_waiting_vectors_are_bounded(world):
         world.vectors.append(trained(video_id, generation=7))
     world.settled(worker)
 
-    assert [bad.error.reason for bad in world.publisher.dead_letters] == ["generation_unknown"]
+    assert world.outbox.reasons == ["generation_unknown"]
 
 
 def _story(world):
@@ -351,5 +349,5 @@ def test_a_vector_of_a_generation_that_never_comes_is_a_dead_letter(world):
     world.monotonic_s += HOLD_S
     world.settled(worker)
 
-    assert [bad.error.reason for bad in world.publisher.dead_letters] == ["generation_unknown"]
+    assert world.outbox.reasons == ["generation_unknown"]
     assert world.vectors.committed == {0: 2}

@@ -8,12 +8,14 @@ import safetensors.numpy
 import torch
 
 from contract.errors import BundleError
-from models import bundle, tdm_export, tdm_index
-from models.bundle import Bundle, Card
-from models.items import RANKING_FEATURE_NAMES, ItemSnapshot, ItemStore
-from models.tdm_index import FORM, GOLDEN, SCORER, TREE, Form, TreeIndex
-from tests.builders import item_vector
-from tests.models.trees import generator, tree_of, unit, users, videos
+from models.bundle import bundle
+from models.bundle.bundle import Bundle, Card
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot, ItemStore
+from models.tdm import export as tdm_export
+from models.tdm import index as tdm_index
+from models.tdm.index import FORM, GOLDEN, SCORER, TREE, Form, TreeIndex
+from tests.models.trees import generator, model_of, unit, users, videos
+from tests.support.builders import item_vector
 
 NUM_VIDEOS = 120
 
@@ -21,7 +23,7 @@ NUM_VIDEOS = 120
 @pytest.fixture(scope="module")
 def model():
     """Return a tree whose scorer has learned something."""
-    trained = tree_of(videos(NUM_VIDEOS), users(60))
+    trained = model_of(videos(NUM_VIDEOS), users(60))
     leaves = trained.tree.leaves(list(range(1, 41)))
     for _ in range(3):
         trained.step(users(40), leaves, generator())
@@ -83,8 +85,8 @@ def test_what_is_served_is_what_torch_finds(model, written):
 
 def test_the_scorer_in_onnx_is_the_scorer_in_torch(model, written):
     """On shapes that the export has not seen."""
-    draw = generator(5)
-    user, node = (draw.normal(size=size).astype(np.float32) for size in ((6, 8), (6, 13, 9)))
+    rng = generator(5)
+    user, node = (rng.normal(size=size).astype(np.float32) for size in ((6, 8), (6, 13, 9)))
 
     session = tdm_index.session(written.file(SCORER))
     logits = session.run(["logit"], {"user": user, "node": node})[0]
@@ -121,7 +123,7 @@ def test_a_newcomer_is_found_before_the_next_bundle(written):
     assert row in index.nearest(vector[None], items, 40)[0]
 
 
-def test_a_video_taken_down_is_found_no_more(written):
+def test_a_video_taken_down_is_no_longer_found(written):
     """Its leaf is free for the next one."""
     items = stored(written)
     index, people = TreeIndex(written, items), users(1)
@@ -132,7 +134,7 @@ def test_a_video_taken_down_is_found_no_more(written):
     assert first not in index.nearest(people, items, 1_000)[0]
 
 
-def test_a_full_tree_says_so(written):
+def test_a_full_tree_rejects_another_video(written):
     """127 leaves are more than 120 videos; what comes then waits for the next bundle."""
     items = stored(written)
     index = TreeIndex(written, items)
@@ -160,8 +162,8 @@ def test_vectors_of_videos_move_with_the_item_store(written):
     [
         ({"parents": None}, "no parents"),
         ({"nodes_5": np.zeros((3, 9), np.float32)}, "no nodes_5"),
-        ({"leaf_N": np.zeros(NUM_VIDEOS, np.int64)}, "cannot be planted"),
-        ({"leaf_N": np.arange(NUM_VIDEOS) + 100_000}, "cannot be planted"),
+        ({"leaf_N": np.zeros(NUM_VIDEOS, np.int64)}, "does not fit the snapshot"),
+        ({"leaf_N": np.arange(NUM_VIDEOS) + 100_000}, "does not fit the snapshot"),
         ({"leaf_N": np.zeros(3, np.int64)}, "no leaf_N"),
         ({"leaf_N": np.arange(NUM_VIDEOS, dtype=np.float32)}, "no whole numbers"),
     ],
@@ -184,7 +186,7 @@ def test_refuses_a_tree_that_does_not_fit(written, changes, reason):
         msgspec.json.encode({"shape": {"levels": [7], "widths": []}, "blend": 2.0}),
     ],
 )
-def test_refuses_a_form_that_is_none(written, form):
+def test_an_invalid_form_is_rejected(written, form):
     """Not JSON, not a shape, too deep, or a blend beyond its bounds."""
     with pytest.raises(BundleError, match=FORM):
         TreeIndex(altered(written, FORM, form), stored(written))

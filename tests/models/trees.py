@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from models.tdm import TreeModel, list_space
-from models.tdm_scorer import TdmConfig
-from models.tdm_tree import clustered_leaves, planted, shape_for
+from models.tdm.model import TreeModel, list_space
+from models.tdm.scorer import TdmConfig
+from models.tdm.tree import clustered_leaves, shape_for, tree_of
 
 torch.set_num_threads(1)  # threads spin against each other on shared cores
 
@@ -36,13 +36,13 @@ def users(num_users, dim=8, seed=1):
     return unit(leaning)
 
 
-def tree_of(outputs, user_vectors, config=SMALL, *, gain=5.0, seed=0):
+def model_of(outputs, user_vectors, config=SMALL, *, gain=5.0, seed=0):
     """Return a clustered tree of every video in *outputs*, refreshed and uncalibrated."""
     num_videos = len(outputs) - 1
     shape = shape_for(num_videos)
     model = TreeModel(config, outputs.shape[1], gain=gain, seed=seed)
     points = list_space(outputs[1:], user_vectors, config, generator(seed), gain=max(gain, 5.0))
     leaves = clustered_leaves(points, shape.depth, generator(seed))
-    model.plant(planted(np.arange(1, num_videos + 1), leaves, shape.depth), shape)
+    model.set_tree(tree_of(np.arange(1, num_videos + 1), leaves, shape.depth), shape)
     model.refresh(outputs, user_vectors.mean(axis=0))
     return model

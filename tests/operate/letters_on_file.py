@@ -1,12 +1,12 @@
 """Builders: dead letters as they lie on their topic."""
 
-from contract.dead_letters import dead_letter
 from contract.errors import DecodeError
-from contract.events import encode
-from contract.records import Received
-from contract.topics import TOPICS, WATCH_EVENTS, Layout
+from contract.kafka.records import Received
+from contract.wire.dead_letters import dead_letter
+from contract.wire.events import encode
+from contract.wire.topics import TOPICS, WATCH_EVENTS, Layout
 from nextwatch.operate.letters import letter_of
-from tests.builders import T0, watch
+from tests.support.builders import T0, watch
 
 KINDS = {topic.name: topic for topic in TOPICS}
 GOOD = encode(watch())

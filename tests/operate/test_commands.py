@@ -5,7 +5,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from nextwatch import cli
+from nextwatch.commands import cli
 
 NOBODY = {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "COLUMNS": "200", "TERM": "dumb"}
 
@@ -22,7 +22,7 @@ NOBODY = {"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "COLUMNS": "200", 
         ("erase u1 --before 2999-01-01", "has not come yet"),
     ],
 )
-def test_a_slip_of_the_keys_is_told_before_the_broker_is_asked(command, told):
+def test_a_mistyped_option_is_rejected_before_the_broker_is_asked(command, told):
     """It would only be asked in vain."""
     answer = CliRunner().invoke(cli.app, command.split(), env=NOBODY)
 

@@ -7,17 +7,18 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from contract.events import UserDeletion
-from contract.records import Position
-from contract.topics import Layout
-from nextwatch.operate.erase import Report, ask, conclusion, deletion_of, table
+from contract.kafka.records import Position
+from contract.wire.events import UserDeletion
+from contract.wire.topics import Layout
+from nextwatch.operate.erase import ErasureReport, ask, conclusion, deletion_of, table
 from nextwatch.operate.traces import Trace
-from tests.builders import T0
+from tests.support.builders import T0
+from tests.support.memory_outbox import MemoryOutbox
 
 
 def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True, unsettled=()):
     """Return a report on u1."""
-    return Report(
+    return ErasureReport(
         user_id="u1",
         erase_before_ms=before_ms,
         is_confirmed=is_confirmed,
@@ -27,7 +28,7 @@ def report(*traces, before_ms=T0, is_confirmed=True, is_clean=True, unsettled=()
     )
 
 
-def test_everything_up_to_now_is_erased_unless_said_otherwise():
+def test_by_default_everything_up_to_now_is_erased():
     now, earlier = deletion_of("u1", None, now_ms=T0), deletion_of("u1", "2020-01-01", now_ms=T0)
 
     assert (now.erase_before_ms, now.requested_at_ms) == (T0, T0)
@@ -43,17 +44,16 @@ def test_the_request_lies_on_every_partition():
 
         @contextmanager
         def from_now_on(self, topic):
-            yield SimpleNamespace(hears=lambda is_the_word, within_s: True)
+            yield SimpleNamespace(wait_for=lambda is_answer, within_s: True)
 
-    sent = []
-    outbox = SimpleNamespace(deliver=sent.extend)
+    outbox = MemoryOutbox()
     wanted = deletion_of("u1", None, now_ms=T0)
 
     assert ask(wanted, Partitions(), outbox, Layout(prefix="p-"), timeout_s=1)
-    assert [(one.topic, one.key, one.partition) for one in sent] == [
+    assert [(one.topic, one.key, one.partition) for one in outbox.sent] == [
         ("p-user-deletions", b"u1", number) for number in range(3)
     ]
-    assert all(msgspec.json.decode(one.value, type=UserDeletion).everywhere for one in sent)
+    assert all(msgspec.json.decode(one.value, type=UserDeletion).everywhere for one in outbox.sent)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_request_lies_on_every_partition():
         ("\udcff", None, "is no user id"),
     ],
 )
-def test_a_slip_of_the_keys_erases_nobody(user_id, before, why):
+def test_a_mistyped_time_or_id_erases_no_user(user_id, before, why):
     """Above all a time to come: it would lock the user out until then."""
     with pytest.raises(ValueError, match=why):
         deletion_of(user_id, before, now_ms=T0)
@@ -105,7 +105,7 @@ def test_the_command_to_run_again_can_be_copied_whatever_the_id_is(user_id, comm
     assert f"`{command}`" in conclusion(given, timeout_s=30.0)
 
 
-def test_what_must_go_is_told_first():
+def test_traces_that_must_go_come_first():
     stays = Trace(where="watch-events", what="records", count=3)
     must_go = Trace(where="windows", what="events", count=1, must_go=True)
     states = table(report(stays, must_go)).columns[0].cells

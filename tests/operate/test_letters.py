@@ -2,13 +2,13 @@
 
 import pytest
 
-from contract.dead_letters import MAX_KEPT_BYTES
-from contract.events import encode
-from contract.records import Position, Received
-from contract.topics import USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS
+from contract.kafka.records import Position, Received
+from contract.wire.dead_letters import MAX_KEPT_BYTES
+from contract.wire.events import encode
+from contract.wire.topics import USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS
 from nextwatch.operate.letters import Choice, letter_of, place_of, topic_called, verdict
-from tests.builders import T0, deletion, watch
 from tests.operate.letters_on_file import GOOD, letter, lying
+from tests.support.builders import T0, deletion, watch
 
 
 def today(given, *, now_ms=T0):
@@ -30,7 +30,7 @@ def test_the_last_of_two_headers_counts():
     assert letter(headers=(("dlq.reason", b"forged"),)).reason == "json"
 
 
-def test_a_record_that_nobody_of_ours_put_there_is_shown_all_the_same():
+def test_a_foreign_record_on_a_dead_letter_topic_is_shown():
     """Headers that are missing or nonsense take nothing else away."""
     headers = (("dlq.offset", b"-3"), ("dlq.length", b"9" * 40), ("dlq.ts", None))
     found = letter_of(Received("watch-events.dlq", 0, 1, None, b"x", T0, headers))
@@ -54,7 +54,7 @@ def test_a_letter_bears_the_timestamp_of_its_record(told, wanted):
     assert found.ingested_at_ms == wanted
 
 
-def test_what_was_cut_and_what_was_altered_are_told():
+def test_cut_and_altered_letters_are_recognised():
     """Neither may be replayed: they are not what was refused."""
     whole = lying(b"abc")
     altered = Received(whole.topic, 0, 0, whole.key, b"abd", T0, whole.headers)
@@ -93,14 +93,14 @@ def test_an_event_of_the_future_passes_once_its_time_has_come():
 
 @pytest.mark.parametrize("reason", ["missing", "missing:user_id"])
 def test_a_reason_is_chosen_by_its_word_with_or_without_its_detail(reason):
-    assert Choice(reason=reason).takes(letter(reason="missing:user_id"))
-    assert not Choice(reason=reason).takes(letter(reason="missing_brackets"))
+    assert Choice(reason=reason).selects(letter(reason="missing:user_id"))
+    assert not Choice(reason=reason).selects(letter(reason="missing_brackets"))
 
 
 def test_only_those_refused_since_are_taken():
     since = Choice(since_ms=T0 + 10)
 
-    assert [since.takes(letter(at_ms=at_ms)) for at_ms in (9, 10)] == [False, True]
+    assert [since.selects(letter(at_ms=at_ms)) for at_ms in (9, 10)] == [False, True]
 
 
 def test_a_letter_is_named_with_or_without_the_suffix_of_its_topic():
@@ -110,6 +110,6 @@ def test_a_letter_is_named_with_or_without_the_suffix_of_its_topic():
 
 
 @pytest.mark.parametrize("text", ["watch-events", "watch-events:1", "watch-events:-1:2", "x:1:2"])
-def test_what_names_no_letter_is_refused(text):
+def test_text_that_names_no_letter_is_rejected(text):
     with pytest.raises(ValueError, match=r"TOPIC:PARTITION:OFFSET|no dead letters are kept"):
         place_of(text)

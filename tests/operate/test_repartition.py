@@ -5,19 +5,19 @@ from zlib import crc32
 
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import ContractError, NewerFormatError
-from contract.keys import partition_of
-from contract.records import Received
-from contract.topics import WINDOWS, Layout
-from models.history import EMPTY, WindowPolicy, fold
-from models.history_codec import VERSION, decode, encode
-from models.seals import seal_key, seal_of
+from contract.kafka.records import Received
+from contract.wire.keys import partition_of
+from contract.wire.topics import WINDOWS, Layout
+from models.history.codec import VERSION, decode, encode
+from models.history.erasure import erasure_marker, marker_key
+from models.history.history import EMPTY, WindowPolicy, fold
 from nextwatch.repartition import Move, _check_possible
-from streams.partition import seal_record
-from tests.builders import watch
+from streams.state.partition import marker_record
+from tests.support.builders import watch
 
 POLICY = WindowPolicy()
 
@@ -92,7 +92,7 @@ def test_every_window_comes_to_the_partition_of_its_user_and_leaves_no_copy():
     assert log.live() == WANTED
 
 
-def test_with_the_present_count_it_moves_what_another_hash_has_put_elsewhere():
+def test_the_present_count_moves_windows_that_another_hash_misplaced():
     """A deployment whose producers all had librdkafka's default, CRC32."""
     log = Log()
     for user in USERS:
@@ -126,7 +126,7 @@ def test_a_window_that_a_second_reading_lacks_keeps_its_old_place():
     assert all(partition_of(key, 6) == number for number, key in log.live())
 
 
-def test_what_somebody_writes_to_an_old_place_meanwhile_is_kept():
+def test_a_window_written_to_its_old_place_meanwhile_is_kept():
     """The next run merges it with what was copied."""
     log = written_with(4, [USER.decode()])
     newer, readings = window(USER.decode(), "v1", "v2", "v3"), []
@@ -168,6 +168,7 @@ def test_running_it_again_changes_nothing():
     assert log.partitions == before
 
 
+@settings(deadline=None)
 @given(st.integers(0, 6))
 def test_breaking_off_anywhere_and_running_again_ends_in_the_same(room):
     """And at no moment is a user without a window."""
@@ -184,7 +185,7 @@ def test_breaking_off_anywhere_and_running_again_ends_in_the_same(room):
     assert log.live() == WANTED
 
 
-def test_what_was_written_at_both_places_is_merged():
+def test_windows_at_both_places_are_merged():
     """Somebody raised the count by hand, and workers went on with empty windows."""
     user = next(u for u in USERS if partition_of(u.encode(), 4) != partition_of(u.encode(), 6))
     key = user.encode()
@@ -200,25 +201,25 @@ def test_what_was_written_at_both_places_is_merged():
 
 def test_every_partition_gets_every_seal():
     """A seal does not say whose it is; it keeps late events out on every partition."""
-    log, key = Log(), seal_key(seal_of("erased"))
-    log.put(key, seal_record(5_000), 1)
-    log.put(key, seal_record(7_000), 1)
+    log, key = Log(), marker_key(erasure_marker("erased"))
+    log.put(key, marker_record(5_000), 1)
+    log.put(key, marker_record(7_000), 1)
 
     log.move(6)
 
-    assert log.live() == {(number, key): seal_record(7_000) for number in range(6)}
+    assert log.live() == {(number, key): marker_record(7_000) for number in range(6)}
 
 
 def test_a_seal_that_cannot_be_read_is_passed_over():
     """Nobody can read it, here or there; the others are moved."""
-    log, key = Log(), seal_key(seal_of("erased"))
-    log.put(seal_key(seal_of("other")), b"\0", 1)
-    log.put(key, seal_record(5_000), 1)
+    log, key = Log(), marker_key(erasure_marker("erased"))
+    log.put(marker_key(erasure_marker("other")), b"\0", 1)
+    log.put(key, marker_record(5_000), 1)
 
     log.move(2)
 
     assert {place: record for place, record in log.live().items() if place[1] == key} == {
-        (number, key): seal_record(5_000) for number in range(2)
+        (number, key): marker_record(5_000) for number in range(2)
     }
 
 

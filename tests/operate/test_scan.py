@@ -7,13 +7,13 @@ import pytest
 from confluent_kafka import Producer
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.records import Position
-from contract.settings import KafkaSettings
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.kafka.records import Position
+from contract.process.settings import KafkaSettings
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.operate.scan import Scan
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 
 pytestmark = pytest.mark.slow
 TOPIC = "watch-events.dlq"
@@ -74,18 +74,20 @@ def test_one_record_is_found_by_its_place(kafka):
 
 
 @pytest.mark.parametrize(("partition", "offset"), [(1, 3), (3, 0), (9, 0)])
-def test_no_record_is_there_behind_the_end_or_where_there_is_no_partition(kafka, partition, offset):
+def test_there_is_no_record_behind_the_end_or_in_a_missing_partition(kafka, partition, offset):
     """At once, not after some patience."""
     assert scan_of(kafka, patience_s=3.0).one(Position(TOPIC, partition), offset) is None
 
 
-def test_an_ear_hears_only_what_comes_after_it_was_given(kafka):
+def test_a_watcher_sees_only_later_records(kafka):
     """A word of the past is not taken for the answer."""
     produce(kafka, (2, b"u1", b"before"), topic="recommendations")
-    with scan_of(kafka).from_now_on("recommendations") as ear:
-        assert not ear.hears(lambda record: record.key == b"u1", within_s=0.3)
+    with scan_of(kafka).from_now_on("recommendations") as watcher:
+        assert not watcher.wait_for(lambda record: record.key == b"u1", within_s=0.3)
         produce(kafka, (2, b"u2", b"else"), (2, b"u1", None), topic="recommendations")
-        assert ear.hears(lambda record: record.key == b"u1" and record.value is None, within_s=5)
+        assert watcher.wait_for(
+            lambda record: record.key == b"u1" and record.value is None, within_s=5
+        )
 
 
 def test_a_topic_that_is_missing_is_named_with_the_remedy(kafka):

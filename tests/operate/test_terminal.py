@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from nextwatch.operate import listing, terminal
 from nextwatch.operate.when import shown
-from tests.builders import T0
 from tests.operate.letters_on_file import letter
+from tests.support.builders import T0
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202egnp.exe\r\x9b31m\u200b".encode()
 
@@ -31,7 +31,7 @@ def test_binary_is_dumped():
     ]
 
 
-def test_what_is_long_is_cut_and_says_so():
+def test_a_long_value_is_cut_with_a_note():
     assert terminal.one_line("x" * 200, most=3) == "xxx…"
     assert list(terminal.lines(b"x" * 20_000))[-1] == "… 3616 more: --raw writes all of it"
 
@@ -68,7 +68,7 @@ def test_invented_reasons_cost_no_memory():
     assert (len(kinds), kinds[0].reason, kinds[0].letters) == (1_001, listing.OTHER, 10)
 
 
-def test_a_cut_letter_says_how_much_there_was():
+def test_a_cut_letter_shows_its_original_length():
     cut = letter(b"x" * 300_000, reason="too_large")
 
     assert listing.line(cut) == (

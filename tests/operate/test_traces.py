@@ -5,14 +5,14 @@ import json
 import pytest
 
 from contract.errors import WindowError
-from contract.records import Received
-from contract.topics import WINDOWS
-from models import history_codec
-from models.history import EMPTY, Window, WindowPolicy, fold
-from models.seals import seal_key, seal_of
+from contract.kafka.records import Received
+from contract.wire.topics import WINDOWS
+from models.history import codec as history_codec
+from models.history.erasure import erasure_marker, marker_key
+from models.history.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.operate import traces
-from streams.store import RocksMemory, RocksStore
-from tests.builders import T0, search, shown, watch
+from streams.state.store import RocksMemory, RocksStore
+from tests.support.builders import T0, search, shown, watch
 
 USER = "user-to-erase"
 BEFORE_MS = T0 + 10
@@ -29,21 +29,23 @@ def logged(key, value, offset=0, partition=0):
     return Received(WINDOWS.name, partition, offset, key, value, T0)
 
 
-SEAL = logged(seal_key(seal_of(USER)), history_codec.encode(Window(erased_before_ms=BEFORE_MS)))
+SEAL = logged(
+    marker_key(erasure_marker(USER)), history_codec.encode(Window(erased_before_ms=BEFORE_MS))
+)
 TOMBSTONE = logged(USER.encode(), None)
 
 
 def found_in(*changelog, before_ms=BEFORE_MS):
     """Return what is found in a changelog, and whether it must go."""
-    words = traces.words_on(USER, changelog)
-    return [(t.what, t.count, t.must_go) for t in traces.in_changelog(words, before_ms)]
+    kept = traces.traces_on(USER, changelog)
+    return [(t.what, t.count, t.must_go) for t in traces.in_changelog(kept, before_ms)]
 
 
 def test_a_second_window_on_another_partition_is_found_and_named():
     """A producer with another partitioner left it there; erasing one does not erase the other."""
     changelog = [SEAL, TOMBSTONE, logged(USER.encode(), window_record(1), partition=5)]
 
-    found = traces.in_changelog(traces.words_on(USER, changelog), BEFORE_MS)
+    found = traces.in_changelog(traces.traces_on(USER, changelog), BEFORE_MS)
 
     assert [(t.where, t.what, t.must_go) for t in found] == [(f"{WINDOWS.name}[5]", "events", True)]
 
@@ -57,15 +59,15 @@ def test_a_record_that_cannot_be_read_must_go():
     """It may be a window of the user; elsewhere than on the own partition no worker replaces it."""
     junk = logged(USER.encode(), b"ten bytes!", partition=5)
 
-    found = traces.in_changelog(traces.words_on(USER, [SEAL, TOMBSTONE, junk]), BEFORE_MS)
+    found = traces.in_changelog(traces.traces_on(USER, [SEAL, TOMBSTONE, junk]), BEFORE_MS)
 
     assert [(t.where, t.what, t.must_go) for t in found] == [
         (f"{WINDOWS.name}[5]", "unreadable record", True)
     ]
 
 
-def test_a_seal_that_cannot_be_read_is_none():
-    junk = logged(seal_key(seal_of(USER)), b"\0")
+def test_an_unreadable_seal_is_ignored():
+    junk = logged(marker_key(erasure_marker(USER)), b"\0")
 
     assert found_in(junk, TOMBSTONE) == [("no seal", 1, True)]
 
@@ -116,11 +118,11 @@ def test_without_a_seal_the_erasure_would_not_last():
     assert found_in(TOMBSTONE) == [("no seal", 1, True)]
 
 
-def test_nothing_is_wrong_with_a_user_nobody_knows():
+def test_an_unknown_user_has_no_traces():
     assert found_in(logged(b"somebody", window_record(1)), before_ms=None) == []
 
 
-def test_a_user_who_was_never_erased_is_told():
+def test_a_user_who_was_never_erased_is_reported():
     assert found_in(logged(USER.encode(), window_record(1)), before_ms=None) == [
         ("events", 1, True)
     ]

@@ -3,7 +3,7 @@
 import pytest
 
 from nextwatch.operate.when import ago, moment, shown
-from tests.builders import T0
+from tests.support.builders import T0
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ def test_a_time_is_ago_or_iso_in_utc_or_milliseconds(text, wanted_ms):
 
 
 @pytest.mark.parametrize("text", ["", "2 weeks", "yesterday", "²", "h"])
-def test_anything_else_says_how_to_write_it(text):
+def test_an_invalid_time_is_rejected_with_the_valid_forms(text):
     with pytest.raises(ValueError, match="write 2h"):
         ago(text, now_ms=T0)
 
 
-def test_what_is_shown_can_be_read_again():
+def test_a_formatted_time_can_be_parsed_again():
     assert (shown(T0), moment(shown(T0))) == ("2023-11-14T22:13:20Z", T0)
 
 
-def test_a_number_that_is_no_time_is_shown_as_it_is():
+def test_a_number_that_is_not_a_time_is_shown_as_a_number():
     assert shown(10**18) == str(10**18)

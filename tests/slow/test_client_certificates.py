@@ -2,11 +2,11 @@
 
 import pytest
 
-from benchmarks.cluster.cluster import Cluster
-from contract.process import ExitCode
-from tests.e2e.clients import eventually
-from tests.e2e.oracle import all_answered
-from tests.slow.places import WORKERS, OwnPlace, player_at, stack_on
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.stack.waiting import eventually
+from contract.process.exit_codes import ExitCode
+from tests.slow.cluster_stacks import WORKERS, SeparateStack, player_at, stack_on
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -16,14 +16,14 @@ USER = "nextwatch"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kafka")
-    with Cluster(folder, protocol="SSL", users=(USER,)) as cluster:
+    with EmbeddedCluster(folder, protocol="SSL", users=(USER,)) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def place(cluster):
     with stack_on(cluster, user=USER) as stack:
-        yield OwnPlace(stack)
+        yield SeparateStack(stack)
 
 
 def test_every_client_of_a_whole_stack_shows_its_certificate(cluster, place):

@@ -7,11 +7,13 @@ from collections import Counter
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.cluster.cluster import Cluster
-from contract.kafka import consumer_config
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered, drawn, published_windows
-from tests.slow.places import WORKERS, facts, stack_on
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from benchmarks.windows.oracle import drawn
+from contract.kafka.client import consumer_config
+from tests.slow.cluster_stacks import WORKERS, facts, stack_on
+from tests.support.oracle import all_answered, published_windows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -23,7 +25,7 @@ TAKEN_DOWN = [f"down{number}" for number in range(5)]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     settings = {"log.cleaner.backoff.ms": "300"}
-    with Cluster(tmp_path_factory.mktemp("kafka"), settings=settings) as cluster:
+    with EmbeddedCluster(tmp_path_factory.mktemp("kafka"), settings=settings) as cluster:
         yield cluster
 
 

@@ -5,14 +5,15 @@ import time
 
 import pytest
 
-from benchmarks.cluster.cluster import Cluster
-from contract.clock import system_clock
-from contract.process import ExitCode
-from contract.topics import DAY_MS
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.slow.outages import Flow, assert_nothing_was_lost
-from tests.slow.places import WORKERS, OwnPlace, keys, stack_on
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from contract.process.clock import system_clock
+from contract.process.exit_codes import ExitCode
+from contract.wire.topics import DAY_MS
+from tests.slow.cluster_stacks import WORKERS, SeparateStack, keys, stack_on
+from tests.slow.steady_flow import Flow, assert_nothing_was_lost
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -21,7 +22,7 @@ RATE_BYTES = 30_000
 
 @pytest.fixture
 def cluster(tmp_path):
-    with Cluster(tmp_path / "kafka") as cluster:
+    with EmbeddedCluster(tmp_path / "kafka") as cluster:
         yield cluster
 
 
@@ -30,7 +31,7 @@ def test_records_stamped_by_the_broker_are_served_and_learned_as_any(tmp_path):
     pytest.importorskip("torch")
     settings = {"log.message.timestamp.type": "LogAppendTime"}
     with (
-        Cluster(tmp_path / "kafka", settings=settings) as cluster,
+        EmbeddedCluster(tmp_path / "kafka", settings=settings) as cluster,
         stack_on(cluster, *WORKERS) as stack,
         player_of(stack) as player,
     ):
@@ -61,7 +62,7 @@ def test_under_quotas_answers_come_late_and_all_of_them(cluster):
         *("--alter", "--add-config", quotas, "--entity-type", "clients", "--entity-default"),
     )
     with stack_on(cluster) as stack:
-        place = OwnPlace(stack)
+        place = SeparateStack(stack)
         worker = place.worker(WATCHDOG_MS=5_000)
         worker.wait_ready()
         with player_of(place) as player:
@@ -81,7 +82,7 @@ def test_under_quotas_answers_come_late_and_all_of_them(cluster):
 def test_an_event_larger_than_the_contract_allows_is_a_dead_letter(cluster):
     """The broker takes it, since it bounds batches alone; whoever comes after it is answered."""
     with stack_on(cluster) as stack:
-        place = OwnPlace(stack)
+        place = SeparateStack(stack)
         worker = place.worker()
         worker.wait_ready()
         with player_of(place) as player:
@@ -98,7 +99,7 @@ def test_a_topic_that_takes_no_message_of_ours_is_named_at_the_start(cluster, na
     """78, with the topic and the setting: starting again will not help."""
     pytest.importorskip("torch")
     with stack_on(cluster) as stack:
-        place = OwnPlace(stack)
+        place = SeparateStack(stack)
         topic = f"{place.prefix}item-vectors"
         cluster.operator.configure_topic(topic, max_message_bytes="1000")
         process = place.process(name)
@@ -113,7 +114,7 @@ def test_a_topic_that_takes_no_message_of_ours_is_named_at_the_start(cluster, na
 def test_a_topic_that_takes_no_answer_any_more_ends_the_worker_with_its_name(cluster):
     """At run time as at the start: 78, and nothing that was not answered is committed."""
     with stack_on(cluster) as stack:
-        place = OwnPlace(stack)
+        place = SeparateStack(stack)
         topic = f"{place.prefix}recommendations"
         worker = place.worker()
         worker.wait_ready()

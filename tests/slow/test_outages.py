@@ -2,18 +2,19 @@
 
 import pytest
 
-from benchmarks.cluster.cluster import Cluster
+from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.outages import ABOUT_BROKER, error_lines
-from tests.e2e.clients import eventually, player_of
-from tests.slow.outages import Flow, assert_nothing_was_lost
-from tests.slow.places import WORKERS, stack_on
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from tests.slow.cluster_stacks import WORKERS, stack_on
+from tests.slow.steady_flow import Flow, assert_nothing_was_lost
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
 def cluster(tmp_path):
-    with Cluster(tmp_path / "kafka") as cluster:
+    with EmbeddedCluster(tmp_path / "kafka") as cluster:
         yield cluster
 
 
@@ -39,8 +40,8 @@ def test_a_broker_that_goes_three_times_costs_nothing(cluster, is_killed):
         def is_indexed():
             return any(m.key() == b"late" for m in player.poll("item-vectors", key="video"))
 
-        assert eventually(is_indexed, within_s=60), stack.process("index_sync").obituary()
+        assert eventually(is_indexed, within_s=60), stack.process("index_sync").exit_report()
         for name in WORKERS:
-            assert stack.process(name).is_running, stack.process(name).obituary()
+            assert stack.process(name).is_running, stack.process(name).exit_report()
         errors = list(error_lines(stack.directory / "logs"))
     assert [line for line in errors if not ABOUT_BROKER.search(line)] == []

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.cluster.cluster import Cluster
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.slow.places import OwnPlace, keys, stack_on
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from tests.slow.cluster_stacks import SeparateStack, keys, stack_on
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -22,7 +23,7 @@ def cluster(tmp_path_factory):
         "log.initial.task.delay.ms": "500",
         "log.segment.delete.delay.ms": "500",
     }
-    with Cluster(tmp_path_factory.mktemp("kafka"), settings=settings) as cluster:
+    with EmbeddedCluster(tmp_path_factory.mktemp("kafka"), settings=settings) as cluster:
         yield cluster
 
 
@@ -34,7 +35,7 @@ def services(cluster):
 
 @pytest.fixture
 def place(services):
-    return OwnPlace(services)
+    return SeparateStack(services)
 
 
 @pytest.fixture

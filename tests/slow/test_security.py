@@ -3,12 +3,12 @@
 import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
-from benchmarks.cluster.cluster import Cluster
-from contract.process import ExitCode
-from nextwatch.embedded.ports import free_ports
-from tests.e2e.clients import eventually
-from tests.e2e.oracle import all_answered
-from tests.slow.places import WORKERS, OwnPlace, player_at, stack_on
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.stack.waiting import eventually
+from contract.process.exit_codes import ExitCode
+from nextwatch.embedded.process.ports import free_ports
+from tests.slow.cluster_stacks import WORKERS, SeparateStack, player_at, stack_on
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -22,7 +22,7 @@ CA = "NEXTWATCH_KAFKA_SSL_CA_LOCATION"
 def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kafka")
     users = (USER, STRANGER)
-    with Cluster(folder, protocol="SASL_SSL", users=users, has_acls=True) as cluster:
+    with EmbeddedCluster(folder, protocol="SASL_SSL", users=users, has_acls=True) as cluster:
         for kind, name in (
             (ResourceType.TOPIC, "*"),
             (ResourceType.GROUP, "*"),
@@ -40,7 +40,7 @@ def services(cluster):
 
 @pytest.fixture
 def place(services):
-    return OwnPlace(services)
+    return SeparateStack(services)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_right_taken_away_at_run_time_is_told_by_readyz_and_costs_nothing(clus
         reader, ResourceType.GROUP, "*", AclOperation.DESCRIBE, AclOperation.READ
     )
     may_read = cluster.operator.allow(reader, ResourceType.TOPIC, "*", AclOperation.READ)
-    place = OwnPlace(services)
+    place = SeparateStack(services)
     [port] = free_ports(1)
     user = {"NEXTWATCH_KAFKA_SASL_USERNAME": reader}
     worker = place.worker(env=user, HTTP_PORT=port)

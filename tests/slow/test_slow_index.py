@@ -9,8 +9,9 @@ from threading import Event, Thread
 
 import pytest
 
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.stacks import running_stack
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

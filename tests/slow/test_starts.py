@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.e2e.clients import eventually
-from tests.e2e.places import Place
-from tests.e2e.stacks import running_stack
+from benchmarks.stack.prefixed_stack import PrefixedStack
+from benchmarks.stack.waiting import eventually
+from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -18,12 +18,12 @@ def services():
 
 @pytest.fixture
 def place(services):
-    return Place(services)
+    return PrefixedStack(services)
 
 
 def test_a_worker_without_partitions_is_ready(services):
     """A rollout that waits for the ready file of a spare would wait for ever."""
-    place = Place(services, settings={"NEXTWATCH_KAFKA_USER_PARTITIONS": "1"})
+    place = PrefixedStack(services, settings={"NEXTWATCH_KAFKA_USER_PARTITIONS": "1"})
     workers = [place.worker(), place.worker()]
     for worker in workers:
         worker.wait_ready()

@@ -4,12 +4,13 @@ import time
 
 import pytest
 
-from benchmarks.cluster.cluster import Cluster
+from benchmarks.cluster.cluster import EmbeddedCluster
 from benchmarks.cluster.operator import until
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.slow.outages import Flow, assert_nothing_was_lost
-from tests.slow.places import OwnPlace, stack_on
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from tests.slow.cluster_stacks import SeparateStack, stack_on
+from tests.slow.steady_flow import Flow, assert_nothing_was_lost
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -18,7 +19,7 @@ IN_SYNC_WITHIN_S = 60
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with Cluster(tmp_path_factory.mktemp("kafka"), num_brokers=3) as cluster:
+    with EmbeddedCluster(tmp_path_factory.mktemp("kafka"), num_brokers=3) as cluster:
         yield cluster
 
 
@@ -30,7 +31,7 @@ def services(cluster):
 
 @pytest.fixture
 def place(services):
-    return OwnPlace(services)
+    return SeparateStack(services)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_leaders_that_are_killed_or_restarted_one_after_another_cost_nothing(
             assert eventually(lambda: len(player.recommendations()) > num_before + 50, within_s=60)  # noqa: B023
             cluster.restart(number, is_killed=is_killed)
             await_in_sync(cluster, topic, 4)
-    assert worker.child.is_running, worker.child.obituary()
+    assert worker.child.is_running, worker.child.exit_report()
     assert_nothing_was_lost(flow, player)
 
 
@@ -92,7 +93,7 @@ def test_a_partition_without_a_leader_holds_up_none_of_the_others(cluster, place
         sent = {player.watch(user, f"led{nth}") for user in led}
         assert eventually(lambda: all_answered(player, sent), within_s=30), worker.child.log_tail()  # noqa: B023
         time.sleep(patience_s)
-    assert worker.child.is_running, worker.child.obituary()
+    assert worker.child.is_running, worker.child.exit_report()
     cluster.start_again(2)
     late = {player.watch(user, "late") for user in first}
     player.flush()
@@ -131,8 +132,8 @@ def test_workers_that_start_or_share_partitions_serve_those_that_are_led(cluster
     player.flush()
 
     assert eventually(lambda: all_answered(player, late), within_s=90)
-    assert worker.child.is_running, worker.child.obituary()
-    assert second.child.is_running, second.child.obituary()
+    assert worker.child.is_running, worker.child.exit_report()
+    assert second.child.is_running, second.child.exit_report()
     second.wait_ready()
 
 

@@ -4,19 +4,20 @@ import time
 
 import pytest
 
-from benchmarks.cluster.cluster import Cluster
-from contract.process import ExitCode
-from nextwatch.topics import reconcile
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered
-from tests.slow.places import OwnPlace, keys, stack_on
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from contract.process.exit_codes import ExitCode
+from nextwatch.topics.topics import reconcile
+from tests.slow.cluster_stacks import SeparateStack, keys, stack_on
+from tests.support.oracle import all_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with Cluster(tmp_path_factory.mktemp("kafka")) as cluster:
+    with EmbeddedCluster(tmp_path_factory.mktemp("kafka")) as cluster:
         yield cluster
 
 
@@ -28,7 +29,7 @@ def services(cluster):
 
 @pytest.fixture
 def place(services):
-    return OwnPlace(services)
+    return SeparateStack(services)
 
 
 @pytest.fixture

@@ -9,15 +9,16 @@ import time
 import pytest
 from confluent_kafka import Producer
 
-from benchmarks.cluster.cluster import Cluster
-from contract.clock import system_clock
-from contract.kafka import producer_config
-from contract.topics import WINDOWS
-from models.history_codec import decode
-from tests.builders import event_id
-from tests.e2e.clients import eventually, player_of
-from tests.e2e.oracle import all_answered, published_windows
-from tests.slow.places import OwnPlace, Transactions, keys, stack_on
+from benchmarks.cluster.cluster import EmbeddedCluster
+from benchmarks.stack.player import player_of
+from benchmarks.stack.waiting import eventually
+from contract.kafka.client import producer_config
+from contract.process.clock import system_clock
+from contract.wire.topics import WINDOWS
+from models.history.codec import decode
+from tests.slow.cluster_stacks import SeparateStack, Transactions, keys, stack_on
+from tests.support.builders import event_id
+from tests.support.oracle import all_answered, published_windows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -43,13 +44,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 def services(tmp_path_factory):
     settings = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"}
     folder = tmp_path_factory.mktemp("kafka")
-    with Cluster(folder, settings=settings) as cluster, stack_on(cluster) as stack:
+    with EmbeddedCluster(folder, settings=settings) as cluster, stack_on(cluster) as stack:
         yield stack
 
 
 @pytest.fixture
 def place(services):
-    return OwnPlace(services)
+    return SeparateStack(services)
 
 
 @pytest.fixture

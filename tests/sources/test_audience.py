@@ -6,9 +6,9 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from contract.clock import ManualClock
-from contract.decoding import decode
-from contract.events import (
+from contract.process.clock import ManualClock
+from contract.wire.decoding import decode
+from contract.wire.events import (
     Impressions,
     Recommendation,
     RecommendedVideo,
@@ -16,18 +16,18 @@ from contract.events import (
     Watch,
     encode,
 )
-from contract.topics import IMPRESSIONS, SEARCH_EVENTS, WATCH_EVENTS
-from nextwatch.sources.audience import Audience
-from nextwatch.sources.studio import Studio
-from nextwatch.sources.viewer import MEMORY
-from nextwatch.sources.words import CATEGORIES
-from tests.builders import T0, event_id
+from contract.wire.topics import IMPRESSIONS, SEARCH_EVENTS, WATCH_EVENTS
+from nextwatch.simulation.audience import Audience
+from nextwatch.simulation.catalogue import SyntheticCatalogue
+from nextwatch.simulation.viewer import MEMORY
+from nextwatch.simulation.words import CATEGORIES
+from tests.support.builders import T0, event_id
 
 
 def audience(*, seed=0, num_users=20, num_videos=300):
     """Return an audience on a clock that stands at T0."""
-    studio = Studio(seed=seed, num_videos=num_videos)
-    return Audience(studio, num_users=num_users, clock=ManualClock(T0))
+    catalogue = SyntheticCatalogue(seed=seed, num_videos=num_videos)
+    return Audience(catalogue, num_users=num_users, clock=ManualClock(T0))
 
 
 def acts(of, num):
@@ -58,8 +58,8 @@ def recommendation(user_id, video_ids, *, at_ms=0, name="r"):
 
 def by_interest(of, viewer):
     """Return all videos, the most interesting for *viewer* first."""
-    taste = viewer.taste(of.studio.centres)
-    return sorted(of.library, key=lambda video: -viewer.interest(video, taste))
+    taste = viewer.taste(of.supply.centres)
+    return sorted(of.pool, key=lambda video: -viewer.interest(video, taste))
 
 
 def test_every_event_is_within_the_contract():
@@ -93,7 +93,7 @@ def test_recommendations_change_what_is_watched_and_nothing_else():
     """Who acts, what they search and how tastes move follow from the seed alone."""
     # every viewer of *fed* is recommended something before each action
     alone, fed = audience(seed=5), audience(seed=5)
-    everything = [video.upload.video_id for video in fed.library][:100]
+    everything = [video.upload.video_id for video in fed.pool][:100]
     told_alone, told_fed = [], []
     for _ in range(200):
         for viewer in fed.viewers:
@@ -116,7 +116,7 @@ def test_interest_drives_watch_time():
     of = audience(num_users=10)
     near, far = [], []
     for viewer in of.viewers:
-        taste, ordered = viewer.taste(of.studio.centres), by_interest(of, viewer)
+        taste, ordered = viewer.taste(of.supply.centres), by_interest(of, viewer)
         near += [viewer.watch(v, taste) / v.upload.duration_ms for v in ordered[:10]]
         far += [viewer.watch(v, taste) / v.upload.duration_ms for v in ordered[-10:]]
 
@@ -127,7 +127,7 @@ def test_interest_drives_watch_time():
 def test_tastes_drift_and_do_not_run_away():
     """After two thousand steps a taste is another, and appetites are spread as at first."""
     of = audience(num_users=50)
-    centres = of.studio.centres
+    centres = of.supply.centres
     before = [viewer.taste(centres) for viewer in of.viewers]
     spread = np.std([viewer.appetites for viewer in of.viewers])
     for viewer in of.viewers:
@@ -143,10 +143,10 @@ def test_one_step_hardly_moves_a_taste():
     """A model that learned of a viewer a minute ago still knows something."""
     of = audience()
     viewer = of.viewers[0]
-    before = viewer.taste(of.studio.centres)
+    before = viewer.taste(of.supply.centres)
     viewer.drift()
 
-    assert before @ viewer.taste(of.studio.centres) > 0.95
+    assert before @ viewer.taste(of.supply.centres) > 0.95
 
 
 def test_a_recommendation_is_shown_and_watched_from():
@@ -195,7 +195,7 @@ def test_better_recommendations_are_accepted_more_often():
 def test_an_old_recommendation_is_not_shown():
     """Ten minutes later the viewer has moved on."""
     of = audience(num_users=1)
-    of.offer(recommendation("s0u0", [video.upload.video_id for video in of.library]))
+    of.offer(recommendation("s0u0", [video.upload.video_id for video in of.pool]))
     of.clock.advance(ms=600_001)
     acts(of, 10)
 
@@ -233,18 +233,18 @@ def test_searches_ask_for_what_is_wanted():
 
 
 def test_uploads_are_new_videos_of_now():
-    """They join the library at once, under ids that were not there."""
+    """They join the pool at once, under ids that were not there."""
     of = audience(num_videos=10)
     of.clock.advance(ms=5)
     upload = of.upload()
 
     assert upload.uploaded_at_ms == T0 + 5
     assert upload.video_id == "s0v10"
-    assert of.library.get("s0v10") is not None
+    assert of.pool.get("s0v10") is not None
     assert of.upload().video_id == "s0v11"
 
 
-def test_an_audience_of_nobody_is_refused():
+def test_an_audience_without_viewers_is_rejected():
     """Somebody must act."""
     with pytest.raises(ValueError, match="num_users must be from 1"):
         audience(num_users=0)

@@ -3,13 +3,13 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contract.topics import WINDOWS, Layout
-from models import history_codec
-from models.examples import CompletionRule
-from models.history import WindowPolicy
-from nextwatch.sources import kuairand
+from contract.wire.topics import WINDOWS, Layout
+from models.features.examples import CompletionRule
+from models.history import codec as history_codec
+from models.history.history import WindowPolicy
+from nextwatch.datasets import kuairand
 from nextwatch.sources.backfill import records
-from tests.sources.logs import T0, exposure, taped_feed, write_kuairand
+from tests.support.dataset_logs import T0, exposure, taped_feed, write_kuairand
 
 NUM_VIDEOS = 40
 PASTS = [
@@ -43,7 +43,7 @@ def test_each_user_has_a_window_that_ends_before_the_log(tmp_path):
     assert list(windows["u1"].video_ids) == [f"v{n}" for n in range(1, 31)]
 
 
-def test_completed_watches_are_told_as_completed(tmp_path):
+def test_completed_watches_stay_completed_in_the_window(tmp_path):
     """Each third one was viewed for long."""
     rule = CompletionRule()
     window = windows_of(tmp_path)["u0"]
@@ -52,7 +52,7 @@ def test_completed_watches_are_told_as_completed(tmp_path):
     assert said == [place % 3 == 0 for place in range(30)]
 
 
-def test_what_is_held_back_is_in_no_window(tmp_path):
+def test_held_back_videos_are_in_no_window(tmp_path):
     """It is uploaded later; nobody can have watched it."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()

@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from contract.decoding import decode
-from contract.events import encode
-from contract.kafka import consumer_config, producer_config
-from contract.settings import KafkaSettings
-from contract.topics import (
+from contract.kafka.client import consumer_config, producer_config
+from contract.process.settings import KafkaSettings
+from contract.wire.decoding import decode
+from contract.wire.events import encode
+from contract.wire.topics import (
     IMPRESSIONS,
     RECOMMENDATIONS,
     VIDEO_UPLOADS,
     WATCH_EVENTS,
 )
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topics import reconcile
-from tests.builders import T0
-from tests.sources.logs import exposure, write_kuairand
+from nextwatch.topics.topics import reconcile
 from tests.sources.test_audience import recommendation
+from tests.support.builders import T0
+from tests.support.dataset_logs import exposure, write_kuairand
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "-m", "nextwatch"]

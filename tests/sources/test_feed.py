@@ -7,17 +7,17 @@ import pytest
 from confluent_kafka import Producer
 
 from contract.errors import BrokerUnavailable
-from contract.settings import KafkaSettings
-from contract.topics import Layout
-from nextwatch.sources.feed import Feed, connect
-from tests.builders import search, upload, watch
-from tests.sources.logs import TapedProducer, taped_feed
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import Layout
+from nextwatch.sources.feed import EventFeed, connect
+from tests.support.builders import search, upload, watch
+from tests.support.dataset_logs import TapedProducer, taped_feed
 
 
 def test_each_event_goes_to_its_topic_under_its_key():
     """Users are the keys of what users do, videos those of uploads; names take the prefix."""
     producer = TapedProducer()
-    feed = Feed(producer, Layout(prefix="x-"), threading.Event())
+    feed = EventFeed(producer, Layout(prefix="x-"), threading.Event())
     for event in (watch("v1", user_id="a"), search(user_id="b"), upload("v2")):
         feed.send(event)
 
@@ -65,7 +65,7 @@ def test_one_refused_record_ends_the_source():
 def test_a_record_without_an_answer_is_an_error_too():
     """Nothing was refused, but nothing was acknowledged either."""
     producer = Producer({"bootstrap.servers": "127.0.0.1:1", "log_level": 2})
-    feed = Feed(producer, Layout(), threading.Event())
+    feed = EventFeed(producer, Layout(), threading.Event())
     feed.send(watch())
 
     with pytest.raises(BrokerUnavailable, match="1 of 1 records were not acknowledged: no answer"):
@@ -87,7 +87,7 @@ def test_a_catalogue_can_be_interrupted():
 
 def test_a_missing_broker_is_one_clear_error(monkeypatch):
     """It names the address that was tried, and how to start or name another."""
-    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.2)
+    monkeypatch.setattr("contract.cluster.preflight.PATIENCE_S", 0.2)
 
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*nextwatch stack up"):
         connect(KafkaSettings(bootstrap_servers="127.0.0.1:1"), threading.Event())

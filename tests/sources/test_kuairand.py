@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from contract.errors import DatasetError
-from contract.events import Impressions, Watch
-from nextwatch.sources import kuairand
-from tests.sources.logs import (
+from contract.wire.events import Impressions, Watch
+from nextwatch.datasets import kuairand
+from tests.support.dataset_logs import (
     T0,
     VIDEO,
     exposure,
@@ -67,7 +67,7 @@ def test_event_ids_are_the_same_at_every_replay(tmp_path):
     assert len({event.event_id for event in first}) == len(first)
 
 
-def test_rows_that_the_contract_has_no_words_for_are_counted(tmp_path):
+def test_rows_that_the_contract_cannot_express_are_counted(tmp_path):
     """A picture has no duration, one exposure is written twice, a time is in seconds."""
     rows = [
         exposure(user_id=1),
@@ -140,7 +140,7 @@ def test_the_official_folder_is_read_by_either_name(tmp_path, named, is_zipped):
     assert [upload.video_id for upload in log.uploads] == ["v0", "v1", "v2"]
 
 
-def test_a_missing_folder_tells_where_to_get_the_log(tmp_path):
+def test_a_missing_folder_is_reported_with_the_source_of_the_log(tmp_path):
     """The error names the folder and the publisher's page."""
     with pytest.raises(DatasetError, match=r"no folder .*nowhere.*https://kuairand\.com"):
         kuairand.read(tmp_path / "nowhere")

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from contract.errors import DatasetError
+from nextwatch.datasets.kuairand_past import LOG_DAYS, has_pasts, read_exposures, read_pasts
 from nextwatch.evaluate.logs import kuairand
-from nextwatch.sources.kuairand_past import LOG_DAYS, has_pasts, read_exposures, read_pasts
-from tests.sources.logs import (
+from tests.support.dataset_logs import (
     EXPOSURE,
     OFFICIAL_LOG,
     VIDEO,
@@ -26,22 +26,22 @@ NUM_VIDEOS = 12
 @pytest.fixture
 def rows():
     """Rows of all days, some at one instant, in the order of users as in the official files."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     drawn = []
     for _ in range(900):
-        day = int(draw.integers(len(DAYS)))
-        is_long = bool(draw.random() < 0.5)
+        day = int(rng.integers(len(DAYS)))
+        is_long = bool(rng.random() < 0.5)
         drawn.append(
             dict.fromkeys(OFFICIAL_LOG, 0)
             | EXPOSURE
             | {
-                "user_id": int(draw.integers(4)),
-                "video_id": int(draw.integers(NUM_VIDEOS)),
+                "user_id": int(rng.integers(4)),
+                "video_id": int(rng.integers(NUM_VIDEOS)),
                 "date": DAYS[day],
-                "time_ms": MIDNIGHTS_MS[day] + 1_000 * int(draw.integers(200)),
+                "time_ms": MIDNIGHTS_MS[day] + 1_000 * int(rng.integers(200)),
                 "play_time_ms": 20_000 if is_long else 1_000,
                 "long_view": int(is_long),
-                "is_like": int(draw.integers(2)),
+                "is_like": int(rng.integers(2)),
             }
         )
     return sorted(drawn, key=lambda row: (row["user_id"], row["time_ms"]))

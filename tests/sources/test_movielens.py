@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from contract.errors import DatasetError
-from contract.events import Watch
-from models.examples import CompletionRule
-from nextwatch.sources import movielens
+from contract.wire.events import Watch
+from models.features.examples import CompletionRule
+from nextwatch.datasets import movielens
 from nextwatch.sources.timeline import lay_out
-from tests.sources.logs import write_dat_movielens, write_movielens, zipped
+from tests.support.dataset_logs import write_dat_movielens, write_movielens, zipped
 
 
 def second(date):
@@ -36,7 +36,7 @@ def test_a_rating_is_a_completed_watch(tmp_path):
     assert CompletionRule().is_completed(watched.watch_ms, watched.duration_ms)
 
 
-def test_title_year_and_genres_are_told_apart(tmp_path):
+def test_title_year_and_genres_are_parsed(tmp_path):
     """The first genre is the category; the year leaves the title and becomes a tag."""
     films = [
         (1, "Crossing, The (Überfahrt, Die) (1995)", "Adventure|Sci-Fi"),
@@ -128,7 +128,7 @@ def test_the_zip_of_the_site_is_read_where_it_lies(tmp_path, write, within):
     assert_same(movielens.read(archive), movielens.read(folder))
 
 
-def test_a_folder_without_ratings_tells_both_layouts(tmp_path):
+def test_a_folder_without_ratings_is_rejected_with_both_layouts(tmp_path):
     """The remedy names the files of either edition."""
     write_movielens(tmp_path, RATINGS, FILMS)
     (tmp_path / "ratings.csv.gz").unlink()

@@ -8,7 +8,7 @@ from rich.console import Console
 from nextwatch.sources import progress as module
 from nextwatch.sources.progress import progress
 from nextwatch.sources.totals import Totals
-from tests.builders import search, upload, watch
+from tests.support.builders import search, upload, watch
 
 
 def test_plain_lines_tell_counts_and_share(monkeypatch):

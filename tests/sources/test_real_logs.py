@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.decoding import decode
-from contract.events import encode
-from nextwatch.sources import kuairand, movielens
+from contract.wire.decoding import decode
+from contract.wire.events import encode
+from nextwatch.datasets import kuairand, movielens
 from nextwatch.sources.feed import TOPIC_OF
 from nextwatch.sources.timeline import lay_out
 
@@ -53,7 +53,7 @@ def test_every_exposed_video_is_uploaded_before(log):
         assert uploaded_at_ms[log.video_id(index)] < log.time_ms[index]
 
 
-def test_what_is_told_is_within_the_contract(log):
+def test_simulated_events_are_within_the_contract(log):
     """Each twentieth moment and all uploads, as their readers judge them."""
     timeline = lay_out(log, hold_back=0.02)
     events = [*timeline.catalogue, *timeline.uploads]

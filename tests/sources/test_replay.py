@@ -6,15 +6,15 @@ from time import monotonic
 import msgspec
 import pytest
 
-from contract.decoding import decode
 from contract.errors import BrokerUnavailable
-from contract.topics import TOPICS
-from nextwatch.sources import kuairand
+from contract.wire.decoding import decode
+from contract.wire.topics import TOPICS
+from nextwatch.datasets import kuairand
 from nextwatch.sources.pacing import EvenPace, LogPace
 from nextwatch.sources.replay import End, replay
-from nextwatch.sources.run import stillness
+from nextwatch.sources.run import idle_hint
 from nextwatch.sources.timeline import lay_out
-from tests.sources.logs import exposure, taped_feed, write_kuairand
+from tests.support.dataset_logs import exposure, taped_feed, write_kuairand
 
 FAST = 1e8
 
@@ -99,7 +99,7 @@ def test_ends_after_a_while(timeline):
     assert feed.totals.impressions == 1
 
 
-def test_ends_when_told_to(timeline):
+def test_a_replay_ends_when_stopped(timeline):
     """A signal sets the event; nothing is sent after it, and it is no failure."""
     feed = taped_feed()
     replay(
@@ -129,20 +129,20 @@ def test_record_values_are_plain_json(timeline):
 
 
 @pytest.mark.parametrize(("speed", "num"), [(1.0, 2), (100.0, 3)])
-def test_a_replay_that_nearly_stands_still_says_so(tmp_path, speed, num):
+def test_a_nearly_idle_replay_prints_a_hint(tmp_path, speed, num):
     """With the number of watches of the next minute, and what would move it."""
     rows = [exposure(video_id=n, at_ms=at_ms) for n, at_ms in enumerate((0, 60_000, 600_000))]
     timeline = lay_out(kuairand.read(write_kuairand(tmp_path, rows)))
 
-    hint = stillness(timeline, LogPace(speed))
+    hint = idle_hint(timeline, LogPace(speed))
     assert hint is not None
     assert hint.startswith(f"{num} watches in the next minute at --speed {speed:g}x; --rate")
 
 
-def test_a_lively_replay_says_nothing(tmp_path):
+def test_a_lively_replay_prints_no_hint(tmp_path):
     """Neither does one with a rate of its own."""
     rows = [exposure(video_id=n, at_ms=1_000 * n) for n in range(70)]
     timeline = lay_out(kuairand.read(write_kuairand(tmp_path, rows)))
 
-    assert stillness(timeline, LogPace(100)) is None
-    assert stillness(timeline, EvenPace(0.1)) is None
+    assert idle_hint(timeline, LogPace(100)) is None
+    assert idle_hint(timeline, EvenPace(0.1)) is None

@@ -1,25 +1,25 @@
-"""The studio: the same videos for a seed, with Zipf's popularity, near their category."""
+"""The catalogue: the same videos for a seed, with Zipf's popularity, near their category."""
 
 import msgspec
 import numpy as np
 import pytest
 
-from contract.decoding import decode
-from contract.events import VideoUpload, encode
-from contract.topics import VIDEO_UPLOADS
-from nextwatch.sources.studio import Library, Studio
-from tests.builders import T0
+from contract.wire.decoding import decode
+from contract.wire.events import VideoUpload, encode
+from contract.wire.topics import VIDEO_UPLOADS
+from nextwatch.simulation.catalogue import SyntheticCatalogue, VideoPool
+from tests.support.builders import T0
 
 
 @pytest.fixture(scope="module")
 def catalogue():
     """Five hundred videos of one seed."""
-    return Studio(seed=3, num_videos=500).catalogue(now_ms=T0)
+    return SyntheticCatalogue(seed=3, num_videos=500).catalogue(now_ms=T0)
 
 
 def test_a_seed_always_makes_the_same_videos(catalogue):
     """In any order, by any process; only the time of upload is the maker's."""
-    again = Studio(seed=3, num_videos=500).video(7, uploaded_at_ms=T0)
+    again = SyntheticCatalogue(seed=3, num_videos=500).video(7, uploaded_at_ms=T0)
     first = catalogue[7]
 
     assert again.upload == msgspec.structs.replace(first.upload, uploaded_at_ms=T0)
@@ -28,7 +28,7 @@ def test_a_seed_always_makes_the_same_videos(catalogue):
 
 def test_another_seed_makes_other_videos(catalogue):
     """Under other ids, so that two seeds can share a broker."""
-    other = Studio(seed=4, num_videos=500).catalogue(now_ms=T0)
+    other = SyntheticCatalogue(seed=4, num_videos=500).catalogue(now_ms=T0)
 
     assert {v.upload.video_id for v in other}.isdisjoint(v.upload.video_id for v in catalogue)
 
@@ -43,7 +43,7 @@ def test_every_upload_is_within_the_contract(catalogue):
 
 def test_videos_are_nearest_to_their_own_category(catalogue):
     """So what is learned of one says something of its neighbours."""
-    centres = Studio(seed=3, num_videos=500).centres
+    centres = SyntheticCatalogue(seed=3, num_videos=500).centres
     hits = [int(np.argmax(centres @ video.latent)) == video.category for video in catalogue]
 
     assert np.mean(hits) > 0.9
@@ -51,17 +51,17 @@ def test_videos_are_nearest_to_their_own_category(catalogue):
 
 def test_popularity_is_zipf(catalogue):
     """The video of rank r is drawn in proportion to 1 / r."""
-    library, rng = Library(catalogue), np.random.default_rng(0)
-    drawn = [video.upload.video_id for _ in range(20_000) for video in library.popular(rng, 1)]
+    pool, rng = VideoPool(catalogue), np.random.default_rng(0)
+    drawn = [video.upload.video_id for _ in range(20_000) for video in pool.popular(rng, 1)]
     counts = np.sort(np.unique(drawn, return_counts=True)[1])[::-1]
 
     slope, _ = np.polyfit(np.log(np.arange(1, 101)), np.log(counts[:100]), 1)
     assert slope == pytest.approx(-1, abs=0.1)
 
 
-def test_fresh_is_what_came_last(catalogue):
+def test_fresh_videos_are_the_newest_uploads(catalogue):
     """The newest thirty, in whatever order."""
-    fresh = Library(catalogue).fresh(np.random.default_rng(0), 10)
+    fresh = VideoPool(catalogue).fresh(np.random.default_rng(0), 10)
 
     assert len(fresh) == 10
     assert all(video in catalogue[-30:] for video in fresh)
@@ -70,4 +70,4 @@ def test_fresh_is_what_came_last(catalogue):
 def test_an_empty_catalogue_is_refused():
     """An audience needs something to watch."""
     with pytest.raises(ValueError, match="num_videos must be from 1"):
-        Studio(seed=0, num_videos=0)
+        SyntheticCatalogue(seed=0, num_videos=0)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from contract.events import VideoUpload
-from nextwatch.sources import kuairand
+from contract.wire.events import VideoUpload
+from nextwatch.datasets import kuairand
 from nextwatch.sources.timeline import is_held_back, lay_out
-from tests.sources.logs import T0, exposure, write_kuairand
+from tests.support.dataset_logs import T0, exposure, write_kuairand
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def test_about_the_share_that_was_asked_for_is_held_back():
     assert 150 <= held <= 250
 
 
-def test_what_is_held_back_is_the_same_everywhere():
+def test_the_held_back_videos_are_the_same_in_every_process():
     """Pinned: neither another process nor another release may choose differently."""
     held = [number for number in range(300) if is_held_back(f"v{number}", 0.02)]
 
     assert held == [22, 91, 116, 200, 212, 272]
 
 
-def test_starts_later_when_told_so(log):
+def test_a_timeline_starts_at_the_given_time(log):
     """What happened before is left out, and holding back goes by what is left."""
     timeline = lay_out(log, from_ms=T0 + 500, hold_back=0.3)
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from contract.events import BundleAnnouncement, BundleState
-from models.items import ItemStore
-from models.ranking import Ranker, RankerParams
-from streams.serving import Serving
-from tests.builders import T0, item_vector
+from contract.wire.events import BundleAnnouncement, BundleState
+from models.serving.items import ItemStore
+from models.serving.ranking import Ranker, RankerParams
+from streams.serving.generation import Serving
+from tests.support.builders import T0, item_vector
 
 
 class FixedEncoder:

@@ -11,13 +11,13 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.errors import IndexUnavailable
-from contract.kafka import consumer_config, producer_config, take
-from contract.outbox import Outbox, Outgoing
+from contract.kafka.client import consumer_config, producer_config, take
+from contract.kafka.outbox import Outbox, Outgoing
 from contract.points import point_id
-from contract.settings import QdrantSettings
+from contract.process.settings import QdrantSettings
 from nextwatch.embedded.stack import EmbeddedStack
-from streams.changelog import Changelog
-from streams.index import VectorIndex
+from streams.serving.index import IndexClient
+from streams.state.changelog import Changelog
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -36,8 +36,8 @@ def outbox(services):
 
 
 def read_log(services, start):
-    changelog = Changelog(services.kafka, LOG, group_id="test", patience_s=10)
-    return list(changelog.read(start, monotonic=time.monotonic))
+    changelog = Changelog(services.kafka, group_id="test", patience_s=10)
+    return list(changelog.read(start))
 
 
 def test_a_changelog_is_read_to_its_end_from_where_one_was(services, outbox):
@@ -79,7 +79,7 @@ def test_the_index_finds_the_nearest_first(services):
     httpx.put(f"{url}/points?wait=true", json={"points": points}).raise_for_status()
     settings = QdrantSettings(url=services.qdrant_url)
 
-    with closing(VectorIndex(settings, patience_ms=2_000)) as index:
+    with closing(IndexClient(settings, patience_ms=2_000)) as index:
         right, up = index.nearest("near", np.array([[1, 0], [0, 1]], np.float32), 2)
 
     assert right == [point_id("right"), point_id("between")]
@@ -92,7 +92,7 @@ def test_an_index_that_does_not_answer_the_question_is_unavailable(services, url
     settings = QdrantSettings(url=services.qdrant_url if "own" in url else url)
 
     with (
-        closing(VectorIndex(settings, patience_ms=500)) as index,
+        closing(IndexClient(settings, patience_ms=500)) as index,
         pytest.raises(IndexUnavailable),
     ):
         index.nearest("no-such-collection", np.array([[1, 0]], np.float32), 2)

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from contract.records import Position
+from contract.kafka.records import Position
+from streams.lifecycle.watchdog import Membership, Reading, WatchedProgress
 from streams.liveness import STOP_WITHIN_S, lanes
-from streams.watchdog import Lane, Membership, Reading
 
 WATCHES, RESTORED = Position("watch-events", 3), Position("changelog", 3)
 
@@ -32,7 +32,7 @@ def test_every_source_partition_is_a_lane_of_its_own():
     found = looked_at(app(marks={WATCHES: 5, RESTORED: 2}))
 
     assert found == {
-        "watch-events/3": Lane(("acknowledged", 5, 0), is_waiting=True, patience_s=60.0)
+        "watch-events/3": WatchedProgress(("acknowledged", 5, 0), is_waiting=True, patience_s=60.0)
     }
 
 
@@ -43,7 +43,7 @@ def test_a_worker_that_a_quota_holds_back_is_not_waited_for():
     assert not lane.is_waiting
 
 
-def test_a_spare_worker_without_partitions_has_nothing_that_could_stand_still():
+def test_a_worker_without_partitions_has_no_lane():
     """More workers than partitions are no fault."""
     assert looked_at(app()) == {}
 
@@ -78,4 +78,4 @@ def test_a_stop_is_to_end_in_time():
     """Whatever else waits."""
     found = looked_at(app(marks={WATCHES: 5}, is_stopping=True))
 
-    assert found == {"shutdown": Lane(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
+    assert found == {"shutdown": WatchedProgress(None, is_waiting=True, patience_s=STOP_WITHIN_S)}

@@ -2,25 +2,25 @@
 
 import msgspec
 
-from contract.clock import ManualClock
-from contract.errors import BrokerUnavailable
-from contract.events import Recommendation, encode
-from contract.records import Position, Received
-from contract.topics import WINDOWS, Layout
-from models.history import WindowPolicy
-from streams.batches import BatchProcessor
-from streams.fence import Fence
-from streams.intake import Intake
-from streams.logs import Log
-from streams.partition import CHANGELOG
-from streams.partitions import Partitions
-from streams.recommend import Recommender
-from streams.retrieval import Retrieval
-from streams.serving import Switch
-from streams.stages import Stages
-from streams.store import DictStore
-from streams.trending import Trending
-from tests.builders import T0
+from contract.kafka.records import Position, Received
+from contract.process.clock import ManualClock
+from contract.wire.events import Recommendation, encode
+from contract.wire.topics import WINDOWS, Layout
+from models.history.history import WindowPolicy
+from streams.lifecycle.pause_guard import PauseGuard
+from streams.lifecycle.stage_timer import StageTimer
+from streams.pipeline.decode import BatchDecoder
+from streams.pipeline.pipeline import Pipeline
+from streams.serving.candidates import CandidateSource
+from streams.serving.generation import ActiveGeneration
+from streams.serving.recommend import Recommender
+from streams.serving.trending import Trending
+from streams.state.logs import Log
+from streams.state.partition import CHANGELOG
+from streams.state.partitions import Partitions
+from tests.streams.state.dict_store import DictStore
+from tests.support.builders import T0
+from tests.support.memory_outbox import MemoryOutbox
 
 POLICY = WindowPolicy(max_watches=3, max_searches=2)
 TOPIC_OF = {
@@ -32,31 +32,6 @@ TOPIC_OF = {
 }
 
 
-class RecordingOutbox:
-    """Acknowledges everything and remembers it, or refuses everything."""
-
-    def __init__(self):
-        self.sent = []
-        self.ends = {}
-        self.is_away = False
-
-    def ship(self, records):
-        return records
-
-    def wait(self, records):
-        if self.is_away:
-            raise BrokerUnavailable("away")
-        self.sent += records
-        return [self._offset(record) for record in records]
-
-    def _offset(self, record):
-        self.ends[record.topic] = self.ends.get(record.topic, -1) + 1
-        return self.ends[record.topic]
-
-    def to(self, topic):
-        return [record for record in self.sent if record.topic == topic]
-
-
 class World:
     """A worker that owns partition 0 of every source topic."""
 
@@ -65,9 +40,9 @@ class World:
         self.changelog = list(changelog)
         self.clock = ManualClock(T0 + 1_000)
         self.store = DictStore()
-        self.outbox = RecordingOutbox()
+        self.outbox = MemoryOutbox()
         self.monotonic_s = 0.0
-        self.fence = Fence(lambda: self.monotonic_s, limit_s=3.0)
+        self.fence = PauseGuard(lambda: self.monotonic_s, limit_s=3.0)
         self.partitions = Partitions(
             lambda _number: self.store,
             lambda start: [
@@ -85,13 +60,13 @@ class World:
             {Position(t, 0): committed for t in self.offsets},
             {Position(t, 0): Log(0, end) for t, end in ends.items()},
         )
-        retrieval = Retrieval(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
-        self.intake = Intake(self.partitions, layout=Layout(), clock=self.clock)
-        self.processor = BatchProcessor(
-            self.intake,
+        retrieval = CandidateSource(None, num_ranked=1, num_trending=0, monotonic=lambda: 0.0)
+        self.decoder = BatchDecoder(self.partitions, layout=Layout(), clock=self.clock)
+        self.pipeline = Pipeline(
+            self.decoder,
             self.partitions,
             Recommender(
-                Switch(),
+                ActiveGeneration(),
                 retrieval,
                 Trending(),
                 num_recommended=1,
@@ -102,7 +77,7 @@ class World:
             self.fence,
             layout=Layout(),
             policy=POLICY,
-            stages=Stages(lambda: 0.0, lambda: 0.0),
+            timer=StageTimer(lambda: 0.0, lambda: 0.0),
         )
 
     def record(self, event, *, offset=None, num_partitions=0):

@@ -15,15 +15,16 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from contract.cluster import Cluster
+from benchmarks.stack.waiting import eventually
+from contract.cluster.cluster import Cluster
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka import client_config, error_of
-from contract.settings import KafkaSettings
-from contract.topics import NOT_AFTER, TOPICS, WATCH_EVENTS, Layout
+from contract.kafka.client import client_config, error_of
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import NOT_AFTER, TOPICS, WATCH_EVENTS, Layout
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topic_creation import create as create_topics
-from nextwatch.topics import Outcome, WantedTopic, reconcile, wanted_topics
-from tests.e2e.clients import eventually
+from nextwatch.topics.creation import create as create_topics
+from nextwatch.topics.findings import Outcome, WantedTopic
+from nextwatch.topics.topics import reconcile, wanted_topics
 
 
 @pytest.fixture
@@ -136,10 +137,10 @@ def test_records_of_a_far_future_are_refused_on_topics_that_others_write(setting
 def test_a_broker_that_does_not_know_a_setting_gets_its_topics_without_it(settings, monkeypatch):
     """Kafka before 3.6: the first creation is refused, and nothing is set that it does not tell."""
     unknown = "message.timestamp.of.tomorrow"
-    monkeypatch.setattr("nextwatch.topics.NOT_AFTER", unknown)
-    monkeypatch.setattr("nextwatch.topic_creation.NOT_AFTER", unknown)
+    monkeypatch.setattr("nextwatch.topics.topics.NOT_AFTER", unknown)
+    monkeypatch.setattr("nextwatch.topics.creation.NOT_AFTER", unknown)
     one = WantedTopic("watch-events", 1, {"cleanup.policy": "delete", unknown: "1"})
-    monkeypatch.setattr("nextwatch.topics.wanted_topics", lambda _layout: [one])
+    monkeypatch.setattr("nextwatch.topics.topics.wanted_topics", lambda _layout: [one])
 
     created, again = reconcile(settings), reconcile(settings)
 
@@ -179,7 +180,7 @@ def test_partition_count_is_only_reported(settings):
         ("watch-events.dlq", "retention.ms", "-1"),
     ],
 )
-def test_what_an_operator_raised_stays(settings, topic, name, raised):
+def test_a_setting_that_an_operator_raised_stays(settings, topic, name, raised):
     """The contract wants at least so much; it was lowered as "mended" before."""
     reconcile(settings)
     alter(settings, topic, **{name: raised})
@@ -188,7 +189,7 @@ def test_what_an_operator_raised_stays(settings, topic, name, raised):
     assert settings_of(settings, topic)[name] == raised
 
 
-def test_what_is_less_than_wanted_is_raised(settings):
+def test_a_setting_below_the_wanted_one_is_raised(settings):
     reconcile(settings)
     alter(settings, "item-vectors", **{"max.message.bytes": "1000"})
 
@@ -208,7 +209,7 @@ def test_the_number_of_replicas_is_the_clusters_own_unless_it_is_set(settings):
     assert "kafka-reassign-partitions" in finding.remedy
 
 
-def test_more_replicas_in_sync_than_there_are_are_told(settings):
+def test_more_replicas_in_sync_than_there_are_are_reported(settings):
     """Nothing could be written, and nobody would know why."""
     reconcile(settings)
     alter(settings, "impressions", **{"min.insync.replicas": "2"})
@@ -231,10 +232,10 @@ def test_what_is_created_by_the_clusters_own_number_of_replicas_is_compared_too(
     settings, monkeypatch
 ):
     """Without the right to read the broker's settings that number is known only afterwards."""
-    monkeypatch.setattr("nextwatch.topics._num_replicas", lambda *_: None)
-    monkeypatch.setattr("nextwatch.topics.least_in_sync", lambda num: 2 if num else 1)
+    monkeypatch.setattr("nextwatch.topics.topics._num_replicas", lambda *_: None)
+    monkeypatch.setattr("nextwatch.topics.topics.least_in_sync", lambda num: 2 if num else 1)
     one = WantedTopic("impressions", 3, {"cleanup.policy": "delete"})
-    monkeypatch.setattr("nextwatch.topics.wanted_topics", lambda _layout: [one])
+    monkeypatch.setattr("nextwatch.topics.topics.wanted_topics", lambda _layout: [one])
 
     findings = reconcile(settings)
 
@@ -271,15 +272,15 @@ ONE = WantedTopic("impressions", 1, {})
 @pytest.fixture
 def hurried(monkeypatch):
     """Wait for nobody."""
-    monkeypatch.setattr("nextwatch.topic_creation._AGAIN_S", 0)
-    monkeypatch.setattr("nextwatch.topic_creation._TIMEOUT_S", -4.9)
+    monkeypatch.setattr("nextwatch.topics.creation._AGAIN_S", 0)
+    monkeypatch.setattr("nextwatch.topics.creation._TIMEOUT_S", -4.9)
 
 
 @pytest.mark.parametrize("answer", [FENCED, KafkaError(KafkaError._TIMED_OUT), TimeoutError])
 def test_a_broker_that_is_not_in_use_yet_is_asked_again(monkeypatch, answer):
-    monkeypatch.setattr("nextwatch.topic_creation._AGAIN_S", 0)
-    monkeypatch.setattr("nextwatch.topic_creation._TIMEOUT_S", 5.0)
-    monkeypatch.setattr("nextwatch.topic_creation._error_of", partial(error_of, within_s=0))
+    monkeypatch.setattr("nextwatch.topics.creation._AGAIN_S", 0)
+    monkeypatch.setattr("nextwatch.topics.creation._TIMEOUT_S", 5.0)
+    monkeypatch.setattr("nextwatch.topics.creation.request_error", partial(error_of, within_s=0))
     broker = FreshBroker(answer, answer, None)
 
     create_topics(broker, [ONE], replication_factor=1)
@@ -289,13 +290,13 @@ def test_a_broker_that_is_not_in_use_yet_is_asked_again(monkeypatch, answer):
 
 @pytest.mark.parametrize("answer", [FENCED, TimeoutError])
 @pytest.mark.usefixtures("hurried")
-def test_a_broker_that_never_creates_a_topic_is_told_in_one_line(answer):
+def test_a_broker_that_never_creates_a_topic_is_reported_in_one_line(answer):
     with pytest.raises(BrokerUnavailable, match="the broker did not create impressions"):
         create_topics(FreshBroker(answer), [ONE], replication_factor=1)
 
 
 @pytest.mark.usefixtures("hurried")
-def test_what_does_not_pass_is_told_at_once():
+def test_a_lasting_error_is_reported_at_once():
     refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(ContractError, match="impressions"):
         create_topics(FreshBroker(refused), [ONE], replication_factor=1)
@@ -304,6 +305,6 @@ def test_what_does_not_pass_is_told_at_once():
 @pytest.mark.slow
 def test_silent_broker_is_named(monkeypatch):
     """The error says where nobody answered, and what to do."""
-    monkeypatch.setattr("contract.preflight.PATIENCE_S", 0.3)
+    monkeypatch.setattr("contract.cluster.preflight.PATIENCE_S", 0.3)
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1.*nextwatch stack up"):
         reconcile(KafkaSettings(bootstrap_servers="127.0.0.1:1"))

@@ -5,9 +5,9 @@ from itertools import count
 
 import pytest
 
-from contract.settings import KafkaSettings
+from contract.process.settings import KafkaSettings
 from nextwatch.embedded.broker import EmbeddedBroker
-from nextwatch.topics import reconcile
+from nextwatch.topics.topics import reconcile
 
 _NUMBERS = count()
 

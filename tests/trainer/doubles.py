@@ -3,34 +3,38 @@
 import msgspec
 import numpy as np
 
-from contract.events import BundleAnnouncement, BundleState, encode
-from contract.records import Received
-from contract.topics import MODEL_BUNDLES, TOPICS
-from models.bundle import Card
-from models.examples import CompletionRule
-from models.history import WindowPolicy
-from models.items import ItemSnapshot
-from models.ranking import RankerParams
-from tests.builders import T0
-from trainer.learning import NUM_FROZEN
-from trainer.popularity import HOUR_MS, Popularity
-from trainer.study import Study
-from trainer.windows import Windows
+from contract.kafka.records import Received
+from contract.wire.events import BundleAnnouncement, BundleState, encode
+from contract.wire.topics import MODEL_BUNDLES, TOPICS
+from models.bundle.bundle import Card
+from models.features.examples import CompletionRule
+from models.features.features import FeatureEncoder
+from models.features.vocabulary import Vocabulary
+from models.history.history import HOUR_MS, WindowPolicy
+from models.serving.items import ItemSnapshot
+from models.serving.ranking import RankerParams
+from models.training.frozen import NUM_FROZEN
+from models.training.replay import encode_examples
+from tests.support.builders import T0
+from tests.support.memory_outbox import MemoryOutbox
+from trainer.evaluate.popularity import Popularity
+from trainer.input.windows import Windows
+from trainer.learn.learner import Learner
+from trainer.state.training_state import TrainingState
 
 DIM = 4
+FEATURES = FeatureEncoder(content_buckets=2, context_buckets=2, completion=CompletionRule())
 BY_NAME = {topic.name: topic for topic in TOPICS}
 
 
-class RecordingLearner:
-    """Learns nothing, remembers every example that it was shown, and in which order."""
+class RecordingLearner(Learner):
+    """A test double: learns nothing, records every example that it is given, and their order."""
 
     ranker_params = RankerParams()
 
     def __init__(self, journal=None):
         self.journal = journal if journal is not None else []
-        self.video_ids = []
-        self.live = set()
-        self.uploads = {}
+        self.vocabulary = Vocabulary(FEATURES)
         self.seen = []
         self.frozen = []
         self.forgotten = []
@@ -38,40 +42,37 @@ class RecordingLearner:
         self.loss = 1.0
         self.touched = set()
 
-    @property
-    def is_live_N(self):
-        return np.array([video_id in self.live for video_id in self.video_ids], bool)
-
     def upload(self, upload):
-        known = self.uploads.get(upload.video_id)
-        is_changed = known is not None and (known != upload or upload.video_id not in self.live)
-        if upload.video_id not in self.video_ids:
-            self.video_ids.append(upload.video_id)
-        self.live.add(upload.video_id)
-        self.uploads[upload.video_id] = upload
+        is_changed = self.vocabulary.differs(upload)
+        self.vocabulary.put(upload)
         return is_changed
 
     def turn_back(self, now_ms, *, latest_ms):
         return False
 
     def remove(self, video_id):
-        self.live.discard(video_id)
+        self.vocabulary.remove(video_id)
         self.touched.discard(video_id)
 
     def forget(self, user_id):
         self.forgotten.append(user_id)
 
-    def similarity(self, examples):
-        self.journal.append(("score", [example.video_id for example in examples]))
-        return np.zeros((len(examples), len(self.video_ids)), np.float32)
+    def encode(self, examples):
+        return encode_examples(examples, FEATURES, lambda ids: np.zeros(len(ids), np.int32))
 
-    def learn(self, examples):
-        self.journal.append(("learn", [example.video_id for example in examples]))
-        self.seen += [f"{one.user_id}/{one.video_id}/{one.event_time_ms - T0}" for one in examples]
-        self.touched |= {example.video_id for example in examples}
+    def similarity(self, encoded):
+        self.journal.append(("score", encoded.video_ids))
+        return np.zeros((len(encoded), len(self.video_ids)), np.float32)
+
+    def learn(self, encoded):
+        self.journal.append(("learn", encoded.video_ids))
+        self.seen += [
+            f"{one.user_id}/{one.video_id}/{one.event_time_ms - T0}" for one in encoded.examples
+        ]
+        self.touched |= set(encoded.video_ids)
         return self.loss
 
-    def study_histories(self, histories, recipe, *, span_ms, most=None):
+    def learn_histories(self, histories, recipe, *, span_ms, most=None):
         self.studied.append(([one.user_id for one in histories], most))
 
     def count(self, viewings):
@@ -84,7 +85,7 @@ class RecordingLearner:
     def vectors(self, video_ids, *, generation):
         if generation not in self.frozen:
             raise ValueError(f"generation {generation} is not kept; kept: {self.frozen}")
-        if not set(video_ids) <= self.live:
+        if not self.vocabulary.live_rows(video_ids).all():
             raise ValueError("unknown videos")
         return self._vectors(video_ids), self._vectors(video_ids)
 
@@ -117,12 +118,13 @@ class RecordingLearner:
         return ItemSnapshot(video_ids, vectors, vectors, features_NF[live])
 
     def state(self):
-        meta = {"video_ids": self.video_ids, "live": sorted(self.live), "seen": self.seen}
-        return {"frozen": np.array(self.frozen, np.int64)}, meta
+        vocabulary = np.frombuffer(self.vocabulary.encoded(), np.uint8)
+        arrays = {"frozen": np.array(self.frozen, np.int64), "vocabulary": vocabulary}
+        return arrays, {"seen": self.seen}
 
     def load_state(self, arrays, meta):
         self.frozen = arrays["frozen"].tolist()
-        self.video_ids, self.live = list(meta["video_ids"]), set(meta["live"])
+        self.vocabulary.load(arrays["vocabulary"].tobytes())
         self.seen = list(meta["seen"])
 
     def _vectors(self, video_ids):
@@ -131,24 +133,19 @@ class RecordingLearner:
         return vectors
 
 
-class JournalOutbox:
-    """Writes down what is sent, and when it is settled."""
+class JournalOutbox(MemoryOutbox):
+    """Writes down what is sent, and when somebody waits for it."""
 
     def __init__(self, journal=None):
+        super().__init__()
         self.journal = journal if journal is not None else []
-        self.sent = []
 
-    def send(self, record):
-        self.sent.append(record)
-        self.journal.append(("send", record.topic))
+    def send(self, records):
+        self.journal += [("send", record.topic) for record in records]
+        return super().send(records)
 
-    def settle(self):
-        self.journal.append(("settle",))
-
-    def deliver(self, records):
-        for record in records:
-            self.send(record)
-        self.settle()
+    def on_acknowledged(self, records):
+        self.journal.append(("acknowledged",))
 
     def announcements(self):
         """Return the announcements sent so far."""
@@ -171,7 +168,7 @@ class ScriptedFeed:
         self.told = []
         self.num_polls = 0
 
-    def tell_group(self, offsets):
+    def commit(self, offsets):
         self.told.append(offsets)
 
     def open(self, topics, offsets, topic_ids=()):
@@ -194,19 +191,20 @@ class ScriptedFeed:
         self.next_offsets = {}
 
 
-def study_of(*uploads, learner=None, policy=None, **options):
-    """Return a study that knows *uploads*."""
+def state_of(*uploads, learner=None, policy=None, **options):
+    """Return a training state that knows *uploads*."""
     policy = policy or WindowPolicy()
-    study = Study(
-        learner or RecordingLearner(),
+    learner = learner or RecordingLearner()
+    state = TrainingState(
+        learner,
         Windows(policy, max_users=1_000),
-        Popularity(half_life_ms=24 * HOUR_MS, live_half_life_ms=3 * HOUR_MS),
+        Popularity(learner.vocabulary, half_life_ms=24 * HOUR_MS, live_half_life_ms=3 * HOUR_MS),
         CompletionRule(),
         **options,
     )
     for upload in uploads:
-        study.upload(upload)
-    return study
+        state.upload(upload)
+    return state
 
 
 def received(topic, event, *, offset=0, key=None, value=None, headers=(), num_partitions=0):

@@ -5,20 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from contract.events import Context
-from models import bundle as bundles
-from models.encoder import UserEncoder
-from models.examples import Example
-from models.features import MAX_WATCHES
-from models.history import EMPTY, WindowPolicy, fold
-from models.items import ItemStore
-from models.presets import OF_SEQUENCES, RETRIEVERS
-from models.sequence_training import Recipe
-from models.towers import USER_TOWERS
-from tests.builders import T0, search, watch
-from tests.models.bundles import SMALL, TASTES, catalogue, learner_of, write
-from trainer import learners
-from trainer.histories import PastWatches
+from contract.wire.events import Context
+from models.bundle import bundle as bundles
+from models.features.examples import Example
+from models.features.features import MAX_WATCHES
+from models.history.history import EMPTY, WindowPolicy, fold
+from models.serving.encoder import UserEncoder
+from models.serving.items import ItemStore
+from models.towers.presets import OF_SEQUENCES, RETRIEVERS
+from models.towers.registry import USER_TOWERS
+from models.training.sequence_training import Recipe
+from tests.support.builders import T0, search, watch
+from tests.support.bundles import SMALL, TASTES, catalogue, learner_of, write
+from trainer.learn import registry
+from trainer.learn.histories import PastWatches
 from trainer.settings import TrainerSettings
 
 NAMES = sorted(USER_TOWERS)
@@ -54,15 +54,15 @@ def test_a_model_learns_from_a_stream(name):
     learner = learner_of(catalogue(), config_of(name))
     batch = [example(f"cooking{n}", label=f"football{n}") for n in range(5)] * 4
 
-    losses = [learner.learn(batch) for _ in range(15)]
+    losses = [learner.learn(learner.encode(batch)) for _ in range(15)]
 
-    best = learner.similarity(batch).argmax(axis=1)
+    best = learner.similarity(learner.encode(batch)).argmax(axis=1)
     assert losses[-1] < losses[0]
     assert all(learner.video_ids[column].startswith("football") for column in best)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_learns_what_people_who_say_who_they_are_watch(name):
+def test_a_model_learns_from_age_group_and_gender(name):
     """One watch of the same video, and what comes next depends on the age group alone."""
     learner = learner_of(catalogue(), config_of(name))
     batch = [
@@ -72,9 +72,12 @@ def test_a_model_learns_what_people_who_say_who_they_are_watch(name):
     ] * 2
 
     for _ in range(30):
-        learner.learn(batch)
+        learner.learn(learner.encode(batch))
 
-    best = [learner.video_ids[column] for column in learner.similarity(batch).argmax(axis=1)]
+    best = [
+        learner.video_ids[column]
+        for column in learner.similarity(learner.encode(batch)).argmax(axis=1)
+    ]
     assert [one[:5] for one in best] == [example.video_id[:5] for example in batch]
 
 
@@ -82,7 +85,7 @@ def test_a_model_learns_what_people_who_say_who_they_are_watch(name):
 def test_a_model_serves_what_it_has_learned(name, tmp_path):
     """The bundle's user tower and vectors give the similarities of the learner itself."""
     learner = learner_of(catalogue(15), config_of(name))
-    learner.learn([example("cooking0", "cooking1", label="chess0")])
+    learner.learn(learner.encode([example("cooking0", "cooking1", label="chess0")]))
     url, _ = write(learner, tmp_path)
     bundle = bundles.load(url)
     items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
@@ -98,7 +101,7 @@ def test_a_model_serves_what_it_has_learned(name, tmp_path):
 
     asked = [Example("u", window, "chess0", T0) for window in windows]
     assert len(windows[1].watches) == MAX_WATCHES
-    np.testing.assert_allclose(served, learner.similarity(asked), atol=1e-4)
+    np.testing.assert_allclose(served, learner.similarity(learner.encode(asked)), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["sasrec", "youtube_dnn"])
@@ -112,11 +115,14 @@ def test_a_model_goes_on_from_its_histories(name):
     ]
     recipe = Recipe(num_epochs=15, batch_size=8, learning_rate=1e-2, warm_up_steps=1, dropout=0.0)
 
-    learner.study_histories(past, recipe, span_ms=1_000)
-    learner.learn([example("chess0", label="cooking0")])
+    learner.learn_histories(past, recipe, span_ms=1_000)
+    learner.learn(learner.encode([example("chess0", label="cooking0")]))
 
     asked = [example(f"{taste}{n}", label="chess0") for taste in tastes for n in range(5)]
-    best = [learner.video_ids[column] for column in learner.similarity(asked).argmax(axis=1)]
+    best = [
+        learner.video_ids[column]
+        for column in learner.similarity(learner.encode(asked)).argmax(axis=1)
+    ]
     right = [f"{tastes[(at + 1) % 4]}{n}" for at in range(4) for n in range(5)]
     assert np.mean([one == other for one, other in zip(best, right, strict=True)]) > 0.9
 
@@ -129,5 +135,5 @@ def test_every_tower_has_its_presets_and_its_name_in_the_settings():
     assert sorted(OF_SEQUENCES) == NAMES
     assert all(config.model == name for name, config in RETRIEVERS.items())
     assert all(preset.config.model == name for name, preset in OF_SEQUENCES.items())
-    assert sorted(model.annotation.__args__) == sorted(learners.NAMES)
+    assert sorted(model.annotation.__args__) == sorted(registry.NAMES)
     assert RETRIEVERS[model.default] == type(SMALL)()

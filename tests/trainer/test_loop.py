@@ -4,27 +4,27 @@ from pathlib import Path
 
 import pytest
 
-from contract.clock import ManualClock
 from contract.errors import StoreUnavailable
-from contract.events import BundleState
-from contract.topics import MODEL_BUNDLES, USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
-from models import bundle
-from tests.builders import T0, deletion, upload, watch
+from contract.process.clock import ManualClock
+from contract.wire.events import BundleState
+from contract.wire.topics import MODEL_BUNDLES, USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from models.bundle import bundle
+from tests.support.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
     JournalOutbox,
     RecordingLearner,
     ScriptedFeed,
     announcement,
     received,
-    study_of,
+    state_of,
 )
-from trainer.checkpoint import Checkpoints
-from trainer.feed import BrokerLostRecordsError
-from trainer.generations import Generations
-from trainer.intake import Intake
+from trainer.input.dispatch import Intake
+from trainer.input.feed import BrokerLostRecordsError
 from trainer.loop import Parts, Trainer
-from trainer.publishing import Publisher
+from trainer.publish.generations import Generations
+from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings
+from trainer.state.checkpoint import Checkpoints
 
 NEVER = 3_600.0
 
@@ -35,7 +35,7 @@ class Room:
     def __init__(self, tmp_path, *batches, feed=None, **settings):
         self.journal = []
         self.learner = RecordingLearner(self.journal)
-        self.study = study_of(learner=self.learner)
+        self.state = state_of(learner=self.learner)
         self.generations = Generations()
         self.outbox = JournalOutbox(self.journal)
         self.feed = feed or ScriptedFeed(*batches)
@@ -43,14 +43,14 @@ class Room:
         self._note_saves()
         clock, layout = ManualClock(T0), Layout()
         rhythm = {"fast_path_s": NEVER, "publish_every_s": NEVER, "checkpoint_every_s": NEVER}
-        publisher = Publisher(self.outbox, layout, f"file://{tmp_path}/bundles", clock)
+        publisher = BundlePublisher(self.outbox, layout, f"file://{tmp_path}/bundles", clock)
         self.bundles = tmp_path / "bundles"
         self.trainer = Trainer(
             Parts(
-                study=self.study,
+                state=self.state,
                 generations=self.generations,
                 feed=self.feed,
-                intake=Intake(self.study, self.generations, self.outbox, layout, clock),
+                intake=Intake(self.state, self.generations, self.outbox, layout, clock),
                 outbox=self.outbox,
                 publisher=publisher,
                 checkpoints=self.checkpoints,
@@ -108,12 +108,12 @@ def test_a_bundle_is_whole_then_remembered_then_announced(tmp_path):
     room.trainer.start(lambda: False)
 
     assert room.effects() == [
-        "freeze", "export", "settle", "checkpoint", "model-bundles", "settle"
+        "freeze", "export", "acknowledged", "checkpoint", "model-bundles", "acknowledged"
     ]  # fmt: skip
     assert room.checkpoints.newest().offsets == {"video-uploads": {0: 10}}
 
 
-def test_no_cold_bundle_where_somebody_has_a_trained_one(tmp_path):
+def test_no_untrained_bundle_is_offered_where_there_is_a_trained_one(tmp_path):
     """A trainer that lost its checkpoints must not put an untrained model in service."""
     running = received(MODEL_BUNDLES, announcement(7, BundleState.IN_SERVICE))
     room = Room(tmp_path, [*UPLOADS, running])
@@ -152,7 +152,7 @@ def test_a_batch_that_is_not_full_waits(tmp_path):
 
     room.trainer.step()
 
-    assert (room.journal, len(room.study.pending.examples)) == ([], 1)
+    assert (room.journal, len(room.state.pending.examples)) == ([], 1)
 
 
 def test_nothing_is_offered_when_nothing_was_learned(tmp_path):
@@ -199,7 +199,7 @@ def test_nothing_is_published_while_the_loss_is_not_finite(tmp_path, loss):
     room = Room(tmp_path, UPLOADS, watches("v1"))
     room.learner.loss = loss
     room.start()
-    room.generations.in_service = 1
+    room.generations.note(announcement(1, BundleState.IN_SERVICE))
     room.trainer.step()
     room.journal.clear()
 
@@ -218,10 +218,10 @@ def test_vectors_are_for_the_generation_in_service(tmp_path):
 
     room.generations.note(announcement(1, BundleState.IN_SERVICE))
     room.trainer.publish_vectors()
-    assert room.effects()[-2:] == ["item-vectors", "settle"]
+    assert room.effects()[-2:] == ["item-vectors", "acknowledged"]
 
 
-def test_an_upload_of_other_content_goes_out_though_nothing_is_learned(tmp_path):
+def test_vectors_of_an_upload_with_other_content_are_published_without_learning(tmp_path):
     """index_sync leaves a trained video to the trainer; without watches no bundle comes."""
     changed = received(VIDEO_UPLOADS, upload("v3", category="chess"), offset=10)
     room = Room(tmp_path, UPLOADS, [changed, received(VIDEO_UPLOADS, upload("v4"), offset=11)])
@@ -247,7 +247,7 @@ def test_watches_that_wait_for_an_upload_outlive_a_restart(tmp_path):
     assert again.learner.seen == ["u1/late/0"]
 
 
-def test_no_vectors_for_a_generation_without_frozen_towers(tmp_path):
+def test_no_vectors_are_published_for_a_generation_that_is_not_kept(tmp_path):
     """Somebody else's bundle is in service: its vectors cannot be computed here."""
     room = Room(tmp_path, UPLOADS, watches("v1")).start()
     room.trainer.step()
@@ -258,7 +258,7 @@ def test_no_vectors_for_a_generation_without_frozen_towers(tmp_path):
     assert "item-vectors" not in room.effects()
 
 
-def test_a_restart_goes_on_where_the_checkpoint_stands(tmp_path):
+def test_a_restart_continues_at_the_offsets_of_the_checkpoint(tmp_path):
     """Announcements are read from their beginning each time: they are what others say now."""
     said = received(MODEL_BUNDLES, announcement(1))
     room = Room(tmp_path, UPLOADS, [*watches("v1", "v2"), said]).start()
@@ -272,7 +272,7 @@ def test_a_restart_goes_on_where_the_checkpoint_stands(tmp_path):
     assert again.outbox.announcements() == []
 
 
-def test_a_restart_offers_what_was_remembered_but_never_announced(tmp_path):
+def test_a_restart_offers_what_a_checkpoint_holds_but_was_not_announced(tmp_path):
     """The process died between checkpoint and announcement: nobody has a bundle yet."""
     Room(tmp_path, UPLOADS).start()
 
@@ -318,7 +318,7 @@ def test_after_an_erasure_even_an_idle_trainer_replaces_every_checkpoint_that_na
     for _ in range(9):
         room.trainer.checkpoint()
 
-    assert room.effects() == ["settle", "checkpoint"] * 3
+    assert room.effects() == ["acknowledged", "checkpoint"] * 3
     assert b"the-erased-user" not in bytes_below(tmp_path / "checkpoints")
 
 
@@ -334,7 +334,7 @@ def test_dead_letters_are_acknowledged_before_their_offsets_are_passed(tmp_path)
 
     room.trainer.checkpoint()
 
-    assert room.effects() == ["settle", "checkpoint"]
+    assert room.effects() == ["acknowledged", "checkpoint"]
 
 
 def test_a_full_disk_does_not_stop_learning(tmp_path):
@@ -349,7 +349,7 @@ def test_a_full_disk_does_not_stop_learning(tmp_path):
     assert room.learner.seen == ["u1/v1/0"]
 
 
-def test_ends_with_a_checkpoint_when_told_to_stop(tmp_path):
+def test_a_checkpoint_is_saved_on_stop(tmp_path):
     room = Room(tmp_path, UPLOADS, watches("v1"))
 
     room.trainer.run(_after(3), lambda: None)
@@ -357,7 +357,7 @@ def test_ends_with_a_checkpoint_when_told_to_stop(tmp_path):
     assert room.checkpoints.newest().offsets["watch-events"] == {0: 1}
 
 
-def test_each_checkpoint_is_told_to_the_group(tmp_path):
+def test_each_checkpoint_commits_its_offsets(tmp_path):
     """So Kafka's tools show the lag: never more than what is saved."""
     room = Room(tmp_path, UPLOADS, watches("v1"))
 
@@ -416,7 +416,7 @@ def test_a_broker_that_lost_the_records_stops_the_trainer(tmp_path):
         Room(tmp_path, feed=LosingFeed()).start()
 
 
-def test_or_it_reads_from_the_beginning_and_keeps_what_it_knows(tmp_path):
+def test_after_an_accepted_loss_it_reads_from_the_beginning_and_keeps_its_state(tmp_path):
     Room(tmp_path, UPLOADS, watches("v1")).start()
     first = Room(tmp_path, watches("v1")).start()
     first.trainer.step()

@@ -12,15 +12,21 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.events import BundleAnnouncement, BundleState, ItemVector, encode
-from contract.kafka import client_config, consumer_config, producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.process import ExitCode
-from contract.topics import IMPRESSIONS, ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS
-from models import bundle
-from nextwatch.topics import reconcile
-from tests.builders import upload, watch
-from trainer.checkpoint import Checkpoints
+from contract.kafka.client import client_config, consumer_config, producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.process.exit_codes import ExitCode
+from contract.wire.events import BundleAnnouncement, BundleState, ItemVector, encode
+from contract.wire.topics import (
+    IMPRESSIONS,
+    ITEM_VECTORS,
+    MODEL_BUNDLES,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+)
+from models.bundle import bundle
+from nextwatch.topics.topics import reconcile
+from tests.support.builders import upload, watch
+from trainer.state.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -44,8 +50,8 @@ class Neighbours:
         """Produce *events* and wait until they are there."""
         for event in events:
             key = getattr(event, topic.key_field).encode()
-            self._outbox.send(Outgoing(self._layout.name(topic), key, encode(event)))
-        self._outbox.settle()
+            self._outbox.send([Outgoing(self._layout.name(topic), key, encode(event))])
+        self._outbox.flush()
 
     def wait_until(self, is_enough):
         """Read on until *is_enough*."""
@@ -166,7 +172,7 @@ def test_killed_in_mid_stream_it_counts_each_example_once(process, neighbours):
     assert generations == sorted(set(generations))
 
 
-def test_told_to_stop_it_leaves_a_checkpoint_and_goes(process, neighbours):
+def test_a_signal_to_stop_saves_a_checkpoint_and_ends_the_process(process, neighbours):
     neighbours.wait_until(process.ready.exists)
     neighbours.send(WATCH_EVENTS, *some_watches(0, 10))
     neighbours.wait_until(lambda: _learned(process) == 10)
@@ -195,7 +201,7 @@ def test_a_topic_that_is_deleted_makes_it_not_ready_until_it_is_there_again(
     assert process.child.poll() is None
 
 
-def test_the_log_names_no_user(process, neighbours):
+def test_user_ids_are_not_logged(process, neighbours):
     neighbours.wait_until(process.ready.exists)
     neighbours.send(WATCH_EVENTS, watch("v1", user_id="somebody"))
     neighbours.wait_until(lambda: _learned(process) == 1)
@@ -241,7 +247,7 @@ def test_help_teaches_the_settings():
         ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", ExitCode.BROKER_AWAY),
     ],
 )
-def test_a_trainer_that_cannot_start_says_so_in_one_line(tmp_path, name, value, code):
+def test_a_trainer_that_cannot_start_prints_one_line(tmp_path, name, value, code):
     given = {
         "NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
         "NEXTWATCH_PROCESS_BUNDLE_URL": (tmp_path / "bundles").as_uri(),

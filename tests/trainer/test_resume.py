@@ -3,20 +3,20 @@
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from contract.clock import ManualClock
-from contract.events import encode
-from contract.kafka import producer_config
-from contract.outbox import Outbox, Outgoing
-from contract.topics import VIDEO_UPLOADS, WATCH_EVENTS
-from tests.builders import T0, upload, watch
-from tests.trainer.doubles import RecordingLearner, study_of
-from trainer.checkpoint import Checkpoints
-from trainer.feed import Feed, feed_config, identify
-from trainer.generations import Generations
-from trainer.intake import Intake
+from contract.kafka.client import producer_config
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.process.clock import ManualClock
+from contract.wire.events import encode
+from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS
+from tests.support.builders import T0, upload, watch
+from tests.trainer.doubles import RecordingLearner, state_of
+from trainer.input.dispatch import Intake
+from trainer.input.feed import Feed, feed_config, identify
 from trainer.loop import Parts, Trainer
-from trainer.publishing import Publisher
+from trainer.publish.generations import Generations
+from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings
+from trainer.state.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 NUM_VIDEOS = 40
@@ -33,19 +33,19 @@ def watches(start, stop):
 def life(kafka, directory):
     """Return a new trainer process, as far as state goes, on the same disk and broker."""
     learner, generations = RecordingLearner(), Generations()
-    study = study_of(learner=learner)
+    state = state_of(learner=learner)
     feed = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
     outbox = Outbox(Producer(producer_config(kafka)))
     clock = ManualClock(T0)
     settings = TrainerSettings(
         batch_size=5, batch_wait_ms=0, checkpoint_every_s=3_600, publish_every_s=3_600
     )
-    publisher = Publisher(outbox, kafka.layout, f"file://{directory}/bundles", clock)
+    publisher = BundlePublisher(outbox, kafka.layout, f"file://{directory}/bundles", clock)
     parts = Parts(
-        study=study,
+        state=state,
         generations=generations,
         feed=feed,
-        intake=Intake(study, generations, outbox, kafka.layout, clock),
+        intake=Intake(state, generations, outbox, kafka.layout, clock),
         outbox=outbox,
         publisher=publisher,
         checkpoints=Checkpoints(directory / "checkpoints"),
@@ -54,7 +54,7 @@ def life(kafka, directory):
     trainer = Trainer(parts, settings)
     clock.advance(ms=1)
     trainer.start(lambda: False)
-    return trainer, study, feed
+    return trainer, state, feed
 
 
 def step_until(trainer, feed, offset):
@@ -68,17 +68,17 @@ def produce(kafka, topic, events):
     outbox = Outbox(Producer(producer_config(kafka)))
     for event in events:
         key = getattr(event, topic.key_field).encode()
-        outbox.send(Outgoing(kafka.layout.name(topic), key, encode(event)))
-    outbox.settle()
+        outbox.send([Outgoing(kafka.layout.name(topic), key, encode(event))])
+    outbox.flush()
 
 
 def undisturbed(events):
     """Return what a trainer that never died has seen."""
-    study = study_of(*(upload(f"v{n}") for n in range(NUM_VIDEOS)))
+    state = state_of(*(upload(f"v{n}") for n in range(NUM_VIDEOS)))
     for event in events:
-        study.watch(event)
-    study.learn()
-    return study.learner.seen
+        state.watch(event)
+    state.learn()
+    return state.learner.seen
 
 
 def test_each_example_is_learned_once_whenever_the_trainer_dies(kafka, tmp_path):
@@ -86,33 +86,33 @@ def test_each_example_is_learned_once_whenever_the_trainer_dies(kafka, tmp_path)
     produce(kafka, VIDEO_UPLOADS, [upload(f"v{n}") for n in range(NUM_VIDEOS)])
     for start in range(0, NUM_EVENTS, 50):
         produce(kafka, WATCH_EVENTS, watches(start, start + 30))
-        trainer, study, feed = life(kafka, tmp_path)
+        trainer, state, feed = life(kafka, tmp_path)
         step_until(trainer, feed, start + 30)
         trainer.checkpoint()
         produce(kafka, WATCH_EVENTS, watches(start + 30, start + 50))
         step_until(trainer, feed, start + 50)
         feed.close()  # dies here: everything since the checkpoint is forgotten
 
-    trainer, study, feed = life(kafka, tmp_path)
+    trainer, state, feed = life(kafka, tmp_path)
     step_until(trainer, feed, NUM_EVENTS)
     feed.close()
 
-    assert study.learner.seen == undisturbed(watches(0, NUM_EVENTS))
-    assert study.progressive.num_examples == len(study.learner.seen)
+    assert state.learner.seen == undisturbed(watches(0, NUM_EVENTS))
+    assert state.progressive.num_examples == len(state.learner.seen)
 
 
 def test_a_damaged_checkpoint_is_a_longer_way_back_and_nothing_worse(kafka, tmp_path):
     produce(kafka, VIDEO_UPLOADS, [upload(f"v{n}") for n in range(NUM_VIDEOS)])
     produce(kafka, WATCH_EVENTS, watches(0, 60))
-    trainer, study, feed = life(kafka, tmp_path)
+    trainer, state, feed = life(kafka, tmp_path)
     step_until(trainer, feed, 60)
     trainer.checkpoint()
     feed.close()
     newest = max((tmp_path / "checkpoints").iterdir())
     (newest / "study.msgpack").write_bytes(b"")
 
-    trainer, study, feed = life(kafka, tmp_path)
+    trainer, state, feed = life(kafka, tmp_path)
     step_until(trainer, feed, 60)
     feed.close()
 
-    assert study.learner.seen == undisturbed(watches(0, 60))
+    assert state.learner.seen == undisturbed(watches(0, 60))

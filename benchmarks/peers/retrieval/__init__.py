@@ -1,1 +1,1 @@
-"""Retrieval models of other libraries on the split, the time and the measures of our own."""
+"""Retrieval models of other libraries on our split, with our time limit and our measures."""

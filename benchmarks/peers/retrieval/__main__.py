@@ -1,4 +1,4 @@
-"""Retrieval models of other libraries beside ours: ``python -m benchmarks.peers.retrieval``.
+"""Compare retrieval models of other libraries with ours: ``python -m benchmarks.peers.retrieval``.
 
 All learn from the same split for the same processor time and are ranked by the same code
 (`benchmarks.peers.retrieval.contest`). Progress goes to standard error; standard output is a table
@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.peers.retrieval import report
-from benchmarks.peers.retrieval.contest import CONTESTANTS, Contest
-from models.history import WindowPolicy
+from benchmarks.peers.retrieval.contest import CONTESTANTS, RetrievalContest
+from models.history.history import WindowPolicy
 from nextwatch.evaluate.logs import ml1m
 from nextwatch.evaluate.run import split as source_of
 
@@ -22,7 +22,7 @@ PAGE = Path("docs/results/retrieval_peers.md")
 
 
 def main() -> int:
-    """Hold the contest that the command line asks for, and print who stands where."""
+    """Run the contest that the command line asks for, and print the table."""
     given = _arguments()
     source, data = source_of(given.data)
     if source != "ml1m":
@@ -38,7 +38,7 @@ def main() -> int:
         "cpus": os.cpu_count(),
     }
     with tempfile.TemporaryDirectory() as directory:
-        contest = Contest(
+        contest = RetrievalContest(
             halves,
             data.resolve(),
             Path(directory),

@@ -1,4 +1,4 @@
-"""Lets every peer learn from the same split in a process of its own, and ranks what comes back.
+"""Train every peer on the same split in its own process, and measure its lists.
 
 The time is processor time and the same for all, on one thread each, one after another. What a
 peer gives back are lists of columns; where the last film of a user stands in them is for our own
@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.peers.retrieval.environment import UnavailableError, python_of
 from benchmarks.peers.retrieval.split import NOBODY, TOP, Ints, Split
 from benchmarks.peers.retrieval.task import LISTS, TOLD
-from nextwatch.embedded.plans import inherited
+from nextwatch.embedded.process.plans import inherited
 from nextwatch.evaluate import ranks
 from nextwatch.evaluate.logs.ml1m import Halves
 
@@ -33,7 +33,7 @@ _OVERHEAD_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class RetrievalContestant:
     """One model of one library.
 
     Without an *environment* it runs in the project's own; *name* tells a module which model.
@@ -48,28 +48,30 @@ class Contestant:
 
 _HERE = "benchmarks.peers.retrieval"
 CONTESTANTS = (
-    Contestant("youtube_dnn", "Nextwatch, YouTube DNN", f"{_HERE}.peer_nextwatch", is_ours=True),
-    Contestant("sasrec", "Nextwatch, SASRec", f"{_HERE}.peer_nextwatch", is_ours=True),
-    Contestant(
+    RetrievalContestant(
+        "youtube_dnn", "Nextwatch, YouTube DNN", f"{_HERE}.peer_nextwatch", is_ours=True
+    ),
+    RetrievalContestant("sasrec", "Nextwatch, SASRec", f"{_HERE}.peer_nextwatch", is_ours=True),
+    RetrievalContestant(
         *("torch_rechub_youtube_dnn", "torch-rechub, YoutubeDNN", f"{_HERE}.peer_torch_rechub"),
         environment="torch-rechub",
     ),
-    Contestant(
+    RetrievalContestant(
         *("rectools_sasrec", "RecTools, SASRec", f"{_HERE}.peer_rectools"), environment="rectools"
     ),
-    Contestant("implicit_als", "implicit, ALS", f"{_HERE}.peer_implicit"),
-    Contestant("implicit_knn", "implicit, item-item kNN", f"{_HERE}.peer_implicit"),
+    RetrievalContestant("implicit_als", "implicit, ALS", f"{_HERE}.peer_implicit"),
+    RetrievalContestant("implicit_knn", "implicit, item-item kNN", f"{_HERE}.peer_implicit"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one contestant: figures and what it told, or the reason that there are none.
+class RetrievalOutcome:
+    """The result of one contestant: figures and notes, or the reason why there are none.
 
     *cpu_s* is the processor time of the whole process, from its start to its end.
     """
 
-    contestant: Contestant
+    contestant: RetrievalContestant
     figures: Mapping[str, Any] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
     cpu_s: float = 0.0
@@ -88,8 +90,8 @@ def split_of(halves: Halves) -> Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
-    """What is the same for all: the split, the time, the seed, and where they may write."""
+class RetrievalContest:
+    """What all contestants share: split, time, seed and directory."""
 
     halves: Halves
     data: Path
@@ -99,20 +101,20 @@ class Contest:
     seed: int
     say: Callable[[str], None]
 
-    def hold(self, contestants: tuple[Contestant, ...]) -> list[Outcome]:
+    def hold(self, contestants: tuple[RetrievalContestant, ...]) -> list[RetrievalOutcome]:
         """Return the outcomes of *contestants*, in their order."""
         split_of(self.halves).write(self.directory / "split.npz")
         return [self.run(contestant) for contestant in contestants]
 
-    def run(self, contestant: Contestant) -> Outcome:
-        """Let one of them learn and rank; one that cannot be had, or fails, says why."""
+    def run(self, contestant: RetrievalContestant) -> RetrievalOutcome:
+        """Have one contestant learn and rank; one that is unavailable or fails has a reason."""
         try:
             python = sys.executable
             if contestant.environment:
                 python = str(python_of(contestant.environment, self.environments))
         except UnavailableError as error:
             self.say(f"{contestant.name}: skipped, {error}")
-            return Outcome(contestant, reason=str(error))
+            return RetrievalOutcome(contestant, reason=str(error))
         self.say(f"{contestant.name}: {self.minutes:g} minutes of processor time")
         folder = self.directory / contestant.name
         folder.mkdir()
@@ -121,14 +123,14 @@ class Contest:
         cpu_s = _children_s() - before_s
         if reason:
             self.say(f"{contestant.name}: failed, {reason}")
-            return Outcome(contestant, cpu_s=cpu_s, reason=reason, is_failed=True)
+            return RetrievalOutcome(contestant, cpu_s=cpu_s, reason=reason, is_failed=True)
         told = json.loads((folder / TOLD).read_text(encoding="utf-8"))
         with np.load(folder / LISTS, allow_pickle=False) as arrays:
             figures = measured(arrays["lists_UT"], self.halves)
         self.say(f"{contestant.name}: NDCG@10 {figures['ndcg_at_10']:.4f}, {cpu_s:.0f} s of CPU")
-        return Outcome(contestant, figures, told, cpu_s)
+        return RetrievalOutcome(contestant, figures, told, cpu_s)
 
-    def _process(self, contestant: Contestant, python: str, folder: Path) -> str:
+    def _process(self, contestant: RetrievalContestant, python: str, folder: Path) -> str:
         """Run the program of *contestant* and return why it failed; nothing if it did not."""
         argv = [python, "-m", contestant.module, "--name", contestant.name]
         argv += ["--split", str(self.directory / "split.npz"), "--answer", str(folder)]

@@ -1,4 +1,4 @@
-"""Make an environment with pip for each peer that wants one, the first time it is used."""
+"""Make a virtual environment for each peer that needs one, the first time it is used."""
 
 import hashlib
 import subprocess
@@ -10,7 +10,7 @@ _STAMP = "requirements.sha256"
 
 
 class UnavailableError(Exception):
-    """A peer cannot be had on this machine; the message says why."""
+    """A peer cannot be installed on this machine; the message says why."""
 
 
 def python_of(name: str, root: Path) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from benchmarks.peers.retrieval.split import NOBODY, TOP, Ints, Split, ndcg_of_lists
-from benchmarks.peers.retrieval.task import Answer, Task, main
+from benchmarks.peers.retrieval.task import Task, TaskAnswer, main
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of progress bars in notebooks
@@ -30,7 +30,7 @@ _NEIGHBOURS = {
 }
 
 
-def answer(task: Task) -> Answer:
+def answer(task: Task) -> TaskAnswer:
     """Return the lists of the settings that validate best among those that there was time for."""
     learned = _matrix(task.split)
     is_factors = task.name.endswith("als")
@@ -51,7 +51,7 @@ def answer(task: Task) -> Answer:
     known = _matrix(task.split.full())
     lists_UT = _lists(best[2], known, np.arange(task.split.num_users))
     settings = {**best[1], "tried": num_tried}
-    return Answer(lists_UT, learn_s, settings, best[0], ("implicit", "scipy", "numpy"))
+    return TaskAnswer(lists_UT, learn_s, settings, best[0], ("implicit", "scipy", "numpy"))
 
 
 def _of_factors(seed: int) -> Iterator[Settings]:

@@ -11,17 +11,18 @@ import numpy as np
 import torch
 
 from benchmarks.peers.retrieval.split import Split, first
-from benchmarks.peers.retrieval.task import Answer, Task, main
-from models.history import WindowPolicy
-from models.presets import OF_SEQUENCES
+from benchmarks.peers.retrieval.task import Task, TaskAnswer, main
+from models.history.history import WindowPolicy
+from models.towers.presets import OF_SEQUENCES
+from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.logs import ml1m
-from trainer.learners import learner
+from trainer.learn.registry import learner
 
 _CASES_AT_A_TIME = 128
 
 
-def answer(task: Task) -> Answer:
+def answer(task: Task) -> TaskAnswer:
     """Return the lists of the model with the name of the task."""
     torch.set_num_threads(1)
     halves = ml1m.read(task.data, policy=WindowPolicy())
@@ -32,7 +33,7 @@ def answer(task: Task) -> Answer:
     def schooled(num_epochs: int) -> Learned:
         recipe = dataclasses.replace(preset.recipe, num_epochs=num_epochs)
         model = Learned(learner(task.name, preset.config, seed=task.seed), recipe=recipe)
-        model.prepare(halves.uploads, halves.histories, ())
+        model.prepare(TrainingData(halves.uploads, halves.histories))
         return model
 
     schooled(1)
@@ -49,7 +50,7 @@ def answer(task: Task) -> Answer:
     settings = {"epochs": num_epochs, "most_epochs": preset.recipe.num_epochs}
     settings |= {"dim": preset.config.dim, "hidden_dim": preset.config.hidden_dim}
     packages = ("nextwatch", "torch", "numpy")
-    return Answer(np.concatenate(lists), learn_s, settings, None, packages)
+    return TaskAnswer(np.concatenate(lists), learn_s, settings, None, packages)
 
 
 def _is_same(split: Split, sequences: Sequence[Sequence[int]]) -> bool:

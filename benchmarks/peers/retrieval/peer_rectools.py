@@ -19,7 +19,7 @@ from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
 from benchmarks.peers.retrieval.split import NOBODY, TOP, Ints, Split, ndcg_of_lists
-from benchmarks.peers.retrieval.task import Answer, Budget, Task, main
+from benchmarks.peers.retrieval.task import Budget, Task, TaskAnswer, main
 
 SETTINGS: dict[str, Any] = {
     "n_blocks": 2,
@@ -37,7 +37,7 @@ _MOST_EPOCHS = 1_000
 _RANKED = 10
 
 
-def answer(task: Task) -> Answer:
+def answer(task: Task) -> TaskAnswer:
     """Return the lists of the best epoch that there was time for."""
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -66,7 +66,7 @@ def answer(task: Task) -> Answer:
     lists_UT = _lists(model, known, np.arange(task.split.num_users))
     settings = {**SETTINGS, "epochs": watch.num_epochs, "best_epoch": watch.best_epoch}
     packages = ("rectools", "pytorch-lightning", "torch", "numpy")
-    return Answer(lists_UT, learn_s, settings, validation, packages)
+    return TaskAnswer(lists_UT, learn_s, settings, validation, packages)
 
 
 class BestEpoch(lightning.Callback):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from torch_rechub.models.matching import YoutubeDNN
 from torch_rechub.trainers import MatchTrainer
 
 from benchmarks.peers.retrieval.split import Ints, Split, first, ndcg, windows
-from benchmarks.peers.retrieval.task import Answer, Budget, Task, main
+from benchmarks.peers.retrieval.task import Budget, Task, TaskAnswer, main
 
 SETTINGS: dict[str, Any] = {
     "embed_dim": 64,
@@ -43,7 +43,7 @@ _USERS_AT_A_TIME = 512
 Inputs = dict[str, torch.Tensor]
 
 
-def answer(task: Task) -> Answer:
+def answer(task: Task) -> TaskAnswer:
     """Return the lists of the best round that there was time for."""
     torch.set_num_threads(1)
     torch.manual_seed(task.seed)
@@ -68,7 +68,7 @@ def answer(task: Task) -> Answer:
     learn_s = task.budget.spent_s
     settings = {**SETTINGS, "rounds": num_rounds, "best_round": best_round, "steps": STEPS}
     packages = ("torch-rechub", "torch", "numpy")
-    return Answer(_lists(model, split.full()), learn_s, settings, best, packages)
+    return TaskAnswer(_lists(model, split.full()), learn_s, settings, best, packages)
 
 
 def _model(num_videos: int) -> Any:
@@ -86,7 +86,7 @@ def _model(num_videos: int) -> Any:
     )
 
 
-def _batches(split: Split, draw: np.random.Generator) -> Iterator[tuple[Inputs, torch.Tensor]]:
+def _batches(split: Split, rng: np.random.Generator) -> Iterator[tuple[Inputs, torch.Tensor]]:
     """Yield every watch but the first of each user again and again, each with its negatives."""
     user_K, label_K = split.user_K, split.column_K + 1
     place_E = np.flatnonzero(split.place_K > 0)
@@ -96,11 +96,11 @@ def _batches(split: Split, draw: np.random.Generator) -> Iterator[tuple[Inputs, 
     size = SETTINGS["batch_size"], SETTINGS["negatives"]
     target = torch.zeros(size[0], dtype=torch.long)  # the first of each list is the film watched
     while True:
-        order_E = draw.permutation(place_E)
+        order_E = rng.permutation(place_E)
         for start in range(0, len(order_E) - size[0] + 1, size[0]):
             places = order_E[start : start + size[0]]
             watched = windows(split, places, user_K[places], SETTINGS["window"])
-            drawn = np.minimum(np.searchsorted(edges_N, draw.random(size)), len(edges_N) - 1) + 1
+            drawn = np.minimum(np.searchsorted(edges_N, rng.random(size)), len(edges_N) - 1) + 1
             batch = {"watched": watched, "video": label_K[places], "negatives": drawn}
             yield {name: torch.from_numpy(rows) for name, rows in batch.items()}, target
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.peers.retrieval.contest import Outcome
+from benchmarks.peers.retrieval.contest import RetrievalOutcome
 from nextwatch.evaluate.report import rounded
 
 COLUMNS = (
@@ -28,7 +28,7 @@ last film of the same 512 users.
 """
 
 
-def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
+def rows(outcomes: Sequence[RetrievalOutcome]) -> list[tuple[str, ...]]:
     """Return the lines of the table, the best NDCG@10 first, then those without figures."""
     measured = sorted(
         (one for one in outcomes if one.figures), key=lambda one: -one.figures["ndcg_at_10"]
@@ -42,7 +42,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
     return lines
 
 
-def _row(one: Outcome) -> tuple[str, ...]:
+def _row(one: RetrievalOutcome) -> tuple[str, ...]:
     figures, validation = one.figures, one.told["validation"]
     low, high = figures["intervals"]["recall_at_10"]
     title = one.contestant.title
@@ -65,7 +65,7 @@ def table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (COLUMNS, ruler, *lines))
 
 
-def page(outcomes: Sequence[Outcome], facts: Mapping[str, Any]) -> str:
+def page(outcomes: Sequence[RetrievalOutcome], facts: Mapping[str, Any]) -> str:
     """Return the whole page of results."""
     about = (
         f"`python -m benchmarks.peers.retrieval --data ml1m:DIR --minutes {facts['minutes']:g}`: seed"
@@ -76,7 +76,7 @@ def page(outcomes: Sequence[Outcome], facts: Mapping[str, Any]) -> str:
     return "\n".join([*parts, *_settings(outcomes), ""])
 
 
-def _settings(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _settings(outcomes: Sequence[RetrievalOutcome]) -> Iterator[str]:
     for one in outcomes:
         if one.figures:
             versions = ", ".join(f"{name} {of}" for name, of in one.told["versions"].items())
@@ -84,7 +84,7 @@ def _settings(outcomes: Sequence[Outcome]) -> Iterator[str]:
             yield f"* {one.contestant.title} ({versions}): {settings}."
 
 
-def summary(outcomes: Sequence[Outcome], facts: Mapping[str, Any]) -> str:
+def summary(outcomes: Sequence[RetrievalOutcome], facts: Mapping[str, Any]) -> str:
     """Return everything as one line of JSON."""
     models = {
         one.contestant.name: {**one.figures, **one.told, "cpu_s": one.cpu_s}

@@ -1,4 +1,4 @@
-"""What every peer gets and returns; numpy alone, for the environment of any of them.
+"""The input and output of every peer; needs numpy only, so any environment can load it.
 
 Given are sequences of columns, oldest first, without the film that is the test of each user;
 those set apart for validation come without their second last film too, which stands beside
@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Sequences to learn from, user after user, and what tells when to stop.
+    """Training sequences, user after user, and the cases of the validation.
 
     Args:
         column_K: the films watched.
@@ -57,7 +57,7 @@ class Split:
 
     @property
     def user_K(self) -> Ints:
-        """Whose each of the watches is."""
+        """The user of each watch."""
         return np.repeat(np.arange(self.num_users), np.diff(self.start_U1))
 
     @property

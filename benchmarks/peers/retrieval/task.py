@@ -1,4 +1,4 @@
-"""The program that every peer is: reads the split, learns while there is time, writes its lists.
+"""The main program of every peer: read the split, learn until time is over, write the lists.
 
 Each peer is one function from a `Task` to an `Answer`, and ``main`` is all there is around it.
 Time is processor time of the whole process, so that a busy machine takes nothing from anybody.
@@ -24,14 +24,14 @@ TOLD = "told.json"
 
 @dataclass(slots=True)
 class Budget:
-    """Seconds of processor time to learn with, choosing and validating included, from now on."""
+    """The processor time for learning in seconds, validation included, from now on."""
 
     seconds: float
     _started_s: float = field(default_factory=process_time)
 
     @property
     def spent_s(self) -> float:
-        """Seconds gone."""
+        """The seconds used so far."""
         return process_time() - self._started_s
 
     @property
@@ -42,7 +42,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a peer has to do: *name* says which, of a module that knows several."""
+    """The task of a peer; *name* chooses among several models of one module."""
 
     name: str
     split: Split
@@ -52,8 +52,8 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The lists of all users, and what must be known of how they came to be.
+class TaskAnswer:
+    """The lists of all users, and notes on how they were made.
 
     Args:
         lists_UT: columns, the best first, filled up with `split.NOBODY`.
@@ -70,7 +70,7 @@ class Answer:
     packages: tuple[str, ...]
 
 
-def main(answer: Callable[[Task], Answer]) -> None:
+def main(answer: Callable[[Task], TaskAnswer]) -> None:
     """Do what the command line says with *answer*, and write what it returns."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
@@ -87,7 +87,7 @@ def main(answer: Callable[[Task], Answer]) -> None:
     write(answer(task), given.answer)
 
 
-def write(answer: Answer, directory: Path) -> None:
+def write(answer: TaskAnswer, directory: Path) -> None:
     """Write *answer* to *directory*, as `contest` reads it."""
     np.savez(directory / LISTS, lists_UT=answer.lists_UT)
     told = {

@@ -1,1 +1,1 @@
-"""What was measured of one run, counted in bounded memory. Plain state, without Kafka."""
+"""Count the figures of one run in bounded memory, without Kafka."""

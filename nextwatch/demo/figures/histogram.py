@@ -1,4 +1,4 @@
-"""Durations counted in buckets, so that a run of days takes no more memory than a minute.
+"""Count durations in buckets, so that memory does not grow with the run.
 
 Whole milliseconds are kept below `EXACT_BELOW_MS`; above, buckets are 1 % wide and told by
 their middle, so a percentile is off by half a percent at most.
@@ -26,7 +26,7 @@ class Histogram:
         return self.total
 
     def add(self, duration_ms: float) -> None:
-        """Count one duration; clocks that disagree by a little make no negative ones."""
+        """Count one duration; a negative one, from clocks that disagree, counts as 0."""
         self.counts[_bucket(max(0.0, duration_ms))] += 1
         self.total += 1
 

@@ -1,4 +1,4 @@
-"""How long things took: over the whole run, and now."""
+"""Measure latencies over the whole run and over its newest seconds."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ KEPT_S = COURSE_S + 4  # the course begins at a multiple of its step
 
 @dataclass(slots=True)
 class Latencies:
-    """Durations of the whole run, and beside them those of its newest `KEPT_S` seconds."""
+    """Durations of the whole run, and of its newest `KEPT_S` seconds."""
 
     whole: Histogram = field(default_factory=Histogram)
     _seconds: dict[int, Histogram] = field(default_factory=dict)
@@ -20,7 +20,7 @@ class Latencies:
         return len(self.whole)
 
     def add(self, duration_ms: float, *, ended_ms: int) -> None:
-        """Count what took *duration_ms* and ended at *ended_ms*."""
+        """Count a duration that ended at *ended_ms*."""
         self.whole.add(duration_ms)
         second = ended_ms // 1000
         if second not in self._seconds:
@@ -34,7 +34,7 @@ class Latencies:
         return self.whole.percentiles(*percents)
 
     def recent(self, *percents: float, now_ms: int, within_s: int = RECENT_S) -> Percentiles:
-        """Return the percentiles of what ended in the newest *within_s* whole seconds."""
+        """Return the percentiles of durations that ended in the newest *within_s* whole seconds."""
         return self._between(now_ms // 1000 - within_s, within_s).percentiles(*percents)
 
     def course(self, percent: float, *, now_ms: int, step_s: int = 2) -> list[float | None]:

@@ -1,4 +1,4 @@
-"""Which events were sent, which were answered, and what is still owed.
+"""Count the events that were sent, answered, and not yet answered.
 
 One rule: an event that was sent and not dead-lettered is owed one recommendation. The two
 topics are read side by side, so an answer may be seen before its event: it counts once the event
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from contract.identifiers import event_key
+from contract.wire.identifiers import event_key
 from nextwatch.demo.figures.latency import Latencies
 from nextwatch.demo.figures.minutes import Minutes
 
@@ -26,14 +26,14 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class Answer:
-    """One recommendation; it *is_counted* once an event that it answers was seen."""
+    """One recommendation; it *is_counted* once one of its events was seen."""
 
     is_counted: bool = False
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The account of all events; repeated deliveries of either side change nothing."""
+    """Matches events with recommendations; repeated deliveries change nothing."""
 
     num_sent: int = 0
     num_recommendations: int = 0
@@ -48,7 +48,7 @@ class Ledger:
     _dead: dict[Position, None] = field(default_factory=dict)
 
     def sent(self, event_id: str | None, position: Position, timestamp_ms: int) -> None:
-        """Note an event that its producer stamped with *timestamp_ms*; without id if unreadable."""
+        """Note an event with the timestamp *timestamp_ms*; without id if it is unreadable."""
         self.num_sent += 1
         self.minutes.sent(timestamp_ms)
         if event_id is None:
@@ -72,7 +72,7 @@ class Ledger:
             self._answer(event_key(event_id), answer, receipt_ms)
 
     def dead_lettered(self, position: Position) -> None:
-        """Note that the record at *position* was rejected: nothing is owed for it."""
+        """Note that the record at *position* was rejected, so that no answer is due."""
         self._dead[position] = None
         _drop_oldest(self._dead, MOST_REMEMBERED)
         key = self._owed_at.pop(position, None)
@@ -81,7 +81,7 @@ class Ledger:
 
     @property
     def num_answered(self) -> int:
-        """How many events have got their recommendation."""
+        """How many events have a recommendation."""
         return len(self.latencies)
 
     @property
@@ -90,7 +90,7 @@ class Ledger:
         return len(self._owed) + self.num_given_up
 
     def oldest_owed_ms(self) -> int | None:
-        """Return when the event that has waited longest was sent; None where none waits."""
+        """Return the time of the event that has waited longest; None if none waits."""
         return next(iter(self._owed.values()))[0] if self._owed else None
 
     def _answer(self, key: bytes, answer: Answer, receipt_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""A run minute by minute, so that its end does not hide behind its beginning.
+"""Count a run minute by minute, so that a change over time is visible.
 
 One rule: a latency belongs to the minute in which its event was sent, however late the answer
 came. Minutes are closed, and shrink to their figures, once `NUM_OPEN` newer ones exist.
@@ -29,7 +29,7 @@ class Minute(msgspec.Struct, kw_only=True):
 
 @dataclass(slots=True)
 class Minutes:
-    """All minutes since the first event, which begins the first of them."""
+    """All minutes since the first event."""
 
     _started_ms: int | None = None
     _all: list[Minute] = field(default_factory=list)
@@ -49,8 +49,8 @@ class Minutes:
         if place >= 0:  # too late for the percentiles of a minute that is closed
             self._open[place].add(latency_ms)
 
-    def told(self) -> list[Minute]:
-        """Return the minutes as they are now, oldest first."""
+    def figures(self) -> list[Minute]:
+        """Return the present figures of all minutes, oldest first."""
         for place, latencies in enumerate(self._open):
             _fill(self._all[self._num_closed + place], latencies)
         return [msgspec.structs.replace(minute) for minute in self._all]

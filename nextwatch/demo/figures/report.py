@@ -1,4 +1,4 @@
-"""The figures of one run: what the panel shows, and the JSON object at the end."""
+"""Report the figures of one run, for the panel and for the JSON object at the end."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _RECALLS = {
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a run has shown. Latencies are milliseconds; null where nothing was measured.
+    """The figures of a run. Latencies are milliseconds; null where nothing was measured.
 
     ``events_in`` counts watches and searches as they stand in their topics; ``answered`` those
     with a recommendation, of which one may answer several events of its user. ``lost`` counts those
@@ -64,7 +64,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What cannot be read from topics and index: how long the run went, on what, its cost and end.
+    """The figures that topics and index do not have: duration, broker, cost and end of the run.
 
     It *has_waited* once the last answers came, or the whole time is over in which they should.
     """
@@ -83,7 +83,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploads:
-    """How the uploads have fared in the index."""
+    """The figures of the uploads in the index."""
 
     latencies: Latencies = field(default_factory=Latencies)
     num_waiting: int = 0
@@ -91,7 +91,7 @@ class Uploads:
 
 
 def report(tally: Tally, uploads: Uploads, course: Course, *, now_ms: int) -> Report:
-    """Return the figures as they are now; the caller holds the lock of the observer."""
+    """Return the present figures; the caller holds the lock of the observer."""
     ledger = tally.ledger
     return Report(
         broker=course.broker,
@@ -107,7 +107,7 @@ def report(tally: Tally, uploads: Uploads, course: Course, *, now_ms: int) -> Re
             "event_to_recommendation_ms": ledger.latencies.recent(50, 95, 99, now_ms=now_ms),
             "upload_to_retrievable_ms": uploads.latencies.recent(50, 99, now_ms=now_ms),
         },
-        minutes=ledger.minutes.told(),
+        minutes=ledger.minutes.figures(),
         uploads=tally.num_uploads,
         upload_to_retrievable_ms=uploads.latencies.percentiles(50, 99),
         lost_uploads=uploads.num_waiting if course.has_waited else 0,

@@ -1,4 +1,4 @@
-"""What the observer has seen so far. Plain state: records in, figures out.
+"""Count the records that the observer has seen.
 
 Only what is counted is decoded, since the observer shares its cores with what it observes.
 """
@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
-from contract.events import BundleState
+from contract.bundle_log import BundleLog
+from contract.wire.events import BundleAnnouncement, BundleState
 from nextwatch.demo.figures.latency import RECENT_S
 from nextwatch.demo.figures.ledger import Ledger, Position
 
@@ -45,13 +46,13 @@ class _Upload(msgspec.Struct):
 class _Announcement(msgspec.Struct):
     bundle_id: str
     generation: int
-    state: str
+    state: BundleState
     metrics: dict[str, float] = {}
 
 
 @dataclass(slots=True)
 class Sample:
-    """One user who is followed: the newest events, and the newest recommendation as it came."""
+    """One sampled user: the newest events, and the newest recommendation as received."""
 
     user_id: str
     seen_ms: int
@@ -67,14 +68,13 @@ class Tally:
     first_event_ms: int | None = None
     first_recommendation_ms: int | None = None
     num_uploads: int = 0
-    generation: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     titles: dict[str, str] = field(default_factory=dict)
     generations: Counter[int] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     metrics: dict[str, float] = field(default_factory=dict)
-    bundle_states: dict[int, str] = field(default_factory=dict)
+    bundles: BundleLog = field(default_factory=BundleLog)
     sample: Sample | None = None
     events_by_second: Counter[int] = field(default_factory=Counter)
     num_catalogue: int = 0
@@ -117,31 +117,41 @@ class Tally:
         return True
 
     def announcement(self, value: bytes | None) -> None:
-        """Note how far a bundle has come, and what the trainer said of it."""
+        """Note the state of a bundle, and the trainer's metrics."""
         news = _read(_ANNOUNCEMENT, value)
         if news is None:
             return
         if news.metrics:
             self.metrics = news.metrics
-        if news.state == BundleState.IN_SERVICE:
-            self.generation = news.generation
-        states = {**self.bundle_states, news.generation: news.state}
-        self.bundle_states = {
-            number: state for number, state in states.items() if number > self.generation
-        }
+        self.bundles.apply(
+            BundleAnnouncement(
+                bundle_id=news.bundle_id,
+                generation=news.generation,
+                state=news.state,
+                url="",
+                manifest_sha256="",
+                announced_at_ms=0,
+            )
+        )
+        for bundle in self.bundles:
+            if bundle.generation <= self.generation:
+                self.bundles.forget(bundle.bundle_id)
+
+    @property
+    def generation(self) -> int:
+        """The generation in service; 0 without one."""
+        return self.bundles.in_service or 0
 
     def dead_letter(self, topic: str, source: Position | None) -> None:
-        """Count a dead letter on *topic*; *source* is where the rejected record stands."""
+        """Count a dead letter on *topic*; *source* is the position of the rejected record."""
         self.dead_letters[topic] += 1
         if source is not None:
             self.ledger.dead_lettered(source)
 
     def coming(self) -> str:
-        """Return how far the newest bundle after the one in service is; empty without one."""
-        if not self.bundle_states:
-            return ""
-        newest = max(self.bundle_states)
-        return f"{newest} is {self.bundle_states[newest]}"
+        """Return the state of the newest bundle after the one in service; empty without one."""
+        newest = max(self.bundles, key=lambda bundle: bundle.generation, default=None)
+        return f"{newest.generation} is {newest.state}" if newest else ""
 
     def events_per_s(self, *, now_ms: int, over_s: int = RECENT_S) -> float:
         """Return the mean rate of the newest *over_s* whole seconds since the first event."""

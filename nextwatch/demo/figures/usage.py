@@ -1,4 +1,4 @@
-"""What each process costs: its memory at fixed times, and its share of a core.
+"""Measure the memory of each process at fixed times, and its share of a core.
 
 Processes are known by name, since a restart gives them another id; the CPU time of all runs of
 one name is added up, that of children they waited for included. Memory is that of the process
@@ -60,7 +60,7 @@ class _Spent:
 
 @dataclass(slots=True)
 class Usage:
-    """Samples the processes that *pids* names, from the first call of `sample` on."""
+    """Samples the processes of *pids*, from the first call of `sample` on."""
 
     pids: Pids
     cpu_s: Callable[[int], float | None] = cpu_s
@@ -73,12 +73,12 @@ class Usage:
     _marks_min: deque[int] = field(default_factory=lambda: deque(MARKS_MIN))
 
     def sample(self, now_s: float) -> None:
-        """Look at all processes, if `SAMPLE_EVERY_S` have passed; *now_s* is monotonic."""
+        """Sample all processes if `SAMPLE_EVERY_S` have passed; *now_s* is monotonic."""
         if not self._recent or now_s - self._recent[-1][0] >= SAMPLE_EVERY_S:
             self._observe(now_s)
 
     def finish(self, now_s: float) -> None:
-        """Look once more, while all processes still run."""
+        """Take the last sample, while all processes still run."""
         self._observe(now_s)
         self._weigh("end")
 

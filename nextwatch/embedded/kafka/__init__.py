@@ -1,1 +1,1 @@
-"""Apache Kafka as the embedded broker. Read ``distribution.py`` first, then ``node.py``."""
+"""Run Apache Kafka as the embedded broker. Read ``distribution.py`` first, then ``node.py``."""

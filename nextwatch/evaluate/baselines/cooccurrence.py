@@ -1,4 +1,4 @@
-"""What is watched soon after what: five seconds of counting that many a sequence model is below.
+"""Rank by directed co-occurrence: which videos are watched soon after which.
 
 Every video is counted with those that one user watched up to `WINDOW` places later, the nearer
 the more (one over the distance), and only in that direction. A user's last `WINDOW` videos vote
@@ -10,9 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from contract.events import VideoUpload
-from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.contender import Case, StaticContender, TrainingData
 
 # Shape legend: B = cases, N = videos.
 
@@ -20,22 +18,16 @@ WINDOW = 10
 _TINY = 1e-9
 
 
-class DirectedCooccurrence:
-    """Counts once, beforehand; what is live is what the user did last."""
+class DirectedCooccurrence(StaticContender):
+    """Counts once, before the log; only the user's last watches are live."""
 
     def __init__(self) -> None:
         self._share_NN: Float32[np.ndarray, "N N"] = np.zeros((0, 0), np.float32)
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
-        """Count the completed watches of *histories*."""
-        del validation
-        count_NN = np.zeros((len(uploads), len(uploads)), np.float32)
-        told = [np.array(history.completed, np.intp) for history in histories]
+    def prepare(self, training: TrainingData) -> None:
+        """Count the completed watches of the histories."""
+        count_NN = np.zeros((len(training.uploads), len(training.uploads)), np.float32)
+        told = [np.array(history.completed, np.intp) for history in training.histories]
         for distance in range(1, WINDOW + 1):
             earlier = np.concatenate([columns[:-distance] for columns in told])
             later = np.concatenate([columns[distance:] for columns in told])
@@ -50,10 +42,3 @@ class DirectedCooccurrence:
             vote = 1 / np.arange(1, len(newest_first) + 1, dtype=np.float32)
             score_BN[place] = vote @ self._share_NN[newest_first]
         return score_BN
-
-    def observe(self, exposures: Sequence[Exposure]) -> None:
-        """Learn nothing: the counts stand still."""
-
-    def frozen(self) -> "DirectedCooccurrence":
-        """Return itself, since it never changes."""
-        return self

@@ -1,4 +1,4 @@
-"""Matrix factorisation with implicit feedback (iALS), by the implicit library; users are folded in.
+"""Rank by matrix factorisation with implicit feedback (iALS); users are folded in.
 
 The item factors are learned once, from what users did before the log. The factor of a user is
 solved for anew from all that the user has completed up to the case, which is one step of the
@@ -14,12 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32
+from scipy.sparse import csr_matrix
 
 from contract.errors import DatasetError
-from contract.events import VideoUpload
 from nextwatch.evaluate.baselines.affinity import indicators
-from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from nextwatch.evaluate.contender import Case, StaticContender, TrainingData
 
 # Shape legend: B = cases, N = videos, K = factors, n = the videos that one user completed.
 
@@ -30,7 +29,7 @@ REGULARIZATION = 1.0
 NUM_SWEEPS = 15
 
 
-class ImplicitFactors:
+class ImplicitFactors(StaticContender):
     """iALS with `NUM_FACTORS` factors, and online fold-in of users."""
 
     def __init__(self, seed: int = 0) -> None:
@@ -38,25 +37,21 @@ class ImplicitFactors:
         self._items_NK: Float32[np.ndarray, "N K"] = np.zeros((0, NUM_FACTORS), np.float32)
         self._common_KK: Float32[np.ndarray, "K K"] = np.zeros((0, 0), np.float32)
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
+    def prepare(self, training: TrainingData) -> None:
         """Learn the item factors from completed watches.
 
         Raises:
             DatasetError: implicit is not installed.
         """
-        del validation
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of progress bars in notebooks
                 from implicit.als import AlternatingLeastSquares  # noqa: PLC0415 - an extra
         except ImportError as error:
             raise DatasetError("iALS needs implicit: pip install 'nextwatch[evaluate]'") from error
-        users_UN = indicators([history.completed for history in histories], len(uploads))
+        users_UN = indicators(
+            [history.completed for history in training.histories], len(training.uploads)
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of BLAS threads: the caller decides on these
             model = AlternatingLeastSquares(
@@ -68,7 +63,8 @@ class ImplicitFactors:
                 use_gpu=False,
                 random_state=self._seed,
             )
-            model.fit(_csr_matrix(users_UN * np.float32(CONFIDENCE)), show_progress=False)
+            weights_UN = csr_matrix(users_UN * np.float32(CONFIDENCE))  # what implicit knows
+            model.fit(weights_UN, show_progress=False)
         self._items_NK = np.asarray(model.item_factors, np.float32)
         self._common_KK = self._items_NK.T @ self._items_NK
         self._common_KK += REGULARIZATION * np.eye(NUM_FACTORS, dtype=np.float32)
@@ -79,13 +75,6 @@ class ImplicitFactors:
         score_BN: np.ndarray = users_BK @ self._items_NK.T
         return score_BN
 
-    def observe(self, exposures: Sequence[Exposure]) -> None:
-        """Learn nothing: what is live is the user's factor."""
-
-    def frozen(self) -> "ImplicitFactors":
-        """Return itself, since it never changes."""
-        return self
-
     def _user(self, completed: Sequence[int]) -> Float32[np.ndarray, "K"]:
         mine_nK = self._items_NK[sorted(set(completed))]
         more_KK = (CONFIDENCE - 1.0) * (mine_nK.T @ mine_nK)
@@ -93,10 +82,3 @@ class ImplicitFactors:
             self._common_KK + more_KK, CONFIDENCE * mine_nK.sum(axis=0)
         )
         return user_K.astype(np.float32)
-
-
-def _csr_matrix(array: object) -> object:
-    """Return a scipy array as the matrix that implicit knows, with 32-bit indices."""
-    from scipy.sparse import csr_matrix  # noqa: PLC0415
-
-    return csr_matrix(array)

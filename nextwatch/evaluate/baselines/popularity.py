@@ -1,4 +1,4 @@
-"""Popularity: what is watched to the end the most, of late. No recommender may be below it.
+"""Rank by recent popularity, which every recommender has to beat.
 
 A decayed count is a number of completed watches, each worth half as much for every half-life
 that has passed since. Each is added with a weight that grows with its time (forward decay), so
@@ -16,18 +16,16 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from contract.events import VideoUpload
-from nextwatch.evaluate.contender import Case, Exposure
-from nextwatch.evaluate.logs.trial import History
+from models.history.history import HOUR_MS
+from nextwatch.evaluate.contender import Case, Exposure, TrainingData
 
 # Shape legend: B = cases, N = videos.
 
-HOUR_MS = 3_600_000
 _MAX_HALF_LIVES = 32.0  # then the weights are scaled down: float64 has 53 bits
 
 
-class Popularity:
-    """Ranks for everybody by the count of completed watches, which halves every *half_life_h*.
+class PopularityBaseline:
+    """Ranks alike for all users, by a count of completed watches that halves every *half_life_h*.
 
     Without a half-life it is the popularity of the time before the log, and stands still.
     """
@@ -37,21 +35,15 @@ class Popularity:
         self._landmark_ms = 0
         self._count_N: Float64[np.ndarray, N] = np.zeros(0)
 
-    def prepare(
-        self,
-        uploads: Sequence[VideoUpload],
-        histories: Sequence[History],
-        validation: Sequence[Case],
-    ) -> None:
-        """Start from nothing; without a half-life, count the completed watches of *histories*."""
-        del validation
-        self._count_N = np.zeros(len(uploads))
+    def prepare(self, training: TrainingData) -> None:
+        """Start at zero; without a half-life, count the completed watches of the histories."""
+        self._count_N = np.zeros(len(training.uploads))
         if self._half_life_ms is None:
-            for history in histories:
+            for history in training.histories:
                 np.add.at(self._count_N, np.array(history.completed, np.intp), 1.0)
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
-        """Return the same counts for everybody; their scale is not that of watches."""
+        """Return the same scaled counts for all users."""
         return np.repeat(self.weights_N[None, :], len(cases), axis=0)
 
     @property
@@ -62,7 +54,7 @@ class Popularity:
         return weight_N
 
     def observe(self, exposures: Sequence[Exposure]) -> None:
-        """Count the completed ones, if counts decay."""
+        """Count the completed watches, if counts decay."""
         if self._half_life_ms is None:
             return
         for exposure in exposures:
@@ -70,8 +62,8 @@ class Popularity:
                 weight = self._weight(exposure.event_time_ms, self._half_life_ms)
                 self._count_N[exposure.column] += weight
 
-    def frozen(self) -> "Popularity":
-        """Return a copy that counts no more."""
+    def frozen(self) -> "PopularityBaseline":
+        """Return a copy that no longer changes."""
         return copy.deepcopy(self)
 
     def _weight(self, time_ms: int, half_life_ms: float) -> float:

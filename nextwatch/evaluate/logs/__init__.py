@@ -1,1 +1,1 @@
-"""Real logs, each laid out for a trial; `trial.py` says as what."""
+"""Lay out real logs for trials; `trial.py` defines the layout."""

@@ -1,7 +1,7 @@
-"""KuaiRand-Pure as a trial: all 7,583 videos, all exposures, and what users did before.
+"""Lay out KuaiRand-Pure as a trial: all 7,583 videos, all exposures, and user histories.
 
 The publisher's files and the parquet files made from them give the same trial
-(nextwatch/sources/kuairand_past.py).
+(nextwatch/datasets/kuairand_past.py).
 
 A case belongs to the day that the log's own ``date`` names (a day in China). 55 cases of 1 May
 bear a time of some minutes before midnight there: they are ranked in the order of time like
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DatasetError
-from contract.events import MAX_DURATION_MS, MAX_TIME_MS, VideoUpload
-from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS, History, Ints, TrialLog
-from nextwatch.sources.columns import Column
-from nextwatch.sources.kuairand import REMEDY, VIDEOS, uploads_of
-from nextwatch.sources.kuairand_past import Past, read_exposures, read_pasts
+from contract.wire.events import MAX_DURATION_MS, MAX_TIME_MS, VideoUpload
+from nextwatch.datasets.kuairand import REMEDY, VIDEOS, uploads_of
+from nextwatch.datasets.kuairand_past import Past, read_exposures, read_pasts
+from nextwatch.datasets.log import Ints
+from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS, LoggedHistory, TrialLog
 
 WINDOWS: Mapping[str, tuple[int, int]] = {
     "tune": (20220425, 20220430),
@@ -37,9 +37,9 @@ def read(directory: Path, *, window: str = "test") -> TrialLog:
     """
     uploads = _uploads(directory)
     column_of = {upload.video_id: column for column, upload in enumerate(uploads)}
-    exposures = read_exposures(directory)
+    whole = read_exposures(directory)
     first_day, last_day = WINDOWS[window]
-    exposures = _until(exposures, last_day)
+    exposures = {name: values[whole["date"] <= last_day] for name, values in whole.items()}
     column = _columns(exposures["video_id"], column_of)
     upload_ms = np.array([upload.duration_ms for upload in uploads])
     has_duration = (exposures["duration_ms"] > 0) & (exposures["duration_ms"] <= MAX_DURATION_MS)
@@ -47,7 +47,7 @@ def read(directory: Path, *, window: str = "test") -> TrialLog:
     return TrialLog(
         name="kuairand",
         uploads=uploads,
-        histories=_histories(directory, column_of, before_ms=started_ms),
+        histories=[_history(past, column_of, started_ms) for past in read_pasts(directory)],
         user_id=[f"u{user}" for user in exposures["user_id"].tolist()],
         column=column,
         time_ms=exposures["time_ms"],
@@ -58,11 +58,6 @@ def read(directory: Path, *, window: str = "test") -> TrialLog:
         is_tested=exposures["date"] >= first_day,
         period=[_day(date) for date in exposures["date"].tolist()],
     )
-
-
-def _until(exposures: dict[str, Column], last_day: int) -> dict[str, Column]:
-    kept = exposures["date"] <= last_day
-    return {name: values[kept] for name, values in exposures.items()}
 
 
 def _uploads(directory: Path) -> Sequence[VideoUpload]:
@@ -89,15 +84,9 @@ def _day(date: int) -> str:
     return f"{date // 10_000}-{date // 100 % 100:02}-{date % 100:02}"
 
 
-def _histories(
-    directory: Path, column_of: Mapping[str, int], *, before_ms: int
-) -> Sequence[History]:
-    return [_history(past, column_of, before_ms) for past in read_pasts(directory)]
-
-
-def _history(past: Past, column_of: Mapping[str, int], before_ms: int) -> History:
+def _history(past: Past, column_of: Mapping[str, int], before_ms: int) -> LoggedHistory:
     first_ms, last_ms = past.bounds_ms(before_ms)
-    return History(
+    return LoggedHistory(
         user_id=f"u{past.user}",
         columns=[column_of[f"v{video}"] for video in past.watched],
         is_completed=past.is_completed(),

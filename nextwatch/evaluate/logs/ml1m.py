@@ -1,4 +1,4 @@
-"""MovieLens-1M as a trial: the last film of each user, among all 3,416, on a published split.
+"""Lay out MovieLens-1M as a trial: each user's last film among all 3,416, on a published split.
 
 Its sequences have no times, so films are told as watched `GAP_MS` apart, each whole: the ages of
 watches then say next to nothing, in learning and in the test.
@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DatasetError
-from contract.events import VideoUpload
-from models.history import EMPTY, Window, WindowPolicy, fold
+from contract.wire.events import VideoUpload
+from models.history.history import EMPTY, WindowPolicy, fold
+from nextwatch.datasets.columns import Column, DataFiles
+from nextwatch.datasets.movielens import film_upload, read_dat_films
+from nextwatch.datasets.tables import read_lines
 from nextwatch.evaluate.contender import Case
-from nextwatch.evaluate.logs.trial import History
-from nextwatch.sources.columns import Column, DataFiles
-from nextwatch.sources.movielens import film_upload, read_dat_films
-from nextwatch.sources.tables import read_lines
+from nextwatch.evaluate.logs.trial import LoggedHistory
 
 GAP_MS = 1
 OPENED_MS = 946_684_800_000
@@ -42,10 +42,10 @@ _VALIDATION = "gsasrec_val_users.txt"
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """What may be learned from, what tells when to stop, and the test."""
+    """The training, validation and test parts of a log."""
 
     uploads: Sequence[VideoUpload]
-    histories: Sequence[History]
+    histories: Sequence[LoggedHistory]
     validation: Sequence[Case]
     tests: Sequence[Case]
 
@@ -61,7 +61,7 @@ def read(directory: Path, *, policy: WindowPolicy) -> Halves:
     uploads = _uploads(directory, films.tolist())
     _, lines = read_lines(directory, (_VALIDATION,), REMEDY)
     validated = {int(line) for line in lines if line.strip()}
-    histories: list[History] = []
+    histories: list[LoggedHistory] = []
     validation: list[Case] = []
     tests: list[Case] = []
     for user, watched in _sequences(columns, films).items():
@@ -86,8 +86,8 @@ def _sequences(columns: Mapping[str, Column], films: Column) -> dict[int, list[i
     return {int(user): piece.tolist() for user, piece in zip(users[starts], pieces, strict=True)}
 
 
-def _history(user_id: str, watched: Sequence[int]) -> History:
-    return History(
+def _history(user_id: str, watched: Sequence[int]) -> LoggedHistory:
+    return LoggedHistory(
         user_id=user_id,
         columns=watched,
         is_completed=[True] * len(watched),
@@ -98,16 +98,13 @@ def _history(user_id: str, watched: Sequence[int]) -> History:
 
 
 def _case(
-    history: History, uploads: Sequence[VideoUpload], policy: WindowPolicy, *, place: int
+    history: LoggedHistory, uploads: Sequence[VideoUpload], policy: WindowPolicy, *, place: int
 ) -> Case:
     before = history.columns[:place]
-    window = _window(_history(history.user_id, before), uploads, policy)
+    watches = _history(history.user_id, before).watches(uploads)
+    window = fold(EMPTY, watches[-policy.max_watches :], policy)
     time_ms = OPENED_MS + GAP_MS * place
     return Case(history.user_id, window, time_ms, history.columns[place], before, before)
-
-
-def _window(history: History, uploads: Sequence[VideoUpload], policy: WindowPolicy) -> Window:
-    return fold(EMPTY, history.watches(uploads)[-policy.max_watches :], policy)
 
 
 def _uploads(directory: Path, films: Sequence[int]) -> list[VideoUpload]:

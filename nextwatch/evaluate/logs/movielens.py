@@ -1,4 +1,4 @@
-"""MovieLens with its times as a trial: a rating counts as a completed watch.
+"""Lay out MovieLens with its times as a trial: a rating counts as a completed watch.
 
 The last fifth of the time is the test; what comes before is learned from, in order. The whole
 catalogue is ranked from the start: which film came when is not told for all.
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DatasetError
+from nextwatch.datasets import movielens
 from nextwatch.evaluate.logs.trial import TrialLog
-from nextwatch.sources import movielens
 
 TESTED_SHARE = 0.2
 

@@ -1,27 +1,22 @@
-"""A log laid out for a trial: what was watched, by whom, when, and which of it is a test.
+"""Define the layout of a log for a trial: exposures, histories, and which are tested.
 
 Videos are columns: video *n* is ``uploads[n]``, column *n* of every score matrix. The events
 that windows are folded from are real ones of the contract, so a window of a trial is what
 serving would hold.
 
 What is known of a user before the log has no times of its own. Its watches get made-up ones:
-evenly spaced and ending at the user's last known time (`History.times_ms`). A completed one
+evenly spaced and ending at the user's last known time (`LoggedHistory.times_ms`). A completed one
 lasts as long as its video (the median long view of KuaiRand, 25-30 April, lasts 96 % of it),
-another one 2.8 seconds (`told_watch_ms`).
+another one 2.8 seconds (`assumed_watch_ms`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
-from contract.events import Context, VideoUpload, Watch
-from nextwatch.sources.kuairand_past import evenly, told_watch_ms
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from contract.wire.events import Context, VideoUpload, Watch
+from nextwatch.datasets.kuairand_past import assumed_watch_ms, evenly
+from nextwatch.datasets.log import Bools, Ints
 
 UNKNOWN_DURATION_MS = 60_000
 """For videos of which the log knows none (picture posts): with it, the completion rule says of
@@ -31,8 +26,8 @@ _HISTORY_IDS = 1 << 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """What a user did before the log: columns, oldest first.
+class LoggedHistory:
+    """The watches of a user before the log: columns, oldest first.
 
     ``completed`` may reach further back than ``columns``: the last completed watches of all.
     ``first_ms`` and ``last_ms`` bound the times that the single watches are given.
@@ -51,11 +46,17 @@ class History:
 
     def watches(self, uploads: Sequence[VideoUpload]) -> list[Watch]:
         """Return the watches of ``columns`` as events, oldest first."""
+        rows = zip(self.columns, self.times_ms(), self.is_completed, strict=True)
         return [
-            _made_up(self.user_id, place, uploads[column], time_ms, is_completed=is_completed)
-            for place, (column, time_ms, is_completed) in enumerate(
-                zip(self.columns, self.times_ms(), self.is_completed, strict=True)
+            Watch(
+                event_id=str(UUID(int=place)),
+                user_id=self.user_id,
+                video_id=uploads[column].video_id,
+                event_time_ms=time_ms,
+                watch_ms=assumed_watch_ms(uploads[column].duration_ms, is_completed=is_completed),
+                duration_ms=uploads[column].duration_ms,
             )
+            for place, (column, time_ms, is_completed) in enumerate(rows)
         ]
 
 
@@ -69,7 +70,7 @@ class TrialLog:
 
     name: str
     uploads: Sequence[VideoUpload]
-    histories: Sequence[History]
+    histories: Sequence[LoggedHistory]
     user_id: Sequence[str]
     column: Ints
     time_ms: Ints
@@ -84,7 +85,7 @@ class TrialLog:
         return len(self.column)
 
     def watch(self, row: int) -> Watch | None:
-        """Return the watch of exposure *row*; None when nothing of it was played."""
+        """Return the watch of exposure *row*; None if nothing was played."""
         if self.watch_ms[row] <= 0:
             return None
         duration_ms = int(self.duration_ms[row])
@@ -98,16 +99,3 @@ class TrialLog:
             duration_ms=duration_ms,
             context=Context(surface=f"tab:{surface}") if surface >= 0 else Context(),
         )
-
-
-def _made_up(
-    user_id: str, place: int, upload: VideoUpload, time_ms: int, *, is_completed: bool
-) -> Watch:
-    return Watch(
-        event_id=str(UUID(int=place)),
-        user_id=user_id,
-        video_id=upload.video_id,
-        event_time_ms=time_ms,
-        watch_ms=told_watch_ms(upload.duration_ms, is_completed=is_completed),
-        duration_ms=upload.duration_ms,
-    )

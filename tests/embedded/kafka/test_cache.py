@@ -36,7 +36,7 @@ def offered(monkeypatch):
     return bodies, fetched
 
 
-def test_what_is_there_is_not_fetched_again(offered, tmp_path):
+def test_existing_jars_are_not_fetched_again(offered, tmp_path):
     """The second start needs no network."""
     _, fetched = offered
     cache.fetched_jars(tmp_path)
@@ -110,7 +110,7 @@ def test_a_full_disk_is_not_called_a_network_problem(monkeypatch, offered, tmp_p
     assert "Maven" not in str(full.value)
 
 
-def test_words_of_a_program_that_found_the_disk_full_are_understood(tmp_path):
+def test_a_full_disk_is_recognised_by_the_words_of_a_program(tmp_path):
     """Kafka's own tool formats the template, and only says so."""
     with pytest.raises(StorageFull), cache.locked(tmp_path):
         raise StackError("java.io.IOException: No space left on device")
@@ -178,7 +178,7 @@ def test_without_a_writable_home_a_private_directory_takes_its_place(unwritable_
     assert line.startswith("/dev/null/x cannot be written: Kafka is kept in ")
 
 
-def test_a_directory_that_others_can_write_is_no_cache(unwritable_home):
+def test_a_directory_that_others_can_write_is_not_used_as_cache(unwritable_home):
     """Somebody else could put a program into it."""
     (unwritable_home / f"nextwatch-cache-{os.getuid()}").mkdir()
     (unwritable_home / f"nextwatch-cache-{os.getuid()}").chmod(0o777)

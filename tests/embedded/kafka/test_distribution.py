@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from contract.errors import ContractError
-from contract.process import ExitCode, code_of
+from contract.process.exit_codes import ExitCode, code_of
 from nextwatch.embedded.broker import EmbeddedBroker, choose_engine
 from nextwatch.embedded.kafka import cache, distribution
 from nextwatch.embedded.kafka.distribution import fetched, unpacked

@@ -94,7 +94,7 @@ def test_a_path_in_any_script_is_one_that_java_reads(tmp_path):
     assert line.endswith(r"/j\u00fcrgen \ud834\udd1e")
 
 
-def test_a_path_with_a_comma_is_refused_in_words(tmp_path):
+def test_a_path_with_a_comma_is_rejected_with_a_message(tmp_path):
     """Kafka would take it for two directories."""
     with pytest.raises(StackError, match="without a comma"):
         node.configure(

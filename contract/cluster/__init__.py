@@ -1,0 +1,1 @@
+"""Check that a cluster has what a process needs."""

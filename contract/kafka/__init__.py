@@ -1,0 +1,1 @@
+"""Configure Kafka clients, read records and produce them."""

@@ -1,0 +1,1 @@
+"""Implement what all processes share: settings, log, readiness, exit codes."""

@@ -1,0 +1,69 @@
+"""Write directories and files so that they are whole or absent after a crash.
+
+A directory is written as a draft beside its place: each file followed by fsync, then fsync of
+the draft, the rename to its name, and fsync of the parent, which makes the rename last. A crash
+before the rename leaves a draft, which nobody reads; after it everything is there.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+DRAFT_SUFFIX = ".tmp"
+
+
+def draft_of(final: Path) -> Path:
+    """Return where the draft of *final* is written."""
+    return final.with_name(final.name + DRAFT_SUFFIX)
+
+
+def write_directory(final: Path, files: Mapping[str, bytes]) -> None:
+    """Make *final* a directory of *files*, written in their order, or leave nothing of it.
+
+    Raises:
+        FileExistsError: there is something at *final*.
+        OSError: a file could not be written.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists():
+        raise FileExistsError(f"{final} exists")
+    draft = draft_of(final)
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    draft.mkdir()
+    try:
+        for name, data in files.items():
+            _write(draft / name, data)
+        _sync_directory(draft)
+        draft.rename(final)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _sync_directory(final.parent)
+
+
+def replace_file(final: Path, data: bytes) -> None:
+    """Replace the content of *final* by *data* atomically, also with regard to a crash.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    draft = draft_of(final)
+    _write(draft, data)
+    draft.replace(final)
+    _sync_directory(final.parent)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

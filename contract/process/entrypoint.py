@@ -1,0 +1,86 @@
+"""Start and end a process: the convention that streams, trainer and index_sync share.
+
+* Every setting is an environment variable; ``--help`` names all of them with their defaults.
+* An error in the main thread ends the process with one line on standard error and the exit code
+  for it, or with a traceback and 70 (`contract.process.exit_codes`).
+* An error in any other thread is the log line ``process_failed``, and the same exit code. `end_now`
+  ends the process there and then; `contract.cluster.watch.Ending` lets the main thread end in
+  order.
+* A process that was asked to stop, and has, ends with 0.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+import structlog
+
+from contract.process import log_setup as nextwatch_logging
+from contract.process.exit_codes import ExitCode, code_of, told_in_one_line
+from contract.process.settings import ProcessSettings, Settings, load, usage
+
+log = structlog.get_logger()
+
+
+def run_process(
+    name: str,
+    run: Callable[[Mapping[str, str]], None],
+    *,
+    description: str | None,
+    settings: Sequence[type[Settings]],
+    options: Mapping[str, str] = {},
+) -> None:
+    """Run ``python -m name``: call *run* with the environment until it returns.
+
+    Each of *options*, such as ``model``, overrides the environment variable that it is mapped to.
+    """
+    environ = _environ(name, description, settings, options)
+    with told_in_one_line(name):
+        nextwatch_logging.configure(load(ProcessSettings, environ).log_level)
+        run(environ)
+
+
+def log_failure(error: BaseException) -> ExitCode:
+    """Log that the process fails because of *error*; return the exit code for it."""
+    code = code_of(error)
+    trace = error if code is ExitCode.FAILED else None
+    reason = f"{type(error).__name__}: {error}"
+    log.critical("process_failed", reason=reason, code=int(code), exc_info=trace)
+    return code
+
+
+def end_now(error: BaseException) -> NoReturn:
+    """End the process because of *error*, at once and from any thread."""
+    exit_now(log_failure(error))
+
+
+def exit_now(code: ExitCode) -> NoReturn:
+    """End the process with *code*, at once and from any thread."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _environ(
+    name: str,
+    description: str | None,
+    settings: Sequence[type[Settings]],
+    options: Mapping[str, str],
+) -> Mapping[str, str]:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=description,
+        epilog=usage(*settings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for option, variable in options.items():
+        parser.add_argument(
+            f"--{option}", metavar="NAME", help=f"instead of {variable}, for this run"
+        )
+    given = vars(parser.parse_args())
+    overrides = {
+        variable: given[option] for option, variable in options.items() if given[option] is not None
+    }
+    return dict(os.environ) | overrides

@@ -1,0 +1,1 @@
+"""Track announced bundles, and load them."""

@@ -1,0 +1,1 @@
+"""Write the vector collections, one per generation."""

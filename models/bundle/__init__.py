@@ -1,0 +1,1 @@
+"""Model bundles: what the trainer hands over to serving and index."""

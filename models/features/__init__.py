@@ -1,0 +1,1 @@
+"""Windows and uploads as the inputs of models, for training and serving alike."""

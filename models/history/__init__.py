@@ -1,0 +1,1 @@
+"""Rolling history windows and their bytes; needs no torch."""

@@ -1,0 +1,1 @@
+"""What a worker computes with a bundle; needs no torch."""

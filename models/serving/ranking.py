@@ -1,0 +1,147 @@
+"""Rank by one sum of logarithms: preference, popularity and watch time.
+
+    score = similarity_weight * similarity / temperature
+          + popularity_weight * log((popularity + popularity_prior) * completion rate)
+          + watch_weight      * log(mean watch time in seconds + 1)
+
+The first two terms are the two factors of P(next completed watch | user): retrieval learns
+how much likelier *this* user is to watch a video than anybody is, the live counters know how
+often anybody comes to it right now and how often it is watched to the end. Order by score,
+descending. The same class ranks in serving and in the trainer's progressive validation, so
+what is measured is what is served.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import msgspec
+import numpy as np
+from jaxtyping import Float, Float32, Integer
+
+from models.features.examples import USUAL_DURATION_MS
+
+# Shape legend: B = users, C = candidates of one user, N = rows of the item store,
+# D = width of a vector.
+
+
+@runtime_checkable
+class RankedItems(Protocol):
+    """The video columns that ranking reads, by row; see `models.serving.items.ItemStore`."""
+
+    @property
+    def popularity_N(self) -> Float[np.ndarray, "N"]:
+        """The decayed watch count."""
+        ...
+
+    @property
+    def completion_rate_N(self) -> Float[np.ndarray, "N"]:
+        """The share of watches that were completed, 0 where it is not known."""
+        ...
+
+    @property
+    def mean_completion_rate(self) -> float:
+        """The mean of the completion rates that are known; 1 where none is."""
+        ...
+
+    @property
+    def mean_watch_ms_N(self) -> Float[np.ndarray, "N"]:
+        """The mean watch time, 0 where there is no watch yet."""
+        ...
+
+    @property
+    def duration_ms_N(self) -> Float[np.ndarray, "N"]:
+        """The length of the video, 0 where it is not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RankedUsers:
+    """The user data that rankers may read: vector, time of the newest event, watches kept."""
+
+    vectors_BD: Float32[np.ndarray, "B D"]
+    newest_ms_B: Integer[np.ndarray, "B"]
+    num_watches_B: Integer[np.ndarray, "B"]
+
+
+class RankerParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The weights of the sum; they travel in the manifest of the bundle."""
+
+    temperature: float = 0.2
+    similarity_weight: float = 0.3
+    popularity_weight: float = 1.0
+    popularity_prior: float = 0.3
+    watch_weight: float = 0.0
+    unwatched_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if not self.popularity_prior > 0:
+            raise ValueError(f"popularity_prior must be above 0, got {self.popularity_prior}")
+        if not 0 < self.unwatched_share <= 1:
+            raise ValueError(f"unwatched_share must be in (0, 1], got {self.unwatched_share}")
+
+
+class Ranker:
+    """Scores the candidates of many users at once."""
+
+    def __init__(self, params: RankerParams) -> None:
+        self.params = params
+
+    def rank(
+        self,
+        similarity_BC: Float[np.ndarray, "B C"],
+        rows_BC: Integer[np.ndarray, "B C"],
+        items: RankedItems,
+        users: RankedUsers | None = None,  # noqa: ARG002 - for rankers that read more than a sum
+    ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"]]:
+        """Return (expected watch time in milliseconds, score); a padding row 0 scores -inf.
+
+        The expected watch time is what people watch of this video, times 0.5 to 1.5 by how
+        much the user prefers it to the other candidates, and never more than its duration.
+        """
+        # few candidates of a large store: look at them alone; all videos for everybody, as the
+        # trainer ranks them: each video once
+        is_few = rows_BC.size < len(items.popularity_N)
+        known = self._of_videos(items, rows_BC if is_few else slice(None))
+        prior_BC, watch_ms_BC, longest_ms_BC = known if is_few else (x_N[rows_BC] for x_N in known)
+        preference_BC = similarity_BC * (self.params.similarity_weight / self.params.temperature)
+        is_there_BC = rows_BC > 0
+        score_BC = np.where(is_there_BC, preference_BC + prior_BC, -np.inf)
+        lift_BC = 0.5 + _share_below(preference_BC, is_there_BC)
+        expected_BC = np.where(is_there_BC, watch_ms_BC * lift_BC, 0.0)
+        return np.minimum(expected_BC, longest_ms_BC), score_BC
+
+    def _of_videos(
+        self, items: RankedItems, rows: Integer[np.ndarray, "..."] | slice
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return, for *rows*, the terms that no user changes, usual watch time, and length."""
+        params = self.params
+        duration_ms, mean_ms = items.duration_ms_N[rows], items.mean_watch_ms_N[rows]
+        length_ms = np.where(duration_ms > 0, duration_ms, USUAL_DURATION_MS)
+        watch_ms = np.where(mean_ms > 0, mean_ms, length_ms * params.unwatched_share)
+        rate = items.completion_rate_N[rows]
+        rate = np.where(rate > 0, rate, items.mean_completion_rate)
+        popularity = items.popularity_N[rows] + params.popularity_prior
+        prior = params.popularity_weight * np.log(popularity * rate)
+        prior = prior + params.watch_weight * np.log1p(watch_ms / 1_000)
+        return prior, watch_ms, np.where(duration_ms > 0, duration_ms, np.inf)
+
+
+def mean_known(rate_N: Float[np.ndarray, "N"]) -> float:
+    """Return the mean of the rates above 0; 1 where there is none."""
+    known = rate_N[rate_N > 0]
+    return float(known.mean()) if len(known) else 1.0
+
+
+def _share_below(
+    preference_BC: Float[np.ndarray, "B C"], is_there_BC: np.ndarray
+) -> Float[np.ndarray, "B C"]:
+    """Return a soft rank in 0..1 of each preference among the candidates of its user."""
+    count_B1 = np.maximum(is_there_BC.sum(axis=1, keepdims=True), 1)
+    kept_BC = np.where(is_there_BC, preference_BC, 0.0)
+    mean_B1 = kept_BC.sum(axis=1, keepdims=True) / count_B1
+    centred_BC = np.where(is_there_BC, kept_BC - mean_B1, 0.0)
+    spread_B1 = np.sqrt((centred_BC**2).sum(axis=1, keepdims=True) / count_B1) + 1e-6
+    share_BC: np.ndarray = 1.0 / (1.0 + np.exp(-centred_BC / spread_B1))
+    return share_BC

@@ -1,0 +1,1 @@
+"""The tree-based deep model: a beam search instead of an index."""

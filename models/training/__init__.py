@@ -1,0 +1,1 @@
+"""How towers learn (torch; training only)."""

@@ -1,0 +1,96 @@
+"""Configure a two-tower model: widths, hashing, loss and learning rates.
+
+The trainer is configured with it; what serving needs of it travels in the bundle's manifest.
+"""
+
+from dataclasses import dataclass, field
+
+from models.features.examples import CompletionRule
+from models.history.history import DAY_MS
+from models.serving.ranking import RankerParams
+
+DIM = 64
+"""Width of item input vectors, item output vectors and user vectors alike: they share a space."""
+
+
+@dataclass(frozen=True, slots=True)
+class TowerConfig:
+    """The configuration of a two-tower model; the defaults are those of the YouTube DNN.
+
+    One optimiser step is taken for every ``examples_per_step`` new examples, however they come in
+    batches; each is over all that are new and ``num_replayed`` drawn from the newest
+    ``replay_size`` ones. None is replayed by default. Measured on KuaiRand, the first 20,000
+    exposures from cold: recall@100 .313 with none and .230 with 192, without live signals .293 and
+    .258 (``python -m benchmarks.ablations replay --data kuairand:DIR --exposures 20000``). Why is
+    not known; with live signals an old label has those of before its watch, and all other videos
+    those of today.
+
+    With ``has_live_signals`` item vectors carry how often a video was watched of late, and user
+    vectors what this user gives for it (models/serving/live_signals.py). After histories were
+    learned, streaming goes on at ``lr_share_after_histories`` of the learning rates: a step that
+    teaches a new model its first pattern makes one that knows its catalogue forget. The share was
+    chosen on the first 16,000 exposures of KuaiRand after histories, one seed, one replayed: .1 was
+    a little above .3 and above learning nothing.
+
+    A video's id embedding learns nothing before the video was completed ``min_id_count`` times:
+    until then it is what its content says (the rare-id filter, models/training/embedding_table.py).
+    """
+
+    model: str = "youtube_dnn"
+    dim: int = DIM
+    hidden_dim: int = 128
+    pools: tuple[int, ...] = (50, 5, 1)
+    context_dim: int = 8
+    content_buckets: int = 16_384
+    context_buckets: int = 512
+    loss: str = "sampled_softmax"
+    is_importance_corrected: bool = True
+    negatives: str = "uniform"
+    num_negatives: int = 1_024
+    sample_alpha: float = 0.5
+    num_bands: int = 64
+    has_example_age: bool = True
+    has_live_signals: bool = True
+    max_per_user: int | None = None
+    min_id_count: int = 0
+    examples_per_step: int = 16
+    num_replayed: int = 0
+    replay_size: int = 8_192
+    dense_lr: float = 3e-3
+    id_lr: float = 0.05
+    content_lr: float = 0.005
+    lr_share_after_histories: float = 0.1
+    max_grad_norm: float = 10.0
+    frequency_half_life_ms: int = DAY_MS
+    ranker: RankerParams = field(default_factory=RankerParams)
+    completion: CompletionRule = field(default_factory=CompletionRule)
+
+    def __post_init__(self) -> None:
+        if not self.pools or min(self.pools) < 1:
+            raise ValueError(f"pools must be counts of watches, got {self.pools}")
+        if not 0.0 < self.lr_share_after_histories <= 1.0:
+            raise ValueError(
+                f"lr_share_after_histories must be in (0, 1], got {self.lr_share_after_histories}"
+            )
+        if self.max_per_user is not None and self.max_per_user < 1:
+            raise ValueError(f"max_per_user must be at least 1, got {self.max_per_user}")
+        if self.min_id_count < 0:
+            raise ValueError(f"min_id_count must be at least 0, got {self.min_id_count}")
+        for name in (
+            "dim",
+            "hidden_dim",
+            "context_dim",
+            "num_negatives",
+            "examples_per_step",
+            "num_bands",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("content_buckets", "context_buckets"):
+            if getattr(self, name) < 2:  # noqa: PLR2004 - row 0 means nothing, so one more
+                raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")
+
+    @property
+    def temperature(self) -> float:
+        """What similarities are divided by, in the loss and in the ranker alike."""
+        return self.ranker.temperature

@@ -1,0 +1,1 @@
+"""Define the commands: options, calls of the library, printing."""

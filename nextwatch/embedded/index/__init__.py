@@ -1,0 +1,1 @@
+"""Run the embedded vector index."""

@@ -1,0 +1,1 @@
+"""Simulate an audience and its catalogue."""

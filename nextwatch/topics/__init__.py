@@ -1,0 +1,1 @@
+"""Compare the topics of a cluster with the contract, for `nextwatch topics`."""

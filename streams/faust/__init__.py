@@ -1,0 +1,1 @@
+"""Group membership, fetching and commits. The only package that knows Faust and aiokafka."""

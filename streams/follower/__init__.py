@@ -1,0 +1,1 @@
+"""Keeps the bundle in service current: announcements, item vectors, uploads."""

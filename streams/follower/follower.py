@@ -1,0 +1,314 @@
+"""Follow `item-vectors`, `model-bundles` and `video-uploads`, and keep the serving current.
+
+One thread, one consumer without a group: every worker sees every record. Vectors of the
+generation in service go straight into its item store; vectors of generations to come wait
+for their bundle (`streams.follower.waiting`); older ones are ignored. A bundle that is announced as
+indexed, of a higher generation than the one in service (`streams.follower.offers`), is loaded here,
+beside the traffic, and then swapped in by one assignment. A bundle that cannot be loaded is
+refused, and one whose store does not answer is tried again: the one in service stays.
+
+A video is taken down by a tombstone on either topic: index_sync, which sends the one on
+`item-vectors`, may have been killed before it read the one on `video-uploads`. After the former
+the video comes back by vectors of its content alone, since one more vector from training may have
+overtaken the tombstone; after the latter by a new upload, up to which its vectors are withheld.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from time import monotonic
+
+import msgspec
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
+
+from contract.errors import BundleError, DecodeError, StoreUnavailable
+from contract.kafka.outbox import Outbox, Outgoing
+from contract.kafka.records import Headers, Position, received
+from contract.kafka.topic_reader import TopicReader
+from contract.process.clock import Clock
+from contract.wire.decoding import decode, tombstone_id
+from contract.wire.events import (
+    BundleAnnouncement,
+    BundleState,
+    ItemVector,
+    Origin,
+    VideoUpload,
+    encode,
+)
+from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
+from models.bundle.bundle import Bundle, refused_on_error
+from streams.follower.catch_up import CatchUp, Place
+from streams.follower.offers import BundleOffers
+from streams.follower.waiting import WaitingVectors
+from streams.serving.generation import ActiveGeneration, Serving
+from streams.serving.text_index import TextIndex
+
+log = structlog.get_logger()
+
+
+class Follower:
+    """Applies records of the three topics to the serving; has no Kafka client."""
+
+    def __init__(
+        self,
+        switch: ActiveGeneration,
+        *,
+        load_bundle: Callable[[BundleAnnouncement], Bundle],
+        make_serving: Callable[[Bundle], Serving],
+        announce: Callable[[BundleAnnouncement], None],
+        taken_down: set[str],
+        clock: Clock,
+        texts: TextIndex | None = None,
+        monotonic: Callable[[], float] = monotonic,
+    ) -> None:
+        self._switch = switch
+        self._texts = texts
+        self._load_bundle = load_bundle
+        self._make_serving = make_serving
+        self._announce = announce
+        self._clock = clock
+        self._taken_down = taken_down
+        self._withheld: dict[str, ItemVector | None] = {}  # newest, of videos without an upload
+        self._to_take_down: set[str] = set()
+        self.counts: Counter[str] = Counter()
+        self._offers = BundleOffers(monotonic)
+        self._waiting = WaitingVectors(self._offers, self.counts)
+
+    def on_item_vector(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Apply one record of `item-vectors`; index_sync dead-letters what cannot be decoded."""
+        try:
+            if value is None:
+                self._forget(tombstone_id(key, headers))
+                return
+            vector = decode(ITEM_VECTORS, ItemVector, key, value, headers)
+        except DecodeError as error:
+            self.counts[f"vectors_skipped:{error.reason}"] += 1
+            return
+        if vector.video_id in self._withheld:
+            self._withheld[vector.video_id] = vector
+        else:
+            self._take_vector(vector)
+
+    def _forget(self, video_id: str) -> None:
+        if video_id in self._withheld:
+            self._withheld[video_id] = None
+        self._take_down(video_id)
+
+    def _take_vector(self, vector: ItemVector) -> None:
+        if vector.video_id in self._taken_down:
+            if vector.origin != Origin.CONTENT:
+                self.counts["vectors_of_taken_down"] += 1
+                return
+            self._taken_down.discard(vector.video_id)
+        current = self._switch.current
+        if current is None or vector.generation > current.generation:
+            self._waiting.put(vector)
+        elif vector.generation == current.generation:
+            self._put(current, vector)
+        else:
+            self.counts["vectors_outdated"] += 1
+
+    topics: tuple[Topic, ...] = (MODEL_BUNDLES, ITEM_VECTORS, VIDEO_UPLOADS)
+
+    def on_upload(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Apply one record of `video-uploads`: its text for searches, and whether the video is up.
+
+        A video without an upload is taken down by `take_down_withheld`.
+        """
+        try:
+            if value is None:
+                self._withhold(tombstone_id(key, headers))
+            else:
+                self._release(decode(VIDEO_UPLOADS, VideoUpload, key, value, headers))
+        except DecodeError as error:
+            self.counts[f"uploads_skipped:{error.reason}"] += 1
+
+    def take_down_withheld(self) -> None:
+        """Take down the videos whose newest record of `video-uploads` is a tombstone.
+
+        To be called when everything there was of that topic is read: an upload may follow, and
+        what was removed for an old tombstone would be missing until the next bundle.
+        """
+        for video_id in self._to_take_down:
+            self._take_down(video_id)
+        self._to_take_down.clear()
+
+    def _withhold(self, video_id: str) -> None:
+        if self._texts is not None:
+            self._texts.remove(video_id)
+        self._withheld.setdefault(video_id, None)
+        self._to_take_down.add(video_id)
+
+    def _release(self, upload: VideoUpload) -> None:
+        if self._texts is not None:
+            self._texts.put(upload)
+        self._to_take_down.discard(upload.video_id)
+        vector = self._withheld.pop(upload.video_id, None)
+        if vector is not None:
+            self._take_vector(vector)
+
+    def on_announcement(
+        self, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> None:
+        """Apply one record of `model-bundles`; a tombstone makes its bundle forgotten."""
+        try:
+            if value is None:
+                self._offers.forget(tombstone_id(key, headers))
+                return
+            offer = decode(MODEL_BUNDLES, BundleAnnouncement, key, value, headers)
+        except DecodeError as error:
+            self.counts[f"announcements_skipped:{error.reason}"] += 1
+            return
+        self._offers.on_announcement(offer)
+
+    def swap_if_newer(self) -> bool:
+        """Put the newest servable bundle in service if it is newer; return whether it was."""
+        offer = self._offers.best()
+        if offer is None:
+            return False
+        try:
+            with refused_on_error():
+                serving = self._make_serving(self._load_bundle(offer))
+        except BundleError as error:
+            self._offers.refuse(offer.bundle_id, reason=str(error))
+            self.counts["bundles_refused"] += 1
+            return False
+        except StoreUnavailable as error:
+            self._offers.postpone(offer.bundle_id, reason=str(error))
+            return False
+        self._swap(offer, serving)
+        return True
+
+    def _swap(self, offer: BundleAnnouncement, serving: Serving) -> None:
+        for vector in self._waiting.take(offer.generation):
+            self._put(serving, vector)
+        for video_id in self._taken_down:
+            serving.remove(video_id)
+        self._offers.put_in_service(offer.generation)
+        with self._switch.changing():
+            self._switch.current = serving
+        log.info(
+            "bundle_in_service",
+            bundle_id=offer.bundle_id,
+            generation=offer.generation,
+            videos=len(serving.items),
+        )
+        if offer.state != BundleState.IN_SERVICE:
+            self._announce(
+                msgspec.structs.replace(
+                    offer,
+                    state=BundleState.IN_SERVICE,
+                    announced_at_ms=self._clock(),
+                    reason="",
+                )
+            )
+
+    def _put(self, serving: Serving, vector: ItemVector) -> None:
+        try:
+            with self._switch.changing():
+                serving.put(vector)
+        except ValueError:
+            self.counts["vectors_misfit"] += 1
+
+    def _take_down(self, video_id: str) -> None:
+        self._taken_down.add(video_id)
+        self._waiting.remove(video_id)
+        if self._switch.current:
+            with self._switch.changing():
+                self._switch.current.remove(video_id)
+
+
+def announcer(outbox: Outbox, layout: Layout) -> Callable[[BundleAnnouncement], None]:
+    """Return a function that publishes an announcement and waits for the acknowledgement."""
+
+    def announce(announcement: BundleAnnouncement) -> None:
+        key = announcement.bundle_id.encode()
+        outbox.deliver([Outgoing(layout.name(MODEL_BUNDLES), key, encode(announcement))])
+
+    return announce
+
+
+class FollowerThread:
+    """Feeds a `Follower` from the broker until it is stopped.
+
+    The announcements are read first, to their end, so that it is known which vectors are wanted;
+    *consumer* must report the end of a partition (``enable.partition.eof``).
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        layout: Layout,
+        follower: Follower,
+        *,
+        monotonic: Callable[[], float],
+        catch_up: CatchUp | None = None,
+    ) -> None:
+        self._catch_up = catch_up or CatchUp()
+        self._monotonic = monotonic
+        self._layout = layout
+        self._follower = follower
+        self._reader = TopicReader(consumer, layout, on_error=_note_error)
+        self._start = {
+            Position(topic.name, number): OFFSET_BEGINNING
+            for topic in follower.topics
+            for number in range(layout.num_partitions(topic))
+        }
+        self._catch_up.expect([self._place(at) for at in self._start])
+        bundles = {at: first for at, first in self._start.items() if at.topic == MODEL_BUNDLES.name}
+        self._reader.assign(bundles)
+
+    def run(self, should_stop: Callable[[], bool], *, first_read_s: float = 0.0) -> None:
+        """Follow until *should_stop*; no bundle before all is read, or *first_read_s* are over.
+
+        So a restarted worker knows what was taken down before its first bundle serves, or, where
+        there is much to read or a partition has no leader, most of it.
+        """
+        started_s = self._monotonic()
+        try:
+            while self._catch_up.is_unread(self._layout.name(MODEL_BUNDLES)) and not should_stop():
+                self._take_some()
+            self._reader.assign(self._start)  # the few announcements are read once more
+            first_read_until_s = self._monotonic() + first_read_s
+            while not should_stop():
+                self._take_some()
+                is_read = not self._catch_up.is_unread()
+                if is_read or self._monotonic() >= first_read_until_s:
+                    self._follower.swap_if_newer()
+                if is_read and not self._catch_up.is_over:
+                    log.info("catalogue_read", read_ms=round(1e3 * (self._monotonic() - started_s)))
+                    self._catch_up.end()
+        finally:
+            self._reader.close()
+
+    def _take_some(self) -> None:
+        for message in self._reader.poll(within_s=0.1):
+            self._take(message)
+        for at in self._reader.ends:
+            self._catch_up.note_end(self._place(at))
+        if not self._catch_up.is_unread(self._layout.name(VIDEO_UPLOADS)):
+            self._follower.take_down_withheld()
+
+    def _take(self, message: Message) -> None:
+        record = received(message, self._layout)
+        self._catch_up.note_record(
+            self._place(record.at), record.offset, lambda: self._reader.cached_end(record.at)
+        )
+        if record.partition != record.home:  # index_sync keeps it as a dead letter
+            self._follower.counts[f"{record.topic}:misplaced"] += 1
+            return
+        take = {
+            MODEL_BUNDLES.name: self._follower.on_announcement,
+            VIDEO_UPLOADS.name: self._follower.on_upload,
+            ITEM_VECTORS.name: self._follower.on_item_vector,
+        }[record.topic]
+        take(record.key, record.value, record.headers)
+
+    def _place(self, at: Position) -> Place:
+        return self._layout.prefix + at.topic, at.partition
+
+
+def _note_error(at: Position, error: KafkaError) -> bool:
+    """Log *error*: the worker goes on, and serves what else there is."""
+    log.warning("fetch_failed", topic=at.topic, partition=at.partition, reason=error.str())
+    return True

@@ -1,0 +1,1 @@
+"""Health, watchdog, and how a worker ends."""

@@ -1,0 +1,1 @@
+"""The windows of the partitions that this worker owns, on disk and in the changelog."""

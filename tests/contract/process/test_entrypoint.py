@@ -1,0 +1,81 @@
+"""The command lines of the three processes, and how they end, without a broker."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from contract.errors import ContractError
+from contract.process.entrypoint import log_failure
+from contract.process.exit_codes import ExitCode
+from nextwatch.embedded.process.plans import inherited
+
+ROOT = Path(__file__).parents[3]
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+each_process = pytest.mark.parametrize(
+    "process", ["streams", pytest.param("trainer", marks=needs_torch), "index_sync"]
+)
+
+
+def run(process, *arguments, cwd, **env):
+    """Run ``python -m`` *process* to its end, in a directory of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", process, *arguments],
+        env={**inherited(os.environ), "PYTHONPATH": str(ROOT), **env},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@each_process
+def test_help_names_every_setting_with_its_default(process, tmp_path):
+    told = run(process, "--help", cwd=tmp_path)
+
+    assert told.returncode == ExitCode.STOPPED
+    assert "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:9092" in told.stdout
+    assert "NEXTWATCH_PROCESS_LOG_LEVEL=info" in told.stdout
+
+
+@each_process
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("NEXTWATCH_PROCESS_LOG_LEVLE", "info", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_PROCESS_READY_FILE", "/dev/null/x/ready", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", ExitCode.MISCONFIGURED),
+        ("NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", ExitCode.BROKER_AWAY),
+    ],
+)
+def test_a_process_that_cannot_start_says_so_in_one_line(process, name, value, code, tmp_path):
+    """With the variable to look at; all three have the same code for the same cause."""
+    ended = run(process, cwd=tmp_path, **{name: value})
+
+    [line] = ended.stderr.splitlines()
+    assert ended.returncode == code
+    assert line.startswith(f"{process}: ")
+    assert name in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "has_trace"),
+    [
+        (ContractError("no right: grant it"), ExitCode.MISCONFIGURED, False),
+        (RuntimeError("surprise"), ExitCode.FAILED, True),
+    ],
+)
+def test_a_failure_in_another_thread_is_one_fact_with_its_code(error, code, has_trace):
+    """A traceback only where nobody foresaw the error."""
+    with capture_logs() as logs:
+        given = log_failure(error)
+
+    [fact] = logs
+    assert (given, fact["event"], fact["code"]) == (code, "process_failed", code)
+    assert fact["reason"] == f"{type(error).__name__}: {error}"
+    assert (fact["exc_info"] is error) == has_trace

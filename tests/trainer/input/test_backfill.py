@@ -1,0 +1,116 @@
+"""The first start beside windows that are there: they are known, counted and learned from."""
+
+import pytest
+
+from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS, WINDOWS
+from models.features.examples import CompletionRule
+from models.history import codec as history_codec
+from models.history.history import EMPTY, WindowPolicy, fold
+from tests.support.builders import upload, watch
+from tests.trainer.doubles import RecordingLearner, ScriptedFeed, received, state_of
+from tests.trainer.test_loop import Room
+from trainer.input.backfill import read_windows, take_over
+
+WATCHES = {
+    "anna": [watch(f"v{n}", user_id="anna", at_ms=n) for n in range(4)],
+    "ben": [watch(f"v{n}", user_id="ben", at_ms=n) for n in range(3)],
+}
+RECORDS = {
+    user_id: history_codec.encode(fold(EMPTY, watches, WindowPolicy()))
+    for user_id, watches in WATCHES.items()
+}
+UPLOADS = [upload(f"v{n}") for n in range(5)]
+
+
+def changelog(*records):
+    """Return (key, value) pairs as records of the changelog."""
+    return [
+        received(WINDOWS, None, key=key, value=value, offset=offset)
+        for offset, (key, value) in enumerate(records)
+    ]
+
+
+@pytest.fixture
+def state():
+    """A training state that knows five videos."""
+    return state_of(*UPLOADS, learner=RecordingLearner())
+
+
+def taken_over(state, records, *, num_learned=10):
+    """Let *state* take *records* over."""
+    take_over(state, records, CompletionRule(), num_learned=num_learned)
+
+
+def test_the_newest_record_of_each_user_is_read():
+    """Neither markers nor erased users, nor what a later record replaced."""
+    feed = ScriptedFeed(
+        changelog(
+            (b"anna", b"old"),
+            (b"ben", b"gone"),
+            (b"\0seal", b"1"),
+            (b"ben", None),
+            (b"anna", b"new"),
+        )
+    )
+
+    assert read_windows(feed, lambda: True) == {"anna": b"new"}
+
+
+def test_windows_are_known_and_their_watches_counted(state):
+    """As if every watch had been read from its topic."""
+    taken_over(state, RECORDS)
+
+    assert list(state.windows.get("anna").video_ids) == ["v0", "v1", "v2", "v3"]
+    assert state.popularity.popularity_N[state.learner.vocabulary.row("v0")] == pytest.approx(2.0)
+    assert state.popularity.popularity_N[state.learner.vocabulary.row("v4")] == 0.0
+
+
+def test_histories_are_learned_and_so_many_of_them(state):
+    """The learner is told all of them, for its signals, and how many it learns from."""
+    taken_over(state, RECORDS, num_learned=1)
+
+    ((users, most),) = state.learner.studied
+    assert users == ["anna", "ben"]
+    assert most == 1
+
+
+def test_a_watch_of_a_window_does_nothing_when_it_is_read_again(state):
+    """Its topic may have it, too: it was learned from once."""
+    taken_over(state, RECORDS)
+    state.watch(WATCHES["anna"][3])
+
+    assert not state.pending
+    assert state.counts["ignored_watches"] == 1
+
+
+def test_a_damaged_window_is_skipped_and_the_others_are_read(state):
+    """It is left out."""
+    taken_over(state, {"anna": RECORDS["anna"][:-1], "ben": RECORDS["ben"]})
+
+    assert list(state.windows) == ["ben"]
+
+
+def test_the_first_start_takes_over_windows_when_configured(tmp_path):
+    """The catalogue is read in between: only known videos can be learned."""
+    uploads = [received(VIDEO_UPLOADS, one, offset=n) for n, one in enumerate(UPLOADS)]
+    windows = changelog(*((user_id.encode(), record) for user_id, record in RECORDS.items()))
+    room = Room(tmp_path, windows, uploads, backfill_users=10)
+    room.feed.has_read = lambda topics: (
+        not room.feed.batches or (topics[0] is WINDOWS and len(room.feed.batches) < 2)
+    )
+    room.trainer.start(lambda: False)
+
+    assert room.feed.opened[0] == ([WINDOWS.name], {})
+    assert sorted(room.state.windows) == ["anna", "ben"]
+    assert len(room.learner.studied) == 1
+    assert WINDOWS.name not in room.checkpoints.newest().offsets
+
+
+def test_windows_are_not_read_unless_configured(tmp_path):
+    """Its own topics have what it learns from."""
+    room = Room(tmp_path, [received(VIDEO_UPLOADS, UPLOADS[0])])
+    room.trainer.start(lambda: False)
+
+    assert all(WINDOWS.name not in topics for topics, _ in room.feed.opened)
+    assert WATCH_EVENTS.name in room.feed.opened[-1][0]
+    assert room.learner.studied == []

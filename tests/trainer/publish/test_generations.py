@@ -1,0 +1,66 @@
+"""What `model-bundles` says, in the order in which it says it."""
+
+import pytest
+
+from contract.wire.events import BundleState
+from tests.trainer.doubles import announcement
+from trainer.publish.generations import MAX_REMEMBERED, Generations
+
+OFFERED, INDEXED = BundleState.OFFERED, BundleState.INDEXED
+IN_SERVICE, WITHDRAWN = BundleState.IN_SERVICE, BundleState.WITHDRAWN
+
+
+def after(*said):
+    """Return the generations after (generation, state) pairs."""
+    generations = Generations()
+    for generation, state in said:
+        generations.note(announcement(generation, state))
+    return generations
+
+
+@pytest.mark.parametrize(
+    ("said", "in_service"),
+    [
+        ([], None),
+        ([(1, OFFERED), (1, INDEXED)], None),
+        ([(1, IN_SERVICE), (2, OFFERED)], 1),
+        ([(1, IN_SERVICE), (2, IN_SERVICE)], 2),
+        ([(1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN)], None),
+        ([(1, IN_SERVICE), (1, WITHDRAWN), (1, IN_SERVICE)], 1),
+        ([(1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN), (1, IN_SERVICE)], 1),
+    ],
+)
+def test_the_newest_announcement_decides_what_is_in_service(said, in_service):
+    assert after(*said).in_service == in_service
+
+
+def test_there_is_no_bundle_when_all_were_withdrawn():
+    assert not after((1, OFFERED), (1, WITHDRAWN)).has_any
+    assert not after((1, OFFERED), (1, WITHDRAWN), (1, OFFERED)).has_any  # delivered again
+
+
+def test_two_that_wait_are_enough():
+    """With the one in service they are as many as the learner keeps frozen."""
+    assert not after((1, IN_SERVICE), (2, OFFERED)).is_backed_up
+    assert after((1, IN_SERVICE), (2, OFFERED), (3, INDEXED)).is_backed_up
+    assert not after((1, IN_SERVICE), (2, WITHDRAWN), (3, INDEXED)).is_backed_up
+
+
+def test_remembers_the_metrics_of_the_newest_bundle():
+    """Later states carry none, and older bundles do not count."""
+    generations = Generations()
+    generations.note(announcement(1, metrics={"loss": 1.0}))
+    generations.note(announcement(2, metrics={"loss": 2.0}))
+    generations.note(announcement(2, IN_SERVICE))
+    generations.note(announcement(1, WITHDRAWN, metrics={"loss": 3.0}))
+
+    assert generations.metrics == {"loss": 2.0}
+
+
+def test_a_month_of_announcements_is_not_remembered():
+    """Two a minute: what lies behind the one in service says nothing any more."""
+    generations = after(*[(n, state) for n in range(1, 2_000) for state in (OFFERED, IN_SERVICE)])
+
+    assert len(generations._log) <= MAX_REMEMBERED
+    assert (generations.in_service, generations.newest) == (1_999, 1_999)
+    assert generations.has_any

@@ -1,0 +1,1 @@
+"""Progressive validation, and the counters behind it."""

@@ -1,0 +1,108 @@
+"""Learn from the history windows that exist at the first start of a trainer.
+
+Streams keeps what users watched of late in the changelog of its windows. A trainer that starts
+without a checkpoint takes these windows over: they count for popularity and for the live signals,
+and the windows of some users are learned from in one pass, whole sequences at once
+(trainer/learn/histories.py), which is a hundred times faster than watch by watch. A watch that is
+in a window then does nothing when it is read from its own topic, as any repeated one.
+
+Measured on KuaiRand's histories of 9 to 24 April, 4,000 of 26,469 users: 5 s of one core.
+"""
+
+import gc
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from contract.errors import WindowError
+from contract.wire.topics import WINDOWS
+from models.features.examples import CompletionRule
+from models.history.erasure import is_marker_key
+from models.history.history import Window
+from models.training.sequence_training import Recipe
+from trainer.evaluate.popularity import Viewing
+from trainer.input.feed import Feed
+from trainer.learn.histories import PastWatches
+from trainer.state.training_state import TrainingState
+
+log = structlog.get_logger()
+
+RECIPE = Recipe(num_epochs=1, batch_size=96, num_negatives=1_024, unfinished_share=0.3, dropout=0.1)
+"""As KuaiRand's histories are learned in `nextwatch.evaluate.settings`, in one pass."""
+
+_MAX_POLLED = 2_000
+_POLL_S = 0.1
+_COUNTED_AT_ONCE = 20_000
+
+
+def read_windows(feed: Feed, goes_on: Callable[[], bool]) -> dict[str, bytes]:
+    """Return the newest window record of each user, as long as it *goes_on*."""
+    records: dict[tuple[bytes, int], bytes] = {}
+    feed.open((WINDOWS,), {})
+    while not feed.has_read((WINDOWS,)) and goes_on():
+        for record in feed.poll(most=_MAX_POLLED, timeout_s=_POLL_S):
+            if not record.key or is_marker_key(record.key):
+                continue
+            at = record.key, record.partition  # where a window was moved from, a tombstone is left
+            if record.value is None:
+                records.pop(at, None)
+            else:
+                records[at] = record.value
+    return {key.decode(errors="replace"): value for (key, _), value in records.items()}
+
+
+def take_over(
+    state: TrainingState,
+    records: Mapping[str, bytes],
+    completion: CompletionRule,
+    *,
+    num_learned: int,
+) -> None:
+    """Add the windows in *records* to *state*, and learn from those of *num_learned* users.
+
+    Damaged records are left out.
+    """
+    gc.disable()  # a million new objects without a cycle take the collector seconds
+    try:
+        histories, span_ms = _count(state, records, completion)
+    finally:
+        gc.enable()
+    if histories:
+        state.learner.learn_histories(histories, RECIPE, span_ms=span_ms, most=num_learned)
+    log.info("windows_taken_over", users=len(histories))
+
+
+def _count(
+    state: TrainingState, records: Mapping[str, bytes], completion: CompletionRule
+) -> tuple[list[PastWatches], int]:
+    """Keep every window and count its watches; return all of them, and the time they span."""
+    viewings: list[Viewing] = []
+    histories: list[PastWatches] = []
+    times_ms: list[int] = []
+    for user_id, record in records.items():
+        try:
+            window = state.windows.adopt(user_id, record, latest_ms=state.latest_ms)
+        except WindowError as error:
+            log.warning("window_skipped", reason=str(error))
+            continue
+        for entry in window.watches:
+            state.wait(user_id, entry)
+        watched = _viewings(window, completion)
+        videos = [viewing.video_id for viewing in watched]
+        flags = [viewing.is_completed for viewing in watched]
+        histories.append(PastWatches(user_id, videos, flags))
+        times_ms += [viewing.event_time_ms for viewing in watched[:1] + watched[-1:]]
+        viewings += watched
+        if len(viewings) >= _COUNTED_AT_ONCE:
+            state.popularity.count(viewings)
+            viewings = []
+    state.popularity.count(viewings)
+    return histories, max(max(times_ms, default=0) - min(times_ms, default=0), 1)
+
+
+def _viewings(window: Window, completion: CompletionRule) -> list[Viewing]:
+    return [
+        Viewing(video_id, time_ms, watch_ms, completion.is_completed(watch_ms, duration_ms))
+        for time_ms, _, video_id, watch_ms, duration_ms in window.watches
+        if watch_ms > 0
+    ]

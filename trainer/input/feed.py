@@ -1,0 +1,254 @@
+"""Read all partitions of the topics, from the offsets of the checkpoint.
+
+It is not a member of a group: offsets live in the checkpoint, and what is committed is for Kafka's
+own tools, which show the lag by it; it is never read back. One process reads all partitions.
+
+An offset is only valid for the log it came from. A topic of another id than the checkpoint
+remembers was created again, and a log that ends before the offset was cut.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import structlog
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from contract.cluster.needs import group_of
+from contract.errors import BrokerUnavailable, ContractError
+from contract.kafka.client import (
+    ClientConfig,
+    client_config,
+    consumer_config,
+    is_retriable,
+    unhurried,
+)
+from contract.kafka.records import Position, Received, received
+from contract.kafka.topic_ids import topic_ids
+from contract.kafka.topic_reader import TopicReader, is_lasting, is_out_of_range
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import Layout, Topic
+from trainer.state.checkpoint import Offsets
+
+log = structlog.get_logger()
+
+_FETCH_WAIT_MS = 200  # learning is paced in seconds: fewer fetches leave the cores to serving
+_TIMEOUT_S = 10.0
+
+Identify = Callable[[Collection[str]], Mapping[str, int]]
+"""Returns the ids of topics by their full names; none where the broker tells none."""
+
+CommitListener = Callable[[KafkaError | None, Sequence[TopicPartition]], None]
+
+
+class BrokerLostRecordsError(ContractError):
+    """The broker no longer has the records at the offsets of the checkpoint."""
+
+
+def feed_config(settings: KafkaSettings) -> ClientConfig:
+    """Return the configuration of the feed's consumer."""
+    config = consumer_config(settings, group_id=group_of("trainer", settings.layout))
+    return unhurried(config, within_ms=_FETCH_WAIT_MS) | {
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+    }
+
+
+def identify(settings: KafkaSettings) -> Identify:
+    """Return a function that asks the broker for the ids of topics, with a client for each call."""
+
+    def ask(names: Collection[str]) -> Mapping[str, int]:
+        return topic_ids(AdminClient(client_config(settings)), names, within_s=_TIMEOUT_S)
+
+    return ask
+
+
+def commit_listener(on_refusal: Callable[[], None]) -> CommitListener:
+    """Return a commit callback for a consumer; *on_refusal* is called when a commit was refused."""
+
+    def note(error: KafkaError | None, places: Sequence[TopicPartition]) -> None:
+        errors = [error, *(place.error for place in places)]
+        refusals = [each for each in errors if each is not None and not is_retriable(each)]
+        if refusals:
+            log.warning("offsets_not_told", reason=refusals[0].str())
+            on_refusal()
+
+    return note
+
+
+class Feed:
+    """Reads all partitions of some topics, from given offsets on."""
+
+    def __init__(self, consumer: Consumer, layout: Layout, identify: Identify) -> None:
+        self._consumer = consumer
+        self._layout = layout
+        self._identify = identify
+        self._reader = TopicReader(consumer, layout, on_error=self._is_dealt_with)
+        self._unverified: dict[Position, int] = {}
+        self.next_offsets: Offsets = {}
+        self.topic_ids: dict[str, int] = {}
+        """By topic the id that its offsets belong to; 0 where the broker tells none."""
+
+    def open(
+        self,
+        topics: Sequence[Topic],
+        offsets: Mapping[str, Mapping[int, int]],
+        topic_ids: Mapping[str, int] = {},
+    ) -> None:
+        """Read *topics*, each partition from its offset in *offsets*, or from its beginning.
+
+        Offsets are those of the topics with *topic_ids*; a topic without one is taken as it is.
+        May be called again: what has been read since goes on from where it stands.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+            BrokerLostRecordsError: a topic with offsets was created again.
+            ContractError: a topic does not exist.
+        """
+        start: dict[Position, int] = {}
+        for at in self._reader.partitions([each.name for each in topics], within_s=_TIMEOUT_S):
+            known = {**offsets.get(at.topic, {}), **self.next_offsets.get(at.topic, {})}
+            if at.partition in known:
+                self._unverified[at] = known[at.partition]
+                self.next_offsets.setdefault(at.topic, {})[at.partition] = known[at.partition]
+            start[at] = known.get(at.partition, OFFSET_BEGINNING)
+        self._check_ids(topics, {**topic_ids, **self.topic_ids})
+        self._reader.assign(start)
+
+    def poll(self, *, most: int, timeout_s: float) -> list[Received]:
+        """Return up to *most* records as soon as there is one, none after *timeout_s*.
+
+        Raises:
+            BrokerUnavailable: the broker refused.
+            ContractError: a right is missing.
+            BrokerLostRecordsError: a partition ends before the offset it was to be read from.
+        """
+        messages = self._reader.poll(most, within_s=timeout_s)
+        records = [received(message, self._layout) for message in messages]
+        for record in records:
+            self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
+        if self._unverified:
+            self._verify()
+        return records
+
+    def commit(self, offsets: Offsets) -> None:
+        """Commit *offsets* for Kafka's tools; a failure changes nothing here."""
+        told = [
+            self._reader.place(Position(topic, number), offset)
+            for topic, next_offsets in offsets.items()
+            for number, offset in next_offsets.items()
+        ]
+        if not told:
+            return
+        try:
+            self._consumer.commit(offsets=told, asynchronous=True)
+        except KafkaException as error:
+            log.warning("offsets_not_told", reason=error.args[0].str())
+
+    def note_ids(self) -> None:
+        """Look up the ids of topics that records were read of for the first time since `open`.
+
+        Not earlier: a topic of which nothing was read may be created again without a loss. If
+        the broker does not answer, they are looked up the next time.
+        """
+        unknown = [name for name in self.next_offsets if name not in self.topic_ids]
+        try:
+            self.topic_ids |= self._ids_of(unknown)
+        except BrokerUnavailable as error:
+            log.warning("topic_ids_unknown", reason=str(error))
+
+    def has_read(self, topics: Sequence[Topic]) -> bool:
+        """Return whether *topics* were read to their ends at least once since `open`."""
+        names = {topic.name for topic in topics}
+        return not any(at.topic in names for at in self._reader.unread)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether every partition is known to reach to where reading it started."""
+        return not self._unverified
+
+    def forget(self) -> None:
+        """Forget every offset, so that `open` reads from the beginning."""
+        self.next_offsets = {}
+        self.topic_ids = {}
+        self._unverified = {}
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._reader.close()
+
+    def _is_dealt_with(self, at: Position, error: KafkaError) -> bool:
+        if is_out_of_range(error):
+            self._go_to_what_is_left(at)
+            return True
+        if not is_lasting(error):
+            log.warning("fetch_failed", topic=at.topic, partition=at.partition, reason=error.str())
+        return False
+
+    def _go_to_what_is_left(self, at: Position) -> None:
+        """Retention deleted records that were not learned from: go on with the first one left.
+
+        librdkafka has stopped reading the partition, and seeks in none that it does not read.
+        """
+        first = self._reader.first_offset(at, within_s=_TIMEOUT_S)
+        wanted = self.next_offsets.get(at.topic, {}).get(at.partition, 0)
+        if first < wanted:
+            raise _ends_before(at, wanted)
+        log.warning(
+            "records_gone",
+            topic=at.topic,
+            partition=at.partition,
+            records=first - wanted,
+            expected=wanted,
+            start=first,
+        )
+        self._unverified.pop(at, None)
+        self.next_offsets.setdefault(at.topic, {})[at.partition] = first
+        self._reader.seek(at, first)
+
+    def _check_ids(self, topics: Sequence[Topic], remembered: Mapping[str, int]) -> None:
+        """Compare the ids of *topics* that have offsets with those that are *remembered*."""
+        with_offsets = [topic.name for topic in topics if topic.name in self.next_offsets]
+        for name, topic_id in self._ids_of(with_offsets).items():
+            expected = remembered.get(name, 0)
+            if topic_id and expected not in (0, topic_id):
+                raise _lost(f"{name} was deleted and created again since the checkpoint")
+            self.topic_ids[name] = topic_id or expected
+
+    def _ids_of(self, names: Sequence[str]) -> dict[str, int]:
+        if not names:
+            return {}
+        found = self._identify([self._layout.prefix + name for name in names])
+        return {name: found.get(self._layout.prefix + name, 0) for name in names}
+
+    def _verify(self) -> None:
+        """Compare where reading started with the end of the log, once a fetch has told it.
+
+        The end that a fetch tells is right everywhere; the one that ListOffsets tells is not.
+        """
+        for at, start in list(self._unverified.items()):
+            end = self._reader.cached_end(at)
+            if end >= 0:
+                del self._unverified[at]
+                if end < start:
+                    raise _ends_before(at, start)
+
+
+def _ends_before(at: Position, wanted: int) -> BrokerLostRecordsError:
+    return _lost(
+        f"{at.topic}[{at.partition}] ends before offset {wanted}, where the checkpoint stands"
+    )
+
+
+def _lost(what: str) -> BrokerLostRecordsError:
+    return BrokerLostRecordsError(
+        f"the broker has lost records: {what}. "
+        "Move NEXTWATCH_TRAINER_CHECKPOINT_DIR away to start over, or set "
+        "NEXTWATCH_TRAINER_AFTER_BROKER_LOSS=continue to keep what was learned and read what "
+        "the broker has from its beginning"
+    )

@@ -1,0 +1,1 @@
+"""The learners: models that are trained example by example."""

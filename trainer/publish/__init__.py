@@ -1,0 +1,1 @@
+"""Bundles and item vectors for the other processes."""

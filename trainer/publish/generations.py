@@ -1,0 +1,51 @@
+"""Follow the state of each generation on `model-bundles`."""
+
+from dataclasses import dataclass, field
+
+from contract.bundle_log import BundleLog
+from contract.wire.events import BundleAnnouncement, BundleState
+
+MAX_REMEMBERED = 256
+"""So many bundles are remembered, the newest and the one in service."""
+MAX_OUTSTANDING = 2
+"""Offered and not yet in service: with the one in service, as many as a learner keeps frozen."""
+
+
+@dataclass(slots=True)
+class Generations:
+    """The announced generations; the newest announcement of each counts."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    _log: BundleLog = field(default_factory=BundleLog)
+
+    @property
+    def in_service(self) -> int | None:
+        """The generation that was announced last as in service; None if it was withdrawn since."""
+        withdrawn = {bundle.generation for bundle in self._log.in_state(BundleState.WITHDRAWN)}
+        return None if self._log.in_service in withdrawn else self._log.in_service
+
+    @property
+    def newest(self) -> int:
+        """The highest generation that was ever announced."""
+        return self._log.newest_generation
+
+    def note(self, announcement: BundleAnnouncement) -> None:
+        """Apply one announcement; they come in the order of their offsets."""
+        self._log.apply(announcement)
+        if announcement.metrics and announcement.generation == self.newest:
+            self.metrics = dict(announcement.metrics)
+        self._log.forget_least(
+            lambda bundle: (bundle.generation == self._log.in_service, bundle.generation),
+            most=MAX_REMEMBERED,
+        )
+
+    @property
+    def has_any(self) -> bool:
+        """Whether a bundle is in service, or soon will be."""
+        return bool(self._log.not_withdrawn)
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether bundles are offered faster than they come into service."""
+        coming = {bundle.generation for bundle in self._log.not_withdrawn}
+        return len([g for g in coming if g > (self.in_service or 0)]) >= MAX_OUTSTANDING

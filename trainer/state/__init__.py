@@ -1,0 +1,1 @@
+"""Everything learned, and its checkpoints."""

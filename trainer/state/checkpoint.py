@@ -1,0 +1,177 @@
+"""Save and read checkpoints: everything learned, with the offsets it was learned up to.
+
+A checkpoint is a directory, whole or absent (`contract.process.atomic_write`). The manifest has
+size and sha256 of every file, and a sum beside it for itself: a damaged checkpoint is passed over
+for the one before it, and since offsets are part of it, that one is just further back in time, not
+wrong. A disk that cannot be read right now is waited for: it says nothing of what is on it. The
+newest three are kept. Never a pickle.
+"""
+
+import hashlib
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from contract.errors import ContractError, StoreUnavailable
+from contract.kafka.retries import until_answered
+from contract.process.atomic_write import DRAFT_SUFFIX, write_directory
+
+log = structlog.get_logger()
+
+VERSION = 1
+MANIFEST = "manifest.json"
+MANIFEST_SUM = "manifest.sha256"
+READ_WITHIN_S = 30.0
+"""How long a disk that does not give a checkpoint is asked again."""
+_PREFIX = "ckpt-"
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_LIBRARIES = ("numpy", "torch", "msgspec", "safetensors")
+
+Offsets = dict[str, dict[int, int]]
+"""Topic -> partition -> the first offset that has not been learned from."""
+
+
+class _File(msgspec.Struct, frozen=True):
+    sha256: str
+    size: int
+
+
+class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The table of contents of a checkpoint."""
+
+    version: int = VERSION
+    number: int
+    created_at_ms: int
+    offsets: Offsets
+    topic_ids: dict[str, int] = {}  # checkpoints of 0.2.0 have none
+    files: dict[str, _File]
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint, read and verified.
+
+    *topic_ids* say which topics the offsets are of, by name; an unknown id is left out.
+    """
+
+    number: int
+    offsets: Offsets
+    files: Mapping[str, bytes]
+    topic_ids: Mapping[str, int]
+
+
+class CheckpointError(ContractError):
+    """Every checkpoint is damaged."""
+
+
+class Checkpoints:
+    """The checkpoints in one directory."""
+
+    def __init__(self, directory: Path, *, keep: int = 3) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self._directory = directory
+        self.keep = keep
+        """How many checkpoints there are at most; saving so many replaces all there are now."""
+
+    def save(
+        self,
+        files: Mapping[str, bytes],
+        *,
+        offsets: Offsets,
+        created_at_ms: int,
+        topic_ids: Mapping[str, int] = {},
+    ) -> Path:
+        """Write a checkpoint, then delete the oldest beyond those that are kept."""
+        for abandoned in self._directory.glob(f"{_PREFIX}*{DRAFT_SUFFIX}"):
+            shutil.rmtree(abandoned)
+        number = max(self._numbers(), default=0) + 1
+        final = self._path(number)
+        libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+        manifest = CheckpointManifest(
+            number=number,
+            created_at_ms=created_at_ms,
+            offsets=offsets,
+            topic_ids=dict(topic_ids),
+            files={name: _File(_sha256(data), len(data)) for name, data in files.items()},
+            libraries=libraries | {"python": platform.python_version()},
+        )
+        encoded = msgspec.json.encode(manifest)
+        sums = {MANIFEST: encoded, MANIFEST_SUM: _sha256(encoded).encode()}
+        write_directory(final, {**files, **sums})
+        for old in sorted(self._numbers())[: -self.keep]:
+            shutil.rmtree(self._path(old))
+        return final
+
+    def newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, or None when there never was one.
+
+        Raises:
+            CheckpointError: there are some, all of them damaged.
+            StoreUnavailable: the disk did not give one within `READ_WITHIN_S`.
+        """
+        numbers = sorted(self._numbers(), reverse=True)
+        for number in numbers:
+            try:
+                return until_answered(partial(self._read, number), within_s=READ_WITHIN_S)
+            except (*_ABSENT, msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+                log.warning("checkpoint_passed_over", number=number, reason=str(error))
+        if numbers:
+            raise CheckpointError(
+                f"every checkpoint in {self._directory} is damaged; move the directory away "
+                "to start over"
+            )
+        return None
+
+    def _read(self, number: int) -> Checkpoint:
+        """Return checkpoint *number*; only what is wrong with itself is raised as it is."""
+        try:
+            return self._verified(number)
+        except _ABSENT:
+            raise
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._path(number)} cannot be read: {error.strerror or error}: mend the disk, or "
+                "move the directory away to go on from the checkpoint before it"
+            ) from error
+
+    def _verified(self, number: int) -> Checkpoint:
+        path = self._path(number)
+        encoded = (path / MANIFEST).read_bytes()
+        if _sha256(encoded).encode() != (path / MANIFEST_SUM).read_bytes():
+            raise ValueError(f"{MANIFEST} does not have the sha256 beside it")
+        manifest = msgspec.json.decode(encoded, type=CheckpointManifest)
+        if manifest.version != VERSION:
+            raise ValueError(f"version {manifest.version}; this code reads {VERSION}")
+        if manifest.number != number:
+            raise ValueError(f"the manifest is of checkpoint {manifest.number}")
+        files = {name: _content(path / name, entry) for name, entry in manifest.files.items()}
+        return Checkpoint(number, manifest.offsets, files, manifest.topic_ids)
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{_PREFIX}{number:012d}"
+
+    def _numbers(self) -> list[int]:
+        names = [path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*")]
+        return [int(name) for name in names if name.isdigit()]
+
+
+def _content(path: Path, entry: _File) -> bytes:
+    if "/" in path.name or path.stat().st_size != entry.size:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {entry.size}")
+    data = path.read_bytes()
+    if _sha256(data) != entry.sha256:
+        raise ValueError(f"{path.name} does not have the sha256 of the manifest")
+    return data
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,262 @@
+"""Hold the training state and its only transition: one batch scored, learned, then counted.
+
+A pure core without Kafka or clock.
+
+Each watch enters its user's window. A completed watch of a known video that the user had not
+seen becomes an example, whose window is as it stood *before* that watch. Examples and watches
+then wait for their batch, and a batch is scored, learned from, counted, in that order: no
+score knows anything of its own batch or of what came later.
+
+A watch that does not enter the window (repeated, erased, too old) does nothing at all, so
+repeated delivery changes nothing. One that arrives late is an example with a late window: the
+window as of its own event time. One of a video that nobody has uploaded yet waits for the upload
+(`trainer.input.waiting`).
+
+Popularity counts people: a user counts for a video once a day (`trainer.evaluate.viewers`), and a
+play of 0 ms is none. No event moves the clocks of the counters beyond *clock*: one event of next
+year would let everything decay that was counted so far.
+"""
+
+from collections import Counter, OrderedDict
+
+import msgspec
+import numpy as np
+
+from contract.process.clock import Clock
+from contract.wire.events import MAX_AHEAD_MS, MAX_TIME_MS, Search, UserDeletion, VideoUpload, Watch
+from contract.wire.identifiers import event_key
+from models.features.examples import CompletionRule, Example
+from models.history.history import WatchEntry, Window, WindowPolicy, entered, fold
+from models.history.window import filtered
+from models.serving.ranking import Ranker
+from models.training.frozen import NUM_FROZEN
+from trainer.evaluate.popularity import Popularity, Viewing
+from trainer.evaluate.progressive import Progressive
+from trainer.evaluate.viewers import Viewers
+from trainer.input.waiting import WaitingWatches
+from trainer.input.windows import Windows
+from trainer.learn.learner import Learner
+
+MAX_WAITING = 100_000
+"""So many watches wait for the uploads of their videos, some 20 MB."""
+
+
+def no_clock() -> int:
+    """Return a time after every event, for logs whose times are all trusted."""
+    return MAX_TIME_MS
+
+
+class Pending(msgspec.Struct):
+    """Examples and viewings that wait for their batch, in the order of arrival."""
+
+    examples: list[Example] = []
+    viewings: list[Viewing] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.examples or self.viewings)
+
+
+class TrainingState:
+    """A learner with the windows, counters and pending examples it learns from."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        windows: Windows,
+        popularity: Popularity,
+        completion: CompletionRule,
+        *,
+        clock: Clock = no_clock,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self.learner = learner
+        self.windows = windows
+        self.popularity = popularity
+        self.progressive = Progressive(Ranker(learner.ranker_params))
+        self.pending = Pending()
+        self.loss = 0.0
+        self.counts: Counter[str] = Counter()
+        self.touched: dict[int, OrderedDict[str, None]] = {}
+        self.viewers = Viewers()
+        self.waiting = WaitingWatches(max_waiting)
+        self._completion = completion
+        self._clock = clock
+
+    def upload(self, upload: VideoUpload) -> None:
+        """Add a video: from now on it can be recommended, watched and learned.
+
+        What is uploaded again with other content gets new vectors before all others that wait for
+        theirs: index_sync leaves the vectors of what was learned to the trainer.
+        """
+        video_id = upload.video_id
+        is_changed = self.learner.upload(upload)
+        self.popularity.add(upload)
+        self.counts["uploads"] += 1
+        if is_changed:
+            for videos in self.touched.values():
+                videos[video_id] = None
+                videos.move_to_end(video_id, last=False)
+        for user_id, entry in self.waiting.take(video_id):
+            self._learn_late(user_id, entry)
+
+    def take_down(self, video_id: str) -> None:
+        """Stop recommending a video; waiting examples of it are left out."""
+        self.learner.remove(video_id)
+        for videos in self.touched.values():
+            videos.pop(video_id, None)
+        self.counts["takedowns"] += 1
+
+    def search(self, event: Search) -> None:
+        """Fold the search into the user's window."""
+        self.windows.fold(event, latest_ms=self.latest_ms)
+        self.counts["searches"] += 1
+
+    def watch(self, event: Watch) -> None:
+        """Fold the watch into the user's window; keep what is to be learned from it."""
+        self.counts["watches"] += 1
+        before, after = self.windows.fold(event, latest_ms=self.latest_ms)
+        event_id = event_key(event.event_id)
+        new = [entry for entry in entered(before, after) if entry.event_id == event_id]
+        if not new:
+            self.counts["ignored_watches"] += 1
+            return
+        if not self.is_live(event.video_id):
+            self.counts["unknown_videos"] += 1
+            self.wait(event.user_id, new[0])
+            return
+        self._keep(event.user_id, new[0], before)
+
+    def wait(self, user_id: str, entry: WatchEntry) -> None:
+        """Keep a watch until the upload of its video, if that is unknown."""
+        if not self.learner.vocabulary.row(entry.video_id):
+            self.waiting.add(user_id, entry)
+
+    def erase(self, event: UserDeletion) -> None:
+        """Erase a user: the window, whatever waits, and the examples kept by the learner."""
+        before, _ = self.windows.fold(event, latest_ms=self.latest_ms)
+        for entry in (*before.watches, *before.repeats):
+            if entry.event_time_ms <= event.erase_before_ms:
+                self.viewers.forget(event.user_id, entry.video_id, entry.event_time_ms)
+        self.waiting.forget(event.user_id, event.erase_before_ms)
+        self.learner.forget(event.user_id)
+        self.pending.examples = [
+            kept
+            for example in self.pending.examples
+            for kept in _without_erased(example, event, self.windows.policy)
+        ]
+        self.counts["erasures"] += 1
+
+    @property
+    def latest_ms(self) -> int:
+        """The latest accepted event time."""
+        return self._clock() + MAX_AHEAD_MS
+
+    def turn_back(self) -> bool:
+        """Set the clocks of all counters to now if they stand later; return whether they did.
+
+        An event from the future, accepted before such were refused, has moved them. What decayed by
+        it stays decayed, and from now on is counted again.
+        """
+        now_ms, latest_ms, pending = self._clock(), self.latest_ms, self.pending
+        self.pending = Pending(
+            [
+                one._replace(event_time_ms=min(one.event_time_ms, now_ms))
+                for one in pending.examples
+            ],
+            [
+                one._replace(event_time_ms=min(one.event_time_ms, now_ms))
+                for one in pending.viewings
+            ],
+        )
+        self.viewers.turn_back(latest_ms)
+        is_turned = self.popularity.turn_back(now_ms, latest_ms=latest_ms)
+        return self.learner.turn_back(now_ms, latest_ms=latest_ms) or is_turned
+
+    def is_live(self, video_id: str) -> bool:
+        """Return whether the video was uploaded and not taken down since."""
+        return self.learner.vocabulary.live_row(video_id) > 0
+
+    def learn(self) -> None:
+        """Score what waits, then learn from it, then count it."""
+        examples = [example for example in self.pending.examples if self.is_live(example.video_id)]
+        if examples:
+            encoded = self.learner.encode(examples)
+            similarity_BN = self.learner.similarity(encoded)
+            self.progressive.score(examples, similarity_BN, self.learner.is_live_N, self.popularity)
+            self.loss = self.learner.learn(encoded)
+        self.popularity.count(self.pending.viewings)
+        self.learner.count(self.pending.viewings)
+        self._touch([viewing.video_id for viewing in self.pending.viewings])
+        self.pending = Pending()
+
+    def freeze(self, generation: int) -> None:
+        """Start *generation*: its vectors are as they are now, nothing of it is touched yet."""
+        self.learner.freeze(generation)
+        self._touch([])
+        self.touched[generation] = OrderedDict()
+        while len(self.touched) > NUM_FROZEN:
+            del self.touched[min(self.touched)]
+
+    def take_touched(self, generation: int, most: int) -> list[str]:
+        """Return videos whose vectors or features of *generation* are out of date, oldest first."""
+        waiting = self.touched.get(generation, OrderedDict())
+        taken = [video_id for video_id, _ in zip(waiting, range(most), strict=False)]
+        for video_id in taken:
+            del waiting[video_id]
+        return [video_id for video_id in taken if self.is_live(video_id)]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of what was learned, for an announcement."""
+        counted = ("watches", "searches", "impressions")
+        events = float(sum(self.counts[name] for name in counted))
+        loss = self.loss if np.isfinite(self.loss) else 0.0
+        return self.progressive.metrics() | {"loss": loss, "events": events}
+
+    def _learn_late(self, user_id: str, entry: WatchEntry) -> None:
+        """Keep what a watch teaches whose video has been uploaded at last."""
+        window = self.windows.get(user_id)
+        if entry.event_time_ms > window.erased_before_ms:
+            self.counts["waited_watches"] += 1
+            self._keep(user_id, entry, window)
+
+    def _keep(self, user_id: str, entry: WatchEntry, window: Window) -> None:
+        """Keep what is to be learned from a watch, of whatever is in *window* before it."""
+        video_id, watch_ms = entry.video_id, entry.watch_ms
+        time_ms = min(entry.event_time_ms, self._clock())
+        duration_ms = entry.duration_ms or self.popularity.duration_ms(video_id)
+        is_completed = self._completion.is_completed(watch_ms, duration_ms)
+
+        def is_first(*, is_completed: bool) -> bool:
+            return self.viewers.is_first(user_id, video_id, time_ms, is_completed=is_completed)
+
+        is_first_watch = watch_ms > 0 and is_first(is_completed=False)
+        is_first_completed = is_completed and is_first(is_completed=True)
+        if watch_ms > 0 and (is_first_watch or is_first_completed):
+            viewing = Viewing(video_id, time_ms, watch_ms, is_first_completed, is_first_watch)
+            self.pending.viewings.append(viewing)
+        before = as_of(window, entry.event_time_ms, entry.event_id)
+        if is_first_completed and video_id not in before.video_ids:
+            self.pending.examples.append(Example(user_id, before, video_id, time_ms))
+
+    def _touch(self, watched: list[str]) -> None:
+        learned = sorted(self.learner.drain_touched())
+        for videos in self.touched.values():
+            videos.update(dict.fromkeys(watched))
+            videos.update(dict.fromkeys(learned))
+
+
+def as_of(window: Window, event_time_ms: int, event_id: bytes) -> Window:
+    """Return *window* without whatever comes after (event time, event id)."""
+    if window.newest_ms < event_time_ms:
+        return window
+    at = (event_time_ms, event_id)
+    past = filtered(window, lambda entry: (entry.event_time_ms, entry.event_id) < at)
+    return msgspec.structs.replace(past, impressions=())
+
+
+def _without_erased(example: Example, event: UserDeletion, policy: WindowPolicy) -> list[Example]:
+    if example.user_id != event.user_id:
+        return [example]
+    if example.event_time_ms <= event.erase_before_ms:
+        return []
+    return [example._replace(window=fold(example.window, [event], policy))]
