@@ -203,7 +203,7 @@ def _serve(
         app,
         kafka,
         settings,
-        num_read=lambda: reader.num_read,
+        num_moved=lambda: reader.num_read + pipeline.counts["windows_published_anew"],
         on_stall=partial(liveness.end_stalled, app),
     )
     app.health = liveness.server(

@@ -37,18 +37,18 @@ def start(
     kafka: KafkaSettings,
     settings: StreamsSettings,
     *,
-    num_read: Callable[[], int],
+    num_moved: Callable[[], int],
     on_stall: Callable[[str], None],
 ) -> tuple[Watchdog, threading.Event]:
     """Start the watchdog of *app* in its own thread; return it, and the event that ends it.
 
     The way into the group may take as long as the group needs, which the session timeout sets.
-    *num_read* returns how many records of changelogs were read.
+    *num_moved* returns how many records of changelogs were read, or published at the start.
     """
     patience_s = settings.watchdog_ms / 1000
     join_patience_s = max(patience_s, 3 * kafka.session_timeout_ms / 1000)
     look = partial(
-        lanes, app, patience_s=patience_s, join_patience_s=join_patience_s, num_read=num_read
+        lanes, app, patience_s=patience_s, join_patience_s=join_patience_s, num_moved=num_moved
     )
     watchdog, stop = Watchdog(look, monotonic=time.monotonic), threading.Event()
     threading.Thread(
@@ -73,7 +73,7 @@ def end_stalled(app: App, reason: str) -> None:
 
 
 def lanes(
-    app: App, *, patience_s: float, join_patience_s: float, num_read: Callable[[], int]
+    app: App, *, patience_s: float, join_patience_s: float, num_moved: Callable[[], int]
 ) -> dict[str, WatchedProgress]:
     """Return what has to make progress: every partition while serving, else joining or stopping.
 
@@ -85,7 +85,7 @@ def lanes(
         return {"shutdown": WatchedProgress(None, is_waiting=True, patience_s=STOP_WITHIN_S)}
     marks = app.partitions.marks()
     if app.membership is not Membership.SERVING:
-        name, mark = app.membership.name.lower(), (frozenset(marks.items()), num_read())
+        name, mark = app.membership.name.lower(), (frozenset(marks.items()), num_moved())
         return {name: WatchedProgress(mark, is_waiting=True, patience_s=join_patience_s)}
     found = {
         f"{at.topic}/{at.partition}": app.reading(at, marks).lane(patience_s)

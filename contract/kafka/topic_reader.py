@@ -78,6 +78,8 @@ class TopicReader:
         """The partitions whose end was not reached since they were assigned."""
         self.ends: dict[Position, int] = {}
         """By partition the offset of the end that was reached first since they were assigned."""
+        self.hidden: dict[Position, int] = {}
+        """By partition how many offsets lay beyond that end: those of open transactions."""
 
     def partitions(self, topics: Iterable[str], *, within_s: float) -> list[Position]:
         """Return all partitions of *topics*, which are given by their names in the contract.
@@ -94,7 +96,7 @@ class TopicReader:
 
     def assign(self, start: Mapping[Position, int]) -> None:
         """Read the partitions in *start*, from their offsets on, and no others."""
-        self.unread, self.ends, self._until = frozenset(start), {}, {}
+        self.unread, self.ends, self.hidden, self._until = frozenset(start), {}, {}, {}
         self._consumer.assign([self.place(at, offset) for at, offset in start.items()])
 
     def unassign(self) -> None:
@@ -183,6 +185,7 @@ class TopicReader:
         self._num_heard += 1
         if at in self.unread:
             self.ends[at] = offset
+            self.hidden[at] = max(0, self.cached_end(at) - offset)
             self.unread -= {at}
 
     def _is_record(self, message: Message) -> bool:

@@ -143,7 +143,7 @@ WINDOWS = Topic(
     None,
     ("streams",),
     ("streams", "trainer"),
-    "changelog: each user's history window as a binary record (models/history/codec.py), and seals",
+    "changelog: each user's history window as a binary record (models/history/codec.py), and erasure markers",
     cleanup="compact",
     max_value_bytes=98_304,
     config={"delete.retention.ms": str(7 * DAY_MS)},

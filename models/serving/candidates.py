@@ -1,7 +1,7 @@
 """Rank the candidates that retrieval found, for many users at once: encode, search, rank.
 
 The three stages are one call each: `encode` gives the user vectors, any search of the item vectors
-gives rows of the item store, and `rank_candidates` puts those in the order that is served.
+gives rows of the item store, and `rank_candidates` puts those in the order of their scores.
 """
 
 from collections.abc import Sequence

@@ -65,4 +65,4 @@ class DssmTower(UserTower):
         hidden_BTH = self.watched(torch.cat([watched_BTD, completed_BTD, features_BTF], dim=2))
         skip_BTD = self.mean_weight * (watched_BTD + completed_BTD)
         out_BTD: Tensor = self.out(self.hidden(hidden_BTH))
-        return skip_BTD + self.situation.cold_start_D + out_BTD
+        return skip_BTD + self.situation.nothing_D + out_BTD

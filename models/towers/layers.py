@@ -76,7 +76,7 @@ class WatchReader(nn.Module):
 
 
 class ContextEncoder(nn.Module):
-    """Encodes searches and context; ``cold_start_D`` is the learned cold-start vector.
+    """Encodes searches and context; ``nothing_D`` is the learned cold-start vector.
 
     It is the whole vector of a user without history, who needs a direction too.
     """
@@ -86,7 +86,8 @@ class ContextEncoder(nn.Module):
         width = config.context_dim * len(CONTEXT_FIELDS)
         self.context = nn.Linear(width, config.dim, bias=False)
         self.search_weight = nn.Parameter(torch.tensor(_FIRST_SEARCH_WEIGHT))
-        self.cold_start_D = nn.Parameter(0.02 * torch.randn(config.dim) / config.dim**0.5)
+        # checkpoints have this name
+        self.nothing_D = nn.Parameter(0.02 * torch.randn(config.dim) / config.dim**0.5)
         with torch.no_grad():
             self.context.weight.mul_(0.02)
 
@@ -95,7 +96,7 @@ class ContextEncoder(nn.Module):
     ) -> Float[Tensor, "B D"]:
         """Return the vector to add to the user."""
         situation_BD: Tensor = self.search_weight * search_BD + self.context(context_BC)
-        return self.cold_start_D + situation_BD
+        return self.nothing_D + situation_BD
 
 
 def content_vectors(weight_HD: Float[Tensor, "H D"], content: ContentBatch) -> Float[Tensor, "N D"]:
@@ -168,7 +169,7 @@ class CausalTower(UserTower):
         return self._states(watched)[:, -1] + situation_BD
 
     def _positions(self, watched: WatchInputs) -> Tensor:
-        return self._states(watched) + self.situation.cold_start_D
+        return self._states(watched) + self.situation.nothing_D
 
     def _states(self, watched: WatchInputs) -> Tensor:
         """Return the state after every watch, B T D."""

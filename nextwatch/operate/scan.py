@@ -74,9 +74,9 @@ class Scan:
                     self._count()
                     yield record
             self.ends = dict(reader.ends)
-            for at, offset in self.ends.items():
-                if at not in until and (hidden := reader.cached_end(at) - offset) > 0:
-                    self.unsettled[at] = hidden
+            self.unsettled = {
+                at: hidden for at, hidden in reader.hidden.items() if hidden and at not in until
+            }
 
     def one(self, at: Position, offset: int) -> Received | None:
         """Return the record at *offset*; None if it does not exist (any longer).

@@ -83,11 +83,11 @@ class App(faust.App):
         if self.conf.consumer_group_instance_id is None and (member := self._last_member()):
             await leave_group_for(self.conf, member)
         self.assigned, self.lost, self.opening = {}, set(), asyncio.Lock()
-        await _until_failure(self._publish_kept, self.on_failure)
         await super().on_start()
         self.fetch = self.start_fetch()
         if self.health is not None:
             await _until_failure(self.health.start, self.on_failure)
+        await _until_failure(self._publish_kept, self.on_failure)
 
     async def _publish_kept(self) -> None:
         """Publish the windows whose changelog was replaced while this worker was away."""

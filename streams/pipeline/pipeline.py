@@ -62,8 +62,8 @@ class Pipeline:
     """The stages of a micro-batch of any partitions; without a recommender it only folds.
 
     `publish` and `heal` raise `WorkerPausedError` where this process may no longer own its
-    partitions, `commit` and `heal` `BrokerUnavailable` where a record is not acknowledged: then
-    nothing of the batch may be committed.
+    partitions. All that produces raises `BrokerUnavailable` where a record is not acknowledged, and
+    `ContractError` where it never will be: then nothing of the batch may be committed.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class MicroBatcher:
             ).start()
 
     def has_room(self, *, within_s: float) -> bool:
-        """Wait until the inbox holds less than a full batch, and return whether it does."""
+        """Wait until the inbox holds less than `OVERLAP_FROM` records; return whether it does."""
         return self._has_room.wait(within_s)
 
     def put(self, records: Sequence[Received]) -> None:

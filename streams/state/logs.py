@@ -38,8 +38,11 @@ class Log(NamedTuple):
         Nothing beyond the end of a log was ever read from it. A log of the same topic that ends
         before *offset* was cut, and what came since the cut may never have been read.
         """
-        is_of_another_topic = identity != self.identity if identity and self.identity else False
-        return is_of_another_topic or offset > self.end
+        return self.is_of_another_topic(identity) or offset > self.end
+
+    def is_of_another_topic(self, identity: int) -> bool:
+        """Return whether the topic of *identity* is another one; False where one is not known."""
+        return bool(identity and self.identity) and identity != self.identity
 
 
 class Looker:

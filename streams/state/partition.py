@@ -145,8 +145,9 @@ class Partition:
 
     def find_changelog(self, changelog: Log) -> None:
         """Mark every window as unpublished if *changelog* is not the log that was read so far."""
+        identity = self.store.offset(LOG_ID + CHANGELOG) or 0
         self.changelog_identity = changelog.identity
-        self.is_incomplete = self.is_kept_here_alone(changelog)
+        self.is_incomplete = changelog.is_other_than(identity, self.changelog_next)
         if self.is_incomplete:
             self._publish_anew()
         elif not self.is_unhealed:
@@ -154,9 +155,11 @@ class Partition:
         self.changelog_end = changelog.end
 
     def is_kept_here_alone(self, changelog: Log) -> bool:
-        """Return whether *changelog* is another than the one that the windows here are from."""
-        identity = self.store.offset(LOG_ID + CHANGELOG) or 0
-        return changelog.is_other_than(identity, self.changelog_next)
+        """Return whether *changelog* is of another topic than the one that the windows here are of.
+
+        One that was cut is not looked for: what is published to it would hide the cut.
+        """
+        return changelog.is_of_another_topic(self.store.offset(LOG_ID + CHANGELOG) or 0)
 
     def note_changelog(self, changelog: Log, *, was_next: int) -> None:
         """Note, from any thread, the changelog as the broker has it.

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from contract.errors import NextwatchError
 from contract.kafka.records import Position
 from models.history.history import WindowPolicy
 from streams.state.changelog import LoggedWindow
@@ -183,7 +184,11 @@ class Partitions:
         better.
         """
         for number, changelog in sorted(changelogs.items()):
-            store = self._open_store(number)
+            try:
+                store = self._open_store(number)
+            except NextwatchError as error:  # it ends the worker that gets the partition
+                log.warning("store_not_opened", partition=number, reason=str(error))
+                continue
             partition = Partition.opened(number, store, self._policy)
             try:
                 if partition.is_kept_here_alone(changelog):

@@ -22,9 +22,9 @@ def app(membership=Membership.SERVING, *, marks=None, is_stopping=False, is_hold
     )
 
 
-def looked_at(app, *, num_read=0):
+def looked_at(app, *, num_moved=0):
     """Return the lanes of *app*, with a minute to serve and two to join."""
-    return lanes(app, patience_s=60.0, join_patience_s=120.0, num_read=lambda: num_read)
+    return lanes(app, patience_s=60.0, join_patience_s=120.0, num_moved=lambda: num_moved)
 
 
 def test_every_source_partition_is_a_lane_of_its_own():
@@ -69,7 +69,7 @@ def test_a_long_restore_moves_by_what_it_has_read():
 def test_a_changelog_that_is_looked_through_moves_by_each_record():
     """Nothing of it is merged before all of it was read, which may take minutes."""
     restoring = app(Membership.RESTORING, marks={RESTORED: 0})
-    before, after = (looked_at(restoring, num_read=n)["restoring"] for n in (500, 501))
+    before, after = (looked_at(restoring, num_moved=n)["restoring"] for n in (500, 501))
 
     assert before.mark != after.mark
 

@@ -1,6 +1,8 @@
 """Every model of the table learns, hands over and serves through the one learner."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from trainer.learn.histories import PastWatches
 from trainer.settings import TrainerSettings
 
 NAMES = sorted(USER_TOWERS)
+ARRAYS = json.loads((Path(__file__).parents[1] / "data" / "checkpoint_arrays.json").read_text())
+"""The arrays of a checkpoint by model, as 0.2.0 wrote them."""
 SIZES = ("hidden_dim", "context_dim", "context_buckets", "num_negatives")
 
 
@@ -46,6 +50,14 @@ def who_watches(age_group, *, label):
     context = Context(age_group=age_group)
     window = fold(EMPTY, [watch("cooking0", context=context)], WindowPolicy())
     return Example("u", window, label, T0 + 1_000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_has_the_arrays_that_earlier_versions_wrote(name):
+    """A parameter with another name would make a trainer refuse what it has learned."""
+    arrays, _ = learner_of(catalogue(), config_of(name)).state()
+
+    assert sorted(arrays) == ARRAYS[name]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -179,7 +179,7 @@ def test_the_file_passes_the_check_that_every_bundle_passes():
 
 
 def test_serving_ranks_by_the_network_of_a_bundle_that_has_one(bundled):
-    """And by the sum of logarithms otherwise (tests/streams/serving/test_generation.py)."""
+    """One without the file is ranked by the sum of logarithms."""
     assert isinstance(load(bundled, collection_prefix="p").ranker, MlpRanker)
 
 

@@ -288,6 +288,18 @@ def test_a_worker_that_starts_publishes_windows_whose_changelog_was_replaced():
     assert decode(published[b"u1"]) == window(watch("A"))
 
 
+@pytest.mark.parametrize("identity", [1, 0], ids=["same topic", "no ids"])
+def test_nothing_is_published_to_a_changelog_that_was_cut_before_the_assignment(identity):
+    """It would hide the cut, and what others folded since would never be read again."""
+    world = World(logged(0, watch("A")), logged(1, watch("B"), user_id="u2"))
+    world.changelog_identity = identity
+    world.assign(committed=5)
+    world.partitions.close()
+    world.restart()
+
+    assert kept_alone(world, Log(0, 1, identity)) == {}
+
+
 def test_windows_published_before_the_assignment_are_published_at_it_again():
     """The store may be an old one: what others folded since is read again from the events."""
     world = World(logged(0, watch("A")))
