@@ -5,7 +5,7 @@ from threading import Event, Thread
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -187,8 +187,15 @@ def test_markers_of_transactions_and_emptied_topics_do_not_keep_a_tail_from_catc
     topic = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[empties])
     admin.incremental_alter_configs([topic])[topic].result(10)
     ends = [TopicPartition(name, number, OFFSET_END) for number in range(2)]
-    for emptied in admin.delete_records(ends).values():
-        emptied.result(10)
+
+    def is_emptied():
+        """Brokers refuse until they know of the new policy."""
+        try:
+            return [emptied.result(10) for emptied in admin.delete_records(ends).values()]
+        except KafkaException:
+            return False
+
+    assert eventually(is_emptied)
     world.start()
 
     assert eventually(lambda: world.catch_up.is_over), world.catch_up.reason
