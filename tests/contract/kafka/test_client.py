@@ -46,6 +46,8 @@ def ask(request, *, within_s=30.0):
     "code",
     [
         KafkaError.NOT_COORDINATOR,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_ENOUGH_REPLICAS,
