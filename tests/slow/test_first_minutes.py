@@ -12,7 +12,7 @@ from benchmarks.stack.player import player_of
 from benchmarks.stack.waiting import eventually
 from tests.support.stacks import running_stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 CATEGORIES = ("guitar", "cooking", "football")
 PER_CATEGORY = 15
