@@ -17,7 +17,10 @@ def test_the_ready_file_exists_from_declare_to_withdraw(tmp_path):
     assert not ready_file.exists()
 
 
-def test_a_process_without_a_ready_file_setting_writes_none():
+def test_a_process_without_a_ready_file_setting_writes_none(tmp_path, monkeypatch):
     """On a developer's machine the setting is not given."""
+    monkeypatch.chdir(tmp_path)
     readiness.declare(None)
     readiness.withdraw(None)
+
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from hashlib import blake2b
-from threading import Thread
+from threading import Event, Lock, Thread
 from uuid import UUID
 
 import numpy as np
@@ -142,6 +142,22 @@ def test_a_failed_index_is_left_alone_and_then_asked_again():
     assert world.recommend().degraded == []
 
 
+class WantedLock:
+    """A lock that tells when a thread waits for it."""
+
+    def __init__(self):
+        self._lock = Lock()
+        self.is_wanted = Event()
+
+    def __enter__(self):
+        if self._lock.locked():
+            self.is_wanted.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
 def test_the_item_store_does_not_change_while_a_batch_computes():
     """Matrices that grow between two looks at them do not fit together: the batch would die."""
     world = World("near")
@@ -160,14 +176,15 @@ def test_the_item_store_does_not_change_while_a_batch_computes():
     ranker = world.switch.current.ranker
 
     class Slow:
-        """The real ranker, while somebody wants to put a video in."""
+        """The real ranker, while another thread wants to put a video in."""
 
         def rank(self, *args):
             tail.start()
-            tail.join(0.2)  # it would be done by then, if nothing held it
+            assert world.switch.ranking.is_wanted.wait(10)
             was_known.append("new" in world.switch.current.items)
             return ranker.rank(*args)
 
+    world.switch.ranking = WantedLock()
     world.switch.current = replace(world.switch.current, ranker=Slow())
     world.recommend()
     tail.join()
