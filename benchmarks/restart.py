@@ -20,7 +20,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.serving.rig import facts
-from contract.kafka.client import consumer_config, producer_config
+from contract.kafka.client import consumer_config, producer_config, retried
 from contract.process.clock import system_clock
 from contract.wire.events import Watch, encode
 from contract.wire.topics import WATCH_EVENTS, WINDOWS
@@ -115,10 +115,14 @@ def _await_commits(stack: EmbeddedStack, num_events: int) -> None:
     consumer = Consumer(consumer_config(kafka, group_id=kafka.layout.streams_group))
     with closing(consumer):
         deadline_s = monotonic() + WITHIN_S
-        while sum(max(0, at.offset) for at in consumer.committed(places, timeout=10)) < num_events:
+        while sum(max(0, at.offset) for at in _committed(consumer, places)) < num_events:
             if monotonic() > deadline_s:
                 raise SystemExit(f"{num_events} events are not committed")
             sleep(_LOOK_S)
+
+
+def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
+    return retried(lambda left_s: consumer.committed(places, timeout=left_s), within_s=30)
 
 
 def _publish_windows(stack: EmbeddedStack, num_users: int) -> None:
