@@ -182,7 +182,7 @@ def _write_bundle(catalogue: Catalogue, snapshot: ItemSnapshot) -> None:
 def index_server(directory: Path) -> Iterator[str]:
     """Run the embedded index on the collections in *directory* and yield its URL."""
     port = free_ports(1)[0]
-    module = (sys.executable, "-m", "nextwatch.embedded.index.index_server")
+    module = (sys.executable, "-m", "nextwatch.embedded.index_server")
     arguments = ("--port", str(port), "--data", str(directory))
     server = subprocess.Popen([*module, *arguments], env=inherited(os.environ))  # noqa: S603
     try:

@@ -11,8 +11,8 @@ import structlog
 from nextwatch.embedded.index import index_space
 from nextwatch.embedded.index.index_collections import CollectionStore
 from nextwatch.embedded.index.index_failures import QUIET_S, Failures, refusal_of
-from nextwatch.embedded.index.index_server import build_app
 from nextwatch.embedded.index.index_space import COLLECTION_BYTES, WRITE_BYTES, warn_of_full_disk
+from nextwatch.embedded.index_server import build_app
 
 EMPTY = {"vectors": {"size": 2, "distance": "Cosine"}}
 POINTS = {"points": [{"id": 1, "vector": [0.0, 1.0], "payload": {}}]}

@@ -51,7 +51,7 @@ class Server:
 def start_server(directory: Path) -> Server:
     """Start an index server that keeps its collections in *directory*."""
     (port,) = free_ports(1)
-    argv = (sys.executable, "-m", "nextwatch.embedded.index.index_server")
+    argv = (sys.executable, "-m", "nextwatch.embedded.index_server")
     arguments = ("--port", str(port), "--data", str(directory / "data"))
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
     child = Child(Plan("index", argv + arguments, env, directory / "log", (port,)))

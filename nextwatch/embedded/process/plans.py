@@ -69,7 +69,7 @@ class Plans:
 
     def index(self, port: int) -> Plan:
         """Return the plan of the vector index."""
-        module = ("-m", "nextwatch.embedded.index.index_server")
+        module = ("-m", "nextwatch.embedded.index_server")
         data = str(self.directory.part("index"))
         return Plan(
             "index",

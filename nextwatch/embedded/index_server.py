@@ -2,7 +2,7 @@
 
 The embedded stack has no Qdrant server, and must not have a second client path either. So
 this process answers the unmodified ``qdrant_client.QdrantClient(url=...)``, and whatever else
-speaks REST to Qdrant. Run it with ``python -m nextwatch.embedded.index.index_server --port P --data
+speaks REST to Qdrant. Run it with ``python -m nextwatch.embedded.index_server --port P --data
 DIR``; it knows neither keys nor TLS, so it listens on
 127.0.0.1 unless ``--host`` names another address.
 """
@@ -261,7 +261,7 @@ def _info(collection: Collection) -> dict[str, Any]:
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C, which end it within `GRACE_S`."""
     parser = argparse.ArgumentParser(
-        prog="python -m nextwatch.embedded.index.index_server",
+        prog="python -m nextwatch.embedded.index_server",
         description=(__doc__ or "").split("\n")[0],
     )
     parser.add_argument("--port", type=int, required=True, help="to listen on")
