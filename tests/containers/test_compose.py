@@ -7,7 +7,7 @@ from benchmarks.stack.waiting import eventually
 from contract.cluster.preflight import partition_counts
 from contract.errors import BrokerUnavailable, ContractError
 from contract.version import VERSION
-from tests.containers.compose import WORKERS, can_kill_from_outside, docker
+from tests.containers.compose import WORKERS, Project, can_kill_from_outside, docker
 from tests.containers.load import Load
 
 KEPT = ("kafka", "bundles", "checkpoints")
