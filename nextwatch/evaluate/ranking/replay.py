@@ -105,7 +105,7 @@ def replay(
     day = log.log.period
     for rows in batches(log.log.time_ms, day):
         if day[rows.start] > protocol.last_day:
-            break
+            continue  # days overlap by minutes: an earlier one may still follow
         tell("replaying", rows.start / len(log))
         for period in protocol.periods:
             if period.first <= day[rows.start] and period.name not in begun:

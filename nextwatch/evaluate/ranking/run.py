@@ -117,6 +117,7 @@ def summary(log: RankLog, protocol: Protocol, entrants: Sequence[Entrant]) -> Re
         if period.is_by_day
         else _of_period(log, protocol, period, entrants, is_brief=True)
         for period in protocol.periods[:-1]
+        if _which(log, period, protocol.last_day).any()
     }
     told["train_seconds"] = float(np.mean([one.train_s for one in entrants]))
     told["score_ms"] = 1_000 * float(np.mean([one.score_s for one in entrants])) / max(told["n"], 1)
@@ -195,4 +196,6 @@ def _mean_of_days(
 
 
 def _columns(entrants: Sequence[Entrant], reading: str, which: np.ndarray) -> list[ScoreColumns]:
-    return [figures.part_of(one.scores[reading], which) for one in entrants]
+    found = [figures.part_of(one.scores[reading], which) for one in entrants]
+    assert all(np.isfinite(scores.p).all() for scores in found), "every tested exposure is scored"
+    return found

@@ -9,7 +9,7 @@ from nextwatch.evaluate.ranking import metrics
 
 
 def flags(text):
-    """Return which letters are capital: ``"Nnp"`` has no meaning but the order of cases."""
+    """Return labels, one a letter of *text*: ``+`` is a positive."""
     return np.array([letter == "+" for letter in text])
 
 
