@@ -224,14 +224,27 @@ class Origin(StrEnum):
     TRAINING = "training"
 
 
+Code = Annotated[int, Meta(ge=0, lt=2**31, description="a hash of the name, 0 where there is none")]
+
+
 class RankingFeatures(Event, frozen=True, kw_only=True):
-    """The ranking features of a video without its vectors; `popularity` is a decayed count."""
+    """The ranking features of a video without its vectors.
+
+    `popularity` and `impressions` are decayed counts, `watch_rate` is the share of impressions
+    that were watched. The codes are hashes of what the upload says, `tag` of its first tag.
+    """
 
     popularity: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     mean_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)] = 0.0
     completion_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     duration_ms: Annotated[int, Meta(ge=0, le=MAX_DURATION_MS)] = 0
     uploaded_at_ms: Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] = 0
+    impressions: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+    watch_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    channel: Code = 0
+    category: Code = 0
+    tag: Code = 0
+    language: Code = 0
 
 
 class ItemVector(Event, frozen=True, kw_only=True):

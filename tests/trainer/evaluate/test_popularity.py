@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.features.ranking_features import content_codes
 from models.features.vocabulary import Vocabulary
 from models.history.history import DAY_MS, HOUR_MS
 from models.serving.items import RANKING_FEATURE_NAMES
@@ -99,6 +100,9 @@ def test_a_feature_row_has_the_columns_of_the_contract():
         "completion_rate": 1.0,
         "duration_ms": 30_000.0,
         "uploaded_at_ms": float(T0),
+        "impressions": 0.0,
+        "watch_rate": 0.0,
+        **{name: float(code) for name, code in content_codes(upload("a")).items()},
     }
 
 
