@@ -253,7 +253,8 @@ class RankingFeatures(Event, frozen=True, kw_only=True):
     """The ranking features of a video without its vectors.
 
     `popularity` and `impressions` are decayed counts, `watch_rate` is the share of impressions
-    that were watched. The codes are hashes of what the upload says, `tag` of its first tag.
+    that were watched, `watch_lift` by how much it is above what the surfaces of these impressions
+    have on average. The codes are hashes of what the upload says, `tag` of its first tag.
     """
 
     popularity: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
@@ -263,6 +264,7 @@ class RankingFeatures(Event, frozen=True, kw_only=True):
     uploaded_at_ms: Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] = 0
     impressions: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     watch_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    watch_lift: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
     channel: Code = 0
     category: Code = 0
     tag: Code = 0

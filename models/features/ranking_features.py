@@ -49,7 +49,15 @@ PAIR_FEATURES = (
 """What depends on request and video."""
 
 VIDEO_FEATURES = (
-    *("duration_s", "impressions", "watches", "watch_rate", "completion_rate", "mean_watch_s"),
+    *(
+        "duration_s",
+        "impressions",
+        "watches",
+        "watch_rate",
+        "watch_lift",
+        "completion_rate",
+        "mean_watch_s",
+    ),
 )
 """What depends on the video alone, at this moment."""
 
@@ -102,6 +110,11 @@ class VideoColumns(Protocol):
     @property
     def watch_rate_N(self) -> Float[np.ndarray, "N"]:
         """The share of impressions that were watched."""
+        ...
+
+    @property
+    def watch_lift_N(self) -> Float[np.ndarray, "N"]:
+        """By how much that share is above the one that these surfaces have on average."""
         ...
 
     @property
@@ -179,6 +192,7 @@ def video_features(
         items.impressions_N[rows],
         items.popularity_N[rows],
         items.watch_rate_N[rows],
+        items.watch_lift_N[rows],
         items.completion_rate_N[rows],
         np.where(mean_ms > 0, mean_ms / 1_000, UNKNOWN),
     )
