@@ -21,9 +21,10 @@ import numpy as np
 import xxhash
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
+from contract.points import POINT_BYTES
 from contract.wire.events import VideoUpload
 from models.features.examples import USUAL_DURATION_MS
-from models.history.history import POINT_BYTES, Window
+from models.history.history import Window
 
 # Shape legend: B = requests, M = candidates of all requests, H = watches of all windows,
 # S = videos shown to all users, once for each time, K = distinct keys, N = rows of the item

@@ -44,7 +44,7 @@ def request_of(
     user_id: str,
     window: Window,
     asking: Sequence[Watch | Search | RecommendationRequest],
-    next_offsets: Mapping[str, int],
+    next_offsets: Mapping[str, int] = {},
 ) -> Request:
     """Return the request of a user with this *window* for everything in *asking*.
 

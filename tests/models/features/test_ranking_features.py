@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from contract.points import point_id
+from contract.points import POINT_BYTES, point_id
 from contract.wire.events import Context, RankingFeatures
 from models.features.ranking_features import (
     CANDIDATE_FEATURES,
@@ -17,7 +17,7 @@ from models.features.ranking_features import (
     ranking_features,
     small_code,
 )
-from models.history.history import EMPTY, POINT_BYTES, Window, WindowPolicy, fold
+from models.history.history import EMPTY, Window, WindowPolicy, fold
 from models.serving.items import ItemStore
 from tests.support.builders import T0, item_vector, shown, upload, watch
 
