@@ -21,7 +21,7 @@ from models.serving.ranking import mean_known
 RANKING_FEATURE_NAMES = tuple(RankingFeatures.__struct_fields__)
 """The columns of a feature matrix: the fields of `RankingFeatures`, in order."""
 
-_POPULARITY, _MEAN_WATCH, _COMPLETION, _DURATION, _UPLOADED = range(len(RANKING_FEATURE_NAMES))
+_COLUMN = {name: column for column, name in enumerate(RANKING_FEATURE_NAMES)}
 _NOT_THERE = -1.0
 
 
@@ -121,17 +121,17 @@ class ItemStore:
     @property
     def popularity_N(self) -> Float64[np.ndarray, "N"]:
         """The decayed watch count, by row."""
-        return self._column(_POPULARITY)
+        return self._column("popularity")
 
     @property
     def mean_watch_ms_N(self) -> Float64[np.ndarray, "N"]:
         """The mean watch time, by row; 0 where there is no watch yet."""
-        return self._column(_MEAN_WATCH)
+        return self._column("mean_watch_ms")
 
     @property
     def completion_rate_N(self) -> Float64[np.ndarray, "N"]:
         """The share of watches that were completed, by row."""
-        return self._column(_COMPLETION)
+        return self._column("completion_rate")
 
     @property
     def mean_completion_rate(self) -> float:
@@ -147,12 +147,47 @@ class ItemStore:
     @property
     def duration_ms_N(self) -> Float64[np.ndarray, "N"]:
         """The duration of the video, by row; 0 where it is not known."""
-        return self._column(_DURATION)
+        return self._column("duration_ms")
 
     @property
     def uploaded_at_ms_N(self) -> Float64[np.ndarray, "N"]:
         """The time of the upload, by row."""
-        return self._column(_UPLOADED)
+        return self._column("uploaded_at_ms")
+
+    @property
+    def impressions_N(self) -> Float64[np.ndarray, "N"]:
+        """The decayed count of impressions, by row."""
+        return self._column("impressions")
+
+    @property
+    def watch_rate_N(self) -> Float64[np.ndarray, "N"]:
+        """The share of impressions that were watched, by row."""
+        return self._column("watch_rate")
+
+    @property
+    def watch_lift_N(self) -> Float64[np.ndarray, "N"]:
+        """The watch rate by the one that the surfaces of the impressions have, by row."""
+        return self._column("watch_lift")
+
+    @property
+    def channel_N(self) -> Float64[np.ndarray, "N"]:
+        """The code of the channel, by row; 0 where it has none."""
+        return self._column("channel")
+
+    @property
+    def category_N(self) -> Float64[np.ndarray, "N"]:
+        """The code of the category, by row; 0 where it has none."""
+        return self._column("category")
+
+    @property
+    def tag_N(self) -> Float64[np.ndarray, "N"]:
+        """The code of the first tag, by row; 0 where it has none."""
+        return self._column("tag")
+
+    @property
+    def language_N(self) -> Float64[np.ndarray, "N"]:
+        """The code of the language, by row; 0 where it is not known."""
+        return self._column("language")
 
     def popular(self, k: int) -> list[str]:
         """Return up to *k* videos, the most popular first, of equals the newest upload.
@@ -182,8 +217,8 @@ class ItemStore:
         ids = self._ids
         return [ids[row] for row in order[: len(self)].tolist()]
 
-    def _column(self, column: int) -> Float64[np.ndarray, "N"]:
-        return self._features[: len(self._ids), column]
+    def _column(self, name: str) -> Float64[np.ndarray, "N"]:
+        return self._features[: len(self._ids), _COLUMN[name]]
 
     def _row(self, video_id: str) -> int:
         row = self._row_of.get(video_id)

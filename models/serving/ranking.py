@@ -19,38 +19,19 @@ import numpy as np
 from jaxtyping import Float, Float32, Integer
 
 from models.features.examples import USUAL_DURATION_MS
+from models.features.ranking_features import VideoColumns
 
 # Shape legend: B = users, C = candidates of one user, N = rows of the item store,
 # D = width of a vector.
 
 
 @runtime_checkable
-class RankedItems(Protocol):
+class RankedItems(VideoColumns, Protocol):
     """The video columns that ranking reads, by row; see `models.serving.items.ItemStore`."""
-
-    @property
-    def popularity_N(self) -> Float[np.ndarray, "N"]:
-        """The decayed watch count."""
-        ...
-
-    @property
-    def completion_rate_N(self) -> Float[np.ndarray, "N"]:
-        """The share of watches that were completed, 0 where it is not known."""
-        ...
 
     @property
     def mean_completion_rate(self) -> float:
         """The mean of the completion rates that are known; 1 where none is."""
-        ...
-
-    @property
-    def mean_watch_ms_N(self) -> Float[np.ndarray, "N"]:
-        """The mean watch time, 0 where there is no watch yet."""
-        ...
-
-    @property
-    def duration_ms_N(self) -> Float[np.ndarray, "N"]:
-        """The length of the video, 0 where it is not known."""
         ...
 
 
