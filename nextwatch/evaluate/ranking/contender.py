@@ -37,9 +37,6 @@ class Exposures(NamedTuple):
     surface_B: Int64[np.ndarray, "B"]
     duration_ms_B: Int64[np.ndarray, "B"]
 
-    def __len__(self) -> int:
-        return len(self.user_B)
-
 
 class Outcomes(NamedTuple):
     """What came of exposures; ``is_positive_B`` is the label of the protocol, one of the others."""

@@ -29,7 +29,7 @@ Draws = Float64[np.ndarray, "R U"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TestedExposures:
     """The tested exposures, in the order of time: users as codes from 0, days, and outcomes."""
 
     user: NDArray[np.int64]
@@ -41,11 +41,11 @@ class Sample:
         """Return which exposures are of *days*."""
         return np.isin(self.day, np.array(days, np.str_))
 
-    def part(self, which: NDArray[np.bool_]) -> "Sample":
+    def part(self, which: NDArray[np.bool_]) -> "TestedExposures":
         """Return the exposures *which*; users get codes of their own."""
         _, user = np.unique(self.user[which], return_inverse=True)
         outcomes = Outcomes(*(column[which] for column in self.outcomes))
-        return Sample(user, self.day[which], self.duration_s[which], outcomes)
+        return TestedExposures(user, self.day[which], self.duration_s[which], outcomes)
 
 
 def part_of(scores: ScoreColumns, which: NDArray[np.bool_]) -> ScoreColumns:
@@ -56,7 +56,7 @@ def part_of(scores: ScoreColumns, which: NDArray[np.bool_]) -> ScoreColumns:
 
 
 def order_within_users(
-    sample: Sample, scores: ScoreColumns, protocol: Protocol
+    sample: TestedExposures, scores: ScoreColumns, protocol: Protocol
 ) -> Iterator[tuple[str, UserMeans]]:
     """Yield the figures of order within users, each as what users add to it."""
     user, positive = sample.user, sample.outcomes.is_positive_B
@@ -85,7 +85,9 @@ def order_within_users(
     yield "weighted_per_user_loss", metrics.rank_loss(worth)
 
 
-def of_single_exposures(sample: Sample, scores: ScoreColumns) -> Iterator[tuple[str, UserMeans]]:
+def of_single_exposures(
+    sample: TestedExposures, scores: ScoreColumns
+) -> Iterator[tuple[str, UserMeans]]:
     """Yield the figures that are means over exposures, each as what users add to it."""
     user, outcomes = sample.user, sample.outcomes
     losses = metrics.log_losses(outcomes.is_positive_B, scores.p)
@@ -121,7 +123,10 @@ def bounds(values: Sequence[float] | NDArray[np.float64]) -> list[float]:
 
 
 def order_summary(
-    sample: Sample, by_seed: Sequence[ScoreColumns], protocol: Protocol, times_RU: Draws | None
+    sample: TestedExposures,
+    by_seed: Sequence[ScoreColumns],
+    protocol: Protocol,
+    times_RU: Draws | None,
 ) -> tuple[Figures, dict[str, list[float]]]:
     """Return the figures of order within users, and their intervals if *times_RU* is given."""
     return _of_users(
@@ -130,7 +135,7 @@ def order_summary(
 
 
 def exposure_summary(
-    sample: Sample, by_seed: Sequence[ScoreColumns], times_RU: Draws | None
+    sample: TestedExposures, by_seed: Sequence[ScoreColumns], times_RU: Draws | None
 ) -> tuple[Figures, dict[str, list[float]]]:
     """Return AUC, XAUC and the means over exposures, and their intervals if *times_RU* is given."""
     found, intervals = _of_users(
@@ -139,14 +144,17 @@ def exposure_summary(
     positive, watch_s = sample.outcomes.is_positive_B, sample.outcomes.watch_s_B
     sorted_scores = [SortedScores(positive, scores.p) for scores in by_seed]
     found["auc"] = _mean(one.auc() for one in sorted_scores)
-    found["xauc"] = _mean(metrics.xauc(watch_s, scores.expected_watch_s) for scores in by_seed)
+    found["xauc"] = _mean(metrics.xauc(watch_s, scores.median_watch_s) for scores in by_seed)
+    found["xauc_of_expected"] = _mean(
+        metrics.xauc(watch_s, scores.expected_watch_s) for scores in by_seed
+    )
     if times_RU is not None:
         intervals["auc"] = bounds(
             [_mean(one.auc(times_U[sample.user]) for one in sorted_scores) for times_U in times_RU]
         )
         intervals["xauc"] = bounds(
             [
-                _xauc_of_draw(times_U[sample.user], watch_s, by_seed[0].expected_watch_s)
+                _xauc_of_draw(times_U[sample.user], watch_s, by_seed[0].median_watch_s)
                 for times_U in times_RU[:NUM_RESAMPLES_OF_PAIRS]
             ]
         )
@@ -182,7 +190,7 @@ def _mean(values: Any) -> float:
     return float(np.mean(list(values)))
 
 
-def calibration(sample: Sample, by_seed: Sequence[ScoreColumns]) -> dict[str, Any]:
+def calibration(sample: TestedExposures, by_seed: Sequence[ScoreColumns]) -> dict[str, Any]:
     """Return predicted and observed by decile of probability, of watch time and of duration."""
     p = np.mean([scores.p for scores in by_seed], axis=0)
     watch_s = np.mean([scores.expected_watch_s for scores in by_seed], axis=0)

@@ -22,7 +22,7 @@ SPAN_MS = 60_000
 
 
 @dataclass(slots=True)
-class Entrant:
+class RankEntrant:
     """A contender in a trial, and its scores so far by reading; nan where none was asked for."""
 
     name: str
@@ -91,7 +91,11 @@ def batches(time_ms: NDArray[np.int64], day: Sequence[str]) -> Iterator[slice]:
 
 
 def replay(
-    log: RankLog, protocol: Protocol, entrants: Sequence[Entrant], *, tell: Tell = ignore_progress
+    log: RankLog,
+    protocol: Protocol,
+    entrants: Sequence[RankEntrant],
+    *,
+    tell: Tell = ignore_progress,
 ) -> None:
     """Take *log* through all *entrants* under *protocol*."""
     for place, entrant in enumerate(entrants):
@@ -114,7 +118,7 @@ def replay(
         _take(log, protocol, entrants, rows)
 
 
-def _begin(period: Period, protocol: Protocol, entrants: Sequence[Entrant]) -> None:
+def _begin(period: Period, protocol: Protocol, entrants: Sequence[RankEntrant]) -> None:
     """Let own state stand still from here; of the last period also take the frozen copies."""
     for entrant in entrants:
         entrant.contender.hold_own_state()
@@ -122,7 +126,7 @@ def _begin(period: Period, protocol: Protocol, entrants: Sequence[Entrant]) -> N
             entrant.copy = entrant.contender.frozen()
 
 
-def _take(log: RankLog, protocol: Protocol, entrants: Sequence[Entrant], rows: slice) -> None:
+def _take(log: RankLog, protocol: Protocol, entrants: Sequence[RankEntrant], rows: slice) -> None:
     day = log.log.period[rows.start]
     is_tested = any(period.has(day) for period in protocol.periods)
     exposures = log.exposures(rows)

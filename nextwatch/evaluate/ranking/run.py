@@ -11,13 +11,13 @@ from contract.errors import DatasetError
 from nextwatch.evaluate.prequential import Tell, ignore_progress
 from nextwatch.evaluate.ranking import entrants as contestants
 from nextwatch.evaluate.ranking import figures, protocols, trial_log
-from nextwatch.evaluate.ranking.figures import Sample
+from nextwatch.evaluate.ranking.figures import TestedExposures
 from nextwatch.evaluate.ranking.protocols import Period, Protocol
 from nextwatch.evaluate.ranking.replay import (
     FROZEN,
     LIVE,
     OWN_STILL,
-    Entrant,
+    RankEntrant,
     ScoreColumns,
     replay,
 )
@@ -72,13 +72,13 @@ def run(trial: RankTrial, *, tell: Tell = ignore_progress) -> Result:
     }
 
 
-def _entrants(trial: RankTrial, protocol: Protocol) -> Mapping[str, list[Entrant]]:
+def _entrants(trial: RankTrial, protocol: Protocol) -> Mapping[str, list[RankEntrant]]:
     known = contestants.contenders()
     contestants.check(list(trial.models))
     names = dict.fromkeys([*(trial.models or known), contestants.CONTROL])
     return {
         name: [
-            Entrant(name, known[name](seed), has_frozen=_has_frozen(name, protocol))
+            RankEntrant(name, known[name](seed), has_frozen=_has_frozen(name, protocol))
             for seed in range(1 if name in contestants.UNSEEDED else trial.num_seeds)
         ]
         for name in names
@@ -95,9 +95,9 @@ def _which(log: RankLog, period: Period, last_day: str) -> np.ndarray:
     return which
 
 
-def _sample(log: RankLog, protocol: Protocol, period: Period) -> Sample:
+def _sample(log: RankLog, protocol: Protocol, period: Period) -> TestedExposures:
     whole = slice(0, len(log))
-    sample = Sample(
+    sample = TestedExposures(
         log.user,
         np.array(log.log.period, np.str_),
         log.log.duration_ms / 1000,
@@ -108,7 +108,7 @@ def _sample(log: RankLog, protocol: Protocol, period: Period) -> Sample:
     return sample
 
 
-def summary(log: RankLog, protocol: Protocol, entrants: Sequence[Entrant]) -> Result:
+def summary(log: RankLog, protocol: Protocol, entrants: Sequence[RankEntrant]) -> Result:
     """Return the figures of one contender; *entrants* are its seeds."""
     last = protocol.periods[-1]
     told = _of_period(log, protocol, last, entrants)
@@ -128,7 +128,7 @@ def _of_period(
     log: RankLog,
     protocol: Protocol,
     period: Period,
-    entrants: Sequence[Entrant],
+    entrants: Sequence[RankEntrant],
     *,
     is_brief: bool = False,
 ) -> Result:
@@ -166,7 +166,7 @@ def _of_period(
 
 
 def _brief(
-    sample: Sample,
+    sample: TestedExposures,
     still: Sequence[ScoreColumns],
     live: Sequence[ScoreColumns],
     which: np.ndarray,
@@ -181,7 +181,7 @@ def _brief(
 
 
 def _mean_of_days(
-    log: RankLog, protocol: Protocol, period: Period, entrants: Sequence[Entrant]
+    log: RankLog, protocol: Protocol, period: Period, entrants: Sequence[RankEntrant]
 ) -> Result:
     """Return each figure of order within users as the mean of those of the days of *period*."""
     which, sample = _which(log, period, protocol.last_day), _sample(log, protocol, period)
@@ -195,7 +195,9 @@ def _mean_of_days(
     return {**mean, "n": len(sample.user), "per_day": days}
 
 
-def _columns(entrants: Sequence[Entrant], reading: str, which: np.ndarray) -> list[ScoreColumns]:
+def _columns(
+    entrants: Sequence[RankEntrant], reading: str, which: np.ndarray
+) -> list[ScoreColumns]:
     found = [figures.part_of(one.scores[reading], which) for one in entrants]
     assert all(np.isfinite(scores.p).all() for scores in found), "every tested exposure is scored"
     return found

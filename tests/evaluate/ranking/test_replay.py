@@ -12,7 +12,7 @@ from nextwatch.evaluate.ranking.replay import (
     MOST_EXPOSURES,
     OWN_STILL,
     SPAN_MS,
-    Entrant,
+    RankEntrant,
     batches,
     replay,
 )
@@ -34,7 +34,7 @@ class Journal:
 
     def score(self, exposures, *, is_own_still):
         self.done.append(("score", is_own_still, int(exposures.time_ms_B[0])))
-        return Scores(np.full(len(exposures), 0.5), np.full(len(exposures), 20.0))
+        return Scores(np.full(len(exposures.user_B), 0.5), np.full(len(exposures.user_B), 20.0))
 
     def observe(self, exposures, outcomes):
         self.done.append(("observe", int(exposures.time_ms_B[0])))
@@ -47,7 +47,7 @@ class Journal:
 
 def replayed(name="prequential", *, has_frozen=False, days=("2022-04-30", "2022-05-01")):
     log, journal = rank_log(days=days), Journal()
-    entrant = Entrant("journal", journal, has_frozen=has_frozen)
+    entrant = RankEntrant("journal", journal, has_frozen=has_frozen)
     replay(log, protocol(name), [entrant])
     return log, journal, entrant
 
@@ -130,11 +130,11 @@ def test_a_score_that_is_not_a_number_is_rejected_by_the_name_of_who_gave_it():
     """A NaN compares as worse than anything, and would pass for a score."""
     journal = Journal()
     journal.score = lambda exposures, *, is_own_still: Scores(
-        np.full(len(exposures), np.nan), np.zeros(len(exposures))
+        np.full(len(exposures.user_B), np.nan), np.zeros(len(exposures.user_B))
     )
 
     with pytest.raises(ValueError, match="journal gave a p"):
-        replay(rank_log(), protocol("prequential"), [Entrant("journal", journal)])
+        replay(rank_log(), protocol("prequential"), [RankEntrant("journal", journal)])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_tune_window_reads_nothing_of_may():
     days = ("2022-04-28", "2022-04-29", "2022-04-30", "2022-05-01")
     log, journal = rank_log(days=days), Journal()
 
-    replay(log, protocol("prequential", window="tune"), [Entrant("journal", journal)])
+    replay(log, protocol("prequential", window="tune"), [RankEntrant("journal", journal)])
 
     first_of_may_ms = log.log.time_ms[log.log.period.index("2022-05-01")]
     assert max(journal.observed) < first_of_may_ms

@@ -84,7 +84,7 @@ class GradientBoosting:
             row_BF = self._state.matrix(exposures, is_own_still=False)
         self._rows.append(row_BF)
         self._outcomes.append(outcomes)
-        self._num_rows += len(exposures)
+        self._num_rows += len(exposures.user_B)
         self._watch.add(exposures.duration_ms_B, outcomes.is_positive_B, outcomes.watch_s_B)
         self._state.observe(exposures, outcomes)
 

@@ -51,7 +51,9 @@ class LiveCounter:
     def score(self, exposures: Exposures, *, is_own_still: bool) -> Scores:  # noqa: ARG002
         """Return the smoothed rate and the smoothed mean watch time."""
         time_ms_B = exposures.time_ms_B
-        all_BY = self._all.rates(np.zeros(len(exposures), np.int64), time_ms_B, _prior(), 1.0)
+        all_BY = self._all.rates(
+            np.zeros(len(exposures.user_B), np.int64), time_ms_B, _prior(), 1.0
+        )
         rate_BY = self._video.rates(exposures.column_B, time_ms_B, all_BY, _STRENGTH)
         if self._has_surface:
             surface_BY = self._surface.rates(_surface(exposures), time_ms_B, all_BY, _STRENGTH)
@@ -63,7 +65,7 @@ class LiveCounter:
         outcome_BY, time_ms_B = counted(outcomes), exposures.time_ms_B
         self._video.add(exposures.column_B, time_ms_B, outcome_BY)
         self._surface.add(_surface(exposures), time_ms_B, outcome_BY)
-        self._all.add(np.zeros(len(exposures), np.int64), time_ms_B, outcome_BY)
+        self._all.add(np.zeros(len(exposures.user_B), np.int64), time_ms_B, outcome_BY)
 
     def frozen(self) -> Self:
         """Return a copy."""
