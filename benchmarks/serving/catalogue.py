@@ -160,6 +160,7 @@ def _features(num_videos: int) -> Float64[np.ndarray, "N F"]:
     }
     columns["impressions"] = 3.0 * columns["popularity"]
     columns["watch_rate"] = rng.beta(2, 4, num_videos)
+    columns["watch_lift"] = 3.0 * columns["watch_rate"]
     columns |= {
         name: 1.0 + rng.integers(0, count, num_videos)
         for name, count in (("channel", 20_000), ("category", 30), ("tag", 3_000), ("language", 5))

@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from contract.points import POINT_BYTES
 from contract.wire.identifiers import (
     BUNDLE_ID_BODY,
     ID_BODY,
@@ -33,6 +34,7 @@ MAX_DURATION_MS = 86_400_000
 FLOAT32_BYTES = 4
 MAX_VECTOR_LENGTH = 1_024
 MAX_FEATURES = 512
+MAX_HISTORY = 300
 MAX_CANDIDATES_BYTES = 131_072
 """500 candidates of 65 features; with 500 ids and in base64 it fits a record of 256 KiB."""
 
@@ -209,7 +211,9 @@ class RankingLog(Event, frozen=True, kw_only=True):
 
     Features are little-endian float32 values, in base64: `context` those of the request,
     `user_vector` that of retrieval, `candidates` one row for each of `video_ids`, row after row,
-    all rows as long as another. `feature_version` says which features they are. `next_offsets` has
+    all rows as long as another. `feature_version` says which features they are. `history` are the
+    watched videos of the window, oldest first, as little-endian 64-bit point ids, and
+    `history_completed` says of each whether it was completed, in one byte. `next_offsets` has
     by topic the first offset of the user's partition that the history window did not include.
     """
 
@@ -223,12 +227,18 @@ class RankingLog(Event, frozen=True, kw_only=True):
     context: Annotated[bytes, Meta(max_length=MAX_FEATURES * FLOAT32_BYTES)]
     user_vector: Annotated[bytes, Meta(max_length=MAX_VECTOR_LENGTH * FLOAT32_BYTES)]
     candidates: Annotated[bytes, Meta(max_length=MAX_CANDIDATES_BYTES)]
+    history: Annotated[bytes, Meta(max_length=MAX_HISTORY * POINT_BYTES)] = b""
+    history_completed: Annotated[bytes, Meta(max_length=MAX_HISTORY)] = b""
     next_offsets: Annotated[dict[Label, Annotated[int, Meta(ge=0)]], Meta(max_length=16)] = {}
 
     def __post_init__(self) -> None:
         self._check_floats("context", self.context, 1)
         self._check_floats("user_vector", self.user_vector, 1)
         self._check_floats("candidates", self.candidates, len(self.video_ids))
+        if len(self.history) != POINT_BYTES * len(self.history_completed):
+            raise ValueError(
+                f"history has {len(self.history)} bytes for {len(self.history_completed)} videos"
+            )
 
     def _check_floats(self, name: str, values: bytes, num_rows: int) -> None:
         row_bytes = FLOAT32_BYTES * num_rows
@@ -253,7 +263,8 @@ class RankingFeatures(Event, frozen=True, kw_only=True):
     """The ranking features of a video without its vectors.
 
     `popularity` and `impressions` are decayed counts, `watch_rate` is the share of impressions
-    that were watched. The codes are hashes of what the upload says, `tag` of its first tag.
+    that were watched, `watch_lift` by how much it is above what the surfaces of these impressions
+    have on average. The codes are hashes of what the upload says, `tag` of its first tag.
     """
 
     popularity: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
@@ -263,6 +274,7 @@ class RankingFeatures(Event, frozen=True, kw_only=True):
     uploaded_at_ms: Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] = 0
     impressions: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     watch_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    watch_lift: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
     channel: Code = 0
     category: Code = 0
     tag: Code = 0

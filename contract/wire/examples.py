@@ -5,6 +5,7 @@ from struct import pack
 
 import msgspec
 
+from contract.points import point_id
 from contract.wire import events
 from contract.wire.topics import WATCH_EVENTS
 from contract.wire.words import ANN, DEFAULT_ARM, TRENDING
@@ -89,6 +90,8 @@ EXAMPLES: tuple[events.Event, ...] = (
         context=pack("<2f", 21.5, 3.0),
         user_vector=pack("<2f", 0.6, 0.8),
         candidates=pack("<4f", 12.0, 0.25, 3.0, 0.5),
+        history=pack("<q", point_id("v9")),
+        history_completed=b"\x01",
         next_offsets={WATCH_EVENTS.name: 1_207},
     ),
     events.ItemVector(

@@ -20,12 +20,19 @@ import safetensors.numpy
 from msgspec import Meta
 
 from contract.errors import BundleError, StoreUnavailable
-from contract.wire.events import BundleAnnouncement, BundleId, Generation, Id, Number
+from contract.wire.events import (
+    BundleAnnouncement,
+    BundleId,
+    Generation,
+    Id,
+    Number,
+    RankingFeatures,
+)
 from models.bundle import onnx_check
 from models.bundle.bundle_store import MANIFEST, StoredBundle
 from models.features import features
 from models.features.examples import CompletionRule
-from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot, feature_row
 from models.serving.ranking import RankerParams
 
 FORMAT_VERSION = 2
@@ -275,9 +282,10 @@ def _read_snapshot(files: Mapping[str, bytes], manifest: BundleManifest) -> Item
 
 
 def _with_all_columns(features_NF: np.ndarray, manifest: BundleManifest) -> np.ndarray:
-    """Return the ranking features with zeros for what bundles of 0.2 do not have yet."""
-    num_missing = len(RANKING_FEATURE_NAMES) - len(manifest.feature_names)
-    return np.pad(features_NF, ((0, 0), (0, num_missing))) if num_missing else features_NF
+    """Return the ranking features with the defaults of what bundles of 0.2 do not have yet."""
+    num_known = len(manifest.feature_names)
+    missing_F = np.array(feature_row(RankingFeatures())[num_known:])
+    return np.hstack([features_NF, np.tile(missing_F, (len(features_NF), 1))])
 
 
 def _check_snapshot(snapshot: ItemSnapshot, manifest: BundleManifest) -> None:

@@ -22,10 +22,11 @@ import numpy as np
 import xxhash
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
+from contract.points import POINT_BYTES
 from contract.wire.events import VideoUpload
 from models.features.examples import USUAL_DURATION_MS
 from models.features.key_table import KeyTable
-from models.history.history import POINT_BYTES, WatchEntry, Window
+from models.history.history import WatchEntry, Window
 
 # Shape legend: B = requests, M = candidates of all requests, H = watches of all windows,
 # S = videos shown to all users, once for each time, K = keys, with repeats, F (of places) =
@@ -52,7 +53,15 @@ PAIR_FEATURES = (
 """What depends on request and video."""
 
 VIDEO_FEATURES = (
-    *("duration_s", "impressions", "watches", "watch_rate", "completion_rate", "mean_watch_s"),
+    *(
+        "duration_s",
+        "impressions",
+        "watches",
+        "watch_rate",
+        "watch_lift",
+        "completion_rate",
+        "mean_watch_s",
+    ),
 )
 """What depends on the video alone, at this moment."""
 
@@ -117,6 +126,11 @@ class VideoColumns(Protocol):
     @property
     def watch_rate_N(self) -> Float[np.ndarray, "N"]:
         """The share of impressions that were watched."""
+        ...
+
+    @property
+    def watch_lift_N(self) -> Float[np.ndarray, "N"]:
+        """By how much that share is above the one that these surfaces have on average."""
         ...
 
     @property
@@ -216,6 +230,7 @@ def video_features(
         items.impressions_N[rows],
         items.popularity_N[rows],
         items.watch_rate_N[rows],
+        items.watch_lift_N[rows],
         items.completion_rate_N[rows],
         np.where(mean_ms > 0, mean_ms / 1_000, UNKNOWN),
     )

@@ -167,6 +167,11 @@ class ItemStore:
         return self._column("watch_rate")
 
     @property
+    def watch_lift_N(self) -> Float64[np.ndarray, "N"]:
+        """The watch rate by the one that the surfaces of the impressions have, by row."""
+        return self._column("watch_lift")
+
+    @property
     def channel_N(self) -> Float64[np.ndarray, "N"]:
         """The code of the channel, by row; 0 where it has none."""
         return self._column("channel")
