@@ -15,6 +15,7 @@ Source:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -24,11 +25,13 @@ from jaxtyping import Float, Float32, Float64, Int64, Integer
 from contract.points import POINT_BYTES
 from contract.wire.events import VideoUpload
 from models.features.examples import USUAL_DURATION_MS
-from models.history.history import Window
+from models.features.key_table import KeyTable
+from models.history.history import WatchEntry, Window
 
 # Shape legend: B = requests, M = candidates of all requests, H = watches of all windows,
-# S = videos shown to all users, once for each time, K = distinct keys, N = rows of the item
-# store, U = features of a request, F = features of a candidate.
+# S = videos shown to all users, once for each time, K = keys, with repeats, F (of places) =
+# candidates found, N = rows of the item store, U = features of a request, F = of a candidate,
+# P = of a pair.
 
 VERSION = 1
 """Logged features and rankers say which version they are of; another one is refused."""
@@ -71,7 +74,19 @@ NUM_CODES = 1_021
 """Codes of `CODED` are 1 to this number, 0 for what is not known."""
 _DAY_S, _HOUR_S = 86_400, 3_600
 _THURSDAY = 3  # weekday of the epoch, from Monday
-_KEY_BITS = 32
+_CODE_BITS, _KIND_BIT = 32, 60
+_PAST_COLUMNS: tuple[tuple[str, str | None, str], ...] = (
+    ("channel_watches", "channel_watch_share", "since_channel_s"),
+    ("category_watches", "category_watch_share", "since_category_s"),
+    ("tag_watches", "tag_watch_share", "since_tag_s"),
+    ("video_watches", None, "since_watch_s"),
+    ("video_impressions", None, "since_impression_s"),
+)
+"""Count, mean share watched and time since the newest, by kind of past."""
+_WATCHED, _SHOWN = 3, 4
+_HISTORY_FIELDS = tuple(
+    WatchEntry._fields.index(name) for name in ("event_time_ms", "watch_ms", "duration_ms")
+)
 
 
 @runtime_checkable
@@ -164,6 +179,14 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
+class PairValues:
+    """The raw values that depend on the request, as `CONTEXT_FEATURES` and `PAIR_FEATURES`."""
+
+    context_BU: Float32[np.ndarray, "B U"]
+    pair_MP: Float32[np.ndarray, "M P"]
+
+
+@dataclass(frozen=True, slots=True)
 class RankingFeatureValues:
     """The raw values, columns as `CONTEXT_FEATURES` and `CANDIDATE_FEATURES`."""
 
@@ -175,12 +198,26 @@ def ranking_features(
     requests: RequestColumns, candidates: Candidates, items: VideoColumns
 ) -> RankingFeatureValues:
     """Return the raw features of *requests* and of their *candidates*."""
+    return with_video_features(pair_features(requests, candidates, items), candidates, items)
+
+
+def with_video_features(
+    pairs: PairValues, candidates: Candidates, items: VideoColumns
+) -> RankingFeatureValues:
+    """Return *pairs* with the features of the videos behind those of the pairs."""
+    video_MF = video_features(items, candidates.row_M)
+    return RankingFeatureValues(pairs.context_BU, np.concatenate([pairs.pair_MP, video_MF], axis=1))
+
+
+def pair_features(
+    requests: RequestColumns, candidates: Candidates, items: VideoColumns
+) -> PairValues:
+    """Return the raw features of *requests*, and of the pairs with their *candidates*."""
     history = _History.of(requests)
-    candidate_MF = np.empty((len(candidates.row_M), len(CANDIDATE_FEATURES)), np.float32)
-    num_pair = len(PAIR_FEATURES)
-    _fill_pairs(candidate_MF[:, :num_pair], requests, history, candidates, items)
-    candidate_MF[:, num_pair:] = video_features(items, candidates.row_M)
-    return RankingFeatureValues(_context(requests, history), candidate_MF)
+    # column by column in memory: they are filled one by one
+    pair_MP = np.empty((len(PAIR_FEATURES), len(candidates.row_M)), np.float32).T
+    _fill_pairs(pair_MP, requests, history, candidates, items)
+    return PairValues(_context(requests, history), pair_MP)
 
 
 def video_features(
@@ -233,129 +270,109 @@ class _History:
     @classmethod
     def of(cls, requests: RequestColumns) -> "_History":
         entries = [entry for window in requests.windows for entry in window.watches]
-        columns = tuple(zip(*entries, strict=True)) if entries else ((), (), (), (), ())
-        duration_ms = np.array(columns[4], np.float64)
-        length_ms = np.where(duration_ms > 0, duration_ms, USUAL_DURATION_MS)
+        time_ms_H, watch_ms_H, duration_ms_H = (
+            np.fromiter(map(itemgetter(field), entries), np.int64, len(entries))
+            for field in _HISTORY_FIELDS
+        )
+        length_ms_H = np.where(duration_ms_H > 0, duration_ms_H, USUAL_DURATION_MS)
         size_B = np.array([len(window.watches) for window in requests.windows], np.int64)
         return cls(
             size_B,
             np.repeat(np.arange(len(size_B)), size_B),
-            np.minimum(np.array(columns[3], np.float64) / length_ms, 1.0),
-            np.array(columns[0], np.int64),
+            np.minimum(watch_ms_H / length_ms_H, 1.0),
+            time_ms_H,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _ByKey:
-    """What a window holds under each key of a request: how often, and when last."""
+class _Past:
+    """What windows hold, kind by kind: under which key it counts, and when it was.
+
+    A key is a kind, a request and a code, of channels, categories and tags, or a row.
+    """
 
     key_K: Int64[np.ndarray, "K"]
-    count_K: Float64[np.ndarray, "K"]
     share_K: Float64[np.ndarray, "K"]
-    newest_ms_K: Int64[np.ndarray, "K"]
+    time_ms_K: Int64[np.ndarray, "K"]
 
     @classmethod
-    def of(
-        cls,
-        request: Int64[np.ndarray, "H"],
-        code: Integer[np.ndarray, "H"],
-        share: Float64[np.ndarray, "H"],
-        time_ms: Int64[np.ndarray, "H"],
-    ) -> "_ByKey":
-        """Sum up by request and code; code 0 is of nothing. Times go up within a request."""
+    def of(cls, requests: RequestColumns, history: _History, items: VideoColumns) -> "_Past":
+        watched = requests.watch_row_H.astype(np.int64)
+        parts = [
+            (kind, history.request_H, code_N[watched], history.share_H, history.time_ms_H)
+            for kind, code_N in enumerate((items.channel_N, items.category_N, items.tag_N))
+        ]
+        parts.append((_WATCHED, history.request_H, watched, history.share_H, history.time_ms_H))
+        request_S, time_ms_S = _shown(requests)
+        row_S = requests.shown_row_S.astype(np.int64)
+        parts.append((_SHOWN, request_S, row_S, np.zeros(len(row_S)), time_ms_S))
+        code = np.concatenate([code for _, _, code, _, _ in parts]).astype(np.int64)
+        key = np.concatenate([_key(kind, request, code) for kind, request, code, _, _ in parts])
         is_known = code > 0
-        key = (request[is_known] << _KEY_BITS) + code[is_known]
-        order = np.argsort(key, kind="stable")
-        key = key[order]
-        is_first = np.ones(len(key), np.bool_)
-        is_first[1:] = key[1:] != key[:-1]
-        starts = np.flatnonzero(is_first)
-        counts = np.diff(np.append(starts, len(key)))
-        shares = np.add.reduceat(share[is_known][order], starts) if len(key) else np.zeros(0)
-        newest = time_ms[is_known][order][starts + counts - 1]
-        return cls(key[starts], counts.astype(np.float64), shares / counts, newest)
+        return cls(
+            key[is_known],
+            np.concatenate([share for *_, share, _ in parts])[is_known],
+            np.concatenate([time_ms for *_, time_ms in parts])[is_known],
+        )
 
-    def find(
-        self, request_M: Integer[np.ndarray, "M"], code_M: Integer[np.ndarray, "M"]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return where each (request, code) stands, and whether it does."""
-        if not len(self.key_K):
-            return np.zeros(len(code_M), np.int64), np.zeros(len(code_M), np.bool_)
-        wanted_M = (request_M.astype(np.int64) << _KEY_BITS) + code_M
-        place_M = np.minimum(np.searchsorted(self.key_K, wanted_M), len(self.key_K) - 1)
-        return place_M, self.key_K[place_M] == wanted_M
+
+def _key(kind: int, request: np.ndarray, code: np.ndarray) -> Int64[np.ndarray, "K"]:
+    key: np.ndarray = (request.astype(np.int64) << _CODE_BITS) + code.astype(np.int64)
+    return key + (kind << _KIND_BIT)
 
 
 def _fill_pairs(
-    pairs_MF: Float32[np.ndarray, "M F"],
+    pairs_MP: Float32[np.ndarray, "M P"],
     requests: RequestColumns,
     history: _History,
     candidates: Candidates,
     items: VideoColumns,
 ) -> None:
     request_M, row_M = candidates.request_M, candidates.row_M
-    now_ms_M = requests.now_ms_B[request_M]
-    columns = dict(zip(PAIR_FEATURES, pairs_MF.T, strict=True))
+    columns = dict(zip(PAIR_FEATURES, pairs_MP.T, strict=True))
     columns["similarity"][:] = candidates.similarity_M
     columns["source"][:] = candidates.source_M
-
-    def tell(kept: _ByKey, code_M: np.ndarray, count: str, share: str | None, since: str) -> None:
-        place_M, is_there_M = kept.find(request_M, code_M)
-        if not is_there_M.any():
-            columns[count][:], columns[since][:] = 0.0, UNKNOWN
-            if share is not None:
-                columns[share][:] = UNKNOWN
-            return
-        columns[count][:] = np.where(is_there_M, kept.count_K[place_M], 0.0)
+    past = _Past.of(requests, history, items)
+    table = KeyTable(past.key_K)
+    num_keys = len(past.key_K)
+    count_K = np.bincount(table.number_K, minlength=num_keys)
+    share_K = np.bincount(table.number_K, past.share_K, minlength=num_keys)
+    newest_ms_K = np.zeros(num_keys, np.int64)
+    np.maximum.at(newest_ms_K, table.number_K, past.time_ms_K)
+    codes = (items.channel_N, items.category_N, items.tag_N)
+    for kind, (count, share, since) in enumerate(_PAST_COLUMNS):
+        code_M = codes[kind][row_M] if kind < len(codes) else row_M
+        number_M = table.find(_key(kind, request_M, code_M))
+        at_F = np.flatnonzero(number_M >= 0)
+        number_F = number_M[at_F]
+        columns[count].fill(0.0)
+        columns[count][at_F] = count_K[number_F]
         if share is not None:
-            columns[share][:] = np.where(is_there_M, kept.share_K[place_M], UNKNOWN)
-        since_M = np.maximum(now_ms_M - kept.newest_ms_K[place_M], 0) / 1_000
-        columns[since][:] = np.where(is_there_M, since_M, UNKNOWN)
-
-    for name, code_N in (
-        ("channel", items.channel_N),
-        ("category", items.category_N),
-        ("tag", items.tag_N),
-    ):
-        kept = _ByKey.of(
-            history.request_H,
-            code_N[requests.watch_row_H].astype(np.int64),
-            history.share_H,
-            history.time_ms_H,
-        )
-        code_M = code_N[row_M].astype(np.int64)
-        tell(kept, code_M, f"{name}_watches", f"{name}_watch_share", f"since_{name}_s")
-    watched = _ByKey.of(
-        history.request_H,
-        requests.watch_row_H.astype(np.int64),
-        history.share_H,
-        history.time_ms_H,
-    )
-    tell(watched, row_M, "video_watches", None, "since_watch_s")
-    tell(_shown(requests), row_M, "video_impressions", None, "since_impression_s")
+            columns[share].fill(UNKNOWN)
+            columns[share][at_F] = share_K[number_F] / count_K[number_F]
+        columns[since].fill(UNKNOWN)
+        since_ms_F = requests.now_ms_B[request_M[at_F]] - newest_ms_K[number_F]
+        columns[since][at_F] = np.maximum(since_ms_F, 0) / 1_000
     uploaded_ms_M = items.uploaded_at_ms_N[row_M]
-    age_s_M = np.maximum(now_ms_M - uploaded_ms_M, 0) / 1_000
+    age_s_M = np.maximum(requests.now_ms_B.take(request_M) - uploaded_ms_M, 0) / 1_000
     columns["age_s"][:] = np.where(uploaded_ms_M > 0, age_s_M, UNKNOWN)
     spoken_B = np.array([code_of(_said(window, "language")) for window in requests.windows])
-    spoken_M, language_M = spoken_B[request_M], items.language_N[row_M]
+    spoken_M, language_M = spoken_B.take(request_M), items.language_N[row_M]
     is_known_M = (spoken_M > 0) & (language_M > 0)
     columns["language_match"][:] = np.where(is_known_M, spoken_M == language_M, UNKNOWN)
 
 
-def _shown(requests: RequestColumns) -> _ByKey:
-    """Sum up the impressions of all windows by video."""
+def _shown(
+    requests: RequestColumns,
+) -> tuple[Int64[np.ndarray, "S"], Int64[np.ndarray, "S"]]:
+    """Return of which request each shown video is, and when it was shown."""
     shown = [
         (number, entry.event_time_ms, len(entry.points) // POINT_BYTES)
         for number, window in enumerate(requests.windows)
         for entry in window.impressions
     ]
     number, time_ms, size = np.array(shown, np.int64).reshape(-1, 3).T
-    return _ByKey.of(
-        np.repeat(number, size),
-        requests.shown_row_S.astype(np.int64),
-        np.zeros(len(requests.shown_row_S)),
-        np.repeat(time_ms, size),
-    )
+    return np.repeat(number, size), np.repeat(time_ms, size)
 
 
 def _context(requests: RequestColumns, history: _History) -> Float32[np.ndarray, "B U"]:
