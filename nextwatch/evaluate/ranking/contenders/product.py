@@ -25,7 +25,7 @@ from models.features.vocabulary import Vocabulary
 from models.history.history import HOUR_MS, Window
 from models.ranking.batch import RankerCandidates, RankerLabels, RankerRequests, padded_histories
 from models.ranking.config import RankerConfig
-from models.ranking.ranker import LabelledHistory, RankerModel, RankerScores
+from models.ranking.ranker import LabelledHistory, RankerModel
 from nextwatch.evaluate.ranking.contender import Exposures, Outcomes, RankTraining, Scores
 from nextwatch.evaluate.ranking.user_windows import UserWindows
 from trainer.evaluate.popularity import Popularity, Viewing
@@ -50,6 +50,7 @@ class ProductRanker:
         self._windows: UserWindows | None = None
         self._row_of_point: dict[int, int] = {}
         self._is_completed_the_label = False
+        self._scored: Exposures | None = None
         self._waiting: tuple[RankerRequests, RankerCandidates] | None = None
 
     def prepare(self, training: RankTraining) -> None:
@@ -91,7 +92,7 @@ class ProductRanker:
         """Return what the model expects of each exposure."""
         inputs = self._inputs(exposures, is_own_still=is_own_still)
         if not is_own_still:
-            self._waiting = inputs
+            self._scored, self._waiting = exposures, inputs
         scores = self.model.score(*inputs)
         p_M = scores.p_completed_M if self._is_completed_the_label else scores.p_watched_M
         return Scores(p_M, scores.expected_s_M, scores.median_s_M)
@@ -99,11 +100,16 @@ class ProductRanker:
     def observe(self, exposures: Exposures, outcomes: Outcomes) -> None:
         """Learn from the exposures, then count them and fold them into the windows."""
         assert self._windows is not None
-        inputs = self._waiting or self._inputs(exposures, is_own_still=False)
-        self._waiting = None
+        inputs = self._waiting if self._scored is exposures else None
+        inputs = inputs or self._inputs(exposures, is_own_still=False)
+        self._scored = self._waiting = None
         self.model.learn(
             *inputs,
-            RankerLabels(outcomes.is_clicked_B, outcomes.is_completed_B, outcomes.watch_s_B),
+            RankerLabels(
+                outcomes.is_clicked_B,
+                outcomes.is_completed_B,
+                outcomes.watch_s_B.astype(np.float32),
+            ),
         )
         rows = exposures.column_B + 1
         surfaces = self._surfaces(exposures)
@@ -131,7 +137,8 @@ class ProductRanker:
     @staticmethod
     def _surfaces(exposures: Exposures) -> Int64[np.ndarray, "B"]:
         return np.array(
-            [small_code(f"tab:{s}") if s >= 0 else 0 for s in exposures.surface_B.tolist()], np.int64
+            [small_code(f"tab:{s}") if s >= 0 else 0 for s in exposures.surface_B.tolist()],
+            np.int64,
         )
 
     def _inputs(
@@ -168,5 +175,6 @@ class ProductRanker:
 
 def _completed(window: Window) -> np.ndarray:
     return np.array(
-        [_RULE.is_completed(watch.watch_ms, watch.duration_ms) for watch in window.watches], np.bool_
+        [_RULE.is_completed(watch.watch_ms, watch.duration_ms) for watch in window.watches],
+        np.bool_,
     )
