@@ -7,6 +7,7 @@ carries one and UUIDs are slow to make (docs/experiments.md, "Ids of points").
 from functools import lru_cache
 from hashlib import blake2b
 
+POINT_BYTES = 8
 END_OF_POINTS = 1 << 63
 """Every point is smaller than this: it also fits the signed integers of other clients."""
 

@@ -22,6 +22,7 @@ from contract.cluster.needs import (
 )
 from contract.wire.topics import (
     IMPRESSIONS,
+    ITEM_VECTORS,
     RECOMMENDATIONS,
     SEARCH_EVENTS,
     TOPICS,
@@ -59,6 +60,7 @@ def all_needs(layout: Layout) -> list[Needs]:
         topics_needs(layout),
         letters_needs(layout, is_replay=True),
         erase_needs(layout),
+        skew_needs(layout),
         feed_needs(layout),
         *repartition_needs(layout),
     ]
@@ -86,6 +88,14 @@ def erase_needs(layout: Layout) -> Needs:
     rights: dict[str, Rights] = dict.fromkeys([*_names(_BY_USER, layout), *_dlqs(layout)], looks)
     rights[layout.name(USER_DELETIONS)] = looks | _WRITES
     return _operator("erase", rights, layout)
+
+
+def skew_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch skew` needs: it reads events, answers, vectors and the feature log."""
+    read = [*_BY_USER, ITEM_VECTORS]
+    rights: dict[str, Rights] = dict.fromkeys(_names(read, layout), _READS)
+    del rights[layout.name(WINDOWS)]
+    return _operator("skew", rights, layout)
 
 
 def feed_needs(layout: Layout, *, is_past: bool = True) -> Needs:

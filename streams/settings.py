@@ -58,6 +58,13 @@ class StreamsSettings(Settings):
         description="of the list, for videos whose text matches a search just made; 0: uploads are "
         "not read",
     )
+    ranking_log_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="of the recommendations whose features are logged, for the ranker to learn "
+        "from; 0: none, and the ranker learns nothing of what was shown",
+    )
     skip_weight: float = Field(
         default=2.0,
         ge=0,

@@ -40,6 +40,8 @@ from trainer.learn.registry import config_of, learner
 from trainer.loop import Parts, Trainer
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
+from trainer.ranking.join_store import RocksJoinStore
+from trainer.ranking.joiner import Joiner
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.training_state import TrainingState
@@ -128,6 +130,12 @@ def build(
         settings.completion,
         clock=system_clock,
         max_waiting=settings.max_waiting_watches,
+    )
+    state.joiner = Joiner(
+        RocksJoinStore(settings.checkpoint_dir / "joiner"),
+        settings.joining,
+        clock=system_clock,
+        counts=state.counts,
     )
     config_of_feed = feed_config(kafka) | {"on_commit": commit_listener(on_refusal)}
     feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka))

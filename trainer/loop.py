@@ -131,11 +131,22 @@ class Trainer:
                 self._batch_age.restart()
             if len(state.pending.examples) >= self._settings.batch_size:
                 self._learn()
+        self._join()
 
     def learn_due(self) -> None:
         """Learn from the batch that waits, if it has waited long enough."""
-        if self._parts.state.pending and self._batch_age.is_due():
+        state = self._parts.state
+        if (state.pending or state.pending_ranking) and self._batch_age.is_due():
             self._learn()
+
+    def _join(self) -> None:
+        """Collect what the joiner can tell by now; a ranker's batch waits like any other."""
+        state = self._parts.state
+        was_empty = not (state.pending or state.pending_ranking)
+        state.join(self._parts.feed.at_end())
+        if was_empty and state.pending_ranking:
+            self._has_changed = True
+            self._batch_age.restart()
 
     def publish_vectors(self) -> None:
         """Publish the vectors of touched videos for the generation in service (fast path)."""
@@ -207,6 +218,7 @@ class Trainer:
             checkpoint_codec.to_files(self._parts.state),
             offsets=offsets,
             topic_ids={name: topic_id for name, topic_id in ids.items() if name in offsets},
+            directories=checkpoint_codec.directories(self._parts.state),
             created_at_ms=self._parts.clock(),
         )
         self._parts.feed.commit(offsets)
@@ -232,6 +244,8 @@ class Trainer:
 
     def _begin(self, should_stop: Stop) -> None:
         feed, num_users = self._parts.feed, self._settings.backfill_users
+        if self._parts.state.joiner is not None:
+            self._parts.state.joiner.load(None)
         records = backfill.read_windows(feed, lambda: not should_stop()) if num_users else {}
         feed.open(CATALOGUE, {})
         self._read_until(lambda: feed.has_read(CATALOGUE), should_stop)
@@ -242,7 +256,7 @@ class Trainer:
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
         feed, state = self._parts.feed, self._parts.state
-        checkpoint_codec.restore(state, checkpoint.files)
+        checkpoint_codec.restore(state, checkpoint.files, checkpoint.directories)
         self._note_erasures()
         log.info("checkpoint_resumed", number=checkpoint.number,
                  examples=state.progressive.num_examples)  # fmt: skip

@@ -1,13 +1,14 @@
 """Define the settings of the trainer."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from contract.process.settings import PREFIX, Settings
 from models.features.examples import CompletionRule
+from trainer.ranking.policy import JoinPolicy
 
 Model = Literal["dssm", "gru4rec", "sasrec", "tdm", "youtube_dnn", "youtube_lstm"]
 """The names in `trainer.learn.registry.NAMES`, known here without loading torch."""
@@ -67,6 +68,33 @@ class TrainerSettings(Settings):
         le=86_400_000,
         description="watched for less, and less than a fifth of the video: skipped; 0, nothing is",
     )
+    label_window_ms: int = Field(
+        default=600_000,
+        ge=1_000,
+        le=86_400_000,
+        description="a shown video is learned as not watched once so long has passed; a watch that "
+        "comes later corrects that. Longer than most watches last",
+    )
+    join_keep_ms: int = Field(
+        default=86_400_000,
+        ge=2_000,
+        le=7 * 86_400_000,
+        description="how long shown videos and their features wait for a late watch; at least "
+        "two label windows",
+    )
+    join_max_entries: int = Field(
+        default=1_000_000,
+        ge=1_000,
+        le=1_000_000_000,
+        description="recommendations, shown videos and watches kept on disk for that (a "
+        "recommendation takes some 10 KB); beyond it the oldest go",
+    )
+    min_positive_watch_ms: int = Field(
+        default=2_000,
+        ge=1,
+        le=86_400_000,
+        description="a shown video watched so long, or for a fifth of it, counts as watched",
+    )
     popularity_half_life_h: float = Field(
         default=24.0, gt=0, le=87_600, description="of the baseline in progressive validation"
     )
@@ -75,6 +103,25 @@ class TrainerSettings(Settings):
     )
     niceness: int = Field(default=10, ge=0, le=19, description="serving goes first on shared cores")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _keeps_two_windows(self) -> Self:
+        if self.join_keep_ms < 2 * self.label_window_ms:
+            raise ValueError(
+                f"join_keep_ms must be at least two label windows, {2 * self.label_window_ms}, "
+                f"got {self.join_keep_ms}"
+            )
+        return self
+
+    @property
+    def joining(self) -> JoinPolicy:
+        """How what was shown and what was watched are joined."""
+        return JoinPolicy(
+            label_window_ms=self.label_window_ms,
+            keep_ms=self.join_keep_ms,
+            max_entries=self.join_max_entries,
+            min_positive_watch_ms=self.min_positive_watch_ms,
+        )
 
     @property
     def completion(self) -> CompletionRule:

@@ -158,6 +158,13 @@ def _features(num_videos: int) -> Float64[np.ndarray, "N F"]:
         "duration_ms": duration_ms,
         "uploaded_at_ms": EPOCH_MS - np.round(rng.exponential(120 * DAY_MS, num_videos)),
     }
+    columns["impressions"] = 3.0 * columns["popularity"]
+    columns["watch_rate"] = rng.beta(2, 4, num_videos)
+    columns["watch_lift"] = 3.0 * columns["watch_rate"]
+    columns |= {
+        name: 1.0 + rng.integers(0, count, num_videos)
+        for name, count in (("channel", 20_000), ("category", 30), ("tag", 3_000), ("language", 5))
+    }
     return np.stack([columns[name] for name in RANKING_FEATURE_NAMES], axis=1)
 
 

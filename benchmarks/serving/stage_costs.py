@@ -26,7 +26,7 @@ from contract.process.clock import system_clock
 from contract.process.settings import QdrantSettings
 from models.history.history import Window
 from models.serving import exact
-from models.serving.ranking import RankedUsers
+from models.serving.candidates import rank_candidates
 from streams.serving.index import IndexClient
 
 BATCHES = (1, 16, 64)
@@ -62,15 +62,13 @@ def _time_stages(bound: LowerBound, windows: list[Window]) -> None:
     rows_BC = np.random.Generator(np.random.PCG64(0)).integers(
         1, len(items) + 1, (_USERS, NUM_CANDIDATES)
     )
-    similarity_BC = np.zeros(rows_BC.shape, np.float32)
 
     def encode(part: slice) -> object:
         return serving.encoder.encode(windows[part], items, newest_ms[part])
 
     def rank(part: slice) -> object:
-        count = len(windows[part])
-        users = RankedUsers(user_BD[part], np.array(newest_ms[part]), np.full(count, 50))
-        return serving.ranker.rank(similarity_BC[part], rows_BC[part], items, users)
+        # from the windows to the scores: features and what they are computed of are part of it
+        return rank_candidates(windows[part], user_BD[part], rows_BC[part], items, serving.ranker)
 
     for batch in BATCHES:
         _time("tower", encode, batch)

@@ -80,6 +80,8 @@ class TopicReader:
         """By partition the offset of the end that was reached first since they were assigned."""
         self.hidden: dict[Position, int] = {}
         """By partition how many offsets lay beyond that end: those of open transactions."""
+        self.newest_ends: dict[Position, int] = {}
+        """By partition the offset of the end that was reached last."""
 
     def partitions(self, topics: Iterable[str], *, within_s: float) -> list[Position]:
         """Return all partitions of *topics*, which are given by their names in the contract.
@@ -183,6 +185,7 @@ class TopicReader:
 
     def _note_end(self, at: Position, offset: int) -> None:
         self._num_heard += 1
+        self.newest_ends[at] = offset
         if at in self.unread:
             self.ends[at] = offset
             self.hidden[at] = max(0, self.cached_end(at) - offset)

@@ -7,7 +7,7 @@ before the rename leaves a draft, which nobody reads; after it everything is the
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 DRAFT_SUFFIX = ".tmp"
@@ -18,8 +18,17 @@ def draft_of(final: Path) -> Path:
     return final.with_name(final.name + DRAFT_SUFFIX)
 
 
-def write_directory(final: Path, files: Mapping[str, bytes]) -> None:
+def write_directory(
+    final: Path,
+    files: Mapping[str, bytes],
+    directories: Mapping[str, Callable[[Path], None]] = {},
+    *,
+    last_files: Callable[[Path], Mapping[str, bytes]] = lambda _draft: {},
+) -> None:
     """Make *final* a directory of *files*, written in their order, or leave nothing of it.
+
+    Each of *directories* makes a directory of that name, of files alone; *last_files* then tells
+    from the draft what is written at the end.
 
     Raises:
         FileExistsError: there is something at *final*.
@@ -34,12 +43,18 @@ def write_directory(final: Path, files: Mapping[str, bytes]) -> None:
     try:
         for name, data in files.items():
             _write(draft / name, data)
-        _sync_directory(draft)
+        for name, make in directories.items():
+            make(draft / name)
+            for path in (*sorted((draft / name).iterdir()), draft / name):
+                _sync(path)
+        for name, data in last_files(draft).items():
+            _write(draft / name, data)
+        _sync(draft)
         draft.rename(final)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    _sync_directory(final.parent)
+    _sync(final.parent)
 
 
 def replace_file(final: Path, data: bytes) -> None:
@@ -51,7 +66,7 @@ def replace_file(final: Path, data: bytes) -> None:
     draft = draft_of(final)
     _write(draft, data)
     draft.replace(final)
-    _sync_directory(final.parent)
+    _sync(final.parent)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -61,7 +76,7 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from contract.points import POINT_BYTES
 from contract.wire.identifiers import (
     BUNDLE_ID_BODY,
     ID_BODY,
@@ -30,6 +31,12 @@ MAX_AHEAD_MS = 3_600_000
 """An event may be dated so long after the clock of who reads it. An hour: that clock may be wrong,
 too, and a reader whose own is slow must not refuse everybody."""
 MAX_DURATION_MS = 86_400_000
+FLOAT32_BYTES = 4
+MAX_VECTOR_LENGTH = 1_024
+MAX_FEATURES = 512
+MAX_HISTORY = 300
+MAX_CANDIDATES_BYTES = 131_072
+"""500 candidates of 65 features; with 500 ids and in base64 it fits a record of 256 KiB."""
 
 Id = Annotated[str, matching(ID_BODY, f"{ID_RULE}; opaque", max_length=MAX_ID_BYTES)]
 EventId = Annotated[
@@ -65,7 +72,7 @@ Sha256 = Annotated[str, matching("[0-9a-f]{64}", "SHA-256 in hexadecimal digits"
 ShortLabel = Annotated[str, Meta(min_length=1, max_length=32)]
 Number = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Component = Annotated[float, Meta(ge=-1e6, le=1e6)]
-Vector = Annotated[list[Component], Meta(min_length=1, max_length=1024)]
+Vector = Annotated[list[Component], Meta(min_length=1, max_length=MAX_VECTOR_LENGTH)]
 Generation = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -199,22 +206,47 @@ class Recommendation(Event, frozen=True, kw_only=True, omit_defaults=False):
     ] = []
 
 
-class LoggedCandidate(Event, frozen=True, kw_only=True):
-    """The features one recommended video was ranked by, in the order of `feature_names`."""
-
-    video_id: Id
-    features: Annotated[list[Number], Meta(max_length=512)]
-
-
 class RankingLog(Event, frozen=True, kw_only=True):
-    """The exact features of one recommendation, for the trainer of the ranker."""
+    """The exact features of one recommendation, for the trainer of the ranker.
+
+    Features are little-endian float32 values, in base64: `context` those of the request,
+    `user_vector` that of retrieval, `candidates` one row for each of `video_ids`, row after row,
+    all rows as long as another. `feature_version` says which features they are. `history` are the
+    watched videos of the window, oldest first, as little-endian 64-bit point ids, and
+    `history_completed` says of each whether it was completed, in one byte. `next_offsets` has
+    by topic the first offset of the user's partition that the history window did not include.
+    """
 
     recommendation_id: RecommendationId
     user_id: Id
     generated_at_ms: TimeMs
     bundle_id: BundleId | None
-    feature_names: Annotated[list[Label], Meta(max_length=512)]
-    candidates: Annotated[list[LoggedCandidate], Meta(max_length=500)]
+    generation: Generation
+    feature_version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    video_ids: Annotated[list[Id], Meta(max_length=500)]
+    context: Annotated[bytes, Meta(max_length=MAX_FEATURES * FLOAT32_BYTES)]
+    user_vector: Annotated[bytes, Meta(max_length=MAX_VECTOR_LENGTH * FLOAT32_BYTES)]
+    candidates: Annotated[bytes, Meta(max_length=MAX_CANDIDATES_BYTES)]
+    history: Annotated[bytes, Meta(max_length=MAX_HISTORY * POINT_BYTES)] = b""
+    history_completed: Annotated[bytes, Meta(max_length=MAX_HISTORY)] = b""
+    next_offsets: Annotated[dict[Label, Annotated[int, Meta(ge=0)]], Meta(max_length=16)] = {}
+
+    def __post_init__(self) -> None:
+        self._check_floats("context", self.context, 1)
+        self._check_floats("user_vector", self.user_vector, 1)
+        self._check_floats("candidates", self.candidates, len(self.video_ids))
+        if len(self.history) != POINT_BYTES * len(self.history_completed):
+            raise ValueError(
+                f"history has {len(self.history)} bytes for {len(self.history_completed)} videos"
+            )
+
+    def _check_floats(self, name: str, values: bytes, num_rows: int) -> None:
+        row_bytes = FLOAT32_BYTES * num_rows
+        if len(values) % row_bytes if row_bytes else values:
+            raise ValueError(
+                f"the length of {name} is not that of {num_rows} equal rows of float32: "
+                f"{len(values)} bytes"
+            )
 
 
 class Origin(StrEnum):
@@ -224,14 +256,29 @@ class Origin(StrEnum):
     TRAINING = "training"
 
 
+Code = Annotated[int, Meta(ge=0, lt=2**31, description="a hash of the name, 0 where there is none")]
+
+
 class RankingFeatures(Event, frozen=True, kw_only=True):
-    """The ranking features of a video without its vectors; `popularity` is a decayed count."""
+    """The ranking features of a video without its vectors.
+
+    `popularity` and `impressions` are decayed counts, `watch_rate` is the share of impressions
+    that were watched, `watch_lift` by how much it is above what the surfaces of these impressions
+    have on average. The codes are hashes of what the upload says, `tag` of its first tag.
+    """
 
     popularity: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     mean_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)] = 0.0
     completion_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     duration_ms: Annotated[int, Meta(ge=0, le=MAX_DURATION_MS)] = 0
     uploaded_at_ms: Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] = 0
+    impressions: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+    watch_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    watch_lift: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
+    channel: Code = 0
+    category: Code = 0
+    tag: Code = 0
+    language: Code = 0
 
 
 class ItemVector(Event, frozen=True, kw_only=True):

@@ -1,9 +1,11 @@
 """Define an example of each message for the AsyncAPI document; a test decodes all of them."""
 
 from base64 import b64encode
+from struct import pack
 
 import msgspec
 
+from contract.points import point_id
 from contract.wire import events
 from contract.wire.topics import WATCH_EVENTS
 from contract.wire.words import ANN, DEFAULT_ARM, TRENDING
@@ -76,6 +78,21 @@ EXAMPLES: tuple[events.Event, ...] = (
                 video_id="v7", expected_watch_ms=9_050.5, score=1.04, source=TRENDING
             ),
         ],
+    ),
+    events.RankingLog(
+        recommendation_id=_RECOMMENDATION_ID,
+        user_id=_USER,
+        generated_at_ms=_AT_MS + 8,
+        bundle_id=_BUNDLE,
+        generation=42,
+        feature_version=1,
+        video_ids=["v42", "v7"],
+        context=pack("<2f", 21.5, 3.0),
+        user_vector=pack("<2f", 0.6, 0.8),
+        candidates=pack("<4f", 12.0, 0.25, 3.0, 0.5),
+        history=pack("<q", point_id("v9")),
+        history_completed=b"\x01",
+        next_offsets={WATCH_EVENTS.name: 1_207},
     ),
     events.ItemVector(
         video_id=_VIDEO,

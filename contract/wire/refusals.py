@@ -12,7 +12,7 @@ from contract.wire.events import MAX_TIME_MS, MIN_TIME_MS
 from contract.wire.identifiers import ID_RULE
 
 _TIMES = ("_time_ms", "_at_ms", "_before_ms")
-_IDS = ("_id", "caused_by")
+_IDS = ("_id", "_ids", "caused_by")
 _MISSING = "Object missing required field"
 _UNKNOWN_WORD = "Invalid enum value"
 _PATH = re.compile(r" - at `\$([^`]*)`$")

@@ -104,9 +104,9 @@ RECOMMENDATIONS = Topic(
 RANKING_LOG = Topic(
     "ranking-log",
     events.RankingLog,
-    (),
-    (),
-    "not produced yet: the exact features of the recommended videos",
+    ("streams",),
+    ("trainer",),
+    "the exact features of the recommended videos, for the trainer of the ranker",
     max_value_bytes=262_144,
 )
 ITEM_VECTORS = Topic(

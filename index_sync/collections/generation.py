@@ -14,6 +14,7 @@ import numpy as np
 
 from contract.errors import DecodeError
 from contract.wire.events import ItemVector, Origin, RankingFeatures, VideoUpload
+from models.features.ranking_features import content_codes
 
 MAX_NORM_ERROR = 1e-2
 
@@ -70,7 +71,9 @@ class Generation:
                 input_vector=input_vector,
                 output_vector=output_vector,
                 features=RankingFeatures(
-                    duration_ms=upload.duration_ms, uploaded_at_ms=upload.uploaded_at_ms
+                    duration_ms=upload.duration_ms,
+                    uploaded_at_ms=upload.uploaded_at_ms,
+                    **content_codes(upload),
                 ),
                 updated_at_ms=now_ms,
             )

@@ -20,12 +20,19 @@ import safetensors.numpy
 from msgspec import Meta
 
 from contract.errors import BundleError, StoreUnavailable
-from contract.wire.events import BundleAnnouncement, BundleId, Generation, Id, Number
+from contract.wire.events import (
+    BundleAnnouncement,
+    BundleId,
+    Generation,
+    Id,
+    Number,
+    RankingFeatures,
+)
 from models.bundle import onnx_check
 from models.bundle.bundle_store import MANIFEST, StoredBundle
 from models.features import features
 from models.features.examples import CompletionRule
-from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot, feature_row
 from models.serving.ranking import RankerParams
 
 FORMAT_VERSION = 2
@@ -35,6 +42,8 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 31
 _FILE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\.(onnx|safetensors|json)")
 _MAX_NORM_ERROR = 1e-3
+_FIRST_FEATURE_NAMES = RANKING_FEATURE_NAMES[:5]
+"""Of bundles of 0.2: an upgraded worker serves the bundle that is there until the next one."""
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
 
@@ -210,7 +219,7 @@ def _read_manifest(
         raise BundleError(
             f"trained on features {manifest.feature_version}; this code has {features.VERSION}"
         )
-    if manifest.feature_names != RANKING_FEATURE_NAMES:
+    if manifest.feature_names not in (RANKING_FEATURE_NAMES, _FIRST_FEATURE_NAMES):
         raise BundleError(f"ranking features {manifest.feature_names} are not of this contract")
     return manifest
 
@@ -264,13 +273,19 @@ def _read_snapshot(files: Mapping[str, bytes], manifest: BundleManifest) -> Item
     arrays = _tensors(SNAPSHOT, files[SNAPSHOT])
     try:
         video_ids = msgspec.json.decode(files[SNAPSHOT_IDS], type=list[Id])
-        snapshot = ItemSnapshot(
-            video_ids, arrays["input_ND"], arrays["output_ND"], arrays["features"]
-        )
+        features_NF = _with_all_columns(arrays["features"], manifest)
+        snapshot = ItemSnapshot(video_ids, arrays["input_ND"], arrays["output_ND"], features_NF)
     except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
         raise BundleError(f"the snapshot cannot be read: {error}") from error
     _check_snapshot(snapshot, manifest)
     return snapshot
+
+
+def _with_all_columns(features_NF: np.ndarray, manifest: BundleManifest) -> np.ndarray:
+    """Return the ranking features with the defaults of what bundles of 0.2 do not have yet."""
+    num_known = len(manifest.feature_names)
+    missing_F = np.array(feature_row(RankingFeatures())[num_known:])
+    return np.hstack([features_NF, np.tile(missing_F, (len(features_NF), 1))])
 
 
 def _check_snapshot(snapshot: ItemSnapshot, manifest: BundleManifest) -> None:

@@ -112,6 +112,11 @@ class Vocabulary:
             log_duration_N1=whole.log_duration_N1[places],
         )
 
+    @property
+    def uploads(self) -> Sequence[VideoUpload]:
+        """The newest upload of each video, in the order of *video_ids*."""
+        return self._uploads
+
     def encoded(self) -> bytes:
         """Return the whole vocabulary as bytes, for a checkpoint."""
         return _ENCODER.encode((self._uploads, self.is_live_N.tolist()))

@@ -10,13 +10,12 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from contract.points import point_id
+from contract.points import POINT_BYTES, point_id
 from contract.wire.events import Impressions, Search, Watch
 from contract.wire.identifiers import event_key
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-POINT_BYTES = 8
 MAX_SHOWN_VIDEOS = 12
 """Of one impression event, the videos in the first slots: what is further down was hardly seen."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float32, Float64, Int32, Int64
 
 from contract.wire.events import ItemVector, RankingFeatures
 from models.features.growth import FIRST_CAPACITY, grown
@@ -21,7 +21,7 @@ from models.serving.ranking import mean_known
 RANKING_FEATURE_NAMES = tuple(RankingFeatures.__struct_fields__)
 """The columns of a feature matrix: the fields of `RankingFeatures`, in order."""
 
-_POPULARITY, _MEAN_WATCH, _COMPLETION, _DURATION, _UPLOADED = range(len(RANKING_FEATURE_NAMES))
+_COLUMN = {name: column for column, name in enumerate(RANKING_FEATURE_NAMES)}
 _NOT_THERE = -1.0
 
 
@@ -48,6 +48,8 @@ class ItemStore:
         self._popular: list[str] = []
         self._num_changes = 0
         self._mean_completion_rate: float | None = None
+        self._changed_rows: list[int] = []
+        self._num_forgotten = 0
         self.epoch = 0
         """Changes whenever a row gets or loses its video: rows of one epoch are good throughout."""
 
@@ -73,7 +75,7 @@ class ItemStore:
         self._input[row] = vector.input_vector
         self._output[row] = vector.output_vector
         self._features[row] = feature_row(vector.features)
-        self._note_changes(1)
+        self._note_changes([row])
 
     def put_many(self, snapshot: ItemSnapshot) -> None:
         """Insert or replace every video of *snapshot*."""
@@ -82,7 +84,7 @@ class ItemStore:
         self._input[rows] = snapshot.input_ND
         self._output[rows] = snapshot.output_ND
         self._features[rows] = snapshot.features
-        self._note_changes(len(rows))
+        self._note_changes(rows.tolist())
 
     def remove(self, video_id: str) -> None:
         """Remove a video; an unknown one is ignored."""
@@ -93,7 +95,7 @@ class ItemStore:
         self._ids[row] = ""
         self._free.append(row)
         self.epoch += 1
-        self._note_changes(1)
+        self._note_changes([row])
 
     def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
         """Return the row of each video, 0 for those that are unknown."""
@@ -121,17 +123,17 @@ class ItemStore:
     @property
     def popularity_N(self) -> Float64[np.ndarray, "N"]:
         """The decayed watch count, by row."""
-        return self._column(_POPULARITY)
+        return self._column("popularity")
 
     @property
     def mean_watch_ms_N(self) -> Float64[np.ndarray, "N"]:
         """The mean watch time, by row; 0 where there is no watch yet."""
-        return self._column(_MEAN_WATCH)
+        return self._column("mean_watch_ms")
 
     @property
     def completion_rate_N(self) -> Float64[np.ndarray, "N"]:
         """The share of watches that were completed, by row."""
-        return self._column(_COMPLETION)
+        return self._column("completion_rate")
 
     @property
     def mean_completion_rate(self) -> float:
@@ -147,12 +149,47 @@ class ItemStore:
     @property
     def duration_ms_N(self) -> Float64[np.ndarray, "N"]:
         """The duration of the video, by row; 0 where it is not known."""
-        return self._column(_DURATION)
+        return self._column("duration_ms")
 
     @property
     def uploaded_at_ms_N(self) -> Float64[np.ndarray, "N"]:
         """The time of the upload, by row."""
-        return self._column(_UPLOADED)
+        return self._column("uploaded_at_ms")
+
+    @property
+    def impressions_N(self) -> Float64[np.ndarray, "N"]:
+        """The decayed count of impressions, by row."""
+        return self._column("impressions")
+
+    @property
+    def watch_rate_N(self) -> Float64[np.ndarray, "N"]:
+        """The share of impressions that were watched, by row."""
+        return self._column("watch_rate")
+
+    @property
+    def watch_lift_N(self) -> Float64[np.ndarray, "N"]:
+        """The watch rate by the one that the surfaces of the impressions have, by row."""
+        return self._column("watch_lift")
+
+    @property
+    def channel_N(self) -> Float64[np.ndarray, "N"]:
+        """The code of the channel, by row; 0 where it has none."""
+        return self._column("channel")
+
+    @property
+    def category_N(self) -> Float64[np.ndarray, "N"]:
+        """The code of the category, by row; 0 where it has none."""
+        return self._column("category")
+
+    @property
+    def tag_N(self) -> Float64[np.ndarray, "N"]:
+        """The code of the first tag, by row; 0 where it has none."""
+        return self._column("tag")
+
+    @property
+    def language_N(self) -> Float64[np.ndarray, "N"]:
+        """The code of the language, by row; 0 where it is not known."""
+        return self._column("language")
 
     def popular(self, k: int) -> list[str]:
         """Return up to *k* videos, the most popular first, of equals the newest upload.
@@ -171,9 +208,29 @@ class ItemStore:
                 chosen.append(video_id)
         return chosen
 
-    def _note_changes(self, num_videos: int) -> None:
-        self._num_changes += num_videos
+    @property
+    def num_changes(self) -> int:
+        """How many changes of rows there have been; see `changed_since`."""
+        return self._num_forgotten + len(self._changed_rows)
+
+    def changed_since(self, num_changes: int) -> Int64[np.ndarray, "n"]:
+        """Return the rows that changed since there had been *num_changes*, each once.
+
+        For what is derived of rows and kept beside them. The store remembers about as many changes
+        as it has rows; whoever asks for more gets every row.
+        """
+        if num_changes < self._num_forgotten:
+            return np.arange(len(self._ids))
+        return np.unique(np.array(self._changed_rows[num_changes - self._num_forgotten :], int))
+
+    def _note_changes(self, rows: list[int]) -> None:
+        self._num_changes += len(rows)
         self._mean_completion_rate = None
+        self._changed_rows += rows
+        if len(self._changed_rows) > 2 * len(self._ids):
+            forgotten = len(self._changed_rows) - len(self._ids)
+            del self._changed_rows[:forgotten]
+            self._num_forgotten += forgotten
 
     def _by_popularity(self) -> list[str]:
         popularity = self.popularity_N.copy()
@@ -182,8 +239,8 @@ class ItemStore:
         ids = self._ids
         return [ids[row] for row in order[: len(self)].tolist()]
 
-    def _column(self, column: int) -> Float64[np.ndarray, "N"]:
-        return self._features[: len(self._ids), column]
+    def _column(self, name: str) -> Float64[np.ndarray, "N"]:
+        return self._features[: len(self._ids), _COLUMN[name]]
 
     def _row(self, video_id: str) -> int:
         row = self._row_of.get(video_id)

@@ -24,7 +24,7 @@ from models.bundle.bundle import Bundle
 from models.history.history import DAY_MS
 from models.serving.encoder import check_golden, session
 from models.serving.items import ItemStore
-from models.serving.ranking import RankedUsers
+from models.serving.ranking import RankedUsers, RankingInputs
 
 # Shape legend: B = users, C = candidates of one user (padded with row 0), M = candidates of all
 # users together, D = width of a vector, F = features of a pair.
@@ -70,13 +70,12 @@ class MlpRanker:
         check_golden("the ranker", self._session, golden, OUTPUT)
 
     def rank(
-        self,
-        similarity_BC: Float[np.ndarray, "B C"],
-        rows_BC: Integer[np.ndarray, "B C"],
-        items: ItemStore,
-        users: RankedUsers,
+        self, inputs: RankingInputs
     ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"]]:
         """Return (expected watch time in milliseconds, score); a padding row 0 scores -inf."""
+        similarity_BC, rows_BC, items = inputs.similarity_BC, inputs.rows_BC, inputs.items
+        assert isinstance(items, ItemStore)
+        users = inputs.users
         user_M, column_M = np.nonzero(rows_BC)
         row_M = rows_BC[user_M, column_M]
         similarity_M = similarity_BC[user_M, column_M]
@@ -117,9 +116,11 @@ def pair_features(
     pairs_MF[:, 0] = similarity_M
     pairs_MF[:, 1] = similarity_M * similarity_M
     pairs_MF[:, 2] = items.completion_rate_N[row_M]
-    pairs_MF[:, 3] = (np.log1p(users.num_watches_B) / _MAX_LOG_WATCHES)[user_M]
+    pairs_MF[:, 3] = (
+        np.log1p([len(window.watches) for window in users.requests.windows]) / _MAX_LOG_WATCHES
+    )[user_M]
     uploaded_ms_M = items.uploaded_at_ms_N[row_M]
-    age_ms_M = np.where(uploaded_ms_M > 0, users.newest_ms_B[user_M] - uploaded_ms_M, 0.0)
+    age_ms_M = np.where(uploaded_ms_M > 0, users.requests.now_ms_B[user_M] - uploaded_ms_M, 0.0)
     for number, (value_M, scale, most) in enumerate(
         (
             (items.popularity_N[row_M], 1.0, _MAX_LOG_POPULARITY),

@@ -1,4 +1,4 @@
-"""Rank by one sum of logarithms: preference, popularity and watch time.
+"""Rank by one sum of logarithms, before a ranker is trained: preference, popularity, watch time.
 
     score = similarity_weight * similarity / temperature
           + popularity_weight * log((popularity + popularity_prior) * completion rate)
@@ -12,6 +12,7 @@ what is measured is what is served.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -19,48 +20,83 @@ import numpy as np
 from jaxtyping import Float, Float32, Integer
 
 from models.features.examples import USUAL_DURATION_MS
+from models.features.ranking_features import (
+    Candidates,
+    PairValues,
+    RankingFeatureValues,
+    RequestColumns,
+    VideoColumns,
+    pair_features,
+    with_video_features,
+)
 
 # Shape legend: B = users, C = candidates of one user, N = rows of the item store,
-# D = width of a vector.
+# D = width of a vector, M = candidates of all users together.
 
 
 @runtime_checkable
-class RankedItems(Protocol):
+class RankedItems(VideoColumns, Protocol):
     """The video columns that ranking reads, by row; see `models.serving.items.ItemStore`."""
-
-    @property
-    def popularity_N(self) -> Float[np.ndarray, "N"]:
-        """The decayed watch count."""
-        ...
-
-    @property
-    def completion_rate_N(self) -> Float[np.ndarray, "N"]:
-        """The share of watches that were completed, 0 where it is not known."""
-        ...
 
     @property
     def mean_completion_rate(self) -> float:
         """The mean of the completion rates that are known; 1 where none is."""
         ...
 
-    @property
-    def mean_watch_ms_N(self) -> Float[np.ndarray, "N"]:
-        """The mean watch time, 0 where there is no watch yet."""
-        ...
-
-    @property
-    def duration_ms_N(self) -> Float[np.ndarray, "N"]:
-        """The length of the video, 0 where it is not known."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class RankedUsers:
-    """The user data that rankers may read: vector, time of the newest event, watches kept."""
+    """What rankers may read of the users: the vectors of retrieval, and the requests."""
 
     vectors_BD: Float32[np.ndarray, "B D"]
-    newest_ms_B: Integer[np.ndarray, "B"]
-    num_watches_B: Integer[np.ndarray, "B"]
+    requests: RequestColumns
+
+
+@dataclass(frozen=True)
+class RankingInputs:
+    """Everything that a ranker may read to order the candidates of a batch.
+
+    Row 0 in *rows_BC* pads. *source_BC* are the codes of the candidate sources, as of
+    `models.features.ranking_features.small_code`. Features are computed when they are first asked
+    for, once for whoever ranks by them and whoever logs them: values of one moment.
+    """
+
+    similarity_BC: Float[np.ndarray, "B C"]
+    rows_BC: Integer[np.ndarray, "B C"]
+    source_BC: Integer[np.ndarray, "B C"]
+    items: VideoColumns
+    users: RankedUsers
+
+    @cached_property
+    def column_M(self) -> Integer[np.ndarray, "M"]:
+        """The column of each candidate of the flat run; its row is ``candidates.request_M``."""
+        return self._places[1]
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """The candidates in one flat run, without padding, those of the first request first."""
+        places = request_M, column_M = self._places
+        return Candidates(
+            request_M,
+            self.rows_BC[places],
+            self.similarity_BC[places],
+            self.source_BC[request_M, column_M],
+        )
+
+    @cached_property
+    def pairs(self) -> PairValues:
+        """The features of requests, and of candidates those that depend on the request."""
+        return pair_features(self.users.requests, self.candidates, self.items)
+
+    @cached_property
+    def features(self) -> RankingFeatureValues:
+        """The features of requests and of all candidates of the flat run."""
+        return with_video_features(self.pairs, self.candidates, self.items)
+
+    @cached_property
+    def _places(self) -> tuple[Integer[np.ndarray, "M"], Integer[np.ndarray, "M"]]:
+        request_M, column_M = np.nonzero(self.rows_BC)
+        return request_M, column_M
 
 
 class RankerParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,11 +125,17 @@ class Ranker:
         self.params = params
 
     def rank(
+        self, inputs: RankingInputs
+    ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"]]:
+        """Return (expected watch time in milliseconds, score); a padding row 0 scores -inf."""
+        assert isinstance(inputs.items, RankedItems)
+        return self.scores(inputs.similarity_BC, inputs.rows_BC, inputs.items)
+
+    def scores(
         self,
         similarity_BC: Float[np.ndarray, "B C"],
         rows_BC: Integer[np.ndarray, "B C"],
         items: RankedItems,
-        users: RankedUsers | None = None,  # noqa: ARG002 - for rankers that read more than a sum
     ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"]]:
         """Return (expected watch time in milliseconds, score); a padding row 0 scores -inf.
 

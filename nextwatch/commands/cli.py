@@ -21,6 +21,7 @@ from nextwatch.commands.cluster import acls, repartition, topics
 from nextwatch.commands.collections import collections
 from nextwatch.commands.evaluate import evaluate_app
 from nextwatch.commands.operate import dlq_app, erase
+from nextwatch.commands.skew import skew
 from nextwatch.commands.sources import replay_app, simulate
 from nextwatch.given_broker import told_of_option
 
@@ -46,6 +47,7 @@ app.add_typer(dlq_app, name="dlq")
 app.add_typer(evaluate_app, name="evaluate")
 app.command("simulate")(simulate)
 app.command("erase")(erase)
+app.command("skew")(skew)
 app.command("topics")(topics)
 app.command("acls")(acls)
 app.command("repartition")(repartition)

@@ -107,14 +107,15 @@ def assumed_watch_ms(duration_ms: int, *, is_completed: bool) -> int:
     return duration_ms if is_completed else min(UNFINISHED_MS, too_short_ms)
 
 
-def read_exposures(directory: Path) -> dict[str, Column]:
-    """Return the exposures of `LOG_DAYS`, in the order of time.
+def read_exposures(directory: Path, *, also: Sequence[str] = ()) -> dict[str, Column]:
+    """Return the exposures of `LOG_DAYS`, in the order of time; *also* names further columns.
 
     Raises:
         DatasetError: with the remedy, when files or columns are missing or damaged.
     """
     if find(directory, [_LOG]):
-        exposures = DataFiles((_LOG,), _READ, REMEDY).read(directory)
+        columns: Mapping[str, ColumnType] = {**_READ, **dict.fromkeys(also, "int64")}
+        exposures = DataFiles((_LOG,), columns, REMEDY).read(directory)
         return _in_order(exposures)
     whole = _whole_log(directory, instead_of=_LOG)
     return _rows(whole, (whole["date"] >= LOG_DAYS[0]) & (whole["date"] <= LOG_DAYS[1]))

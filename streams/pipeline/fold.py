@@ -53,7 +53,8 @@ def fold_events(
     records.changes = [
         changelog_record(layout, partition, key, value) for key, value in changes.items()
     ]
-    return list(_requests(records, before | after))
+    folded = partition.positions.fold(records.next_offsets)
+    return list(_requests(records, before | after, folded))
 
 
 def changelog_record(
@@ -63,10 +64,12 @@ def changelog_record(
     return Outgoing(layout.name(WINDOWS), key, value, partition=partition.number)
 
 
-def _requests(records: PartitionRecords, windows: dict[str, Window]) -> Iterable[Request]:
+def _requests(
+    records: PartitionRecords, windows: dict[str, Window], folded: dict[str, int]
+) -> Iterable[Request]:
     """Return one request for each user with something to answer, none for what was erased since."""
     for user_id, asking in records.to_answer.items():
         window = windows[user_id]
         valid = [each for each in asking if each.event_time_ms > window.erased_before_ms]
         if valid:
-            yield request_of(user_id, window, valid)
+            yield request_of(user_id, window, valid, folded)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import structlog
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int
 
 from contract.wire.events import MAX_DURATION_MS
 from models.history.history import Window
-from models.serving.ranking import RankedUsers
+from models.serving.ranking import RankingInputs
 from streams.serving.candidates import CandidateSource, NearestVideos
 from streams.serving.generation import Serving
 from streams.serving.seen import SeenRows
@@ -55,19 +55,16 @@ def next_best(
 
 
 def ranked(
-    serving: Serving,
-    users: RankedUsers,
-    *,
-    similarity_BC: Float[np.ndarray, "B C"],
-    rows_BC: Int64[np.ndarray, "B C"],
+    serving: Serving, inputs: RankingInputs
 ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"], Bool[np.ndarray, "B"]]:
     """Return (expected watch time in milliseconds, score, whom the ranker fails).
 
     Candidates that it has no numbers for come behind the others, by their similarity.
     """
+    rows_BC = inputs.rows_BC
     is_there_BC = rows_BC != 0
     try:
-        expected_BC, score_BC = serving.ranker.rank(similarity_BC, rows_BC, serving.items, users)
+        expected_BC, score_BC = serving.ranker.rank(inputs)
         _check(rows_BC.shape, expected_BC, score_BC)
         is_wrong_BC = is_there_BC & ~(np.isfinite(expected_BC) & np.isfinite(score_BC))
     except Exception:  # whatever a model raises, the viewers get what is similar
@@ -75,7 +72,7 @@ def ranked(
         expected_BC = score_BC = np.full(rows_BC.shape, np.nan)
         is_wrong_BC = is_there_BC
     if is_wrong_BC.any():  # as float64: at a million float32 has steps of 0.06
-        score_BC = np.where(is_wrong_BC, LAST + similarity_BC.astype(np.float64), score_BC)
+        score_BC = np.where(is_wrong_BC, LAST + inputs.similarity_BC.astype(np.float64), score_BC)
     score_BC = np.where(is_there_BC, score_BC, -np.inf)
     expected_BC = np.where(is_there_BC & ~is_wrong_BC, expected_BC, 0.0)
     return np.clip(expected_BC, 0, MAX_DURATION_MS), score_BC, is_wrong_BC.any(axis=1)

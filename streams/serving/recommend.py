@@ -27,13 +27,19 @@ from contract.wire.words import (
     TRENDING,
 )
 from models.history.history import WatchEntry, Window
-from models.serving.candidates import ranker_inputs
+from models.serving.candidates import ranking_inputs, request_columns
 from streams.pipeline.batch import Batch
 from streams.serving import model_calls, skips
 from streams.serving.candidates import CandidateSource, NearestVideos
 from streams.serving.generation import ActiveGeneration, Serving
 from streams.serving.requests import Request
-from streams.serving.search_matches import SearchMatcher, put_first, sources, with_matches
+from streams.serving.search_matches import (
+    SearchMatcher,
+    put_first,
+    source_codes,
+    sources,
+    with_matches,
+)
 from streams.serving.seen import SeenRows
 from streams.serving.shown import demote_shown
 from streams.serving.text_index import TextIndex
@@ -151,10 +157,12 @@ class Recommender:
         candidates = self._retrieval.candidates(serving, near, seen)
         matches = self._asked.matches(batch.requests, serving.items, seen, serving.completion)
         rows_BC = _padded(with_matches(candidates.rows, matches))
-        similarity_BC, users = ranker_inputs(windows, batch.vectors_BD, rows_BC, serving.items)
-        expected_BC, score_BC, is_failed_B = model_calls.ranked(
-            serving, users, similarity_BC=similarity_BC, rows_BC=rows_BC
-        )
+        watched = np.concatenate(seen) if seen else np.zeros(0, np.int64)
+        now_ms = [request.now_ms for request in batch.requests]
+        requests = request_columns(windows, now_ms, watched, serving.points.rows)
+        source_BC = source_codes(rows_BC.shape, candidates, batch.near.source)
+        inputs = ranking_inputs(requests, batch.vectors_BD, rows_BC, source_BC, serving.items)
+        expected_BC, score_BC, is_failed_B = model_calls.ranked(serving, inputs)
         batch.is_broken = (is_failed_B | np.array(batch.is_broken, np.bool_)).tolist()
         batch.shortages = [
             ALL_SEEN if is_again else "" if row else CATALOGUE_EMPTY

@@ -4,8 +4,8 @@ A request for a list is no fact about taste: its context counts for this answer 
 and it says how long the list is to be.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from contract.wire.events import RecommendationRequest, Search, Watch
 from models.history.history import Window, with_context
@@ -16,7 +16,7 @@ class Request:
     """The request of one user; each of *event_ids* wants an answer.
 
     *at_ms* is when the newest of them happened, *numbers* are the lengths of list that they want,
-    None for the usual length.
+    None for the usual length. *next_offsets* are by topic the first ones that are not in *window*.
     """
 
     user_id: str
@@ -24,6 +24,7 @@ class Request:
     event_ids: Sequence[str]
     at_ms: int = 0
     numbers: Sequence[int | None] = (None,)
+    next_offsets: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def now_ms(self) -> int:
@@ -40,7 +41,10 @@ class Request:
 
 
 def request_of(
-    user_id: str, window: Window, asking: Sequence[Watch | Search | RecommendationRequest]
+    user_id: str,
+    window: Window,
+    asking: Sequence[Watch | Search | RecommendationRequest],
+    next_offsets: Mapping[str, int] = {},
 ) -> Request:
     """Return the request of a user with this *window* for everything in *asking*.
 
@@ -57,4 +61,5 @@ def request_of(
         numbers=[
             each.number if isinstance(each, RecommendationRequest) else None for each in asking
         ],
+        next_offsets=next_offsets,
     )

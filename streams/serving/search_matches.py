@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Int64, Shaped
 
 from contract.wire.words import SEARCH, SEEN_AGAIN, TRENDING
 from models.features.examples import CompletionRule
+from models.features.ranking_features import small_code
 from models.serving.items import ItemStore
 from streams.serving.candidates import UserCandidates
 from streams.serving.requests import Request
@@ -153,4 +154,20 @@ def sources(
         others = SEEN_AGAIN if candidates.is_again[user] else TRENDING
         source_BC[user, num_near : len(rows)] = others
         source_BC[user, columns] = SEARCH
+    return source_BC
+
+
+def source_codes(
+    shape: tuple[int, ...], candidates: UserCandidates, near: str
+) -> Int64[np.ndarray, "B C"]:
+    """Return the code of the source of each candidate, as rankers read it.
+
+    Matches of the search that were found otherwise too have the other source: which of them come
+    first is known only after ranking.
+    """
+    source_BC = np.full(shape, small_code(SEARCH))
+    of_user = zip(candidates.rows, candidates.num_near, candidates.is_again, strict=True)
+    for user, (rows, num_near, is_again) in enumerate(of_user):
+        source_BC[user, :num_near] = small_code(near)
+        source_BC[user, num_near : len(rows)] = small_code(SEEN_AGAIN if is_again else TRENDING)
     return source_BC

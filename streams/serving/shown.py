@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int64
 
-from contract.points import point_id
-from models.history.history import DAY_MS, POINT_BYTES
+from contract.points import POINT_BYTES, point_id
+from models.history.history import DAY_MS
 from streams.serving.point_rows import PointRows
 from streams.serving.requests import Request
 

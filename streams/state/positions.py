@@ -2,6 +2,7 @@
 
 * ``answered``: what lies before it was answered before this worker came; it is folded again, not
   answered again.
+* ``folded``: what lies before it is in the windows.
 * ``acknowledged``: all that lies before it is folded, and what it caused is on the broker.
 * ``committed``: where the group is, or from where on it is to be told of what is read again.
   What is acknowledged beyond may be committed to it.
@@ -16,6 +17,7 @@ class Positions:
     """The offsets of one partition, by source topic; a topic is read from its `start` on."""
 
     answered: dict[str, int] = field(default_factory=dict)
+    folded: dict[str, int] = field(default_factory=dict)
     acknowledged: dict[str, int] = field(default_factory=dict)
     committed: dict[str, int] = field(default_factory=dict)
 
@@ -27,6 +29,7 @@ class Positions:
         """
         self.acknowledged[topic] = offset
         self.answered[topic] = answered
+        self.folded[topic] = max(offset, answered)
         self.committed[topic] = offset - 1 if is_told else answered
 
     def is_read(self, topic: str) -> bool:
@@ -36,6 +39,12 @@ class Positions:
     def is_answered(self, topic: str, offset: int) -> bool:
         """Return whether the record at *offset* was answered before this worker came."""
         return offset < self.answered[topic]
+
+    def fold(self, offsets: Mapping[str, int]) -> dict[str, int]:
+        """Note that everything before *offsets* is folded; return how far the windows are."""
+        for topic, offset in offsets.items():
+            self.folded[topic] = max(offset, self.folded.get(topic, 0))
+        return dict(self.folded)
 
     def acknowledge(self, offsets: Mapping[str, int]) -> None:
         """Note that everything before *offsets* is done; no position goes back."""

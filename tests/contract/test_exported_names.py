@@ -13,9 +13,10 @@ CONTRACT = Path(__file__).parents[2] / "contract"
 
 EXPORTED = {
     "wire.events": """
-        BundleAnnouncement BundleId BundleState Component Context Country DurationMs Event EventId
-        Generation Id ImpressedVideo Impressions ItemVector Label Language LoggedCandidate
-        MAX_AHEAD_MS MAX_DURATION_MS MAX_TIME_MS MIN_TIME_MS Number Origin RankingFeatures RankingLog
+        BundleAnnouncement BundleId BundleState Code Component Context Country DurationMs Event EventId
+        Generation Id ImpressedVideo Impressions ItemVector Label Language FLOAT32_BYTES
+        MAX_AHEAD_MS MAX_CANDIDATES_BYTES MAX_DURATION_MS MAX_FEATURES MAX_HISTORY MAX_TIME_MS
+        MAX_VECTOR_LENGTH MIN_TIME_MS Number Origin RankingFeatures RankingLog
         Recommendation RecommendationId RecommendationRequest RecommendedVideo Search Sha256
         ShortLabel TimeMs UserDeletion Vector VideoUpload Watch WatchMs encode
     """,

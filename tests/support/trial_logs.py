@@ -88,6 +88,7 @@ def write_kuairand(directory, *, num_users=12, num_videos=150, num_rows=400):
                 "play_time_ms": 20_000 if is_long else 1_000,
                 "duration_ms": 20_000,
                 "long_view": int(is_long),
+                "is_click": int(is_long or row % 7 == 0),
             }
         )
     pq.write_table(pa.Table.from_pylist(rows), directory / "interactions.parquet")

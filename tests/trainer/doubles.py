@@ -187,6 +187,9 @@ class ScriptedFeed:
     def has_read(self, topics):
         return self.num_polls > 0
 
+    def at_end(self):
+        return set()
+
     def forget(self):
         self.next_offsets = {}
 

@@ -50,7 +50,7 @@ class Progressive:
         rows_BN = _candidates(examples, is_live_N, items)
         is_there_BN = rows_BN > 0
         similarity_BN = np.nan_to_num(similarity_BN, nan=_BELOW_ANY_COSINE)
-        _, served_BN = self._ranker.rank(similarity_BN, rows_BN, items)
+        _, served_BN = self._ranker.scores(similarity_BN, rows_BN, items)
         scores = (
             served_BN,
             np.where(is_there_BN, similarity_BN, -np.inf),

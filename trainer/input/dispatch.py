@@ -19,6 +19,7 @@ from contract.wire.decoding import check_not_future, check_place, decode, tombst
 from contract.wire.events import (
     BundleAnnouncement,
     Impressions,
+    RankingLog,
     Search,
     UserDeletion,
     VideoUpload,
@@ -28,6 +29,7 @@ from contract.wire.mending import Notes
 from contract.wire.topics import (
     IMPRESSIONS,
     MODEL_BUNDLES,
+    RANKING_LOG,
     SEARCH_EVENTS,
     USER_DELETIONS,
     VIDEO_UPLOADS,
@@ -51,6 +53,7 @@ SOURCES = {
         SEARCH_EVENTS,
         WATCH_EVENTS,
         IMPRESSIONS,
+        RANKING_LOG,
     )
 }
 
@@ -121,11 +124,13 @@ class Intake:
         check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         match event:
             case Watch():
-                self._state.watch(event)
+                self._state.watch(event, record.partition)
             case Search():
                 self._state.search(event)
             case Impressions():
-                self._state.counts["impressions"] += 1
+                self._state.impressions(event, record.partition)
+            case RankingLog():
+                self._state.ranking_log(event, record.partition)
             case VideoUpload():
                 self._state.upload(event)
             case UserDeletion():

@@ -172,6 +172,14 @@ class Feed:
         """Whether every partition is known to reach to where reading it started."""
         return not self._unverified
 
+    def at_end(self) -> set[tuple[str, int]]:
+        """Return topics and partitions of which every record was read, as far as is known."""
+        return {
+            (at.topic, at.partition)
+            for at, end in self._reader.newest_ends.items()
+            if self.next_offsets.get(at.topic, {}).get(at.partition, 0) <= end
+        }
+
     def forget(self) -> None:
         """Forget every offset, so that `open` reads from the beginning."""
         self.next_offsets = {}

@@ -186,6 +186,10 @@ def ranking_features(row_F: Sequence[float]) -> RankingFeatures:
         completion_rate=min(round(by_name["completion_rate"], 4), 1.0),
         duration_ms=int(by_name["duration_ms"]),
         uploaded_at_ms=int(by_name["uploaded_at_ms"]),
+        impressions=round(by_name["impressions"], 3),
+        watch_rate=min(round(by_name["watch_rate"], 4), 1.0),
+        watch_lift=round(by_name["watch_lift"], 4),
+        **{name: int(by_name[name]) for name in ("channel", "category", "tag", "language")},
     )
 
 

@@ -5,13 +5,17 @@ size and sha256 of every file, and a sum beside it for itself: a damaged checkpo
 for the one before it, and since offsets are part of it, that one is just further back in time, not
 wrong. A disk that cannot be read right now is waited for: it says nothing of what is on it. The
 newest three are kept. Never a pickle.
+
+A store of gigabytes is a directory of its own in there, made of hard links. Its files are listed by
+size alone: to hash them all every time would take longer than learning, and the store has checksums
+of its own, which it compares whenever it reads.
 """
 
 import hashlib
 import importlib.metadata
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,6 +56,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     offsets: Offsets
     topic_ids: dict[str, int] = {}  # checkpoints of 0.2.0 have none
     files: dict[str, _File]
+    directories: dict[str, dict[str, int]] = {}
     libraries: dict[str, str]
 
 
@@ -60,12 +65,14 @@ class Checkpoint:
     """A whole checkpoint, read and verified.
 
     *topic_ids* say which topics the offsets are of, by name; an unknown id is left out.
+    *directories* are where they lie in the checkpoint, to be read and never written to.
     """
 
     number: int
     offsets: Offsets
     files: Mapping[str, bytes]
     topic_ids: Mapping[str, int]
+    directories: Mapping[str, Path]
 
 
 class CheckpointError(ContractError):
@@ -89,24 +96,33 @@ class Checkpoints:
         offsets: Offsets,
         created_at_ms: int,
         topic_ids: Mapping[str, int] = {},
+        directories: Mapping[str, Callable[[Path], None]] = {},
     ) -> Path:
-        """Write a checkpoint, then delete the oldest beyond those that are kept."""
+        """Write a checkpoint, then delete the oldest beyond those that are kept.
+
+        Each of *directories* is called with the path of the directory that it makes.
+        """
         for abandoned in self._directory.glob(f"{_PREFIX}*{DRAFT_SUFFIX}"):
             shutil.rmtree(abandoned)
         number = max(self._numbers(), default=0) + 1
         final = self._path(number)
         libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-        manifest = CheckpointManifest(
-            number=number,
-            created_at_ms=created_at_ms,
-            offsets=offsets,
-            topic_ids=dict(topic_ids),
-            files={name: _File(_sha256(data), len(data)) for name, data in files.items()},
-            libraries=libraries | {"python": platform.python_version()},
-        )
-        encoded = msgspec.json.encode(manifest)
-        sums = {MANIFEST: encoded, MANIFEST_SUM: _sha256(encoded).encode()}
-        write_directory(final, {**files, **sums})
+
+        def manifest(draft: Path) -> dict[str, bytes]:
+            encoded = msgspec.json.encode(
+                CheckpointManifest(
+                    number=number,
+                    created_at_ms=created_at_ms,
+                    offsets=offsets,
+                    topic_ids=dict(topic_ids),
+                    files={name: _File(_sha256(data), len(data)) for name, data in files.items()},
+                    directories={name: _sizes(draft / name) for name in directories},
+                    libraries=libraries | {"python": platform.python_version()},
+                )
+            )
+            return {MANIFEST: encoded, MANIFEST_SUM: _sha256(encoded).encode()}
+
+        write_directory(final, files, directories, last_files=manifest)
         for old in sorted(self._numbers())[: -self.keep]:
             shutil.rmtree(self._path(old))
         return final
@@ -154,7 +170,11 @@ class Checkpoints:
         if manifest.number != number:
             raise ValueError(f"the manifest is of checkpoint {manifest.number}")
         files = {name: _content(path / name, entry) for name, entry in manifest.files.items()}
-        return Checkpoint(number, manifest.offsets, files, manifest.topic_ids)
+        for name, sizes in manifest.directories.items():
+            if "/" in name or _sizes(path / name) != sizes:
+                raise ValueError(f"{name} does not have the files of the manifest")
+        directories = {name: path / name for name in manifest.directories}
+        return Checkpoint(number, manifest.offsets, files, manifest.topic_ids, directories)
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{_PREFIX}{number:012d}"
@@ -171,6 +191,10 @@ def _content(path: Path, entry: _File) -> bytes:
     if _sha256(data) != entry.sha256:
         raise ValueError(f"{path.name} does not have the sha256 of the manifest")
     return data
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(directory.iterdir())}
 
 
 def _sha256(data: bytes) -> str:

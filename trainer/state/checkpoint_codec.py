@@ -8,7 +8,8 @@ reads on from those offsets repeats no example and skips none.
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import msgspec
 import safetensors
@@ -18,6 +19,7 @@ import structlog
 from contract.errors import ContractError
 from models.features.vocabulary import Vocabulary
 from models.history.history import WatchEntry
+from trainer.ranking.examples import RankingExample
 from trainer.state.training_state import Pending, TrainingState
 
 log = structlog.get_logger()
@@ -29,6 +31,8 @@ POPULARITY = "popularity.safetensors"
 PROGRESSIVE = "progressive.safetensors"
 VIEWERS = "viewers.safetensors"
 REST = "study.msgpack"
+JOINER = "joiner"
+"""The directory of the joiner's store in a checkpoint."""
 
 
 class _Rest(msgspec.Struct):
@@ -38,6 +42,7 @@ class _Rest(msgspec.Struct):
     touched: dict[int, list[str]]
     loss: float
     waiting: list[tuple[str, WatchEntry]] = []
+    pending_ranking: list[RankingExample] = []
 
 
 def to_files(state: TrainingState) -> dict[str, bytes]:
@@ -50,6 +55,7 @@ def to_files(state: TrainingState) -> dict[str, bytes]:
         touched={generation: list(videos) for generation, videos in state.touched.items()},
         loss=state.loss,
         waiting=state.waiting.all(),
+        pending_ranking=state.pending_ranking + (state.joiner.examples if state.joiner else []),
     )
     return {
         LEARNER: safetensors.numpy.save(arrays),
@@ -63,8 +69,17 @@ def to_files(state: TrainingState) -> dict[str, bytes]:
     }
 
 
-def restore(state: TrainingState, files: Mapping[str, bytes]) -> None:
+def directories(state: TrainingState) -> dict[str, Callable[[Path], None]]:
+    """Return what makes the directories of a checkpoint of *state*, by their names."""
+    return {} if state.joiner is None else {JOINER: state.joiner.save}
+
+
+def restore(
+    state: TrainingState, files: Mapping[str, bytes], directories: Mapping[str, Path] = {}
+) -> None:
     """Restore the state in *files* into a fresh *state*, with clocks that are not ahead.
+
+    A checkpoint without the directory of the joiner, as one of before, has nothing to join.
 
     Raises:
         ContractError: the files are of other code, or of another configuration of the model.
@@ -92,6 +107,9 @@ def restore(state: TrainingState, files: Mapping[str, bytes]) -> None:
     }
     state.loss = rest.loss
     state.waiting.load(rest.waiting)
+    state.pending_ranking = rest.pending_ranking
+    if state.joiner is not None:
+        state.joiner.load(directories.get(JOINER))
     if state.turn_back():
         log.warning("clocks_turned_back")
 

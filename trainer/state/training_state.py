@@ -18,12 +18,22 @@ year would let everything decay that was counted so far.
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Collection
 
 import msgspec
 import numpy as np
 
 from contract.process.clock import Clock
-from contract.wire.events import MAX_AHEAD_MS, MAX_TIME_MS, Search, UserDeletion, VideoUpload, Watch
+from contract.wire.events import (
+    MAX_AHEAD_MS,
+    MAX_TIME_MS,
+    Impressions,
+    RankingLog,
+    Search,
+    UserDeletion,
+    VideoUpload,
+    Watch,
+)
 from contract.wire.identifiers import event_key
 from models.features.examples import CompletionRule, Example
 from models.history.history import WatchEntry, Window, WindowPolicy, entered, fold
@@ -36,6 +46,9 @@ from trainer.evaluate.viewers import Viewers
 from trainer.input.waiting import WaitingWatches
 from trainer.input.windows import Windows
 from trainer.learn.learner import Learner
+from trainer.ranking.examples import OwnFeatures, RankerLearner, RankingExample
+from trainer.ranking.joiner import Joiner
+from trainer.ranking.watermarks import Place
 
 MAX_WAITING = 100_000
 """So many watches wait for the uploads of their videos, some 20 MB."""
@@ -79,6 +92,11 @@ class TrainingState:
         self.touched: dict[int, OrderedDict[str, None]] = {}
         self.viewers = Viewers()
         self.waiting = WaitingWatches(max_waiting)
+        self.joiner: Joiner | None = None
+        self.own_features: OwnFeatures | None = None
+        """Computes the features of impressions that no ranking log can have."""
+        self.ranker_learner: RankerLearner | None = None
+        self.pending_ranking: list[RankingExample] = []
         self._completion = completion
         self._clock = clock
 
@@ -111,9 +129,32 @@ class TrainingState:
         self.windows.fold(event, latest_ms=self.latest_ms)
         self.counts["searches"] += 1
 
-    def watch(self, event: Watch) -> None:
+    def impressions(self, event: Impressions, partition: int = 0) -> None:
+        """Hand what was shown to the joiner."""
+        self.counts["impressions"] += 1
+        if self.joiner is not None:
+            self.joiner.shown(event, partition, self.own_features)
+
+    def ranking_log(self, event: RankingLog, partition: int = 0) -> None:
+        """Hand the features of a recommendation to the joiner."""
+        self.counts["ranking_logs"] += 1
+        if self.joiner is not None:
+            self.joiner.logged(event, partition)
+
+    def join(self, at_end: Collection[Place] = ()) -> None:
+        """Collect the examples for the ranker whose label windows have closed.
+
+        *at_end* has the topics and partitions of which everything was read.
+        """
+        if self.joiner is not None:
+            self.joiner.advance(at_end)
+            self.pending_ranking += self.joiner.take()
+
+    def watch(self, event: Watch, partition: int = 0) -> None:
         """Fold the watch into the user's window; keep what is to be learned from it."""
         self.counts["watches"] += 1
+        if self.joiner is not None:
+            self.joiner.watched(event, partition)
         before, after = self.windows.fold(event, latest_ms=self.latest_ms)
         event_id = event_key(event.event_id)
         new = [entry for entry in entered(before, after) if entry.event_id == event_id]
@@ -139,6 +180,13 @@ class TrainingState:
                 self.viewers.forget(event.user_id, entry.video_id, entry.event_time_ms)
         self.waiting.forget(event.user_id, event.erase_before_ms)
         self.learner.forget(event.user_id)
+        if self.joiner is not None:
+            self.joiner.erase(event)
+        self.pending_ranking = [
+            one
+            for one in self.pending_ranking
+            if one.user_id != event.user_id or one.event_time_ms > event.erase_before_ms
+        ]
         self.pending.examples = [
             kept
             for example in self.pending.examples
@@ -188,6 +236,7 @@ class TrainingState:
         self.learner.count(self.pending.viewings)
         self._touch([viewing.video_id for viewing in self.pending.viewings])
         self.pending = Pending()
+        self._learn_to_rank()
 
     def freeze(self, generation: int) -> None:
         """Start *generation*: its vectors are as they are now, nothing of it is touched yet."""
@@ -211,6 +260,18 @@ class TrainingState:
         events = float(sum(self.counts[name] for name in counted))
         loss = self.loss if np.isfinite(self.loss) else 0.0
         return self.progressive.metrics() | {"loss": loss, "events": events}
+
+    def _learn_to_rank(self) -> None:
+        """Hand the joined examples to the learner of the ranker; without one they are dropped."""
+        examples, self.pending_ranking = self.pending_ranking, []
+        if examples and self.ranker_learner is not None:
+            self.ranker_learner.learn([self._with_duration(one) for one in examples])
+
+    def _with_duration(self, example: RankingExample) -> RankingExample:
+        if example.duration_ms:
+            return example
+        duration_ms = self.popularity.duration_ms(example.video_id)
+        return msgspec.structs.replace(example, duration_ms=duration_ms)
 
     def _learn_late(self, user_id: str, entry: WatchEntry) -> None:
         """Keep what a watch teaches whose video has been uploaded at last."""

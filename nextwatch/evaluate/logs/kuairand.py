@@ -17,7 +17,7 @@ from contract.errors import DatasetError
 from contract.wire.events import MAX_DURATION_MS, MAX_TIME_MS, VideoUpload
 from nextwatch.datasets.kuairand import REMEDY, VIDEOS, uploads_of
 from nextwatch.datasets.kuairand_past import Past, read_exposures, read_pasts
-from nextwatch.datasets.log import Ints
+from nextwatch.datasets.log import Bools, Ints
 from nextwatch.evaluate.logs.trial import UNKNOWN_DURATION_MS, LoggedHistory, TrialLog
 
 WINDOWS: Mapping[str, tuple[int, int]] = {
@@ -35,9 +35,22 @@ def read(directory: Path, *, window: str = "test") -> TrialLog:
     Raises:
         DatasetError: with the remedy, when files or columns are missing or damaged.
     """
+    return _trial(directory, read_exposures(directory), window)
+
+
+def read_with_clicks(directory: Path) -> tuple[TrialLog, Bools]:
+    """Return the log in *directory* as `read` does, and which of its exposures were clicked.
+
+    Raises:
+        DatasetError: with the remedy, when files or columns are missing or damaged.
+    """
+    exposures = read_exposures(directory, also=("is_click",))
+    return _trial(directory, exposures, "test"), exposures["is_click"] > 0
+
+
+def _trial(directory: Path, whole: Mapping[str, Ints], window: str) -> TrialLog:
     uploads = _uploads(directory)
     column_of = {upload.video_id: column for column, upload in enumerate(uploads)}
-    whole = read_exposures(directory)
     first_day, last_day = WINDOWS[window]
     exposures = {name: values[whole["date"] <= last_day] for name, values in whole.items()}
     column = _columns(exposures["video_id"], column_of)

@@ -13,7 +13,7 @@ from contract.errors import DecodeError
 from contract.wire import asyncapi
 from contract.wire.dead_letters import REASONS
 from contract.wire.decoding import decode
-from contract.wire.topics import RANKING_LOG, TOPICS, WINDOWS
+from contract.wire.topics import TOPICS, WINDOWS
 from contract.wire.words import ARMS, DEGRADED, SOURCES
 from models.history import codec as history_codec
 from models.history.history import EMPTY
@@ -58,7 +58,6 @@ def test_every_topic_that_is_produced_has_a_channel_and_no_other_has():
     assert {topic.name for topic in PRODUCED} | {
         topic.dlq for topic in PRODUCED if topic.dead_lettered_by
     } == channels
-    assert RANKING_LOG.name not in channels
 
 
 def test_every_reference_leads_somewhere():

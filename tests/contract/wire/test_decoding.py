@@ -1,6 +1,7 @@
 """From bytes to an event, or to the one word that says why not."""
 
 import json
+import struct
 from collections import Counter
 
 import msgspec
@@ -16,6 +17,7 @@ from contract.wire.events import (
     Context,
     Impressions,
     ItemVector,
+    RankingLog,
     Search,
     Watch,
     encode,
@@ -23,6 +25,7 @@ from contract.wire.events import (
 from contract.wire.topics import (
     IMPRESSIONS,
     ITEM_VECTORS,
+    RANKING_LOG,
     SEARCH_EVENTS,
     VIDEO_UPLOADS,
     WATCH_EVENTS,
@@ -362,3 +365,53 @@ def test_an_erasure_of_the_future_is_refused():
 
     with pytest.raises(DecodeError, match="ts_future"):
         check_not_future(deletion(at_ms=MAX_SKEW_MS + 1), ingested_at_ms=T0, clock=ManualClock(T0))
+
+
+FLOATS = {
+    "context": "AACAPwAAAEA=",
+    "user_vector": "AACAPw==",
+    "candidates": "AACAPwAAAEAAAEBAAACAQA==",
+}
+
+
+def logged(**change):
+    """Return the ranking log of two videos, decoded from JSON with *change*."""
+    good = {
+        "recommendation_id": "0f8e3f0a-6d0b-4f5e-9d6c-2f4b8f1f7a11",
+        "user_id": "u1",
+        "generated_at_ms": T0,
+        "bundle_id": "b1",
+        "generation": 3,
+        "feature_version": 1,
+        "video_ids": ["v1", "v2"],
+        **FLOATS,
+    }
+    return decode(RANKING_LOG, RankingLog, b"u1", json.dumps({**good, **change}).encode())
+
+
+def test_the_features_of_a_ranking_log_are_little_endian_floats():
+    log = logged()
+
+    assert struct.unpack("<2f", log.context) == (1.0, 2.0)
+    assert struct.unpack("<4f", log.candidates) == (1.0, 2.0, 3.0, 4.0)
+    assert encode(log) == encode(decode(RANKING_LOG, RankingLog, b"u1", encode(log)))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"video_ids": ["v1", "v2", "v3"]}, "length"),
+        ({"video_ids": []}, "length"),
+        ({"context": "AACA"}, "length"),
+        ({"user_vector": "AACA"}, "length"),
+        ({"context": "AACAPw==" * 2}, "type:context"),
+        ({"candidates": "A" * 180_000}, "length:candidates"),
+        ({"video_ids": ["v1", "ü" * 100]}, "bad_id:video_ids"),
+        ({"video_ids": ["v1", ""]}, "bad_id:video_ids"),
+        ({"next_offsets": {"watch-events": -1}}, "range:next_offsets"),
+    ],
+)
+def test_a_ranking_log_of_another_shape_than_its_videos_is_rejected(change, word):
+    """Else a row would be taken for another video's."""
+    with pytest.raises(DecodeError, match=f"^{word}: "):
+        logged(**change)

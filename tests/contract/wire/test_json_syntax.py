@@ -46,8 +46,13 @@ RANKING_LOG = {
     "user_id": "u1",
     "generated_at_ms": T0,
     "bundle_id": None,
-    "feature_names": ["a"],
-    "candidates": [{"video_id": "v1", "features": [1.0]}],
+    "generation": 0,
+    "feature_version": 1,
+    "video_ids": ["v1"],
+    "context": "AACAPw==",
+    "user_vector": "AACAPw==",
+    "candidates": "AACAPw==",
+    "next_offsets": {"watch-events": 7},
 }
 ANNOUNCEMENT = {
     "bundle_id": "b1",

@@ -8,14 +8,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import safetensors.numpy
 from fsspec.implementations.memory import MemoryFileSystem
 
 from contract.errors import BundleError, ContractError, StoreUnavailable
 from contract.wire.events import BundleAnnouncement, BundleState
 from models.bundle import bundle
-from models.bundle.bundle import BundleManifest
+from models.bundle.bundle import SNAPSHOT, BundleManifest
 from models.bundle.bundle_store import MANIFEST, check_url
-from models.serving.items import ItemSnapshot
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from tests.support.builders import T0
 from tests.support.bundles import catalogue, learner_of, no_features, write
 
@@ -280,6 +281,22 @@ def test_a_manifest_that_does_not_fit_is_refused(written, change):
 
     with pytest.raises(BundleError):
         bundle.load(url)
+
+
+def test_a_bundle_without_the_newer_ranking_features_is_read(written):
+    """An upgraded worker serves the bundle that is there, until the trainer offers the next."""
+    url, _, folder = written
+    arrays = safetensors.numpy.load((folder / SNAPSHOT).read_bytes())
+    arrays["features"] = np.ascontiguousarray(arrays["features"][:, :5])
+    replace(folder, SNAPSHOT, safetensors.numpy.save(arrays))
+    rewrite(folder, feature_names=RANKING_FEATURE_NAMES[:5])
+
+    features_NF = bundle.load(url).snapshot.features
+
+    assert features_NF.shape[1] == len(RANKING_FEATURE_NAMES)
+    assert features_NF[:, RANKING_FEATURE_NAMES.index("watch_lift")].tolist() == [1.0] * len(
+        features_NF
+    )
 
 
 def test_a_size_beyond_bounds_is_refused_before_anything_is_read(written):

@@ -14,11 +14,11 @@ USERS_BD = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
 
 
 class RecordingRanker(Ranker):
-    """Remembers what it was told of the users."""
+    """Remembers what it was given."""
 
-    def rank(self, similarity_BC, rows_BC, items, users=None):
-        self.users = users
-        return super().rank(similarity_BC, rows_BC, items, users)
+    def rank(self, inputs):
+        self.inputs = inputs
+        return super().rank(inputs)
 
 
 def store_of(**vectors):
@@ -45,11 +45,27 @@ def test_each_user_gets_the_candidates_nearest_first_and_padding_last():
 
 
 def test_the_ranker_gets_the_data_of_each_user():
-    """A ranking network reads the vector, the time of the newest event and the watches."""
-    store, ranker = store_of(east=(1.0, 0.0)), RecordingRanker(BY_SIMILARITY)
+    """A trained ranker reads the vector, the time of the request and what the window holds."""
+    store, ranker = store_of(east=(1.0, 0.0), b=(0.0, 1.0)), RecordingRanker(BY_SIMILARITY)
 
     rank_candidates(WINDOWS, USERS_BD, store.rows(["east", "east"])[:, None], store, ranker)
 
-    assert ranker.users.newest_ms_B.tolist() == [T0 + 20, EMPTY.newest_ms]
-    assert ranker.users.num_watches_B.tolist() == [2, 0]
-    assert ranker.users.vectors_BD is USERS_BD
+    users = ranker.inputs.users
+    assert users.requests.now_ms_B.tolist() == [T0 + 20, EMPTY.newest_ms]
+    assert users.requests.watch_row_H.tolist() == [0, store.row("b")]
+    assert users.vectors_BD is USERS_BD
+
+
+def test_the_flat_run_leaves_padding_out_and_features_are_computed_once():
+    """Whoever logs the features gets the values that were ranked by."""
+    store, ranker = store_of(east=(1.0, 0.0), north=(0.0, 1.0)), RecordingRanker(BY_SIMILARITY)
+    rows_BC = np.array([[1, 2], [2, 0]])
+
+    rank_candidates(WINDOWS, USERS_BD, rows_BC, store, ranker)
+
+    inputs = ranker.inputs
+    assert inputs.candidates.request_M.tolist() == [0, 0, 1]
+    assert inputs.column_M.tolist() == [0, 1, 0]
+    assert inputs.candidates.row_M.tolist() == [1, 2, 2]
+    assert inputs.features is inputs.features
+    assert inputs.features.candidate_MF[:, 0].tolist() == [1.0, 0.0, 1.0]

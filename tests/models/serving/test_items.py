@@ -104,7 +104,8 @@ def test_a_removed_video_leaves_the_popular_at_once():
 
 def test_feature_rows_follow_the_contract():
     """A field that is added to the contract has to find its column."""
-    values = dict(zip(RANKING_FEATURE_NAMES, (1.0, 2.0, 0.5, 4, 5), strict=True))
+    numbers = (1.0, 2.0, 0.5, 4, 5, 6.0, 0.7, 1.2, 8, 9, 10, 11)
+    values = dict(zip(RANKING_FEATURE_NAMES, numbers, strict=True))
 
     assert feature_row(RankingFeatures(**values)) == list(values.values())
 

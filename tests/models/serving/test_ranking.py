@@ -26,7 +26,7 @@ def store_of(popularities):
 
 def ranked(store, names, similarities, params=PARAMS):
     rows = store.rows(names)[None, :]
-    return Ranker(params).rank(np.array([similarities], np.float32), rows, store)
+    return Ranker(params).scores(np.array([similarities], np.float32), rows, store)
 
 
 def test_the_score_is_the_formula():
@@ -92,8 +92,8 @@ def test_a_batch_is_ranked_as_its_users_one_by_one():
     similarity = np.array([[0.1, 0.2, 0.3], [0.9, -0.2, 0.0]], np.float32)
     rows = np.array([store.rows(["a", "b", "c"]), store.rows(["c", "nobody", "a"])])
 
-    together = Ranker(PARAMS).rank(similarity, rows, store)
-    alone = [Ranker(PARAMS).rank(similarity[[n]], rows[[n]], store) for n in range(2)]
+    together = Ranker(PARAMS).scores(similarity, rows, store)
+    alone = [Ranker(PARAMS).scores(similarity[[n]], rows[[n]], store) for n in range(2)]
 
     for part in range(2):
         np.testing.assert_allclose(together[part], np.concatenate([one[part] for one in alone]))

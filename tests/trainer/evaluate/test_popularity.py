@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.features.ranking_features import content_codes
 from models.features.vocabulary import Vocabulary
 from models.history.history import DAY_MS, HOUR_MS
 from models.serving.items import RANKING_FEATURE_NAMES
 from tests.support.builders import T0, upload
 from tests.trainer.doubles import FEATURES
 from trainer.evaluate.popularity import (
+    SMOOTHING_IMPRESSIONS,
     SMOOTHING_RECENT,
     SMOOTHING_WATCHES,
     Popularity,
@@ -99,6 +101,10 @@ def test_a_feature_row_has_the_columns_of_the_contract():
         "completion_rate": 1.0,
         "duration_ms": 30_000.0,
         "uploaded_at_ms": float(T0),
+        "impressions": 0.0,
+        "watch_rate": 0.0,
+        "watch_lift": 1.0,
+        **{name: float(code) for name, code in content_codes(upload("a")).items()},
     }
 
 
@@ -192,3 +198,71 @@ def test_the_state_is_restored_exactly():
 
     rows = np.arange(4)
     assert resumed.features(rows).tolist() == popularity.features(rows).tolist()
+
+
+def count(popularity, video_id, surface, *, watched, at_ms=0, times=1):
+    """Count *times* impressions of one video on one surface."""
+    rows = np.full(times, popularity.vocabulary.row(video_id))
+    surfaces = np.full(times, surface)
+    popularity.count_impressions(rows, np.full(times, T0 + at_ms), surfaces, watched=watched)
+
+
+def test_the_watch_rate_is_the_smoothed_share_of_watched_impressions():
+    popularity = popularity_of()
+    count(popularity, "a", 1, watched=False, times=30)
+    count(popularity, "a", 1, watched=True, times=15)
+    count(popularity, "b", 1, watched=False, times=10)
+
+    average = 15 / 40
+    r = SMOOTHING_IMPRESSIONS
+    assert popularity.impressions_N.tolist() == pytest.approx([0, 30, 10])
+    assert popularity.watch_rate_N.tolist() == pytest.approx(
+        [average, (15 + r * average) / (30 + r), r * average / (10 + r)]
+    )
+
+
+def test_the_watch_lift_does_not_say_where_a_video_was_shown():
+    """Two videos that are watched as often as their surfaces are: both have a lift of about 1."""
+    popularity = popularity_of()
+    for _ in range(400):
+        count(popularity, "a", 1, watched=False, times=10)
+        count(popularity, "a", 1, watched=True, times=8)
+        count(popularity, "b", 2, watched=False, times=10)
+        count(popularity, "b", 2, watched=True, times=1)
+
+    assert popularity.surface_rate_S[[1, 2]].tolist() == pytest.approx([0.8, 0.1], abs=0.01)
+    assert popularity.watch_rate_N[1:].tolist() == pytest.approx([0.8, 0.1], abs=0.01)
+    assert popularity.watch_lift_N[1:].tolist() == pytest.approx([1.0, 1.0], abs=0.05)
+
+
+def test_impressions_of_a_week_ago_count_half():
+    popularity = popularity_of()
+    count(popularity, "a", 1, watched=False)
+    count(popularity, "b", 1, watched=False, at_ms=7 * DAY_MS)
+
+    assert popularity.impressions_N.tolist() == pytest.approx([0, 0.5, 1])
+
+
+def test_counts_of_impressions_survive_a_checkpoint():
+    popularity = popularity_of()
+    count(popularity, "a", 1, watched=False, times=3)
+    count(popularity, "a", 1, watched=True)
+    restored = popularity_of()
+
+    restored.load_state(popularity.state())
+
+    assert restored.watch_lift_N.tolist() == popularity.watch_lift_N.tolist()
+    assert restored.surface_rate_S.tolist() == popularity.surface_rate_S.tolist()
+    assert restored.features(np.array([1])).tolist() == popularity.features(np.array([1])).tolist()
+
+
+def test_a_checkpoint_from_before_impressions_were_counted_is_read():
+    state = popularity_of(viewing("a")).state()
+    old = {name: array for name, array in state.items() if "sh" not in name and "surf" not in name}
+    old["times_ms"] = state["times_ms"][[0, 1, -1]]
+    restored = popularity_of()
+
+    restored.load_state(old)
+
+    assert restored.popularity_N.tolist() == popularity_of(viewing("a")).popularity_N.tolist()
+    assert restored.watch_lift_N.tolist() == [1, 1, 1]

@@ -11,6 +11,7 @@ from contract.wire.events import MAX_AHEAD_MS, BundleState, ImpressedVideo, Impr
 from contract.wire.topics import (
     IMPRESSIONS,
     MODEL_BUNDLES,
+    RANKING_LOG,
     SEARCH_EVENTS,
     USER_DELETIONS,
     VIDEO_UPLOADS,
@@ -19,6 +20,8 @@ from contract.wire.topics import (
 )
 from tests.support.builders import T0, deletion, event_id, search, upload, watch
 from tests.trainer.doubles import JournalOutbox, announcement, received, state_of
+from tests.trainer.ranking import facts
+from tests.trainer.ranking.facts import WINDOW_MS, Delivery
 from trainer.input.dispatch import Intake
 from trainer.publish.generations import Generations
 
@@ -64,6 +67,56 @@ def test_the_records_of_each_topic_are_applied(room):
         "watches": 1, "searches": 1, "impressions": 1, "uploads": 2, "erasures": 1
     }  # fmt: skip
     assert room.generations.in_service == 3
+
+
+class RecordingRanker:
+    """Keeps what it is given to learn."""
+
+    def __init__(self):
+        self.learned = []
+
+    def learn(self, examples):
+        self.learned += examples
+
+
+def test_what_was_shown_and_watched_is_handed_to_the_ranker_when_its_window_has_passed(room):
+    """Without a duration in the watch, that of the upload counts."""
+    delivery = Delivery()
+    room.state.joiner, room.state.ranker_learner = delivery.joiner, RecordingRanker()
+    room.take(RANKING_LOG, facts.logged("r", "v1", "v2"))
+    room.take(IMPRESSIONS, facts.shown("r", "v1", "v2"))
+    room.take(WATCH_EVENTS, facts.watched("r", "v1", at_ms=5))
+    for topic, record in zip(
+        (IMPRESSIONS, WATCH_EVENTS), facts.passing(3 * WINDOW_MS), strict=True
+    ):
+        room.take(topic, record)
+
+    room.state.join()
+    room.state.learn()
+
+    learned = room.state.ranker_learner.learned
+    found = sorted((one.video_id, one.is_watched, one.duration_ms) for one in learned)
+    assert found == [("v1", True, 30_000), ("v2", False, 0)]
+    assert room.state.pending_ranking == []
+    assert room.state.counts["ranking_logs"] == 1
+
+
+def test_an_erased_user_is_not_handed_to_the_ranker(room):
+    delivery = Delivery()
+    room.state.joiner, room.state.ranker_learner = delivery.joiner, RecordingRanker()
+    room.take(RANKING_LOG, facts.logged("r", "v1"))
+    room.take(IMPRESSIONS, facts.shown("r", "v1"))
+    for topic, record in zip(
+        (IMPRESSIONS, WATCH_EVENTS), facts.passing(3 * WINDOW_MS), strict=True
+    ):
+        room.take(topic, record)
+    room.state.join()
+    assert len(room.state.pending_ranking) == 1
+
+    room.take(USER_DELETIONS, deletion(user_id="u1", at_ms=1))
+    room.state.learn()
+
+    assert room.state.ranker_learner.learned == []
 
 
 def test_a_tombstone_takes_a_video_down(room):

@@ -92,6 +92,77 @@ def test_every_file_is_on_disk_before_the_name_and_the_name_before_the_return(
     ]
 
 
+def store_of(content):
+    """Return what makes a directory of two files."""
+
+    def make(directory):
+        directory.mkdir()
+        (directory / "000001.sst").write_bytes(content)
+        (directory / "CURRENT").write_bytes(b"MANIFEST-1")
+
+    return make
+
+
+def save_store(checkpoints, content):
+    """Save a checkpoint with a directory, and return where it is."""
+    return checkpoints.save(
+        FILES, offsets=OFFSETS, created_at_ms=T0, directories={"joiner": store_of(content)}
+    )
+
+
+def test_a_directory_is_given_back_where_it_lies_in_its_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for content in (b"old", b"new"):
+        path = save_store(checkpoints, content)
+
+    newest = checkpoints.newest()
+
+    assert newest.directories == {"joiner": path / "joiner"}
+    assert (path / "joiner" / "000001.sst").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda store: (store / "000001.sst").write_bytes(b"ne"),
+        lambda store: (store / "000001.sst").unlink(),
+        lambda store: (store / "000002.sst").write_bytes(b"of another time"),
+        lambda store: store.rename(store.with_name("elsewhere")),
+    ],
+    ids=["cut", "missing", "added", "moved"],
+)
+def test_a_directory_with_other_files_passes_the_checkpoint_over_for_the_one_before(
+    tmp_path, damage
+):
+    """And that one's directory is given with its offsets."""
+    checkpoints = Checkpoints(tmp_path)
+    before = save_store(checkpoints, b"old")
+    damage(save_store(checkpoints, b"new") / "joiner")
+
+    newest = checkpoints.newest()
+
+    assert (newest.number, newest.directories) == (1, {"joiner": before / "joiner"})
+    assert (before / "joiner" / "000001.sst").read_bytes() == b"old"
+
+
+def test_the_files_of_a_directory_are_on_disk_before_the_name(tmp_path, monkeypatch):
+    done = []
+    fsync = os.fsync
+
+    def note(descriptor):
+        done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+
+    save_store(Checkpoints(tmp_path), b"x")
+
+    assert done[-7:] == [
+        *("000001.sst", "CURRENT", "joiner"),
+        *(MANIFEST, MANIFEST_SUM, "ckpt-000000000001.tmp", tmp_path.name),
+    ]
+
+
 @pytest.mark.parametrize("num_effects", range(7))
 def test_a_crash_at_any_point_leaves_the_one_before(tmp_path, monkeypatch, num_effects):
     """Whatever was done when the process died, what is read is whole."""

@@ -1,0 +1,1 @@
+"""Rankers: networks that order candidates by expected watch time, learned online (torch)."""

@@ -1,0 +1,386 @@
+"""Train a ranker online: score what was shown, then learn from what came of it.
+
+Start with `learn_histories` where there are some: whether a watch was completed, given those before
+it, teaches what users like and what holds everybody. Then `score` and `learn` batch after batch.
+Learning is a pure function of the state and the batch, so a restart goes on bit for bit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from torch import Tensor
+
+from models.features.ranking_features import (
+    CANDIDATE_FEATURES,
+    CONTEXT_FEATURES,
+    PAIR_FEATURES,
+    VIDEO_FEATURES,
+)
+from models.ranking import heads
+from models.ranking.batch import RankerCandidates, RankerLabels, RankerRequests
+from models.ranking.calibration import Calibration
+from models.ranking.config import RankerConfig
+from models.ranking.network import (
+    CODED_CONTEXT,
+    PLAIN_CONTEXT,
+    PLAIN_PAIR,
+    POOLS,
+    RankerNetwork,
+    UserInputs,
+    as_tensor,
+    pooled,
+    stats,
+)
+from models.ranking.normaliser import Quantiles, normalised
+from models.ranking.tables import VideoTables, length_of
+
+# Shape legend: B = requests, T = watches, M = candidates, O = outputs, D = width of an embedding,
+# Q = ranges of watch time.
+
+_CONTEXT = [CONTEXT_FEATURES.index(name) for name in PLAIN_CONTEXT]
+_CODES = [CONTEXT_FEATURES.index(name) for name in CODED_CONTEXT]
+_SURFACE = CONTEXT_FEATURES.index("surface")
+_PAIR = [CANDIDATE_FEATURES.index(name) for name in PLAIN_PAIR]
+_SOURCE = CANDIDATE_FEATURES.index("source")
+_FIRST_OF_VIDEO = len(PAIR_FEATURES)
+_DURATION = CANDIDATE_FEATURES.index("duration_s")
+_USERS_AT_ONCE = 64
+_BIN_KEEP = 0.999
+
+OnEpoch = Callable[[int, float], None]
+"""Told of the number of a pass over the histories, and its mean loss."""
+
+
+class RankerScores(NamedTuple):
+    """What is expected of each candidate."""
+
+    p_watched_M: Float64[np.ndarray, "M"]
+    p_completed_M: Float64[np.ndarray, "M"]
+    expected_s_M: Float64[np.ndarray, "M"]
+    median_s_M: Float64[np.ndarray, "M"]
+    uncorrected_s_M: Float64[np.ndarray, "M"] | None
+
+
+class LabelledHistory(NamedTuple):
+    """The watches of one user, oldest first, and which were completed."""
+
+    rows: Int64[np.ndarray, "T"]
+    is_completed: Bool[np.ndarray, "T"]
+
+
+class RankerModel:
+    """A ranker that learns online; rows of videos are the caller's, from 1 on."""
+
+    def __init__(self, config: RankerConfig, *, seed: int) -> None:
+        self.config = config
+        self._dropout = torch.Generator().manual_seed(seed)
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.tables = VideoTables(config.dim, config.buckets)
+            self.network = RankerNetwork(config, heads.num_outputs(config.watch_head))
+        self.quantiles = {
+            "context": Quantiles(len(_CONTEXT), seed=seed),
+            "pair": Quantiles(len(_PAIR), seed=seed + 1),
+            "video": Quantiles(len(VIDEO_FEATURES), seed=seed + 2),
+        }
+        self.calibration = Calibration()
+        edges = np.append(heads.edges_s(config.max_watch_s), config.max_watch_s)
+        self.bin_mean_Q = ((edges[1:] + edges[:-1]) / 2).astype(np.float64)
+        self._dense = torch.optim.Adam(self.network.parameters(), lr=config.dense_lr)
+        self._sparse = torch.optim.SparseAdam(list(self.tables.parameters()), lr=config.table_lr)
+
+    def describe(
+        self,
+        rows: Int64[np.ndarray, "n"],
+        *,
+        channel: Int64[np.ndarray, "n"],
+        category: Int64[np.ndarray, "n"],
+        tag: Int64[np.ndarray, "n"],
+        duration_ms: Float[np.ndarray, "n"],
+    ) -> None:
+        """Make *rows* known, with the codes of what their uploads say."""
+        if not len(rows):
+            return
+        old = self.tables.own.weight
+        if self.tables.reserve(int(rows.max())):
+            self._grow(old)
+        self.tables.describe(rows, channel, category, tag, duration_ms)
+
+    def score(self, requests: RankerRequests, candidates: RankerCandidates) -> RankerScores:
+        """Return what is expected of *candidates*, learning nothing; positions are not read."""
+        self.network.eval()
+        with torch.no_grad():
+            outputs_MO, _ = self._outputs(requests, candidates, position=None)
+            return self._scores(outputs_MO, candidates)
+
+    def learn(
+        self, requests: RankerRequests, candidates: RankerCandidates, labels: RankerLabels
+    ) -> float:
+        """Take one step, and return the loss; one that is not finite changes nothing."""
+        features_MF = candidates.features_MF
+        self.quantiles["context"].see(requests.context_BU[:, _CONTEXT])
+        self.quantiles["pair"].see(features_MF[:, _PAIR])
+        self.quantiles["video"].see(features_MF[:, _FIRST_OF_VIDEO:])
+        self.network.train()
+        outputs_MO, penalty = self._outputs(requests, candidates, position=candidates.position_M)
+        loss_M = heads.loss(
+            outputs_MO,
+            torch.from_numpy(labels.is_watched_M),
+            torch.from_numpy(labels.is_completed_M),
+            as_tensor(labels.watch_s_M),
+            watch_head=self.config.watch_head,
+            max_watch_s=self.config.max_watch_s,
+            is_weighted=self.config.is_weighted,
+        )
+        loss = loss_M.mean()
+        self._step(loss + self.config.table_penalty * penalty)
+        self._calibrate(outputs_MO.detach(), candidates, labels)
+        return float(loss.detach())
+
+    def learn_histories(
+        self, histories: Sequence[LabelledHistory], *, on_epoch: OnEpoch = lambda _n, _loss: None
+    ) -> None:
+        """Learn which watches were completed, each from those before it, in several passes."""
+        known = [one for one in histories if len(one.rows) > 1]
+        rates = [group["lr"] for group in (*self._dense.param_groups, *self._sparse.param_groups)]
+        self._set_rates([self.config.history_lr] * len(rates))
+        self.network.train()
+        for number in range(self.config.history_passes if self.config.has_embeddings else 0):
+            losses = []
+            order = self._rng.permutation(len(known))
+            for start in range(0, len(order), _USERS_AT_ONCE):
+                users = [known[place] for place in order[start : start + _USERS_AT_ONCE]]
+                losses.append(self._learn_users(users))
+            on_epoch(number, float(np.mean(losses)) if losses else 0.0)
+        self._set_rates(rates)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything a restart needs."""
+        arrays: dict[str, np.ndarray] = {}
+        for prefix, module in (("network", self.network), ("tables", self.tables)):
+            arrays |= {f"{prefix}.{n}": v.numpy().copy() for n, v in module.state_dict().items()}
+        for prefix, optimiser in (("dense", self._dense), ("sparse", self._sparse)):
+            for number, slot in optimiser.state_dict()["state"].items():
+                arrays |= {
+                    f"{prefix}.{number}.{n}": np.asarray(v).copy() for n, v in slot.items()
+                }
+        for name, quantiles in self.quantiles.items():
+            arrays |= {f"quantiles.{name}.{n}": v for n, v in quantiles.state().items()}
+        arrays |= {f"calibration.{n}": v.copy() for n, v in self.calibration.state().items()}
+        arrays["bin_mean_Q"] = self.bin_mean_Q.copy()
+        arrays["dropout"] = self._dropout.get_state().numpy().copy()
+        return arrays
+
+    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Restore what `state` returned, of the same configuration.
+
+        Raises:
+            ValueError: an array is missing or of another shape.
+        """
+        try:
+            capacity = len(arrays["tables.own.weight"])
+            old = self.tables.own.weight
+            if self.tables.reserve(capacity - 1):
+                self._grow(old)
+            for prefix, module in (("network.", self.network), ("tables.", self.tables)):
+                module.load_state_dict(
+                    {n: torch.from_numpy(v.copy()) for n, v in _under(prefix, arrays).items()}
+                )
+            for prefix, optimiser in (("dense.", self._dense), ("sparse.", self._sparse)):
+                _load_optimiser(optimiser, _under(prefix, arrays))
+            for name, quantiles in self.quantiles.items():
+                quantiles.load_state(_under(f"quantiles.{name}.", arrays))
+            self.calibration.load_state(_under("calibration.", arrays))
+            self.bin_mean_Q = arrays["bin_mean_Q"].copy()
+            self._dropout.set_state(torch.from_numpy(arrays["dropout"].copy()))
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"the state of a ranker does not fit: {error}") from error
+
+    def _outputs(
+        self,
+        requests: RankerRequests,
+        candidates: RankerCandidates,
+        *,
+        position: Float32[np.ndarray, "M"] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the outputs of all candidates, and the mean square of the embeddings read."""
+        dim, roots = self.config.dim, self.config.has_roots
+        features_MF = candidates.features_MF
+        rows_M = torch.from_numpy(candidates.row_M.astype(np.int64))
+        request_M = torch.from_numpy(candidates.request_M.astype(np.int64))
+        embedding_MW, penalty = self.tables(rows_M)
+        history_rows_BT = torch.from_numpy(requests.history_row_BT.astype(np.int64))
+        is_there_BT = history_rows_BT > 0
+        is_completed_BT = torch.from_numpy(requests.is_completed_BT) & is_there_BT
+        history_BTW, history_penalty = self.tables(history_rows_BT)
+        pools_BP = pooled(history_BTW[..., :dim], is_there_BT, is_completed_BT)
+        codes_BC = requests.context_BU[:, _CODES].astype(np.int64)
+        user = self.network.user_part(
+            UserInputs(
+                self._dropped(pools_BP),
+                stats(is_there_BT, is_completed_BT),
+                as_tensor(self._normal("context", requests.context_BU[:, _CONTEXT])),
+                torch.from_numpy(codes_BC),
+            )
+        )
+        video_MV = as_tensor(self._normal("video", features_MF[:, _FIRST_OF_VIDEO:]))
+        video = self.network.video_part(self._dropped(embedding_MW), video_MV)
+        surface_BD = self.network.surfaces(torch.from_numpy(requests.context_BU[:, _SURFACE].astype(np.int64)))
+        source_M1 = self.network.sources(torch.from_numpy(features_MF[:, _SOURCE].astype(np.int64)))
+        shown_M = np.zeros(len(rows_M), np.float32) if position is None else np.log1p(position)
+        products_MX = torch.stack(
+            [
+                (user.taste_BD[request_M] * video.query_ND).sum(1),
+                user.bias_B[request_M] + video.bias_N,
+                (surface_BD[request_M] * video.query_ND).sum(1),
+                as_tensor(shown_M),
+                source_M1[:, 0],
+            ],
+            dim=1,
+        )
+        pair_MP = as_tensor(normalised(features_MF[:, _PAIR], self.quantiles["pair"].knots_FK, has_roots=roots))
+        first_MH = user.first_BH[request_M] + video.first_NH
+        return self.network.pair_part(first_MH, products_MX, pair_MP), penalty + history_penalty
+
+    def _normal(self, name: str, values: Float32[np.ndarray, "n F"]) -> Float32[np.ndarray, "n C"]:
+        knots_FK = self.quantiles[name].knots_FK
+        return normalised(values, knots_FK, has_roots=self.config.has_roots)
+
+    def _dropped(self, values: Tensor) -> Tensor:
+        share = self.config.dropout
+        if not self.network.training or not share:
+            return values
+        is_kept = torch.rand(values.shape, generator=self._dropout) >= share
+        return values * is_kept / (1.0 - share)
+
+    def _scores(self, outputs_MO: Tensor, candidates: RankerCandidates) -> RankerScores:
+        head = self.config.watch_head
+        means_Q = torch.from_numpy(self.bin_mean_Q.astype(np.float32))
+        expected_M = heads.expected_s(outputs_MO, means_Q, watch_head=head).numpy()
+        is_paper = head == "weighted_logistic"
+        return RankerScores(
+            heads.p_watched(outputs_MO).numpy().astype(np.float64),
+            torch.sigmoid(outputs_MO[:, heads.COMPLETED]).numpy().astype(np.float64),
+            expected_M * self.calibration.factor_L[self._length(candidates)],
+            heads.median_s(outputs_MO).numpy().astype(np.float64),
+            heads.uncorrected_s(outputs_MO).numpy().astype(np.float64) if is_paper else None,
+        )
+
+    @staticmethod
+    def _length(candidates: RankerCandidates) -> Int64[np.ndarray, "M"]:
+        return length_of(candidates.features_MF[:, _DURATION].astype(np.float64) * 1_000)
+
+    def _calibrate(
+        self, outputs_MO: Tensor, candidates: RankerCandidates, labels: RankerLabels
+    ) -> None:
+        watch_s_M = np.minimum(labels.watch_s_M, self.config.max_watch_s)
+        head = self.config.watch_head
+        if head == "distribution":
+            edges = heads.edges_s(self.config.max_watch_s)
+            bin_M = np.clip(np.searchsorted(edges, watch_s_M, side="right") - 1, 0, heads.NUM_BINS - 1)
+            for number, seconds in zip(bin_M.tolist(), watch_s_M.tolist(), strict=True):
+                self.bin_mean_Q[number] += (1 - _BIN_KEEP) * (seconds - self.bin_mean_Q[number])
+        means_Q = torch.from_numpy(self.bin_mean_Q.astype(np.float32))
+        expected_M = heads.expected_s(outputs_MO, means_Q, watch_head=head).numpy()
+        self.calibration.count(self._length(candidates), expected_M, watch_s_M)
+
+    def _step(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            return
+        self._dense.zero_grad()
+        self._sparse.zero_grad()
+        loss.backward()
+        self._dense.step()
+        if self.config.has_embeddings:
+            self._sparse.step()
+
+    def _learn_users(self, users: Sequence[LabelledHistory]) -> float:
+        """Take a step over all watches of *users*, each predicted from those before it."""
+        dim = self.config.dim
+        width = max(len(one.rows) for one in users)
+        rows_BT = np.zeros((len(users), width), np.int64)
+        completed_BT = np.zeros((len(users), width), np.bool_)
+        for place, one in enumerate(users):
+            rows_BT[place, : len(one.rows)] = one.rows
+            completed_BT[place, : len(one.rows)] = one.is_completed
+        is_there_BT = torch.from_numpy(rows_BT > 0)
+        is_completed_BT = torch.from_numpy(completed_BT)
+        embedding_BTW, penalty = self.tables(torch.from_numpy(rows_BT))
+        history_BTD = self._dropped(embedding_BTW[..., :dim])
+        pools, counts = [], []
+        for most in POOLS:
+            for is_of_BT in (is_completed_BT, is_there_BT & ~is_completed_BT):
+                weight_BT1 = is_of_BT.unsqueeze(-1).float()
+                sum_BTD, count_BT1 = _before(history_BTD * weight_BT1, most), _before(weight_BT1, most)
+                pools.append(sum_BTD / (count_BT1 + 1.0).sqrt())
+                counts.append(count_BT1[..., 0])
+        five_completed = _before(is_completed_BT.unsqueeze(-1).float(), 5)[..., 0]
+        five_there = _before(is_there_BT.unsqueeze(-1).float(), 5)[..., 0]
+        told_BTS = torch.stack(
+            [
+                (counts[0] + 1.5) / (counts[0] + counts[1] + 5.0),
+                torch.log1p(counts[0]) / 3.0,
+                torch.log1p(counts[1]) / 3.0,
+                (five_completed + 0.3) / (five_there + 1.0),
+            ],
+            dim=-1,
+        )
+        taste_BTD = self.network.taste(torch.cat([*pools, told_BTS], dim=-1))
+        query_BTD = self._dropped(embedding_BTW[..., dim : 2 * dim])
+        logit_BT = (
+            (taste_BTD * query_BTD).sum(-1)
+            + self.network.user_bias(told_BTS)[..., 0]
+            + embedding_BTW[..., -1]
+        )
+        loss_BT = torch.nn.functional.binary_cross_entropy_with_logits(
+            logit_BT, is_completed_BT.float(), reduction="none"
+        )
+        loss = loss_BT[is_there_BT].mean()
+        self._step(loss + self.config.table_penalty * penalty)
+        return float(loss.detach())
+
+    def _set_rates(self, rates: Sequence[float]) -> None:
+        groups = (*self._dense.param_groups, *self._sparse.param_groups)
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _grow(self, old: torch.nn.Parameter) -> None:
+        """Put the larger own rows into the optimiser, with the moments that there are."""
+        group = self._sparse.param_groups[0]
+        new = self.tables.own.weight
+        group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
+        slot = self._sparse.state.pop(old, None)
+        if slot:
+            for name in ("exp_avg", "exp_avg_sq"):
+                larger = torch.zeros_like(new)
+                larger[: len(slot[name])] = slot[name]
+                slot[name] = larger
+            self._sparse.state[new] = slot
+
+
+def _before(values_BTX: Tensor, most: int | None) -> Tensor:
+    """Return for each place the sum of the *most* places before it; of all, without *most*."""
+    total_BTX = torch.cumsum(values_BTX, dim=1) - values_BTX
+    if most is None:
+        return total_BTX
+    earlier_BTX = torch.zeros_like(total_BTX)
+    earlier_BTX[:, most:] = total_BTX[:, :-most]
+    return total_BTX - earlier_BTX
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    slots: dict[int, dict[str, Any]] = {}
+    for name, array in arrays.items():
+        number, _, field = name.partition(".")
+        value = torch.from_numpy(np.array(array)) if field != "step" or array.ndim else array
+        is_count = field == "step" and isinstance(optimiser, torch.optim.SparseAdam)
+        slots.setdefault(int(number), {})[field] = int(array) if is_count else torch.as_tensor(value)
+    optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})

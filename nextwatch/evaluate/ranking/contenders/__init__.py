@@ -1,0 +1,1 @@
+"""Who takes part in every run beside the rankers: the control, counters and other libraries."""

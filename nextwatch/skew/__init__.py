@@ -1,0 +1,1 @@
+"""Compare the features that serving logged with those that the topics give."""

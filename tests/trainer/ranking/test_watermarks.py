@@ -1,0 +1,106 @@
+"""Up to which event time a partition has been read."""
+
+from contract.process.clock import ManualClock
+from tests.support.builders import T0
+from trainer.ranking.watermarks import Watermarks
+
+IDLE_MS = 10_000
+BOTH_AT_END = {("shown", 0), ("watched", 0)}
+
+
+def watermarks(clock=None):
+    """Return watermarks over two topics."""
+    return Watermarks(("shown", "watched"), idle_ms=IDLE_MS, clock=clock or ManualClock(T0 + 10**9))
+
+
+def test_the_topic_that_was_read_least_far_decides():
+    """Else a trainer that catches up with impressions first took all of them for not watched."""
+    marks = watermarks()
+
+    marks.note("shown", 0, T0 + 900)
+    assert marks.of(0) == 0
+    marks.note("watched", 0, T0 + 100)
+    assert marks.of(0) == T0 + 100
+    marks.note("watched", 0, T0 + 950)
+    assert marks.of(0) == T0 + 900
+
+
+def test_an_older_event_moves_nothing_back():
+    marks = watermarks()
+    for topic in ("shown", "watched"):
+        marks.note(topic, 0, T0 + 100)
+        marks.note(topic, 0, T0 + 50)
+
+    assert marks.of(0) == T0 + 100
+
+
+def test_partitions_do_not_wait_for_one_another():
+    marks = watermarks()
+    marks.note("shown", 0, T0)
+    marks.note("watched", 0, T0)
+    marks.note("shown", 1, T0 + 5)
+
+    assert (marks.of(0), marks.of(1)) == (T0, 0)
+
+
+def test_a_topic_that_stays_at_its_end_does_not_hold_the_others_back():
+    """Whether it has ever told anything or not; and not before it was there for a while."""
+    clock = ManualClock(T0 + 10**9)
+    marks = watermarks(clock)
+    marks.note("shown", 0, T0 + 900)
+
+    marks.note_ends(BOTH_AT_END)
+    assert marks.of(0) == 0
+    clock.advance(ms=IDLE_MS)
+    marks.note_ends(BOTH_AT_END)
+
+    assert marks.of(0) == T0 + 900
+
+
+def test_idle_topics_are_lifted_to_the_newest_event_and_never_to_the_clock():
+    """In a replayed log the clock is another year."""
+    clock = ManualClock(T0 + 10**12)
+    marks = watermarks(clock)
+    marks.note("shown", 0, T0 + 900)
+    marks.note("watched", 0, T0 + 100)
+    for _ in range(2):
+        marks.note_ends(BOTH_AT_END)
+        clock.advance(ms=10 * IDLE_MS)
+    marks.note_ends(BOTH_AT_END)
+
+    assert marks.of(0) == T0 + 900
+
+
+def test_a_topic_with_records_to_come_is_waited_for_however_long():
+    """The broker may be slow to give them."""
+    clock = ManualClock(T0 + 10**9)
+    marks = watermarks(clock)
+    marks.note("shown", 0, T0 + 900)
+    for _ in range(3):
+        marks.note_ends({("shown", 0)})
+        clock.advance(ms=IDLE_MS)
+
+    assert marks.of(0) == 0
+
+
+def test_a_record_begins_the_wait_anew():
+    clock = ManualClock(T0 + 10**9)
+    marks = watermarks(clock)
+    marks.note("shown", 0, T0 + 900)
+    marks.note_ends(BOTH_AT_END)
+    clock.advance(ms=IDLE_MS - 1)
+    marks.note("watched", 0, T0 + 100)
+    marks.note_ends(BOTH_AT_END)
+    clock.advance(ms=IDLE_MS - 1)
+    marks.note_ends(BOTH_AT_END)
+
+    assert marks.of(0) == T0 + 100
+
+
+def test_an_event_of_the_future_moves_the_watermark_to_now_alone():
+    """One player with a wrong clock must not close the windows of everybody."""
+    marks = watermarks(ManualClock(T0 + 500))
+    for topic in ("shown", "watched"):
+        marks.note(topic, 0, T0 + 3_000_000)
+
+    assert marks.of(0) == T0 + 500

@@ -1,0 +1,1 @@
+"""From what was shown and watched to examples for the ranker; see `trainer.ranking.joiner`."""

@@ -1,0 +1,65 @@
+"""Tell up to which event time a partition has been read, by all of its topics.
+
+The watermark of a partition is the least over its topics of the newest event time read there. Were
+it the greatest, a trainer that catches up and happens to read impressions first would take every
+one of them for not watched.
+
+A topic in which nothing happens must not hold the others back. One that was read to its end, and
+stayed there for a while, has told everything that was produced so far: its time is lifted to the
+newest event time of the partition. Never to the clock: in a replayed log it is another year.
+"""
+
+from collections.abc import Collection, Sequence
+
+from contract.process.clock import Clock
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+
+class Watermarks:
+    """The newest event times by partition and topic."""
+
+    def __init__(self, topics: Sequence[str], *, idle_ms: int, clock: Clock) -> None:
+        self._topics = tuple(topics)
+        self._idle_ms = idle_ms
+        self._clock = clock
+        self._newest_ms: dict[int, dict[str, int]] = {}
+        self._at_end_since_ms: dict[Place, int] = {}
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions of which an event has been noted."""
+        return list(self._newest_ms)
+
+    def note(self, topic: str, partition: int, event_time_ms: int) -> None:
+        """Note an event; one that is dated after now counts as of now."""
+        self._at_end_since_ms.pop((topic, partition), None)
+        times = self._newest_ms.setdefault(partition, {})
+        if event_time_ms > times.get(topic, 0):
+            times[topic] = max(times.get(topic, 0), min(event_time_ms, self._clock()))
+
+    def note_ends(self, at_end: Collection[Place]) -> None:
+        """Note which partitions have no unread record, and lift those that stay so."""
+        now_ms = self._clock()
+        kept = {place: now_ms for place in at_end if place[0] in self._topics}
+        kept |= {place: since for place, since in self._at_end_since_ms.items() if place in kept}
+        self._at_end_since_ms = kept
+        for (topic, partition), since_ms in kept.items():
+            times = self._newest_ms.get(partition)
+            if times and now_ms - since_ms >= self._idle_ms:
+                times[topic] = max(times.values())
+
+    def of(self, partition: int) -> int:
+        """Return the watermark of *partition*; 0 as long as a topic has told nothing."""
+        times = self._newest_ms.get(partition, {})
+        return min(times.get(topic, 0) for topic in self._topics)
+
+    def state(self) -> dict[int, dict[str, int]]:
+        """Return the newest event times, for a checkpoint."""
+        return {partition: dict(times) for partition, times in self._newest_ms.items()}
+
+    def load(self, newest_ms: dict[int, dict[str, int]]) -> None:
+        """Replace the times by those of `state`."""
+        self._newest_ms = {partition: dict(times) for partition, times in newest_ms.items()}
+        self._at_end_since_ms = {}
