@@ -135,6 +135,20 @@ def test_without_recommendation_ids_the_nearest_impression_before_the_watch_has_
     assert labels == {0: False, 40: True, 80: False}
 
 
+def test_a_watch_is_given_to_no_impression_while_a_nearer_one_may_come():
+    """The window of the first has passed, that of the watch has not."""
+    #     0     50          60     W
+    #  shown  (delayed)  watched  ...then the impression of 50 arrives
+    delivery = Delivery().deliver(shown(None, "v1"), watched(None, "v1", at_ms=60, watch_ms=15))
+    delivery.deliver(*passing(WINDOW_MS))
+    assert delivery.told() == []
+
+    delivery.deliver(shown(None, "v1", at_ms=50), *passing(3 * WINDOW_MS))
+
+    labels = {one.event_time_ms - T0: one.is_watched for one in delivery.examples}
+    assert labels == {0: False, 50: True}
+
+
 @pytest.mark.parametrize(("began_ms", "is_joined"), [(WINDOW_MS, True), (WINDOW_MS + 1, False)])
 def test_a_watch_belongs_by_time_to_an_impression_up_to_a_window_before_it_began(
     began_ms, is_joined
