@@ -99,6 +99,15 @@ def test_what_is_no_skip_is_a_positive(watch_ms, duration_ms, expected):
     assert JoinPolicy().is_positive(watch_ms, duration_ms) is expected
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_of_two_watches_with_one_event_id_the_greater_counts_in_either_order(is_reversed):
+    watches = [watched("r", "v1", at_ms=9, watch_ms=ms, name="same") for ms in (20, 30)]
+
+    delivery = delivered(logged("r", "v1"), shown("r", "v1"), *watches[:: -1 if is_reversed else 1])
+
+    assert delivery.told() == ["v1 +30"]
+
+
 def test_a_watch_without_an_impression_and_an_impression_without_features_are_no_examples():
     delivery = delivered(watched("r", "v1"), shown("r2", "v2"), watched("r2", "v2"))
 
