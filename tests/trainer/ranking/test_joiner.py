@@ -99,6 +99,15 @@ def test_what_is_no_skip_is_a_positive(watch_ms, duration_ms, expected):
     assert JoinPolicy().is_positive(watch_ms, duration_ms) is expected
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_of_two_watches_with_one_event_id_the_greater_counts_in_either_order(is_reversed):
+    watches = [watched("r", "v1", at_ms=9, watch_ms=ms, name="same") for ms in (20, 30)]
+
+    delivery = delivered(logged("r", "v1"), shown("r", "v1"), *watches[:: -1 if is_reversed else 1])
+
+    assert delivery.told() == ["v1 +30"]
+
+
 def test_a_watch_without_an_impression_and_an_impression_without_features_are_no_examples():
     delivery = delivered(watched("r", "v1"), shown("r2", "v2"), watched("r2", "v2"))
 
@@ -133,6 +142,20 @@ def test_without_recommendation_ids_the_nearest_impression_before_the_watch_has_
 
     labels = {one.event_time_ms - T0: one.is_watched for one in delivery.examples}
     assert labels == {0: False, 40: True, 80: False}
+
+
+def test_a_watch_is_given_to_no_impression_while_a_nearer_one_may_come():
+    """The window of the first has passed, that of the watch has not."""
+    #     0     50          60     W
+    #  shown  (delayed)  watched  ...then the impression of 50 arrives
+    delivery = Delivery().deliver(shown(None, "v1"), watched(None, "v1", at_ms=60, watch_ms=15))
+    delivery.deliver(*passing(WINDOW_MS))
+    assert delivery.told() == []
+
+    delivery.deliver(shown(None, "v1", at_ms=50), *passing(3 * WINDOW_MS))
+
+    labels = {one.event_time_ms - T0: one.is_watched for one in delivery.examples}
+    assert labels == {0: False, 50: True}
 
 
 @pytest.mark.parametrize(("began_ms", "is_joined"), [(WINDOW_MS, True), (WINDOW_MS + 1, False)])
