@@ -24,12 +24,12 @@ class RankerConfig:
     has_roots: bool = True
     is_weighted: bool = True
     buckets: int = 8_192
-    dense_lr: float = 1e-3
-    table_lr: float = 2e-3
-    history_lr: float = 5e-3
-    table_penalty: float = 2e-4
+    dense_lr: float = 5e-4
+    table_lr: float = 5e-4
+    history_lr: float = 2e-3
+    table_penalty: float = 1e-3
     dropout: float = 0.2
-    history_passes: int = 5
+    history_passes: int = 4
     max_watch_s: float = 300.0
 
     def __post_init__(self) -> None:

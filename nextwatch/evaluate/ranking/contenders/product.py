@@ -25,7 +25,7 @@ from models.features.vocabulary import Vocabulary
 from models.history.history import HOUR_MS, Window
 from models.ranking.batch import RankerCandidates, RankerLabels, RankerRequests, padded_histories
 from models.ranking.config import RankerConfig
-from models.ranking.ranker import LabelledHistory, RankerModel, RankerScores
+from models.ranking.ranker import LabelledHistory, RankerModel
 from nextwatch.evaluate.ranking.contender import Exposures, Outcomes, RankTraining, Scores
 from nextwatch.evaluate.ranking.user_windows import UserWindows
 from trainer.evaluate.popularity import Popularity, Viewing
@@ -131,7 +131,8 @@ class ProductRanker:
     @staticmethod
     def _surfaces(exposures: Exposures) -> Int64[np.ndarray, "B"]:
         return np.array(
-            [small_code(f"tab:{s}") if s >= 0 else 0 for s in exposures.surface_B.tolist()], np.int64
+            [small_code(f"tab:{s}") if s >= 0 else 0 for s in exposures.surface_B.tolist()],
+            np.int64,
         )
 
     def _inputs(
@@ -168,5 +169,6 @@ class ProductRanker:
 
 def _completed(window: Window) -> np.ndarray:
     return np.array(
-        [_RULE.is_completed(watch.watch_ms, watch.duration_ms) for watch in window.watches], np.bool_
+        [_RULE.is_completed(watch.watch_ms, watch.duration_ms) for watch in window.watches],
+        np.bool_,
     )
