@@ -6,8 +6,8 @@
 
 All three meet in the first layer, whose input is the sum of what they give. The user is what was
 watched: the embeddings of the completed and of the other watches are summed up apart, each over
-the whole history and over the newest ones. That an embedding stands for what was left early, too, is
-what retrieval has not got.
+the whole history and over the newest ones. What was left early is told, too: retrieval does not
+know it.
 
 Source:
     Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, section 4,
@@ -40,8 +40,8 @@ POOLS = (None, 10, 3)
 """Over how many of the newest watches is summed up; None is all."""
 NUM_STATS = 4
 NUM_PRODUCTS, NUM_SKIPPED = 6, 4
-"""Products of user and video that stand beside the features of a pair; the first ones also go to the
-outputs directly."""
+"""Products of user and video that stand beside the features of a pair; the first ones also go to
+the outputs directly."""
 CODE_DIM = 4
 USER_DIM = 128
 PLAIN_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name not in CODED)
