@@ -57,6 +57,11 @@ RETRIABLE = frozenset(
 """Kafka's retriable errors, and librdkafka's own. Its `KafkaError.retriable` is set for
 transactions alone."""
 
+_CLOCK = (
+    "set the clocks of this machine and of the broker right, or raise the topic's "
+    "message.timestamp.after.max.ms: it bounds how far ahead of the broker's clock a record may be"
+)
+
 LASTING = {
     "CLUSTER_AUTHORIZATION_FAILED": "`nextwatch acls` prints the rights of each process",
     "GROUP_AUTHORIZATION_FAILED": "`nextwatch acls` prints the rights of each process",
@@ -64,6 +69,8 @@ LASTING = {
     "MSG_SIZE_TOO_LARGE": "`nextwatch topics` raises its max.message.bytes",
     "RECORD_LIST_TOO_LARGE": "raise its segment.bytes",
     "POLICY_VIOLATION": "the cluster's policy refuses it",
+    "INVALID_TIMESTAMP": _CLOCK,
+    "INVALID_RECORD": f"{_CLOCK}. The broker also rejects a record without a key on a compacted topic",
 }
 """Errors that stay until a person mends something, each with the remedy."""
 

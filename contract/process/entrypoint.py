@@ -19,7 +19,7 @@ import structlog
 
 from contract.process import log_setup as nextwatch_logging
 from contract.process.exit_codes import ExitCode, code_of, told_in_one_line
-from contract.process.settings import ProcessSettings, Settings, load, usage
+from contract.process.settings import ProcessSettings, Settings, check_all, load, usage
 
 log = structlog.get_logger()
 
@@ -38,6 +38,7 @@ def run_process(
     """
     environ = _environ(name, description, settings, options)
     with told_in_one_line(name):
+        check_all(settings, environ)
         nextwatch_logging.configure(load(ProcessSettings, environ).log_level)
         run(environ)
 

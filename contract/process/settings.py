@@ -5,7 +5,7 @@ to no group, or to a group but to none of its fields, stops the start: a misspel
 must never be a silent default.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -254,22 +254,44 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
         ContractError: a variable is unknown or out of bounds; the message names it, and never
             quotes its value.
     """
+    check_all([group], environ)
+    return group(**_values(group, environ))
+
+
+def check_all(groups: Iterable[type[Settings]], environ: Mapping[str, str]) -> None:
+    """Check that *environ* has valid settings for all of *groups*.
+
+    Raises:
+        ContractError: it has not; the message names each variable that is wrong.
+    """
+    strays: set[str] = set()
+    wrong = []
+    for group in groups:
+        strays |= _strays(group, environ)
+        try:
+            group(**_values(group, environ))
+        except ValidationError as error:
+            wrong += [_complaint(group, one) for one in error.errors()]
+    told = ["unknown settings: " + ", ".join(map(_told, sorted(strays)))] if strays else []
+    told += ["bad settings: " + "; ".join(wrong)] if wrong else []
+    if told:
+        raise ContractError("; ".join(told))
+
+
+def _strays(group: type[Settings], environ: Mapping[str, str]) -> set[str]:
+    """Return the variables that are of no group, or of *group* and none of its fields."""
     prefix, known = group.model_config.get("env_prefix", ""), variables(group)
     given = {name.upper() for name in environ if name.upper().startswith(PREFIX)} - OF_COMPOSE
-    strays = {
+    return {
         name
         for name in given
         if not name.removeprefix(PREFIX).startswith(GROUPS)
         or (name.startswith(prefix) and name not in known.values())
     }
-    if strays:
-        raise ContractError("unknown settings: " + ", ".join(map(_told, sorted(strays))))
-    values = {field: environ[name] for field, name in known.items() if name in environ}
-    try:
-        return group(**values)
-    except ValidationError as error:
-        lines = [_complaint(group, one) for one in error.errors()]
-        raise ContractError("bad settings: " + "; ".join(lines)) from None
+
+
+def _values(group: type[Settings], environ: Mapping[str, str]) -> dict[str, Any]:
+    return {field: environ[name] for field, name in variables(group).items() if name in environ}
 
 
 def _told(stray: str) -> str:

@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from contract.process.exit_codes import told_in_one_line
 from nextwatch.embedded.index import index_wire as wire
 from nextwatch.embedded.index.index_collection import Collection
 from nextwatch.embedded.index.index_collections import CollectionStore
@@ -274,7 +275,8 @@ def main() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     faulthandler.enable(all_threads=False)  # names a SIGBUS, which ends this process
-    collections = CollectionStore(given.data)
+    with told_in_one_line("index"):
+        collections = CollectionStore(given.data)
     config = uvicorn.Config(
         build_app(collections),
         host=given.host,

@@ -30,11 +30,11 @@ def table(findings: Sequence[Finding]) -> Table:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Return one line with the number of topics and of findings by outcome."""
+    """Return one line with the number of topics and of their properties, these by outcome."""
     counts = Counter(finding.outcome for finding in findings)
     num_topics = len({finding.topic for finding in findings})
     told = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
-    return f"{num_topics} topics: {', '.join(told)}"
+    return f"{num_topics} topics with {len(findings)} properties: {', '.join(told)}"
 
 
 def remedies(findings: Sequence[Finding]) -> list[str]:

@@ -233,7 +233,7 @@ def test_topics_prints_differences_only(monkeypatch):
     answer = invoke("topics", "--check")
 
     assert answer.exit_code == 1
-    assert "2 topics: 1 same, 1 differs" in answer.output
+    assert "2 topics with 2 properties: 1 same, 1 differs" in answer.output
     assert "search-events" not in answer.output
     assert "watch-events: partitions is 1, wanted 8: delete it" in answer.output
 

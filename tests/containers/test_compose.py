@@ -7,7 +7,7 @@ from benchmarks.stack.waiting import eventually
 from contract.cluster.preflight import partition_counts
 from contract.errors import BrokerUnavailable, ContractError
 from contract.version import VERSION
-from tests.containers.compose import WORKERS, can_kill_from_outside, docker
+from tests.containers.compose import WORKERS, Project, can_kill_from_outside, docker
 from tests.containers.load import Load
 
 KEPT = ("kafka", "bundles", "checkpoints")
@@ -36,6 +36,13 @@ def test_only_loopback_is_published(project):
     ]
 
     assert published == ["127.0.0.1", "127.0.0.1"]
+
+
+def test_no_container_has_or_gains_rights(project):
+    for container in project.containers():
+        host = project.inspect(container)["HostConfig"]
+        assert host["CapDrop"] == ["ALL"], container["Name"]
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], container["Name"]
 
 
 def test_workers_run_without_root_and_cannot_write_beside_their_volumes(project):
@@ -155,6 +162,25 @@ def test_a_broker_with_a_password_answers_those_who_have_it(started):
         with pytest.raises((ContractError, BrokerUnavailable)):
             partition_counts(locked.kafka)
     locked.client = client
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("USERNAME", "me@example.org"), ("PASSWORD", 'a "word"'), ("PASSWORD", "ü")]
+)
+def test_what_the_broker_cannot_read_is_rejected_before_it_starts(images, run_name, name, given):
+    """In one line; the broker itself would end with a traceback of its parser, again and again."""
+    user = {
+        "NEXTWATCH_KAFKA_SASL_USERNAME": "nextwatch",
+        "NEXTWATCH_KAFKA_SASL_PASSWORD": "secret",
+        f"NEXTWATCH_KAFKA_SASL_{name}": given,
+    }
+    files = ("docker-compose.yml", "docker-compose.password.yml")
+    project = Project(f"{run_name}-refused", images | user, files)
+    try:
+        with pytest.raises(AssertionError, match=f"NEXTWATCH_KAFKA_SASL_{name}: wanted"):
+            project.compose("run", "--rm", "--no-deps", "kafka")
+    finally:
+        project.down()
 
 
 def test_the_image_holds_what_it_says_and_no_tool_to_build_with(images):

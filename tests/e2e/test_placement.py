@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from confluent_kafka.admin import ResourceType as Type
 
 from benchmarks.stack.waiting import eventually
+from contract.kafka.client import failure, producer_config
 from contract.process.clock import system_clock
 from contract.wire.keys import partition_of
 from contract.wire.topics import NOT_AFTER
@@ -125,6 +126,25 @@ def test_the_broker_refuses_what_is_dated_far_ahead(stack):
     [(_, error)] = produce(stack, [event], topic="search-events", **far)
 
     assert error.code() == KafkaError.INVALID_TIMESTAMP
+
+
+def test_a_batch_that_is_dated_far_ahead_is_rejected_with_the_remedy(stack):
+    """The client reports another error than for a single record; a process names the clock."""
+    config = producer_config(stack.kafka, linger_ms=500)
+    producer, errors = Producer(config), []
+    for number in range(3):
+        producer.produce(
+            "search-events",
+            b"{}",
+            b"tomorrow",
+            partition=0,
+            timestamp=system_clock() + DAY_MS + number,
+            on_delivery=lambda error, _message: errors.append(error),
+        )
+    producer.flush(20)
+
+    assert {error.code() for error in errors} == {KafkaError.INVALID_RECORD}
+    assert "set the clocks" in str(failure(errors[0], "search-events"))
 
 
 def test_a_far_event_that_the_broker_lets_through_is_a_dead_letter(stack, player):

@@ -2,16 +2,21 @@
 
 import asyncio
 import errno
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import httpx
 import pytest
 import structlog
 
+from contract.errors import StorageFull
+from contract.process.exit_codes import ExitCode, code_of
 from nextwatch.embedded.index import index_space
 from nextwatch.embedded.index.index_collections import CollectionStore
 from nextwatch.embedded.index.index_failures import QUIET_S, Failures, refusal_of
-from nextwatch.embedded.index.index_space import COLLECTION_BYTES, WRITE_BYTES, warn_of_full_disk
+from nextwatch.embedded.index.index_space import COLLECTION_BYTES, WRITE_BYTES
 from nextwatch.embedded.index_server import build_app
 
 EMPTY = {"vectors": {"size": 2, "distance": "Cosine"}}
@@ -21,8 +26,9 @@ POINTS = {"points": [{"id": 1, "vector": [0.0, 1.0], "payload": {}}]}
 class Client:
     """Sends requests to an app of this process."""
 
-    def __init__(self, app):
+    def __init__(self, app, collections=None):
         self._app = app
+        self.collections = collections
 
     def put(self, path, *, json):
         return self.send("PUT", path, json)
@@ -54,7 +60,7 @@ def disk(monkeypatch):
 def client(tmp_path, disk):
     """A client of an index in this process, with an empty collection ``c``."""
     collections = CollectionStore(tmp_path)
-    client = Client(build_app(collections))
+    client = Client(build_app(collections), collections)
     assert client.put("/collections/c", json=EMPTY).status_code == 200
     yield client
     collections.close()
@@ -89,12 +95,50 @@ def test_a_collection_is_refused_if_it_would_fill_the_disk(client, disk):
     assert client.put("/collections/d", json=EMPTY).status_code == 200
 
 
-def test_a_start_on_a_full_disk_is_logged(tmp_path, disk):
-    """Before the collections are opened, since that may be the end."""
-    disk.free = 0
-    with structlog.testing.capture_logs() as logs:
-        warn_of_full_disk(tmp_path)
-    assert "0 MB free" in logs[0]["reason"]
+def test_a_collection_that_the_disk_has_no_room_to_open_ends_the_start(client, tmp_path, disk):
+    """The engine would die of SIGBUS; once there is room it opens."""
+    assert client.put("/collections/c/points", json=POINTS).status_code == 200
+    disk.free = 1 << 20
+    with pytest.raises(StorageFull) as full:
+        CollectionStore(tmp_path)
+
+    assert f"{tmp_path / 'c'}: No space left on device: 1 MB free, " in str(full.value)
+    assert code_of(full.value) == ExitCode.STORAGE_FULL
+    client.collections.close()
+    disk.free = COLLECTION_BYTES
+    CollectionStore(tmp_path).close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 MB; without the right to mount one the test is skipped."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:  # noqa: PLW1510
+        pytest.skip("only root may mount a small file system")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_server_that_starts_on_a_full_disk_ends_with_74_and_one_line(small_disk):
+    """As every other process does."""
+    collections = CollectionStore(small_disk / "data")
+    client = Client(build_app(collections))
+    assert client.put("/collections/c", json=EMPTY).status_code == 200
+    assert client.put("/collections/c/points", json=POINTS).status_code == 200
+    collections.close()
+    with (small_disk / "filler").open("wb") as filler:
+        filler.write(bytes(shutil.disk_usage(small_disk).free))
+
+    argv = [sys.executable, "-m", "nextwatch.embedded.index_server", "--port", "1"]
+    ended = subprocess.run(
+        [*argv, "--data", str(small_disk / "data")], capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == ExitCode.STORAGE_FULL, ended.stderr
+    assert ended.stderr.startswith(f"index: {small_disk / 'data' / 'c'}: No space left on device")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,11 @@ from nextwatch.embedded.index.index_collection import (
     CollectionSettings,
     load_settings,
 )
-from nextwatch.embedded.index.index_space import COLLECTION_BYTES, check_space, warn_of_full_disk
+from nextwatch.embedded.index.index_space import (
+    COLLECTION_BYTES,
+    check_room_to_open,
+    check_space,
+)
 from nextwatch.embedded.index.index_wire import CreateCollection, Hnsw, Refused
 
 MAX_SIZE = 65_536
@@ -28,11 +32,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 
 class CollectionStore:
-    """The collections under *root*; opening removes half-made ones of a killed server."""
+    """The collections under *root*; opening removes half-made ones of a killed server.
+
+    Raises:
+        StorageFull: the disk has no room to open one of them.
+    """
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        warn_of_full_disk(root)
         self.root = root
         self._aliases_file = root / "aliases.json"
         self.aliases: dict[str, str] = {}
@@ -44,6 +51,7 @@ class CollectionStore:
             if directory.name.startswith("."):
                 shutil.rmtree(directory)  # half made or half deleted when the server died
             else:
+                check_room_to_open(directory)
                 self._open[directory.name] = _load(directory)
 
     def __getitem__(self, name: str) -> Collection:

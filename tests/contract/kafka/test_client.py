@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import TopicMetadata
 
 from contract.errors import BrokerUnavailable, ContractError
-from contract.kafka.client import check_partitions, partitions_of, producer_config, retried
+from contract.kafka.client import check_partitions, failure, partitions_of, producer_config, retried
 from contract.process.settings import KafkaSettings
 
 
@@ -73,6 +73,17 @@ def test_a_final_error_is_not_repeated():
         ask(failing(KafkaError.GROUP_AUTHORIZATION_FAILED))
     with pytest.raises(BrokerUnavailable, match="UNKNOWN_MEMBER_ID"):
         ask(failing(KafkaError.UNKNOWN_MEMBER_ID))
+
+
+@pytest.mark.parametrize("code", [KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD])
+def test_a_record_from_a_wrong_clock_is_a_final_error_that_names_the_clock(code):
+    """A batch is rejected with INVALID_RECORD, a single record with INVALID_TIMESTAMP."""
+    error = failure(KafkaError(code), "item-vectors")
+
+    assert isinstance(error, ContractError)
+    assert str(error).startswith(f"item-vectors: {KafkaError(code).name()}: ")
+    assert "set the clocks" in str(error)
+    assert "message.timestamp.after.max.ms" in str(error)
 
 
 def test_a_request_gets_the_remaining_time():

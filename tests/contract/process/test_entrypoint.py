@@ -10,8 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import ContractError
-from contract.process.entrypoint import log_failure
+from contract.process.entrypoint import log_failure, run_process
 from contract.process.exit_codes import ExitCode
+from contract.process.settings import KafkaSettings, ProcessSettings, QdrantSettings
 from nextwatch.embedded.process.plans import inherited
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +62,23 @@ def test_a_process_that_cannot_start_says_so_in_one_line(process, name, value, c
     assert ended.returncode == code
     assert line.startswith(f"{process}: ")
     assert name in line
+
+
+def test_all_wrong_settings_are_named_at_once(monkeypatch, capfd):
+    """Of whatever group; who mends one and starts again should not find the next."""
+    monkeypatch.setattr(sys, "argv", ["streams"])
+    monkeypatch.setenv("NEXTWATCH_KAFKA_TOPC_PREFIX", "a-")
+    monkeypatch.setenv("NEXTWATCH_QDRANT_URL", "qdrant:6333")
+    monkeypatch.setenv("NEXTWATCH_WORD", "1")
+    groups = (KafkaSettings, QdrantSettings, ProcessSettings)
+    with pytest.raises(SystemExit) as ended:
+        run_process("streams", pytest.fail, description=None, settings=groups)
+
+    [line] = capfd.readouterr().err.splitlines()
+    assert ended.value.code == ExitCode.MISCONFIGURED
+    assert line.startswith("streams: unknown settings: NEXTWATCH_KAFKA_TOPC_PREFIX (did you mean")
+    assert "NEXTWATCH_QDRANT_URL: wanted http://HOST:PORT" in line
+    assert "NEXTWATCH_WORD" in line
 
 
 @pytest.mark.parametrize(
