@@ -6,8 +6,8 @@
 
 All three meet in the first layer, whose input is the sum of what they give. The user is what was
 watched: the embeddings of the completed and of the other watches are summed up apart, each over
-the whole history and over the newest ones. That an embedding stands for what was left early, too, is
-what retrieval has not got.
+the whole history and over the newest ones. That an embedding stands for what was left early, too,
+is what retrieval has not got.
 
 Source:
     Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, section 4,
@@ -40,8 +40,8 @@ POOLS = (None, 10, 3)
 """Over how many of the newest watches is summed up; None is all."""
 NUM_STATS = 4
 NUM_PRODUCTS, NUM_SKIPPED = 6, 4
-"""Products of user and video that stand beside the features of a pair; the first ones also go to the
-outputs directly."""
+"""Products of user and video that stand beside the features of a pair; the first ones also go to
+the outputs directly."""
 CODE_DIM = 4
 USER_DIM = 128
 PLAIN_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name not in CODED)
@@ -146,10 +146,10 @@ class RankerNetwork(nn.Module):
 
     def user_part(self, inputs: UserInputs) -> UserPart:
         """Return what the candidates of each request have in common."""
-        offset_C = torch.arange(inputs.codes_BC.shape[1]) * (NUM_CODES + 1)
+        offset_C = torch.arange(len(CODED_CONTEXT)) * (NUM_CODES + 1)
         codes_BC = self.codes(inputs.codes_BC + offset_C).flatten(1)
         known = [inputs.context_BU, inputs.stats_BS, codes_BC]
-        taste_BD = torch.zeros((len(inputs.stats_BS), self.config.dim))
+        taste_BD = torch.zeros((inputs.stats_BS.shape[0], self.config.dim))
         if self.config.has_embeddings:
             taste_BD = self.taste(torch.cat([inputs.pools_BP, inputs.stats_BS], dim=1))
             known.append(taste_BD)
