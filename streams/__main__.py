@@ -50,6 +50,7 @@ from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.pipeline import Pipeline
 from streams.serving import generation as serving_module
 from streams.serving.candidates import CandidateSource
+from streams.serving.feature_log import FeatureLog
 from streams.serving.index import connected
 from streams.serving.recommend import Recommender
 from streams.serving.search_matches import SearchMatcher
@@ -253,6 +254,7 @@ def _recommender(
         clock=system_clock,
         asked=asked,
         skip_weight=settings.skip_weight,
+        feature_log=FeatureLog(settings.ranking_log_share),
     )
 
 

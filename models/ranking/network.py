@@ -6,8 +6,8 @@
 
 All three meet in the first layer, whose input is the sum of what they give. The user is what was
 watched: the embeddings of the completed and of the other watches are summed up apart, each over
-the whole history and over the newest ones. That an embedding stands for what was left early, too,
-is what retrieval has not got.
+the whole history and over the newest ones. What was left early is told, too: retrieval does not
+know it.
 
 Source:
     Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, section 4,

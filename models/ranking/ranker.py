@@ -308,10 +308,10 @@ class RankerModel:
             return
         self._dense.zero_grad()
         self._sparse.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._dense.step()
         if self.config.has_embeddings:
-            self._sparse.step()
+            self._sparse.step()  # type: ignore[no-untyped-call]
 
     def _learn_users(self, users: Sequence[LabelledHistory]) -> float:
         """Take a step over all watches of *users*, each predicted from those before it."""
@@ -366,7 +366,7 @@ class RankerModel:
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate
 
-    def _grow(self, old: torch.nn.Parameter) -> None:
+    def _grow(self, old: Tensor) -> None:
         """Put the larger own rows into the optimiser, with the moments that there are."""
         group = self._sparse.param_groups[0]
         new = self.tables.own.weight

@@ -22,6 +22,8 @@ _INIT = 0.05
 class VideoTables(nn.Module):
     """The embeddings, and the attributes of each row."""
 
+    attribute_NA: Tensor
+
     def __init__(self, dim: int, buckets: int) -> None:
         super().__init__()
         self.dim = dim

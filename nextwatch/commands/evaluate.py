@@ -187,6 +187,13 @@ def rank(
             help="29-30 April, for choosing anything, or 1-4 May, for the verdict.",
         ),
     ] = "test",
+    ablations: Annotated[
+        bool,
+        typer.Option(
+            "--ablations",
+            help="The default ranker with one thing changed: Covington 2016, section 4.3.",
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -235,13 +242,16 @@ def rank(
     names = protocol or ["prequential"]
     for name in names:
         protocols.protocol(name, window=window)
-    entrants.check(model or [])
+    models = list(model or [])
+    entrants.check(models)
+    if ablations:
+        models += [entrants.DEFAULT.name, *entrants.ABLATIONS]
     trials = [
         RankTrial(
             directory=Path(directory),
             protocol=name,
             window=window,
-            models=model or (),
+            models=models,
             num_seeds=seeds,
         )
         for name in names

@@ -7,7 +7,15 @@ import pytest
 from contract.errors import StoreUnavailable
 from contract.process.clock import ManualClock
 from contract.wire.events import BundleState
-from contract.wire.topics import MODEL_BUNDLES, USER_DELETIONS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from contract.wire.topics import (
+    IMPRESSIONS,
+    MODEL_BUNDLES,
+    RANKING_LOG,
+    USER_DELETIONS,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+    Layout,
+)
 from models.bundle import bundle
 from tests.support.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
@@ -18,11 +26,13 @@ from tests.trainer.doubles import (
     received,
     state_of,
 )
+from tests.trainer.ranking import facts
 from trainer.input.dispatch import Intake
 from trainer.input.feed import BrokerLostRecordsError
 from trainer.loop import Parts, Trainer
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
+from trainer.ranking.join_store import RocksJoinStore
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 
@@ -364,6 +374,68 @@ def test_each_checkpoint_commits_its_offsets(tmp_path):
     room.trainer.run(_after(3), lambda: None)
 
     assert room.feed.told[-1] == room.checkpoints.newest().offsets
+
+
+class RecordingRanker:
+    """Keeps what it is given to learn."""
+
+    def __init__(self):
+        self.learned = []
+
+    def learn(self, examples):
+        self.learned += [(one.video_id, one.is_watched) for one in examples]
+
+
+class RankingRoom(Room):
+    """A room whose trainer joins for a ranker."""
+
+    def __init__(self, tmp_path, *batches):
+        super().__init__(tmp_path, *batches)
+        store = RocksJoinStore(tmp_path / "checkpoints" / "joiner")
+        self.state.joiner = facts.Delivery(store).joiner
+        self.state.ranker_learner = self.ranker = RecordingRanker()
+
+
+SHOWN = [
+    received(RANKING_LOG, facts.logged("r", "v1", "v2")),
+    received(IMPRESSIONS, facts.shown("r", "v1", "v2")),
+]
+PASSED = [
+    received(topic, record, offset=9)
+    for topic, record in zip((IMPRESSIONS, WATCH_EVENTS), facts.passing(500), strict=True)
+]
+
+
+def test_what_was_shown_before_a_restart_is_joined_with_what_is_watched_after_it(tmp_path):
+    """And what came between the checkpoint and the crash happens once."""
+    watched = received(WATCH_EVENTS, facts.watched("r", "v2", at_ms=5), offset=3)
+    room = RankingRoom(tmp_path, UPLOADS, SHOWN, [watched, *PASSED]).start()
+    room.trainer.step()
+    room.trainer.checkpoint()
+    room.trainer.step()
+    assert sorted(room.ranker.learned) == [("v1", False), ("v2", True)]
+    room.state.joiner.close()
+
+    resumed = RankingRoom(tmp_path, [], [watched, *PASSED]).start()
+    resumed.trainer.step()
+
+    assert sorted(resumed.ranker.learned) == [("v1", False), ("v2", True)]
+    resumed.state.joiner.close()
+
+
+def test_examples_that_wait_for_their_batch_are_in_the_checkpoint(tmp_path):
+    """The joiner has told them once, and will not again."""
+    room = RankingRoom(tmp_path, UPLOADS, SHOWN + PASSED).start()
+    room.trainer.take()
+    room.trainer.checkpoint()
+    assert room.ranker.learned == []
+    room.state.joiner.close()
+
+    resumed = RankingRoom(tmp_path, []).start()
+    resumed.trainer.learn_due()
+
+    assert sorted(resumed.ranker.learned) == [("v1", False), ("v2", False)]
+    resumed.state.joiner.close()
 
 
 class LosingFeed(ScriptedFeed):

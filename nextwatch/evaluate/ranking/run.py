@@ -30,7 +30,7 @@ _BAND = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankTrial:
-    """The options of an evaluation of rankers; no *models* is all of them."""
+    """The options of an evaluation of rankers; no *models* is all but the ablations."""
 
     directory: Path
     protocol: str = "prequential"
@@ -75,7 +75,7 @@ def run(trial: RankTrial, *, tell: Tell = ignore_progress) -> Result:
 def _entrants(trial: RankTrial, protocol: Protocol) -> Mapping[str, list[RankEntrant]]:
     known = contestants.contenders()
     contestants.check(list(trial.models))
-    names = dict.fromkeys([*(trial.models or known), contestants.CONTROL])
+    names = dict.fromkeys([*(trial.models or contestants.everybody()), contestants.CONTROL])
     return {
         name: [
             RankEntrant(name, known[name](seed), has_frozen=_has_frozen(name, protocol))

@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 
 from contract.errors import DatasetError
 from nextwatch.commands.cli import app
+from nextwatch.evaluate.ranking import entrants
+from nextwatch.evaluate.ranking import run as runs
 from tests.support.trial_logs import write_kuairand
 
 for extra in ("pyarrow", "lightgbm", "matplotlib", "scipy"):
@@ -36,11 +38,10 @@ def data(tmp_path_factory):
 
 
 def test_json_has_every_figure_of_every_contender(data):
-    found = figures(*data)
+    names = ("live_counter", "lightgbm", "factorisation_machine")
+    found = figures(*data, *(word for name in names for word in ("--model", name)))
 
-    assert {"control", "live_counter", "lightgbm", "factorisation_machine"} <= set(
-        found["contenders"]
-    )
+    assert set(found["contenders"]) == {"control", *names}
     assert all(found["contenders"][name].keys() >= KEYS for name in found["contenders"])
     assert found["protocol"] == "prequential"
     assert found["n"] == 200
@@ -115,3 +116,26 @@ def test_an_error_is_reported_with_the_remedy(arguments, told):
 
     assert isinstance(found.exception, DatasetError)
     assert told in str(found.exception)
+
+
+def test_ablations_are_the_default_ranker_with_one_thing_changed(data, monkeypatch):
+    """The paper's table: it is measured beside the ranker that it takes apart."""
+    measured = []
+
+    def noted(trial, *, tell):
+        measured.extend(trial.models)
+        raise DatasetError("noted")
+
+    monkeypatch.setattr(runs, "run", noted)
+    run(*data, "--ablations")
+
+    assert measured == ["expected_watch_time", *entrants.ABLATIONS]
+    changed = [
+        {
+            field
+            for field in ("has_roots", "is_weighted", "hidden")
+            if getattr(config, field) != getattr(entrants.DEFAULT, field)
+        }
+        for config in entrants.ABLATIONS.values()
+    ]
+    assert all(len(fields) == 1 for fields in changed)

@@ -8,12 +8,12 @@ from nextwatch.evaluate.ranking.contender import Exposures, Outcomes
 from nextwatch.evaluate.ranking.contenders import gradient_boosting
 from nextwatch.evaluate.ranking.contenders.control import Control
 from nextwatch.evaluate.ranking.counters import CLICKED, DecayedCounter
-from nextwatch.evaluate.ranking.entrants import contenders
+from nextwatch.evaluate.ranking.entrants import BASELINES, contenders, everybody
 from tests.support.rank_logs import rank_log
 from tests.support.trial_logs import T0
 
 HOUR_MS = 3_600_000
-NAMES = list(contenders())
+NAMES = everybody()
 
 
 def exposures(*rows):
@@ -37,6 +37,8 @@ def outcomes(text):
 def made(name, seed=0):
     if name == "lightgbm":
         pytest.importorskip("lightgbm", reason="the evaluate extra is not installed")
+    if name not in BASELINES:
+        pytest.importorskip("torch", reason="the train extra is not installed")
     contender = contenders()[name](seed)
     contender.prepare(rank_log().training("is_click"))
     return contender
@@ -121,8 +123,8 @@ def logit(p):
     return np.log(p / (1 - p))
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"control"}))
-def test_everybody_but_the_control_finds_out_which_videos_are_watched(name):
+@pytest.mark.parametrize("name", sorted({*BASELINES} - {"control"}))
+def test_every_baseline_but_the_control_finds_out_which_videos_are_watched(name):
     """The small log has a video watched the more often the higher its number."""
     log, contender = rank_log(), made(name)
     told(contender, log)
@@ -136,7 +138,7 @@ def test_everybody_but_the_control_finds_out_which_videos_are_watched(name):
     assert metrics.xauc(watched, scores.expected_watch_s_B) > 0.6
 
 
-@pytest.mark.parametrize("name", ["factorisation_machine", "lightgbm"])
+@pytest.mark.parametrize("name", ["factorisation_machine", "lightgbm", "expected_watch_time"])
 def test_the_same_seed_gives_the_same_scores(name):
     log = rank_log()
     one, other = made(name, seed=3), made(name, seed=3)

@@ -44,7 +44,7 @@ def test_only_the_tested_days_count(result_of):
 
 def test_order_within_users_is_of_own_state_still_and_the_rest_is_live(result_of):
     """The control tells the readings apart: still, it is at chance; live, it is not."""
-    result = result_of("prequential", days=("2022-04-30", "2022-05-01"))
+    result = result_of("prequential", "control", days=("2022-04-30", "2022-05-01"))
 
     control = result["contenders"]["control"]
     assert control["gauc"] == pytest.approx(0.5)

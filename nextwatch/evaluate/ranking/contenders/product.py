@@ -50,6 +50,7 @@ class ProductRanker:
         self._windows: UserWindows | None = None
         self._row_of_point: dict[int, int] = {}
         self._is_completed_the_label = False
+        self._scored: Exposures | None = None
         self._waiting: tuple[RankerRequests, RankerCandidates] | None = None
 
     def prepare(self, training: RankTraining) -> None:
@@ -91,7 +92,7 @@ class ProductRanker:
         """Return what the model expects of each exposure."""
         inputs = self._inputs(exposures, is_own_still=is_own_still)
         if not is_own_still:
-            self._waiting = inputs
+            self._scored, self._waiting = exposures, inputs
         scores = self.model.score(*inputs)
         p_M = scores.p_completed_M if self._is_completed_the_label else scores.p_watched_M
         return Scores(p_M, scores.expected_s_M, scores.median_s_M)
@@ -99,11 +100,16 @@ class ProductRanker:
     def observe(self, exposures: Exposures, outcomes: Outcomes) -> None:
         """Learn from the exposures, then count them and fold them into the windows."""
         assert self._windows is not None
-        inputs = self._waiting or self._inputs(exposures, is_own_still=False)
-        self._waiting = None
+        inputs = self._waiting if self._scored is exposures else None
+        inputs = inputs or self._inputs(exposures, is_own_still=False)
+        self._scored = self._waiting = None
         self.model.learn(
             *inputs,
-            RankerLabels(outcomes.is_clicked_B, outcomes.is_completed_B, outcomes.watch_s_B),
+            RankerLabels(
+                outcomes.is_clicked_B,
+                outcomes.is_completed_B,
+                outcomes.watch_s_B.astype(np.float32),
+            ),
         )
         rows = exposures.column_B + 1
         surfaces = self._surfaces(exposures)
