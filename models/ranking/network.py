@@ -146,10 +146,10 @@ class RankerNetwork(nn.Module):
 
     def user_part(self, inputs: UserInputs) -> UserPart:
         """Return what the candidates of each request have in common."""
-        offset_C = torch.arange(inputs.codes_BC.shape[1]) * (NUM_CODES + 1)
+        offset_C = torch.arange(len(CODED_CONTEXT)) * (NUM_CODES + 1)
         codes_BC = self.codes(inputs.codes_BC + offset_C).flatten(1)
         known = [inputs.context_BU, inputs.stats_BS, codes_BC]
-        taste_BD = torch.zeros((len(inputs.stats_BS), self.config.dim))
+        taste_BD = torch.zeros((inputs.stats_BS.shape[0], self.config.dim))
         if self.config.has_embeddings:
             taste_BD = self.taste(torch.cat([inputs.pools_BP, inputs.stats_BS], dim=1))
             known.append(taste_BD)

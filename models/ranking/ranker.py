@@ -276,13 +276,14 @@ class RankerModel:
         return RankerScores(
             heads.p_watched(outputs_MO).numpy().astype(np.float64),
             torch.sigmoid(outputs_MO[:, heads.COMPLETED]).numpy().astype(np.float64),
-            expected_M * self.calibration.factor_L[self._length(candidates)],
+            expected_M * self.calibration.factor_L[self.length(candidates)],
             heads.median_s(outputs_MO).numpy().astype(np.float64),
             heads.uncorrected_s(outputs_MO).numpy().astype(np.float64) if is_paper else None,
         )
 
     @staticmethod
-    def _length(candidates: RankerCandidates) -> Int64[np.ndarray, "M"]:
+    def length(candidates: RankerCandidates) -> Int64[np.ndarray, "M"]:
+        """Return the class of duration of each candidate, which calibration goes by."""
         duration_ms_M = candidates.features_MF[:, _DURATION].astype(np.float64) * 1_000
         return length_of(duration_ms_M).astype(np.int64)
 
@@ -300,7 +301,7 @@ class RankerModel:
                 self.bin_mean_Q[number] += (1 - _BIN_KEEP) * (seconds - self.bin_mean_Q[number])
         means_Q = torch.from_numpy(self.bin_mean_Q.astype(np.float32))
         expected_M = heads.expected_s(outputs_MO, means_Q, watch_head=head).numpy()
-        self.calibration.count(self._length(candidates), expected_M, watch_s_M)
+        self.calibration.count(self.length(candidates), expected_M, watch_s_M)
 
     def _step(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
