@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Int64, Shaped
 
-from contract.wire.words import SEARCH, SEEN_AGAIN, TRENDING
+from contract.wire.words import HOTTEST, SEARCH, SEEN_AGAIN, SIMILAR, TRENDING
 from models.features.examples import CompletionRule
 from models.serving.items import ItemStore
 from streams.serving.candidates import UserCandidates
@@ -147,10 +147,15 @@ def sources(
 ) -> Shaped[np.ndarray, "B C"]:
     """Return the source of each candidate: the search for columns *first* and added rows."""
     source_BC = np.full(shape, SEARCH, object)
-    of_user = zip(candidates.rows, candidates.num_near, first, strict=True)
-    for user, (rows, num_near, columns) in enumerate(of_user):
-        source_BC[user, :num_near] = near
-        others = SEEN_AGAIN if candidates.is_again[user] else TRENDING
-        source_BC[user, num_near : len(rows)] = others
+    for user, (rows, columns) in enumerate(zip(candidates.rows, first, strict=True)):
+        source_BC[user, : len(rows)] = SEEN_AGAIN if candidates.is_again[user] else TRENDING
+        start = 0
+        for source, number in (
+            (near, candidates.num_near[user]),
+            (SIMILAR, candidates.num_similar[user]),
+            (HOTTEST, candidates.num_hottest[user]),
+        ):
+            source_BC[user, start : start + number] = source
+            start += number
         source_BC[user, columns] = SEARCH
     return source_BC
