@@ -22,7 +22,6 @@ import structlog
 from jaxtyping import Bool, Float32, Int, Int64
 
 from contract.errors import IndexUnavailable
-from contract.points import point_id
 from contract.wire.words import ANN, EXACT, INDEX_AWAY, LAST_GOOD, TDM
 from models.history.history import Window
 from models.serving import exact
@@ -56,7 +55,7 @@ class NearestIndex(Protocol):
 class NearestVideos:
     """The nearest videos of each user as ids of points, the nearest first."""
 
-    ids: Sequence[Sequence[int]]
+    ids: Sequence[Sequence[int] | Int64[np.ndarray, "K"]]
     source: str
     degraded: Sequence[str] = ()
 
@@ -168,7 +167,7 @@ class CandidateSource:
         """
         items = serving.items
         trending = items.rows(items.popular(self._num_trending))
-        rows_H = serving.points.rows([point for ids in near.ids for point in ids])
+        rows_H = serving.points.rows(np.concatenate([np.array(ids, np.int64) for ids in near.ids]))
         near_rows = np.split(rows_H, np.cumsum([len(ids) for ids in near.ids])[:-1])
         is_unwanted_N = np.zeros(len(items.outputs_ND), np.bool_)
         candidates = UserCandidates()
@@ -214,15 +213,18 @@ class CandidateSource:
         while len(self._last_good) > MAX_REMEMBERED_USERS:
             self._last_good.popitem(last=False)
 
-    def _exact(self, serving: Serving, vectors_BD: Float32[np.ndarray, "B D"]) -> list[list[int]]:
+    def _exact(
+        self, serving: Serving, vectors_BD: Float32[np.ndarray, "B D"]
+    ) -> list[Int64[np.ndarray, "K"]]:
         best = exact.nearest(vectors_BD, serving.items.outputs_ND, self._num_ranked)
         return _points(serving, best)
 
 
-def _points(serving: Serving, found: Sequence[Int64[np.ndarray, "K"]]) -> list[list[int]]:
+def _points(
+    serving: Serving, found: Sequence[Int64[np.ndarray, "K"]]
+) -> list[Int64[np.ndarray, "K"]]:
     """Return the ids of the points of these rows, without the unknown row."""
-    video_id = serving.items.video_id
-    return [[point_id(video_id(row)) for row in rows.tolist() if row] for rows in found]
+    return [serving.points.points(rows[rows > 0]) for rows in found]
 
 
 def _fresh(
