@@ -122,7 +122,9 @@ def _lists(
         for name, places in groups:
             best = places[np.lexsort((video_K[places], -count_K[places]))][:most]
             videos = [
-                HotVideo(video_id=names[video_K[place]], num_watches=round(count_K[place], 3))
+                HotVideo(
+                    video_id=names[video_K[place]], num_watches=round(float(count_K[place]), 3)
+                )
                 for place in best.tolist()
                 if count_K[place] >= _LEAST
             ]

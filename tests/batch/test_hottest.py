@@ -1,8 +1,9 @@
 """Counting watches: decayed, once for a user and interval, and only what enough people watched."""
 
+import msgspec
 import pytest
 
-from contract.wire.events import Context
+from contract.wire.events import Context, HottestVideos, encode
 from models.features.examples import CompletionRule
 from models.history.history import EMPTY, HOUR_MS, WindowPolicy, fold
 from nextwatch.batch.hottest import hottest
@@ -32,9 +33,9 @@ class Known:
 def lists(*watches, categories=None, most=10, min_users=1):
     watched = WatchedInWindows(Known(*watches), CompletionRule())
     found = hottest(watched, categories or {}, most=most, min_users=min_users)
+    sent = [msgspec.json.decode(encode(one), type=HottestVideos) for one in found.lists]
     return {
-        one.list_name: {video.video_id: video.num_watches for video in one.videos}
-        for one in found.lists
+        one.list_name: {video.video_id: video.num_watches for video in one.videos} for one in sent
     }
 
 
