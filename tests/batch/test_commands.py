@@ -135,7 +135,8 @@ def test_hottest_videos_are_published_followed_and_removed_when_they_are_gone(wo
     """The whole way: windows, topic, and the memory of a worker."""
     out = tmp_path / "hottest.jsonl"
     first = world.run("hottest", "--publish", "--out", out, "--min-users", "3")
-    lists = {row["list_name"]: row["videos"] for row in map(json.loads, out.open())}
+    rows = map(json.loads, out.read_text().splitlines())
+    lists = {row["list_name"]: row["videos"] for row in rows}
 
     assert lists["hottest:24h:all"][0]["video_id"] == "cooking0"
     assert {"hottest:24h:country=BR", "hottest:7d:category=chess"} <= lists.keys()
