@@ -158,7 +158,7 @@ class Recommender:
         ]
         near = NearestVideos(ids, batch.near.source)
         seen = (batch.seen or SeenRows(serving.items)).of(windows)
-        candidates = self._retrieval.candidates(serving, near, seen)
+        candidates = self._retrieval.candidates(serving, near, seen, windows)
         matches = self._asked.matches(batch.requests, serving.items, seen, serving.completion)
         rows_BC = _padded(with_matches(candidates.rows, matches))
         watched = np.concatenate(seen) if seen else np.zeros(0, np.int64)
