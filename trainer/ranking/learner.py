@@ -241,7 +241,7 @@ def _gauc(users: np.ndarray, p: np.ndarray, is_watched: Bool[np.ndarray, "n"]) -
             won = ranks[labels].sum() - num_watched * (num_watched + 1) / 2
             total += num * won / (num_watched * (num - num_watched))
             weight += num
-    return total / weight if weight else 0.5
+    return float(total / weight) if weight else 0.5
 
 
 def _ranks(sorted_scores: np.ndarray) -> np.ndarray:
