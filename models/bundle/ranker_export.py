@@ -66,6 +66,7 @@ def export(model: RankerModel, rows_P: Int64[np.ndarray, "P"]) -> dict[str, byte
         max_history=MAX_HISTORY,
         has_roots=config.has_roots,
         max_watch_s=config.max_watch_s,
+        retrieval_weight=config.retrieval_weight,
     )
     return {
         CARD: msgspec.json.encode(card),

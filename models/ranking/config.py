@@ -13,6 +13,8 @@ class RankerConfig:
     ``has_roots`` adds the square and the square root of each normalised value (Covington et al.
     2016, section 4.1). ``is_weighted`` weighs positives by their watch time (section 4.2).
     ``max_watch_s`` caps watch times: one forgotten player must not outweigh a day.
+    ``retrieval_weight`` is what retrieval's logit counts beside the logarithm of the expected
+    watch time in the served order; see `models.serving.ranking.blended_score`.
     """
 
     name: str = "expected_watch_time"
@@ -31,6 +33,7 @@ class RankerConfig:
     dropout: float = 0.2
     history_passes: int = 4
     max_watch_s: float = 300.0
+    retrieval_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.watch_head not in HEADS:

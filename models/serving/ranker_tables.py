@@ -52,6 +52,7 @@ class RankerCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_history: int
     has_roots: bool
     max_watch_s: float
+    retrieval_weight: float
     feature_version: int = VERSION
     context_features: tuple[str, ...] = CONTEXT_FEATURES
     candidate_features: tuple[str, ...] = CANDIDATE_FEATURES

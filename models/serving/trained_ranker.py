@@ -1,4 +1,4 @@
-"""Rank by expected watch time with the trained network of a bundle.
+"""Rank by expected watch time, and by retrieval, with the trained network of a bundle.
 
 The first layer of the network is a sum of three parts, each computed as seldom as it can be. The
 part of the video is a matrix with a row for each video, computed when the generation comes and
@@ -48,7 +48,7 @@ from models.serving.ranker_tables import (
     attributes,
     card_of,
 )
-from models.serving.ranking import RankingInputs
+from models.serving.ranking import RankingInputs, blended_score
 
 # Shape legend: B = requests, C = candidates of one request (padded with row 0), M = candidates of
 # all requests together, N = rows of the item store, n = some of them, D = width of an embedding,
@@ -193,6 +193,7 @@ class TrainedRanker:
         """
         self._parts = RankerParts(bundle)
         self._completion = completion_of(bundle)
+        self._temperature = bundle.manifest.ranker.temperature
         video_ids = bundle.snapshot.video_ids
         self._place_of = dict(zip(video_ids, range(len(video_ids)), strict=True))
         self._items: ItemStore | None = None
@@ -204,7 +205,7 @@ class TrainedRanker:
     ) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B C"]]:
         """Return (expected watch time in milliseconds, score); a padding row 0 scores -inf.
 
-        The score is the logarithm of the expected seconds.
+        The score is that of `blended_score`: expected watch time and retrieval's logit.
         """
         assert isinstance(inputs.items, ItemStore)
         self.renew(inputs.items)
@@ -219,7 +220,12 @@ class TrainedRanker:
         score_BC = np.full(inputs.rows_BC.shape, -np.inf, np.float32)
         places = candidates.request_M, inputs.column_M
         expected_BC[places] = 1_000.0 * seconds_M
-        score_BC[places] = np.log(seconds_M)
+        score_BC[places] = blended_score(
+            seconds_M,
+            candidates.similarity_M,
+            temperature=self._temperature,
+            retrieval_weight=self._parts.card.retrieval_weight,
+        )
         return expected_BC, score_BC
 
     def renew(self, items: ItemStore) -> None:

@@ -20,6 +20,7 @@ from models.serving import trained_ranker
 from models.serving.candidates import ranking_inputs, request_columns
 from models.serving.items import RANKING_FEATURE_NAMES, ItemStore, feature_row
 from models.serving.ranker_tables import CARD, GOLDEN, TABLES, USER_PART
+from models.serving.ranking import blended_score
 from models.serving.trained_ranker import TrainedRanker
 from streams.serving.generation import load
 from tests.support.builders import T0, item_vector, watch
@@ -139,7 +140,13 @@ def assert_like_torch(world, inputs, row_of=None):
     places = inputs.candidates.request_M, inputs.column_M
     expected = np.clip(world.by_torch(inputs, row_of), 1e-3, 300.0)
     assert expected_BC[places] / 1_000 == pytest.approx(expected, rel=1e-3)
-    assert score_BC[places] == pytest.approx(np.log(expected), abs=1e-3)
+    blended = blended_score(
+        expected,
+        inputs.candidates.similarity_M,
+        temperature=world.bundle.manifest.ranker.temperature,
+        retrieval_weight=world.model.config.retrieval_weight,
+    )
+    assert score_BC[places] == pytest.approx(blended, abs=1e-3)
 
 
 def test_serving_computes_what_torch_computes(world):
@@ -160,6 +167,25 @@ def test_padding_is_last_and_expects_nothing(default):
     assert (expected_BC[is_padding_BC] == 0.0).all()
     assert (score_BC[is_padding_BC] == -np.inf).all()
     assert np.isfinite(score_BC[~is_padding_BC]).all()
+
+
+def test_the_retrieval_weight_of_the_card_changes_the_order_and_not_what_is_expected(default):
+    """The expected watch time stays a calibrated estimate; the score is what is ordered by."""
+    inputs = default.inputs(windows_of(default), rows_of(default))
+    places = inputs.candidates.request_M, inputs.column_M
+    expected, scores = [], []
+    for weight in (0.0, 3.0):
+        card = msgspec.json.decode(default.bundle.files[CARD]) | {"retrieval_weight": weight}
+        files = {**default.bundle.files, CARD: msgspec.json.encode(card)}
+        changed = bundle.Bundle(default.bundle.manifest, default.bundle.snapshot, files)
+        expected_BC, score_BC = TrainedRanker(changed).rank(inputs)
+        expected.append(expected_BC)
+        scores.append(score_BC[places])
+
+    assert np.array_equal(*expected)
+    assert scores[0] == pytest.approx(np.log(expected[0][places] / 1_000), abs=1e-5)
+    logit = inputs.candidates.similarity_M / default.bundle.manifest.ranker.temperature
+    assert scores[1] - scores[0] == pytest.approx(3.0 * logit, abs=1e-3)
 
 
 def test_a_slice_ends_anywhere(default, monkeypatch):
