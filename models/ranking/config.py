@@ -14,7 +14,8 @@ class RankerConfig:
     2016, section 4.1). ``is_weighted`` weighs positives by their watch time (section 4.2).
     ``max_watch_s`` caps watch times: one forgotten player must not outweigh a day.
     ``retrieval_weight`` is what retrieval's logit counts beside the logarithm of the expected
-    watch time in the served order; see `models.serving.ranking.blended_score`.
+    watch time in the served order (`models.serving.ranking.blended_score`): 2 is the smallest that
+    costs no recall over the whole catalogue (docs/experiments.md, 2026-11-26).
     """
 
     name: str = "expected_watch_time"
@@ -33,7 +34,7 @@ class RankerConfig:
     dropout: float = 0.2
     history_passes: int = 4
     max_watch_s: float = 300.0
-    retrieval_weight: float = 1.0
+    retrieval_weight: float = 2.0
 
     def __post_init__(self) -> None:
         if self.watch_head not in HEADS:

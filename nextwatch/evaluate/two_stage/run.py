@@ -23,7 +23,6 @@ from nextwatch.evaluate.ranks import joined, summary
 from nextwatch.evaluate.two_stage.contender import NUM_CANDIDATES, FirstStage, TwoStage
 
 Result = dict[str, Any]
-CUTOFFS = (10, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +88,13 @@ def losses(alone: Mapping[str, Any], both: Mapping[str, Any]) -> dict[str, float
     among them and not among the first 10 or 100.
     """
     ceiling = alone[f"recall_at_{NUM_CANDIDATES}"]
-    told = {"by_retrieval": 1.0 - ceiling}
-    for k in CUTOFFS:
-        told[f"by_order_at_{k}"] = ceiling - both[f"recall_at_{k}"]
-        told[f"by_order_of_retrieval_at_{k}"] = ceiling - alone[f"recall_at_{k}"]
-    return told
+    return {
+        "by_retrieval": 1.0 - ceiling,
+        "by_order_at_10": ceiling - both["recall_at_10"],
+        "by_order_at_100": ceiling - both["recall_at_100"],
+        "by_order_of_retrieval_at_10": ceiling - alone["recall_at_10"],
+        "by_order_of_retrieval_at_100": ceiling - alone["recall_at_100"],
+    }
 
 
 def _stages(trial: TwoStageTrial, seed: int) -> tuple[Entrant, Entrant]:
