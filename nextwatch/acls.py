@@ -21,10 +21,13 @@ from contract.cluster.needs import (
     needs_outside,
 )
 from contract.wire.topics import (
+    HOTTEST_VIDEOS,
     IMPRESSIONS,
     ITEM_VECTORS,
+    MODEL_BUNDLES,
     RECOMMENDATIONS,
     SEARCH_EVENTS,
+    SIMILAR_VIDEOS,
     TOPICS,
     USER_DELETIONS,
     VIDEO_UPLOADS,
@@ -61,6 +64,7 @@ def all_needs(layout: Layout) -> list[Needs]:
         letters_needs(layout, is_replay=True),
         erase_needs(layout),
         skew_needs(layout),
+        batch_needs(layout),
         feed_needs(layout),
         *repartition_needs(layout),
     ]
@@ -96,6 +100,14 @@ def skew_needs(layout: Layout) -> Needs:
     rights: dict[str, Rights] = dict.fromkeys(_names(read, layout), _READS)
     del rights[layout.name(WINDOWS)]
     return _operator("skew", rights, layout)
+
+
+def batch_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch batch` needs: it reads windows and catalogue, and publishes lists."""
+    read = (WINDOWS, VIDEO_UPLOADS, ITEM_VECTORS, MODEL_BUNDLES)
+    rights: dict[str, Rights] = dict.fromkeys(_names(read, layout), _READS)
+    rights |= dict.fromkeys(_names((SIMILAR_VIDEOS, HOTTEST_VIDEOS), layout), _READS | _WRITES)
+    return _operator("batch", rights, layout)
 
 
 def feed_needs(layout: Layout, *, is_past: bool = True) -> Needs:

@@ -9,7 +9,7 @@ each needs a NEXTWATCH_STREAMS_STATE_DIR of its own, or one that they share
 import gc
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -43,6 +43,7 @@ from streams.faust.membership import GroupMembership
 from streams.faust.worker import run_worker
 from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, FollowerThread, announcer
+from streams.follower.offline_lists import OfflineLists
 from streams.lifecycle.pause_guard import PauseGuard
 from streams.lifecycle.quotas import Quotas
 from streams.lifecycle.stage_timer import StageTimer
@@ -50,6 +51,7 @@ from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.pipeline import Pipeline
 from streams.serving import generation as serving_module
 from streams.serving.candidates import CandidateSource
+from streams.serving.feature_log import FeatureLog
 from streams.serving.index import connected
 from streams.serving.recommend import Recommender
 from streams.serving.search_matches import SearchMatcher
@@ -133,6 +135,7 @@ def _serve(
         num_trending=settings.num_trending,
         monotonic=time.monotonic,
         is_in_memory=settings.search == "memory",
+        offline=(offline := _offline_lists(settings)),
     )
     taken_down: set[str] = set()
     texts = TextIndex() if settings.search_share else None
@@ -166,8 +169,18 @@ def _serve(
     tail = threading.Thread(
         target=_follow,
         args=(
-            *(kafka, process.bundle_url, qdrant.prefix(kafka)),
-            *(switch, taken_down, texts, catch_up, stop),
+            kafka,
+            lambda: _follower(
+                kafka,
+                process.bundle_url,
+                qdrant.prefix(kafka),
+                switch,
+                taken_down,
+                texts,
+                offline,
+            ),
+            catch_up,
+            stop,
         ),
         name="tail",
         daemon=True,
@@ -253,6 +266,7 @@ def _recommender(
         clock=system_clock,
         asked=asked,
         skip_weight=settings.skip_weight,
+        feature_log=FeatureLog(settings.ranking_log_share),
     )
 
 
@@ -324,37 +338,53 @@ def _standby(
     return standby
 
 
-def _follow(
+def _offline_lists(settings: StreamsSettings) -> OfflineLists | None:
+    if not (settings.num_similar or settings.num_hottest):
+        return None
+    return OfflineLists(num_similar=settings.num_similar, num_hottest=settings.num_hottest)
+
+
+def _follower(
     kafka: KafkaSettings,
     bundle_url: str,
     collection_prefix: str,
     switch: serving_module.ActiveGeneration,
     taken_down: set[str],
     texts: TextIndex | None,
-    catch_up: CatchUp,
-    stop: threading.Event,
-) -> None:
+    offline: OfflineLists | None,
+) -> Follower:
     def make_serving(bundle: bundles.Bundle) -> serving_module.Serving:
         serving = serving_module.load(bundle, collection_prefix=collection_prefix)
         gc.collect()  # what is garbage now would stay for ever; 1 to 15 ms with 100,000 videos
         gc.freeze()  # a hundred thousand ids that stay: the collector need not look at them again
         return serving
 
+    follower = Follower(
+        switch,
+        load_bundle=partial(bundles.load_announced, bundle_url),
+        make_serving=make_serving,
+        announce=announcer(Outbox(Producer(producer_config(kafka))), kafka.layout),
+        taken_down=taken_down,
+        clock=system_clock,
+        texts=texts,
+    )
+    if offline is not None:
+        follower.follow_lists(offline)
+    return follower
+
+
+def _follow(
+    kafka: KafkaSettings,
+    make_follower: Callable[[], Follower],
+    catch_up: CatchUp,
+    stop: threading.Event,
+) -> None:
     try:
-        follower = Follower(
-            switch,
-            load_bundle=partial(bundles.load_announced, bundle_url),
-            make_serving=make_serving,
-            announce=announcer(Outbox(Producer(producer_config(kafka))), kafka.layout),
-            taken_down=taken_down,
-            clock=system_clock,
-            texts=texts,
-        )
         config = consumer_config(kafka, group_id=kafka.layout.streams_group)
         tail = FollowerThread(
             Consumer(read_to_end(config, within_ms=END_WITHIN_MS)),
             kafka.layout,
-            follower,
+            make_follower(),
             monotonic=time.monotonic,
             catch_up=catch_up,
         )

@@ -51,6 +51,19 @@ class StreamsSettings(Settings):
     num_trending: int = Field(
         default=50, ge=0, le=5_000, description="how many of the candidates may be trending ones"
     )
+    num_similar: int = Field(
+        default=20,
+        ge=0,
+        le=500,
+        description="how many of the candidates may come from `similar-videos`, if there is any",
+    )
+    num_hottest: int = Field(
+        default=20,
+        ge=0,
+        le=500,
+        description="how many of the trending candidates may be replaced by those of "
+        "`hottest-videos`; with both 0 the two topics are not read",
+    )
     search_share: float = Field(
         default=0.8,
         ge=0,

@@ -32,6 +32,7 @@ from contract.process.settings import KafkaSettings, ProcessSettings, Settings, 
 from models.bundle import bundle_store
 from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
+from models.ranking.config import RANKERS
 from trainer.evaluate.popularity import Popularity
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, commit_listener, feed_config, identify
@@ -42,6 +43,8 @@ from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.ranking.join_store import RocksJoinStore
 from trainer.ranking.joiner import Joiner
+from trainer.ranking.learner import RankingLearner
+from trainer.ranking.own_features import own_features
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.training_state import TrainingState
@@ -136,6 +139,17 @@ def build(
         settings.joining,
         clock=system_clock,
         counts=state.counts,
+    )
+    ranker = RankingLearner(
+        RANKERS[settings.ranker],
+        model.vocabulary,
+        state.popularity,
+        settings.completion,
+        seed=settings.seed,
+    )
+    state.ranker = ranker
+    state.own_features = own_features(
+        model, state.windows, state.popularity, settings.completion, ranker.row_of_point
     )
     config_of_feed = feed_config(kafka) | {"on_commit": commit_listener(on_refusal)}
     feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka))

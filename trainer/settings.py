@@ -10,6 +10,8 @@ from contract.process.settings import PREFIX, Settings
 from models.features.examples import CompletionRule
 from trainer.ranking.policy import JoinPolicy
 
+Ranker = Literal["deepfm", "expected_watch_time", "logistic_regression", "watch_time_distribution"]
+"""The names in `models.ranking.config.RANKERS`, known here without loading torch."""
 Model = Literal["dssm", "gru4rec", "sasrec", "tdm", "youtube_dnn", "youtube_lstm"]
 """The names in `trainer.learn.registry.NAMES`, known here without loading torch."""
 
@@ -22,6 +24,9 @@ class TrainerSettings(Settings):
     model: Model = Field(
         default="youtube_dnn",
         description="what learns and is served",
+    )
+    ranker: Ranker = Field(
+        default="expected_watch_time", description="what orders the candidates, once it is trained"
     )
     checkpoint_dir: Path = Path(".nextwatch/trainer")
     checkpoint_every_s: float = Field(default=30.0, ge=0.1, le=86_400)

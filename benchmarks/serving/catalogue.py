@@ -1,7 +1,7 @@
 """A synthetic catalogue as a real bundle and a real index, made once and kept.
 
 ``open_catalogue(directory)`` returns one: 100,000 videos around 500 centres, vectors of unit
-norm, a user tower exported as the trainer does, a ranking network of drawn weights, all
+norm, a user tower and a ranker exported as the trainer does, both without training, all
 written by `models.bundle.bundle.write`; and the collection of the same vectors, upserted over HTTP
 into the embedded index, which then built its HNSW graph. Everything is drawn from a seed,
 so two machines measure the same work. Nothing in it says how *good* a recommendation is.
@@ -30,7 +30,6 @@ from index_sync.collections.build import OF_SNAPSHOT
 from index_sync.collections.generation import Point
 from index_sync.collections.index import VectorIndex
 from models.bundle import bundle as bundles
-from models.bundle import mlp_ranker_export
 from models.bundle.bundle_store import MANIFEST
 from models.history.history import DAY_MS
 from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
@@ -43,7 +42,7 @@ log = structlog.get_logger()
 
 # Shape legend: N = videos, D = width of a vector, K = centres, F = ranking features.
 
-VERSION = 2
+VERSION = 3
 """Part of the name of what is kept: raise it when the content changes."""
 
 NUM_CENTRES = 500
@@ -180,9 +179,31 @@ def _write_bundle(catalogue: Catalogue, snapshot: ItemSnapshot) -> None:
     card = learner.card(
         bundle_id=catalogue.bundle_id, generation=GENERATION, offsets={}, metrics={}
     )
-    ranker = mlp_ranker_export.export(mlp_ranker_export.drawn(CONFIG.dim, seed=3))
-    bundles.write(catalogue.bundle_root_url, card, learner.bundle_files() | ranker, snapshot)
+    files = learner.bundle_files() | _ranker_files(snapshot)
+    bundles.write(catalogue.bundle_root_url, card, files, snapshot)
     log.info("bundle_written", videos=len(snapshot.video_ids))
+
+
+def _ranker_files(snapshot: ItemSnapshot) -> dict[str, bytes]:
+    """Return a ranker of the default architecture, not trained, with drawn quantiles."""
+    from models.bundle import ranker_export  # noqa: PLC0415 - torch, for the first run only
+    from models.ranking.config import RankerConfig  # noqa: PLC0415
+    from models.ranking.ranker import RankerModel  # noqa: PLC0415
+
+    columns = dict(zip(RANKING_FEATURE_NAMES, snapshot.features.T, strict=True))
+    rows = np.arange(1, len(snapshot.video_ids) + 1)
+    model = RankerModel(RankerConfig(), seed=3)
+    model.describe(
+        rows,
+        channel=columns["channel"].astype(np.int64),
+        category=columns["category"].astype(np.int64),
+        tag=columns["tag"].astype(np.int64),
+        duration_ms=columns["duration_ms"],
+    )
+    rng = np.random.Generator(np.random.PCG64(3))
+    for quantiles in model.quantiles.values():
+        quantiles.see(np.exp(rng.normal(1, 3, (4_096, len(quantiles.knots_FK)))).astype(np.float32))
+    return ranker_export.export(model, rows)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from contract.wire.topics import OUR_PROCESSES, TOPICS, Layout, Topic
+from contract.wire.topics import OUR_COMMANDS, OUR_PROCESSES, TOPICS, Layout, Topic
 
 OPERATOR_GROUP = "nextwatch-operator"
 _GROUPS = {"trainer": "nextwatch-trainer", "index_sync": "nextwatch-index-sync"}
@@ -81,7 +81,7 @@ def needs_outside(layout: Layout) -> list[Needs]:
     """
     rights: dict[str, dict[str, Right]] = defaultdict(dict)
     for topic in TOPICS:
-        for app in {*topic.producers} - OUR_PROCESSES - {"the operator"}:
+        for app in {*topic.producers} - OUR_PROCESSES - OUR_COMMANDS - {"the operator"}:
             rights[app][layout.name(topic)] = Right.WRITE
         for app in {*topic.consumers} - OUR_PROCESSES - {"console"}:
             rights[app][layout.name(topic)] = Right.READ

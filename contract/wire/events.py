@@ -319,6 +319,44 @@ class BundleAnnouncement(Event, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(max_length=256)] = ""
 
 
+class SimilarVideo(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """One video of a list of similar ones; a higher score is more similar."""
+
+    video_id: Id
+    score: Number
+
+
+class SimilarVideos(Event, frozen=True, kw_only=True):
+    """The videos most similar to `video_id`, the best first; a tombstone removes the list.
+
+    `updated_at_ms` is the time of the newest watch that it was made from.
+    """
+
+    video_id: Id
+    videos: Annotated[list[SimilarVideo], Meta(max_length=200)]
+    updated_at_ms: TimeMs
+
+
+class HotVideo(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """One video of a list of the most watched; `num_watches` is a decayed count."""
+
+    video_id: Id
+    num_watches: Annotated[float, Meta(ge=0, le=1e12)]
+
+
+class HottestVideos(Event, frozen=True, kw_only=True):
+    """The most watched videos of one list, the first the most; a tombstone removes the list.
+
+    A name is `hottest:WINDOW:all`, `hottest:WINDOW:country=DE` or `hottest:WINDOW:category=music`,
+    where WINDOW is the half-life of a watch: `1h`, `24h` or `7d`. `updated_at_ms` is the time of
+    the newest watch that was counted.
+    """
+
+    list_name: Id
+    videos: Annotated[list[HotVideo], Meta(max_length=200)]
+    updated_at_ms: TimeMs
+
+
 class UserDeletion(Event, frozen=True, kw_only=True):
     """Erase this user everywhere; events up to `erase_before_ms` are always ignored.
 

@@ -112,6 +112,22 @@ EXAMPLES: tuple[events.Event, ...] = (
         announced_at_ms=_AT_MS - 1_000_000,
         metrics={"recall_100": 0.557},
     ),
+    events.SimilarVideos(
+        video_id=_VIDEO,
+        videos=[
+            events.SimilarVideo(video_id="v42", score=0.0325),
+            events.SimilarVideo(video_id="v7", score=0.0164),
+        ],
+        updated_at_ms=_AT_MS - 3_600_000,
+    ),
+    events.HottestVideos(
+        list_name="hottest:24h:country=BR",
+        videos=[
+            events.HotVideo(video_id="v42", num_watches=812.5),
+            events.HotVideo(video_id=_VIDEO, num_watches=640.25),
+        ],
+        updated_at_ms=_AT_MS - 3_600_000,
+    ),
     events.UserDeletion(
         user_id=_USER, requested_at_ms=_AT_MS + 120_000, erase_before_ms=_AT_MS + 120_000
     ),

@@ -11,13 +11,16 @@ from typing import Literal
 from contract.wire import events
 
 OUR_PROCESSES = frozenset({"streams", "trainer", "index_sync"})
+OUR_COMMANDS = frozenset({"batch"})
+"""Commands of `nextwatch` that produce what the processes consume."""
+
 STREAMS_APP = "nextwatch-streams"
 DAY_MS = 86_400_000
 
 NOT_AFTER = "message.timestamp.after.max.ms"
 """Kafka 3.6 and later refuse a record whose own timestamp is so far ahead of the broker's clock."""
 
-KeyField = Literal["user_id", "video_id", "bundle_id"]
+KeyField = Literal["user_id", "video_id", "bundle_id", "list_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Topic:
     @property
     def is_from_outside(self) -> bool:
         """Whether other applications write here, so that small faults are repaired."""
-        return bool(self.producers) and not OUR_PROCESSES.intersection(self.producers)
+        ours = OUR_PROCESSES | OUR_COMMANDS
+        return bool(self.producers) and not ours.intersection(self.producers)
 
     @property
     def dlq(self) -> str:
@@ -130,6 +134,24 @@ MODEL_BUNDLES = Topic(
     cleanup="compact",
     dead_lettered_by="index_sync",
 )
+SIMILAR_VIDEOS = Topic(
+    "similar-videos",
+    events.SimilarVideos,
+    ("batch",),
+    ("streams",),
+    "for each video those that are watched after it or are like it; from `nextwatch batch similar`",
+    key_field="video_id",
+    cleanup="compact",
+)
+HOTTEST_VIDEOS = Topic(
+    "hottest-videos",
+    events.HottestVideos,
+    ("batch",),
+    ("streams",),
+    "the most watched videos, of all, of a country and of a category; from `nextwatch batch hottest`",
+    key_field="list_name",
+    cleanup="compact",
+)
 USER_DELETIONS = Topic(
     "user-deletions",
     events.UserDeletion,
@@ -159,6 +181,8 @@ TOPICS: tuple[Topic, ...] = (
     RANKING_LOG,
     ITEM_VECTORS,
     MODEL_BUNDLES,
+    SIMILAR_VIDEOS,
+    HOTTEST_VIDEOS,
     USER_DELETIONS,
     WINDOWS,
 )

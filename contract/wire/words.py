@@ -15,6 +15,8 @@ TDM = "tdm"
 EXACT = "exact"
 LAST_GOOD = "last_good"
 TRENDING = "trending"
+SIMILAR = "similar"
+HOTTEST = "hottest"
 SEARCH = "search"
 SEEN_AGAIN = "seen_again"
 
@@ -35,6 +37,8 @@ SOURCES = {
     EXACT: "nearest to the user's vector, by a search through all videos in memory",
     LAST_GOOD: "what the index last found for this user, while it does not answer",
     TRENDING: "watched most lately by everybody",
+    SIMILAR: "on the list of videos similar to one that this user has just watched",
+    HOTTEST: "on the list of the most watched videos of the user's country, or of all",
     SEARCH: "its title, category or tags match what the user has just searched for",
     SEEN_AGAIN: "watched by this user before, the longest ago first: there is nothing unseen",
 }

@@ -15,8 +15,8 @@ from contract.errors import BundleError
 MAX_MODEL_BYTES = 64 << 20
 # fmt: off
 OPERATORS = frozenset({
-    "Add", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Exp",
-    "Expand", "Flatten", "GRU", "Gather", "Gemm", "Identity", "LSTM", "LayerNormalization", "Log",
+    "Add", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Erf",
+    "Exp", "Expand", "Flatten", "GRU", "Gather", "Gemm", "Identity", "LSTM", "LayerNormalization", "Log",
     "MatMul", "Max", "Mul", "Neg", "Pow", "ReduceL2", "ReduceMax", "ReduceSum", "Relu", "Reshape",
     "Shape", "Sigmoid", "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
     "Where",

@@ -48,6 +48,14 @@ class CompletionRule:
         """Return whether *watch_ms* of *duration_ms* is a completed watch."""
         return watch_ms >= (min(self.min_watch_ms, duration_ms) or self.min_watch_ms)
 
+    def are_completed(
+        self, watch_ms: Integer[np.ndarray, "n"], duration_ms: Integer[np.ndarray, "n"]
+    ) -> Bool[np.ndarray, "n"]:
+        """Return `is_completed` of each watch."""
+        least = np.minimum(self.min_watch_ms, duration_ms)
+        is_completed: np.ndarray = watch_ms >= np.where(least == 0, self.min_watch_ms, least)
+        return is_completed
+
     def is_skipped(self, watch_ms: int, duration_ms: int) -> bool:
         """Return whether *watch_ms* of *duration_ms* is a skip."""
         return watch_ms < min(self.max_skip_ms, self.min_watch_ms, duration_ms * MAX_SKIP_SHARE)

@@ -47,6 +47,7 @@ PAIR_FEATURES = (
     *("channel_watches", "channel_watch_share", "since_channel_s"),
     *("category_watches", "category_watch_share", "since_category_s"),
     *("tag_watches", "tag_watch_share", "since_tag_s"),
+    *("length_watches", "length_watch_share"),
     *("video_watches", "since_watch_s", "video_impressions", "since_impression_s"),
     *("age_s", "language_match"),
 )
@@ -70,20 +71,22 @@ CODED = ("country", "language", "device", "surface", "source")
 """Names of something: hashed codes, of which neither order nor distance means anything."""
 
 UNKNOWN = -1.0
+NUM_LENGTHS, _SHORT_S = 16, 4.0
 NUM_CODES = 1_021
 """Codes of `CODED` are 1 to this number, 0 for what is not known."""
 _DAY_S, _HOUR_S = 86_400, 3_600
 _THURSDAY = 3  # weekday of the epoch, from Monday
 _CODE_BITS, _KIND_BIT = 32, 60
-_PAST_COLUMNS: tuple[tuple[str, str | None, str], ...] = (
+_PAST_COLUMNS: tuple[tuple[str, str | None, str | None], ...] = (
     ("channel_watches", "channel_watch_share", "since_channel_s"),
     ("category_watches", "category_watch_share", "since_category_s"),
     ("tag_watches", "tag_watch_share", "since_tag_s"),
+    ("length_watches", "length_watch_share", None),
     ("video_watches", None, "since_watch_s"),
     ("video_impressions", None, "since_impression_s"),
 )
 """Count, mean share watched and time since the newest, by kind of past."""
-_WATCHED, _SHOWN = 3, 4
+_WATCHED, _SHOWN = 4, 5
 _HISTORY_FIELDS = tuple(
     WatchEntry._fields.index(name) for name in ("event_time_ms", "watch_ms", "duration_ms")
 )
@@ -299,8 +302,8 @@ class _Past:
     def of(cls, requests: RequestColumns, history: _History, items: VideoColumns) -> "_Past":
         watched = requests.watch_row_H.astype(np.int64)
         parts = [
-            (kind, history.request_H, code_N[watched], history.share_H, history.time_ms_H)
-            for kind, code_N in enumerate((items.channel_N, items.category_N, items.tag_N))
+            (kind, history.request_H, code_H, history.share_H, history.time_ms_H)
+            for kind, code_H in enumerate(_codes(items, watched))
         ]
         parts.append((_WATCHED, history.request_H, watched, history.share_H, history.time_ms_H))
         request_S, time_ms_S = _shown(requests)
@@ -314,6 +317,21 @@ class _Past:
             np.concatenate([share for *_, share, _ in parts])[is_known],
             np.concatenate([time_ms for *_, time_ms in parts])[is_known],
         )
+
+
+def _codes(
+    items: VideoColumns, rows: Integer[np.ndarray, "n"]
+) -> tuple[Float[np.ndarray, "n"], ...]:
+    """Return what watches are summed up by, in the order of `_PAST_COLUMNS`."""
+    codes = (items.channel_N, items.category_N, items.tag_N)
+    return *(code_N[rows] for code_N in codes), length_of(items.duration_ms_N[rows])
+
+
+def length_of(duration_ms_n: Float[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """Return the class of each duration, three for two doublings; 0 where it is not known."""
+    doubled = np.log2(np.maximum(duration_ms_n, 1.0) / (1_000.0 * _SHORT_S))
+    length = np.clip(np.floor(doubled * 1.5) + 2, 1, NUM_LENGTHS - 1)
+    return np.where(duration_ms_n > 0, length, 0.0)
 
 
 def _key(kind: int, request: np.ndarray, code: np.ndarray) -> Int64[np.ndarray, "K"]:
@@ -339,10 +357,9 @@ def _fill_pairs(
     share_K = np.bincount(table.number_K, past.share_K, minlength=num_keys)
     newest_ms_K = np.zeros(num_keys, np.int64)
     np.maximum.at(newest_ms_K, table.number_K, past.time_ms_K)
-    codes = (items.channel_N, items.category_N, items.tag_N)
+    codes = (*_codes(items, row_M), row_M, row_M)
     for kind, (count, share, since) in enumerate(_PAST_COLUMNS):
-        code_M = codes[kind][row_M] if kind < len(codes) else row_M
-        number_M = table.find(_key(kind, request_M, code_M))
+        number_M = table.find(_key(kind, request_M, codes[kind]))
         at_F = np.flatnonzero(number_M >= 0)
         number_F = number_M[at_F]
         columns[count].fill(0.0)
@@ -350,9 +367,10 @@ def _fill_pairs(
         if share is not None:
             columns[share].fill(UNKNOWN)
             columns[share][at_F] = share_K[number_F] / count_K[number_F]
-        columns[since].fill(UNKNOWN)
-        since_ms_F = requests.now_ms_B[request_M[at_F]] - newest_ms_K[number_F]
-        columns[since][at_F] = np.maximum(since_ms_F, 0) / 1_000
+        if since is not None:
+            columns[since].fill(UNKNOWN)
+            since_ms_F = requests.now_ms_B[request_M[at_F]] - newest_ms_K[number_F]
+            columns[since][at_F] = np.maximum(since_ms_F, 0) / 1_000
     uploaded_ms_M = items.uploaded_at_ms_N[row_M]
     age_s_M = np.maximum(requests.now_ms_B.take(request_M) - uploaded_ms_M, 0) / 1_000
     columns["age_s"][:] = np.where(uploaded_ms_M > 0, age_s_M, UNKNOWN)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
-from models.ranking.tables import NUM_LENGTHS
+from models.features.ranking_features import NUM_LENGTHS
 
 # Shape legend: M = candidates, L = classes of duration.
 
@@ -43,12 +43,10 @@ class Calibration:
     ) -> None:
         """Count predictions, not yet calibrated, and what came of them."""
         keep = 0.5 ** (len(length_M) / HALF_LIFE)
-        for total_L, seconds_M in (
-            (self._predicted_L, predicted_s_M),
-            (self._watched_L, watched_s_M),
-        ):
-            total_L *= keep
-            np.add.at(total_L, length_M, seconds_M)
+        self._predicted_L *= keep
+        self._watched_L *= keep
+        np.add.at(self._predicted_L, length_M, predicted_s_M)
+        np.add.at(self._watched_L, length_M, watched_s_M)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the totals, for a checkpoint."""

@@ -13,6 +13,9 @@ class RankerConfig:
     ``has_roots`` adds the square and the square root of each normalised value (Covington et al.
     2016, section 4.1). ``is_weighted`` weighs positives by their watch time (section 4.2).
     ``max_watch_s`` caps watch times: one forgotten player must not outweigh a day.
+    ``retrieval_weight`` is what retrieval's logit counts beside the logarithm of the expected
+    watch time in the served order (`models.serving.ranking.blended_score`): 2 is the smallest that
+    costs no recall over the whole catalogue (docs/experiments.md, 2026-11-26).
     """
 
     name: str = "expected_watch_time"
@@ -24,13 +27,14 @@ class RankerConfig:
     has_roots: bool = True
     is_weighted: bool = True
     buckets: int = 8_192
-    dense_lr: float = 1e-3
-    table_lr: float = 2e-3
-    history_lr: float = 5e-3
-    table_penalty: float = 2e-4
+    dense_lr: float = 5e-4
+    table_lr: float = 5e-4
+    history_lr: float = 2e-3
+    table_penalty: float = 1e-3
     dropout: float = 0.2
-    history_passes: int = 5
+    history_passes: int = 4
     max_watch_s: float = 300.0
+    retrieval_weight: float = 2.0
 
     def __post_init__(self) -> None:
         if self.watch_head not in HEADS:

@@ -6,8 +6,8 @@
 
 All three meet in the first layer, whose input is the sum of what they give. The user is what was
 watched: the embeddings of the completed and of the other watches are summed up apart, each over
-the whole history and over the newest ones. That an embedding stands for what was left early, too, is
-what retrieval has not got.
+the whole history and over the newest ones. What was left early is told, too: retrieval does not
+know it.
 
 Source:
     Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, section 4,
@@ -39,6 +39,9 @@ from models.ranking.normaliser import num_columns
 POOLS = (None, 10, 3)
 """Over how many of the newest watches is summed up; None is all."""
 NUM_STATS = 4
+NUM_PRODUCTS, NUM_SKIPPED = 6, 4
+"""Products of user and video that stand beside the features of a pair; the first ones also go to
+the outputs directly."""
 CODE_DIM = 4
 USER_DIM = 128
 PLAIN_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name not in CODED)
@@ -120,31 +123,33 @@ class RankerNetwork(nn.Module):
         num_candidate = num_video
         if config.has_embeddings:
             self.taste = nn.Sequential(
-                nn.Linear(2 * len(POOLS) * dim + NUM_STATS, USER_DIM), nn.GELU(), nn.Linear(USER_DIM, dim)
+                nn.Linear(2 * len(POOLS) * dim + NUM_STATS, USER_DIM),
+                nn.GELU(),
+                nn.Linear(USER_DIM, dim),
             )
             num_user, num_candidate = num_user + dim, num_candidate + dim
         self.user_bias = nn.Linear(NUM_STATS, 1)
         self.user_first = nn.Linear(num_user, self.num_first, bias=False)
         self.video_first = nn.Linear(num_candidate, self.num_first)
         # products of embeddings, position and source stand beside the features of the pair
-        self.pair_first = nn.Linear(num_pair + 5, self.num_first, bias=False)
+        self.pair_first = nn.Linear(num_pair + NUM_PRODUCTS, self.num_first, bias=False)
         layers: list[nn.Module] = []
         for width, following in zip(config.hidden, config.hidden[1:], strict=False):
             layers += [nn.ReLU(), nn.Linear(width, following)]
         last = config.hidden[-1] if config.hidden else 1
         self.hidden = nn.Sequential(*layers, nn.ReLU()) if config.hidden else nn.Identity()
         self.heads = nn.Linear(last, num_outputs)
-        self.skip = nn.Linear(3, num_outputs, bias=False)
+        self.skip = nn.Linear(NUM_SKIPPED, num_outputs, bias=False)
         with torch.no_grad():
             self.skip.weight.zero_()
             self.skip.weight[:2] = 1.0  # of the probabilities of watched and completed
 
     def user_part(self, inputs: UserInputs) -> UserPart:
         """Return what the candidates of each request have in common."""
-        offset_C = torch.arange(inputs.codes_BC.shape[1]) * (NUM_CODES + 1)
+        offset_C = torch.arange(len(CODED_CONTEXT)) * (NUM_CODES + 1)
         codes_BC = self.codes(inputs.codes_BC + offset_C).flatten(1)
         known = [inputs.context_BU, inputs.stats_BS, codes_BC]
-        taste_BD = torch.zeros((len(inputs.stats_BS), self.config.dim))
+        taste_BD = torch.zeros((inputs.stats_BS.shape[0], self.config.dim))
         if self.config.has_embeddings:
             taste_BD = self.taste(torch.cat([inputs.pools_BP, inputs.stats_BS], dim=1))
             known.append(taste_BD)
@@ -174,11 +179,14 @@ class RankerNetwork(nn.Module):
         """Return the outputs of each pair.
 
         *first_MH* is the sum of the parts of user and video. *products_MX* are the product with
-        the taste, the one with the surface, the two biases together, position and source.
+        the taste, the two biases together, the product with the surface, how often it is watched on
+        this surface (`models.ranking.surfaces`), position and source.
         """
         inputs = torch.cat([pair_MP, products_MX], dim=1)
         first_MH = first_MH + self.pair_first(inputs)
-        outputs: Tensor = self.heads(self.hidden(first_MH)) + self.skip(products_MX[:, :3])
+        outputs: Tensor = self.heads(self.hidden(first_MH)) + self.skip(
+            products_MX[:, :NUM_SKIPPED]
+        )
         return outputs
 
 

@@ -67,7 +67,9 @@ class Quantiles:
         self._sample_SF = np.zeros((0, num_features), np.float32)
         self._num_seen = 0
         self._next_fit = FIRST_FIT
-        self.knots_FK = np.tile(np.linspace(0.0, 1.0, NUM_KNOTS, dtype=np.float32), (num_features, 1))
+        self.knots_FK = np.tile(
+            np.linspace(0.0, 1.0, NUM_KNOTS, dtype=np.float32), (num_features, 1)
+        )
 
     def see(self, values_MF: Float32[np.ndarray, "M F"]) -> bool:
         """Take *values_MF* into the sample; return whether the knots have changed."""

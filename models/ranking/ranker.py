@@ -18,6 +18,7 @@ from models.features.ranking_features import (
     CONTEXT_FEATURES,
     PAIR_FEATURES,
     VIDEO_FEATURES,
+    length_of,
 )
 from models.ranking import heads
 from models.ranking.batch import RankerCandidates, RankerLabels, RankerRequests
@@ -35,7 +36,8 @@ from models.ranking.network import (
     stats,
 )
 from models.ranking.normaliser import Quantiles, normalised
-from models.ranking.tables import VideoTables, length_of
+from models.ranking.surfaces import SurfaceRates, surface_logit
+from models.ranking.tables import VideoTables
 
 # Shape legend: B = requests, T = watches, M = candidates, O = outputs, D = width of an embedding,
 # Q = ranges of watch time.
@@ -46,6 +48,7 @@ _SURFACE = CONTEXT_FEATURES.index("surface")
 _PAIR = [CANDIDATE_FEATURES.index(name) for name in PLAIN_PAIR]
 _SOURCE = CANDIDATE_FEATURES.index("source")
 _FIRST_OF_VIDEO = len(PAIR_FEATURES)
+_LIFT = CANDIDATE_FEATURES.index("watch_lift")
 _DURATION = CANDIDATE_FEATURES.index("duration_s")
 _USERS_AT_ONCE = 64
 _BIN_KEEP = 0.999
@@ -88,6 +91,7 @@ class RankerModel:
             "video": Quantiles(len(VIDEO_FEATURES), seed=seed + 2),
         }
         self.calibration = Calibration()
+        self.surfaces = SurfaceRates()
         edges = np.append(heads.edges_s(config.max_watch_s), config.max_watch_s)
         self.bin_mean_Q = ((edges[1:] + edges[:-1]) / 2).astype(np.float64)
         self._dense = torch.optim.Adam(self.network.parameters(), lr=config.dense_lr)
@@ -139,6 +143,8 @@ class RankerModel:
         loss = loss_M.mean()
         self._step(loss + self.config.table_penalty * penalty)
         self._calibrate(outputs_MO.detach(), candidates, labels)
+        surface_B = requests.context_BU[:, _SURFACE].astype(np.int64)
+        self.surfaces.count(surface_B[candidates.request_M], labels.is_watched_M)
         return float(loss.detach())
 
     def learn_histories(
@@ -165,12 +171,11 @@ class RankerModel:
             arrays |= {f"{prefix}.{n}": v.numpy().copy() for n, v in module.state_dict().items()}
         for prefix, optimiser in (("dense", self._dense), ("sparse", self._sparse)):
             for number, slot in optimiser.state_dict()["state"].items():
-                arrays |= {
-                    f"{prefix}.{number}.{n}": np.asarray(v).copy() for n, v in slot.items()
-                }
+                arrays |= {f"{prefix}.{number}.{n}": np.asarray(v).copy() for n, v in slot.items()}
         for name, quantiles in self.quantiles.items():
             arrays |= {f"quantiles.{name}.{n}": v for n, v in quantiles.state().items()}
         arrays |= {f"calibration.{n}": v.copy() for n, v in self.calibration.state().items()}
+        arrays |= {f"surfaces.{n}": v.copy() for n, v in self.surfaces.state().items()}
         arrays["bin_mean_Q"] = self.bin_mean_Q.copy()
         arrays["dropout"] = self._dropout.get_state().numpy().copy()
         return arrays
@@ -195,6 +200,7 @@ class RankerModel:
             for name, quantiles in self.quantiles.items():
                 quantiles.load_state(_under(f"quantiles.{name}.", arrays))
             self.calibration.load_state(_under("calibration.", arrays))
+            self.surfaces.load_state(_under("surfaces.", arrays))
             self.bin_mean_Q = arrays["bin_mean_Q"].copy()
             self._dropout.set_state(torch.from_numpy(arrays["dropout"].copy()))
         except (KeyError, RuntimeError) as error:
@@ -229,7 +235,9 @@ class RankerModel:
         )
         video_MV = as_tensor(self._normal("video", features_MF[:, _FIRST_OF_VIDEO:]))
         video = self.network.video_part(self._dropped(embedding_MW), video_MV)
-        surface_BD = self.network.surfaces(torch.from_numpy(requests.context_BU[:, _SURFACE].astype(np.int64)))
+        surface_B = requests.context_BU[:, _SURFACE].astype(np.int64)
+        surface_BD = self.network.surfaces(torch.from_numpy(surface_B))
+        logit_M = self.surfaces.logit_S[surface_B[candidates.request_M]]
         source_M1 = self.network.sources(torch.from_numpy(features_MF[:, _SOURCE].astype(np.int64)))
         shown_M = np.zeros(len(rows_M), np.float32) if position is None else np.log1p(position)
         products_MX = torch.stack(
@@ -237,12 +245,15 @@ class RankerModel:
                 (user.taste_BD[request_M] * video.query_ND).sum(1),
                 user.bias_B[request_M] + video.bias_N,
                 (surface_BD[request_M] * video.query_ND).sum(1),
+                as_tensor(surface_logit(logit_M, features_MF[:, _LIFT])),
                 as_tensor(shown_M),
                 source_M1[:, 0],
             ],
             dim=1,
         )
-        pair_MP = as_tensor(normalised(features_MF[:, _PAIR], self.quantiles["pair"].knots_FK, has_roots=roots))
+        pair_MP = as_tensor(
+            normalised(features_MF[:, _PAIR], self.quantiles["pair"].knots_FK, has_roots=roots)
+        )
         first_MH = user.first_BH[request_M] + video.first_NH
         return self.network.pair_part(first_MH, products_MX, pair_MP), penalty + history_penalty
 
@@ -265,14 +276,16 @@ class RankerModel:
         return RankerScores(
             heads.p_watched(outputs_MO).numpy().astype(np.float64),
             torch.sigmoid(outputs_MO[:, heads.COMPLETED]).numpy().astype(np.float64),
-            expected_M * self.calibration.factor_L[self._length(candidates)],
+            expected_M * self.calibration.factor_L[self.length(candidates)],
             heads.median_s(outputs_MO).numpy().astype(np.float64),
             heads.uncorrected_s(outputs_MO).numpy().astype(np.float64) if is_paper else None,
         )
 
     @staticmethod
-    def _length(candidates: RankerCandidates) -> Int64[np.ndarray, "M"]:
-        return length_of(candidates.features_MF[:, _DURATION].astype(np.float64) * 1_000)
+    def length(candidates: RankerCandidates) -> Int64[np.ndarray, "M"]:
+        """Return the class of duration of each candidate, which calibration goes by."""
+        duration_ms_M = candidates.features_MF[:, _DURATION].astype(np.float64) * 1_000
+        return length_of(duration_ms_M).astype(np.int64)
 
     def _calibrate(
         self, outputs_MO: Tensor, candidates: RankerCandidates, labels: RankerLabels
@@ -281,22 +294,24 @@ class RankerModel:
         head = self.config.watch_head
         if head == "distribution":
             edges = heads.edges_s(self.config.max_watch_s)
-            bin_M = np.clip(np.searchsorted(edges, watch_s_M, side="right") - 1, 0, heads.NUM_BINS - 1)
+            bin_M = np.clip(
+                np.searchsorted(edges, watch_s_M, side="right") - 1, 0, heads.NUM_BINS - 1
+            )
             for number, seconds in zip(bin_M.tolist(), watch_s_M.tolist(), strict=True):
                 self.bin_mean_Q[number] += (1 - _BIN_KEEP) * (seconds - self.bin_mean_Q[number])
         means_Q = torch.from_numpy(self.bin_mean_Q.astype(np.float32))
         expected_M = heads.expected_s(outputs_MO, means_Q, watch_head=head).numpy()
-        self.calibration.count(self._length(candidates), expected_M, watch_s_M)
+        self.calibration.count(self.length(candidates), expected_M, watch_s_M)
 
     def _step(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             return
         self._dense.zero_grad()
         self._sparse.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._dense.step()
         if self.config.has_embeddings:
-            self._sparse.step()
+            self._sparse.step()  # type: ignore[no-untyped-call]
 
     def _learn_users(self, users: Sequence[LabelledHistory]) -> float:
         """Take a step over all watches of *users*, each predicted from those before it."""
@@ -315,7 +330,10 @@ class RankerModel:
         for most in POOLS:
             for is_of_BT in (is_completed_BT, is_there_BT & ~is_completed_BT):
                 weight_BT1 = is_of_BT.unsqueeze(-1).float()
-                sum_BTD, count_BT1 = _before(history_BTD * weight_BT1, most), _before(weight_BT1, most)
+                sum_BTD, count_BT1 = (
+                    _before(history_BTD * weight_BT1, most),
+                    _before(weight_BT1, most),
+                )
                 pools.append(sum_BTD / (count_BT1 + 1.0).sqrt())
                 counts.append(count_BT1[..., 0])
         five_completed = _before(is_completed_BT.unsqueeze(-1).float(), 5)[..., 0]
@@ -348,7 +366,7 @@ class RankerModel:
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate
 
-    def _grow(self, old: torch.nn.Parameter) -> None:
+    def _grow(self, old: Tensor) -> None:
         """Put the larger own rows into the optimiser, with the moments that there are."""
         group = self._sparse.param_groups[0]
         new = self.tables.own.weight
@@ -373,7 +391,11 @@ def _before(values_BTX: Tensor, most: int | None) -> Tensor:
 
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
@@ -382,5 +404,9 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.nd
         number, _, field = name.partition(".")
         value = torch.from_numpy(np.array(array)) if field != "step" or array.ndim else array
         is_count = field == "step" and isinstance(optimiser, torch.optim.SparseAdam)
-        slots.setdefault(int(number), {})[field] = int(array) if is_count else torch.as_tensor(value)
-    optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+        slots.setdefault(int(number), {})[field] = (
+            int(array) if is_count else torch.as_tensor(value)
+        )
+    optimiser.load_state_dict(
+        {"state": slots, "param_groups": optimiser.state_dict()["param_groups"]}
+    )

@@ -11,24 +11,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.features.growth import FIRST_CAPACITY
+from models.features.ranking_features import NUM_LENGTHS, length_of
 
 # Shape legend: N = rows of videos, n = some rows, W = width of a row, A = attributes.
 
 ATTRIBUTES = ("channel", "category", "tag", "length")
-NUM_LENGTHS = 16
-_SECONDS = 1_000.0
 _INIT = 0.05
-
-
-def length_of(duration_ms_n: Float[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-    """Return the class of each duration, three for two doublings; 0 where it is not known."""
-    doubled = np.log2(np.maximum(duration_ms_n, 1.0) / _SECONDS / 4.0)
-    length = np.clip(np.floor(doubled * 1.5) + 2, 1, NUM_LENGTHS - 1).astype(np.int64)
-    return np.where(duration_ms_n > 0, length, 0)
 
 
 class VideoTables(nn.Module):
     """The embeddings, and the attributes of each row."""
+
+    attribute_NA: Tensor
 
     def __init__(self, dim: int, buckets: int) -> None:
         super().__init__()
@@ -43,7 +37,9 @@ class VideoTables(nn.Module):
         with torch.no_grad():
             self.hashed.weight[:, -1] = 0.0
         self._offset_A = torch.tensor(np.cumsum([0, *sizes[:-1]]))
-        self.register_buffer("attribute_NA", torch.zeros((FIRST_CAPACITY, len(sizes)), dtype=torch.long))
+        self.register_buffer(
+            "attribute_NA", torch.zeros((FIRST_CAPACITY, len(sizes)), dtype=torch.long)
+        )
 
     def reserve(self, row: int) -> bool:
         """Make room for *row*, by doubling; return whether the own rows are another matrix now."""
@@ -71,8 +67,10 @@ class VideoTables(nn.Module):
         duration_ms_n: Float[np.ndarray, "n"],
     ) -> None:
         """Note the codes of what uploads say, of these rows; code 0 says nothing."""
-        hashed = [np.where(c > 0, c % (self._buckets - 1) + 1, 0) for c in (channel_n, category_n, tag_n)]
-        attributes = np.stack([*hashed, length_of(duration_ms_n)], axis=1)
+        hashed = [
+            np.where(c > 0, c % (self._buckets - 1) + 1, 0) for c in (channel_n, category_n, tag_n)
+        ]
+        attributes = np.stack([*hashed, length_of(duration_ms_n).astype(np.int64)], axis=1)
         self.attribute_NA[torch.from_numpy(rows)] = torch.from_numpy(attributes.astype(np.int64))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:

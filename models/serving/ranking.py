@@ -170,6 +170,23 @@ class Ranker:
         return prior, watch_ms, np.where(duration_ms > 0, duration_ms, np.inf)
 
 
+def blended_score(
+    expected_s_M: Float[np.ndarray, "M"],
+    similarity_M: Float[np.ndarray, "M"],
+    *,
+    temperature: float,
+    retrieval_weight: float,
+) -> Float[np.ndarray, "M"]:
+    """Return the score of a trained ranker, in serving and in evaluation.
+
+    Expected watch time is learned from what was shown, and says little of how much likelier this
+    user is to come to a video than to any other of the catalogue; that is what retrieval's logit,
+    the similarity by its *temperature*, says.
+    """
+    score_M: np.ndarray = np.log(expected_s_M) + (retrieval_weight / temperature) * similarity_M
+    return score_M
+
+
 def mean_known(rate_N: Float[np.ndarray, "N"]) -> float:
     """Return the mean of the rates above 0; 1 where there is none."""
     known = rate_N[rate_N > 0]

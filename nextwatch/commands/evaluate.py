@@ -236,9 +236,7 @@ def rank(
             f"evaluating needs {(error.name or '').partition('.')[0]}: pip install 'nextwatch[evaluate]'"
         ) from None
 
-    source, _, directory = data.partition(":")
-    if source != "kuairand" or not directory:
-        raise DatasetError(f"unknown data {data!r}; known: kuairand:DIR")
+    directory = _directory_of_kuairand(data)
     names = protocol or ["prequential"]
     for name in names:
         protocols.protocol(name, window=window)
@@ -248,7 +246,7 @@ def rank(
         models += [entrants.DEFAULT.name, *entrants.ABLATIONS]
     trials = [
         RankTrial(
-            directory=Path(directory),
+            directory=directory,
             protocol=name,
             window=window,
             models=models,
@@ -265,6 +263,91 @@ def rank(
     if as_json:
         told = results[0] if len(results) == 1 else {"trials": results}
         typer.echo(json.dumps(reports.known(rounded(told))))
+
+
+@evaluate_app.command("two-stage")
+def two_stage(
+    *,
+    data: Annotated[
+        str, typer.Option(metavar="kuairand:DIR", help="The log, and the folder it is in.")
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Who retrieves the candidates.")
+    ] = "youtube_dnn",
+    ranker: Annotated[
+        str, typer.Option(metavar="NAME", help="Who orders the candidates.")
+    ] = "expected_watch_time",
+    window: Annotated[
+        str,
+        typer.Option(
+            metavar="tune|test",
+            help="25-30 April, for choosing anything, or 1-4 May, for the verdict.",
+        ),
+    ] = "test",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of both stages, all in one replay.")] = 1,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", file_okay=False, help="Write table, picture and figures there."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
+    ] = False,
+) -> None:
+    """Rank the whole catalogue by both stages: retrieval finds 200 videos, a ranker orders them.
+
+    The protocol is that of `nextwatch evaluate retrieval` on kuairand. The 200 stand above all
+    other videos in the order in which they would be served; the ranker learns online from every
+    exposure. Retrieval alone takes part in the same run. The figures say what each stage loses:
+    videos that are not among the 200 (retrieval_recall_at_200), and the order of the others.
+
+    For example:
+
+    nextwatch evaluate two-stage --data kuairand:../data/kuairand --json
+
+    nextwatch evaluate two-stage --data kuairand:../data/kuairand --ranker deepfm --window tune
+
+    nextwatch evaluate two-stage --data kuairand:../data/kuairand --seeds 3 --report out
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from nextwatch.evaluate.logs.kuairand import WINDOWS  # noqa: PLC0415
+
+    if window not in WINDOWS:
+        raise typer.BadParameter(f"--window is one of {', '.join(WINDOWS)}, got {window!r}")
+    try:
+        from nextwatch.evaluate.progress import progress  # noqa: PLC0415
+        from nextwatch.evaluate.report import rounded  # noqa: PLC0415
+        from nextwatch.evaluate.two_stage import report as reports  # noqa: PLC0415
+        from nextwatch.evaluate.two_stage import run  # noqa: PLC0415
+    except ImportError as error:
+        raise DatasetError(
+            f"two stages need {(error.name or '').partition('.')[0]}: "
+            "pip install 'nextwatch[train,evaluate]'"
+        ) from None
+
+    directory = _directory_of_kuairand(data)
+    run.check(model, ranker)
+    trial = run.TwoStageTrial(
+        directory=directory, model=model, ranker=ranker, window=window, num_seeds=seeds
+    )
+    console = Console(stderr=True)
+    with progress("two-stage", console) as tell:
+        result = run.run(trial, tell=tell)
+    if not as_json:
+        typer.echo(reports.table(result))
+    if report is not None:
+        _say_written(console, reports.write_report(result, report))
+    if as_json:
+        typer.echo(json.dumps(rounded(result)))
+
+
+def _directory_of_kuairand(data: str) -> Path:
+    source, _, directory = data.partition(":")
+    if source != "kuairand" or not directory:
+        raise DatasetError(f"unknown data {data!r}; known: kuairand:DIR")
+    return Path(directory)
 
 
 def _run_rank(trial: "RankTrial", console: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from nextwatch.embedded.process.plans import WORKERS, gated
 LOGS = ("kuairand", "movielens")
 HOLD_BACK = 0.02  # so that a closed log has cold videos, too
 
+LABEL_WINDOW_MS = 10_000
 BACKFILL_USERS = 2_000  # of 26,469 with histories: some 4 s of learning
 
 _LOADS = "nextwatch.sources.run"
@@ -25,10 +26,15 @@ class DemoFeed:
 
     @property
     def env_of(self) -> Mapping[str, Mapping[str, str]]:
-        """Settings of single processes: with histories, the trainer learns from them first."""
-        if not self.has_histories:
-            return {}
-        return {"trainer": {"NEXTWATCH_TRAINER_BACKFILL_USERS": str(BACKFILL_USERS)}}
+        """Settings of single processes: with histories, the trainer learns from them first.
+
+        Here whoever watches does so at the time of the impression, and a visitor has no ten minutes
+        to wait for a ranker.
+        """
+        trainer = {"NEXTWATCH_TRAINER_LABEL_WINDOW_MS": str(LABEL_WINDOW_MS)}
+        if self.has_histories:
+            trainer["NEXTWATCH_TRAINER_BACKFILL_USERS"] = str(BACKFILL_USERS)
+        return {"trainer": trainer}
 
     @property
     def notes(self) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
     ``completed`` and ``exposed`` are columns, oldest first, with repeats, and reach as far back
     as anything is known. ``label`` is the column of the watch to come: for learning, not for
-    scoring.
+    scoring. ``surface`` is the tab of the request, -1 where it is not known.
     """
 
     user_id: str
@@ -36,6 +36,7 @@ class Case(NamedTuple):
     label: int
     completed: Sequence[int]
     exposed: Sequence[int]
+    surface: int = -1
 
 
 class Exposure(NamedTuple):
@@ -52,6 +53,7 @@ class Exposure(NamedTuple):
     watch_ms: int
     is_completed: bool
     is_first: bool
+    surface: int = -1
 
 
 class TrainingData(NamedTuple):

@@ -102,6 +102,17 @@ class Learned:
         assert self._towers is not None
         return self._towers.score(cases)
 
+    def similarity(self, exposures: Sequence[Exposure]) -> Float32[np.ndarray, "B"]:
+        """Return the inner product of each user with the video that was shown.
+
+        By the learner of this moment, as `trainer.ranking.own_features`: no generation starts.
+        """
+        encoded = self.learner.encode([self.example(one, one.column) for one in exposures])
+        row_B = np.array([one.column + 1 for one in exposures])
+        vectors_BD = self.learner.output_vectors(row_B)
+        similarity_B: np.ndarray = (self.learner.user_vectors(encoded.users) * vectors_BD).sum(1)
+        return similarity_B
+
     def observe(self, exposures: Sequence[Exposure]) -> None:
         """Learn from completed first exposures, count plays, and update the changed vectors."""
         video_ids = self.learner.video_ids

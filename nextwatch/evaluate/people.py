@@ -51,12 +51,17 @@ class People:
             watch_ms=int(log.watch_ms[row]),
             is_completed=is_completed,
             is_first=is_first,
+            surface=int(log.surface[row]),
         )
         case = None
         if is_completed and is_first:
             completed, exposed = tuple(person.completed), tuple(person.exposed)
-            case = Case(user_id, person.window, time_ms, column, completed, exposed)
+            case = Case(
+                *(user_id, person.window, time_ms, column, completed, exposed),
+                surface=exposure.surface,
+            )
         watch = log.watch(row)
+        person.window = fold(person.window, [log.impressions(row)], self._policy)
         if watch is not None:
             person.window = fold(person.window, [watch], self._policy)
         if is_completed:

@@ -1,5 +1,7 @@
 """Follow `item-vectors`, `model-bundles` and `video-uploads`, and keep the serving current.
 
+The lists of batch jobs, on `similar-videos` and `hottest-videos`, are followed by the same thread.
+
 One thread, one consumer without a group: every worker sees every record. Vectors of the
 generation in service go straight into its item store; vectors of generations to come wait
 for their bundle (`streams.follower.waiting`); older ones are ignored. A bundle that is announced as
@@ -30,15 +32,26 @@ from contract.wire.decoding import decode, tombstone_id
 from contract.wire.events import (
     BundleAnnouncement,
     BundleState,
+    HottestVideos,
     ItemVector,
     Origin,
+    SimilarVideos,
     VideoUpload,
     encode,
 )
-from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout, Topic
+from contract.wire.topics import (
+    HOTTEST_VIDEOS,
+    ITEM_VECTORS,
+    MODEL_BUNDLES,
+    SIMILAR_VIDEOS,
+    VIDEO_UPLOADS,
+    Layout,
+    Topic,
+)
 from models.bundle.bundle import Bundle, refused_on_error
 from streams.follower.catch_up import CatchUp, Place
 from streams.follower.offers import BundleOffers
+from streams.follower.offline_lists import OfflineLists
 from streams.follower.waiting import WaitingVectors
 from streams.serving.generation import ActiveGeneration, Serving
 from streams.serving.text_index import TextIndex
@@ -47,7 +60,7 @@ log = structlog.get_logger()
 
 
 class Follower:
-    """Applies records of the three topics to the serving; has no Kafka client."""
+    """Applies records of its topics; has no Kafka client."""
 
     def __init__(
         self,
@@ -62,6 +75,8 @@ class Follower:
         monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self._switch = switch
+        self._offline: OfflineLists | None = None
+        self.topics: tuple[Topic, ...] = (MODEL_BUNDLES, ITEM_VECTORS, VIDEO_UPLOADS)
         self._texts = texts
         self._load_bundle = load_bundle
         self._make_serving = make_serving
@@ -108,7 +123,34 @@ class Follower:
         else:
             self.counts["vectors_outdated"] += 1
 
-    topics: tuple[Topic, ...] = (MODEL_BUNDLES, ITEM_VECTORS, VIDEO_UPLOADS)
+    def follow_lists(self, offline: OfflineLists) -> None:
+        """Follow the topics of batch jobs, too, into *offline*."""
+        self._offline = offline
+        self.topics += (SIMILAR_VIDEOS, HOTTEST_VIDEOS)
+
+    def on_similar(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Apply one record of `similar-videos`."""
+        assert self._offline is not None, "the topic is followed for the lists"
+        try:
+            if value is None:
+                self._offline.remove_similar(tombstone_id(key, headers))
+            else:
+                found = decode(SIMILAR_VIDEOS, SimilarVideos, key, value, headers)
+                self._offline.put_similar(found)
+        except DecodeError as error:
+            self.counts[f"similar_skipped:{error.reason}"] += 1
+
+    def on_hottest(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Apply one record of `hottest-videos`."""
+        assert self._offline is not None, "the topic is followed for the lists"
+        try:
+            if value is None:
+                self._offline.remove_hottest(tombstone_id(key, headers))
+            else:
+                found = decode(HOTTEST_VIDEOS, HottestVideos, key, value, headers)
+                self._offline.put_hottest(found)
+        except DecodeError as error:
+            self.counts[f"hottest_skipped:{error.reason}"] += 1
 
     def on_upload(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         """Apply one record of `video-uploads`: its text for searches, and whether the video is up.
@@ -301,6 +343,8 @@ class FollowerThread:
             MODEL_BUNDLES.name: self._follower.on_announcement,
             VIDEO_UPLOADS.name: self._follower.on_upload,
             ITEM_VECTORS.name: self._follower.on_item_vector,
+            SIMILAR_VIDEOS.name: self._follower.on_similar,
+            HOTTEST_VIDEOS.name: self._follower.on_hottest,
         }[record.topic]
         take(record.key, record.value, record.headers)
 

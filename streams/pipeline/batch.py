@@ -9,10 +9,17 @@ from jaxtyping import Float32
 
 from contract.kafka.outbox import Outgoing, PendingDelivery
 from contract.kafka.records import Received
-from contract.wire.events import Recommendation, RecommendationRequest, Search, Watch
+from contract.wire.events import (
+    RankingLog,
+    Recommendation,
+    RecommendationRequest,
+    Search,
+    Watch,
+)
 from contract.wire.words import TRENDING
 from models.history.history import Happened
 from streams.serving.candidates import NearestVideos
+from streams.serving.feature_log import LoggedFeatures
 from streams.serving.generation import Serving
 from streams.serving.requests import Request
 from streams.serving.seen import SeenRows
@@ -76,7 +83,9 @@ class Batch:
 
     # rank
     shortages: Sequence[str] = ()
+    logged: LoggedFeatures | None = None
     recommendations: Sequence[Recommendation] = ()
+    ranking_logs: Sequence[RankingLog] = ()
 
     # publish
     pending: PendingDelivery | None = None

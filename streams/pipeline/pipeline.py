@@ -7,7 +7,7 @@ A micro-batch goes through seven stages, in the order that loses nothing:
 3. encode    windows become user vectors, by the bundle of this moment
 4. search    the index finds candidates, with bounded patience
 5. rank      the candidates become recommendations
-6. publish   changelog, recommendations, dead letters               crash: same records again
+6. publish   changelog, recommendations with their features, dead letters   crash: same again
 7. commit    wait for the acknowledgements; only now may the offsets be committed
 
 A crash anywhere reads events again that change no window, and publishes the same records again.
@@ -29,9 +29,9 @@ from typing import Protocol, TypeVar
 
 from contract.kafka.outbox import Outgoing, PendingDelivery
 from contract.kafka.records import Received
-from contract.wire.events import Recommendation
+from contract.wire.events import RankingLog, Recommendation
 from contract.wire.events import encode as to_json
-from contract.wire.topics import IMPRESSIONS, RECOMMENDATIONS, Layout
+from contract.wire.topics import IMPRESSIONS, RANKING_LOG, RECOMMENDATIONS, Layout, Topic
 from models.history.history import WindowPolicy
 from streams.lifecycle.pause_guard import PauseGuard
 from streams.lifecycle.stage_timer import StageTimer
@@ -152,7 +152,8 @@ class Pipeline:
         with self._timer("produce"):
             outgoing = [change for records in batch.partitions for change in records.changes]
             outgoing += self._tombstones(batch)
-            outgoing += [self._outgoing(answer) for answer in batch.recommendations]
+            outgoing += [self._outgoing(RECOMMENDATIONS, one) for one in batch.recommendations]
+            outgoing += [self._outgoing(RANKING_LOG, one) for one in batch.ranking_logs]
             self._fence.check()
             batch.pending = self._outbox.send(outgoing + batch.dead_letters)
 
@@ -212,9 +213,8 @@ class Pipeline:
         erased = (user for records in batch.partitions for user in sorted(records.to_tell))
         return [Outgoing(name, user_id.encode(), None) for user_id in erased]
 
-    def _outgoing(self, answer: Recommendation) -> Outgoing:
-        name = self._layout.name(RECOMMENDATIONS)
-        return Outgoing(name, answer.user_id.encode(), to_json(answer))
+    def _outgoing(self, topic: Topic, event: Recommendation | RankingLog) -> Outgoing:
+        return Outgoing(self._layout.name(topic), event.user_id.encode(), to_json(event))
 
 
 def run(stages: Sequence[Stage], batch: Batch) -> None:

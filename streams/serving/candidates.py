@@ -1,5 +1,8 @@
 """Find candidates for a batch of users: the nearest videos by the index, and trending ones.
 
+Where batch jobs have published lists, some of the candidates come from them: videos similar to the
+newest watches, and, in place of as many trending ones, the hottest videos of the user's country.
+
 When the index does not answer in time, the next best is taken at once and says so: the same
 search in memory, exact, for a catalogue small enough; else the last candidates that the
 index gave this user; else what is trending. The index is left alone for a while and then
@@ -11,7 +14,7 @@ in memory, and an index that is away takes nothing from them.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -19,10 +22,11 @@ import structlog
 from jaxtyping import Bool, Float32, Int, Int64
 
 from contract.errors import IndexUnavailable
-from contract.points import point_id
 from contract.wire.words import ANN, EXACT, INDEX_AWAY, LAST_GOOD, TDM
+from models.history.history import Window
 from models.serving import exact
 from models.serving.items import ItemStore
+from streams.follower.offline_lists import OfflineLists, OfflineRows
 from streams.serving.generation import Serving
 from streams.serving.seen import longest_ago
 
@@ -34,6 +38,7 @@ REST_S, LONGEST_REST_S = 0.5, 4.0
 MAX_EXACT_VIDEOS = 250_000
 """Up to here searching in memory costs a user about a millisecond, what the index costs."""
 MAX_REMEMBERED_USERS = 5_000
+_NO_LISTS = OfflineRows(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class NearestIndex(Protocol):
@@ -50,21 +55,25 @@ class NearestIndex(Protocol):
 class NearestVideos:
     """The nearest videos of each user as ids of points, the nearest first."""
 
-    ids: Sequence[Sequence[int]]
+    ids: Sequence[Sequence[int] | Int64[np.ndarray, "K"]]
     source: str
     degraded: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class UserCandidates:
-    """For each user the rows of distinct candidates; the first *num_near* came by the vector.
+    """For each user the rows of distinct candidates, and how many of them came from where.
 
-    *is_again* says whose candidates were all watched before, the longest ago first.
+    The first *num_near* came by the vector, the next *num_similar* from lists of similar videos,
+    the next *num_hottest* from a list of the hottest ones; the others are trending. *is_again* says
+    whose candidates were all watched before, the longest ago first.
     """
 
-    rows: list[Int64[np.ndarray, "C"]]
-    num_near: list[int]
-    is_again: list[bool]
+    rows: list[Int64[np.ndarray, "C"]] = field(default_factory=list)
+    num_near: list[int] = field(default_factory=list)
+    num_similar: list[int] = field(default_factory=list)
+    num_hottest: list[int] = field(default_factory=list)
+    is_again: list[bool] = field(default_factory=list)
 
 
 class CandidateSource:
@@ -72,7 +81,7 @@ class CandidateSource:
 
     With *is_in_memory* the index is never asked, and answers are not degraded by that: the item
     store has the same vectors. At most *num_ranked* candidates of a user are ranked, up to
-    *num_trending* of them trending.
+    *num_trending* of them trending or hottest; *offline* has the hottest and the similar videos.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class CandidateSource:
         monotonic: Callable[[], float],
         is_in_memory: bool = False,
         max_exact_videos: int = MAX_EXACT_VIDEOS,
+        offline: OfflineLists | None = None,
     ) -> None:
         self._index = index
         self._num_ranked = num_ranked
@@ -91,6 +101,7 @@ class CandidateSource:
         self._monotonic = monotonic
         self._is_in_memory = is_in_memory
         self._max_exact_videos = max_exact_videos
+        self._offline = offline
         self._rest_s = REST_S
         self._failed_at = self._rests_until = float("-inf")
         self._failure = ""
@@ -143,33 +154,50 @@ class CandidateSource:
         return NearestVideos(remembered, LAST_GOOD, (INDEX_AWAY,))
 
     def candidates(
-        self, serving: Serving, near: NearestVideos, seen: Sequence[Int[np.ndarray, "S"]]
+        self,
+        serving: Serving,
+        near: NearestVideos,
+        seen: Sequence[Int[np.ndarray, "S"]],
+        windows: Sequence[Window] = (),
     ) -> UserCandidates:
         """Return the candidates of each user, without the rows *seen* by that user.
 
-        Where nothing is left, whatever in the store is unseen; where nothing is, what was seen.
+        From *windows* follows which of the published lists are a user's. Where nothing is left,
+        whatever in the store is unseen; where nothing is, what was seen.
         """
         items = serving.items
         trending = items.rows(items.popular(self._num_trending))
-        rows_H = serving.points.rows([point for ids in near.ids for point in ids])
+        rows_H = serving.points.rows(np.concatenate([np.array(ids, np.int64) for ids in near.ids]))
         near_rows = np.split(rows_H, np.cumsum([len(ids) for ids in near.ids])[:-1])
         is_unwanted_N = np.zeros(len(items.outputs_ND), np.bool_)
-        candidates = UserCandidates([], [], [])
-        for mine, my_seen in zip(near_rows, seen, strict=True):
-            kept, others = _fresh(mine, trending, my_seen, is_unwanted_N)
-            kept = kept[: max(self._num_ranked - len(others), 0)]
-            rows = np.concatenate([kept, others])
+        candidates = UserCandidates()
+        lists = self._lists(serving, windows) or [_NO_LISTS] * len(seen)
+        for mine, listed, my_seen in zip(near_rows, lists, seen, strict=True):
+            near_C, similar, hottest, others = _fresh(
+                (mine, listed.similar, listed.hottest, trending), my_seen, is_unwanted_N
+            )
+            others = others[: max(len(trending) - len(hottest), 0)]
+            num_others = len(similar) + len(hottest) + len(others)
+            kept = near_C[: max(self._num_ranked - num_others, 0)]
+            rows = np.concatenate([kept, similar, hottest, others])
             if not len(rows):
                 rows = self._unseen(items, my_seen)
             is_again = not len(rows) and len(my_seen) > 0
             candidates.rows.append(longest_ago(my_seen)[: self._num_ranked] if is_again else rows)
             candidates.num_near.append(len(kept))
+            candidates.num_similar.append(len(similar))
+            candidates.num_hottest.append(len(hottest))
             candidates.is_again.append(is_again and len(candidates.rows[-1]) > 0)
         return candidates
 
     def forget(self, user_id: str) -> None:
         """Drop the remembered candidates of an erased user."""
         self._last_good.pop(user_id, None)
+
+    def _lists(self, serving: Serving, windows: Sequence[Window]) -> list[OfflineRows] | None:
+        if self._offline is None or not windows:
+            return None
+        return self._offline.find(windows, serving.points, serving.completion)
 
     def _unseen(self, items: ItemStore, seen: Int[np.ndarray, "S"]) -> Int[np.ndarray, "C"]:
         popular = items.rows(items.popular(len(seen) + self._num_ranked))
@@ -185,33 +213,37 @@ class CandidateSource:
         while len(self._last_good) > MAX_REMEMBERED_USERS:
             self._last_good.popitem(last=False)
 
-    def _exact(self, serving: Serving, vectors_BD: Float32[np.ndarray, "B D"]) -> list[list[int]]:
+    def _exact(
+        self, serving: Serving, vectors_BD: Float32[np.ndarray, "B D"]
+    ) -> list[Int64[np.ndarray, "K"]]:
         best = exact.nearest(vectors_BD, serving.items.outputs_ND, self._num_ranked)
         return _points(serving, best)
 
 
-def _points(serving: Serving, found: Sequence[Int64[np.ndarray, "K"]]) -> list[list[int]]:
+def _points(
+    serving: Serving, found: Sequence[Int64[np.ndarray, "K"]]
+) -> list[Int64[np.ndarray, "K"]]:
     """Return the ids of the points of these rows, without the unknown row."""
-    video_id = serving.items.video_id
-    return [[point_id(video_id(row)) for row in rows.tolist() if row] for rows in found]
+    return [serving.points.points(rows[rows > 0]) for rows in found]
 
 
 def _fresh(
-    near: Int64[np.ndarray, "C"],
-    trending: Int[np.ndarray, "T"],
+    groups: Sequence[Int[np.ndarray, "C"]],
     seen: Int[np.ndarray, "S"],
     is_unwanted_N: Bool[np.ndarray, "N"],
-) -> tuple[Int64[np.ndarray, "K"], Int[np.ndarray, "R"]]:
-    """Return (*near* unseen, *trending* unseen and not near), in their order.
+) -> list[Int[np.ndarray, "R"]]:
+    """Return each of *groups* without what is *seen* or in a group before it, in their order.
 
     *is_unwanted_N* is all false before and after; marking in it is four times as fast as
     comparing lists of rows. The unknown row 0 is never wanted.
     """
     is_unwanted_N[seen] = True
     is_unwanted_N[0] = True
-    kept = near[~is_unwanted_N[near]]
-    is_unwanted_N[kept] = True
-    others = trending[~is_unwanted_N[trending]]
-    is_unwanted_N[kept] = False
+    fresh = []
+    for rows in groups:
+        fresh.append(kept := rows[~is_unwanted_N[rows]])
+        is_unwanted_N[kept] = True
+    for kept in fresh:
+        is_unwanted_N[kept] = False
     is_unwanted_N[seen] = False
-    return kept, others
+    return fresh

@@ -5,33 +5,62 @@ is computed a second time: there is no other place where training and serving co
 recommendations are logged follows from their ids, so a repeated one is logged again or not at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Integer
 
-from contract.wire.events import RankingLog, Recommendation
-from models.features.ranking_features import VERSION, RankingFeatureValues
+from contract.points import POINT_BYTES, point_id
+from contract.wire.events import MAX_HISTORY, RankingLog, Recommendation
+from models.features.examples import CompletionRule
+from models.features.ranking_features import VERSION, video_features
+from models.serving.ranking import RankingInputs
+from streams.serving.requests import Request
 
-# Shape legend: B = requests, K = candidates kept of each, M = candidates of all requests,
-# D = width of a vector.
+# Shape legend: B = requests, C = candidates of one, K = those recommended, D = width of a vector,
+# U = features of a request, P = of a pair, F = of a candidate.
 
 _DRAWN_BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedFeatures:
-    """What the requests of a batch were ranked by.
+    """What the requests of a batch and their best candidates were ranked by, best first."""
 
-    *places_BK* says where in `RankingFeatureValues.candidate_MF` the best candidates stand, best
-    first; *next_offsets* are those of `streams.serving.requests.Request`.
-    """
-
-    values: RankingFeatureValues
+    requests: Sequence[Request]
     vectors_BD: Float32[np.ndarray, "B D"]
-    places_BK: Integer[np.ndarray, "B K"]
-    next_offsets: Sequence[Mapping[str, int]]
+    context_BU: Float32[np.ndarray, "B U"]
+    candidates_BKF: Float32[np.ndarray, "B K F"]
+    completion: CompletionRule
+
+    @classmethod
+    def of(
+        cls,
+        requests: Sequence[Request],
+        inputs: RankingInputs,
+        columns_BK: Integer[np.ndarray, "B K"],
+        completion: CompletionRule,
+    ) -> "LoggedFeatures":
+        """Return what *inputs* have of the candidates in these columns.
+
+        To be called while the item store stands still: its features are those of the ranking.
+        """
+        size_B = (inputs.rows_BC > 0).sum(axis=1)  # candidates stand in front of the padding
+        start_B1 = (np.cumsum(size_B) - size_B)[:, None]
+        pair_MP, rows_BK = inputs.pairs.pair_MP, np.take_along_axis(inputs.rows_BC, columns_BK, 1)
+        place_BK = np.minimum(start_B1 + columns_BK, max(len(pair_MP) - 1, 0))
+        pair_BKP = np.zeros((*rows_BK.shape, pair_MP.shape[1]), np.float32)
+        if len(pair_MP):
+            pair_BKP = pair_MP[place_BK]
+        video_BKF = video_features(inputs.items, rows_BK.ravel()).reshape(*rows_BK.shape, -1)
+        return cls(
+            requests,
+            inputs.users.vectors_BD,
+            inputs.pairs.context_BU,
+            np.concatenate([pair_BKP, video_BKF], axis=2),
+            completion,
+        )
 
 
 class FeatureLog:
@@ -53,7 +82,8 @@ class FeatureLog:
         self, recommendation: Recommendation, features: LoggedFeatures, number: int
     ) -> RankingLog:
         """Return the record of a recommendation that answers request *number*."""
-        places_K = features.places_BK[number, : len(recommendation.items)]
+        candidates_KF = features.candidates_BKF[number, : len(recommendation.items)]
+        watches = features.requests[number].window.watches[-MAX_HISTORY:]
         return RankingLog(
             recommendation_id=recommendation.recommendation_id,
             user_id=recommendation.user_id,
@@ -62,8 +92,15 @@ class FeatureLog:
             generation=recommendation.generation,
             feature_version=VERSION,
             video_ids=[item.video_id for item in recommendation.items],
-            context=features.values.context_BU[number].astype("<f4").tobytes(),
+            context=features.context_BU[number].astype("<f4").tobytes(),
             user_vector=features.vectors_BD[number].astype("<f4").tobytes(),
-            candidates=features.values.candidate_MF[places_K].astype("<f4").tobytes(),
-            next_offsets=dict(features.next_offsets[number]),
+            candidates=candidates_KF.astype("<f4").tobytes(),
+            history=b"".join(
+                point_id(watch.video_id).to_bytes(POINT_BYTES, "little") for watch in watches
+            ),
+            history_completed=bytes(
+                features.completion.is_completed(watch.watch_ms, watch.duration_ms)
+                for watch in watches
+            ),
+            next_offsets=dict(features.requests[number].next_offsets),
         )

@@ -18,9 +18,9 @@ from models.history.history import EMPTY
 from models.serving.candidates import CandidateRanker
 from models.serving.encoder import UserEncoder, completion_of
 from models.serving.items import ItemStore
-from models.serving.mlp_ranker import MODEL as RANKER_MODEL
-from models.serving.mlp_ranker import MlpRanker
+from models.serving.ranker_tables import MODEL as RANKER_MODEL
 from models.serving.ranking import Ranker
+from models.serving.trained_ranker import TrainedRanker
 from models.tdm.index import SCORER as TREE_SCORER
 from models.tdm.index import TreeIndex
 from streams.serving.point_rows import PointRows
@@ -70,7 +70,7 @@ def load(bundle: Bundle, *, collection_prefix: str) -> Serving:
         generation=bundle.manifest.generation,
         collection=collection_name(collection_prefix, bundle.manifest.generation),
         encoder=encoder,
-        ranker=_ranker(bundle),
+        ranker=_ranker(bundle, items),
         items=items,
         points=points,
         tree=TreeIndex(bundle, items) if TREE_SCORER in bundle.files else None,
@@ -78,9 +78,13 @@ def load(bundle: Bundle, *, collection_prefix: str) -> Serving:
     )
 
 
-def _ranker(bundle: Bundle) -> CandidateRanker:
+def _ranker(bundle: Bundle, items: ItemStore) -> CandidateRanker:
     """Return the network that came with *bundle*, else the sum whose weights its manifest has."""
-    return MlpRanker(bundle) if RANKER_MODEL in bundle.files else Ranker(bundle.manifest.ranker)
+    if RANKER_MODEL not in bundle.files:
+        return Ranker(bundle.manifest.ranker)
+    ranker = TrainedRanker(bundle)
+    ranker.renew(items)
+    return ranker
 
 
 @dataclass(slots=True)

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-# Shape legend: P = points in the sorted array, H = points looked up.
+from models.features.growth import FIRST_CAPACITY, grown
+
+# Shape legend: P = points in the sorted array, H = points looked up, N = rows.
 
 MAX_NEW = 1_000
 """With so many newcomers the array is sorted again: 10 ms for a hundred thousand points."""
@@ -23,9 +25,12 @@ class PointRows:
         self._points_P = np.zeros(0, np.int64)
         self._rows_P = np.zeros(0, np.int64)
         self._new: dict[int, int] = {}
+        self._point_N = np.zeros(FIRST_CAPACITY, np.int64)
 
     def put(self, point: int, row: int) -> None:
         """Map *point* to *row*; row 0 removes it."""
+        self._point_N = grown(self._point_N, row + 1)
+        self._point_N[row] = point
         place = int(np.searchsorted(self._points_P, point))
         if place < len(self._points_P) and self._points_P[place] == point:
             self._rows_P[place] = row
@@ -36,6 +41,8 @@ class PointRows:
 
     def put_many(self, points: Sequence[int], rows: Sequence[int]) -> None:
         """Map many points to their rows, and sort the array again."""
+        self._point_N = grown(self._point_N, max(rows, default=0) + 1)
+        self._point_N[rows] = points
         known = dict(zip(self._points_P.tolist(), self._rows_P.tolist(), strict=True))
         known |= self._new | dict(zip(points, rows, strict=True))
         there = {point: row for point, row in known.items() if row}
@@ -43,6 +50,11 @@ class PointRows:
         self._points_P = points_P[order_P]
         self._rows_P = np.fromiter(there.values(), np.int64, len(there))[order_P]
         self._new = {}
+
+    def points(self, rows: Int64[np.ndarray, "H"]) -> Int64[np.ndarray, "H"]:
+        """Return the point of each row, which must have a video; what row 0 has means nothing."""
+        points_H: np.ndarray = self._point_N[rows]
+        return points_H
 
     def rows(self, points: Sequence[int] | Int64[np.ndarray, "H"]) -> Int64[np.ndarray, "H"]:
         """Return the row of each point, 0 for those that the item store lacks."""

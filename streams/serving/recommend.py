@@ -16,7 +16,7 @@ import structlog
 from jaxtyping import Float, Int64, Shaped
 
 from contract.process.clock import Clock
-from contract.wire.events import Recommendation, RecommendedVideo
+from contract.wire.events import RankingLog, Recommendation, RecommendedVideo
 from contract.wire.identifiers import as_uuid, event_key
 from contract.wire.words import (
     ALL_SEEN,
@@ -31,6 +31,7 @@ from models.serving.candidates import ranking_inputs, request_columns
 from streams.pipeline.batch import Batch
 from streams.serving import model_calls, skips
 from streams.serving.candidates import CandidateSource, NearestVideos
+from streams.serving.feature_log import FeatureLog, LoggedFeatures
 from streams.serving.generation import ActiveGeneration, Serving
 from streams.serving.requests import Request
 from streams.serving.search_matches import (
@@ -54,7 +55,7 @@ log = structlog.get_logger()
 class Recommender:
     """Answers the requests of batches from the bundle in service."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument a part
         self,
         switch: ActiveGeneration,
         retrieval: CandidateSource,
@@ -65,6 +66,7 @@ class Recommender:
         clock: Clock,
         asked: SearchMatcher | None = None,
         skip_weight: float = 2.0,
+        feature_log: FeatureLog | None = None,
     ) -> None:
         self._switch = switch
         self._retrieval = retrieval
@@ -76,6 +78,7 @@ class Recommender:
             TextIndex(), share=0.0, num_recommended=num_recommended
         )
         self._skip_weight = skip_weight
+        self._feature_log = feature_log or FeatureLog(0.0)
 
     def recommend(self, requests: Sequence[Request]) -> Sequence[Recommendation]:
         """Return the recommendations for *requests*, in order."""
@@ -121,6 +124,7 @@ class Recommender:
             with self._switch.ranking:
                 lists = self._answered(batch, batch.serving)
         batch.recommendations = self._recommendations(batch, lists)
+        batch.ranking_logs = self._ranking_logs(batch)
 
     def _answered(self, batch: Batch, serving: Serving) -> list[list[RecommendedVideo]]:
         """Return a list for each request, whatever goes wrong: it would go wrong for ever."""
@@ -154,7 +158,7 @@ class Recommender:
         ]
         near = NearestVideos(ids, batch.near.source)
         seen = (batch.seen or SeenRows(serving.items)).of(windows)
-        candidates = self._retrieval.candidates(serving, near, seen)
+        candidates = self._retrieval.candidates(serving, near, seen, windows)
         matches = self._asked.matches(batch.requests, serving.items, seen, serving.completion)
         rows_BC = _padded(with_matches(candidates.rows, matches))
         watched = np.concatenate(seen) if seen else np.zeros(0, np.int64)
@@ -185,6 +189,8 @@ class Recommender:
         lengths = [request.length(self._num_recommended) for request in batch.requests]
         order_BK = order_BC[:, : max(lengths)]
         source_BC = sources(rows_BC.shape, candidates, batch.near.source, first)
+        if self._feature_log.is_on:
+            batch.logged = LoggedFeatures.of(batch.requests, inputs, order_BK, serving.completion)
         return _lists(
             serving,
             lengths,
@@ -223,6 +229,25 @@ class Recommender:
                 for caused_by in causes
             ]
         return recommendations
+
+    def _ranking_logs(self, batch: Batch) -> list[RankingLog]:
+        """Return the features of the recommendations that are logged, unless a model failed."""
+        logged = batch.logged
+        if logged is None:
+            return []
+        num_of = 1 if self._is_coalescing else None
+        logs: list[RankingLog] = []
+        answers = iter(batch.recommendations)
+        for number, request in enumerate(batch.requests):
+            count = num_of or len(dict.fromkeys(request.event_ids))
+            logs += [
+                self._feature_log.record(answer, logged, number)
+                for answer in islice(answers, count)
+                if answer.items
+                and not batch.is_broken[number]
+                and self._feature_log.is_logged(answer.recommendation_id)
+            ]
+        return logs
 
 
 def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | None) -> str:

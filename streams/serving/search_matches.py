@@ -6,13 +6,13 @@ come first. How many is a share of the list, which halves with every watch that
 follows the search, as the taste takes over again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, Int64, Shaped
 
-from contract.wire.words import SEARCH, SEEN_AGAIN, TRENDING
+from contract.wire.words import HOTTEST, SEARCH, SEEN_AGAIN, SIMILAR, TRENDING
 from models.features.examples import CompletionRule
 from models.features.ranking_features import small_code
 from models.serving.items import ItemStore
@@ -25,6 +25,7 @@ from streams.serving.text_index import TextIndex
 MAX_AGE_MS = 30 * 60_000
 """A search that lies further back than this, from the answer, is fresh no longer."""
 MAX_MATCHES = 100
+_SOURCES = {SEARCH, SEEN_AGAIN, TRENDING, SIMILAR, HOTTEST}
 _GRADES = 10
 """Matches are compared by tenths of their score; within a tenth the ranker decides."""
 
@@ -147,13 +148,31 @@ def sources(
     first: Sequence[Int64[np.ndarray, "R"]],
 ) -> Shaped[np.ndarray, "B C"]:
     """Return the source of each candidate: the search for columns *first* and added rows."""
-    source_BC = np.full(shape, SEARCH, object)
-    of_user = zip(candidates.rows, candidates.num_near, first, strict=True)
-    for user, (rows, num_near, columns) in enumerate(of_user):
-        source_BC[user, :num_near] = near
-        others = SEEN_AGAIN if candidates.is_again[user] else TRENDING
-        source_BC[user, num_near : len(rows)] = others
+    names = {source: source for source in _SOURCES | {near}}
+    source_BC = _by_source(shape, candidates, names, near)
+    for user, columns in enumerate(first):
         source_BC[user, columns] = SEARCH
+    return source_BC
+
+
+def _by_source(
+    shape: tuple[int, ...],
+    candidates: UserCandidates,
+    told: Mapping[str, str] | Mapping[str, int],
+    near: str,
+) -> Shaped[np.ndarray, "B C"]:
+    """Return what is *told* of the source of each candidate; added rows are of the search."""
+    source_BC = np.full(shape, told[SEARCH], object)
+    for user, rows in enumerate(candidates.rows):
+        source_BC[user, : len(rows)] = told[SEEN_AGAIN if candidates.is_again[user] else TRENDING]
+        start = 0
+        for source, number in (
+            (near, candidates.num_near[user]),
+            (SIMILAR, candidates.num_similar[user]),
+            (HOTTEST, candidates.num_hottest[user]),
+        ):
+            source_BC[user, start : start + number] = told[source]
+            start += number
     return source_BC
 
 
@@ -165,9 +184,5 @@ def source_codes(
     Matches of the search that were found otherwise too have the other source: which of them come
     first is known only after ranking.
     """
-    source_BC = np.full(shape, small_code(SEARCH))
-    of_user = zip(candidates.rows, candidates.num_near, candidates.is_again, strict=True)
-    for user, (rows, num_near, is_again) in enumerate(of_user):
-        source_BC[user, :num_near] = small_code(near)
-        source_BC[user, num_near : len(rows)] = small_code(SEEN_AGAIN if is_again else TRENDING)
-    return source_BC
+    codes = {source: small_code(source) for source in _SOURCES | {near}}
+    return _by_source(shape, candidates, codes, near).astype(np.int64)

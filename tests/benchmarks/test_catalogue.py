@@ -6,7 +6,7 @@ import pytest
 from benchmarks.serving.audience import ServingAudience
 from benchmarks.serving.catalogue import open_catalogue
 from benchmarks.serving.lower_bound import NUM_RECOMMENDED, LowerBound
-from models.serving.mlp_ranker import MlpRanker
+from models.serving.trained_ranker import TrainedRanker
 from tests.support.builders import T0
 
 
@@ -28,7 +28,7 @@ def test_the_floor_answers_each_user_with_the_best_of_its_own_candidates(catalog
 
     rows_BK = floor.answer(windows)
 
-    assert isinstance(floor.serving.ranker, MlpRanker)
+    assert isinstance(floor.serving.ranker, TrainedRanker)
     assert rows_BK.shape == (16, NUM_RECOMMENDED)
     assert all(len(set(rows)) == NUM_RECOMMENDED and 0 not in rows for rows in rows_BK.tolist())
 

@@ -14,20 +14,20 @@ CONTRACT = Path(__file__).parents[2] / "contract"
 EXPORTED = {
     "wire.events": """
         BundleAnnouncement BundleId BundleState Code Component Context Country DurationMs Event EventId
-        Generation Id ImpressedVideo Impressions ItemVector Label Language FLOAT32_BYTES
+        Generation HotVideo HottestVideos Id ImpressedVideo Impressions ItemVector Label Language FLOAT32_BYTES
         MAX_AHEAD_MS MAX_CANDIDATES_BYTES MAX_DURATION_MS MAX_FEATURES MAX_HISTORY MAX_TIME_MS
         MAX_VECTOR_LENGTH MIN_TIME_MS Number Origin RankingFeatures RankingLog
         Recommendation RecommendationId RecommendationRequest RecommendedVideo Search Sha256
-        ShortLabel TimeMs UserDeletion Vector VideoUpload Watch WatchMs encode
+        ShortLabel SimilarVideo SimilarVideos TimeMs UserDeletion Vector VideoUpload Watch WatchMs encode
     """,
     "wire.topics": """
-        BY_NAME DAY_MS IMPRESSIONS ITEM_VECTORS KeyField Layout MODEL_BUNDLES NOT_AFTER
-        OUR_PROCESSES RANKING_LOG RECOMMENDATIONS RECOMMENDATION_REQUESTS SEARCH_EVENTS STREAMS_APP
+        BY_NAME DAY_MS HOTTEST_VIDEOS IMPRESSIONS ITEM_VECTORS KeyField Layout MODEL_BUNDLES NOT_AFTER
+        OUR_COMMANDS OUR_PROCESSES RANKING_LOG RECOMMENDATIONS RECOMMENDATION_REQUESTS SEARCH_EVENTS SIMILAR_VIDEOS STREAMS_APP
         TOPICS Topic USER_DELETIONS VIDEO_UPLOADS WATCH_EVENTS WINDOWS
     """,
     "wire.words": """
-        ALL_SEEN ANN ARMS CATALOGUE_EMPTY DEFAULT_ARM DEGRADED EXACT INDEX_AWAY LAST_GOOD
-        MODEL_BROKEN NO_BUNDLE SEARCH SEEN_AGAIN SOURCES TDM TRENDING
+        ALL_SEEN ANN ARMS CATALOGUE_EMPTY DEFAULT_ARM DEGRADED EXACT HOTTEST INDEX_AWAY LAST_GOOD
+        MODEL_BROKEN NO_BUNDLE SEARCH SEEN_AGAIN SIMILAR SOURCES TDM TRENDING
     """,
     "errors": """
         BrokerUnavailable BundleError ContractError DatasetError DecodeError IndexUnavailable

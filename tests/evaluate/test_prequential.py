@@ -133,14 +133,14 @@ def test_a_case_brings_all_that_came_before_and_nothing_else():
 
 
 def test_the_window_of_a_case_is_what_serving_would_have_folded():
-    """Of the made-up watches of the history and the real ones of the log, played ones only."""
+    """Of the made-up watches of the history, and of the log what was shown and what was played."""
     rows = [("a", 1, 0, True), ("a", 2, 1_000, True)]
     known = history("a", [3, 0], completed=[0])
     log = trial_log(rows, num_videos=4, histories=[known])
 
     witness, _ = witnessed(log)
 
-    events = [*known.watches(log.uploads), log.watch(0)]
+    events = [*known.watches(log.uploads), log.impressions(0), log.watch(0)]
     assert witness.cases()[1].window == fold(EMPTY, events, POLICY)
     assert witness.cases()[1].window.video_ids == ("v3", "v0", "v1")
 
@@ -155,8 +155,8 @@ def test_an_exposure_brings_the_window_from_before_it():
     assert [one.window.video_ids for one in observed] == [(), ("v1",)]
 
 
-def test_a_video_that_was_not_played_is_seen_but_in_no_window():
-    """It makes no watch event, and it is no candidate any more."""
+def test_a_video_that_was_not_played_is_an_impression_and_no_watch():
+    """And it is no candidate any more."""
     rows = [("a", 1, 0, False), ("a", 2, 1_000, True)]
     log = trial_log(rows, num_videos=4)
     log = replace(log, watch_ms=np.array([0, 30_000]))
@@ -164,7 +164,8 @@ def test_a_video_that_was_not_played_is_seen_but_in_no_window():
     witness, _ = witnessed(log)
 
     (case,) = witness.cases()
-    assert case.window == EMPTY
+    assert case.window == fold(EMPTY, [log.impressions(0)], POLICY)
+    assert case.window.video_ids == ()
     assert case.exposed == (1,)
 
 

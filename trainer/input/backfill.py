@@ -69,6 +69,8 @@ def take_over(
         gc.enable()
     if histories:
         state.learner.learn_histories(histories, RECIPE, span_ms=span_ms, most=num_learned)
+        if state.ranker is not None:
+            state.ranker.learn_histories(histories[-num_learned:])
     log.info("windows_taken_over", users=len(histories))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Integer
 
 from contract.wire.events import VideoUpload
 from models.bundle import export
@@ -132,6 +132,11 @@ class Learner:
         """Return the user vectors of *users* as served, learning nothing."""
         input_ND, _ = self._all_vectors()
         return self._model.served_users(self._model.user_vectors(users, input_ND))
+
+    def output_vectors(self, rows: Integer[np.ndarray, "n"]) -> Float32[np.ndarray, "n E"]:
+        """Return the served output vectors of *rows*, from 1 on, as they are now."""
+        vectors_nE: np.ndarray = self._all_vectors()[1][rows]
+        return vectors_nE
 
     def learn_histories(
         self,

@@ -96,7 +96,7 @@ class BundlePublisher:
         manifest = bundle.write(
             self.bundle_url,
             card,
-            state.learner.bundle_files(),
+            state.learner.bundle_files() | state.ranker_files(),
             state.learner.snapshot(state.popularity.features(rows)),
         )
         filesystem, root = fsspec.core.url_to_fs(self.bundle_url)

@@ -1,7 +1,6 @@
 """Define what the ranker learns from: a shown video, its features and whether it was watched."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,6 +16,8 @@ class LoggedFeatures(msgspec.Struct, frozen=True, array_like=True):
     context: bytes
     user_vector: bytes
     candidates: bytes
+    history: bytes = b""
+    history_completed: bytes = b""
 
     def row(self, video_id: str) -> bytes | None:
         """Return the features of *video_id*, None if it is not among the videos."""
@@ -34,9 +35,9 @@ OwnFeatures = Callable[[Impressions], LoggedFeatures | None]
 class RankingExample(msgspec.Struct, frozen=True, array_like=True):
     """One shown video: the features it was or would have been ranked by, and the label.
 
-    Features are little-endian float32. *is_late*: the same impression was learned as not watched
-    before, and this watch came afterwards. *watch_ms* of a video that does not count as watched may
-    be above 0; *duration_ms* is 0 where it is not known.
+    Features are little-endian float32, the history is as in `RankingLog`. *is_late*: the same
+    impression was learned as not watched before, and this watch came afterwards. *watch_ms* of a
+    video that does not count as watched may be above 0; *duration_ms* is 0 where it is not known.
     """
 
     user_id: str
@@ -53,14 +54,8 @@ class RankingExample(msgspec.Struct, frozen=True, array_like=True):
     context: bytes
     user_vector: bytes
     candidate: bytes
-
-
-class RankerLearner(Protocol):
-    """Learns to rank; what the joiner found is handed to it batch by batch."""
-
-    def learn(self, examples: Sequence[RankingExample]) -> None:
-        """Learn from *examples*, in the order in which their label windows closed."""
-        ...
+    history: bytes = b""
+    history_completed: bytes = b""
 
 
 def features_of(log: RankingLog) -> LoggedFeatures:
@@ -72,6 +67,8 @@ def features_of(log: RankingLog) -> LoggedFeatures:
         log.context,
         log.user_vector,
         log.candidates,
+        log.history,
+        log.history_completed,
     )
 
 

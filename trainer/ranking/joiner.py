@@ -443,6 +443,8 @@ class Joiner:
                 context=features.context,
                 user_vector=features.user_vector,
                 candidate=row,
+                history=features.history,
+                history_completed=features.history_completed,
             )
         )
 

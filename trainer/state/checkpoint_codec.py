@@ -31,6 +31,7 @@ POPULARITY = "popularity.safetensors"
 PROGRESSIVE = "progressive.safetensors"
 VIEWERS = "viewers.safetensors"
 REST = "study.msgpack"
+RANKER = "ranker.safetensors"
 JOINER = "joiner"
 """The directory of the joiner's store in a checkpoint."""
 
@@ -57,7 +58,8 @@ def to_files(state: TrainingState) -> dict[str, bytes]:
         waiting=state.waiting.all(),
         pending_ranking=state.pending_ranking + (state.joiner.examples if state.joiner else []),
     )
-    return {
+    ranker = {} if state.ranker is None else {RANKER: safetensors.numpy.save(state.ranker.state())}
+    return ranker | {
         LEARNER: safetensors.numpy.save(arrays),
         # not msgspec: the state of a random generator may have integers of 128 bits
         LEARNER_META: json.dumps(meta, allow_nan=False).encode(),
@@ -95,6 +97,8 @@ def restore(
         state.progressive.load_state(safetensors.numpy.load(files[PROGRESSIVE]))
         if VIEWERS in files:  # checkpoints of 0.2 have none
             state.viewers.load_state(safetensors.numpy.load(files[VIEWERS]))
+        if state.ranker is not None and RANKER in files:
+            state.ranker.load_state(safetensors.numpy.load(files[RANKER]))
     except (KeyError, ValueError, msgspec.MsgspecError, safetensors.SafetensorError) as error:
         raise ContractError(
             f"the checkpoint is of other code or of another configuration: {error!r}; move the "

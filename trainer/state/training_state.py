@@ -46,8 +46,9 @@ from trainer.evaluate.viewers import Viewers
 from trainer.input.waiting import WaitingWatches
 from trainer.input.windows import Windows
 from trainer.learn.learner import Learner
-from trainer.ranking.examples import OwnFeatures, RankerLearner, RankingExample
+from trainer.ranking.examples import OwnFeatures, RankingExample
 from trainer.ranking.joiner import Joiner
+from trainer.ranking.learner import RankingLearner
 from trainer.ranking.watermarks import Place
 
 MAX_WAITING = 100_000
@@ -95,7 +96,7 @@ class TrainingState:
         self.joiner: Joiner | None = None
         self.own_features: OwnFeatures | None = None
         """Computes the features of impressions that no ranking log can have."""
-        self.ranker_learner: RankerLearner | None = None
+        self.ranker: RankingLearner | None = None
         self.pending_ranking: list[RankingExample] = []
         self._completion = completion
         self._clock = clock
@@ -109,6 +110,8 @@ class TrainingState:
         video_id = upload.video_id
         is_changed = self.learner.upload(upload)
         self.popularity.add(upload)
+        if self.ranker is not None:
+            self.ranker.upload(upload)
         self.counts["uploads"] += 1
         if is_changed:
             for videos in self.touched.values():
@@ -254,18 +257,25 @@ class TrainingState:
             del waiting[video_id]
         return [video_id for video_id in taken if self.is_live(video_id)]
 
+    def ranker_files(self) -> dict[str, bytes]:
+        """Return the files of the ranker for a bundle; none before it has learned enough."""
+        if self.ranker is None:
+            return {}
+        return self.ranker.bundle_files(np.flatnonzero(self.learner.is_live_N) + 1)
+
     def metrics(self) -> dict[str, float]:
         """Return the metrics of what was learned, for an announcement."""
         counted = ("watches", "searches", "impressions")
         events = float(sum(self.counts[name] for name in counted))
         loss = self.loss if np.isfinite(self.loss) else 0.0
-        return self.progressive.metrics() | {"loss": loss, "events": events}
+        ranker = self.ranker.metrics() if self.ranker is not None else {}
+        return self.progressive.metrics() | ranker | {"loss": loss, "events": events}
 
     def _learn_to_rank(self) -> None:
         """Hand the joined examples to the learner of the ranker; without one they are dropped."""
         examples, self.pending_ranking = self.pending_ranking, []
-        if examples and self.ranker_learner is not None:
-            self.ranker_learner.learn([self._with_duration(one) for one in examples])
+        if examples and self.ranker is not None:
+            self.ranker.learn([self._with_duration(one) for one in examples])
 
     def _with_duration(self, example: RankingExample) -> RankingExample:
         if example.duration_ms:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from contract.wire.events import Context, VideoUpload, Watch
+from contract.wire.events import Context, ImpressedVideo, Impressions, VideoUpload, Watch
 from nextwatch.datasets.kuairand_past import assumed_watch_ms, evenly
 from nextwatch.datasets.log import Bools, Ints
 
@@ -22,7 +22,7 @@ UNKNOWN_DURATION_MS = 60_000
 """For videos of which the log knows none (picture posts): with it, the completion rule says of
 all 1,665 such exposures of KuaiRand, 25-30 April, what the log's own flag says."""
 
-_HISTORY_IDS = 1 << 96
+_HISTORY_IDS, _IMPRESSION_IDS = 1 << 96, 1 << 97
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,6 @@ class TrialLog:
         if self.watch_ms[row] <= 0:
             return None
         duration_ms = int(self.duration_ms[row])
-        surface = int(self.surface[row])
         return Watch(
             event_id=str(UUID(int=_HISTORY_IDS + row)),
             user_id=self.user_id[row],
@@ -97,5 +96,20 @@ class TrialLog:
             event_time_ms=int(self.time_ms[row]),
             watch_ms=min(int(self.watch_ms[row]), duration_ms),
             duration_ms=duration_ms,
-            context=Context(surface=f"tab:{surface}") if surface >= 0 else Context(),
+            context=surface_context(int(self.surface[row])),
         )
+
+    def impressions(self, row: int) -> Impressions:
+        """Return the event that says that the video of exposure *row* was shown."""
+        video_id = self.uploads[self.column[row]].video_id
+        return Impressions(
+            event_id=str(UUID(int=_IMPRESSION_IDS + row)),
+            user_id=self.user_id[row],
+            event_time_ms=int(self.time_ms[row]),
+            videos=[ImpressedVideo(video_id=video_id, position=0)],
+        )
+
+
+def surface_context(surface: int) -> Context:
+    """Return the context of a request on *surface*, a tab of the log; -1 is unknown."""
+    return Context(surface=f"tab:{surface}") if surface >= 0 else Context()

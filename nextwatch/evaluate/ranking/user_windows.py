@@ -7,8 +7,9 @@ played. The surface of an exposure is the context of its request.
 
 from uuid import UUID
 
-from contract.wire.events import Context, ImpressedVideo, Impressions, Watch
+from contract.wire.events import ImpressedVideo, Impressions, Watch
 from models.history.history import EMPTY, Window, WindowPolicy, fold, with_context
+from nextwatch.evaluate.logs.trial import surface_context
 from nextwatch.evaluate.ranking.contender import Exposures, Outcomes, RankTraining
 
 _LOG_IDS = 1 << 97
@@ -37,7 +38,7 @@ class UserWindows:
         """Return the window of each exposure's user, with its surface as the context."""
         windows = self._held if is_own_still else self._live
         return [
-            with_context(windows.get(user, EMPTY), _context(surface))
+            with_context(windows.get(user, EMPTY), surface_context(surface))
             for user, surface in zip(
                 exposures.user_B.tolist(), exposures.surface_B.tolist(), strict=True
             )
@@ -73,11 +74,7 @@ class UserWindows:
                 event_time_ms=time_ms,
                 watch_ms=min(watch_ms, duration_ms),
                 duration_ms=duration_ms,
-                context=_context(int(exposures.surface_B[place])),
+                context=surface_context(int(exposures.surface_B[place])),
             )
             happened.append(watch)
         return happened
-
-
-def _context(surface: int) -> Context:
-    return Context(surface=f"tab:{surface}") if surface >= 0 else Context()

@@ -129,3 +129,33 @@ def test_the_mean_completion_rate_follows_every_change():
     assert store.mean_completion_rate == 0.6
     store.remove("c")
     assert store.mean_completion_rate == 1.0
+
+
+def test_the_rows_that_changed_since_are_told_each_once():
+    """For what is derived of rows and kept beside them."""
+    store = ItemStore(2, 2)
+    for name in ("a", "b", "c"):
+        store.put(item_vector(name))
+    before = store.num_changes
+
+    store.put(item_vector("c"))
+    store.put(item_vector("a"))
+    store.put(item_vector("c"))
+    store.remove("b")
+
+    assert store.changed_since(before).tolist() == [1, 2, 3]
+    assert store.changed_since(store.num_changes).tolist() == []
+
+
+def test_after_many_changes_every_row_has_changed():
+    """The store remembers about as many changes as it has rows."""
+    store = ItemStore(2, 2)
+    store.put(item_vector("a"))
+    store.put(item_vector("b"))
+    before = store.num_changes
+
+    for _ in range(20):
+        store.put(item_vector("b"))
+
+    assert store.changed_since(before).tolist() == [0, 1, 2]
+    assert store.changed_since(store.num_changes - 1).tolist() == [store.row("b")]

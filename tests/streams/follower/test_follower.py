@@ -4,13 +4,14 @@ import pytest
 
 from contract.errors import BundleError, StoreUnavailable
 from contract.process.clock import ManualClock
-from contract.wire.events import BundleState, Origin, encode
+from contract.wire.events import BundleState, HottestVideos, Origin, SimilarVideos, encode
 from contract.wire.keys import partition_of
 from contract.wire.topics import VIDEO_UPLOADS, Layout
 from streams.follower import waiting
 from streams.follower.catch_up import CatchUp
 from streams.follower.follower import Follower, FollowerThread
 from streams.follower.offers import MAX_OFFERS
+from streams.follower.offline_lists import OfflineLists
 from streams.serving.generation import ActiveGeneration
 from streams.serving.text_index import TextIndex
 from tests.streams.servings import offer, serving
@@ -408,3 +409,21 @@ def test_a_misplaced_upload_is_not_searchable():
     assert [video_id for video_id, _ in texts.find("cooking", 9)] == ["v1"]
     assert follower.counts == {"video-uploads:misplaced": 1}
     assert consumer.is_closed
+
+
+def test_the_lists_of_batch_jobs_are_followed_until_a_tombstone():
+    world = World()
+    lists = OfflineLists(num_similar=2, num_hottest=2)
+    world.follower.follow_lists(lists)
+    of_video = SimilarVideos(video_id="v1", videos=[], updated_at_ms=T0)
+    of_all = HottestVideos(list_name="hottest:24h:all", videos=[], updated_at_ms=T0)
+
+    world.follower.on_similar(b"v1", encode(of_video))
+    world.follower.on_hottest(b"hottest:24h:all", encode(of_all))
+    world.follower.on_hottest(b"another", encode(of_all))
+    assert len(lists) == 2
+    assert world.follower.counts["hottest_skipped:key_mismatch"] == 1
+
+    world.follower.on_similar(b"v1", None)
+    world.follower.on_hottest(b"hottest:24h:all", None)
+    assert len(lists) == 0

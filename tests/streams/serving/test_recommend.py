@@ -178,11 +178,11 @@ def test_the_item_store_does_not_change_while_a_batch_computes():
     class Slow:
         """The real ranker, while another thread wants to put a video in."""
 
-        def rank(self, *args):
+        def rank(self, inputs):
             tail.start()
             assert world.switch.ranking.is_wanted.wait(10)
             was_known.append("new" in world.switch.current.items)
-            return ranker.rank(*args)
+            return ranker.rank(inputs)
 
     world.switch.ranking = WantedLock()
     world.switch.current = replace(world.switch.current, ranker=Slow())
@@ -277,8 +277,8 @@ def test_a_candidate_the_ranker_has_no_number_for_comes_last():
     """The answer stays valid JSON, and says that something is wrong."""
 
     class Nan:
-        def rank(self, similarity_BC, rows_BC, items, users):
-            score_BC = np.where(similarity_BC > 0.99, np.nan, similarity_BC)
+        def rank(self, inputs):
+            score_BC = np.where(inputs.similarity_BC > 0.99, np.nan, inputs.similarity_BC)
             return score_BC, score_BC
 
     world = World("nearer", "near", current=replace(serving(VIDEOS), ranker=Nan()))
@@ -348,7 +348,7 @@ class Failing:
     def __init__(self, result=None):
         self.result = result
 
-    def rank(self, similarity_BC, rows_BC, items, users):
+    def rank(self, inputs):
         if self.result is None:
             raise RuntimeError("no such operator")
         return self.result, self.result
@@ -369,8 +369,8 @@ def test_an_infinite_score_is_not_published(value):
     """JSON has none: consumers would read null."""
 
     class Infinite:
-        def rank(self, similarity_BC, rows_BC, items, users):
-            return np.full(rows_BC.shape, value), np.full(rows_BC.shape, value)
+        def rank(self, inputs):
+            return np.full(inputs.rows_BC.shape, value), np.full(inputs.rows_BC.shape, value)
 
     answer = World("near", current=replace(serving(VIDEOS), ranker=Infinite())).recommend()
 
@@ -384,8 +384,8 @@ def test_an_expected_watch_time_stays_within_the_contract():
     """Whatever a ranker thinks."""
 
     class Wild:
-        def rank(self, similarity_BC, rows_BC, items, users):
-            return np.full(rows_BC.shape, 1e15), similarity_BC
+        def rank(self, inputs):
+            return np.full(inputs.rows_BC.shape, 1e15), inputs.similarity_BC
 
     answer = World("near", current=replace(serving(VIDEOS), ranker=Wild())).recommend()
 

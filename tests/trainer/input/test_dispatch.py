@@ -82,7 +82,7 @@ class RecordingRanker:
 def test_what_was_shown_and_watched_is_handed_to_the_ranker_when_its_window_has_passed(room):
     """Without a duration in the watch, that of the upload counts."""
     delivery = Delivery()
-    room.state.joiner, room.state.ranker_learner = delivery.joiner, RecordingRanker()
+    room.state.joiner, room.state.ranker = delivery.joiner, RecordingRanker()
     room.take(RANKING_LOG, facts.logged("r", "v1", "v2"))
     room.take(IMPRESSIONS, facts.shown("r", "v1", "v2"))
     room.take(WATCH_EVENTS, facts.watched("r", "v1", at_ms=5))
@@ -94,7 +94,7 @@ def test_what_was_shown_and_watched_is_handed_to_the_ranker_when_its_window_has_
     room.state.join()
     room.state.learn()
 
-    learned = room.state.ranker_learner.learned
+    learned = room.state.ranker.learned
     found = sorted((one.video_id, one.is_watched, one.duration_ms) for one in learned)
     assert found == [("v1", True, 30_000), ("v2", False, 0)]
     assert room.state.pending_ranking == []
@@ -103,7 +103,7 @@ def test_what_was_shown_and_watched_is_handed_to_the_ranker_when_its_window_has_
 
 def test_an_erased_user_is_not_handed_to_the_ranker(room):
     delivery = Delivery()
-    room.state.joiner, room.state.ranker_learner = delivery.joiner, RecordingRanker()
+    room.state.joiner, room.state.ranker = delivery.joiner, RecordingRanker()
     room.take(RANKING_LOG, facts.logged("r", "v1"))
     room.take(IMPRESSIONS, facts.shown("r", "v1"))
     for topic, record in zip(
@@ -116,7 +116,7 @@ def test_an_erased_user_is_not_handed_to_the_ranker(room):
     room.take(USER_DELETIONS, deletion(user_id="u1", at_ms=1))
     room.state.learn()
 
-    assert room.state.ranker_learner.learned == []
+    assert room.state.ranker.learned == []
 
 
 def test_a_tombstone_takes_a_video_down(room):

@@ -195,10 +195,16 @@ def test_a_store_that_does_not_answer_does_not_end_the_trainer(publisher, monkey
 
 
 def test_features_on_the_wire_stay_in_the_bounds_of_the_contract():
-    features = ranking_features([0.12345, 1_234.56, 1.0 + 1e-12, 30_000.0, float(T0)])
+    counters = [12.34567, 1.0 + 1e-12, 1.234567]
+    codes = [1.0, 2.0, 3.0, 0.0]
+    features = ranking_features(
+        [0.12345, 1_234.56, 1.0 + 1e-12, 30_000.0, float(T0), *counters, *codes]
+    )
 
     assert (features.popularity, features.mean_watch_ms) == (0.123, 1_234.6)
     assert (features.completion_rate, features.duration_ms) == (1.0, 30_000)
+    assert (features.impressions, features.watch_rate, features.watch_lift) == (12.346, 1.0, 1.2346)
+    assert (features.channel, features.category, features.tag, features.language) == (1, 2, 3, 0)
 
 
 def metrics(model, baseline, num_examples=MIN_GUARDED_EXAMPLES):

@@ -1,0 +1,1 @@
+"""Make offline products of bundle, windows and logs; `recommend.py` first."""

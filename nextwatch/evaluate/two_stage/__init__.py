@@ -1,0 +1,1 @@
+"""Evaluate retrieval and ranker together, over the whole catalogue."""

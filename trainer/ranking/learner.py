@@ -1,0 +1,251 @@
+"""Learn to rank from what the joiner found: score each batch first, then learn, then count.
+
+The features of an example are those that serving logged, so nothing is computed twice; only rows
+of videos are looked up here. For impressions without a recommendation, as of a replayed log,
+`trainer.ranking.own_features` computes them with the same function.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from contract.points import point_id
+from contract.wire.events import VideoUpload
+from models.features.examples import CompletionRule
+from models.features.ranking_features import (
+    CANDIDATE_FEATURES,
+    CONTEXT_FEATURES,
+    VERSION,
+    content_codes,
+)
+from models.features.vocabulary import Vocabulary
+from models.ranking.batch import (
+    RankerCandidates,
+    RankerLabels,
+    RankerRequests,
+    padded_histories,
+)
+from models.ranking.config import RankerConfig
+from models.ranking.ranker import LabelledHistory, RankerModel
+from trainer.evaluate.popularity import Popularity
+from trainer.learn.histories import PastWatches
+from trainer.ranking.examples import RankingExample
+
+# Shape legend: n = examples, T = watches, B = examples that are learned.
+
+MAX_HISTORY = 50
+MIN_EXAMPLES = 1_000
+"""With fewer joined examples of both labels a ranker is not yet served."""
+NUM_RECENT = 20_000
+"""Over so many of the newest examples the measures are taken."""
+_SURFACE = CONTEXT_FEATURES.index("surface")
+
+
+class RankingLearner:
+    """A ranker of the trainer, with the measures of what it predicted before it learned."""
+
+    def __init__(
+        self,
+        config: RankerConfig,
+        vocabulary: Vocabulary,
+        popularity: Popularity,
+        completion: CompletionRule,
+        *,
+        seed: int,
+    ) -> None:
+        self.model = RankerModel(config, seed=seed)
+        self._vocabulary = vocabulary
+        self._popularity = popularity
+        self._completion = completion
+        self._num_described = 0
+        self._row_of_point: dict[int, int] = {}
+        self._num_by_label = [0, 0]
+        self._recent: deque[tuple[str, float, bool, float, float]] = deque(maxlen=NUM_RECENT)
+        self._loss = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether enough was learned to order by."""
+        return min(self._num_by_label) > 0 and sum(self._num_by_label) >= MIN_EXAMPLES
+
+    def upload(self, upload: VideoUpload) -> None:
+        """Note what the upload says of a video of the vocabulary."""
+        row = self._vocabulary.row(upload.video_id)
+        self._row_of_point[point_id(upload.video_id)] = row
+        codes = content_codes(upload)
+        self.model.describe(
+            np.array([row]),
+            channel=np.array([codes["channel"]]),
+            category=np.array([codes["category"]]),
+            tag=np.array([codes["tag"]]),
+            duration_ms=np.array([float(upload.duration_ms)]),
+        )
+
+    def row_of_point(self, point: int) -> int:
+        """Return the row of the video with this point, 0 when it is unknown."""
+        return self._row_of_point.get(point, 0)
+
+    def learn_histories(self, histories: Sequence[PastWatches]) -> None:
+        """Learn which watches of the past were completed."""
+        self.model.learn_histories(
+            [
+                LabelledHistory(
+                    self._vocabulary.rows(one.video_ids).astype(np.int64),
+                    np.array(one.is_completed, np.bool_),
+                )
+                for one in histories
+            ]
+        )
+
+    def learn(self, examples: Sequence[RankingExample]) -> None:
+        """Score *examples*, learn from them, and count them; those that do not fit are left out."""
+        known = [one for one in examples if self._fits(one)]
+        if not known:
+            return
+        requests, candidates = self._inputs(known)
+        watch_s_n = np.array([one.watch_ms for one in known]) / 1_000
+        labels = RankerLabels(
+            np.array([one.is_watched for one in known], np.bool_),
+            np.array(
+                [self._completion.is_completed(one.watch_ms, one.duration_ms) for one in known],
+                np.bool_,
+            ),
+            watch_s_n,
+        )
+        scores = self.model.score(requests, candidates)
+        columns = zip(
+            known,
+            scores.p_watched_M.tolist(),
+            scores.expected_s_M.tolist(),
+            watch_s_n.tolist(),
+            strict=True,
+        )
+        self._recent.extend(
+            (one.user_id, p, one.is_watched, expected_s, watch_s)
+            for one, p, expected_s, watch_s in columns
+            if not one.is_late
+        )
+        self._loss = self.model.learn(requests, candidates, labels)
+        self._count(known, candidates.row_M, requests.context_BU[:, _SURFACE].astype(np.int64))
+
+    def metrics(self) -> dict[str, float]:
+        """Return the measures over the newest examples: GAUC, log loss, predicted to watched."""
+        if not self._recent:
+            return {"ranker_examples": 0.0}
+        users, p, is_watched, expected_s, watch_s = (
+            np.array(c) for c in zip(*self._recent, strict=True)
+        )
+        p = np.clip(p, 1e-6, 1 - 1e-6)
+        log_loss = -np.where(is_watched, np.log(p), np.log(1 - p)).mean()
+        return {
+            "ranker_examples": float(sum(self._num_by_label)),
+            "ranker_gauc": _gauc(users, p, is_watched),
+            "ranker_log_loss": float(log_loss),
+            "ranker_predicted_to_watched": float(expected_s.sum() / max(watch_s.sum(), 1e-9)),
+            "ranker_loss": self._loss if np.isfinite(self._loss) else 0.0,
+        }
+
+    def bundle_files(self, rows: Int64[np.ndarray, "n"]) -> dict[str, bytes]:
+        """Return the files of the ranker for a bundle whose snapshot has the videos of *rows*.
+
+        Raises:
+            BundleError: what was exported does not compute what torch computes.
+        """
+        from models.bundle import ranker_export  # noqa: PLC0415
+
+        return ranker_export.export(self.model, rows) if self.is_ready else {}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything a restart needs."""
+        return {f"model.{name}": array for name, array in self.model.state().items()} | {
+            "num_by_label": np.array(self._num_by_label, np.int64),
+            "loss": np.array([self._loss if np.isfinite(self._loss) else 0.0]),
+        }
+
+    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Restore what `state` returned; measures begin anew.
+
+        Raises:
+            ValueError: it is of another configuration.
+        """
+        self.model.load_state(
+            {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
+        )
+        self._num_by_label = arrays["num_by_label"].tolist()
+        self._loss = float(arrays["loss"][0])
+        for upload in self._vocabulary.uploads:
+            self.upload(upload)
+
+    def _fits(self, example: RankingExample) -> bool:
+        sizes = len(example.context), len(example.candidate)
+        wanted = 4 * len(CONTEXT_FEATURES), 4 * len(CANDIDATE_FEATURES)
+        is_known = self._vocabulary.live_row(example.video_id) > 0
+        return is_known and example.feature_version == VERSION and sizes == wanted
+
+    def _inputs(
+        self, examples: Sequence[RankingExample]
+    ) -> tuple[RankerRequests, RankerCandidates]:
+        histories = [np.frombuffer(one.history, "<i8").tolist() for one in examples]
+        row_of = self._row_of_point
+        row_BT, completed_BT = padded_histories(
+            [np.array([row_of.get(point, 0) for point in one], np.int64) for one in histories],
+            [np.frombuffer(one.history_completed, np.uint8) > 0 for one in examples],
+            most=MAX_HISTORY,
+        )
+        context_BU = np.stack([np.frombuffer(one.context, "<f4") for one in examples])
+        features_MF = np.stack([np.frombuffer(one.candidate, "<f4") for one in examples])
+        rows = self._vocabulary.rows([one.video_id for one in examples]).astype(np.int64)
+        position_M = np.array([one.position for one in examples], np.float32)
+        return (
+            RankerRequests(row_BT, completed_BT, _finite(context_BU)),
+            RankerCandidates(np.arange(len(examples)), rows, _finite(features_MF), position_M),
+        )
+
+    def _count(
+        self,
+        examples: Sequence[RankingExample],
+        row_n: Int64[np.ndarray, "n"],
+        surface_n: Int64[np.ndarray, "n"],
+    ) -> None:
+        time_ms_n = np.array([one.event_time_ms for one in examples], np.int64)
+        is_watched_n = np.array([one.is_watched for one in examples], np.bool_)
+        is_first_n = np.array([not one.is_late for one in examples], np.bool_)
+        count = self._popularity.count_impressions
+        for which, watched in ((is_first_n, False), (is_watched_n, True)):
+            count(row_n[which], time_ms_n[which], surface_n[which], watched=watched)
+        for is_watched in is_watched_n.tolist():
+            self._num_by_label[is_watched] += 1
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Return *values* bounded, as a new array: nothing from the wire is trusted."""
+    bounded: np.ndarray = np.clip(np.nan_to_num(values, nan=-1.0), -1e12, 1e12).astype(np.float32)
+    return bounded
+
+
+def _gauc(users: np.ndarray, p: np.ndarray, is_watched: Bool[np.ndarray, "n"]) -> float:
+    """Return the area under the curve within users, by their examples; 0.5 where there is none."""
+    _, user = np.unique(users, return_inverse=True)
+    order = np.lexsort((p, user))
+    user, p, is_watched = user[order], p[order], is_watched[order]
+    starts = np.flatnonzero(np.diff(user, prepend=-1))
+    total = weight = 0.0
+    for scores, labels in zip(
+        np.split(p, starts[1:]), np.split(is_watched, starts[1:]), strict=True
+    ):
+        num_watched, num = int(labels.sum()), len(labels)
+        if 0 < num_watched < num:
+            ranks = _ranks(scores)
+            won = ranks[labels].sum() - num_watched * (num_watched + 1) / 2
+            total += num * won / (num_watched * (num - num_watched))
+            weight += num
+    return float(total / weight) if weight else 0.5
+
+
+def _ranks(sorted_scores: np.ndarray) -> np.ndarray:
+    """Return the ranks of scores in order, from 1; equal ones share the mean of theirs."""
+    _, place, counts = np.unique(sorted_scores, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts - 1) / 2)[place]

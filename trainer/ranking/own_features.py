@@ -1,0 +1,82 @@
+"""Compute the features of impressions that serving did not recommend, as of a replayed log.
+
+By the function and from the state that serving has: the user's window before the impression, and
+the counters of this moment.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from contract.points import POINT_BYTES, point_id
+from contract.wire.events import Impressions
+from models.features.examples import CompletionRule, Example
+from models.features.ranking_features import (
+    VERSION,
+    Candidates,
+    RequestColumns,
+    ranking_features,
+)
+from models.history.history import Window
+from trainer.evaluate.popularity import Popularity
+from trainer.input.windows import Windows
+from trainer.learn.learner import Learner
+from trainer.ranking.examples import LoggedFeatures
+
+_NOT_OF_OURS = 0  # the code of no source
+
+
+def own_features(
+    learner: Learner,
+    windows: Windows,
+    popularity: Popularity,
+    completion: CompletionRule,
+    row_of_point: Callable[[int], int],
+) -> Callable[[Impressions], LoggedFeatures | None]:
+    """Return the function that the joiner calls; it returns None where no video is known."""
+
+    def compute(event: Impressions) -> LoggedFeatures | None:
+        vocabulary = learner.vocabulary
+        video_ids = [one.video_id for one in event.videos if vocabulary.live_row(one.video_id)]
+        if not video_ids:
+            return None
+        window = windows.get(event.user_id)
+        rows = vocabulary.rows(video_ids).astype(np.int64)
+        encoded = learner.encode([Example(event.user_id, window, "", event.event_time_ms)])
+        vector_D = learner.user_vectors(encoded.users)[0]
+        requests = RequestColumns(
+            [window],
+            np.array([event.event_time_ms], np.int64),
+            vocabulary.rows(window.video_ids),
+            np.array([row_of_point(point) for point in _points(window)], np.int64),
+        )
+        candidates = Candidates(
+            np.zeros(len(rows), np.int64),
+            rows,
+            learner.output_vectors(rows) @ vector_D,
+            np.full(len(rows), _NOT_OF_OURS),
+        )
+        values = ranking_features(requests, candidates, popularity)
+        watches = window.watches
+        return LoggedFeatures(
+            feature_version=VERSION,
+            generation=0,
+            video_ids=video_ids,
+            context=values.context_BU[0].astype("<f4").tobytes(),
+            user_vector=vector_D.astype("<f4").tobytes(),
+            candidates=np.ascontiguousarray(values.candidate_MF, "<f4").tobytes(),
+            history=b"".join(
+                point_id(watch.video_id).to_bytes(POINT_BYTES, "little") for watch in watches
+            ),
+            history_completed=bytes(
+                completion.is_completed(watch.watch_ms, watch.duration_ms) for watch in watches
+            ),
+        )
+
+    return compute
+
+
+def _points(window: Window) -> list[int]:
+    joined = b"".join(entry.points for entry in window.impressions)
+    points: list[int] = np.frombuffer(joined, "<i8").tolist()
+    return points
