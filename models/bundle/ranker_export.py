@@ -1,8 +1,6 @@
 """Export a ranker for serving: its three parts as ONNX, and tables (torch; training only).
 
-Serving normalises features block by block, all shares, then all squares, roots and flags, and
-training feature by feature: the columns of the first layer change places here. Golden outputs are
-computed by torch as training computes them; whoever loads the files compares.
+Golden outputs are computed by torch as training computes them; whoever loads the files compares.
 """
 
 from collections.abc import Sequence
@@ -31,6 +29,7 @@ from models.ranking.network import (
     RankerNetwork,
     UserInputs,
 )
+from models.ranking.normaliser import num_columns
 from models.ranking.ranker import RankerModel
 from models.serving.ranker_tables import (
     CARD,
@@ -46,7 +45,6 @@ from models.serving.ranker_tables import (
 # Shape legend: B = requests, M = candidates, P = videos of the snapshot, X = inputs of a part.
 
 MAX_HISTORY = 50
-_SURFACE = CODED_CONTEXT.index("surface")
 _AXES = {0: "B"}
 _GOLDEN_PAIRS, _GOLDEN_REQUESTS, _GOLDEN_WATCHES = 12, 3, 6
 
@@ -90,25 +88,13 @@ def _tables(model: RankerModel, rows_P: Int64[np.ndarray, "P"]) -> dict[str, np.
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def blocks(num_features: int, num_columns: int) -> list[int]:
-    """Return where each column of serving, block by block, stands feature by feature."""
-    each = num_columns // num_features
-    return [feature * each + block for block in range(each) for feature in range(num_features)]
-
-
-def _order(part: str, network: RankerNetwork) -> Tensor:
-    num = len(NORMALISED[part])
-    return torch.tensor(blocks(num, num * (4 if network.config.has_roots else 2)))
-
-
 class _Video(nn.Module):
     def __init__(self, network: RankerNetwork) -> None:
         super().__init__()
         self.network = network
-        self.back = torch.argsort(_order("video", network))
 
     def forward(self, embedding_NW: Tensor, features_NX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        part = self.network.video_part(embedding_NW, features_NX[:, self.back])
+        part = self.network.video_part(embedding_NW, features_NX)
         return part.first_NH, part.query_ND * 1.0, part.bias_N * 1.0
 
 
@@ -116,14 +102,13 @@ class _User(nn.Module):
     def __init__(self, network: RankerNetwork) -> None:
         super().__init__()
         self.network = network
-        self.back = torch.argsort(_order("context", network))
 
     def forward(
         self, pools_BP: Tensor, stats_BS: Tensor, context_BX: Tensor, codes_BC: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        inputs = UserInputs(pools_BP, stats_BS, context_BX[:, self.back], codes_BC)
+        inputs = UserInputs(pools_BP, stats_BS, context_BX, codes_BC)
         part = self.network.user_part(inputs)
-        surface_BD = self.network.surfaces(codes_BC[:, _SURFACE])
+        surface_BD = self.network.context_factors(codes_BC)
         return part.first_BH, part.taste_BD, surface_BD, part.bias_B
 
 
@@ -133,11 +118,7 @@ class _Pair(nn.Module):
     def __init__(self, model: RankerModel) -> None:
         super().__init__()
         network = model.network
-        order = _order("pair", network)
-        weight = network.pair_first.weight.detach()
-        self.weight_XH = torch.cat(
-            [weight[:, order], weight[:, len(order) :]], dim=1
-        ).T.contiguous()
+        self.weight_XH = network.pair_first.weight.detach().T.contiguous()
         self.hidden, self.heads, self.skip = network.hidden, network.heads, network.skip
         self.watch_head = model.config.watch_head
         self.means_Q = torch.from_numpy(model.bin_mean_Q.astype(np.float32))
@@ -150,9 +131,13 @@ class _Pair(nn.Module):
         return heads.p_watched(outputs_MO), expected_M
 
 
+def _num_columns(part: str, model: RankerModel) -> int:
+    return num_columns(len(NORMALISED[part]), has_roots=model.config.has_roots)
+
+
 def _video_part(model: RankerModel) -> bytes:
     width = 2 * model.config.dim + 1
-    inputs = torch.rand(2, width), torch.rand(2, len(_order("video", model.network)))
+    inputs = torch.rand(2, width), torch.rand(2, _num_columns("video", model))
     names, outputs = ["embedding", "features"], ["first", "query", "bias"]
     axes = dict.fromkeys([*names, *outputs], _AXES)
     return exported(_Video(model.network), inputs, names, outputs, axes)
@@ -164,7 +149,7 @@ def _user_part(model: RankerModel) -> bytes:
     inputs = (
         torch.rand(2, num_pools),
         torch.rand(2, network.user_bias.in_features),
-        torch.rand(2, len(_order("context", network))),
+        torch.rand(2, _num_columns("context", model)),
         torch.ones((2, len(CODED_CONTEXT)), dtype=torch.int64),
     )
     names, outputs = ["pools", "stats", "context", "codes"], ["first", "taste", "surface", "bias"]

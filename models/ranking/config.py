@@ -10,9 +10,10 @@ HEADS = ("weighted_logistic", "distribution")
 class RankerConfig:
     """The configuration of a ranker.
 
-    ``has_roots`` adds the square and the square root of each normalised value (Covington et al.
-    2016, section 4.1). ``is_weighted`` weighs positives by their watch time (section 4.2).
-    ``max_watch_s`` caps watch times: one forgotten player must not outweigh a day.
+    ``has_factors`` adds the products of a video with all fields of the context, not the surface
+    alone (DeepFM). ``has_roots`` adds the square and the square root of each normalised value
+    (Covington et al. 2016, section 4.1). ``is_weighted`` weighs positives by their watch time
+    (section 4.2). ``max_watch_s`` caps watch times: one forgotten player must not outweigh a day.
     ``retrieval_weight`` is what retrieval's logit counts beside the logarithm of the expected
     watch time in the served order (`models.serving.ranking.blended_score`): 2 is the smallest that
     costs no recall over the whole catalogue (docs/experiments.md, 2026-11-26).

@@ -7,7 +7,9 @@ heads:
 *weighted_logistic* is the paper's. Positives weigh their watch time T, negatives one, so that the
 learned odds are ``sum(T of positives) / number of negatives``, which is ``E[T] / (1 - p)`` for the
 share p of positives. The paper takes p as small and serves ``e^logit``; where p is not small,
-``E[T] = e^logit * (1 - p)``, with p of the other output. `uncorrected` is the paper's.
+``E[T] = e^logit * (1 - p)``. `uncorrected_s` is the paper's. The logit is learned as the sum of
+that of *watched* and of an output t of its own: then ``E[T] = p * e^t``, and two outputs that are
+both sure cannot be at odds.
 
 *distribution* gives the probability of each of `NUM_BINS` ranges of watch time. The expected value
 is the sum of their means, which are learned as averages.
@@ -73,7 +75,10 @@ def loss(
     weight_M = watch_s_M / SCALE_S if is_weighted else torch.ones_like(watch_s_M)
     weight_M = torch.where(is_watched_M, weight_M, torch.ones_like(weight_M))
     odds_M = binary_cross_entropy_with_logits(
-        outputs_MO[:, FIRST_OF_TIME], watched_M, weight=weight_M, reduction="none"
+        outputs_MO[:, WATCHED].detach() + outputs_MO[:, FIRST_OF_TIME],
+        watched_M,
+        weight=weight_M,
+        reduction="none",
     )
     return total_M + 0.5 * odds_M
 
@@ -87,12 +92,14 @@ def expected_s(outputs_MO: Tensor, bin_means_Q: Tensor, *, watch_head: str) -> T
     """Return the expected watch time of a shown video in seconds, before it is calibrated."""
     if watch_head == "distribution":
         return (torch.softmax(outputs_MO[:, FIRST_OF_TIME:], dim=1) * bin_means_Q).sum(1)
-    return uncorrected_s(outputs_MO) * (1.0 - p_watched(outputs_MO))
+    time_M = outputs_MO[:, FIRST_OF_TIME].clamp(max=_MAX_LOGIT)
+    return SCALE_S * p_watched(outputs_MO) * torch.exp(time_M)
 
 
 def uncorrected_s(outputs_MO: Tensor) -> Tensor:
     """Return the paper's expected watch time, which takes watches as rare."""
-    return SCALE_S * torch.exp(outputs_MO[:, FIRST_OF_TIME].clamp(max=_MAX_LOGIT))
+    logit_M = outputs_MO[:, WATCHED] + outputs_MO[:, FIRST_OF_TIME]
+    return SCALE_S * torch.exp(logit_M.clamp(max=_MAX_LOGIT))
 
 
 def median_s(outputs_MO: Tensor) -> Tensor:

@@ -117,7 +117,8 @@ class RankerNetwork(nn.Module):
         self.codes = nn.Embedding(len(CODED_CONTEXT) * (NUM_CODES + 1), CODE_DIM)
         self.sources = nn.Embedding(NUM_CODES + 1, 1)
         self.surfaces = nn.Embedding(NUM_CODES + 1, dim)
-        for table in (self.codes, self.sources, self.surfaces):
+        self.factors = nn.Embedding(len(CODED_CONTEXT) * (NUM_CODES + 1), dim)
+        for table in (self.codes, self.sources, self.surfaces, self.factors):
             nn.init.normal_(table.weight, std=0.01)
         num_user = num_context + NUM_STATS + len(CODED_CONTEXT) * CODE_DIM
         num_candidate = num_video
@@ -141,6 +142,8 @@ class RankerNetwork(nn.Module):
         self.heads = nn.Linear(last, num_outputs)
         self.skip = nn.Linear(NUM_SKIPPED, num_outputs, bias=False)
         with torch.no_grad():
+            self.heads.weight.zero_()  # until it has learned, its embeddings alone decide
+            self.heads.bias.zero_()
             self.skip.weight.zero_()
             self.skip.weight[:2] = 1.0  # of the probabilities of watched and completed
 
@@ -158,6 +161,20 @@ class RankerNetwork(nn.Module):
             taste_BD,
             self.user_bias(inputs.stats_BS)[:, 0],
         )
+
+    def context_factors(self, codes_BC: Tensor) -> Tensor:
+        """Return the vector whose product with a video says how it goes with the context.
+
+        With factors it is the sum over all fields: the part of the factorisation machine of DeepFM
+        that differs between the candidates of a request (equation 2; what fields of the context
+        have in common is the same for all).
+        """
+        surface_BD: Tensor = self.surfaces(codes_BC[:, CODED_CONTEXT.index("surface")])
+        if not self.config.has_factors:
+            return surface_BD
+        offset_C = torch.arange(len(CODED_CONTEXT)) * (NUM_CODES + 1)
+        factors_BD: Tensor = surface_BD + self.factors(codes_BC + offset_C).sum(1)
+        return factors_BD
 
     def video_part(self, embedding_NW: Tensor, features_NV: Tensor) -> VideoPart:
         """Return the part of each video, of its summed embedding and its normalised features."""

@@ -1,8 +1,6 @@
-"""Normalise continuous features by their quantiles, learned from the stream.
+"""Learn from the stream the quantiles by which continuous features are normalised.
 
-A value becomes the share of values below it, so that each feature is spread evenly over 0 to 1
-whatever its scale. Its square and its square root stand beside it, which lets a network of few
-layers bend it both ways; `UNKNOWN` is told by a flag of its own.
+`models.serving.normaliser` says what is made of them, in training as in serving.
 
 Quantiles are those of a sample of all values so far. They are taken anew each time that the number
 of values has doubled, and every `REFIT_EVERY` values: more and more seldom, since each time the
@@ -17,9 +15,10 @@ Source:
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from models.features.ranking_features import UNKNOWN
+from models.serving.normaliser import Normaliser
 
 # Shape legend: M = rows, F = features, K = knots, S = rows of the sample.
 
@@ -35,34 +34,10 @@ def num_columns(num_features: int, *, has_roots: bool = True) -> int:
     return num_features * (_WIDTH if has_roots else _WIDTH_WITHOUT_ROOTS)
 
 
-def normalised(
-    values_MF: Float[np.ndarray, "M F"],
-    knots_FK: Float[np.ndarray, "F K"],
-    *,
-    has_roots: bool = True,
-) -> Float32[np.ndarray, "M C"]:
-    """Return share, square, root and the flag of the unknown, feature by feature."""
-    num_rows, num_features = values_MF.shape
-    each = _WIDTH if has_roots else _WIDTH_WITHOUT_ROOTS
-    columns = np.zeros((num_features * each, num_rows), np.float32)
-    share_K = np.linspace(0.0, 1.0, knots_FK.shape[1])
-    for feature, knots_K in enumerate(knots_FK):
-        value_M = values_MF[:, feature]
-        is_known_M = value_M != UNKNOWN
-        share_M = np.where(is_known_M, np.interp(value_M, knots_K, share_K), 0.0)
-        first = feature * each
-        columns[first] = share_M
-        if has_roots:
-            columns[first + 1] = share_M * share_M
-            columns[first + 2] = np.sqrt(share_M)
-        columns[first + each - 1] = ~is_known_M
-    return columns.T
-
-
 class Quantiles:
     """The knots of each feature, from a sample of the stream."""
 
-    def __init__(self, num_features: int, *, seed: int) -> None:
+    def __init__(self, num_features: int, *, seed: int, has_roots: bool = True) -> None:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._sample_SF = np.zeros((0, num_features), np.float32)
         self._num_seen = 0
@@ -70,6 +45,12 @@ class Quantiles:
         self.knots_FK = np.tile(
             np.linspace(0.0, 1.0, NUM_KNOTS, dtype=np.float32), (num_features, 1)
         )
+        self._has_roots = has_roots
+        self._normaliser = Normaliser(self.knots_FK, has_roots=has_roots)
+
+    def normalised(self, values_MF: Float32[np.ndarray, "M F"]) -> Float32[np.ndarray, "M C"]:
+        """Return *values_MF* normalised, in the blocks of columns of `Normaliser`."""
+        return self._normaliser.apply(np.ascontiguousarray(values_MF.T, np.float32)).T
 
     def see(self, values_MF: Float32[np.ndarray, "M F"]) -> bool:
         """Take *values_MF* into the sample; return whether the knots have changed."""
@@ -105,6 +86,7 @@ class Quantiles:
             raise ValueError(f"quantiles of other features: {arrays['knots_FK'].shape}")
         self._sample_SF, self.knots_FK = arrays["sample_SF"].copy(), arrays["knots_FK"].copy()
         self._num_seen, self._next_fit = map(int, arrays["counts"])
+        self._normaliser = Normaliser(self.knots_FK, has_roots=self._has_roots)
         _set_draw(self._rng, arrays["draw"])
 
     def _fit(self) -> None:
@@ -113,8 +95,8 @@ class Quantiles:
             known = value_S[value_S != UNKNOWN]
             if len(known):
                 knots_K = np.quantile(known, share_K)
-                # np.interp wants them to go up: equal ones are moved apart by the least there is
                 self.knots_FK[feature] = np.maximum.accumulate(knots_K).astype(np.float32)
+        self._normaliser = Normaliser(self.knots_FK, has_roots=self._has_roots)
 
 
 def _draw(rng: np.random.Generator) -> Int64[np.ndarray, "n"]:

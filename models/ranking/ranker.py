@@ -16,6 +16,7 @@ from torch import Tensor
 from models.features.ranking_features import (
     CANDIDATE_FEATURES,
     CONTEXT_FEATURES,
+    NUM_CODES,
     PAIR_FEATURES,
     VIDEO_FEATURES,
     length_of,
@@ -35,9 +36,9 @@ from models.ranking.network import (
     pooled,
     stats,
 )
-from models.ranking.normaliser import Quantiles, normalised
+from models.ranking.normaliser import Quantiles
 from models.ranking.surfaces import SurfaceRates, surface_logit
-from models.ranking.tables import VideoTables
+from models.ranking.tables import VideoEmbeddings
 
 # Shape legend: B = requests, T = watches, M = candidates, O = outputs, D = width of an embedding,
 # Q = ranges of watch time.
@@ -52,6 +53,9 @@ _LIFT = CANDIDATE_FEATURES.index("watch_lift")
 _DURATION = CANDIDATE_FEATURES.index("duration_s")
 _USERS_AT_ONCE = 64
 _BIN_KEEP = 0.999
+_WARM_STEPS, _WARMTH, _COLD_AFTER = 200, 7.0, 4_000
+"""The first steps are larger, half as much so after each `_WARM_STEPS`: a new ranker is worth
+nothing yet, and everything waits for it."""
 
 OnEpoch = Callable[[int, float], None]
 """Told of the number of a pass over the histories, and its mean loss."""
@@ -83,18 +87,20 @@ class RankerModel:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.tables = VideoTables(config.dim, config.buckets)
+            self.tables = VideoEmbeddings(config.dim, config.buckets)
             self.network = RankerNetwork(config, heads.num_outputs(config.watch_head))
         self.quantiles = {
-            "context": Quantiles(len(_CONTEXT), seed=seed),
-            "pair": Quantiles(len(_PAIR), seed=seed + 1),
-            "video": Quantiles(len(VIDEO_FEATURES), seed=seed + 2),
+            name: Quantiles(num_features, seed=seed + number, has_roots=config.has_roots)
+            for number, (name, num_features) in enumerate(
+                (("context", len(_CONTEXT)), ("pair", len(_PAIR)), ("video", len(VIDEO_FEATURES)))
+            )
         }
         self.calibration = Calibration()
         self.surfaces = SurfaceRates()
         edges = np.append(heads.edges_s(config.max_watch_s), config.max_watch_s)
         self.bin_mean_Q = ((edges[1:] + edges[:-1]) / 2).astype(np.float64)
         self._dense = torch.optim.Adam(self.network.parameters(), lr=config.dense_lr)
+        self._num_steps = 0
         self._sparse = torch.optim.SparseAdam(list(self.tables.parameters()), lr=config.table_lr)
 
     def describe(
@@ -126,9 +132,16 @@ class RankerModel:
     ) -> float:
         """Take one step, and return the loss; one that is not finite changes nothing."""
         features_MF = candidates.features_MF
+        self.network.eval()
+        with torch.no_grad():  # as they are served: without dropout, position and this step
+            served_MO, _ = self._outputs(requests, candidates, position=None)
+        self._calibrate(served_MO, candidates, labels)
         self.quantiles["context"].see(requests.context_BU[:, _CONTEXT])
         self.quantiles["pair"].see(features_MF[:, _PAIR])
         self.quantiles["video"].see(features_MF[:, _FIRST_OF_VIDEO:])
+        warmth = 1.0 + _WARMTH * 0.5 ** (self._num_steps / _WARM_STEPS)
+        self._set_rates([self.config.dense_lr * warmth, self.config.table_lr * warmth])
+        self._num_steps += 1
         self.network.train()
         outputs_MO, penalty = self._outputs(requests, candidates, position=candidates.position_M)
         loss_M = heads.loss(
@@ -142,8 +155,7 @@ class RankerModel:
         )
         loss = loss_M.mean()
         self._step(loss + self.config.table_penalty * penalty)
-        self._calibrate(outputs_MO.detach(), candidates, labels)
-        surface_B = requests.context_BU[:, _SURFACE].astype(np.int64)
+        surface_B = _codes(requests.context_BU[:, _SURFACE])
         self.surfaces.count(surface_B[candidates.request_M], labels.is_watched_M)
         return float(loss.detach())
 
@@ -163,6 +175,8 @@ class RankerModel:
                 losses.append(self._learn_users(users))
             on_epoch(number, float(np.mean(losses)) if losses else 0.0)
         self._set_rates(rates)
+        if known:
+            self._num_steps = _COLD_AFTER  # what is known is not to be shaken
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything a restart needs."""
@@ -177,6 +191,7 @@ class RankerModel:
         arrays |= {f"calibration.{n}": v.copy() for n, v in self.calibration.state().items()}
         arrays |= {f"surfaces.{n}": v.copy() for n, v in self.surfaces.state().items()}
         arrays["bin_mean_Q"] = self.bin_mean_Q.copy()
+        arrays["num_steps"] = np.array([self._num_steps], np.int64)
         arrays["dropout"] = self._dropout.get_state().numpy().copy()
         return arrays
 
@@ -202,6 +217,7 @@ class RankerModel:
             self.calibration.load_state(_under("calibration.", arrays))
             self.surfaces.load_state(_under("surfaces.", arrays))
             self.bin_mean_Q = arrays["bin_mean_Q"].copy()
+            self._num_steps = int(arrays["num_steps"][0])
             self._dropout.set_state(torch.from_numpy(arrays["dropout"].copy()))
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"the state of a ranker does not fit: {error}") from error
@@ -214,7 +230,7 @@ class RankerModel:
         position: Float32[np.ndarray, "M"] | None,
     ) -> tuple[Tensor, Tensor]:
         """Return the outputs of all candidates, and the mean square of the embeddings read."""
-        dim, roots = self.config.dim, self.config.has_roots
+        dim = self.config.dim
         features_MF = candidates.features_MF
         rows_M = torch.from_numpy(candidates.row_M.astype(np.int64))
         request_M = torch.from_numpy(candidates.request_M.astype(np.int64))
@@ -224,21 +240,21 @@ class RankerModel:
         is_completed_BT = torch.from_numpy(requests.is_completed_BT) & is_there_BT
         history_BTW, history_penalty = self.tables(history_rows_BT)
         pools_BP = pooled(history_BTW[..., :dim], is_there_BT, is_completed_BT)
-        codes_BC = requests.context_BU[:, _CODES].astype(np.int64)
+        codes_BC = _codes(requests.context_BU[:, _CODES])
         user = self.network.user_part(
             UserInputs(
                 self._dropped(pools_BP),
                 stats(is_there_BT, is_completed_BT),
-                as_tensor(self._normal("context", requests.context_BU[:, _CONTEXT])),
+                as_tensor(self.quantiles["context"].normalised(requests.context_BU[:, _CONTEXT])),
                 torch.from_numpy(codes_BC),
             )
         )
-        video_MV = as_tensor(self._normal("video", features_MF[:, _FIRST_OF_VIDEO:]))
+        video_MV = as_tensor(self.quantiles["video"].normalised(features_MF[:, _FIRST_OF_VIDEO:]))
         video = self.network.video_part(self._dropped(embedding_MW), video_MV)
-        surface_B = requests.context_BU[:, _SURFACE].astype(np.int64)
-        surface_BD = self.network.surfaces(torch.from_numpy(surface_B))
+        surface_B = _codes(requests.context_BU[:, _SURFACE])
+        surface_BD = self.network.context_factors(torch.from_numpy(codes_BC))
         logit_M = self.surfaces.logit_S[surface_B[candidates.request_M]]
-        source_M1 = self.network.sources(torch.from_numpy(features_MF[:, _SOURCE].astype(np.int64)))
+        source_M1 = self.network.sources(torch.from_numpy(_codes(features_MF[:, _SOURCE])))
         shown_M = np.zeros(len(rows_M), np.float32) if position is None else np.log1p(position)
         products_MX = torch.stack(
             [
@@ -251,15 +267,9 @@ class RankerModel:
             ],
             dim=1,
         )
-        pair_MP = as_tensor(
-            normalised(features_MF[:, _PAIR], self.quantiles["pair"].knots_FK, has_roots=roots)
-        )
+        pair_MP = as_tensor(self.quantiles["pair"].normalised(features_MF[:, _PAIR]))
         first_MH = user.first_BH[request_M] + video.first_NH
         return self.network.pair_part(first_MH, products_MX, pair_MP), penalty + history_penalty
-
-    def _normal(self, name: str, values: Float32[np.ndarray, "n F"]) -> Float32[np.ndarray, "n C"]:
-        knots_FK = self.quantiles[name].knots_FK
-        return normalised(values, knots_FK, has_roots=self.config.has_roots)
 
     def _dropped(self, values: Tensor) -> Tensor:
         share = self.config.dropout
@@ -378,6 +388,12 @@ class RankerModel:
                 larger[: len(slot[name])] = slot[name]
                 slot[name] = larger
             self._sparse.state[new] = slot
+
+
+def _codes(values: Float32[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
+    """Return values that are codes as such: what came over the wire may be anything."""
+    codes: np.ndarray = np.clip(values, 0, NUM_CODES).astype(np.int64)
+    return codes
 
 
 def _before(values_BTX: Tensor, most: int | None) -> Tensor:

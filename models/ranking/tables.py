@@ -19,7 +19,7 @@ ATTRIBUTES = ("channel", "category", "tag", "length")
 _INIT = 0.05
 
 
-class VideoTables(nn.Module):
+class VideoEmbeddings(nn.Module):
     """The embeddings, and the attributes of each row."""
 
     attribute_NA: Tensor

@@ -75,7 +75,7 @@ def card_of(bundle: Bundle) -> RankerCard:
 
 
 @dataclass(frozen=True, slots=True)
-class VideoTables:
+class EmbeddingRows:
     """The own rows of the videos of a snapshot, and the hashed rows of attributes."""
 
     own_PW: Float32[np.ndarray, "P W"]

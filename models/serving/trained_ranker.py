@@ -44,7 +44,7 @@ from models.serving.ranker_tables import (
     TABLES,
     USER_PART,
     VIDEO_PART,
-    VideoTables,
+    EmbeddingRows,
     attributes,
     card_of,
 )
@@ -100,7 +100,7 @@ class RankerParts:
             session(bundle.file(name)) for name in (VIDEO_PART, USER_PART, MODEL)
         )
         try:
-            self.tables = VideoTables(arrays["own_PW"], arrays["hashed_RW"], self.card.buckets)
+            self.tables = EmbeddingRows(arrays["own_PW"], arrays["hashed_RW"], self.card.buckets)
             self._source_S = arrays["source_S"]
             self._factor_L, self._surface_logit_S = arrays["factor_L"], arrays["surface_logit_S"]
             self._normalisers = {
