@@ -69,7 +69,7 @@ def main() -> None:
         partial(run, should_stop=stop.is_set),
         description=__doc__,
         settings=GROUPS,
-        options={"model": "NEXTWATCH_TRAINER_MODEL"},
+        options={"model": "NEXTWATCH_TRAINER_MODEL", "ranker": "NEXTWATCH_TRAINER_RANKER"},
     )
 
 
@@ -145,6 +145,7 @@ def build(
         model.vocabulary,
         state.popularity,
         settings.completion,
+        temperature=model.ranker_params.temperature,
         seed=settings.seed,
     )
     state.ranker = ranker

@@ -236,3 +236,31 @@ def announcement(generation, state=BundleState.OFFERED, metrics=None):
         announced_at_ms=T0,
         metrics=metrics or {},
     )
+
+
+class RecordingRanker:
+    """Keeps what it is given to learn."""
+
+    def __init__(self):
+        self.learned = []
+
+    def learn(self, examples):
+        self.learned += examples
+
+    def upload(self, upload):
+        """Note nothing of a video."""
+
+    def metrics(self):
+        """Return no measures."""
+        return {}
+
+    def bundle_files(self, rows):
+        """Return no files."""
+        return {}
+
+    def state(self):
+        """Return nothing to keep."""
+        return {}
+
+    def load_state(self, arrays):
+        """Restore nothing."""

@@ -21,6 +21,7 @@ from tests.support.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
     JournalOutbox,
     RecordingLearner,
+    RecordingRanker,
     ScriptedFeed,
     announcement,
     received,
@@ -376,16 +377,6 @@ def test_each_checkpoint_commits_its_offsets(tmp_path):
     assert room.feed.told[-1] == room.checkpoints.newest().offsets
 
 
-class RecordingRanker:
-    """Keeps what it is given to learn."""
-
-    def __init__(self):
-        self.learned = []
-
-    def learn(self, examples):
-        self.learned += [(one.video_id, one.is_watched) for one in examples]
-
-
 class RankingRoom(Room):
     """A room whose trainer joins for a ranker."""
 
@@ -393,7 +384,12 @@ class RankingRoom(Room):
         super().__init__(tmp_path, *batches)
         store = RocksJoinStore(tmp_path / "checkpoints" / "joiner")
         self.state.joiner = facts.Delivery(store).joiner
-        self.state.ranker_learner = self.ranker = RecordingRanker()
+        self.state.ranker = self.ranker = RecordingRanker()
+
+
+def labels(room):
+    """Return the videos that were learned, and whether they were watched."""
+    return sorted((one.video_id, one.is_watched) for one in room.ranker.learned)
 
 
 SHOWN = [
@@ -413,13 +409,13 @@ def test_what_was_shown_before_a_restart_is_joined_with_what_is_watched_after_it
     room.trainer.step()
     room.trainer.checkpoint()
     room.trainer.step()
-    assert sorted(room.ranker.learned) == [("v1", False), ("v2", True)]
+    assert labels(room) == [("v1", False), ("v2", True)]
     room.state.joiner.close()
 
     resumed = RankingRoom(tmp_path, [], [watched, *PASSED]).start()
     resumed.trainer.step()
 
-    assert sorted(resumed.ranker.learned) == [("v1", False), ("v2", True)]
+    assert labels(resumed) == [("v1", False), ("v2", True)]
     resumed.state.joiner.close()
 
 
@@ -434,7 +430,7 @@ def test_examples_that_wait_for_their_batch_are_in_the_checkpoint(tmp_path):
     resumed = RankingRoom(tmp_path, []).start()
     resumed.trainer.learn_due()
 
-    assert sorted(resumed.ranker.learned) == [("v1", False), ("v2", False)]
+    assert labels(resumed) == [("v1", False), ("v2", False)]
     resumed.state.joiner.close()
 
 

@@ -7,6 +7,7 @@ of videos are looked up here. For impressions without a recommendation, as of a 
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -29,6 +30,7 @@ from models.ranking.batch import (
 )
 from models.ranking.config import RankerConfig
 from models.ranking.ranker import LabelledHistory, RankerModel
+from models.serving.ranking import blended_score
 from trainer.evaluate.popularity import Popularity
 from trainer.learn.histories import PastWatches
 from trainer.ranking.examples import RankingExample
@@ -36,11 +38,13 @@ from trainer.ranking.examples import RankingExample
 # Shape legend: n = examples, T = watches, B = examples that are learned.
 
 MAX_HISTORY = 50
-MIN_EXAMPLES = 1_000
-"""With fewer joined examples of both labels a ranker is not yet served."""
+MIN_EXAMPLES, MIN_OF_EACH = 2_000, 200
+"""With fewer joined examples, and of either label, a ranker is not yet served."""
 NUM_RECENT = 20_000
 """Over so many of the newest examples the measures are taken."""
 _SURFACE = CONTEXT_FEATURES.index("surface")
+_SIMILARITY = CANDIDATE_FEATURES.index("similarity")
+_LEAST_S = 1e-3
 
 
 class RankingLearner:
@@ -53,22 +57,30 @@ class RankingLearner:
         popularity: Popularity,
         completion: CompletionRule,
         *,
+        temperature: float,
         seed: int,
     ) -> None:
+        """Learn with the videos of *vocabulary*; *temperature* is that of retrieval's logit."""
         self.model = RankerModel(config, seed=seed)
         self._vocabulary = vocabulary
         self._popularity = popularity
         self._completion = completion
+        self._temperature = temperature
         self._num_described = 0
         self._row_of_point: dict[int, int] = {}
         self._num_by_label = [0, 0]
-        self._recent: deque[tuple[str, float, bool, float, float]] = deque(maxlen=NUM_RECENT)
+        self._recent: deque[tuple[Any, ...]] = deque(maxlen=NUM_RECENT)
         self._loss = 0.0
 
     @property
     def is_ready(self) -> bool:
-        """Whether enough was learned to order by."""
-        return min(self._num_by_label) > 0 and sum(self._num_by_label) >= MIN_EXAMPLES
+        """Whether enough was learned, and it orders what was shown as well as similarity does."""
+        if min(self._num_by_label) < MIN_OF_EACH or sum(self._num_by_label) < MIN_EXAMPLES:
+            return False
+        measured = self.metrics()
+        if "ranker_served_gauc" not in measured:  # just resumed: it was served before
+            return True
+        return measured["ranker_served_gauc"] >= measured["ranker_similarity_gauc"]
 
     def upload(self, upload: VideoUpload) -> None:
         """Note what the upload says of a video of the vocabulary."""
@@ -105,7 +117,7 @@ class RankingLearner:
         if not known:
             return
         requests, candidates = self._inputs(known)
-        watch_s_n = np.array([one.watch_ms for one in known]) / 1_000
+        watch_s_n = np.array([one.watch_ms / 1_000 for one in known], np.float32)
         labels = RankerLabels(
             np.array([one.is_watched for one in known], np.bool_),
             np.array(
@@ -115,18 +127,25 @@ class RankingLearner:
             watch_s_n,
         )
         scores = self.model.score(requests, candidates)
-        columns = zip(
-            known,
-            scores.p_watched_M.tolist(),
-            scores.expected_s_M.tolist(),
-            watch_s_n.tolist(),
-            strict=True,
+        first_n = np.array([not one.is_late for one in known], np.bool_)
+        similarity_n = candidates.features_MF[:, _SIMILARITY].astype(np.float64)
+        expected_s_n = np.maximum(scores.expected_s_M, _LEAST_S)
+        served_n = blended_score(
+            expected_s_n,
+            similarity_n,
+            temperature=self._temperature,
+            retrieval_weight=self.model.config.retrieval_weight,
         )
-        self._recent.extend(
-            (one.user_id, p, one.is_watched, expected_s, watch_s)
-            for one, p, expected_s, watch_s in columns
-            if not one.is_late
+        columns = (
+            scores.p_watched_M,
+            labels.is_watched_M,
+            scores.expected_s_M,
+            watch_s_n,
+            similarity_n,
+            served_n,
         )
+        rows = zip([one.user_id for one in known], *columns, strict=True)
+        self._recent.extend(row for row, is_first in zip(rows, first_n, strict=True) if is_first)
         self._loss = self.model.learn(requests, candidates, labels)
         self._count(known, candidates.row_M, requests.context_BU[:, _SURFACE].astype(np.int64))
 
@@ -134,14 +153,16 @@ class RankingLearner:
         """Return the measures over the newest examples: GAUC, log loss, predicted to watched."""
         if not self._recent:
             return {"ranker_examples": 0.0}
-        users, p, is_watched, expected_s, watch_s = (
-            np.array(c) for c in zip(*self._recent, strict=True)
+        users, p, is_watched, expected_s, watch_s, similarity, served = (
+            np.array(column) for column in zip(*self._recent, strict=True)
         )
         p = np.clip(p, 1e-6, 1 - 1e-6)
         log_loss = -np.where(is_watched, np.log(p), np.log(1 - p)).mean()
         return {
             "ranker_examples": float(sum(self._num_by_label)),
             "ranker_gauc": _gauc(users, p, is_watched),
+            "ranker_served_gauc": _gauc(users, served, is_watched),
+            "ranker_similarity_gauc": _gauc(users, similarity, is_watched),
             "ranker_log_loss": float(log_loss),
             "ranker_predicted_to_watched": float(expected_s.sum() / max(watch_s.sum(), 1e-9)),
             "ranker_loss": self._loss if np.isfinite(self._loss) else 0.0,

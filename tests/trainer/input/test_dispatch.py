@@ -19,7 +19,7 @@ from contract.wire.topics import (
     Layout,
 )
 from tests.support.builders import T0, deletion, event_id, search, upload, watch
-from tests.trainer.doubles import JournalOutbox, announcement, received, state_of
+from tests.trainer.doubles import JournalOutbox, RecordingRanker, announcement, received, state_of
 from tests.trainer.ranking import facts
 from tests.trainer.ranking.facts import WINDOW_MS, Delivery
 from trainer.input.dispatch import Intake
@@ -67,16 +67,6 @@ def test_the_records_of_each_topic_are_applied(room):
         "watches": 1, "searches": 1, "impressions": 1, "uploads": 2, "erasures": 1
     }  # fmt: skip
     assert room.generations.in_service == 3
-
-
-class RecordingRanker:
-    """Keeps what it is given to learn."""
-
-    def __init__(self):
-        self.learned = []
-
-    def learn(self, examples):
-        self.learned += examples
 
 
 def test_what_was_shown_and_watched_is_handed_to_the_ranker_when_its_window_has_passed(room):
