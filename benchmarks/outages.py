@@ -136,7 +136,7 @@ def error_lines(logs: Path) -> Iterator[str]:
 
 def _compared_windows(state_dir: Path) -> dict[str, Any]:
     """Return the figures of the windows, compared with what the events of the topics must make."""
-    with _broker(state_dir) as kafka:
+    with reopened_broker(state_dir) as kafka:
         events = list(_events(kafka))
         published = published_windows(kafka)
         kept = kept_windows([state_dir / "streams"], kafka)
@@ -153,7 +153,7 @@ def _compared_windows(state_dir: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _broker(state_dir: Path) -> Iterator[KafkaSettings]:
+def reopened_broker(state_dir: Path) -> Iterator[KafkaSettings]:
     """Start the broker once more on what the demo left, and yield how to reach it."""
     broker = EmbeddedBroker(
         env=inherited(os.environ),
@@ -163,7 +163,9 @@ def _broker(state_dir: Path) -> Iterator[KafkaSettings]:
     try:
         broker.start()
         yield KafkaSettings(
-            bootstrap_servers=broker.bootstrap_servers, user_partitions=NUM_PARTITIONS
+            bootstrap_servers=broker.bootstrap_servers,
+            user_partitions=NUM_PARTITIONS,
+            video_partitions=1,
         )
     finally:
         broker.child.kill()

@@ -48,10 +48,10 @@ from streams.lifecycle.pause_guard import PauseGuard
 from streams.lifecycle.quotas import Quotas
 from streams.lifecycle.stage_timer import StageTimer
 from streams.pipeline.decode import BatchDecoder
+from streams.pipeline.feature_log import FeatureLog
 from streams.pipeline.pipeline import Pipeline
 from streams.serving import generation as serving_module
 from streams.serving.candidates import CandidateSource
-from streams.serving.feature_log import FeatureLog
 from streams.serving.index import connected
 from streams.serving.recommend import Recommender
 from streams.serving.search_matches import SearchMatcher

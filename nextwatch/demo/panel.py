@@ -50,6 +50,15 @@ def recalls(figures: Report) -> str:
     return f"recall@20 {share(recall['model'])} (popularity {share(recall['popularity'])})"
 
 
+def ranker(figures: Report) -> str:
+    """Return how the ranker orders what is shown, and how much it expects to be watched."""
+    measured = figures.ranker
+    return (
+        f"order within users (GAUC) {share(measured['gauc'])}, expected to watched time "
+        f"{share(measured['predicted_to_watched'])}"
+    )
+
+
 def line(figures: Report, tally: Tally, *, now_ms: int) -> str:
     """Return the state of the run in one line: the last seconds, then the whole run."""
     recent = figures.last_10_s
@@ -139,6 +148,7 @@ def _state(figures: Report, tally: Tally, now_ms: int) -> Table:
         "generation in service": f"{tally.generation}" + (f"  [dim]{coming}[/]" if coming else ""),
         "progressive recall@20": f"model {share(recall['model'])}   "
         f"retrieval {share(recall['retrieval'])}   popularity {share(recall['popularity'])}",
+        "ranker": ranker(figures) if figures.ranker_examples else "",
         "dead letters": f"{figures.dead_letters}   [dim]degraded {counts(figures.degraded)}[/]",
         "restarted": f"[yellow]{counts(figures.restarts)}[/]" if figures.restarts else "",
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from nextwatch.demo.figures.report import Report
-from nextwatch.demo.panel import NAME_WIDTH, ONE_FOR_SEVERAL, answers, counts, ms, recalls
+from nextwatch.demo.panel import NAME_WIDTH, ONE_FOR_SEVERAL, answers, counts, ms, ranker, recalls
 
 
 def summary(figures: Report) -> list[str]:
@@ -16,6 +16,9 @@ def summary(figures: Report) -> list[str]:
         f"{figures.uploads:,} uploads, {_not_found(figures)}",
         "generation": f"{figures.generation} in service, {figures.generations_served} served, "
         f"{recalls(figures)}",
+        "ranker": f"{ranker(figures)}, {figures.ranker_examples:,} shown videos learned from"
+        if figures.ranker_examples
+        else "",
         "dead letters": f"{figures.dead_letters}, degraded {counts(figures.degraded)}",
         "restarted": counts(figures.restarts),
         **_costs(figures),

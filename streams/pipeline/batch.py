@@ -18,8 +18,8 @@ from contract.wire.events import (
 )
 from contract.wire.words import TRENDING
 from models.history.history import Happened
+from streams.pipeline.feature_log import RankedFeatures
 from streams.serving.candidates import NearestVideos
-from streams.serving.feature_log import LoggedFeatures
 from streams.serving.generation import Serving
 from streams.serving.requests import Request
 from streams.serving.seen import SeenRows
@@ -83,7 +83,7 @@ class Batch:
 
     # rank
     shortages: Sequence[str] = ()
-    logged: LoggedFeatures | None = None
+    logged: RankedFeatures | None = None
     recommendations: Sequence[Recommendation] = ()
     ranking_logs: Sequence[RankingLog] = ()
 

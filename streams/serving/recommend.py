@@ -29,9 +29,9 @@ from contract.wire.words import (
 from models.history.history import WatchEntry, Window
 from models.serving.candidates import ranking_inputs, request_columns
 from streams.pipeline.batch import Batch
+from streams.pipeline.feature_log import FeatureLog, RankedFeatures
 from streams.serving import model_calls, skips
 from streams.serving.candidates import CandidateSource, NearestVideos
-from streams.serving.feature_log import FeatureLog, LoggedFeatures
 from streams.serving.generation import ActiveGeneration, Serving
 from streams.serving.requests import Request
 from streams.serving.search_matches import (
@@ -190,7 +190,7 @@ class Recommender:
         order_BK = order_BC[:, : max(lengths)]
         source_BC = sources(rows_BC.shape, candidates, batch.near.source, first)
         if self._feature_log.is_on:
-            batch.logged = LoggedFeatures.of(batch.requests, inputs, order_BK, serving.completion)
+            batch.logged = RankedFeatures.of(batch.requests, inputs, order_BK, serving.completion)
         return _lists(
             serving,
             lengths,

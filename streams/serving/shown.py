@@ -4,8 +4,8 @@ Each time it was shown costs `PLACES_PER_SHOWING`, half of that a day later, and
 `MOST_PLACES` in all; so a list that nobody touches makes way for the next videos, and comes
 back. What was watched is left out of the list anyway and loses nothing here.
 
-The rule moves places, not scores: it fits any ranker, no model learns or reads it, and what the
-trainer measures is the order before it. Time is that of the events, so a replayed log is
+The rule moves places, not scores: it fits any ranker, and what the trainer measures is the order
+before it. Time is that of the events, so a replayed log is
 answered as it was.
 """
 

@@ -37,6 +37,8 @@ FIGURES = Report(
     generations_served=2,
     generations={"1": 1_000, "2": 2_000},
     progressive_recall_at_20={"model": 0.4, "popularity": 0.1, "retrieval": None},
+    ranker={"gauc": 0.61, "predicted_to_watched": 1.02, "log_loss": 0.3},
+    ranker_examples=4_000,
     progressive_examples=900,
     degraded={},
     dead_letters=3,
@@ -263,3 +265,12 @@ def test_summary_of_a_run_that_never_began_has_no_costs():
     figures = msgspec.structs.replace(FIGURES, memory_mb={}, cpu_percent={})
 
     assert "memory" not in "\n".join(summary(figures))
+
+
+def test_the_ranker_is_told_once_it_has_learned():
+    told = "\n".join(summary(FIGURES))
+
+    assert "order within users (GAUC) 0.610, expected to watched time 1.020" in told
+    assert "ranker" not in "\n".join(
+        summary(msgspec.structs.replace(FIGURES, ranker_examples=None))
+    )

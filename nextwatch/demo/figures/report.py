@@ -16,6 +16,12 @@ _RECALLS = {
     "retrieval": "retrieval_recall_at_20",
 }
 
+_RANKER = {
+    "gauc": "ranker_gauc",
+    "predicted_to_watched": "ranker_predicted_to_watched",
+    "log_loss": "ranker_log_loss",
+}
+
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a run. Latencies are milliseconds; null where nothing was measured.
@@ -25,6 +31,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     that were neither dead-lettered nor answered though their answers were waited for, and
     ``lost_uploads`` the uploads that were never found; in a run that was stopped or that failed
     nobody waited, and the same are ``unanswered`` and ``unfound_uploads``.
+    ``ranker`` is measured on what was shown, before it was learned from.
     ``memory_mb`` is resident MiB by process, after so many minutes and at the end; ``cpu_percent``
     is of one core. A run that was stopped by hand is ``interrupted``; ``error`` is what ended a run
     that failed.
@@ -51,6 +58,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     generations: dict[str, int]
     progressive_recall_at_20: dict[str, float | None]
     progressive_examples: int | None
+    ranker: dict[str, float | None]
+    ranker_examples: int | None
     degraded: dict[str, int]
     dead_letters: int
     lost: int
@@ -118,6 +127,8 @@ def report(tally: Tally, uploads: Uploads, course: Course, *, now_ms: int) -> Re
         generations={str(number): count for number, count in tally.generations.items()},
         progressive_recall_at_20=_recalls(tally.metrics),
         progressive_examples=_whole(tally.metrics.get("progressive_examples")),
+        ranker=_of_ranker(tally.metrics),
+        ranker_examples=_whole(tally.metrics.get("ranker_examples")),
         degraded=dict(tally.degraded),
         dead_letters=tally.dead_letters.total(),
         lost=ledger.num_owed if course.has_waited else 0,
@@ -139,6 +150,12 @@ def _recalls(metrics: Mapping[str, float]) -> dict[str, float | None]:
     """Return what the trainer measured; before its first example that is nothing, not zero."""
     measured = metrics if metrics.get("progressive_examples") else {}
     return {name: _rounded(measured.get(metric), 4) for name, metric in _RECALLS.items()}
+
+
+def _of_ranker(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Return what the ranker predicted of what was shown; nothing before its first example."""
+    measured = metrics if metrics.get("ranker_examples") else {}
+    return {name: _rounded(measured.get(metric), 4) for name, metric in _RANKER.items()}
 
 
 def _whole(value: float | None) -> int | None:

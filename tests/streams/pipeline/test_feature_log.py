@@ -12,8 +12,8 @@ from contract.wire.events import encode
 from models.features.ranking_features import CANDIDATE_FEATURES, CONTEXT_FEATURES
 from models.history.history import EMPTY, WindowPolicy, fold
 from streams.pipeline.batch import Batch
+from streams.pipeline.feature_log import FeatureLog
 from streams.serving.candidates import CandidateSource
-from streams.serving.feature_log import FeatureLog
 from streams.serving.generation import ActiveGeneration
 from streams.serving.recommend import Recommender
 from streams.serving.requests import Request

@@ -25,7 +25,7 @@ _DRAWN_BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedFeatures:
+class RankedFeatures:
     """What the requests of a batch and their best candidates were ranked by, best first."""
 
     requests: Sequence[Request]
@@ -41,7 +41,7 @@ class LoggedFeatures:
         inputs: RankingInputs,
         columns_BK: Integer[np.ndarray, "B K"],
         completion: CompletionRule,
-    ) -> "LoggedFeatures":
+    ) -> "RankedFeatures":
         """Return what *inputs* have of the candidates in these columns.
 
         To be called while the item store stands still: its features are those of the ranking.
@@ -79,7 +79,7 @@ class FeatureLog:
         return int(recommendation_id[: _DRAWN_BITS // 4], 16) < self._limit
 
     def record(
-        self, recommendation: Recommendation, features: LoggedFeatures, number: int
+        self, recommendation: Recommendation, features: RankedFeatures, number: int
     ) -> RankingLog:
         """Return the record of a recommendation that answers request *number*."""
         candidates_KF = features.candidates_BKF[number, : len(recommendation.items)]
