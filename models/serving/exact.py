@@ -33,7 +33,7 @@ def nearest(
     if k < 1:
         return [np.zeros(0, np.int64) for _ in vectors_BD]
     found: list[Int64[np.ndarray, K]] = []
-    sampled_SD = np.ascontiguousarray(outputs_ND[:: max(1, len(outputs_ND) // _SAMPLE)])
+    sampled_SD = _sampled(outputs_ND)
     for start in range(0, len(vectors_BD), _USERS_AT_A_TIME):
         some_BD = vectors_BD[start : start + _USERS_AT_A_TIME]
         passing = _passing(some_BD, outputs_ND, sampled_SD, k)
@@ -42,6 +42,15 @@ def nearest(
                 score_M, rows = outputs_ND @ vector_D, np.arange(len(outputs_ND))  # noqa: PLW2901
             found.append(_best(score_M, rows, k))
     return found
+
+
+def _sampled(outputs_ND: Float32[np.ndarray, "N D"]) -> Float32[np.ndarray, "S D"]:
+    """Return some videos, drawn at random: every n-th one may leave out whole kinds of videos."""
+    if len(outputs_ND) <= _SAMPLE:
+        return outputs_ND
+    rng = np.random.Generator(np.random.PCG64(0))
+    sampled_SD: np.ndarray = outputs_ND.take(rng.integers(len(outputs_ND), size=_SAMPLE), axis=0)
+    return sampled_SD
 
 
 def _passing(
