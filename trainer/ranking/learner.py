@@ -18,6 +18,7 @@ from models.features.examples import CompletionRule
 from models.features.ranking_features import (
     CANDIDATE_FEATURES,
     CONTEXT_FEATURES,
+    NUM_CODES,
     VERSION,
     content_codes,
 )
@@ -35,9 +36,9 @@ from trainer.evaluate.popularity import Popularity
 from trainer.learn.histories import PastWatches
 from trainer.ranking.examples import RankingExample
 
-# Shape legend: n = examples, T = watches, B = examples that are learned.
+# Shape legend: n = examples, T = watches, B = requests.
 
-MAX_HISTORY = 50
+MAX_HISTORY, MAX_STEP = 50, 512
 MIN_EXAMPLES, MIN_OF_EACH = 2_000, 200
 """With fewer joined examples, and of either label, a ranker is not yet served."""
 NUM_RECENT = 20_000
@@ -112,10 +113,16 @@ class RankingLearner:
         )
 
     def learn(self, examples: Sequence[RankingExample]) -> None:
-        """Score *examples*, learn from them, and count them; those that do not fit are left out."""
+        """Score *examples*, learn from them, and count them; those that do not fit are left out.
+
+        At most `MAX_STEP` at once: after a pause there may be thousands, and the memory of a step
+        grows with them.
+        """
         known = [one for one in examples if self._fits(one)]
-        if not known:
-            return
+        for start in range(0, len(known), MAX_STEP):
+            self._learn(known[start : start + MAX_STEP])
+
+    def _learn(self, known: Sequence[RankingExample]) -> None:
         requests, candidates = self._inputs(known)
         watch_s_n = np.array([one.watch_ms / 1_000 for one in known], np.float32)
         labels = RankerLabels(
@@ -147,7 +154,8 @@ class RankingLearner:
         rows = zip([one.user_id for one in known], *columns, strict=True)
         self._recent.extend(row for row, is_first in zip(rows, first_n, strict=True) if is_first)
         self._loss = self.model.learn(requests, candidates, labels)
-        self._count(known, candidates.row_M, requests.context_BU[:, _SURFACE].astype(np.int64))
+        surface_B = np.clip(requests.context_BU[:, _SURFACE], 0, NUM_CODES).astype(np.int64)
+        self._count(known, candidates.row_M, surface_B[candidates.request_M])
 
     def metrics(self) -> dict[str, float]:
         """Return the measures over the newest examples: GAUC, log loss, predicted to watched."""
@@ -208,20 +216,25 @@ class RankingLearner:
     def _inputs(
         self, examples: Sequence[RankingExample]
     ) -> tuple[RankerRequests, RankerCandidates]:
-        histories = [np.frombuffer(one.history, "<i8").tolist() for one in examples]
+        keys = [(one.context, one.history, one.history_completed) for one in examples]
+        number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         row_of = self._row_of_point
         row_BT, completed_BT = padded_histories(
-            [np.array([row_of.get(point, 0) for point in one], np.int64) for one in histories],
-            [np.frombuffer(one.history_completed, np.uint8) > 0 for one in examples],
+            [
+                np.array([row_of.get(p, 0) for p in np.frombuffer(h, "<i8").tolist()], np.int64)
+                for _, h, _ in number_of
+            ],
+            [np.frombuffer(is_completed, np.uint8) > 0 for _, _, is_completed in number_of],
             most=MAX_HISTORY,
         )
-        context_BU = np.stack([np.frombuffer(one.context, "<f4") for one in examples])
+        context_BU = np.stack([np.frombuffer(context, "<f4") for context, _, _ in number_of])
+        request_M = np.array([number_of[key] for key in keys], np.int64)
         features_MF = np.stack([np.frombuffer(one.candidate, "<f4") for one in examples])
         rows = self._vocabulary.rows([one.video_id for one in examples]).astype(np.int64)
         position_M = np.array([one.position for one in examples], np.float32)
         return (
             RankerRequests(row_BT, completed_BT, _finite(context_BU)),
-            RankerCandidates(np.arange(len(examples)), rows, _finite(features_MF), position_M),
+            RankerCandidates(request_M, rows, _finite(features_MF), position_M),
         )
 
     def _count(

@@ -148,15 +148,36 @@ def test_what_breaks_the_contract_is_left_out():
             _changed(good, feature_version=VERSION + 1),
             _changed(good, candidate=b"1234"),
             _changed(good, context=np.full(len(CONTEXT_FEATURES), np.nan, np.float32).tobytes()),
+            _changed(good, context=np.full(len(CONTEXT_FEATURES), 1e30, np.float32).tobytes()),
         ]
     )
 
-    assert learner.metrics()["ranker_examples"] == 2
+    assert learner.metrics()["ranker_examples"] == 3
     assert np.isfinite(learner.metrics()["ranker_loss"])
 
 
 def _changed(one, **fields):
     return RankingExample(**{name: getattr(one, name) for name in one.__struct_fields__} | fields)
+
+
+def test_thousands_of_examples_are_learned_in_steps_of_bounded_size(monkeypatch):
+    """After a pause they come all at once; those of one recommendation share its history."""
+    learner, _ = learner_of()
+    steps = []
+    learn = learner.model.learn
+    monkeypatch.setattr(
+        learner.model,
+        "learn",
+        lambda requests, candidates, labels: (
+            steps.append((len(requests.context_BU), len(candidates.row_M))),
+            learn(requests, candidates, labels),
+        )[1],
+    )
+
+    learner.learn(batch(0) * 40)
+
+    assert steps == [(1, 512), (1, 512), (1, 256)]
+    assert learner.metrics()["ranker_examples"] == 1_280
 
 
 def test_a_restart_goes_on_bit_for_bit():
