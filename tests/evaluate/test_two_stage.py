@@ -13,13 +13,14 @@ from typer.testing import CliRunner  # noqa: E402
 from contract.errors import DatasetError  # noqa: E402
 from models.bundle import bundle, ranker_export  # noqa: E402
 from models.features.ranking_features import small_code  # noqa: E402
-from models.history.history import WindowPolicy  # noqa: E402
+from models.history.history import WindowPolicy, with_context  # noqa: E402
 from models.ranking.config import RANKERS  # noqa: E402
 from models.serving.candidates import ranking_inputs, request_columns  # noqa: E402
 from models.training.config import TowerConfig  # noqa: E402
 from nextwatch.commands.cli import app  # noqa: E402
 from nextwatch.evaluate.contender import TrainingData  # noqa: E402
 from nextwatch.evaluate.learned import Learned  # noqa: E402
+from nextwatch.evaluate.logs.trial import surface_context  # noqa: E402
 from nextwatch.evaluate.people import People  # noqa: E402
 from nextwatch.evaluate.prequential import LIVE, Entrant, EvaluationPace, replay  # noqa: E402
 from nextwatch.evaluate.two_stage.contender import FirstStage, TwoStage  # noqa: E402
@@ -161,9 +162,14 @@ def test_a_window_holds_what_its_user_was_shown():
         shown[exposure.user_id] = shown.get(exposure.user_id, 0) + 1
 
 
-def test_the_order_is_that_of_serving(tmp_path):
-    """The exported ranker, from a bundle, scores the same candidates alike."""
-    contender = stages(generation_ms=1)  # what is scored is the learner of now
+@pytest.mark.parametrize("weight", [0.0, 0.02])
+def test_the_order_is_that_of_serving(tmp_path, weight):
+    """The exported ranker, from a bundle, scores the same candidates alike.
+
+    With the second weight ranker and retrieval have about the same say.
+    """
+    # of a generation that starts now, what is scored is what is exported below
+    contender = stages(generation_ms=1, retrieval_weight=weight)
     cases = taught(contender, log_of())
     learner, ranker = contender.retrieval.learner, contender._ranker
     rows = np.arange(1, NUM_VIDEOS + 1)
@@ -187,7 +193,7 @@ def alone(contender, case):
 
 def served_order(serving, learner, case, rows):
     """Return the columns of *rows*, best first, as a streams worker would order them."""
-    window = case.window
+    window = with_context(case.window, surface_context(case.surface))
     items = serving.items
     video_ids = [learner.video_ids[row - 1] for row in rows.tolist()]
     watched = items.rows(window.video_ids)
