@@ -83,7 +83,7 @@ def test_without_histories_nothing_is_learned_first(kuairand):
     """All workers begin beside the catalogue."""
     for feed in (parse(None, rate=50), parse(f"kuairand:{kuairand}", rate=50)):
         assert "--histories" not in feed.catalogue(Path("gate"))
-        assert feed.env_of == {}
+        assert "NEXTWATCH_TRAINER_BACKFILL_USERS" not in feed.env_of["trainer"]
         assert set(feed.first_workers) == {"index_sync", "streams", "trainer"}
         assert not feed.notes
 

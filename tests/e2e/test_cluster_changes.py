@@ -40,6 +40,8 @@ from tests.support.oracle import all_answered
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180)]
 
 USERS = [f"u{number}" for number in range(40)]
+OTHER_KEYS = ("video", "item", "model", "similar", "hottest")
+"""How the names of topics begin that are not keyed by user."""
 
 
 class Stack:
@@ -199,7 +201,7 @@ def test_windows_of_another_count_are_refused_by_a_worker_with_an_empty_disk(pla
         name.removeprefix(place.prefix)
         for name in admin.list_topics(timeout=5).topics
         if name.startswith(place.prefix)
-        and not name.removeprefix(place.prefix).startswith(("video", "item", "model"))
+        and not name.removeprefix(place.prefix).startswith(OTHER_KEYS)
     ]
     grow(admin, place, *by_user)
 

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from contract.wire.events import BundleState, Origin
 from index_sync.held import HOLD_S
+from models.features.ranking_features import content_codes
 from tests.index_sync.doubles import EAST, NORTH, Crash, World, trained
 from tests.support.builders import T0, upload
 
@@ -328,14 +329,15 @@ def test_repeated_vectors_in_any_order_change_nothing(crashes, random):
 
 
 def test_content_vectors_bear_their_origin_and_the_uploads_features(world):
-    """Ranking knows the length and the age of a video nobody has watched."""
+    """Ranking knows length, age, channel and topic of a video nobody has watched."""
     worker = world.settled(world.worker())
     world.uploads.append(upload("new", at_ms=5))
     world.settled(worker)
     told = msgspec.json.decode(world.vectors.records[-1].value)
 
     assert told["origin"] == Origin.CONTENT
-    assert told["features"] == {"duration_ms": 30_000, "uploaded_at_ms": T0 + 5}
+    codes = {name: code for name, code in content_codes(upload("new")).items() if code}
+    assert told["features"] == {"duration_ms": 30_000, "uploaded_at_ms": T0 + 5, **codes}
 
 
 def test_a_vector_of_a_generation_that_never_comes_is_a_dead_letter(world):

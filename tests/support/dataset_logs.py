@@ -153,7 +153,7 @@ class TapedProducer:
         return 0
 
 
-_REFUSAL = KafkaError(KafkaError.INVALID_RECORD, "Broker: Message was refused")
+_REFUSAL = KafkaError(KafkaError.NOT_ENOUGH_REPLICAS, "Broker: Message was refused")
 
 
 def taped_feed(*, refuse_from=None):

@@ -73,6 +73,16 @@ GOOD = {
     "ranking-log": RANKING_LOG,
     "item-vectors": json.loads(encode(item_vector())),
     "model-bundles": ANNOUNCEMENT,
+    "similar-videos": {
+        "video_id": "v1",
+        "videos": [{"video_id": "v2", "score": 0.5}],
+        "updated_at_ms": T0,
+    },
+    "hottest-videos": {
+        "list_name": "hottest:24h:all",
+        "videos": [{"video_id": "v2", "num_watches": 3.5}],
+        "updated_at_ms": T0,
+    },
     "user-deletions": json.loads(encode(deletion())),
 }
 JSON_TOPICS = [topic for topic in TOPICS if topic.kind]
