@@ -16,7 +16,7 @@ class RankerConfig:
     (section 4.2). ``max_watch_s`` caps watch times: one forgotten player must not outweigh a day.
     ``retrieval_weight`` is what retrieval's logit counts beside the logarithm of the expected
     watch time in the served order (`models.serving.ranking.blended_score`): 2 is the smallest that
-    costs no recall over the whole catalogue (docs/experiments.md, 2026-11-26).
+    costs no measurable recall over the whole catalogue (docs/experiments.md, 2026-11-26).
     """
 
     name: str = "expected_watch_time"
