@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.bundle.export import exported
 from models.features.ranking_features import (
     CANDIDATE_FEATURES,
+    CODED_CONTEXT,
     CONTEXT_FEATURES,
     NUM_CODES,
     PAIR_FEATURES,
@@ -22,13 +23,7 @@ from models.features.ranking_features import (
 )
 from models.ranking import heads
 from models.ranking.batch import RankerCandidates, RankerRequests
-from models.ranking.network import (
-    CODED_CONTEXT,
-    NUM_PRODUCTS,
-    NUM_SKIPPED,
-    RankerNetwork,
-    UserInputs,
-)
+from models.ranking.network import NUM_PRODUCTS, NUM_SKIPPED, RankerNetwork, UserInputs
 from models.ranking.normaliser import num_columns
 from models.ranking.ranker import RankerModel
 from models.serving.ranker_tables import (
@@ -109,7 +104,7 @@ class _User(nn.Module):
         inputs = UserInputs(pools_BP, stats_BS, context_BX, codes_BC)
         part = self.network.user_part(inputs)
         surface_BD = self.network.context_factors(codes_BC)
-        return part.first_BH, part.taste_BD, surface_BD, part.bias_B
+        return part.own_BO, part.taste_BD, surface_BD, part.bias_B
 
 
 class _Pair(nn.Module):
@@ -123,10 +118,10 @@ class _Pair(nn.Module):
         self.watch_head = model.config.watch_head
         self.means_Q = torch.from_numpy(model.bin_mean_Q.astype(np.float32))
 
-    def forward(self, first_MH: Tensor, pair_XM: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, first_MH: Tensor, pair_XM: Tensor, own_MO: Tensor) -> tuple[Tensor, Tensor]:
         first_MH = first_MH + pair_XM.T @ self.weight_XH
         skipped_MS = pair_XM[-NUM_PRODUCTS : NUM_SKIPPED - NUM_PRODUCTS].T
-        outputs_MO = self.heads(self.hidden(first_MH)) + self.skip(skipped_MS)
+        outputs_MO = own_MO + self.heads(self.hidden(first_MH)) + self.skip(skipped_MS)
         expected_M = heads.expected_s(outputs_MO, self.means_Q, watch_head=self.watch_head)
         return heads.p_watched(outputs_MO), expected_M
 
@@ -152,7 +147,7 @@ def _user_part(model: RankerModel) -> bytes:
         torch.rand(2, _num_columns("context", model)),
         torch.ones((2, len(CODED_CONTEXT)), dtype=torch.int64),
     )
-    names, outputs = ["pools", "stats", "context", "codes"], ["first", "taste", "surface", "bias"]
+    names, outputs = ["pools", "stats", "context", "codes"], ["own", "taste", "surface", "bias"]
     return exported(
         _User(network), inputs, names, outputs, dict.fromkeys([*names, *outputs], _AXES)
     )
@@ -160,9 +155,11 @@ def _user_part(model: RankerModel) -> bytes:
 
 def _pair_part(model: RankerModel) -> bytes:
     module = _Pair(model)
-    inputs = torch.rand(2, module.weight_XH.shape[1]), torch.rand(module.weight_XH.shape[0], 2)
-    names, outputs = ["first", "pair"], ["p_watched", "expected_s"]
-    axes = {"pair": {1: "B"}, **dict.fromkeys(["first", *outputs], _AXES)}
+    num_inputs, num_first = module.weight_XH.shape
+    own_MO = torch.rand(2, heads.num_outputs(model.config.watch_head))
+    inputs = torch.rand(2, num_first), torch.rand(num_inputs, 2), own_MO
+    names, outputs = ["first", "pair", "own"], ["p_watched", "expected_s"]
+    axes = {"pair": {1: "B"}, **dict.fromkeys(["first", "own", *outputs], _AXES)}
     return exported(module, inputs, names, outputs, axes)
 
 

@@ -70,6 +70,13 @@ CANDIDATE_FEATURES = PAIR_FEATURES + VIDEO_FEATURES
 CODED = ("country", "language", "device", "surface", "source")
 """Names of something: hashed codes, of which neither order nor distance means anything."""
 
+UNREAD = ("weekday", "since_last_watch_s")
+"""Logged, and not read by rankers: the same for all candidates of a request, so that they order
+nothing, and misleading on days and after pauses of which a ranker has not yet learned."""
+PLAIN_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name not in (*CODED, *UNREAD))
+CODED_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name in CODED)
+PLAIN_PAIR = tuple(name for name in PAIR_FEATURES if name not in CODED)
+
 UNKNOWN = -1.0
 NUM_LENGTHS, _SHORT_S = 16, 4.0
 NUM_CODES = 1_021

@@ -21,7 +21,7 @@ class RankerConfig:
 
     name: str = "expected_watch_time"
     watch_head: str = "weighted_logistic"
-    dim: int = 32
+    dim: int = 16
     hidden: tuple[int, ...] = (64, 32)
     has_embeddings: bool = True
     has_factors: bool = False
@@ -29,11 +29,11 @@ class RankerConfig:
     is_weighted: bool = True
     buckets: int = 8_192
     dense_lr: float = 5e-4
-    table_lr: float = 5e-4
+    table_lr: float = 0.02
     history_lr: float = 2e-3
-    table_penalty: float = 1e-3
-    dropout: float = 0.2
-    history_passes: int = 4
+    table_penalty: float = 5e-3
+    dropout: float = 0.0
+    history_passes: int = 2
     max_watch_s: float = 300.0
     retrieval_weight: float = 2.0
 

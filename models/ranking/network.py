@@ -4,10 +4,14 @@
 * The *user* part depends on the request: once for all its candidates.
 * The *pair* part is what is left for each candidate.
 
-All three meet in the first layer, whose input is the sum of what they give. The user is what was
-watched: the embeddings of the completed and of the other watches are summed up apart, each over
-the whole history and over the newest ones. What was left early is told, too: retrieval does not
-know it.
+Video and pair meet in the first layer, whose input is the sum of what they give. What the request
+alone says is a network of its own, added to the outputs: it says how ready this user is to watch
+anything now, and cannot order candidates. Read by the hidden layers it made the order within users
+worse, since a user's mood of the moment is not that of the next visit (docs/experiments.md).
+
+The user is what was watched: the embeddings of the completed and of the other watches are summed up
+apart, each over the whole history and over the newest ones. What was left early is told, too:
+retrieval does not know it.
 
 Source:
     Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, section 4,
@@ -24,17 +28,17 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from models.features.ranking_features import (
-    CODED,
-    CONTEXT_FEATURES,
+    CODED_CONTEXT,
     NUM_CODES,
-    PAIR_FEATURES,
+    PLAIN_CONTEXT,
+    PLAIN_PAIR,
     VIDEO_FEATURES,
 )
 from models.ranking.config import RankerConfig
 from models.ranking.normaliser import num_columns
 
 # Shape legend: B = requests, T = watches, M = candidates, D = width of an embedding,
-# H = width of the first layer.
+# H = width of the first layer, O = outputs.
 
 POOLS = (None, 10, 3)
 """Over how many of the newest watches is summed up; None is all."""
@@ -44,15 +48,12 @@ NUM_PRODUCTS, NUM_SKIPPED = 6, 4
 the outputs directly."""
 CODE_DIM = 4
 USER_DIM = 128
-PLAIN_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name not in CODED)
-PLAIN_PAIR = tuple(name for name in PAIR_FEATURES if name not in CODED)
-CODED_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name in CODED)
 
 
 class UserPart(NamedTuple):
     """What the candidates of a request have in common."""
 
-    first_BH: Tensor
+    own_BO: Tensor
     taste_BD: Tensor
     bias_B: Tensor
 
@@ -130,7 +131,13 @@ class RankerNetwork(nn.Module):
             )
             num_user, num_candidate = num_user + dim, num_candidate + dim
         self.user_bias = nn.Linear(NUM_STATS, 1)
-        self.user_first = nn.Linear(num_user, self.num_first, bias=False)
+        self.user_own: nn.Module = nn.Linear(num_user, num_outputs)
+        if config.hidden:
+            self.user_own = nn.Sequential(
+                nn.Linear(num_user, self.num_first),
+                nn.ReLU(),
+                nn.Linear(self.num_first, num_outputs),
+            )
         self.video_first = nn.Linear(num_candidate, self.num_first)
         # products of embeddings, position and source stand beside the features of the pair
         self.pair_first = nn.Linear(num_pair + NUM_PRODUCTS, self.num_first, bias=False)
@@ -144,6 +151,8 @@ class RankerNetwork(nn.Module):
         with torch.no_grad():
             self.heads.weight.zero_()  # until it has learned, its embeddings alone decide
             self.heads.bias.zero_()
+            for parameter in list(self.user_own.parameters())[-2:]:
+                parameter.zero_()
             self.skip.weight.zero_()
             self.skip.weight[:2] = 1.0  # of the probabilities of watched and completed
 
@@ -157,7 +166,7 @@ class RankerNetwork(nn.Module):
             taste_BD = self.taste(torch.cat([inputs.pools_BP, inputs.stats_BS], dim=1))
             known.append(taste_BD)
         return UserPart(
-            self.user_first(torch.cat(known, dim=1)),
+            self.user_own(torch.cat(known, dim=1)),
             taste_BD,
             self.user_bias(inputs.stats_BS)[:, 0],
         )
@@ -192,19 +201,19 @@ class RankerNetwork(nn.Module):
         first_MH: Tensor,
         products_MX: Tensor,
         pair_MP: Tensor,
+        own_MO: Tensor,
     ) -> Tensor:
         """Return the outputs of each pair.
 
-        *first_MH* is the sum of the parts of user and video. *products_MX* are the product with
-        the taste, the two biases together, the product with the surface, how often it is watched on
-        this surface (`models.ranking.surfaces`), position and source.
+        *first_MH* is the part of the video, *own_MO* that of the user. *products_MX* are the
+        product with the taste, the two biases together, the product with the surface, how often it
+        is watched on this surface (`models.ranking.surfaces`), position and source.
         """
         inputs = torch.cat([pair_MP, products_MX], dim=1)
         first_MH = first_MH + self.pair_first(inputs)
-        outputs: Tensor = self.heads(self.hidden(first_MH)) + self.skip(
-            products_MX[:, :NUM_SKIPPED]
-        )
-        return outputs
+        skipped_MO = self.skip(products_MX[:, :NUM_SKIPPED])
+        outputs_MO: Tensor = own_MO + self.heads(self.hidden(first_MH)) + skipped_MO
+        return outputs_MO
 
 
 def as_tensor(values: Float32[np.ndarray, "..."]) -> Tensor:

@@ -6,7 +6,7 @@ Learning is a pure function of the state and the batch, so a restart goes on bit
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,12 @@ from torch import Tensor
 
 from models.features.ranking_features import (
     CANDIDATE_FEATURES,
+    CODED_CONTEXT,
     CONTEXT_FEATURES,
     NUM_CODES,
     PAIR_FEATURES,
+    PLAIN_CONTEXT,
+    PLAIN_PAIR,
     VIDEO_FEATURES,
     length_of,
 )
@@ -26,9 +29,6 @@ from models.ranking.batch import RankerCandidates, RankerLabels, RankerRequests
 from models.ranking.calibration import Calibration
 from models.ranking.config import RankerConfig
 from models.ranking.network import (
-    CODED_CONTEXT,
-    PLAIN_CONTEXT,
-    PLAIN_PAIR,
     POOLS,
     RankerNetwork,
     UserInputs,
@@ -37,6 +37,7 @@ from models.ranking.network import (
     stats,
 )
 from models.ranking.normaliser import Quantiles
+from models.ranking.optimisers import RankerOptimiser
 from models.ranking.surfaces import SurfaceRates, surface_logit
 from models.ranking.tables import VideoEmbeddings
 
@@ -99,9 +100,10 @@ class RankerModel:
         self.surfaces = SurfaceRates()
         edges = np.append(heads.edges_s(config.max_watch_s), config.max_watch_s)
         self.bin_mean_Q = ((edges[1:] + edges[:-1]) / 2).astype(np.float64)
-        self._dense = torch.optim.Adam(self.network.parameters(), lr=config.dense_lr)
+        self._optimiser = RankerOptimiser(
+            self.network, self.tables, dense_lr=config.dense_lr, table_lr=config.table_lr
+        )
         self._num_steps = 0
-        self._sparse = torch.optim.SparseAdam(list(self.tables.parameters()), lr=config.table_lr)
 
     def describe(
         self,
@@ -117,7 +119,7 @@ class RankerModel:
             return
         old = self.tables.own.weight
         if self.tables.reserve(int(rows.max())):
-            self._grow(old)
+            self._optimiser.grow(old, self.tables.own.weight)
         self.tables.describe(rows, channel, category, tag, duration_ms)
 
     def score(self, requests: RankerRequests, candidates: RankerCandidates) -> RankerScores:
@@ -140,7 +142,7 @@ class RankerModel:
         self.quantiles["pair"].see(features_MF[:, _PAIR])
         self.quantiles["video"].see(features_MF[:, _FIRST_OF_VIDEO:])
         warmth = 1.0 + _WARMTH * 0.5 ** (self._num_steps / _WARM_STEPS)
-        self._set_rates([self.config.dense_lr * warmth, self.config.table_lr * warmth])
+        self._optimiser.set_dense_lr(self.config.dense_lr * warmth)
         self._num_steps += 1
         self.network.train()
         outputs_MO, penalty = self._outputs(requests, candidates, position=candidates.position_M)
@@ -154,7 +156,7 @@ class RankerModel:
             is_weighted=self.config.is_weighted,
         )
         loss = loss_M.mean()
-        self._step(loss + self.config.table_penalty * penalty)
+        self._step(loss, penalty, len(candidates.row_M))
         surface_B = _codes(requests.context_BU[:, _SURFACE])
         self.surfaces.count(surface_B[candidates.request_M], labels.is_watched_M)
         return float(loss.detach())
@@ -164,8 +166,7 @@ class RankerModel:
     ) -> None:
         """Learn which watches were completed, each from those before it, in several passes."""
         known = [one for one in histories if len(one.rows) > 1]
-        rates = [group["lr"] for group in (*self._dense.param_groups, *self._sparse.param_groups)]
-        self._set_rates([self.config.history_lr] * len(rates))
+        self._optimiser.set_dense_lr(self.config.history_lr)
         self.network.train()
         for number in range(self.config.history_passes if self.config.has_embeddings else 0):
             losses = []
@@ -174,7 +175,6 @@ class RankerModel:
                 users = [known[place] for place in order[start : start + _USERS_AT_ONCE]]
                 losses.append(self._learn_users(users))
             on_epoch(number, float(np.mean(losses)) if losses else 0.0)
-        self._set_rates(rates)
         if known:
             self._num_steps = _COLD_AFTER  # what is known is not to be shaken
 
@@ -183,9 +183,7 @@ class RankerModel:
         arrays: dict[str, np.ndarray] = {}
         for prefix, module in (("network", self.network), ("tables", self.tables)):
             arrays |= {f"{prefix}.{n}": v.numpy().copy() for n, v in module.state_dict().items()}
-        for prefix, optimiser in (("dense", self._dense), ("sparse", self._sparse)):
-            for number, slot in optimiser.state_dict()["state"].items():
-                arrays |= {f"{prefix}.{number}.{n}": np.asarray(v).copy() for n, v in slot.items()}
+        arrays |= {f"optimiser.{n}": v for n, v in self._optimiser.state().items()}
         for name, quantiles in self.quantiles.items():
             arrays |= {f"quantiles.{name}.{n}": v for n, v in quantiles.state().items()}
         arrays |= {f"calibration.{n}": v.copy() for n, v in self.calibration.state().items()}
@@ -205,13 +203,12 @@ class RankerModel:
             capacity = len(arrays["tables.own.weight"])
             old = self.tables.own.weight
             if self.tables.reserve(capacity - 1):
-                self._grow(old)
+                self._optimiser.grow(old, self.tables.own.weight)
             for prefix, module in (("network.", self.network), ("tables.", self.tables)):
                 module.load_state_dict(
                     {n: torch.from_numpy(v.copy()) for n, v in _under(prefix, arrays).items()}
                 )
-            for prefix, optimiser in (("dense.", self._dense), ("sparse.", self._sparse)):
-                _load_optimiser(optimiser, _under(prefix, arrays))
+            self._optimiser.load_state(_under("optimiser.", arrays))
             for name, quantiles in self.quantiles.items():
                 quantiles.load_state(_under(f"quantiles.{name}.", arrays))
             self.calibration.load_state(_under("calibration.", arrays))
@@ -268,8 +265,9 @@ class RankerModel:
             dim=1,
         )
         pair_MP = as_tensor(self.quantiles["pair"].normalised(features_MF[:, _PAIR]))
-        first_MH = user.first_BH[request_M] + video.first_NH
-        return self.network.pair_part(first_MH, products_MX, pair_MP), penalty + history_penalty
+        own_MO = user.own_BO[request_M]
+        outputs_MO = self.network.pair_part(video.first_NH, products_MX, pair_MP, own_MO)
+        return outputs_MO, penalty + history_penalty
 
     def _dropped(self, values: Tensor) -> Tensor:
         share = self.config.dropout
@@ -313,15 +311,10 @@ class RankerModel:
         expected_M = heads.expected_s(outputs_MO, means_Q, watch_head=head).numpy()
         self.calibration.count(self.length(candidates), expected_M, watch_s_M)
 
-    def _step(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            return
-        self._dense.zero_grad()
-        self._sparse.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._dense.step()
+    def _step(self, loss: Tensor, penalty: Tensor, num_examples: int) -> None:
         if self.config.has_embeddings:
-            self._sparse.step()  # type: ignore[no-untyped-call]
+            loss = loss + self.config.table_penalty * penalty
+        self._optimiser.step(loss, num_examples=num_examples)
 
     def _learn_users(self, users: Sequence[LabelledHistory]) -> float:
         """Take a step over all watches of *users*, each predicted from those before it."""
@@ -368,26 +361,8 @@ class RankerModel:
             logit_BT, is_completed_BT.float(), reduction="none"
         )
         loss = loss_BT[is_there_BT].mean()
-        self._step(loss + self.config.table_penalty * penalty)
+        self._step(loss, penalty, int(is_there_BT.sum()))
         return float(loss.detach())
-
-    def _set_rates(self, rates: Sequence[float]) -> None:
-        groups = (*self._dense.param_groups, *self._sparse.param_groups)
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
-
-    def _grow(self, old: Tensor) -> None:
-        """Put the larger own rows into the optimiser, with the moments that there are."""
-        group = self._sparse.param_groups[0]
-        new = self.tables.own.weight
-        group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
-        slot = self._sparse.state.pop(old, None)
-        if slot:
-            for name in ("exp_avg", "exp_avg_sq"):
-                larger = torch.zeros_like(new)
-                larger[: len(slot[name])] = slot[name]
-                slot[name] = larger
-            self._sparse.state[new] = slot
 
 
 def _codes(values: Float32[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
@@ -412,17 +387,3 @@ def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-
-
-def _load_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
-    slots: dict[int, dict[str, Any]] = {}
-    for name, array in arrays.items():
-        number, _, field = name.partition(".")
-        value = torch.from_numpy(np.array(array)) if field != "step" or array.ndim else array
-        is_count = field == "step" and isinstance(optimiser, torch.optim.SparseAdam)
-        slots.setdefault(int(number), {})[field] = (
-            int(array) if is_count else torch.as_tensor(value)
-        )
-    optimiser.load_state_dict(
-        {"state": slots, "param_groups": optimiser.state_dict()["param_groups"]}
-    )

@@ -15,9 +15,9 @@ from contract.errors import BundleError
 from models.bundle.bundle import Bundle
 from models.features.ranking_features import (
     CANDIDATE_FEATURES,
-    CODED,
     CONTEXT_FEATURES,
-    PAIR_FEATURES,
+    PLAIN_CONTEXT,
+    PLAIN_PAIR,
     VERSION,
     VIDEO_FEATURES,
     length_of,
@@ -31,9 +31,6 @@ VIDEO_PART, USER_PART = "ranker_video.onnx", "ranker_user.onnx"
 TABLES, GOLDEN = "ranker_tables.safetensors", "ranker_golden.safetensors"
 CARD = "ranker.json"
 
-PLAIN_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name not in CODED)
-CODED_CONTEXT = tuple(name for name in CONTEXT_FEATURES if name in CODED)
-PLAIN_PAIR = tuple(name for name in PAIR_FEATURES if name not in CODED)
 NORMALISED = {"context": PLAIN_CONTEXT, "pair": PLAIN_PAIR, "video": VIDEO_FEATURES}
 """What is normalised by quantiles, by part of the network."""
 

@@ -1,10 +1,10 @@
 """Rank by expected watch time, and by retrieval, with the trained network of a bundle.
 
-The first layer of the network is a sum of three parts, each computed as seldom as it can be. The
-part of the video is a matrix with a row for each video, computed when the generation comes and
-renewed when a video changes. The part of the user is computed once for a request. What is left for
-each candidate are the features of the pair and the product of the user's taste with the video, in
-slices that stay in the processor's cache.
+The network has three parts, each computed as seldom as it can be. The part of the video in the
+first layer is a matrix with a row for each video, computed when the generation comes and renewed
+when a video changes. The part of the user is computed once for a request and added to the outputs.
+What is left for each candidate are the features of the pair and the product of the user's taste
+with the video, in slices that stay in the processor's cache.
 
 Source:
     Covington, Adams, Sargin, Deep Neural Networks for YouTube Recommendations, section 4,
@@ -20,9 +20,12 @@ from contract.errors import BundleError
 from models.bundle.bundle import Bundle
 from models.features.growth import grown
 from models.features.ranking_features import (
+    CODED_CONTEXT,
     CONTEXT_FEATURES,
     NUM_CODES,
     PAIR_FEATURES,
+    PLAIN_CONTEXT,
+    PLAIN_PAIR,
     VIDEO_FEATURES,
     length_of,
     video_features,
@@ -34,13 +37,10 @@ from models.serving.items import ItemStore
 from models.serving.normaliser import Normaliser
 from models.serving.onnx_runtime import ort
 from models.serving.ranker_tables import (
-    CODED_CONTEXT,
     GOLDEN,
     MODEL,
     NORMALISED,
     NUM_PRODUCTS,
-    PLAIN_CONTEXT,
-    PLAIN_PAIR,
     TABLES,
     USER_PART,
     VIDEO_PART,
@@ -52,8 +52,8 @@ from models.serving.ranking import RankingInputs, blended_score
 
 # Shape legend: B = requests, C = candidates of one request (padded with row 0), M = candidates of
 # all requests together, N = rows of the item store, n = some of them, D = width of an embedding,
-# H = width of the first layer, X = inputs of the pair part, F = features, W = width of a table row,
-# L = classes of duration.
+# H = width of the first layer, O = outputs of the network, X = inputs of the pair part,
+# F = features, W = width of a table row, L = classes of duration.
 
 SLICE_PAIRS = 2_048
 _CONTEXT_AT = [CONTEXT_FEATURES.index(name) for name in PLAIN_CONTEXT]
@@ -68,7 +68,7 @@ _LEAST_S = 1e-3
 class UserParts(NamedTuple):
     """What the candidates of a request have in common."""
 
-    first_BH: Float32[np.ndarray, "B H"]
+    own_BO: Float32[np.ndarray, "B O"]
     taste_BD: Float32[np.ndarray, "B D"]
     surface_BD: Float32[np.ndarray, "B D"]
     bias_B: Float32[np.ndarray, "B"]
@@ -145,9 +145,9 @@ class RankerParts:
             "codes": np.clip(context_BU[:, _CODES_AT], 0, NUM_CODES).astype(np.int64),
         }
         rate_B = self._surface_logit_S.take(inputs["codes"][:, _SURFACE_AT])
-        names = ["first", "taste", "surface", "bias"]
-        first_BH, taste_BD, surface_BD, bias_B = _run(self._user, names, inputs)
-        return UserParts(first_BH, taste_BD, surface_BD, bias_B, rate_B)
+        names = ["own", "taste", "surface", "bias"]
+        own_BO, taste_BD, surface_BD, bias_B = _run(self._user, names, inputs)
+        return UserParts(own_BO, taste_BD, surface_BD, bias_B, rate_B)
 
     def outputs(
         self,
@@ -164,7 +164,6 @@ class RankerParts:
             part = slice(start, start + SLICE_PAIRS)
             request_m, row_m = request_M[part], row_M[part]
             first_mH = videos.first_NH.take(row_m, axis=0)
-            first_mH += users.first_BH.take(request_m, axis=0)
             input_Xm = np.empty((self.num_pair, len(row_m)), np.float32)
             value_Fm = np.ascontiguousarray(plain_PM[_PAIR_AT, part])
             self._normalisers["pair"].apply_to(value_Fm, input_Xm[:-NUM_PRODUCTS])
@@ -176,7 +175,8 @@ class RankerParts:
             np.add(users.rate_B.take(request_m), videos.lift_N.take(row_m), out=lifted)
             position[:] = 0.0
             source[:] = self._source_S.take(source_M[part], mode="clip")
-            inputs = {"first": first_mH, "pair": input_Xm}
+            own_mO = users.own_BO.take(request_m, axis=0)
+            inputs = {"first": first_mH, "pair": input_Xm, "own": own_mO}
             p_M[part], seconds_M[part] = _run(self._pair, ["p_watched", "expected_s"], inputs)
         return p_M, seconds_M
 
