@@ -14,6 +14,7 @@ are medians of the repeats, with the lowest and highest beside them as ``..._ran
 * ``ingest_eps``        events a second into windows, store and changelog alone
 * ``gib_per_million_users``  what 200,000 users of 50 watches add to the worker's memory, times 5
 * ``hotkey``, ``burst`` one user with 1,000 events/s; 50,000 events at once
+* ``feature_log``       answers/s with the features of all recommendations logged, by those without
 * ``load_1m``           the load average before anything started: above 0.5, others took part
 """
 
@@ -37,6 +38,7 @@ EXTREMES = {
     "memory": figures.memory,
     "hotkey": figures.hotkey,
     "burst": figures.burst,
+    "feature_log": figures.feature_log,
 }
 PARTS = ("floor", "serve", "latency", *EXTREMES)
 
