@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from contract.cluster.watch import ClusterWatch, Ending
 from contract.kafka.client import producer_config
 from contract.kafka.outbox import Outbox
 from contract.process import readiness
-from contract.process.clock import system_clock
+from contract.process.clock import ManualClock, system_clock
 from contract.process.entrypoint import run_process
 from contract.process.settings import KafkaSettings, ProcessSettings, Settings, load
 from models.bundle import bundle_store
@@ -47,6 +48,7 @@ from trainer.ranking.learner import RankingLearner
 from trainer.ranking.own_features import own_features
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
+from trainer.state.journal import Journal
 from trainer.state.training_state import TrainingState
 
 log = structlog.get_logger()
@@ -55,6 +57,7 @@ GROUPS: tuple[type[Settings], ...] = (
     *(KafkaSettings, ProcessSettings),
     *(WindowSettings, TrainerSettings),
 )
+CHECKPOINT_DIR = "NEXTWATCH_TRAINER_CHECKPOINT_DIR"
 LINGER_MS = 5.0
 """Vectors go out by the hundred, and nobody waits for one of them by the millisecond."""
 
@@ -80,6 +83,7 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     settings = load(TrainerSettings, environ)
     policy = load(WindowSettings, environ).policy
     _check_machine(settings, process)
+    held = preflight.hold_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")
     torch.set_num_threads(1)
@@ -95,12 +99,13 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     finally:
         watch.stop()
         feed.close()
+        held.close()
     ending.check()
     log.info("trainer_stopped")
 
 
 def _check_machine(settings: TrainerSettings, process: ProcessSettings) -> None:
-    preflight.check_directory(settings.checkpoint_dir, "NEXTWATCH_TRAINER_CHECKPOINT_DIR")
+    preflight.check_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
     preflight.check_ready_file(process.ready_file)
     bundle_store.check_url(process.bundle_url)
     filesystem, bundles = fsspec.core.url_to_fs(process.bundle_url)
@@ -122,6 +127,7 @@ def build(
     """
     config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
     model = learner(settings.model, config, seed=settings.seed)
+    state_clock = ManualClock(system_clock())
     state = TrainingState(
         model,
         Windows(policy, max_users=settings.max_users),
@@ -131,13 +137,13 @@ def build(
             live_half_life_ms=settings.live_half_life_h * HOUR_MS,
         ),
         settings.completion,
-        clock=system_clock,
+        clock=state_clock,
         max_waiting=settings.max_waiting_watches,
     )
     state.joiner = Joiner(
         RocksJoinStore(settings.checkpoint_dir / "joiner"),
         settings.joining,
-        clock=system_clock,
+        clock=state_clock,
         counts=state.counts,
     )
     ranker = RankingLearner(
@@ -160,13 +166,16 @@ def build(
         state=state,
         generations=generations,
         feed=feed,
-        intake=Intake(state, generations, outbox, kafka.layout, system_clock),
+        intake=Intake(state, generations, outbox, kafka.layout, state_clock),
         outbox=outbox,
         publisher=BundlePublisher(
             outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
         ),
-        checkpoints=Checkpoints(settings.checkpoint_dir),
+        checkpoints=Checkpoints(settings.checkpoint_dir, keep=settings.keep_checkpoints),
+        journal=Journal(settings.checkpoint_dir),
+        writer=ThreadPoolExecutor(1, thread_name_prefix="checkpoint"),
         clock=system_clock,
+        state_clock=state_clock,
     )
     return Trainer(parts, settings), feed
 

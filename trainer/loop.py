@@ -9,32 +9,42 @@ Everything happens in one thread, in this order, for as long as the process live
 4. every minute or so: a new bundle, which starts a new generation (slow path);
 5. now and then: a checkpoint of everything learned with the offsets it was learned from.
 
-A restart goes on from the offsets of the newest whole checkpoint. What happened after it is done
-again from the same records, so every example counts once in what was learned. Records of one
-partition come in the same order again; how partitions interleave may differ from the first time.
+A restart goes on from the newest whole checkpoint, and does again what the journal says happened
+after it (`trainer.transitions`): the same records in the same order, batches that end where they
+ended. What it has learned then is, bit for bit, what the process that ended had learned.
+
+Checkpoints are copied in this thread and written in another (`trainer.state.saving`).
 """
 
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import structlog
 
 from contract.errors import BundleError, StoreUnavailable
 from contract.kafka.outbox import Outbox
-from contract.process.clock import Clock
+from contract.process.clock import Clock, ManualClock
+from contract.wire.events import BundleAnnouncement
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
 from trainer.input import backfill
 from trainer.input.dispatch import SOURCES, Intake
 from trainer.input.feed import BrokerLostRecordsError, Feed
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher, why_withheld
+from trainer.ranking.joiner import WATERMARKED
+from trainer.ranking.watermarks import IdlePlaces
 from trainer.settings import TrainerSettings
 from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoint, Checkpoints, Offsets
+from trainer.state.checkpoint_codec import NotFiniteError
+from trainer.state.journal import Journal, Transition
+from trainer.state.saving import Saving
 from trainer.state.training_state import TrainingState
 from trainer.timer import Interval
+from trainer.transitions import Transitions
 
 log = structlog.get_logger()
 
@@ -58,7 +68,11 @@ PATIENCE = 10  # a backed-up index is waited for so many times the usual time be
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a trainer, chosen by the composition root."""
+    """The parts of a trainer, chosen by the composition root.
+
+    *state_clock* is the clock of the state and of the intake, which the trainer sets; *writer* runs
+    what writes checkpoints.
+    """
 
     state: TrainingState
     generations: Generations
@@ -67,7 +81,10 @@ class Parts:
     outbox: Outbox
     publisher: BundlePublisher
     checkpoints: Checkpoints
+    journal: Journal
+    writer: Executor
     clock: Clock
+    state_clock: ManualClock
 
 
 class Trainer:
@@ -82,8 +99,19 @@ class Trainer:
         self._next_checkpoint = Interval(settings.checkpoint_every_s)
         self._report = Interval(REPORT_EVERY_S)
         self._patience = Interval(PATIENCE * settings.publish_every_s)
+        self._transitions = Transitions(
+            parts.state,
+            parts.intake,
+            parts.journal,
+            parts.state_clock,
+            batch_size=settings.batch_size,
+        )
+        self._saving = Saving(parts.checkpoints, parts.journal, parts.writer)
+        self._idle = IdlePlaces(WATERMARKED, idle_ms=settings.joining.idle_ms, clock=parts.clock)
+        self._offered: tuple[BundleAnnouncement, float] | None = None
         self._num_published = 0
         self._has_changed = False
+        self._is_repeating = False
         self._num_erasures = 0
         self._num_naming_erased = 0
 
@@ -93,11 +121,14 @@ class Trainer:
         on_ready()
         while not should_stop():
             self.step()
-        self._checkpoint_if_possible()
+        self._finish_saving(wait=True)
+        if not self._is_repeating:
+            self._checkpoint_if_possible()
+            self._finish_saving(wait=True)
 
     def start(self, should_stop: Stop) -> None:
         """Resume from the newest checkpoint or begin; offer a bundle where there is none."""
-        checkpoint = self._parts.checkpoints.newest()
+        checkpoint = self._parts.checkpoints.newest(checkpoint_codec.check_usable)
         if checkpoint is None:
             self._begin(should_stop)
         else:
@@ -113,49 +144,46 @@ class Trainer:
         self.learn_due()
         if self._fast_path.is_due():
             self.publish_vectors()
-        if self._slow_path.is_due():
+        self._finish_saving()
+        if not self._saving.is_running and self._slow_path.is_due():
             self.offer_next()
-        if self._next_checkpoint.is_due():
+        if not self._saving.is_running and self._next_checkpoint.is_due():
             self._checkpoint_if_possible()
         if self._report.is_due():
             self._log_progress()
 
     def take(self) -> None:
         """Apply new records; a full batch is learned before the next record is applied."""
-        state = self._parts.state
-        for record in self._parts.feed.poll(most=MAX_POLLED, timeout_s=POLL_S):
+        feed, transitions = self._parts.feed, self._transitions
+        records = feed.poll(most=MAX_POLLED, timeout_s=POLL_S)
+        idle = self._idle.note(feed.at_end(), {record.at for record in records})
+        was_empty, num_batches = not self._is_waiting, transitions.num_full_batches
+        if transitions.take(records, idle, now_ms=self._parts.clock()):
             self._has_changed = True
-            was_empty = not state.pending
-            self._parts.intake.take(record)
-            if was_empty:
-                self._batch_age.restart()
-            if len(state.pending.examples) >= self._settings.batch_size:
-                self._learn()
-        self._join()
+        if was_empty or transitions.num_full_batches > num_batches:
+            self._batch_age.restart()
 
     def learn_due(self) -> None:
         """Learn from the batch that waits, if it has waited long enough."""
-        state = self._parts.state
-        if (state.pending or state.pending_ranking) and self._batch_age.is_due():
-            self._learn()
-
-    def _join(self) -> None:
-        """Collect what the joiner can tell by now; a ranker's batch waits like any other."""
-        state = self._parts.state
-        was_empty = not (state.pending or state.pending_ranking)
-        state.join(self._parts.feed.at_end())
-        if was_empty and state.pending_ranking:
+        if self._is_waiting and self._batch_age.is_due():
             self._has_changed = True
-            self._batch_age.restart()
+            self._transitions.learn()
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether something waits to be learned."""
+        return bool(self._parts.state.pending or self._parts.state.pending_ranking)
 
     def publish_vectors(self) -> None:
         """Publish the vectors of touched videos for the generation in service (fast path)."""
         generation, state = self._parts.generations.in_service, self._parts.state
-        if generation in state.touched and self._why_not() is None:
+        if generation is not None and state.touched.get(generation) and self._why_not() is None:
             most = self._settings.fast_path_videos
             self._num_published += self._parts.publisher.publish_vectors(
                 state, generation, most=most
             )
+            self._transitions.note_published(generation, most)
+            self._has_changed = True
 
     def offer_next(self) -> None:
         """Offer a bundle if there is none, or something new and no bundle pending (slow path)."""
@@ -172,7 +200,8 @@ class Trainer:
     def offer(self) -> None:
         """Offer what was learned as the next generation, unless the metrics forbid it.
 
-        The order of effects is in `trainer.publish.publishing`.
+        The order of effects is in `trainer.publish.publishing`; it is announced once the checkpoint
+        that has it is on disk.
         """
         started_s = time.monotonic()
         state, generations = self._parts.state, self._parts.generations
@@ -180,28 +209,35 @@ class Trainer:
         reason = self._why_not()
         if reason is None:
             try:
+                self._transitions.note_freeze(generation)
                 announcement = self._parts.publisher.prepare(state, generation, self._offsets())
+                self._offered = announcement, started_s
                 self._has_changed = True
                 self.checkpoint()
             except (BundleError, StoreUnavailable, OSError) as error:
                 reason = str(error)
         if reason is not None:
-            log.error("bundle_withheld", reason=reason, generation=generation)
-            return
+            self._withhold(generation, reason)
+
+    def _announce(self, announcement: BundleAnnouncement, started_s: float) -> None:
         self._parts.publisher.announce(announcement)
-        generations.note(announcement)
+        self._parts.generations.note(announcement)
         self._parts.publisher.discard_old()
         self._patience.restart()
         log.info(
             "bundle_offered",
             bundle_id=announcement.bundle_id,
-            generation=generation,
-            videos=len(state.learner.vocabulary),
+            generation=announcement.generation,
+            videos=len(self._parts.state.learner.vocabulary),
             took_s=_since(started_s),
         )
 
+    def _withhold(self, generation: int, reason: str) -> None:
+        self._offered = None
+        log.error("bundle_withheld", reason=reason, generation=generation)
+
     def checkpoint(self) -> None:
-        """Save everything learned, with the offsets it was learned from.
+        """Begin to save everything learned, with the offsets it was learned from.
 
         Dead letters come before: an offset is passed only once they are acknowledged. After an
         erasure an idle trainer goes on saving until the older checkpoints, which know the user,
@@ -213,18 +249,38 @@ class Trainer:
         started_s = time.monotonic()
         self._parts.outbox.flush()
         self._parts.feed.note_ids()
-        offsets, ids = self._offsets(), self._parts.feed.topic_ids
-        path = self._parts.checkpoints.save(
-            checkpoint_codec.to_files(self._parts.state),
-            offsets=offsets,
-            topic_ids={name: topic_id for name, topic_id in ids.items() if name in offsets},
-            directories=checkpoint_codec.directories(self._parts.state),
+        offsets, ids, state = self._offsets(), self._parts.feed.topic_ids, self._parts.state
+        if state.counts["erasures"] > self._num_erasures:
+            state.windows.forget_base()
+        self._saving.begin(
+            state,
+            offsets,
+            {name: topic_id for name, topic_id in ids.items() if name in offsets},
             created_at_ms=self._parts.clock(),
         )
-        self._parts.feed.commit(offsets)
         self._has_changed = False
         self._note_erasures()
-        log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
+        log.info("checkpoint_begun", paused_s=_since(started_s))
+        self._finish_saving()
+
+    def _finish_saving(self, *, wait: bool = False) -> None:
+        """Do what follows the checkpoint that is on disk by now, if there is one."""
+        started_s = time.monotonic()
+        try:
+            saved = self._saving.poll(wait=wait)
+        except (OSError, NotFiniteError) as error:
+            self._has_changed = True
+            log.error("checkpoint_failed", reason=str(error))  # noqa: TRY400 - no traceback of ours
+            if self._offered is not None:
+                self._withhold(self._offered[0].generation, str(error))
+            return
+        if saved is None:
+            return
+        self._parts.feed.commit(saved.offsets)
+        log.info("checkpoint_saved", name=saved.path.name, waited_s=_since(started_s))
+        if self._offered is not None:
+            offered, self._offered = self._offered, None
+            self._announce(*offered)
 
     def _note_erasures(self) -> None:
         """Count how many older checkpoints may have a user whom this one has not."""
@@ -243,35 +299,68 @@ class Trainer:
             log.error("checkpoint_failed", reason=str(error))  # noqa: TRY400 - no traceback of ours
 
     def _begin(self, should_stop: Stop) -> None:
-        feed, num_users = self._parts.feed, self._settings.backfill_users
-        if self._parts.state.joiner is not None:
-            self._parts.state.joiner.load(None)
-        records = backfill.read_windows(feed, lambda: not should_stop()) if num_users else {}
-        feed.open(CATALOGUE, {})
-        self._read_until(lambda: feed.has_read(CATALOGUE), should_stop)
+        """Begin with nothing but the journal, if there is one from before the first checkpoint.
+
+        Windows that are taken over have no place in the journal: the checkpoint comes after them.
+        """
+        parts, num_users = self._parts, self._settings.backfill_users
+        if parts.state.joiner is not None:
+            parts.state.joiner.load(None)
+        if num_users:
+            parts.journal.clear()
+        elif transitions := parts.journal.resume(0):
+            parts.feed.open(ALL, {})
+            self._repeat(transitions, should_stop)
+            self._read_until(lambda: parts.feed.has_read([MODEL_BUNDLES]), should_stop)
+            return
+        goes_on = lambda: not should_stop()  # noqa: E731 - the opposite, in one word
+        records = backfill.read_windows(parts.feed, goes_on) if num_users else {}
+        parts.feed.open(CATALOGUE, {})
+        self._read_until(lambda: parts.feed.has_read(CATALOGUE), should_stop)
         if records:
             rule = self._settings.completion
-            backfill.take_over(self._parts.state, records, rule, num_learned=num_users)
-        feed.open(ALL, {})
+            backfill.take_over(parts.state, records, rule, num_learned=num_users)
+        parts.feed.open(ALL, {})
+        if num_users:
+            self._has_changed = True
+            self._checkpoint_if_possible()
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
-        feed, state = self._parts.feed, self._parts.state
-        checkpoint_codec.restore(state, checkpoint.files, checkpoint.directories)
+        parts = self._parts
+        checkpoint_codec.restore(parts.state, checkpoint.files, checkpoint.directories)
+        self._saving.go_on_from(checkpoint.number)
         self._note_erasures()
         log.info("checkpoint_resumed", number=checkpoint.number,
-                 examples=state.progressive.num_examples)  # fmt: skip
+                 examples=parts.state.progressive.num_examples)  # fmt: skip
+        transitions = parts.journal.resume(checkpoint.number)
         try:
-            feed.open(ALL, checkpoint.offsets, checkpoint.topic_ids)
+            parts.feed.open(ALL, checkpoint.offsets, checkpoint.topic_ids)
+            self._repeat(transitions, should_stop)
             self._read_until(
-                lambda: feed.is_verified and feed.has_read([MODEL_BUNDLES]), should_stop
+                lambda: parts.feed.is_verified and parts.feed.has_read([MODEL_BUNDLES]), should_stop
             )
         except BrokerLostRecordsError as error:
             if self._settings.after_broker_loss == "stop":
                 raise
             log.warning("broker_loss_accepted", reason=str(error))
-            feed.forget()
-            feed.open(ALL, {})
-            self._read_until(lambda: feed.has_read([MODEL_BUNDLES]), should_stop)
+            self._is_repeating = False
+            parts.journal.clear()
+            parts.feed.forget()
+            parts.feed.open(ALL, {})
+            self._has_changed = True
+            self._checkpoint_if_possible()
+            self._read_until(lambda: parts.feed.has_read([MODEL_BUNDLES]), should_stop)
+
+    def _repeat(self, transitions: list[Transition], should_stop: Stop) -> None:
+        """Do again what happened after the checkpoint; nothing is saved before that is done."""
+        if not transitions:
+            return
+        started_s = time.monotonic()
+        self._is_repeating = self._has_changed = True
+        self._transitions.repeat(transitions, self._parts.feed, should_stop)
+        self._is_repeating = should_stop()
+        log.info("journal_repeated", transitions=len(transitions), took_s=_since(started_s),
+                 examples=self._parts.state.progressive.num_examples)  # fmt: skip
 
     def _read_until(self, is_enough: Callable[[], bool], should_stop: Stop) -> None:
         patience = Interval(self._settings.catalogue_wait_s)
@@ -281,10 +370,6 @@ class Trainer:
                 return
             self.take()
             self.learn_due()
-
-    def _learn(self) -> None:
-        self._has_changed = True
-        self._parts.state.learn()
 
     def _why_not(self) -> str | None:
         state = self._parts.state

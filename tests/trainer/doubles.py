@@ -1,5 +1,7 @@
 """Stand-ins for what the trainer learns with, reads from and writes to, and their journal."""
 
+from concurrent.futures import Executor, Future
+
 import msgspec
 import numpy as np
 
@@ -156,6 +158,18 @@ class JournalOutbox(MemoryOutbox):
         ]
 
 
+class InlineExecutor(Executor):
+    """Runs what is submitted at once, in the thread that submits it."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 class ScriptedFeed:
     """Gives one batch of records at each poll; the first is what there was at the start."""
 
@@ -167,6 +181,7 @@ class ScriptedFeed:
         self.opened = []
         self.told = []
         self.num_polls = 0
+        self.replayed = []
 
     def commit(self, offsets):
         self.told.append(offsets)
@@ -192,6 +207,16 @@ class ScriptedFeed:
 
     def forget(self):
         self.next_offsets = {}
+
+    def follow(self, run, should_stop=lambda: False):
+        records = [
+            record
+            for record in self.replayed
+            if record.at == (run.topic, run.partition) and run.first <= record.offset <= run.last
+        ]
+        for record in records:
+            self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
+        return records
 
 
 def state_of(*uploads, learner=None, policy=None, **options):

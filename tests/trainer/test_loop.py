@@ -19,6 +19,7 @@ from contract.wire.topics import (
 from models.bundle import bundle
 from tests.support.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
+    InlineExecutor,
     JournalOutbox,
     RecordingLearner,
     RecordingRanker,
@@ -36,6 +37,7 @@ from trainer.publish.publishing import BundlePublisher
 from trainer.ranking.join_store import RocksJoinStore
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
+from trainer.state.journal import Journal
 
 NEVER = 3_600.0
 
@@ -65,7 +67,10 @@ class Room:
                 outbox=self.outbox,
                 publisher=publisher,
                 checkpoints=self.checkpoints,
+                journal=Journal(tmp_path / "checkpoints"),
+                writer=InlineExecutor(),
                 clock=clock,
+                state_clock=clock,
             ),
             TrainerSettings(**{**rhythm, "batch_wait_ms": 0, "batch_size": 4, **settings}),
         )

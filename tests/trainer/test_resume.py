@@ -9,7 +9,7 @@ from contract.process.clock import ManualClock
 from contract.wire.events import encode
 from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS
 from tests.support.builders import T0, upload, watch
-from tests.trainer.doubles import RecordingLearner, state_of
+from tests.trainer.doubles import InlineExecutor, RecordingLearner, state_of
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, feed_config, identify
 from trainer.loop import Parts, Trainer
@@ -17,6 +17,7 @@ from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
+from trainer.state.journal import Journal
 
 pytestmark = pytest.mark.slow
 NUM_VIDEOS = 40
@@ -49,7 +50,10 @@ def life(kafka, directory):
         outbox=outbox,
         publisher=publisher,
         checkpoints=Checkpoints(directory / "checkpoints"),
+        journal=Journal(directory / "checkpoints"),
+        writer=InlineExecutor(),
         clock=clock,
+        state_clock=clock,
     )
     trainer = Trainer(parts, settings)
     clock.advance(ms=1)

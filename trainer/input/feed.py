@@ -5,9 +5,15 @@ own tools, which show the lag by it; it is never read back. One process reads al
 
 An offset is only valid for the log it came from. A topic of another id than the checkpoint
 remembers was created again, and a log that ends before the offset was cut.
+
+A restart takes the records of the journal in its order (`follow`), whatever order they are fetched
+in; what is fetched too early waits, and a partition of which too much waits is paused.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
+from time import monotonic
 
 import structlog
 from confluent_kafka import (
@@ -34,11 +40,17 @@ from contract.kafka.topic_reader import TopicReader, is_lasting, is_out_of_range
 from contract.process.settings import KafkaSettings
 from contract.wire.topics import Layout, Topic
 from trainer.state.checkpoint import Offsets
+from trainer.state.journal import Run
 
 log = structlog.get_logger()
 
 _FETCH_WAIT_MS = 200  # learning is paced in seconds: fewer fetches leave the cores to serving
 _TIMEOUT_S = 10.0
+_FETCHED_AT_ONCE = 500
+_MAX_AHEAD = 5_000
+"""A partition of which so many records wait for those of other partitions is paused."""
+_CUT_AFTER_S = 30.0
+"""A log that ends before what was read of it once is given so long to tell another end."""
 
 Identify = Callable[[Collection[str]], Mapping[str, int]]
 """Returns the ids of topics by their full names; none where the broker tells none."""
@@ -90,6 +102,8 @@ class Feed:
         self._identify = identify
         self._reader = TopicReader(consumer, layout, on_error=self._is_dealt_with)
         self._unverified: dict[Position, int] = {}
+        self._waiting: dict[Position, deque[Received]] = {}
+        self._paused: set[Position] = set()
         self.next_offsets: Offsets = {}
         self.topic_ids: dict[str, int] = {}
         """By topic the id that its offsets belong to; 0 where the broker tells none."""
@@ -111,6 +125,7 @@ class Feed:
             ContractError: a topic does not exist.
         """
         start: dict[Position, int] = {}
+        self._waiting, self._paused = {}, set()  # what was not handed over is fetched again
         for at in self._reader.partitions([each.name for each in topics], within_s=_TIMEOUT_S):
             known = {**offsets.get(at.topic, {}), **self.next_offsets.get(at.topic, {})}
             if at.partition in known:
@@ -128,12 +143,34 @@ class Feed:
             ContractError: a right is missing.
             BrokerLostRecordsError: a partition ends before the offset it was to be read from.
         """
-        messages = self._reader.poll(most, within_s=timeout_s)
-        records = [received(message, self._layout) for message in messages]
-        for record in records:
-            self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
-        if self._unverified:
-            self._verify()
+        if self._waiting:
+            return self._ahead(most)
+        records = self._fetch(most, timeout_s)
+        self._note(records)
+        return records
+
+    def follow(self, run: Run, should_stop: Callable[[], bool] = lambda: False) -> list[Received]:
+        """Return the records of *run* that the broker still has; records of others wait.
+
+        Raises:
+            BrokerLostRecordsError: the partition ends before the end of the run.
+        """
+        at, cut_s = Position(run.topic, run.partition), monotonic() + _CUT_AFTER_S
+        while not self._reaches(at, run.last) and not should_stop():
+            self._fetch_ahead(at)
+            if self._reader.newest_ends.get(at, run.last + 1) > run.last:
+                cut_s = monotonic() + _CUT_AFTER_S
+            elif monotonic() > cut_s:
+                raise _ends_before(at, run.last + 1)
+        waiting, records = self._waiting.get(at, deque()), []
+        while waiting and waiting[0].offset <= run.last:
+            records.append(waiting.popleft())
+        if not waiting:
+            self._waiting.pop(at, None)
+        if len(records) != run.count and not should_stop():
+            log.warning("journal_records_gone", topic=at.topic, partition=at.partition,
+                        records=run.count - len(records))  # fmt: skip
+        self._note(records)
         return records
 
     def commit(self, offsets: Offsets) -> None:
@@ -165,7 +202,8 @@ class Feed:
     def has_read(self, topics: Sequence[Topic]) -> bool:
         """Return whether *topics* were read to their ends at least once since `open`."""
         names = {topic.name for topic in topics}
-        return not any(at.topic in names for at in self._reader.unread)
+        unread = {*self._reader.unread, *self._waiting}
+        return not any(at.topic in names for at in unread)
 
     @property
     def is_verified(self) -> bool:
@@ -190,6 +228,51 @@ class Feed:
         """Leave the broker."""
         self._reader.close()
 
+    def _note(self, records: Sequence[Received]) -> None:
+        """Note that *records* are handed over."""
+        for record in records:
+            self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
+
+    def _fetch(self, most: int, timeout_s: float) -> list[Received]:
+        messages = self._reader.poll(most, within_s=timeout_s)
+        records = [received(message, self._layout) for message in messages]
+        if self._unverified:
+            self._verify()
+        return records
+
+    def _reaches(self, at: Position, last: int) -> bool:
+        """Return whether all records up to *last* wait, or the log is known to have no more."""
+        waiting = self._waiting.get(at)
+        if waiting and waiting[-1].offset >= last:
+            return True
+        return at not in self._paused and self._reader.newest_ends.get(at, -1) > last
+
+    def _fetch_ahead(self, wanted: Position) -> None:
+        """Fetch once; of partitions other than *wanted* no more than waits for its turn."""
+        if wanted in self._paused:
+            self._paused.remove(wanted)
+            self._consumer.resume([self._reader.place(wanted)])
+        for record in self._fetch(_FETCHED_AT_ONCE, _FETCH_WAIT_MS / 1_000):
+            self._waiting.setdefault(record.at, deque()).append(record)
+        full = {at for at, waiting in self._waiting.items() if len(waiting) >= _MAX_AHEAD}
+        if new := full - self._paused - {wanted}:
+            self._consumer.pause([self._reader.place(at) for at in new])
+            self._paused |= new
+
+    def _ahead(self, most: int) -> list[Received]:
+        """Hand over up to *most* of what was fetched too early; then nothing is paused."""
+        at = next(iter(self._waiting))
+        records = list(islice(self._waiting[at], most))
+        for _ in records:
+            self._waiting[at].popleft()
+        if not self._waiting[at]:
+            del self._waiting[at]
+        if not self._waiting and self._paused:
+            self._consumer.resume([self._reader.place(at) for at in self._paused])
+            self._paused = set()
+        self._note(records)
+        return records
+
     def _is_dealt_with(self, at: Position, error: KafkaError) -> bool:
         if is_out_of_range(error):
             self._go_to_what_is_left(at)
@@ -204,7 +287,10 @@ class Feed:
         librdkafka has stopped reading the partition, and seeks in none that it does not read.
         """
         first = self._reader.first_offset(at, within_s=_TIMEOUT_S)
+        waiting = self._waiting.get(at)
         wanted = self.next_offsets.get(at.topic, {}).get(at.partition, 0)
+        if waiting:
+            wanted = waiting[-1].offset + 1
         if first < wanted:
             raise _ends_before(at, wanted)
         log.warning(
@@ -216,7 +302,8 @@ class Feed:
             start=first,
         )
         self._unverified.pop(at, None)
-        self.next_offsets.setdefault(at.topic, {})[at.partition] = first
+        if not waiting:
+            self.next_offsets.setdefault(at.topic, {})[at.partition] = first
         self._reader.seek(at, first)
 
     def _check_ids(self, topics: Sequence[Topic], remembered: Mapping[str, int]) -> None:

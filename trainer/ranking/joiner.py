@@ -53,6 +53,9 @@ from trainer.ranking.watermarks import Place, Watermarks
 TOPICS = (RANKING_LOG, IMPRESSIONS, WATCH_EVENTS)
 """What is joined; the watermark is that of the last two, since features may come at any time."""
 
+WATERMARKED = (IMPRESSIONS.name, WATCH_EVENTS.name)
+"""The names of the topics that the watermark goes by."""
+
 MAX_PER_PAIR = 64
 """So many impressions, and watches, of one video by one user are kept; a bot makes more."""
 
@@ -118,8 +121,7 @@ class Joiner:
         self._store = store
         self._policy = policy
         self._counts = counts
-        names = (IMPRESSIONS.name, WATCH_EVENTS.name)
-        self._watermarks = Watermarks(names, idle_ms=policy.idle_ms, clock=clock)
+        self._watermarks = Watermarks(WATERMARKED, clock=clock)
         self._step_ms = max(1, policy.keep_ms // _EXPIRY_STEPS)
         self._read: dict[bytes, LoggedFeatures] = {}
         self._reset(_Meta({}, {}, {}, {}, 0))
@@ -208,12 +210,17 @@ class Joiner:
             self._read.clear()
             self._store.purge(prefixes)
 
-    def advance(self, at_end: Collection[Place] = ()) -> None:
+    def is_moved_by(self, idle: Collection[Place]) -> bool:
+        """Return whether `advance` would do anything more because of *idle*."""
+        return not self._watermarks.are_lifted(idle)
+
+    def advance(self, idle: Collection[Place] = ()) -> None:
         """Close what the watermarks have passed, and forget what is too old or too much.
 
-        *at_end* has the topics and partitions of which everything was read.
+        *idle* are the topics and partitions that had no unread record for a while
+        (`trainer.ranking.watermarks.IdlePlaces`).
         """
-        self._watermarks.note_ends(at_end)
+        self._watermarks.lift(idle)
         for partition in self._watermarks.partitions:
             self._close(partition)
             self._expire(partition, self._cutoff_ms(partition))

@@ -6,10 +6,12 @@ one of them for not watched.
 
 A topic in which nothing happens must not hold the others back. One that was read to its end, and
 stayed there for a while, has told everything that was produced so far: its time is lifted to the
-newest event time of the partition. Never to the clock: in a replayed log it is another year.
+newest event time of the partition. Never to the clock: in a replayed log it is another year. How
+long a topic stays at its end is not told by its records, so `IdlePlaces` measures it apart from the
+watermarks, which depend on what they are told alone.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from contract.process.clock import Clock
 
@@ -20,12 +22,10 @@ Place = tuple[str, int]
 class Watermarks:
     """The newest event times by partition and topic."""
 
-    def __init__(self, topics: Sequence[str], *, idle_ms: int, clock: Clock) -> None:
+    def __init__(self, topics: Sequence[str], *, clock: Clock) -> None:
         self._topics = tuple(topics)
-        self._idle_ms = idle_ms
         self._clock = clock
         self._newest_ms: dict[int, dict[str, int]] = {}
-        self._at_end_since_ms: dict[Place, int] = {}
 
     @property
     def partitions(self) -> list[int]:
@@ -34,21 +34,25 @@ class Watermarks:
 
     def note(self, topic: str, partition: int, event_time_ms: int) -> None:
         """Note an event; one that is dated after now counts as of now."""
-        self._at_end_since_ms.pop((topic, partition), None)
         times = self._newest_ms.setdefault(partition, {})
         if event_time_ms > times.get(topic, 0):
             times[topic] = max(times.get(topic, 0), min(event_time_ms, self._clock()))
 
-    def note_ends(self, at_end: Collection[Place]) -> None:
-        """Note which partitions have no unread record, and lift those that stay so."""
-        now_ms = self._clock()
-        kept = {place: now_ms for place in at_end if place[0] in self._topics}
-        kept |= {place: since for place, since in self._at_end_since_ms.items() if place in kept}
-        self._at_end_since_ms = kept
-        for (topic, partition), since_ms in kept.items():
+    def lift(self, idle: Iterable[Place]) -> None:
+        """Lift the times of the *idle* topics and partitions to the newest of their partitions."""
+        for topic, partition in idle:
             times = self._newest_ms.get(partition)
-            if times and now_ms - since_ms >= self._idle_ms:
+            if times and topic in self._topics:
                 times[topic] = max(times.values())
+
+    def are_lifted(self, idle: Iterable[Place]) -> bool:
+        """Return whether `lift` would change nothing."""
+        return not any(
+            self._newest_ms.get(partition, {}).get(topic, 0)
+            < max(self._newest_ms.get(partition, {}).values(), default=0)
+            for topic, partition in idle
+            if topic in self._topics
+        )
 
     def of(self, partition: int) -> int:
         """Return the watermark of *partition*; 0 as long as a topic has told nothing."""
@@ -62,4 +66,27 @@ class Watermarks:
     def load(self, newest_ms: dict[int, dict[str, int]]) -> None:
         """Replace the times by those of `state`."""
         self._newest_ms = {partition: dict(times) for partition, times in newest_ms.items()}
-        self._at_end_since_ms = {}
+
+
+class IdlePlaces:
+    """Measures for how long topics and partitions have had no unread record."""
+
+    def __init__(self, topics: Collection[str], *, idle_ms: int, clock: Clock) -> None:
+        self._topics = frozenset(topics)
+        self._idle_ms = idle_ms
+        self._clock = clock
+        self._since_ms: dict[Place, int] = {}
+
+    def note(self, at_end: Collection[Place], read: Collection[Place] = ()) -> list[Place]:
+        """Note which places are at their ends, *read* a moment ago or not; return the idle ones."""
+        now_ms = self._clock()
+        self._since_ms = {
+            place: now_ms if place in read else self._since_ms.get(place, now_ms)
+            for place in at_end
+            if place[0] in self._topics
+        }
+        return sorted(
+            place
+            for place, since_ms in self._since_ms.items()
+            if now_ms - since_ms >= self._idle_ms
+        )

@@ -6,6 +6,8 @@ for the one before it, and since offsets are part of it, that one is just furthe
 wrong. A disk that cannot be read right now is waited for: it says nothing of what is on it. The
 newest three are kept. Never a pickle.
 
+A file that has not changed since the checkpoint before is shared with it, by a hard link.
+
 A store of gigabytes is a directory of its own in there, made of hard links. Its files are listed by
 size alone: to hash them all every time would take longer than learning, and the store has checksums
 of its own, which it compares whenever it reads.
@@ -13,9 +15,10 @@ of its own, which it compares whenever it reads.
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +88,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int = 3) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
-        self._directory = directory
+        self.directory = directory
         self.keep = keep
         """How many checkpoints there are at most; saving so many replaces all there are now."""
 
@@ -97,38 +100,64 @@ class Checkpoints:
         created_at_ms: int,
         topic_ids: Mapping[str, int] = {},
         directories: Mapping[str, Callable[[Path], None]] = {},
+        number: int | None = None,
+        shared: Collection[str] = (),
+        shared_with: int = 0,
     ) -> Path:
         """Write a checkpoint, then delete the oldest beyond those that are kept.
 
-        Each of *directories* is called with the path of the directory that it makes.
+        Each of *directories* is called with the path of the directory that it makes. The files
+        named in *shared* are those of checkpoint *shared_with*. Without *number* it is the next.
+
+        Raises:
+            OSError: it could not be written.
         """
-        for abandoned in self._directory.glob(f"{_PREFIX}*{DRAFT_SUFFIX}"):
+        for abandoned in self.directory.glob(f"{_PREFIX}*{DRAFT_SUFFIX}"):
             shutil.rmtree(abandoned)
-        number = max(self._numbers(), default=0) + 1
+        if number is None:
+            number = self.newest_number + 1
         final = self._path(number)
+        entries = self._entries(shared_with, shared)
         libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
-        def manifest(draft: Path) -> dict[str, bytes]:
+        def last_files(draft: Path) -> dict[str, bytes]:
+            for name in shared:
+                _share(self._path(shared_with) / name, draft / name)
             encoded = msgspec.json.encode(
                 CheckpointManifest(
                     number=number,
                     created_at_ms=created_at_ms,
                     offsets=offsets,
                     topic_ids=dict(topic_ids),
-                    files={name: _File(_sha256(data), len(data)) for name, data in files.items()},
+                    files=entries
+                    | {name: _File(_sha256(data), len(data)) for name, data in files.items()},
                     directories={name: _sizes(draft / name) for name in directories},
                     libraries=libraries | {"python": platform.python_version()},
                 )
             )
             return {MANIFEST: encoded, MANIFEST_SUM: _sha256(encoded).encode()}
 
-        write_directory(final, files, directories, last_files=manifest)
+        write_directory(final, files, directories, last_files=last_files)
         for old in sorted(self._numbers())[: -self.keep]:
             shutil.rmtree(self._path(old))
         return final
 
-    def newest(self) -> Checkpoint | None:
+    @property
+    def newest_number(self) -> int:
+        """The number of the newest checkpoint, damaged or not; 0 if there is none."""
+        return max(self._numbers(), default=0)
+
+    @property
+    def oldest_number(self) -> int:
+        """The number of the oldest checkpoint; 0 if there is none."""
+        return min(self._numbers(), default=0)
+
+    def newest(
+        self, check: Callable[[Mapping[str, bytes]], None] = lambda _files: None
+    ) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, or None when there never was one.
+
+        One whose files *check* rejects by a `ValueError` is passed over as a damaged one is.
 
         Raises:
             CheckpointError: there are some, all of them damaged.
@@ -137,12 +166,15 @@ class Checkpoints:
         numbers = sorted(self._numbers(), reverse=True)
         for number in numbers:
             try:
-                return until_answered(partial(self._read, number), within_s=READ_WITHIN_S)
+                found = until_answered(partial(self._read, number), within_s=READ_WITHIN_S)
+                check(found.files)
             except (*_ABSENT, msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
                 log.warning("checkpoint_passed_over", number=number, reason=str(error))
+            else:
+                return found
         if numbers:
             raise CheckpointError(
-                f"every checkpoint in {self._directory} is damaged; move the directory away "
+                f"every checkpoint in {self.directory} is damaged; move the directory away "
                 "to start over"
             )
         return None
@@ -176,11 +208,19 @@ class Checkpoints:
         directories = {name: path / name for name in manifest.directories}
         return Checkpoint(number, manifest.offsets, files, manifest.topic_ids, directories)
 
+    def _entries(self, number: int, names: Collection[str]) -> dict[str, _File]:
+        """Return what the manifest of checkpoint *number* says of the files *names*."""
+        if not names:
+            return {}
+        encoded = (self._path(number) / MANIFEST).read_bytes()
+        files = msgspec.json.decode(encoded, type=CheckpointManifest).files
+        return {name: files[name] for name in names}
+
     def _path(self, number: int) -> Path:
-        return self._directory / f"{_PREFIX}{number:012d}"
+        return self.directory / f"{_PREFIX}{number:012d}"
 
     def _numbers(self) -> list[int]:
-        names = [path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*")]
+        names = [path.name.removeprefix(_PREFIX) for path in self.directory.glob(f"{_PREFIX}*")]
         return [int(name) for name in names if name.isdigit()]
 
 
@@ -191,6 +231,13 @@ def _content(path: Path, entry: _File) -> bytes:
     if _sha256(data) != entry.sha256:
         raise ValueError(f"{path.name} does not have the sha256 of the manifest")
     return data
+
+
+def _share(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
 
 
 def _sizes(directory: Path) -> dict[str, int]:

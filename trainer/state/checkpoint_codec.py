@@ -4,14 +4,20 @@ Arrays are safetensors, the rest is JSON and MessagePack.
 
 What is here and what the offsets of the same checkpoint say belong together: a restart that
 reads on from those offsets repeats no example and skips none.
+
+`snapshot` copies what learning goes on to change, which takes milliseconds; the rest of the work,
+from bytes to hashes and the disk, is done beside learning (`trainer.state.saving`).
 """
 
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import safetensors
 import safetensors.numpy
 import structlog
@@ -19,6 +25,7 @@ import structlog
 from contract.errors import ContractError
 from models.features.vocabulary import Vocabulary
 from models.history.history import WatchEntry
+from trainer.input.windows import WindowsSnapshot
 from trainer.ranking.examples import RankingExample
 from trainer.state.training_state import Pending, TrainingState
 
@@ -27,6 +34,8 @@ log = structlog.get_logger()
 LEARNER = "learner.safetensors"
 LEARNER_META = "learner.json"
 WINDOWS = "windows.msgpack"
+"""The base of the windows; many checkpoints share it."""
+WINDOWS_SINCE = "windows_since.msgpack"
 POPULARITY = "popularity.safetensors"
 PROGRESSIVE = "progressive.safetensors"
 VIEWERS = "viewers.safetensors"
@@ -46,8 +55,59 @@ class _Rest(msgspec.Struct):
     pending_ranking: list[RankingExample] = []
 
 
-def to_files(state: TrainingState) -> dict[str, bytes]:
-    """Return *state* as named files."""
+class NotFiniteError(ValueError):
+    """What was learned has numbers that are not finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of one moment; nothing in it changes any more."""
+
+    arrays: dict[str, dict[str, np.ndarray]]
+    learner_meta: dict[str, Any]
+    windows: WindowsSnapshot
+    rest: bytes
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The names of the files that are those of the checkpoint before."""
+        return (WINDOWS,) if self.windows.base is None else ()
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files of the checkpoint, without those that are shared.
+
+        Raises:
+            NotFiniteError: it has numbers that are not finite, and must not be gone back to.
+        """
+        check_finite(self.arrays)
+        base = {} if self.windows.base is None else {WINDOWS: self.windows.encode_base()}
+        return base | {
+            # not msgspec: the state of a random generator may have integers of 128 bits
+            LEARNER_META: json.dumps(self.learner_meta, allow_nan=False).encode(),
+            WINDOWS_SINCE: self.windows.encode_changes(),
+            REST: self.rest,
+            **{name: safetensors.numpy.save(arrays) for name, arrays in self.arrays.items()},
+        }
+
+
+def check_finite(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Check that the weights and moments among *arrays* are finite.
+
+    Raises:
+        NotFiniteError: some are not; the text names them.
+    """
+    bad = [
+        f"{file}: {name}"
+        for file in (LEARNER, RANKER)
+        for name, array in arrays.get(file, {}).items()
+        if array.dtype.kind == "f" and not np.isfinite(array).all()
+    ]
+    if bad:
+        raise NotFiniteError(f"not finite: {', '.join(bad)}")
+
+
+def snapshot(state: TrainingState) -> Snapshot:
+    """Return copies of everything in *state* that its next change would change."""
     arrays, meta = state.learner.state()
     rest = _Rest(
         pending=state.pending,
@@ -58,17 +118,21 @@ def to_files(state: TrainingState) -> dict[str, bytes]:
         waiting=state.waiting.all(),
         pending_ranking=state.pending_ranking + (state.joiner.examples if state.joiner else []),
     )
-    ranker = {} if state.ranker is None else {RANKER: safetensors.numpy.save(state.ranker.state())}
-    return ranker | {
-        LEARNER: safetensors.numpy.save(arrays),
-        # not msgspec: the state of a random generator may have integers of 128 bits
-        LEARNER_META: json.dumps(meta, allow_nan=False).encode(),
-        WINDOWS: state.windows.encoded(),
-        POPULARITY: safetensors.numpy.save(state.popularity.state()),
-        PROGRESSIVE: safetensors.numpy.save(state.progressive.state()),
-        VIEWERS: safetensors.numpy.save(state.viewers.state()),
-        REST: msgspec.msgpack.encode(rest),
+    by_file = {
+        LEARNER: arrays,
+        POPULARITY: state.popularity.state(),
+        PROGRESSIVE: state.progressive.state(),
+        VIEWERS: state.viewers.state(),
     }
+    if state.ranker is not None:
+        by_file[RANKER] = state.ranker.state()
+    return Snapshot(by_file, meta, state.windows.snapshot(), msgspec.msgpack.encode(rest))
+
+
+def to_files(state: TrainingState) -> dict[str, bytes]:
+    """Return *state* as named files, none of them shared with another checkpoint."""
+    state.windows.forget_base()
+    return snapshot(state).files()
 
 
 def directories(state: TrainingState) -> dict[str, Callable[[Path], None]]:
@@ -92,7 +156,7 @@ def restore(
             safetensors.numpy.load(files[LEARNER]), json.loads(files[LEARNER_META])
         )
         _check_videos(rest.video_ids, state.learner.vocabulary)
-        state.windows.load(files[WINDOWS])
+        state.windows.load(files[WINDOWS], files.get(WINDOWS_SINCE))
         state.popularity.load_state(safetensors.numpy.load(files[POPULARITY]))
         state.progressive.load_state(safetensors.numpy.load(files[PROGRESSIVE]))
         if VIEWERS in files:  # checkpoints of 0.2 have none
@@ -116,6 +180,20 @@ def restore(
         state.joiner.load(directories.get(JOINER))
     if state.turn_back():
         log.warning("clocks_turned_back")
+
+
+def check_usable(files: Mapping[str, bytes]) -> None:
+    """Check that the weights in *files* are finite: a state that is not must not be gone back to.
+
+    Raises:
+        NotFiniteError: some are not.
+        ValueError: a file cannot be read.
+    """
+    names = [name for name in (LEARNER, RANKER) if name in files]
+    try:
+        check_finite({name: safetensors.numpy.load(files[name]) for name in names})
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check_videos(counted: list[str], vocabulary: Vocabulary) -> None:

@@ -144,13 +144,13 @@ class TrainingState:
         if self.joiner is not None:
             self.joiner.logged(event, partition)
 
-    def join(self, at_end: Collection[Place] = ()) -> None:
+    def join(self, idle: Collection[Place] = ()) -> None:
         """Collect the examples for the ranker whose label windows have closed.
 
-        *at_end* has the topics and partitions of which everything was read.
+        *idle* are the topics and partitions that had no unread record for a while.
         """
         if self.joiner is not None:
-            self.joiner.advance(at_end)
+            self.joiner.advance(idle)
             self.pending_ranking += self.joiner.take()
 
     def watch(self, event: Watch, partition: int = 0) -> None:

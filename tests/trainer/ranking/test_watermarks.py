@@ -2,7 +2,7 @@
 
 from contract.process.clock import ManualClock
 from tests.support.builders import T0
-from trainer.ranking.watermarks import Watermarks
+from trainer.ranking.watermarks import IdlePlaces, Watermarks
 
 IDLE_MS = 10_000
 BOTH_AT_END = {("shown", 0), ("watched", 0)}
@@ -10,7 +10,12 @@ BOTH_AT_END = {("shown", 0), ("watched", 0)}
 
 def watermarks(clock=None):
     """Return watermarks over two topics."""
-    return Watermarks(("shown", "watched"), idle_ms=IDLE_MS, clock=clock or ManualClock(T0 + 10**9))
+    return Watermarks(("shown", "watched"), clock=clock or ManualClock(T0 + 10**9))
+
+
+def idle_places(clock):
+    """Return what measures how long topics stay at their ends."""
+    return IdlePlaces(("shown", "watched"), idle_ms=IDLE_MS, clock=clock)
 
 
 def test_the_topic_that_was_read_least_far_decides():
@@ -46,27 +51,27 @@ def test_partitions_do_not_wait_for_one_another():
 def test_a_topic_that_stays_at_its_end_does_not_hold_the_others_back():
     """Whether it has ever told anything or not; and not before it was there for a while."""
     clock = ManualClock(T0 + 10**9)
-    marks = watermarks(clock)
+    marks, places = watermarks(clock), idle_places(clock)
     marks.note("shown", 0, T0 + 900)
 
-    marks.note_ends(BOTH_AT_END)
+    marks.lift(places.note(BOTH_AT_END))
     assert marks.of(0) == 0
     clock.advance(ms=IDLE_MS)
-    marks.note_ends(BOTH_AT_END)
+    idle = places.note(BOTH_AT_END)
+    assert not marks.are_lifted(idle)
+    marks.lift(idle)
 
     assert marks.of(0) == T0 + 900
+    assert marks.are_lifted(idle)
 
 
 def test_idle_topics_are_lifted_to_the_newest_event_and_never_to_the_clock():
     """In a replayed log the clock is another year."""
-    clock = ManualClock(T0 + 10**12)
-    marks = watermarks(clock)
+    marks = watermarks(ManualClock(T0 + 10**12))
     marks.note("shown", 0, T0 + 900)
     marks.note("watched", 0, T0 + 100)
-    for _ in range(2):
-        marks.note_ends(BOTH_AT_END)
-        clock.advance(ms=10 * IDLE_MS)
-    marks.note_ends(BOTH_AT_END)
+    for _ in range(3):
+        marks.lift(BOTH_AT_END)
 
     assert marks.of(0) == T0 + 900
 
@@ -74,27 +79,23 @@ def test_idle_topics_are_lifted_to_the_newest_event_and_never_to_the_clock():
 def test_a_topic_with_records_to_come_is_waited_for_however_long():
     """The broker may be slow to give them."""
     clock = ManualClock(T0 + 10**9)
-    marks = watermarks(clock)
-    marks.note("shown", 0, T0 + 900)
+    places = idle_places(clock)
     for _ in range(3):
-        marks.note_ends({("shown", 0)})
+        idle = places.note({("shown", 0)})
         clock.advance(ms=IDLE_MS)
 
-    assert marks.of(0) == 0
+    assert idle == [("shown", 0)]
 
 
 def test_a_record_begins_the_wait_anew():
     clock = ManualClock(T0 + 10**9)
-    marks = watermarks(clock)
-    marks.note("shown", 0, T0 + 900)
-    marks.note_ends(BOTH_AT_END)
+    places = idle_places(clock)
+    places.note(BOTH_AT_END)
     clock.advance(ms=IDLE_MS - 1)
-    marks.note("watched", 0, T0 + 100)
-    marks.note_ends(BOTH_AT_END)
+    places.note(BOTH_AT_END, {("watched", 0)})
     clock.advance(ms=IDLE_MS - 1)
-    marks.note_ends(BOTH_AT_END)
 
-    assert marks.of(0) == T0 + 100
+    assert places.note(BOTH_AT_END) == [("shown", 0)]
 
 
 def test_an_event_of_the_future_moves_the_watermark_to_now_alone():

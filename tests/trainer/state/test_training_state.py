@@ -265,7 +265,8 @@ def test_a_window_with_an_event_of_next_year_accepts_new_events():
     state = state_of(*VIDEOS)
     state.watch(watch("v2", at_ms=400 * DAY_MS))
     resumed = state_of(*VIDEOS, clock=ManualClock(T0 + 10))
-    resumed.windows.load(state.windows.encoded())
+    saved = state.windows.snapshot()
+    resumed.windows.load(saved.encode_base(), saved.encode_changes())
 
     resumed.watch(watch("v1", at_ms=10))
 

@@ -1,0 +1,129 @@
+"""Apply the transitions of the training state, each of them written down first.
+
+The state depends on nothing else: records in the order in which they are taken, the time at which
+they are taken, when a batch that is not full is learned, and when a generation begins. `repeat`
+does all of it again from the journal, with the same calls as the first time.
+
+Announcements of bundles are no part of it. They are read from their beginning at each start, and
+what they change is what is published, not what is learned.
+"""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from contract.kafka.records import Received
+from contract.process.clock import ManualClock
+from contract.wire.topics import MODEL_BUNDLES
+from trainer.input.dispatch import Intake
+from trainer.input.feed import Feed
+from trainer.ranking.watermarks import Place
+from trainer.state.journal import Froze, Journal, Learned, Published, Run, Took, Transition
+from trainer.state.training_state import TrainingState
+
+log = structlog.get_logger()
+
+
+class Transitions:
+    """Changes *state*, and journals how.
+
+    *clock* is what the state and everything in it tell the time by: it stands still during a
+    transition, so that it can be set to the same time when the transition is repeated.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        intake: Intake,
+        journal: Journal,
+        clock: ManualClock,
+        *,
+        batch_size: int,
+    ) -> None:
+        self._state = state
+        self._intake = intake
+        self._journal = journal
+        self._clock = clock
+        self._batch_size = batch_size
+        self.num_full_batches = 0
+
+    def take(
+        self, records: Sequence[Received], idle: Sequence[Place] = (), *, now_ms: int
+    ) -> bool:
+        """Apply *records*, then join; return whether anything may have changed.
+
+        A full batch is learned before the next record is applied. *idle* are the topics and
+        partitions that had no unread record for a while.
+        """
+        runs = runs_of(records)
+        joiner = self._state.joiner
+        if not runs and not (joiner is not None and joiner.is_moved_by(idle)):
+            self._apply(records)
+            return False
+        self._journal.append(Took(now_ms, runs, list(idle)))
+        self._take(records, idle, now_ms)
+        return True
+
+    def learn(self) -> None:
+        """Learn from the batch that waits, full or not."""
+        self._journal.append(Learned())
+        self._state.learn()
+
+    def note_freeze(self, generation: int) -> None:
+        """Note that *generation* begins: `BundlePublisher.prepare` is called next."""
+        self._journal.append(Froze(generation))
+
+    def note_published(self, generation: int, most: int) -> None:
+        """Note that `take_touched` of the state was called, and what it returned is published.
+
+        Afterwards: a process that ends before publishes the same videos again.
+        """
+        self._journal.append(Published(generation, most))
+
+    def repeat(
+        self, transitions: Sequence[Transition], feed: Feed, should_stop: Callable[[], bool]
+    ) -> None:
+        """Do again what the journal says, with the records that *feed* still has.
+
+        Raises:
+            BrokerLostRecordsError: a log ends before what was read of it.
+        """
+        for transition in transitions:
+            match transition:
+                case Took(now_ms, runs, idle):
+                    records = [one for run in runs for one in feed.follow(run, should_stop)]
+                    if should_stop():
+                        return
+                    self._take(records, idle, now_ms)
+                case Learned():
+                    self._state.learn()
+                case Froze(generation):
+                    self._state.freeze(generation)
+                case Published(generation, most):
+                    self._state.take_touched(generation, most)
+
+    def _take(self, records: Sequence[Received], idle: Sequence[Place], now_ms: int) -> None:
+        self._clock.now_ms = now_ms
+        self._apply(records)
+        self._state.join(idle)
+
+    def _apply(self, records: Sequence[Received]) -> None:
+        for record in records:
+            self._intake.take(record)
+            if len(self._state.pending.examples) >= self._batch_size:
+                self._state.learn()
+                self.num_full_batches += 1
+
+
+def runs_of(records: Sequence[Received]) -> list[Run]:
+    """Return *records* as runs, without announcements of bundles."""
+    runs: list[Run] = []
+    for record in records:
+        if record.topic == MODEL_BUNDLES.name:
+            continue
+        last = runs[-1] if runs else None
+        if last and (last.topic, last.partition) == (record.topic, record.partition):
+            runs[-1] = Run(*record.at, last.first, record.offset, last.count + 1)
+        else:
+            runs.append(Run(*record.at, record.offset, record.offset, 1))
+    return runs
