@@ -171,7 +171,7 @@ def build(
         publisher=BundlePublisher(
             outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
         ),
-        checkpoints=Checkpoints(settings.checkpoint_dir, keep=settings.keep_checkpoints),
+        checkpoints=Checkpoints(settings.checkpoint_dir),
         journal=Journal(settings.checkpoint_dir),
         writer=ThreadPoolExecutor(1, thread_name_prefix="checkpoint"),
         clock=system_clock,

@@ -30,9 +30,6 @@ class TrainerSettings(Settings):
     )
     checkpoint_dir: Path = Path(".nextwatch/trainer")
     checkpoint_every_s: float = Field(default=30.0, ge=0.1, le=86_400)
-    keep_checkpoints: int = Field(
-        default=3, ge=1, le=10_000, description="older ones are deleted, with their journal"
-    )
     publish_every_s: float = Field(
         default=60.0, ge=0.1, le=86_400, description="slow path: a new bundle, a new generation"
     )

@@ -24,6 +24,7 @@ from models.towers.layers import content_vectors, unit
 from models.towers.registry import USER_INPUTS, user_tower
 from models.training.adam_state import load_moments, moments_of
 from models.training.config import TowerConfig
+from models.training.data_parallel import DataParallel
 from models.training.embedding_table import EmbeddingTable
 from models.training.hierarchical_softmax import HierarchicalSoftmax
 from models.training.item2vec import Vectors
@@ -73,6 +74,7 @@ class TwoTowerModel:
         )
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.dense_lr, foreach=False)
         self._lr_share = 1.0
+        self.parallel = DataParallel()
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -206,6 +208,8 @@ class TwoTowerModel:
         input_UD = input_UD + ids.vectors_UD
         output_UD = unit(output_UD + ids.vectors_UD)
 
+        batch, share = self.parallel.part(batch)
+        users = batch.users
         mask_BT = torch.from_numpy(users.mask_BT)
         user_BD = self.user_tower(
             _gather(rows_U, input_UD, users.watch_rows_BT) * mask_BT[:, :, None],
@@ -223,7 +227,8 @@ class TwoTowerModel:
             torch.from_numpy(_is_watched(users.watch_rows_BT, candidates.rows_C)),
         )
         self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        leaves = [*self.parameters, words.vectors_UD, ids.vectors_UD]
+        loss = self.parallel.backward(loss, share, leaves)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         if torch.isfinite(loss) and torch.isfinite(norm):
             self.optimizer.step()

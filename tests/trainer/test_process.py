@@ -4,116 +4,22 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from time import monotonic
 
-import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.kafka.client import client_config, consumer_config, producer_config
-from contract.kafka.outbox import Outbox, Outgoing
+from contract.kafka.client import client_config
 from contract.process.exit_codes import ExitCode
-from contract.wire.events import BundleAnnouncement, BundleState, ItemVector, encode
-from contract.wire.topics import (
-    IMPRESSIONS,
-    ITEM_VECTORS,
-    MODEL_BUNDLES,
-    VIDEO_UPLOADS,
-    WATCH_EVENTS,
-)
+from contract.wire.topics import IMPRESSIONS, VIDEO_UPLOADS, WATCH_EVENTS
 from models.bundle import bundle
 from nextwatch.topics.topics import reconcile
 from tests.support.builders import upload, watch
+from tests.trainer.real_process import ROOT, Neighbours, Process
 from trainer.state.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 NUM_VIDEOS = 60
-PATIENCE_S = 60
-
-
-class Neighbours:
-    """Everybody else on the broker: players, creators, and whoever puts bundles in service."""
-
-    def __init__(self, kafka):
-        self._layout = kafka.layout
-        self._outbox = Outbox(Producer(producer_config(kafka)))
-        self._consumer = Consumer(consumer_config(kafka, group_id="neighbours"))
-        topics = (MODEL_BUNDLES, ITEM_VECTORS)
-        self._consumer.assign([TopicPartition(self._layout.name(t), 0, 0) for t in topics])
-        self.offered = []
-        self.vectors = []
-
-    def send(self, topic, *events):
-        """Produce *events* and wait until they are there."""
-        for event in events:
-            key = getattr(event, topic.key_field).encode()
-            self._outbox.send([Outgoing(self._layout.name(topic), key, encode(event))])
-        self._outbox.flush()
-
-    def wait_until(self, is_enough):
-        """Read on until *is_enough*."""
-        end_s = monotonic() + PATIENCE_S
-        while not is_enough():
-            assert monotonic() < end_s, "waited in vain"
-            for message in self._consumer.consume(100, 0.05):
-                self._note(message)
-
-    def close(self):
-        self._consumer.close()
-
-    def _note(self, message):
-        assert message.error() is None
-        if message.topic() == self._layout.name(ITEM_VECTORS):
-            self.vectors.append(msgspec.json.decode(message.value(), type=ItemVector))
-            return
-        said = msgspec.json.decode(message.value(), type=BundleAnnouncement)
-        if said.state is BundleState.OFFERED:
-            self.offered.append(said)
-            self.send(MODEL_BUNDLES, msgspec.structs.replace(said, state=BundleState.IN_SERVICE))
-
-
-class Process:
-    """``python -m trainer`` in a directory of its own."""
-
-    def __init__(self, kafka, directory):
-        self.ready = directory / "ready"
-        self.checkpoints = directory / "checkpoints"
-        self._directory = directory
-        self._env = {
-            **{name: value for name, value in os.environ.items() if "NEXTWATCH" not in name},
-            "OMP_NUM_THREADS": "1",
-            "NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "NEXTWATCH_KAFKA_TOPIC_PREFIX": kafka.topic_prefix,
-            "NEXTWATCH_KAFKA_USER_PARTITIONS": str(kafka.user_partitions),
-            "NEXTWATCH_KAFKA_VIDEO_PARTITIONS": str(kafka.video_partitions),
-            "NEXTWATCH_KAFKA_FETCH_MAX_WAIT_MS": "10",
-            "NEXTWATCH_PROCESS_READY_FILE": str(self.ready),
-            "NEXTWATCH_PROCESS_BUNDLE_URL": f"file://{directory}/bundles",
-            "NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(self.checkpoints),
-            "NEXTWATCH_TRAINER_CHECKPOINT_EVERY_S": "0.5",
-            "NEXTWATCH_TRAINER_PUBLISH_EVERY_S": "1",
-            "NEXTWATCH_TRAINER_FAST_PATH_S": "0.3",
-            "NEXTWATCH_TRAINER_BATCH_WAIT_MS": "50",
-            "NEXTWATCH_TRAINER_NICENESS": "0",
-        }
-        self.child = None
-
-    def start(self):
-        with (self._directory / "log").open("a") as log:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "trainer"], cwd=ROOT, env=self._env, stderr=log
-            )
-
-    def end(self, number):
-        """Send a signal and return the exit status."""
-        self.child.send_signal(number)
-        return self.child.wait(20)
-
-    def log(self):
-        return (self._directory / "log").read_text()
 
 
 @pytest.fixture
@@ -259,3 +165,21 @@ def test_a_trainer_that_cannot_start_prints_one_line(tmp_path, name, value, code
     assert done.returncode == code
     assert line.startswith("trainer: ")
     assert name in line
+
+
+def test_a_second_trainer_on_one_directory_ends_with_the_remedy(process, neighbours, kafka):
+    """Both would write checkpoints of different offsets under one another's numbers."""
+    neighbours.wait_until(process.ready.exists)
+    second = Process(kafka, process.directory)
+    done = second.run()
+    process.end(signal.SIGKILL)
+    third = Process(kafka, process.directory)
+    third.start()
+    neighbours.wait_until(lambda: "checkpoint_resumed" in process.log())
+    third.end(signal.SIGTERM)
+
+    assert done.returncode == ExitCode.MISCONFIGURED
+    assert done.stderr == (
+        f"trainer: NEXTWATCH_TRAINER_CHECKPOINT_DIR: another process uses {process.checkpoints}: "
+        "give each process a directory of its own\n"
+    )

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from trainer.state import checkpoint_codec
@@ -121,7 +122,7 @@ class Saving:
                 copied.files(),
                 offsets=offsets,
                 topic_ids=topic_ids,
-                directories={name: place.rename for name, place in staged.items()},
+                directories={name: partial(_move, place) for name, place in staged.items()},
                 created_at_ms=created_at_ms,
                 number=number,
                 shared=copied.shared,
@@ -131,3 +132,7 @@ class Saving:
             for place in staged.values():
                 shutil.rmtree(place, ignore_errors=True)
         return Saved(number, path, offsets)
+
+
+def _move(source: Path, target: Path) -> None:
+    source.rename(target)

@@ -152,7 +152,7 @@ def test_a_shared_base_and_what_changed_since_are_the_windows_in_their_order(ste
             user_id, at_ms = step
             event = watch(f"v{number}", user_id=user_id, at_ms=at_ms)
             if number % 7 == 6:
-                event = deletion(user_id, before_ms=at_ms)
+                event = deletion(user_id=user_id, at_ms=at_ms)
             windows.fold(event)
             expected.fold(event)
             continue
