@@ -1,10 +1,11 @@
 """Run the trainer: ``python -m trainer``. The composition root of the process.
 
 Settings come from the environment: NEXTWATCH_KAFKA_*, NEXTWATCH_TRAINER_*,
-NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*; an unknown one stops the start. There is one
-trainer: it reads all partitions, and its offsets live in its checkpoints; the consumer group has
-them for Kafka's tools alone. SIGTERM or SIGINT: it saves a checkpoint and exits;
-the next start goes on from there.
+NEXTWATCH_WINDOW_* and NEXTWATCH_PROCESS_*; an unknown one stops the start. A
+trainer reads all partitions, and its offsets live in its checkpoints; the consumer group has
+them for Kafka's tools alone. ``torchrun --nproc-per-node N -m trainer`` starts N of them, which
+divide the partitions and train one model (`trainer.group`). SIGTERM or SIGINT: it saves a
+checkpoint and exits; the next start goes on from there.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from contract.cluster import preflight
 from contract.cluster.watch import ClusterWatch, Ending
+from contract.errors import ContractError
 from contract.kafka.client import producer_config
 from contract.kafka.outbox import Outbox
 from contract.process import readiness
@@ -34,7 +36,10 @@ from models.bundle import bundle_store
 from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
 from models.ranking.config import RANKERS
+from models.training.data_parallel import DataParallel
 from trainer.evaluate.popularity import Popularity
+from trainer.group.group import Group, joined
+from trainer.group.member import Member
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, commit_listener, feed_config, identify
 from trainer.input.windows import Windows
@@ -83,23 +88,27 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     settings = load(TrainerSettings, environ)
     policy = load(WindowSettings, environ).policy
     _check_machine(settings, process)
+    group = joined(environ)
+    settings = in_own_directory(settings, group)
     held = preflight.hold_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")
     torch.set_num_threads(1)
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
-    trainer, feed = build(kafka, process, settings, policy, on_refusal=cluster.doubt_group)
+    parts = kafka, process, settings, policy, group
+    trainer, feed = build(*parts, on_refusal=cluster.doubt_group)
     watch.start()
     try:
         trainer.run(
             lambda: should_stop() or ending.is_near,
-            on_ready=lambda: _go_on_quietly(ready, settings.niceness),
+            on_ready=lambda: _go_on_quietly(ready if group.is_first else None, settings.niceness),
         )
     finally:
         watch.stop()
         feed.close()
         held.close()
+        group.close()
     ending.check()
     log.info("trainer_stopped")
 
@@ -118,6 +127,7 @@ def build(
     process: ProcessSettings,
     settings: TrainerSettings,
     policy: WindowPolicy,
+    group: Group,
     *,
     on_refusal: Callable[[], None],
 ) -> tuple[Trainer, Feed]:
@@ -127,6 +137,7 @@ def build(
     """
     config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
     model = learner(settings.model, config, seed=settings.seed)
+    model.share_steps(DataParallel(group.rank, group.size))
     state_clock = ManualClock(system_clock())
     state = TrainingState(
         model,
@@ -159,7 +170,7 @@ def build(
         model, state.windows, state.popularity, settings.completion, ranker.row_of_point
     )
     config_of_feed = feed_config(kafka) | {"on_commit": commit_listener(on_refusal)}
-    feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka))
+    feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka), group.owns)
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     parts = Parts(
@@ -177,13 +188,35 @@ def build(
         clock=system_clock,
         state_clock=state_clock,
     )
-    return Trainer(parts, settings), feed
+    return Member(parts, settings, group) if group.size > 1 else Trainer(parts, settings), feed
 
 
-def _go_on_quietly(ready: readiness.ReadyFile, niceness: int) -> None:
+def in_own_directory(settings: TrainerSettings, group: Group) -> TrainerSettings:
+    """Return *settings* with the directory of this rank's checkpoints, in a group.
+
+    Raises:
+        ContractError: there are checkpoints of another number of trainers.
+    """
+    shared = settings.checkpoint_dir
+    own = shared / f"rank-{group.rank}-of-{group.size}" if group.size > 1 else shared
+    siblings = {path.parent for path in shared.glob("rank-*/ckpt-*")}
+    if any(shared.glob("ckpt-*")):
+        siblings.add(shared)
+    expected = {path for path in siblings if path.name.endswith(f"-of-{group.size}")}
+    if siblings - (expected or {own}):
+        raise ContractError(
+            f"{CHECKPOINT_DIR}: {shared} has checkpoints of another number of trainers than "
+            f"{group.size}: start as many as before, or name another directory"
+        )
+    own.mkdir(parents=True, exist_ok=True)
+    return settings.model_copy(update={"checkpoint_dir": own})
+
+
+def _go_on_quietly(ready: readiness.ReadyFile | None, niceness: int) -> None:
     """Say that there is a bundle, and yield to serving: until then serving waited for this."""
     os.nice(max(0, niceness - os.getpriority(os.PRIO_PROCESS, 0)))
-    ready.declare()
+    if ready is not None:
+        ready.declare()
     log.info("trainer_ready")
 
 

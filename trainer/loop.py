@@ -244,8 +244,11 @@ class Trainer:
         are replaced.
         """
         self._next_checkpoint.restart()
-        if not self._has_changed and not self._num_naming_erased:
-            return
+        if self._has_changed or self._num_naming_erased:
+            self._save()
+
+    def _save(self, number: int | None = None) -> None:
+        """Begin to save a checkpoint, under *number* or the next one."""
         started_s = time.monotonic()
         self._parts.outbox.flush()
         self._parts.feed.note_ids()
@@ -257,6 +260,7 @@ class Trainer:
             offsets,
             {name: topic_id for name, topic_id in ids.items() if name in offsets},
             created_at_ms=self._parts.clock(),
+            number=number,
         )
         self._has_changed = False
         self._note_erasures()

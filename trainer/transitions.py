@@ -47,9 +47,7 @@ class Transitions:
         self._batch_size = batch_size
         self.num_full_batches = 0
 
-    def take(
-        self, records: Sequence[Received], idle: Sequence[Place] = (), *, now_ms: int
-    ) -> bool:
+    def take(self, records: Sequence[Received], idle: Sequence[Place] = (), *, now_ms: int) -> bool:
         """Apply *records*, then join; return whether anything may have changed.
 
         A full batch is learned before the next record is applied. *idle* are the topics and

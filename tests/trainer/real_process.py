@@ -91,12 +91,17 @@ class Process:
             **{f"NEXTWATCH_TRAINER_{name.upper()}": str(of) for name, of in settings.items()},
         }
         self.child = None
+        self._command = [sys.executable, "-m", "trainer"]
+
+    def as_group(self, size):
+        """Start *size* of them with torchrun."""
+        launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(size))
+        self._command = [sys.executable, "-m", *launch, "-m", "trainer"]
+        return self
 
     def start(self):
         with (self.directory / "log").open("a") as log:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "trainer"], cwd=ROOT, env=self._env, stderr=log
-            )
+            self.child = subprocess.Popen(self._command, cwd=ROOT, env=self._env, stderr=log)
 
     def run(self):
         """Run the process to its end, and return how it ended."""
@@ -108,7 +113,7 @@ class Process:
     def end(self, number):
         """Send a signal and return the exit status."""
         self.child.send_signal(number)
-        return self.child.wait(20)
+        return self.child.wait(PATIENCE_S)
 
     def log(self):
         return (self.directory / "log").read_text()

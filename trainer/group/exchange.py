@@ -56,9 +56,7 @@ class Exchange:
         self._piece_size = max(1, batch_size // group.size)
         self.num_batches = 0
 
-    def take(
-        self, records: Sequence[Received], idle: Sequence[Place], *, is_aged: bool
-    ) -> bool:
+    def take(self, records: Sequence[Received], idle: Sequence[Place], *, is_aged: bool) -> bool:
         """Apply *records*, exchange what is to be learned, learn it; return whether there was any.
 
         *is_aged*: what waits here has waited long enough to be learned in a piece that is not full.

@@ -64,9 +64,7 @@ class Group:
         padded[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else 0
         found = [torch.zeros(most, dtype=torch.uint8) for _ in range(self.size)]
         torch.distributed.all_gather(found, padded)
-        return [
-            one[: int(size)].numpy().tobytes() for one, size in zip(found, sizes, strict=True)
-        ]
+        return [one[: int(size)].numpy().tobytes() for one, size in zip(found, sizes, strict=True)]
 
     def close(self) -> None:
         """Leave the group."""

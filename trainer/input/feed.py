@@ -96,8 +96,16 @@ def commit_listener(on_refusal: Callable[[], None]) -> CommitListener:
 class Feed:
     """Reads all partitions of some topics, from given offsets on."""
 
-    def __init__(self, consumer: Consumer, layout: Layout, identify: Identify) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        layout: Layout,
+        identify: Identify,
+        owns: Callable[[Position], bool] = lambda _at: True,
+    ) -> None:
+        """Read with *consumer* the partitions that it *owns*."""
         self._consumer = consumer
+        self._owns = owns
         self._layout = layout
         self._identify = identify
         self._reader = TopicReader(consumer, layout, on_error=self._is_dealt_with)
@@ -127,6 +135,8 @@ class Feed:
         start: dict[Position, int] = {}
         self._waiting, self._paused = {}, set()  # what was not handed over is fetched again
         for at in self._reader.partitions([each.name for each in topics], within_s=_TIMEOUT_S):
+            if not self._owns(at):
+                continue
             known = {**offsets.get(at.topic, {}), **self.next_offsets.get(at.topic, {})}
             if at.partition in known:
                 self._unverified[at] = known[at.partition]

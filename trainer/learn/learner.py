@@ -31,6 +31,7 @@ from models.serving.items import ItemSnapshot
 from models.serving.live_signals import RANKER, LiveSignals, served_dim, served_items
 from models.serving.ranking import RankerParams
 from models.training.config import TowerConfig
+from models.training.data_parallel import DataParallel
 from models.training.frozen import FrozenGenerations
 from models.training.item2vec import Vectors
 from models.training.label_frequency import LabelFrequency
@@ -110,6 +111,10 @@ class Learner:
     def forget(self, user_id: str) -> None:
         """Erase the examples of a user that are kept for replay."""
         self._replay.forget_user(user_id)
+
+    def share_steps(self, parallel: DataParallel) -> None:
+        """Compute each step together with the other processes of *parallel*, which learn alike."""
+        self._model.parallel = parallel
 
     def start_from(self, vectors: Vectors) -> None:
         """Start the embeddings from those of item2vec, whose row n is the n-th of *video_ids*."""
@@ -332,6 +337,7 @@ class Learner:
             raise ValueError(f"the state of a learner has no {sorted(missing)}")
         model = TwoTowerModel(self.config, seed=0)
         model.load_state(_under("model.", arrays))
+        model.parallel = self._model.parallel
         replay = ReplayBuffer(self.config.replay_size)
         replay.load_state(_under("replay.", arrays), num_added=meta["num_added"])
         frozen = FrozenGenerations(self.config)

@@ -153,17 +153,22 @@ class Checkpoints:
         return min(self._numbers(), default=0)
 
     def newest(
-        self, check: Callable[[Mapping[str, bytes]], None] = lambda _files: None
+        self,
+        check: Callable[[Mapping[str, bytes]], None] = lambda _files: None,
+        *,
+        at_most: int | None = None,
     ) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, or None when there never was one.
 
-        One whose files *check* rejects by a `ValueError` is passed over as a damaged one is.
+        One whose files *check* rejects by a `ValueError` is passed over as a damaged one is, and
+        one beyond the number *at_most* is left alone.
 
         Raises:
             CheckpointError: there are some, all of them damaged.
             StoreUnavailable: the disk did not give one within `READ_WITHIN_S`.
         """
-        numbers = sorted(self._numbers(), reverse=True)
+        wanted = (n for n in self._numbers() if at_most is None or n <= at_most)
+        numbers = sorted(wanted, reverse=True)
         for number in numbers:
             try:
                 found = until_answered(partial(self._read, number), within_s=READ_WITHIN_S)

@@ -49,6 +49,11 @@ class Saving:
         """Whether a checkpoint is being written, or `poll` has not told of it yet."""
         return self._running is not None
 
+    @property
+    def next_number(self) -> int:
+        """The number of the next checkpoint."""
+        return max(self._checkpoints.newest_number, self._journal.newest) + 1
+
     def go_on_from(self, number: int) -> None:
         """Let the next checkpoint share files with checkpoint *number*, which was restored."""
         self._newest = number
@@ -62,14 +67,17 @@ class Saving:
         topic_ids: Mapping[str, int],
         *,
         created_at_ms: int,
+        number: int | None = None,
     ) -> None:
         """Copy *state* and begin to write it; no other checkpoint may be running.
+
+        Without *number* it is the next one.
 
         Raises:
             OSError: the disk is full.
         """
         assert self._running is None
-        number = max(self._checkpoints.newest_number, self._journal.newest) + 1
+        number = self.next_number if number is None else number
         staged = self._staged(state, number)
         self._state, copied = state, checkpoint_codec.snapshot(state)
         self._journal.begin(number)

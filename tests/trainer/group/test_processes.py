@@ -1,0 +1,107 @@
+"""Two trainers on the partitions of one log learn what one learns from all of it."""
+
+import random
+import signal
+
+import pytest
+
+from contract.process.exit_codes import ExitCode
+from contract.process.settings import KafkaSettings
+from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS
+from nextwatch.topics.topics import reconcile
+from tests.support.builders import upload, watch
+from tests.trainer.real_process import Neighbours, Process
+from trainer.state import checkpoint_codec
+from trainer.state.checkpoint import Checkpoints
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+NUM_VIDEOS, NUM_USERS, NUM_WATCHES, NUM_TASTES = 60, 40, 1_200, 4
+SETTINGS = {"batch_size": 32, "checkpoint_every_s": 2, "catalogue_wait_s": 60}
+
+
+@pytest.fixture
+def kafka(broker):
+    """How to reach the broker, with several partitions to each topic."""
+    settings = KafkaSettings(
+        bootstrap_servers=broker.bootstrap_servers,
+        topic_prefix="group-",
+        user_partitions=4,
+        video_partitions=2,
+        fetch_max_wait_ms=10,
+    )
+    reconcile(settings)
+    return settings
+
+
+def watches(start, stop):
+    """Return watches of users each of whom likes a quarter of the videos."""
+    rng = random.Random(start)
+    events = []
+    for number in range(start, stop):
+        user = rng.randrange(NUM_USERS)
+        video = rng.randrange(NUM_VIDEOS // NUM_TASTES) * NUM_TASTES + user % NUM_TASTES
+        events.append(watch(f"v{video}", user_id=f"u{user}", at_ms=number * 1_000))
+    return events
+
+
+def learned(directory):
+    """Return examples, mean recall, and the learner's arrays of the newest checkpoint."""
+    newest = Checkpoints(directory).newest()
+    if newest is None:
+        return 0, 0.0, b""
+    files = newest.files
+    from safetensors.numpy import load  # noqa: PLC0415
+
+    progressive = load(files[checkpoint_codec.PROGRESSIVE])
+    num_examples = int(progressive["num_examples"][0])
+    recall = progressive["total"][2] / max(num_examples, 1)
+    return num_examples, recall, files[checkpoint_codec.LEARNER]
+
+
+def run_until_learned(process, neighbours, directories):
+    """Run *process* until all of *directories* have a checkpoint of the whole log."""
+    process.start()
+    neighbours.wait_until(process.ready.exists)
+    position = [0]
+
+    def is_done():
+        position[0] += 1
+        if position[0] % 20:
+            return False
+        newest = [Checkpoints(one).newest() for one in directories]
+        offsets = [one.offsets.get("watch-events", {}).values() for one in newest if one]
+        return sum(map(sum, offsets)) >= NUM_WATCHES
+
+    neighbours.wait_until(is_done)
+    return process.end(signal.SIGTERM)
+
+
+def test_two_ranks_reach_the_recall_and_the_examples_of_one(kafka, tmp_path):
+    """The log is learned in another order, so that figures are alike and not the same."""
+    neighbours = Neighbours(kafka)
+    neighbours.send(VIDEO_UPLOADS, *(upload(f"v{n}", tags=("all",)) for n in range(NUM_VIDEOS)))
+    neighbours.send(WATCH_EVENTS, *watches(0, NUM_WATCHES))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one = Process(kafka, tmp_path / "one", **SETTINGS)
+    two = Process(kafka, tmp_path / "two", **SETTINGS).as_group(2)
+    ranks = [two.checkpoints / f"rank-{rank}-of-2" for rank in range(2)]
+    try:
+        assert run_until_learned(one, neighbours, [one.checkpoints]) == 0
+        run_until_learned(two, neighbours, ranks)
+    finally:
+        for process in (one, two):
+            if process.child is not None and process.child.poll() is None:
+                process.child.kill()
+    examples, recall, _ = learned(one.checkpoints)
+    of_ranks = [learned(directory) for directory in ranks]
+    print(examples, recall, [(found[0], found[1]) for found in of_ranks])  # noqa: T201
+
+    assert of_ranks[0] == of_ranks[1]  # bit for bit, weights and all
+    assert of_ranks[0][0] == examples
+    assert of_ranks[0][1] == pytest.approx(recall, abs=0.05)
+    second = Process(kafka, tmp_path / "two", **SETTINGS)
+    done = second.run()
+    assert done.returncode == ExitCode.MISCONFIGURED
+    assert "another number of trainers than 1" in done.stderr
+    neighbours.close()
