@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xxhash
 from jaxtyping import Bool, Int64
 
 from contract.points import point_id
@@ -79,7 +80,7 @@ class RankingLearner:
         if min(self._num_by_label) < MIN_OF_EACH or sum(self._num_by_label) < MIN_EXAMPLES:
             return False
         measured = self.metrics()
-        if "ranker_served_gauc" not in measured:  # just resumed: it was served before
+        if "ranker_served_gauc" not in measured:  # resumed from before 0.3: it was served before
             return True
         return measured["ranker_served_gauc"] >= measured["ranker_similarity_gauc"]
 
@@ -151,7 +152,8 @@ class RankingLearner:
             similarity_n,
             served_n,
         )
-        rows = zip([one.user_id for one in known], *columns, strict=True)
+        users = [xxhash.xxh3_64_intdigest(one.user_id.encode()) for one in known]
+        rows = zip(users, *(column.tolist() for column in columns), strict=True)
         self._recent.extend(row for row, is_first in zip(rows, first_n, strict=True) if is_first)
         self._loss = self.model.learn(requests, candidates, labels)
         surface_B = np.clip(requests.context_BU[:, _SURFACE], 0, NUM_CODES).astype(np.int64)
@@ -191,10 +193,12 @@ class RankingLearner:
         return {f"model.{name}": array for name, array in self.model.state().items()} | {
             "num_by_label": np.array(self._num_by_label, np.int64),
             "loss": np.array([self._loss if np.isfinite(self._loss) else 0.0]),
+            "recent_user": np.array([row[0] for row in self._recent], np.uint64),
+            "recent": np.array([row[1:] for row in self._recent], np.float64).reshape(-1, 6),
         }
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Restore what `state` returned; measures begin anew.
+        """Restore what `state` returned; in checkpoints of before 0.3 measures begin anew.
 
         Raises:
             ValueError: it is of another configuration.
@@ -204,6 +208,12 @@ class RankingLearner:
         )
         self._num_by_label = arrays["num_by_label"].tolist()
         self._loss = float(arrays["loss"][0])
+        if "recent" in arrays:
+            users, values = arrays["recent_user"].tolist(), arrays["recent"].tolist()
+            self._recent.extend(
+                (user, p, bool(is_watched), *rest)
+                for user, (p, is_watched, *rest) in zip(users, values, strict=True)
+            )
         for upload in self._vocabulary.uploads:
             self.upload(upload)
 

@@ -197,3 +197,4 @@ def test_a_restart_goes_on_bit_for_bit():
     one, other = undisturbed.state(), resumed.state()
     differing = [name for name in one if not np.array_equal(one[name], other[name])]
     assert differing == []
+    assert undisturbed.metrics() == resumed.metrics()
