@@ -1,9 +1,9 @@
 """Measure how long checkpoints keep the trainer from learning, and how much they write.
 
 ``python -m benchmarks.checkpoints --json``: a trainer with so many users, of whom some have watched
-something since the last checkpoint. ``paused_s`` is what the learning thread waits for, ``written_s``
-until the checkpoint is on disk, ``inline`` the same with everything in the learning thread and all
-windows in each checkpoint, as it was before 0.3.
+something since the last checkpoint. ``paused_s`` is for how long the learning thread waits,
+``written_s`` how long it takes until the checkpoint is on disk, ``inline`` the same with everything
+in the learning thread and all windows in each checkpoint, as it was before 0.3.
 """
 
 import argparse
@@ -88,9 +88,7 @@ def measure(num_users: int, num_changed: int, directory: Path) -> dict[str, floa
     found: dict[str, list[float]] = {}
     inline = Checkpoints(directory / "inline")
     with ThreadPoolExecutor(1) as executor:
-        saving = Saving(
-            Checkpoints(directory / "beside"), Journal(directory / "beside"), executor
-        )
+        saving = Saving(Checkpoints(directory / "beside"), Journal(directory / "beside"), executor)
         for number in range(REPEATS + 1):
             change(state, num_changed, 1_000 * (number + 1))
             started_s = time.perf_counter()

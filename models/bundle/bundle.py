@@ -134,6 +134,7 @@ def write(
     }
     manifest = BundleManifest(**msgspec.structs.asdict(card), files=entries)
     _check_names(manifest)
+    _check_not_too_large(manifest)
     _check_snapshot(snapshot, manifest)
     place = StoredBundle.at(f"{root_url.rstrip('/')}/{card.bundle_id}")
     place.write({**content, MANIFEST: _encoded(manifest)})
@@ -232,6 +233,16 @@ def _check_names(manifest: BundleManifest) -> None:
     for name in manifest.files:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
             raise BundleError(f"not a name of a file in a bundle: {name[:80]!r}")
+
+
+def _check_not_too_large(manifest: BundleManifest) -> None:
+    """Check that readers accept the files: what they refuse is not written."""
+    for name, entry in manifest.files.items():
+        if entry.size > MAX_FILE_BYTES:
+            raise BundleError(
+                f"{name} has {entry.size} bytes, and readers accept {MAX_FILE_BYTES}: let the "
+                "trainer keep fewer videos or use smaller vectors"
+            )
 
 
 def _check_sizes(manifest: BundleManifest, sizes: Mapping[str, int | None]) -> None:

@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import threading
-from collections import Counter
 from contextlib import suppress
 from hashlib import sha256
 from time import monotonic, sleep
@@ -38,7 +37,7 @@ from trainer.state.journal import Froze, Journal, Learned, Published, Took
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SEED = int(os.environ.get("NEXTWATCH_TEST_SEED", "1"))
-NUM_KILLS = int(os.environ.get("NEXTWATCH_TEST_KILLS", "8"))
+NUM_KILLS = int(os.environ.get("NEXTWATCH_TEST_KILLS", "6"))
 NUM_VIDEOS = 50
 NUM_USERS = 23
 STEP_MS = 400
@@ -165,7 +164,6 @@ def killed_at_random(process, neighbours, rng):
     sleep(rng.uniform(0.0, 0.02))
     process.end(signal.SIGKILL)
     process.ready.unlink(missing_ok=True)
-    return kind
 
 
 @pytest.fixture
@@ -195,7 +193,8 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_as_if_it_had_not_been(kafka, s
     for thread in (players, archive):
         thread.start()
 
-    kinds = Counter(killed_at_random(process, neighbours, rng) for _ in range(NUM_KILLS))
+    for _ in range(NUM_KILLS):
+        killed_at_random(process, neighbours, rng)
     players.stop()
     last = started("killed", **QUIET)
     last.start()
@@ -215,7 +214,6 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_as_if_it_had_not_been(kafka, s
 
     expected, _, _ = digests(whole, tmp_path / "expected")
     found, counts, num_entries = digests(process.checkpoints, tmp_path / "found")
-    print(kinds, Counter(type(one).__name__ for one in transitions), counts)  # noqa: T201
     assert found == expected
     assert {type(one) for one in transitions} == {Took, Learned, Published, Froze}
     assert counts["ranking_negatives"] > 0

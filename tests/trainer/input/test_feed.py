@@ -25,7 +25,9 @@ from nextwatch.topics.topics import reconcile, wanted_topics
 from nextwatch.unread import num_unread_by
 from tests.support.builders import search, upload, watch
 from tests.support.memory_consumer import MemoryConsumer, MemoryLog
+from trainer.input import feed as feed_module
 from trainer.input.feed import BrokerLostRecordsError, Feed, commit_listener, feed_config, identify
+from trainer.state.journal import Run
 
 pytestmark = pytest.mark.slow
 BOTH = (WATCH_EVENTS, VIDEO_UPLOADS)
@@ -353,3 +355,88 @@ def test_a_transient_error_is_logged_and_reading_continues(code):
 
     assert [record.offset for record in records] == [0]
     assert [fact["event"] for fact in logs] == ["fetch_failed"]
+
+
+def places_of(records):
+    return [(record.topic, record.offset) for record in records]
+
+
+def test_a_journal_is_followed_in_its_order_and_what_was_fetched_too_early_waits(
+    feed, outbox, kafka
+):
+    """Whatever order the broker gives them in."""
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(6))
+    produce(outbox, kafka, VIDEO_UPLOADS, *(upload(f"v{n}") for n in range(4)))
+    feed.open(BOTH, {})
+    runs = [
+        Run("watch-events", 0, 0, 1, 2),
+        Run("video-uploads", 0, 0, 2, 3),
+        Run("watch-events", 0, 2, 2, 1),
+    ]
+
+    followed = [places_of(feed.follow(run)) for run in runs]
+    stands_at = {name: dict(offsets) for name, offsets in feed.next_offsets.items()}
+    rest = []
+    while len(rest) < 4:
+        rest += places_of(feed.poll(most=2, timeout_s=0.05))
+
+    assert followed == [
+        [(run.topic, offset) for offset in range(run.first, run.last + 1)] for run in runs
+    ]
+    assert stands_at == {"watch-events": {0: 3}, "video-uploads": {0: 3}}
+    assert sorted(rest) == [("video-uploads", 3), *(("watch-events", n) for n in (3, 4, 5))]
+
+
+def test_a_partition_of_which_too_much_waits_is_paused_and_read_on_later(
+    outbox, kafka, monkeypatch
+):
+    """A day of one topic does not pile up in memory while another one is followed."""
+    monkeypatch.setattr(feed_module, "_MAX_AHEAD", 10)
+    monkeypatch.setattr(feed_module, "_FETCHED_AT_ONCE", 10)
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(300))
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
+    feed.open(BOTH, {})
+    produce(outbox, kafka, VIDEO_UPLOADS, upload("v1"))
+
+    feed.follow(Run("video-uploads", 0, 0, 0, 1))
+    num_waiting = sum(map(len, feed._waiting.values()))
+    first = feed.follow(Run("watch-events", 0, 0, 199, 200))
+    rest = []
+    while len(rest) < 100:
+        rest += feed.poll(most=50, timeout_s=0.1)
+    feed.close()
+
+    assert num_waiting <= 20
+    assert [record.offset for record in (*first, *rest)] == list(range(300))
+
+
+def test_records_of_a_journal_that_the_broker_has_deleted_are_logged_and_left_out(outbox, kafka):
+    """The rest of the journal is followed all the same."""
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(20))
+    delete_records(kafka, "watch-events", 15)
+    feed = Feed(Consumer(feed_config(kafka)), kafka.layout, identify(kafka))
+    feed.open(BOTH, {"watch-events": {0: 10}})
+
+    with capture_logs() as logs:
+        found = [
+            [record.offset for record in feed.follow(run)]
+            for run in (
+                Run("watch-events", 0, 10, 12, 3),
+                Run("watch-events", 0, 13, 16, 4),
+                Run("watch-events", 0, 17, 19, 3),
+            )
+        ]
+    feed.close()
+
+    gone = [fact["records"] for fact in logs if fact["event"] == "journal_records_gone"]
+    assert found == [[], [15, 16], [17, 18, 19]]
+    assert gone == [3, 2]
+
+
+def test_a_log_that_ends_before_the_journal_has_lost_records(feed, outbox, kafka, monkeypatch):
+    monkeypatch.setattr(feed_module, "_CUT_AFTER_S", 0.5)
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(5))
+    feed.open(BOTH, {})
+
+    with pytest.raises(BrokerLostRecordsError, match=r"ends before offset 8"):
+        feed.follow(Run("watch-events", 0, 0, 7, 8))
