@@ -35,8 +35,8 @@ from contract.process.settings import KafkaSettings, ProcessSettings, Settings, 
 from models.bundle import bundle_store
 from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
+from models.parallel.data_parallel import DataParallel
 from models.ranking.config import RANKERS
-from models.training.data_parallel import DataParallel
 from trainer.evaluate.popularity import Popularity
 from trainer.group.group import Group, joined
 from trainer.group.member import Member

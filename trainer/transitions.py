@@ -18,7 +18,15 @@ from contract.wire.topics import MODEL_BUNDLES
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed
 from trainer.ranking.watermarks import Place
-from trainer.state.journal import Froze, Journal, Learned, Published, Run, Took, Transition
+from trainer.state.journal import (
+    BatchLearned,
+    GenerationBegun,
+    Journal,
+    RecordsTaken,
+    Run,
+    Transition,
+    VectorsPublished,
+)
 from trainer.state.training_state import TrainingState
 
 log = structlog.get_logger()
@@ -58,25 +66,25 @@ class Transitions:
         if not runs and not (joiner is not None and joiner.is_moved_by(idle)):
             self._apply(records)
             return False
-        self._journal.append(Took(now_ms, runs, list(idle)))
+        self._journal.append(RecordsTaken(now_ms, runs, list(idle)))
         self._take(records, idle, now_ms)
         return True
 
     def learn(self) -> None:
         """Learn from the batch that waits, full or not."""
-        self._journal.append(Learned())
+        self._journal.append(BatchLearned())
         self._state.learn()
 
     def note_freeze(self, generation: int) -> None:
         """Note that *generation* begins: `BundlePublisher.prepare` is called next."""
-        self._journal.append(Froze(generation))
+        self._journal.append(GenerationBegun(generation))
 
     def note_published(self, generation: int, most: int) -> None:
         """Note that `take_touched` of the state was called, and what it returned is published.
 
         Afterwards: a process that ends before publishes the same videos again.
         """
-        self._journal.append(Published(generation, most))
+        self._journal.append(VectorsPublished(generation, most))
 
     def repeat(
         self, transitions: Sequence[Transition], feed: Feed, should_stop: Callable[[], bool]
@@ -88,16 +96,16 @@ class Transitions:
         """
         for transition in transitions:
             match transition:
-                case Took(now_ms, runs, idle):
+                case RecordsTaken(now_ms, runs, idle):
                     records = [one for run in runs for one in feed.follow(run, should_stop)]
                     if should_stop():
                         return
                     self._take(records, idle, now_ms)
-                case Learned():
+                case BatchLearned():
                     self._state.learn()
-                case Froze(generation):
+                case GenerationBegun(generation):
                     self._state.freeze(generation)
-                case Published(generation, most):
+                case VectorsPublished(generation, most):
                     self._state.take_touched(generation, most)
 
     def _take(self, records: Sequence[Received], idle: Sequence[Place], now_ms: int) -> None:

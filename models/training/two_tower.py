@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from models.features.features import ContentBatch, UserBatch
 from models.features.vocabulary import Vocabulary
+from models.parallel.data_parallel import DataParallel
 from models.serving.encoder import Tables
 from models.towers.item_tower import ItemTower
 from models.towers.layers import content_vectors, unit
 from models.towers.registry import USER_INPUTS, user_tower
 from models.training.adam_state import load_moments, moments_of
 from models.training.config import TowerConfig
-from models.training.data_parallel import DataParallel
 from models.training.embedding_table import EmbeddingTable
 from models.training.hierarchical_softmax import HierarchicalSoftmax
 from models.training.item2vec import Vectors

@@ -33,7 +33,13 @@ from trainer.input.windows import Windows
 from trainer.ranking.join_store import RocksJoinStore
 from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoints
-from trainer.state.journal import Froze, Journal, Learned, Published, Took
+from trainer.state.journal import (
+    BatchLearned,
+    GenerationBegun,
+    Journal,
+    RecordsTaken,
+    VectorsPublished,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SEED = int(os.environ.get("NEXTWATCH_TEST_SEED", "1"))
@@ -215,7 +221,12 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_as_if_it_had_not_been(kafka, s
     expected, _, _ = digests(whole, tmp_path / "expected")
     found, counts, num_entries = digests(process.checkpoints, tmp_path / "found")
     assert found == expected
-    assert {type(one) for one in transitions} == {Took, Learned, Published, Froze}
+    assert {type(one) for one in transitions} == {
+        RecordsTaken,
+        BatchLearned,
+        VectorsPublished,
+        GenerationBegun,
+    }
     assert counts["ranking_negatives"] > 0
     assert num_entries > 0
     assert offsets_of(transitions) == {}
@@ -225,7 +236,7 @@ def offsets_of(transitions):
     """Return where a record was skipped or taken twice, by partition."""
     expected, wrong = {}, {}
     for one in transitions:
-        for run in one.runs if isinstance(one, Took) else ():
+        for run in one.runs if isinstance(one, RecordsTaken) else ():
             at = run.topic, run.partition
             if run.first != expected.get(at, 0) or run.last - run.first + 1 != run.count:
                 wrong.setdefault(at, run)

@@ -3,7 +3,7 @@
 Each rank folds the records of its own partitions into windows and joins its own impressions. What
 is to be learned of them is exchanged once a round: every rank then learns from all of it, each
 batch being one piece from every rank. So the learner, the ranker and all counters are replicas: the
-same in all ranks, bit for bit. The work on a step is shared (`models.training.data_parallel`), and
+same in all ranks, bit for bit. The work on a step is shared (`models.parallel.data_parallel`), and
 so is everything that leads to an example.
 
 Uploads and deletions of users are read by rank 0 and applied by all in its order, since rows of the

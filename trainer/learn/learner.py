@@ -26,12 +26,12 @@ from models.bundle.bundle import Card
 from models.features.examples import Example, cap_per_user
 from models.features.features import FeatureEncoder, UserBatch
 from models.features.vocabulary import Vocabulary
+from models.parallel.data_parallel import DataParallel
 from models.serving import encoder
 from models.serving.items import ItemSnapshot
 from models.serving.live_signals import RANKER, LiveSignals, served_dim, served_items
 from models.serving.ranking import RankerParams
 from models.training.config import TowerConfig
-from models.training.data_parallel import DataParallel
 from models.training.frozen import FrozenGenerations
 from models.training.item2vec import Vectors
 from models.training.label_frequency import LabelFrequency

@@ -41,7 +41,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     count: int
 
 
-class Took(msgspec.Struct, frozen=True, array_like=True, tag="took"):
+class RecordsTaken(msgspec.Struct, frozen=True, array_like=True, tag="took"):
     """The records of *runs* were applied in this order, at *now_ms*, and then the joiner advanced.
 
     *idle* are the topics and partitions that had no unread record for a while.
@@ -52,24 +52,24 @@ class Took(msgspec.Struct, frozen=True, array_like=True, tag="took"):
     idle: list[tuple[str, int]]
 
 
-class Learned(msgspec.Struct, frozen=True, array_like=True, tag="learned"):
+class BatchLearned(msgspec.Struct, frozen=True, array_like=True, tag="learned"):
     """A batch was learned that was not full and had waited long enough."""
 
 
-class Published(msgspec.Struct, frozen=True, array_like=True, tag="published"):
+class VectorsPublished(msgspec.Struct, frozen=True, array_like=True, tag="published"):
     """Up to *most* vectors of *generation* were acknowledged; noted afterwards, unlike the rest."""
 
     generation: int
     most: int
 
 
-class Froze(msgspec.Struct, frozen=True, array_like=True, tag="froze"):
+class GenerationBegun(msgspec.Struct, frozen=True, array_like=True, tag="froze"):
     """A generation began."""
 
     generation: int
 
 
-Transition = Took | Learned | Published | Froze
+Transition = RecordsTaken | BatchLearned | VectorsPublished | GenerationBegun
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True, tag="header"):
@@ -220,4 +220,6 @@ def _entries(data: bytes) -> Iterator[tuple[Transition | _Header, int]]:
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(Took | Learned | Published | Froze | _Header)
+_DECODER = msgspec.msgpack.Decoder(
+    RecordsTaken | BatchLearned | VectorsPublished | GenerationBegun | _Header
+)

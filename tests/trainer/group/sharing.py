@@ -12,7 +12,7 @@ import torch
 
 from models.features.examples import Example
 from models.history.history import EMPTY, WindowPolicy, fold
-from models.training.data_parallel import DataParallel
+from models.parallel.data_parallel import DataParallel
 from tests.support.builders import T0, upload, watch
 from tests.support.bundles import SMALL
 from trainer.group.group import joined

@@ -4,14 +4,21 @@ import os
 
 import pytest
 
-from trainer.state.journal import Froze, Journal, Learned, Published, Run, Took
+from trainer.state.journal import (
+    BatchLearned,
+    GenerationBegun,
+    Journal,
+    RecordsTaken,
+    Run,
+    VectorsPublished,
+)
 
 STEPS = [
-    Took(5, [Run("watch-events", 1, 0, 4, 3), Run("video-uploads", 0, 7, 7, 1)], []),
-    Learned(),
-    Took(6, [], [("impressions", 2)]),
-    Published(3, 500),
-    Froze(4),
+    RecordsTaken(5, [Run("watch-events", 1, 0, 4, 3), Run("video-uploads", 0, 7, 7, 1)], []),
+    BatchLearned(),
+    RecordsTaken(6, [], [("impressions", 2)]),
+    VectorsPublished(3, 500),
+    GenerationBegun(4),
 ]
 
 
@@ -43,11 +50,11 @@ def test_a_restart_goes_on_behind_what_was_whole(tmp_path):
         path.write_bytes(whole[:size])
         journal = Journal(tmp_path)
         found = journal.resume(0)
-        journal.append(Learned())
+        journal.append(BatchLearned())
         journal.close()
 
         assert found == STEPS[: len(found)]
-        assert Journal(tmp_path).resume(0) == [*found, Learned()]
+        assert Journal(tmp_path).resume(0) == [*found, BatchLearned()]
 
 
 def test_a_damaged_entry_ends_the_journal_there(tmp_path):

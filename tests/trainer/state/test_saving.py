@@ -11,7 +11,7 @@ from tests.trainer.doubles import InlineExecutor, state_of
 from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.checkpoint_codec import NotFiniteError
-from trainer.state.journal import Journal, Learned
+from trainer.state.journal import BatchLearned, Journal
 from trainer.state.saving import Saving
 
 OFFSETS = {"watch-events": {0: 7}}
@@ -92,7 +92,7 @@ def test_old_segments_of_the_journal_go_with_their_checkpoints(tmp_path):
     journal.begin(0)
     state, saving = lived(), Saving(Checkpoints(tmp_path), journal, InlineExecutor())
     for _ in range(5):
-        journal.append(Learned())
+        journal.append(BatchLearned())
         saving.begin(state, OFFSETS, {}, created_at_ms=T0)
         saving.poll()
 
