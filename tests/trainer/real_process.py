@@ -1,6 +1,7 @@
 """The real trainer process on a real broker, and everybody else on that broker."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,7 @@ class Process:
     def as_group(self, size):
         """Start *size* of them with torchrun."""
         launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(size))
+        launch += ("--max-restarts", "1", "--monitor-interval", "0.2")
         self._command = [sys.executable, "-m", *launch, "-m", "trainer"]
         return self
 
@@ -109,6 +111,11 @@ class Process:
             [sys.executable, "-m", "trainer"],
             cwd=ROOT, env=self._env, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
+
+    def kill_a_rank(self):
+        """End one of the trainers that torchrun has started, which then starts all of them."""
+        children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children")
+        os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
 
     def end(self, number):
         """Send a signal and return the exit status."""

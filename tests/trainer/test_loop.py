@@ -513,3 +513,43 @@ def _after(num_steps):
         return left[0] < 0
 
     return should_stop
+
+
+def restarted(tmp_path, *batches, replayed=(), **settings):
+    """Return a trainer on the same disk, whose feed still has the records *replayed*."""
+    room = Room(tmp_path, *batches, **settings)
+    room.feed.replayed = list(replayed)
+    return room
+
+
+def test_a_restart_does_again_what_the_journal_says_before_it_takes_anything_new(tmp_path):
+    """A batch that was not full ends where it ended the first time, and so does a generation."""
+    room = Room(tmp_path, UPLOADS, watches("v1", "v2"), watches("v3", offset=2)).start()
+    room.trainer.take()
+    room.trainer.learn_due()
+    room.trainer.offer_next()
+    room.trainer.take()
+    seen = [effect for effect in room.journal if effect[0] in ("learn", "freeze")]
+    announced = [received(MODEL_BUNDLES, announcement(2))]
+    replayed = watches("v1", "v2", "v3")
+    again = restarted(tmp_path, announced, replayed=replayed, batch_wait_ms=60_000)
+    for path in (tmp_path / "checkpoints").glob("ckpt-*2"):
+        (path / "manifest.sha256").write_bytes(b"damaged")
+
+    again.trainer.start(lambda: False)
+
+    assert [effect for effect in again.journal if effect[0] in ("learn", "freeze")] == seen
+    assert [one.video_id for one in again.state.pending.examples] == ["v3"]
+    assert again.feed.next_offsets["watch-events"] == {0: 3}
+
+
+def test_a_trainer_that_is_stopped_while_it_repeats_the_journal_saves_nothing(tmp_path):
+    """Records that were read for a step that was not done must not be passed."""
+    room = Room(tmp_path, UPLOADS, watches("v1", "v2")).start()
+    room.trainer.take()
+    saved = room.checkpoints.newest().number
+    again = restarted(tmp_path, [], replayed=watches("v1", "v2"))
+
+    again.trainer.run(lambda: bool(again.feed.next_offsets), lambda: None)
+
+    assert again.checkpoints.newest().number == saved

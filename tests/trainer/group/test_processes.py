@@ -3,6 +3,7 @@
 import random
 import signal
 from hashlib import sha256
+from itertools import count
 
 import pytest
 from safetensors.numpy import load
@@ -61,37 +62,45 @@ def learned(directory):
     return num_examples, float(progressive["total"][2] / num_examples), digest.hexdigest()
 
 
-def run_until_learned(process, neighbours, directories):
-    """Run *process* until all of *directories* have a checkpoint of the whole log."""
-    process.start()
-    neighbours.wait_until(process.ready.exists)
-    position = [0]
+def num_read(directories):
+    """Return how many watches the newest checkpoints in *directories* stand after."""
+    newest = [Checkpoints(one).newest() for one in directories]
+    offsets = [one.offsets.get("watch-events", {}).values() for one in newest if one]
+    return sum(map(sum, offsets))
 
-    def is_done():
-        position[0] += 1
-        if position[0] % 20:
-            return False
-        newest = [Checkpoints(one).newest() for one in directories]
-        offsets = [one.offsets.get("watch-events", {}).values() for one in newest if one]
-        return sum(map(sum, offsets)) >= NUM_WATCHES
 
-    neighbours.wait_until(is_done)
-    return process.end(signal.SIGTERM)
+def wait_until_read(neighbours, directories, num_watches):
+    """Wait until checkpoints stand after *num_watches*; they are looked at now and then."""
+    turn = count()
+    neighbours.wait_until(lambda: next(turn) % 20 == 0 and num_read(directories) >= num_watches)
 
 
 def test_two_ranks_reach_the_recall_and_the_examples_of_one(kafka, tmp_path):
-    """The log is learned in another order, so that figures are alike and not the same."""
+    """The log is learned in another order, so that figures are alike and not the same.
+
+    One rank is killed on the way: all of them go on from the newest checkpoint they have in common.
+    """
     neighbours = Neighbours(kafka)
     neighbours.send(VIDEO_UPLOADS, *(upload(f"v{n}", tags=("all",)) for n in range(NUM_VIDEOS)))
-    neighbours.send(WATCH_EVENTS, *watches(0, NUM_WATCHES))
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     one = Process(kafka, tmp_path / "one", **SETTINGS)
     two = Process(kafka, tmp_path / "two", **SETTINGS).as_group(2)
     ranks = [two.checkpoints / f"rank-{rank}-of-2" for rank in range(2)]
     try:
-        assert run_until_learned(one, neighbours, [one.checkpoints]) == 0
-        run_until_learned(two, neighbours, ranks)
+        two.start()
+        neighbours.wait_until(two.ready.exists)
+        neighbours.send(WATCH_EVENTS, *watches(0, NUM_WATCHES // 2))
+        wait_until_read(neighbours, ranks, NUM_WATCHES // 4)
+        two.ready.unlink()
+        two.kill_a_rank()
+        neighbours.send(WATCH_EVENTS, *watches(NUM_WATCHES // 2, NUM_WATCHES))
+        neighbours.wait_until(two.ready.exists)
+        wait_until_read(neighbours, ranks, NUM_WATCHES)
+        two.end(signal.SIGTERM)
+        one.start()
+        wait_until_read(neighbours, [one.checkpoints], NUM_WATCHES)
+        assert one.end(signal.SIGTERM) == 0
     finally:
         for process in (one, two):
             if process.child is not None and process.child.poll() is None:
