@@ -68,10 +68,10 @@ class Quantiles:
         return True
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything, for a checkpoint."""
+        """Return copies of everything, for a checkpoint."""
         return {
-            "sample_SF": self._sample_SF,
-            "knots_FK": self.knots_FK,
+            "sample_SF": self._sample_SF.copy(),
+            "knots_FK": self.knots_FK.copy(),
             "counts": np.array([self._num_seen, self._next_fit], np.int64),
             "draw": _draw(self._rng),
         }

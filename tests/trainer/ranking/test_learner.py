@@ -198,3 +198,16 @@ def test_a_restart_goes_on_bit_for_bit():
     differing = [name for name in one if not np.array_equal(one[name], other[name])]
     assert differing == []
     assert undisturbed.metrics() == resumed.metrics()
+
+
+def test_what_state_returned_does_not_change_when_learning_goes_on():
+    """Another thread writes it to disk meanwhile."""
+    learner, _ = learner_of()
+    for number in range(6):
+        learner.learn(batch(number))
+    state = learner.state()
+    before = {name: array.copy() for name, array in state.items()}
+
+    learner.learn(batch(7))
+
+    assert [name for name in state if not np.array_equal(state[name], before[name])] == []

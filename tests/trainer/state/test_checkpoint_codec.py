@@ -121,3 +121,14 @@ def test_counters_of_other_videos_than_the_models_are_rejected():
         checkpoint_codec.restore(
             state_of(), {**files, checkpoint_codec.LEARNER: other[checkpoint_codec.LEARNER]}
         )
+
+
+def test_a_snapshot_does_not_change_when_learning_goes_on():
+    """Another thread makes the files of it meanwhile."""
+    state = lived(state_of(learner=Learner(SMALL, seed=0)))
+    snapshot = checkpoint_codec.snapshot(state)
+    before = snapshot.files()
+
+    go_on(state)
+
+    assert snapshot.files() == before
