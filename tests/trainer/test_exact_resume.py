@@ -12,6 +12,7 @@ import signal
 import threading
 from contextlib import suppress
 from hashlib import sha256
+from itertools import count
 from time import monotonic, sleep
 
 import msgspec
@@ -47,7 +48,8 @@ NUM_KILLS = int(os.environ.get("NEXTWATCH_TEST_KILLS", "6"))
 NUM_VIDEOS = 50
 NUM_USERS = 23
 STEP_MS = 400
-QUIET = {"publish_every_s": 3_600, "fast_path_s": 3_600, "checkpoint_every_s": 3_600}
+QUIET = {"publish_every_s": 3_600, "fast_path_s": 3_600, "checkpoint_every_s": 1}
+PATIENT = {"batch_wait_ms": 60_000, "catalogue_wait_s": 300}
 SETTINGS = {"batch_size": 16, "label_window_ms": 4_000, "join_keep_ms": 3_600_000}
 
 
@@ -73,6 +75,8 @@ class Players(threading.Thread):
         self._neighbours, self._rng = neighbours, rng
         self._is_over = threading.Event()
         self.num_steps = 0
+        self.num_sent = NUM_VIDEOS
+        """With the uploads of before."""
 
     def run(self):
         while not self._is_over.wait(0.1):
@@ -82,23 +86,27 @@ class Players(threading.Thread):
         self._is_over.set()
         self.join()
 
+    def _send(self, topic, event):
+        self._neighbours.send(topic, event)
+        self.num_sent += 1
+
     def _step(self):
         self.num_steps += 1
         at_ms = self.num_steps * STEP_MS
         for _ in range(2):
             user_id = f"u{self._rng.randrange(NUM_USERS)}"
             video_ids = [f"v{n}" for n in self._rng.sample(range(NUM_VIDEOS), 3)]
-            self._neighbours.send(IMPRESSIONS, shown(*video_ids, user_id=user_id, at_ms=at_ms))
-            self._neighbours.send(
+            self._send(IMPRESSIONS, shown(*video_ids, user_id=user_id, at_ms=at_ms))
+            self._send(
                 WATCH_EVENTS,
                 watch(self._rng.choice(video_ids), user_id=user_id, at_ms=at_ms + 100),
             )
         if self.num_steps % 10 == 0:
-            self._neighbours.send(SEARCH_EVENTS, search(user_id=user_id, at_ms=at_ms + 200))
+            self._send(SEARCH_EVENTS, search(user_id=user_id, at_ms=at_ms + 200))
         if self.num_steps % 15 == 0:
-            self._neighbours.send(VIDEO_UPLOADS, upload(f"new{self.num_steps}"))
+            self._send(VIDEO_UPLOADS, upload(f"new{self.num_steps}"))
         if self.num_steps % 40 == 0:
-            self._neighbours.send(USER_DELETIONS, deletion(user_id=user_id, at_ms=at_ms))
+            self._send(USER_DELETIONS, deletion(user_id=user_id, at_ms=at_ms))
 
 
 class Archive(threading.Thread):
@@ -144,6 +152,12 @@ def digests(directory, scratch):
     found["offsets"] = repr(sorted((k, sorted(v.items())) for k, v in newest.offsets.items()))
     counts = msgspec.msgpack.decode(files[checkpoint_codec.REST])["counts"]
     return found, counts, len(entries)
+
+
+def num_read(directory):
+    """Return how many records the newest checkpoint in *directory* stands after."""
+    newest = Checkpoints(directory).newest()
+    return sum(sum(offsets.values()) for offsets in newest.offsets.values()) if newest else 0
 
 
 def transitions_of(directory):
@@ -202,17 +216,20 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_as_if_it_had_not_been(kafka, s
     for _ in range(NUM_KILLS):
         killed_at_random(process, neighbours, rng)
     players.stop()
-    last = started("killed", **QUIET)
+    last = started("killed", **QUIET, catalogue_wait_s=300)
     last.start()
     neighbours.wait_until(last.ready.exists)
-    sleep(3.0)  # what was produced last is read and learned; nothing tells when from outside
+    turn = count()
+    neighbours.wait_until(
+        lambda: next(turn) % 20 == 0 and num_read(last.checkpoints) == players.num_sent
+    )
     assert last.end(signal.SIGTERM) == 0
     archive.stop()
 
     whole = tmp_path / "undisturbed" / "checkpoints"
     shutil.copytree(tmp_path / "archive", whole)
     transitions = transitions_of(whole)
-    undisturbed = started("undisturbed", **QUIET)
+    undisturbed = started("undisturbed", **QUIET, **PATIENT)
     undisturbed.start()
     neighbours.wait_until(undisturbed.ready.exists)
     assert undisturbed.end(signal.SIGTERM) == 0
