@@ -122,6 +122,14 @@ class RankerModel:
             self._optimiser.grow(old, self.tables.own.weight)
         self.tables.describe(rows, channel, category, tag, duration_ms)
 
+    def forget(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the videos that had *rows*, with the moments of what they learned."""
+        rows = rows[rows < self.tables.own.num_embeddings]
+        self.tables.forget(rows)
+        for moment in self._sparse.state.get(self.tables.own.weight, {}).values():
+            if torch.is_tensor(moment) and moment.dim() > 1:
+                moment[torch.from_numpy(rows)] = 0.0
+
     def score(self, requests: RankerRequests, candidates: RankerCandidates) -> RankerScores:
         """Return what is expected of *candidates*, learning nothing; positions are not read."""
         self.network.eval()

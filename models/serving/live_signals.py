@@ -66,6 +66,12 @@ class LiveSignals:
         """Make room for *row*, by doubling."""
         self._count_NK = grown(self._count_NK, row + 1)
 
+    def forget(self, rows: Integer[np.ndarray, "n"]) -> None:
+        """Forget the watches of *rows*, and what was published of them."""
+        self._count_NK[rows] = 0.0
+        places = rows - 1
+        self._published_NK[places[places < len(self._published_NK)]] = 0.0
+
     def start(
         self,
         rows: Integer[np.ndarray, "n"],

@@ -44,6 +44,10 @@ class LabelFrequency:
         self.newest_ms = now_ms
         return True
 
+    def forget(self, rows: Integer[np.ndarray, "n"]) -> None:
+        """Forget the labels of *rows*."""
+        self.count_N[rows] = 0.0
+
     def add(self, rows: Integer[np.ndarray, "n"]) -> None:
         """Count these labels; a row given twice counts twice."""
         np.add.at(self.count_N, rows, 1.0)

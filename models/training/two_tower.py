@@ -24,7 +24,7 @@ from models.towers.layers import content_vectors, unit
 from models.towers.registry import USER_INPUTS, user_tower
 from models.training.adam_state import load_moments, moments_of
 from models.training.config import TowerConfig
-from models.training.embedding_table import EmbeddingTable
+from models.training.embedding_table import EmbeddingTable, Pace
 from models.training.hierarchical_softmax import HierarchicalSoftmax
 from models.training.item2vec import Vectors
 from models.training.live_head import LiveHead
@@ -67,9 +67,13 @@ class TwoTowerModel:
             self.bands = None if is_flat else HierarchicalSoftmax(config)
             self.head = LiveHead(config) if config.has_live_signals else None
             content_HD = torch.randn(config.content_buckets, config.dim) / config.dim**0.5
-        self.content = EmbeddingTable(content_HD, lr=config.content_lr)
+        pace = Pace(config.moment_decay, config.first_moment, config.max_row_grad_norm)
+        self.content = EmbeddingTable(content_HD, lr=config.content_lr, pace=pace)
         self.ids = EmbeddingTable(
-            torch.zeros(_FIRST_ID_ROWS, config.dim), lr=config.id_lr, min_seen=config.min_id_count
+            torch.zeros(_FIRST_ID_ROWS, config.dim),
+            lr=config.id_lr,
+            min_seen=config.min_id_count,
+            pace=pace,
         )
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.dense_lr, foreach=False)
         self._lr_share = 1.0
@@ -96,6 +100,15 @@ class TwoTowerModel:
         self.optimizer.param_groups[0]["lr"] = self.config.dense_lr * share
         self.content.lr = self.config.content_lr * share
         self.ids.lr = self.config.id_lr * share
+
+    def reset_broken(self) -> int:
+        """Reset all embeddings that are not finite; return how many there were."""
+        return sum(len(table.reset_broken()) for table in self._tables().values())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the weights of towers and context are finite; `reset_broken` is for the rest."""
+        return all(bool(torch.isfinite(one).all()) for one in self.parameters)
 
     def start_from(self, vectors: Vectors) -> None:
         """Start videos and the words of searches from *vectors*; zero rows stay as they are."""
@@ -144,9 +157,8 @@ class TwoTowerModel:
             for key, tensor in module.state_dict().items():
                 tensors[f"{name}.{key}"] = tensor
         for name, table in self._tables().items():
-            tensors[f"{name}.weight_ND"] = table.weight_ND
-            tensors[f"{name}.moment_N"] = table.moment_N
-            tensors[f"{name}.seen_N"] = table.seen_N
+            for key, tensor in table.state().items():
+                tensors[f"{name}.{key}"] = tensor
         tensors |= moments_of(self.optimizer)
         return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
@@ -162,9 +174,14 @@ class TwoTowerModel:
                 keys = module.state_dict().keys()
                 module.load_state_dict({key: tensors[f"{name}.{key}"] for key in keys})
             for name, table in self._tables().items():
-                table.weight_ND = tensors[f"{name}.weight_ND"]
-                table.moment_N = tensors[f"{name}.moment_N"]
-                table.seen_N = tensors[f"{name}.seen_N"]
+                start = f"{name}."
+                table.load_state(
+                    {
+                        key[len(start) :]: one
+                        for key, one in tensors.items()
+                        if key.startswith(start)
+                    }
+                )
             self.slow_down(tensors["lr_share"].item())
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"not the state of this model: {error}") from error
@@ -187,7 +204,8 @@ class TwoTowerModel:
     ) -> float:
         """Take one optimiser step on *batch* and return its loss.
 
-        A step whose loss or gradient is not finite changes nothing.
+        A step whose loss or gradient is not finite changes nothing, except that the rows that it
+        read are reset where they are not finite: else one such row would end all learning.
         """
         users = batch.users
         watched = users.watch_rows_BT[users.watch_rows_BT > 0]
@@ -225,10 +243,14 @@ class TwoTowerModel:
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        if torch.isfinite(loss) and torch.isfinite(norm):
+        is_finite = torch.isfinite(loss) and torch.isfinite(norm)
+        if is_finite and words.is_finite and ids.is_finite:
             self.optimizer.step()
             self.content.update(words)
             self.ids.update(ids)
+        else:
+            self.content.reset_broken(words.rows_U)
+            self.ids.reset_broken(ids.rows_U)
         return loss.item()
 
     def _logits(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float, Float32, Integer
+from jaxtyping import Bool, Float, Float32, Int64, Integer
 
 from contract.wire.events import VideoUpload
 from models.bundle import export
@@ -56,7 +56,8 @@ class Learner:
             completion=config.completion,
         )
         self._model = TwoTowerModel(config, seed=seed)
-        self.vocabulary = Vocabulary(self.features)
+        self.vocabulary = Vocabulary(self.features, max_videos=config.max_videos)
+        self.vocabulary.when_freed(self._forget_rows)
         self._replay = ReplayBuffer(config.replay_size)
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._candidates = CandidateDraw(config)
@@ -106,6 +107,14 @@ class Learner:
             self._replay.forget_video(row)
             self._touched.discard(video_id)
             self._vectors = None
+
+    def _forget_rows(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the videos that had *rows*, which others will have."""
+        self._model.ids.reset(rows)
+        self._frequency.forget(rows)
+        self._signals.forget(rows)
+        self._replay.forget_rows(rows)
+        self._vectors = None
 
     def forget(self, user_id: str) -> None:
         """Erase the examples of a user that are kept for replay."""
@@ -160,14 +169,22 @@ class Learner:
         """Do what a model besides the towers has to do after *histories* were learned."""
 
     def count(self, viewings: Sequence[Viewing]) -> None:
-        """Count these watches, completed or not, in the live signals of their videos."""
-        if not self.config.has_live_signals or not viewings:
+        """Count these watches, completed or not: a watched video is known, and may be hot."""
+        if not viewings:
             return
         video_ids = [viewing.video_id for viewing in viewings]
+        rows = self.vocabulary.live_rows(video_ids)
+        is_completed = np.array([viewing.is_completed for viewing in viewings], bool)
+        self.vocabulary.note_active(rows)
+        newest_ms = max(viewing.event_time_ms for viewing in viewings)
+        self._model.ids.see(rows[(rows > 0) & ~is_completed])  # the others were labels
+        self._model.ids.refresh(rows[rows > 0], now_ms=newest_ms)
+        if not self.config.has_live_signals:
+            return
         self._signals.count(
-            self.vocabulary.live_rows(video_ids),
+            rows,
             np.array([viewing.event_time_ms for viewing in viewings], np.int64),
-            np.array([viewing.is_completed for viewing in viewings], bool),
+            is_completed,
             np.array([viewing.is_first for viewing in viewings], bool),
         )
         self._touched.update(video_ids)
@@ -220,7 +237,16 @@ class Learner:
         return self._loss
 
     def freeze(self, generation: int) -> None:
-        """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`."""
+        """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`.
+
+        Before that, embeddings that nobody needs any more, or that are not finite, are reset.
+        """
+        num_reset = self._model.reset_broken()
+        expired = self._model.ids.expire(
+            now_ms=self._frequency.newest_ms, after_ms=self.config.id_expiry_ms
+        )
+        if num_reset or len(expired):
+            self._vectors = None
         self._frozen.freeze(generation, self._model)
 
     def vectors(
@@ -241,10 +267,12 @@ class Learner:
     def drain_touched(self) -> set[str]:
         """Return the videos whose vectors have moved since the last call, live ones only.
 
-        By learning, by being watched, or by not being watched while their signals decay.
+        By learning, as labels or as drawn negatives, by being watched, or by not being watched
+        while their signals decay.
         """
         decayed = self._signals.take_moved(len(self.vocabulary)).tolist()
-        self._touched.update(self.video_ids[row - 1] for row in decayed)
+        moved = self._model.ids.take_moved().tolist()
+        self._touched.update(self.video_ids[row - 1] for row in (*decayed, *moved))
         touched = {video_id for video_id in self._touched if self.vocabulary.live_row(video_id)}
         self._touched = set()
         return touched

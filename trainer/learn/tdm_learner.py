@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from models.features.examples import Example
 from models.tdm import export as tdm_export
@@ -53,6 +53,12 @@ class TdmLearner(Learner):
         """Take a video down, and free its leaf."""
         self.tree.tree.remove(self.vocabulary.live_row(video_id))
         super().remove(video_id)
+
+    def _forget_rows(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the videos that had *rows*, and free their leaves."""
+        for row in rows.tolist():
+            self.tree.tree.remove(row)
+        super()._forget_rows(rows)
 
     def forget(self, user_id: str) -> None:
         """Erase the kept examples and vectors of a user."""

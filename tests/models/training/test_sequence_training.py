@@ -11,7 +11,13 @@ from models.features.features import WATCH_FEATURES, FeatureEncoder
 from models.features.vocabulary import Vocabulary
 from models.towers.registry import USER_TOWERS
 from models.training.sequence_batches import WatchSequence, batches, cut
-from models.training.sequence_training import Recipe, SequenceTraining, shared_softmax, train
+from models.training.sequence_training import (
+    Recipe,
+    SequenceTraining,
+    dropout,
+    shared_softmax,
+    train,
+)
 from models.training.two_tower import TwoTowerModel
 from tests.support.builders import upload
 from tests.support.bundles import SMALL
@@ -224,3 +230,23 @@ def test_ids_that_are_rare_stay_out_of_it():
     has_vector_N = model.ids.weight_ND[1 : NUM_VIDEOS + 1].any(dim=1).tolist()
     assert has_vector_N == [False, *[True] * 10, False]  # 1 is watched, but nowhere a label
     assert model.ids.seen_N[12].item() == 2
+
+
+def test_dropout_goes_by_the_seed_and_not_by_what_torch_drew_before():
+    """Same seed, same figures."""
+    losses = []
+    for drawn_before in (0, 7):
+        model, catalogue = model_of()
+        torch.rand(drawn_before + 1)
+        recipe = dataclasses.replace(QUICK, num_epochs=1, dropout=0.5)
+        train(model, catalogue, chains(), recipe, seed=3, goes_on=lambda _n, x: losses.append(x))
+
+    assert losses[0] == losses[1]
+
+
+def test_dropout_keeps_the_mean():
+    """What is left grows by what is gone."""
+    kept = dropout(torch.ones(1, 100, 100), 0.2, torch.Generator().manual_seed(0))
+
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert sorted(set(kept.flatten().tolist())) == [0.0, 1.25]
