@@ -11,7 +11,7 @@ down, or else of the one that was neither uploaded nor watched for longest. Such
 from then on, until it is uploaded again; index_sync still serves it by its content. A video that
 is taken down is masked first, and keeps its row while it is one of the last `KEPT_TAKEN_DOWN`.
 Whoever keeps something by row says so by `when_freed`, and forgets it before the row is given
-again.
+again. Content is hashed when it is first asked for, that of all new uploads at once.
 """
 
 from collections import OrderedDict
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, Integer
 
 from contract.wire.events import VideoUpload
-from models.features.features import ContentBatch, FeatureEncoder, content_batch
+from models.features.features import ContentBatch, FeatureEncoder
 from models.features.growth import FIRST_CAPACITY, grown
 
 # Shape legend: N = rows, M = hashed features of some videos together, n = some rows.
@@ -55,6 +55,7 @@ class Vocabulary:
         self.video_ids: list[str] = []
         self._uploads: list[bytes] = []
         self._content = _ContentArena()
+        self._unread: dict[int, None] = {}
         self._is_live = np.zeros(FIRST_CAPACITY, bool)
         self._active = np.zeros(FIRST_CAPACITY, np.int64)
         self._num_active = 0
@@ -76,9 +77,9 @@ class Vocabulary:
             row = self._new_row()
             self._row_of[upload.video_id] = row
             self.video_ids[row - 1] = upload.video_id
-            self._describe(row, upload, encoded)
+            self._describe(row, encoded)
         elif self._uploads[row - 1] != encoded:
-            self._describe(row, upload, encoded)
+            self._describe(row, encoded)
         self._is_live[row - 1] = True
         self._taken_down.pop(row, None)
         self._num_active += 1
@@ -139,6 +140,8 @@ class Vocabulary:
 
         A row that is free has no features.
         """
+        self._read_content()
+        self._content.reserve(len(self))
         return self._content.batch(np.arange(1, len(self) + 1) if rows is None else rows)
 
     @property
@@ -166,7 +169,7 @@ class Vocabulary:
             if upload is not None:
                 self._row_of[upload.video_id] = row
                 self.video_ids[row - 1] = upload.video_id
-                self._describe(row, upload, _ENCODER.encode(upload))
+                self._describe(row, _ENCODER.encode(upload))
         self._free = saved.free
         self.is_live_N[:] = saved.is_live
         active = saved.active or range(1, len(self) + 1)  # 0.2 did not know which were idle
@@ -177,7 +180,7 @@ class Vocabulary:
 
     def _new_row(self) -> int:
         if not self._free and len(self._taken_down) > KEPT_TAKEN_DOWN:
-            self._release(list(self._taken_down)[:1])
+            self._release([next(iter(self._taken_down))])
         if not self._free and len(self) < self._max_videos:
             return self._append()
         if not self._free:
@@ -206,17 +209,26 @@ class Vocabulary:
             del self._row_of[self.video_ids[row - 1]]
             self.video_ids[row - 1], self._uploads[row - 1] = "", b""
             self._taken_down.pop(row, None)
-            self._content.clear(row)
+            self._unread.pop(row, None)
         freed = np.array(rows, np.int64)
+        self._content.clear(freed)
         self._is_live[freed - 1] = False
         for listener in self._listeners:
             listener(freed)
         self._free += reversed(rows)
 
-    def _describe(self, row: int, upload: VideoUpload, encoded: bytes) -> None:
+    def _describe(self, row: int, encoded: bytes) -> None:
         self._uploads[row - 1] = encoded
-        hashed = self._features.content_rows(upload)
-        self._content.put(row, content_batch([hashed], [upload.duration_ms]))
+        self._unread[row] = None
+
+    def _read_content(self) -> None:
+        """Hash the content of what was uploaded since the last time, all at once."""
+        if not self._unread:
+            return
+        uploads = [_decoded(self._uploads[row - 1]) for row in self._unread]
+        batch = self._features.uploads(uploads)
+        self._content.put(np.fromiter(self._unread, np.int64, len(uploads)), batch)
+        self._unread.clear()
 
 
 class _ContentArena:
@@ -233,25 +245,31 @@ class _ContentArena:
         self._log_duration_N = np.zeros(FIRST_CAPACITY, np.float32)
         self._num_used = self._num_replaced = 0
 
-    def clear(self, row: int) -> None:
-        """Forget the features of *row*."""
-        self._num_replaced += int(self._size_N[row])
-        self._size_N[row] = 0
-
-    def put(self, row: int, one: ContentBatch) -> None:
-        """Keep the features of *one* video for *row*, in place of those that it had."""
+    def reserve(self, row: int) -> None:
+        """Make room for *row*, by doubling."""
         for name in ("_start_N", "_size_N", "_log_duration_N"):
             setattr(self, name, grown(getattr(self, name), row + 1))
-        self.clear(row)
-        size = len(one.rows_M)
+
+    def clear(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the features of *rows*."""
+        known = rows[rows < len(self._size_N)]
+        self._num_replaced += int(self._size_N[known].sum())
+        self._size_N[known] = 0
+
+    def put(self, rows: Int64[np.ndarray, "n"], content: ContentBatch) -> None:
+        """Keep *content* for *rows*, which are distinct, in place of what they had."""
+        self.reserve(int(rows.max()))
+        self.clear(rows)
+        size = len(content.rows_M)
         if self._num_used + size > len(self._rows_M) and self._num_replaced * 2 > self._num_used:
             self._compact()
         end = self._num_used + size
         self._rows_M, self._weights_M = grown(self._rows_M, end), grown(self._weights_M, end)
-        self._rows_M[self._num_used : end] = one.rows_M
-        self._weights_M[self._num_used : end] = one.weights_M
-        self._start_N[row], self._size_N[row] = self._num_used, size
-        self._log_duration_N[row] = one.log_duration_N1[0, 0]
+        self._rows_M[self._num_used : end] = content.rows_M
+        self._weights_M[self._num_used : end] = content.weights_M
+        self._start_N[rows] = self._num_used + content.starts_N
+        self._size_N[rows] = np.diff(np.append(content.starts_N, size))
+        self._log_duration_N[rows] = content.log_duration_N1[:, 0]
         self._num_used = end
 
     def batch(self, rows: Integer[np.ndarray, "n"]) -> ContentBatch:
