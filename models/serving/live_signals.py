@@ -5,7 +5,9 @@ within seconds. So an item vector has, beside its taste, a component for each of
 the user vector has the weight that this user gives to it: the score stays one inner product,
 and one search of the index finds what is near *and* hot.
 
-A signal is ``log(1 + count / prior)`` of an exponentially decayed count. What nobody watched
+A signal is ``log(1 + count / prior)`` of an exponentially decayed count, and above
+`SATURATES_AT` it nears `LARGEST`: however hot a video is, its vector has room for all of its
+taste, and a model learns from the very signals that are served. What nobody watched
 has zeros, which is what a new upload is given by its content alone. A count that decays moves its
 video without anybody watching it: `LiveSignals.take_moved` tells whose vectors are out of date.
 
@@ -21,7 +23,7 @@ Source:
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Integer
+from jaxtyping import Bool, Float, Float32, Float64, Integer
 
 from models.features.growth import FIRST_CAPACITY, grown
 from models.history.history import HOUR_MS
@@ -40,7 +42,11 @@ NUM_SIGNALS = len(SIGNALS)
 SCALE = 0.05
 """What signals are multiplied by in an item vector, so that tastes (norm 1) are not dwarfed."""
 MAX_NORM = 2.0
-"""Of a video before it is served: the signals may come to a norm of 34. KuaiRand has at most 16."""
+"""Of a video before it is served: its taste has norm 1, and the signals a norm of at most 34.6."""
+LARGEST = (MAX_NORM**2 - 1) ** 0.5 / (SCALE * NUM_SIGNALS**0.5)
+"""What no signal gets above: all of them at once just come to `MAX_NORM`. It is 10."""
+SATURATES_AT = 7.0
+"""Up to here a signal is the logarithm: 38 watches an hour in the shortest one, for years."""
 SIGNIFICANT = 0.25
 """A signal that moved this far, a factor of e^0.25 in its count, is worth another publication."""
 
@@ -120,7 +126,7 @@ class LiveSignals:
 
     def signals(self, rows: Integer[np.ndarray, "n"]) -> Float32[np.ndarray, "n K"]:
         """Return the signals of *rows* at the newest event time."""
-        signals_nK: np.ndarray = np.log1p(self._count_NK[rows] / self._prior_K)
+        signals_nK = saturated(np.log1p(self._count_NK[rows] / self._prior_K))
         return signals_nK.astype(np.float32)
 
     def take_moved(self, num_rows: int) -> Integer[np.ndarray, "n"]:
@@ -166,6 +172,14 @@ class LiveSignals:
         if self.newest_ms and time_ms > self.newest_ms:
             self._count_NK *= np.exp2(-(time_ms - self.newest_ms) / self._half_life_ms_K)
         self.newest_ms = max(self.newest_ms, time_ms)
+
+
+def saturated(log_nK: Float[np.ndarray, "n K"]) -> Float64[np.ndarray, "n K"]:
+    """Return what is up to `SATURATES_AT` as it is, and more of it nearer to `LARGEST`."""
+    room = LARGEST - SATURATES_AT
+    beyond_nK = np.maximum(log_nK - SATURATES_AT, 0.0)
+    saturated_nK: np.ndarray = np.minimum(log_nK, SATURATES_AT) - room * np.expm1(-beyond_nK / room)
+    return saturated_nK
 
 
 def served_items(

@@ -7,13 +7,16 @@ import pytest
 
 from models.serving.live_signals import (
     HOUR_MS,
+    LARGEST,
     LOOK_EVERY_MS,
     MAX_NORM,
     NUM_SIGNALS,
     PRIORS,
+    SATURATES_AT,
     SCALE,
     SIGNALS,
     LiveSignals,
+    saturated,
     served_dim,
     served_items,
 )
@@ -149,3 +152,41 @@ def test_served_vectors_have_unit_norm_and_keep_the_inner_product():
         taste @ user + signals @ weights,
         atol=1e-5,
     )
+
+
+def test_however_hot_videos_are_they_are_served_in_the_order_that_training_sees():
+    """With 1,000 to 100 million watches each, none loses of its taste to make room for signals."""
+    rng = np.random.default_rng(0)
+    signals = LiveSignals()
+    signals.reserve(200)
+    counts = np.geomspace(1e3, 1e8, 200)
+    signals.load_state(
+        signals.state()
+        | {"count_NK": np.concatenate([np.zeros((1, 1)), counts[:, None]]) * np.ones(NUM_SIGNALS)}
+    )
+    taste = rng.normal(size=(200, 8))
+    taste /= np.linalg.norm(taste, axis=1, keepdims=True)
+    user, weights = 60 * rng.normal(size=8), np.full(NUM_SIGNALS, 0.3)
+    seen_in_training = signals.signals(np.arange(1, 201))
+
+    served = served_items(taste, seen_in_training)
+
+    np.testing.assert_allclose(
+        served @ np.concatenate([user, weights / SCALE, [0.0]]) * MAX_NORM,
+        taste @ user + seen_in_training @ weights,
+        rtol=1e-4,
+        atol=1e-3,
+    )
+    assert (np.diff(seen_in_training, axis=0) > 0).all()
+
+
+def test_a_signal_saturates_smoothly_below_its_largest():
+    """As it is up to a point, then ever flatter."""
+    log = np.array([[0.0, SATURATES_AT, SATURATES_AT + 1e-3, 8.0, 20.0, 700.0]])
+
+    (flat,) = saturated(log)
+
+    assert flat[:2].tolist() == [0.0, SATURATES_AT]
+    assert flat[2] == pytest.approx(SATURATES_AT + 1e-3, abs=1e-6)
+    assert SATURATES_AT < flat[3] < flat[4] < LARGEST
+    assert flat[5] == pytest.approx(LARGEST)
