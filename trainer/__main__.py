@@ -120,7 +120,12 @@ def build(
 
     *on_refusal* is called when its consumer group has refused a commit.
     """
-    config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
+    config = dataclasses.replace(
+        config_of(settings.model),
+        completion=settings.completion,
+        max_videos=settings.max_videos,
+        id_expiry_ms=settings.id_expiry_ms,
+    )
     model = learner(settings.model, config, seed=settings.seed)
     state = TrainingState(
         model,

@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from contract.process.settings import PREFIX, Settings
 from models.features.examples import CompletionRule
+from models.history.history import DAY_MS
 from trainer.ranking.policy import JoinPolicy
 
 Ranker = Literal["deepfm", "expected_watch_time", "logistic_regression", "watch_time_distribution"]
@@ -58,6 +59,20 @@ class TrainerSettings(Settings):
     )
     keep_bundles: int = Field(default=8, ge=3, le=10_000, description="older ones are deleted")
     max_users: int = Field(default=200_000, ge=1, description="windows kept; idle users go first")
+    max_videos: int = Field(
+        default=1_000_000,
+        ge=1_000,
+        le=50_000_000,
+        description="videos that the trainer has tables for (500,000 take 1.7 GiB); beyond it those "
+        "that were taken down, then those neither uploaded nor watched for longest are left to "
+        "their content",
+    )
+    embedding_expiry_days: int = Field(
+        default=90,
+        ge=1,
+        le=36_500,
+        description="a video that nobody has watched for so long is what its content says again",
+    )
     max_waiting_watches: int = Field(
         default=100_000,
         ge=0,
@@ -117,6 +132,11 @@ class TrainerSettings(Settings):
                 f"got {self.join_keep_ms}"
             )
         return self
+
+    @property
+    def id_expiry_ms(self) -> int:
+        """After how long without a watch an id embedding is reset."""
+        return self.embedding_expiry_days * DAY_MS
 
     @property
     def joining(self) -> JoinPolicy:
