@@ -71,7 +71,7 @@ class TowerConfig:
     lr_share_after_histories: float = 0.1
     max_grad_norm: float = 10.0
     first_moment: float = 1e-5
-    moment_decay: float = 0.99
+    moment_decay: float = 0.95
     max_row_grad_norm: float = 1.0
     frequency_half_life_ms: int = DAY_MS
     ranker: RankerParams = field(default_factory=RankerParams)
