@@ -91,16 +91,14 @@ def run(
     contender = StartedOnce(arm, config, seed=seed)
     rng = np.random.Generator(np.random.PCG64(seed))
     num_videos = len(log.uploads)
-    measured = []
+    measured: list[float] = []
     for number in range(num_passes):
         place_N = rng.permutation(num_videos) if is_moved else np.arange(num_videos)
         entrant = Entrant(arm.name, contender)
         replay(as_pass(log, number, place_N), [entrant], policy=arm.policy)
         found = ranks.joined(entrant.ranks[LIVE], num_videos)
-        measured.append(ranks.means(ranks.gains(found)))
-        print(
-            f"pass {number + 1}: {measured[-1]['recall_at_100']:.4f}", file=sys.stderr, flush=True
-        )
+        measured.append(ranks.means(ranks.gains(found))["recall_at_100"])
+        print(f"pass {number + 1}: {measured[-1]:.4f}", file=sys.stderr, flush=True)
     return measured
 
 

@@ -38,9 +38,11 @@ class TowerConfig:
     and again once nobody has watched it for ``id_expiry_ms`` of event time. ``max_videos`` bounds
     the rows of all tables (models/features/vocabulary.py).
 
-    ``first_moment`` and ``moment_decay`` are the start of the Adagrad sums of the embeddings and
-    what is left of a sum at its next update. The mean squared gradient of a label is some 4e-4 at
-    first and 2e-4 later, that of a drawn negative 5e-8 (KuaiRand, 6,000 exposures from cold).
+    ``first_moment`` is what the Adagrad sums of the embeddings start from; what is left of a sum
+    after an update by a larger gradient is ``id_moment_decay`` or, for words, which are in every
+    step, ``content_moment_decay`` (models/training/embedding_table.py). The mean squared gradient
+    of a label is some 4e-4 at first and 2e-4 later, that of a drawn negative 5e-8 (KuaiRand, 6,000
+    exposures from cold).
     """
 
     model: str = "youtube_dnn"
@@ -71,7 +73,8 @@ class TowerConfig:
     lr_share_after_histories: float = 0.1
     max_grad_norm: float = 10.0
     first_moment: float = 1e-5
-    moment_decay: float = 0.95
+    id_moment_decay: float = 0.95
+    content_moment_decay: float = 0.999
     max_row_grad_norm: float = 1.0
     frequency_half_life_ms: int = DAY_MS
     ranker: RankerParams = field(default_factory=RankerParams)

@@ -4,8 +4,9 @@ Row-wise Adagrad keeps one number per row, a sum of mean squared gradients: a ro
 often settles, a new one moves fast, and rows that were not looked up stay still bit for bit, which
 a dense Adam with its decaying moments would not let them. For a trainer that never ends:
 
-* the sum decays with every update of its row, so that a step never gets too small to follow what
-  changes (`Pace.decay`); without it learning hardens within weeks;
+* the sum decays as gradients come in (`Pace.decay`), so that a step never gets too small to follow
+  what changes; without it learning hardens within weeks. Gradients far below `Pace.start` let
+  nothing decay: a row is drawn as a negative hundreds of times between two labels;
 * the sum starts above zero (`Pace.start`), so that the first step of a row is as small as its
   gradient is. From zero, each row's first step has the same length whatever its gradient: a
   drawn negative would be moved as far as a label;
@@ -36,6 +37,7 @@ from models.features.growth import grown
 # n = rows with repeats.
 
 _EPSILON = 1e-6
+_TINY = 1e-30
 SIGNIFICANT_MOVE = 0.05
 """A row that has moved this far, summed over its steps, is worth another publication."""
 
@@ -59,7 +61,8 @@ class Pace:
     """How the rows of a table learn.
 
     Args:
-        decay: what is left of the sum of squares of a row at its next update; 1 for all.
+        decay: what is left of the sum of squares of a row after an update by a gradient far
+            above *start*; 1 for all.
         start: what the sum starts from, a mean squared gradient.
         max_grad_norm: of one row.
     """
@@ -135,7 +138,8 @@ class EmbeddingTable:
     def accumulate(self, rows_U: Integer[Tensor, "U"], gradient_UD: Float[Tensor, "U D"]) -> None:
         """Add mean squared gradients to the decaying sums of *rows_U*, which are distinct."""
         square_U = gradient_UD.square().mean(dim=1)
-        self.moment_N[rows_U] = self.moment_N[rows_U] * self.pace.decay + square_U
+        lost_U = (1.0 - self.pace.decay) * square_U / (square_U + self.pace.start + _TINY)
+        self.moment_N[rows_U] = self.moment_N[rows_U] * (1.0 - lost_U) + square_U
 
     def take_moved(self) -> Int64[np.ndarray, "n"]:
         """Return the rows that moved by `SIGNIFICANT_MOVE` since they were last returned."""

@@ -202,7 +202,8 @@ class SequenceTraining:
         """Bring the tables' own optimisers up to the gradients of this step."""
         for table, weight in ((self._model.ids, self._ids), (self._model.content, self._words)):
             if weight.grad is not None:
-                table.accumulate(torch.arange(len(weight)), weight.grad)
+                rows_U = weight.grad.any(dim=1).nonzero().squeeze(1)
+                table.accumulate(rows_U, weight.grad[rows_U])
 
     def _vectors(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, "N D"]]:
         """Return input vectors, row 0 included and zero, and output vectors without it."""

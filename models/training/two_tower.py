@@ -67,13 +67,17 @@ class TwoTowerModel:
             self.bands = None if is_flat else HierarchicalSoftmax(config)
             self.head = LiveHead(config) if config.has_live_signals else None
             content_HD = torch.randn(config.content_buckets, config.dim) / config.dim**0.5
-        pace = Pace(config.moment_decay, config.first_moment, config.max_row_grad_norm)
-        self.content = EmbeddingTable(content_HD, lr=config.content_lr, pace=pace)
+        first, most = config.first_moment, config.max_row_grad_norm
+        self.content = EmbeddingTable(
+            content_HD,
+            lr=config.content_lr,
+            pace=Pace(config.content_moment_decay, first, most),
+        )
         self.ids = EmbeddingTable(
             torch.zeros(_FIRST_ID_ROWS, config.dim),
             lr=config.id_lr,
             min_seen=config.min_id_count,
-            pace=pace,
+            pace=Pace(config.id_moment_decay, first, most),
         )
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.dense_lr, foreach=False)
         self._lr_share = 1.0
