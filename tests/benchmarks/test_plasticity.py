@@ -20,5 +20,5 @@ def test_the_eighth_pattern_is_learned_nearly_as_well_as_the_first():
         kept(replace(QUICK, id_moment_decay=1.0, content_moment_decay=1.0)),
     )
 
-    assert decaying > 0.9
+    assert decaying > 0.8
     assert growing < 0.75

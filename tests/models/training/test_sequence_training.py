@@ -200,14 +200,16 @@ def test_a_row_that_the_catalogue_does_not_have_is_refused():
 
 
 def test_histories_without_a_label_teach_nothing():
-    """One watch, or none: no error and no step."""
+    """One watch, or none: no error and no step; that its video was watched is noted."""
     model, catalogue = model_of()
     recipe = dataclasses.replace(QUICK, is_warm_started=False)
     before = {name: array.copy() for name, array in model.state().items()}
 
     train(model, catalogue, [watched(1), watched()], recipe, seed=0)
 
-    assert all(np.array_equal(before[name], array) for name, array in model.state().items())
+    after = model.state()
+    assert after.pop("ids.seen_N")[1] == 1
+    assert all(np.array_equal(before[name], array) for name, array in after.items())
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(field, value):
 
 
 def test_ids_that_are_rare_stay_out_of_it():
-    """Video 12 is a label twice and has no vector yet; the next stream counts on from there."""
+    """Video 12 is watched twice and has no vector yet; the next stream counts on from there."""
     model, catalogue = model_of()
     model.ids.min_seen = 3
     histories = [watched(*range(1, 12)) for _ in range(6)] + [watched(1, 12), watched(2, 12)]
@@ -228,7 +230,7 @@ def test_ids_that_are_rare_stay_out_of_it():
     train(model, catalogue, histories, QUICK, seed=0)
 
     has_vector_N = model.ids.weight_ND[1 : NUM_VIDEOS + 1].any(dim=1).tolist()
-    assert has_vector_N == [False, *[True] * 10, False]  # 1 is watched, but nowhere a label
+    assert has_vector_N == [*[True] * 11, False]
     assert model.ids.seen_N[12].item() == 2
 
 
