@@ -123,12 +123,10 @@ class RankerModel:
         self.tables.describe(rows, channel, category, tag, duration_ms)
 
     def forget(self, rows: Int64[np.ndarray, "n"]) -> None:
-        """Forget the videos that had *rows*, with the moments of what they learned."""
+        """Forget the videos that had *rows*, with their sums of squares."""
         rows = rows[rows < self.tables.own.num_embeddings]
         self.tables.forget(rows)
-        for moment in self._sparse.state.get(self.tables.own.weight, {}).values():
-            if torch.is_tensor(moment) and moment.dim() > 1:
-                moment[torch.from_numpy(rows)] = 0.0
+        self._optimiser.forget(self.tables.own.weight, rows)
 
     def score(self, requests: RankerRequests, candidates: RankerCandidates) -> RankerScores:
         """Return what is expected of *candidates*, learning nothing; positions are not read."""
