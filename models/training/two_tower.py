@@ -24,7 +24,7 @@ from models.towers.layers import content_vectors, unit
 from models.towers.registry import USER_INPUTS, user_tower
 from models.training.adam_state import load_moments, moments_of
 from models.training.config import TowerConfig
-from models.training.embedding_table import EmbeddingTable, Pace
+from models.training.embedding_table import EmbeddingTable, AdagradPace
 from models.training.hierarchical_softmax import HierarchicalSoftmax
 from models.training.item2vec import Vectors
 from models.training.live_head import LiveHead
@@ -71,13 +71,13 @@ class TwoTowerModel:
         self.content = EmbeddingTable(
             content_HD,
             lr=config.content_lr,
-            pace=Pace(config.content_moment_decay, first, most),
+            pace=AdagradPace(config.content_moment_decay, first, most),
         )
         self.ids = EmbeddingTable(
             torch.zeros(_FIRST_ID_ROWS, config.dim),
             lr=config.id_lr,
             min_seen=config.min_id_count,
-            pace=Pace(config.id_moment_decay, first, most),
+            pace=AdagradPace(config.id_moment_decay, first, most),
         )
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.dense_lr, foreach=False)
         self._lr_share = 1.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.training.embedding_table import SIGNIFICANT_MOVE, EmbeddingTable, Pace
+from models.training.embedding_table import SIGNIFICANT_MOVE, EmbeddingTable, AdagradPace
 
 
 def step(table, rows, gradient):
@@ -72,7 +72,7 @@ def test_a_rare_row_learns_nothing_before_it_was_seen_often_enough():
 
 def test_the_first_step_of_a_row_is_as_small_as_its_gradient():
     """From a sum of zero both would move by the same: a drawn negative as far as a label."""
-    table = EmbeddingTable(torch.zeros(3, 2), lr=0.5, pace=Pace(start=1e-5))
+    table = EmbeddingTable(torch.zeros(3, 2), lr=0.5, pace=AdagradPace(start=1e-5))
 
     step(table, [1, 2], [[2e-2, 2e-2], [2e-4, 2e-4]])
 
@@ -85,7 +85,7 @@ def test_steps_stay_long_enough_to_follow_a_change():
     """After 100,000 updates of a decaying sum a row still moves; of one that only grows, hardly."""
     moved = {}
     for decay in (0.99, 1.0):
-        table = EmbeddingTable(torch.zeros(2, 1), lr=0.5, pace=Pace(decay=decay))
+        table = EmbeddingTable(torch.zeros(2, 1), lr=0.5, pace=AdagradPace(decay=decay))
         table.moment_N[1] = 1e5 if decay == 1.0 else 1 / (1 - decay)  # what 100,000 of 1 come to
         before = table.weight_ND[1].clone()
         step(table, [1], [[1.0]])
@@ -97,7 +97,7 @@ def test_steps_stay_long_enough_to_follow_a_change():
 
 def test_the_gradient_of_a_row_is_clipped_before_it_is_remembered():
     """One huge gradient must not end the learning of its row."""
-    table = EmbeddingTable(torch.zeros(2, 2), lr=0.5, pace=Pace(max_grad_norm=1.0))
+    table = EmbeddingTable(torch.zeros(2, 2), lr=0.5, pace=AdagradPace(max_grad_norm=1.0))
 
     step(table, [1], [[3e9, 4e9]])
 
