@@ -4,11 +4,12 @@ Row-wise Adagrad keeps one number per row, a sum of mean squared gradients: a ro
 often settles, a new one moves fast, and rows that were not looked up stay still bit for bit, which
 a dense Adam with its decaying moments would not let them. For a trainer that never ends:
 
-* the sum decays as gradients come in (`AdagradPace.decay`), so that a step never gets too small to follow
-  what changes; without it learning hardens within weeks. Gradients far below `AdagradPace.start` let
-  nothing decay: a row is drawn as a negative hundreds of times between two labels;
-* the sum starts above zero (`AdagradPace.start`), so that the first step of a row is as small as its
-  gradient is. From zero, each row's first step has the same length whatever its gradient: a
+* the sum decays as gradients come in (`AdagradPace.decay`), so that a step never gets too small
+  to follow what changes; without it learning hardens within weeks. Gradients far below
+  `AdagradPace.start` let nothing decay: a row is drawn as a negative hundreds of times between two
+  labels;
+* the sum starts above zero (`AdagradPace.start`), so that the first step of a row is as small as
+  its gradient is. From zero, each row's first step has the same length whatever its gradient: a
   drawn negative would be moved as far as a label;
 * the gradient of a row is clipped, and a row that is not finite is reset (`reset_broken`).
 

@@ -24,7 +24,7 @@ from models.towers.layers import content_vectors, unit
 from models.towers.registry import USER_INPUTS, user_tower
 from models.training.adam_state import load_moments, moments_of
 from models.training.config import TowerConfig
-from models.training.embedding_table import EmbeddingTable, AdagradPace
+from models.training.embedding_table import AdagradPace, EmbeddingTable
 from models.training.hierarchical_softmax import HierarchicalSoftmax
 from models.training.item2vec import Vectors
 from models.training.live_head import LiveHead

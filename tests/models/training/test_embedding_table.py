@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.training.embedding_table import SIGNIFICANT_MOVE, EmbeddingTable, AdagradPace
+from models.training.embedding_table import SIGNIFICANT_MOVE, AdagradPace, EmbeddingTable
 
 
 def step(table, rows, gradient):
