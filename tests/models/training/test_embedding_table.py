@@ -150,3 +150,15 @@ def test_a_table_of_0_2_is_read():
     table.load_state(saved)
 
     assert table.state()["moved_N"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_small_gradients_let_nothing_decay():
+    """Drawn as a negative a thousand times, a row keeps what its labels have summed up."""
+    table = EmbeddingTable(torch.zeros(2, 2), lr=0.5, pace=AdagradPace(decay=0.95, start=1e-5))
+    step(table, [1], [[2e-2, 2e-2]])
+    after_label = float(table.moment_N[1])
+
+    for _ in range(1_000):
+        step(table, [1], [[1e-4, 1e-4]])
+
+    assert float(table.moment_N[1]) == pytest.approx(after_label, rel=0.1)
