@@ -8,13 +8,14 @@ video. Only an upload makes a video known: one that is merely watched is not.
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import msgspec
 import numpy as np
 from jaxtyping import Bool, Int32, Integer
 
 from contract.wire.events import VideoUpload
-from models.features.features import ContentBatch, FeatureEncoder, Weighted, content_batch
+from models.features.features import ContentBatch, FeatureEncoder, content_batch
 from models.features.growth import FIRST_CAPACITY, grown
 
 # Shape legend: N = known videos, M = hashed features of some videos together.
@@ -28,9 +29,8 @@ class Vocabulary:
         self._row_of: dict[str, int] = {}
         self.video_ids: list[str] = []
         self._uploads: list[VideoUpload] = []
-        self._hashed: list[Weighted] = []
+        self._content = _ContentArena()
         self._is_live = np.zeros(FIRST_CAPACITY, bool)
-        self._content: ContentBatch | None = None
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -41,14 +41,12 @@ class Vocabulary:
         if row is None:
             self.video_ids.append(upload.video_id)
             self._uploads.append(upload)
-            self._hashed.append(self._features.content_rows(upload))
             row = self._row_of[upload.video_id] = len(self.video_ids)
             self._is_live = grown(self._is_live, row)
-            self._content = None
+            self._content.put(row, self._features.uploads([upload]))
         elif self._uploads[row - 1] != upload:
             self._uploads[row - 1] = upload
-            self._hashed[row - 1] = self._features.content_rows(upload)
-            self._content = None
+            self._content.put(row, self._features.uploads([upload]))
         self._is_live[row - 1] = True
         return row
 
@@ -72,7 +70,8 @@ class Vocabulary:
 
     def rows(self, video_ids: Sequence[str]) -> Int32[np.ndarray, "n"]:
         """Return the row of each video, from 1 on, 0 for those never uploaded."""
-        return np.array([self._row_of.get(video_id, 0) for video_id in video_ids], np.int32)
+        found = map(self._row_of.get, video_ids, repeat(0))
+        return np.fromiter(found, np.int32, len(video_ids))
 
     def row(self, video_id: str) -> int:
         """Return the row of one video, 0 when it was never uploaded."""
@@ -94,23 +93,7 @@ class Vocabulary:
 
     def content(self, rows: Integer[np.ndarray, "n"] | None = None) -> ContentBatch:
         """Return the content of these rows, from 1 on; of all, in order, without *rows*."""
-        if self._content is None:
-            durations_ms = [upload.duration_ms for upload in self._uploads]
-            self._content = content_batch(self._hashed, durations_ms)
-        whole = self._content
-        if rows is None:
-            return whole
-        places = rows - 1
-        ends = np.append(whole.starts_N[1:], len(whole.rows_M))
-        sizes = (ends - whole.starts_N)[places]
-        starts = np.cumsum(sizes) - sizes
-        at = np.repeat(whole.starts_N[places] - starts, sizes) + np.arange(sizes.sum())
-        return ContentBatch(
-            rows_M=whole.rows_M[at],
-            weights_M=whole.weights_M[at],
-            starts_N=starts,
-            log_duration_N1=whole.log_duration_N1[places],
-        )
+        return self._content.batch(np.arange(1, len(self) + 1) if rows is None else rows)
 
     @property
     def uploads(self) -> Sequence[VideoUpload]:
@@ -128,11 +111,62 @@ class Vocabulary:
             msgspec.MsgspecError: *data* is not a vocabulary; this one is unchanged.
         """
         uploads, is_live = _DECODER.decode(data)
-        self.video_ids, self._row_of, self._uploads, self._hashed = [], {}, [], []
-        self._content = None
+        self.video_ids, self._row_of, self._uploads = [], {}, []
+        self._content = _ContentArena()
         for upload in uploads:
             self.put(upload)
         self.is_live_N[:] = is_live
+
+
+class _ContentArena:
+    """The hashed features of all rows in one array, in the order in which they came.
+
+    An upload costs its own features, not a catalogue: the whole was once put together again after
+    each, 294 ms with 100,000 videos. What is replaced stays until it is half of the array.
+    """
+
+    def __init__(self) -> None:
+        self._rows_M = np.zeros(FIRST_CAPACITY, np.int32)
+        self._weights_M = np.zeros(FIRST_CAPACITY, np.float32)
+        self._start_N = np.zeros(FIRST_CAPACITY, np.int64)
+        self._size_N = np.zeros(FIRST_CAPACITY, np.int32)
+        self._log_duration_N = np.zeros(FIRST_CAPACITY, np.float32)
+        self._num_used = self._num_replaced = 0
+
+    def put(self, row: int, one: ContentBatch) -> None:
+        """Keep the features of one video in *row*, in place of those that it had."""
+        for name in ("_start_N", "_size_N", "_log_duration_N"):
+            setattr(self, name, grown(getattr(self, name), row + 1))
+        self._num_replaced += int(self._size_N[row])
+        self._size_N[row] = 0
+        if self._num_replaced * 2 > self._num_used > FIRST_CAPACITY:
+            self._compact()
+        start, end = self._num_used, self._num_used + len(one.rows_M)
+        self._rows_M, self._weights_M = grown(self._rows_M, end), grown(self._weights_M, end)
+        self._rows_M[start:end], self._weights_M[start:end] = one.rows_M, one.weights_M
+        self._start_N[row], self._size_N[row] = start, end - start
+        self._log_duration_N[row] = one.log_duration_N1[0, 0]
+        self._num_used = end
+
+    def batch(self, rows: Integer[np.ndarray, "n"]) -> ContentBatch:
+        """Return the content of *rows* in their order."""
+        sizes = self._size_N[rows].astype(np.int64)
+        starts = np.cumsum(sizes) - sizes
+        at = np.repeat(self._start_N[rows] - starts, sizes) + np.arange(sizes.sum())
+        return ContentBatch(
+            rows_M=self._rows_M[at],
+            weights_M=self._weights_M[at],
+            starts_N=starts,
+            log_duration_N1=self._log_duration_N[rows][:, None],
+        )
+
+    def _compact(self) -> None:
+        used = np.flatnonzero(self._size_N)
+        whole = self.batch(used)
+        num = len(whole.rows_M)
+        self._rows_M[:num], self._weights_M[:num] = whole.rows_M, whole.weights_M
+        self._start_N[used] = whole.starts_N
+        self._num_used, self._num_replaced = num, 0
 
 
 _ENCODER = msgspec.msgpack.Encoder()

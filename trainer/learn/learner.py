@@ -45,6 +45,9 @@ from trainer.learn.histories import GoesOn, PastWatches, always, learn_histories
 # D = width of a vector, F = ranking features.
 
 
+_USUAL_STEP, _LARGEST_STEP, _STEPS_OF_A_BATCH = 64, 1_024, 4
+
+
 class Learner:
     """A retrieval model that learns example by example."""
 
@@ -197,27 +200,32 @@ class Learner:
         self._model.ids.see(label_rows)
         slots = self._replay.add(known, label_rows, self._signals.signals(label_rows))
         self._waiting += slots.tolist()
-        losses = []
-        for _ in range(len(self._waiting) // self.config.examples_per_step):
-            older = self._replay.draw(
-                self._rng, self.config.num_replayed, max_per_user=self.config.max_per_user
-            )
-            batch = self._replay.take(
-                np.concatenate([self._waiting, older]),
-                self.features,
-                now_ms=self._frequency.newest_ms,
-            )
-            candidates = self._candidates.candidates(
-                self._rng, batch.label_rows_B, self.vocabulary, self._frequency, self._signals
-            )
-            losses.append(self._model.step(batch, candidates, self.vocabulary))
-        if losses:
-            self._waiting, self._loss = [], float(np.mean(losses))
+        if len(self._waiting) >= self.config.examples_per_step:
+            steps = np.array_split(self._waiting, self._num_steps(len(self._waiting)))
+            self._waiting, self._loss = [], float(np.mean([self._step(new) for new in steps]))
         self._frequency.add(label_rows)
         for example in known.examples:
             self._touched.update(example.window.video_ids, (example.video_id,))
         self._vectors = None
         return self._loss
+
+    def _num_steps(self, num_examples: int) -> int:
+        """Return in how many steps so many examples are learned."""
+        most = min(max(num_examples // _STEPS_OF_A_BATCH, _USUAL_STEP), _LARGEST_STEP)
+        return -(-num_examples // most)
+
+    def _step(self, slots: Integer[np.ndarray, "K"]) -> float:
+        """Take one optimiser step on the examples in *slots*, and return its loss."""
+        older = self._replay.draw(
+            self._rng, self.config.num_replayed, max_per_user=self.config.max_per_user
+        )
+        batch = self._replay.take(
+            np.concatenate([slots, older]), self.features, now_ms=self._frequency.newest_ms
+        )
+        candidates = self._candidates.candidates(
+            self._rng, batch.label_rows_B, self.vocabulary, self._frequency, self._signals
+        )
+        return self._model.step(batch, candidates, self.vocabulary)
 
     def freeze(self, generation: int) -> None:
         """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`."""
