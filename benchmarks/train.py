@@ -215,7 +215,7 @@ class _Meter:
         """Time the calls that `TrainingState.learn` makes."""
         for name, owner, method in (
             ("encode", state.learner, "encode"),
-            ("similarity", state.learner, "similarity"),
+            ("similarity", state.learner, "kept_similarity"),
             ("score", state.progressive, "score"),
             ("learn", state.learner, "learn"),
             ("count", state.popularity, "count"),

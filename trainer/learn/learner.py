@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float, Float32, Integer
+from jaxtyping import Bool, Float, Float32, Int64, Integer
 
 from contract.wire.events import VideoUpload
 from models.bundle import export
 from models.bundle.bundle import Card
 from models.features.examples import Example, cap_per_user
 from models.features.features import FeatureEncoder, UserBatch
+from models.features.growth import FIRST_CAPACITY, grown
 from models.features.vocabulary import Vocabulary
 from models.serving import encoder
 from models.serving.items import ItemSnapshot
@@ -39,6 +40,7 @@ from models.training.sequence_training import Recipe
 from models.training.two_tower import TwoTowerModel
 from trainer.evaluate.popularity import Viewing
 from trainer.learn.candidates import CandidateDraw
+from trainer.learn.catalogue_vectors import CatalogueVectors
 from trainer.learn.histories import GoesOn, PastWatches, always, learn_histories
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
@@ -66,7 +68,8 @@ class Learner:
         self._frequency = LabelFrequency(half_life_ms=config.frequency_half_life_ms)
         self._signals = LiveSignals()
         self._frozen = FrozenGenerations(config)
-        self._touched: set[str] = set()
+        self._is_touched_N = np.zeros(FIRST_CAPACITY, bool)
+        self.catalogue_vectors = CatalogueVectors(config)
         self._waiting: list[int] = []
         self._loss = 0.0
         self._vectors: tuple[np.ndarray, np.ndarray] | None = None
@@ -98,6 +101,8 @@ class Learner:
         self._model.reserve(row)
         self._frequency.reserve(row)
         self._signals.reserve(row)
+        self.catalogue_vectors.reserve(row)
+        self._is_touched_N = grown(self._is_touched_N, row + 1)
         self._vectors = None
         return is_changed
 
@@ -107,7 +112,7 @@ class Learner:
         if row:
             self.vocabulary.remove(video_id)
             self._replay.forget_video(row)
-            self._touched.discard(video_id)
+            self._is_touched_N[row] = False
             self._vectors = None
 
     def forget(self, user_id: str) -> None:
@@ -130,6 +135,17 @@ class Learner:
         """
         similarity_BN: np.ndarray = self.user_vectors(encoded.users) @ self._all_vectors()[1][1:].T
         return similarity_BN
+
+    def kept_similarity(
+        self, encoded: EncodedExamples, *, most: int
+    ) -> Float32[np.ndarray, "B N"]:
+        """Return `similarity` by vectors that are kept, of which up to *most* are computed now.
+
+        They are as old as `trainer.learn.catalogue_vectors` says.
+        """
+        kept = self.catalogue_vectors
+        kept.renew(self._model, self.vocabulary, self._signals, most=most)
+        return kept.similarity(encoded.users, self._model, self.vocabulary)
 
     def user_vectors(self, users: UserBatch) -> Float32[np.ndarray, "B E"]:
         """Return the user vectors of *users* as served, learning nothing."""
@@ -166,15 +182,14 @@ class Learner:
         """Count these watches, completed or not, in the live signals of their videos."""
         if not self.config.has_live_signals or not viewings:
             return
-        video_ids = [viewing.video_id for viewing in viewings]
+        rows = self.vocabulary.live_rows([viewing.video_id for viewing in viewings])
         self._signals.count(
-            self.vocabulary.live_rows(video_ids),
+            rows,
             np.array([viewing.event_time_ms for viewing in viewings], np.int64),
             np.array([viewing.is_completed for viewing in viewings], bool),
             np.array([viewing.is_first for viewing in viewings], bool),
         )
-        self._touched.update(video_ids)
-        self._vectors = None
+        self._touch(rows)
 
     def turn_back(self, now_ms: int, *, latest_ms: int) -> bool:
         """Set the clocks to *now_ms* if they stand after *latest_ms*; return whether they did."""
@@ -204,9 +219,8 @@ class Learner:
             steps = np.array_split(self._waiting, self._num_steps(len(self._waiting)))
             self._waiting, self._loss = [], float(np.mean([self._step(new) for new in steps]))
         self._frequency.add(label_rows)
-        for example in known.examples:
-            self._touched.update(example.window.video_ids, (example.video_id,))
-        self._vectors = None
+        self._touch(label_rows)
+        self._touch(known.users.watch_rows_BT)
         return self._loss
 
     def _num_steps(self, num_examples: int) -> int:
@@ -251,11 +265,21 @@ class Learner:
 
         By learning, by being watched, or by not being watched while their signals decay.
         """
-        decayed = self._signals.take_moved(len(self.vocabulary)).tolist()
-        self._touched.update(self.video_ids[row - 1] for row in decayed)
-        touched = {video_id for video_id in self._touched if self.vocabulary.live_row(video_id)}
-        self._touched = set()
-        return touched
+        return {self.video_ids[row - 1] for row in self.drain_touched_rows().tolist()}
+
+    def drain_touched_rows(self) -> Int64[np.ndarray, "n"]:
+        """Return the rows of `drain_touched`, in order."""
+        self._touch(self._signals.take_moved(len(self.vocabulary)))
+        touched = np.flatnonzero(self._is_touched_N[1 : len(self.vocabulary) + 1] & self.is_live_N)
+        self._is_touched_N[:] = False
+        return touched + 1
+
+    def _touch(self, rows: Integer[np.ndarray, "..."]) -> None:
+        """Note that the vectors of these rows have moved; row 0 stands for no video."""
+        self._is_touched_N[rows] = True
+        self._is_touched_N[0] = False
+        self.catalogue_vectors.touch(rows)
+        self._vectors = None
 
     def bundle_files(self) -> dict[str, bytes]:
         """Return the files of a bundle: towers, tables and golden outputs.
@@ -316,11 +340,10 @@ class Learner:
         arrays |= {f"frozen.{name}": array for name, array in self._frozen.state().items()}
         arrays |= {f"signals.{name}": array for name, array in self._signals.state().items()}
         arrays["catalogue"] = np.frombuffer(self.vocabulary.encoded(), np.uint8)
-        arrays["label_count_N"] = self._frequency.count_N
-        meta = {
-            "newest_ms": self._frequency.newest_ms,
+        arrays["label_count_N"], times = self._frequency.state()
+        meta = times | {
             "num_added": self._replay.num_added,
-            "touched": sorted(self._touched),
+            "touched": [self.video_ids[row - 1] for row in np.flatnonzero(self._is_touched_N).tolist()],
             "waiting": list(self._waiting),
             "loss": self._loss if math.isfinite(self._loss) else 0.0,
             "generations": self._frozen.generations,
@@ -348,9 +371,11 @@ class Learner:
         signals.load_state(_under("signals.", arrays))
         self.vocabulary.load(arrays["catalogue"].tobytes())
         self._model, self._replay, self._frozen, self._signals = model, replay, frozen, signals
-        self._frequency.count_N = arrays["label_count_N"].copy()
-        self._frequency.newest_ms = meta["newest_ms"]
-        self._touched = set(meta["touched"])
+        self._frequency.load_state(arrays["label_count_N"], meta)
+        self.catalogue_vectors = CatalogueVectors(self.config)
+        self.catalogue_vectors.reserve(len(self.vocabulary))
+        self._is_touched_N = np.zeros(len(self.vocabulary) + 1, bool)
+        self._is_touched_N[self.vocabulary.rows(meta["touched"])] = True
         self._waiting, self._loss = list(meta["waiting"]), meta["loss"]
         self._rng.bit_generator.state = json.loads(meta["draw"])
         self._vectors = None
