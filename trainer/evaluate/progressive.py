@@ -149,7 +149,7 @@ def _chances(
 ) -> Float64[np.ndarray, "B K"]:
     cutoffs_1K = np.array(CUTOFFS)[None, :]
     chance_BK: np.ndarray = np.clip(
-        (cutoffs_1K - num_better_B[:, None]) / num_equal_B[:, None], 0.0, 1.0
+        (cutoffs_1K - num_better_B[:, None]) / np.maximum(num_equal_B, 1)[:, None], 0.0, 1.0
     )
     return chance_BK
 
