@@ -137,7 +137,7 @@ def upload(number: int) -> VideoUpload:
         title=" ".join(words),
         channel_id=f"c{number // _VIDEOS_PER_CHANNEL}",
         category=f"k{number % _NUM_CATEGORIES}",
-        tags=tuple(f"t{number * prime % _NUM_TAGS}" for prime in (17, 311)),
+        tags=[f"t{number * prime % _NUM_TAGS}" for prime in (17, 311)],
         language="en",
         duration_ms=15_000 + number % 100 * 1_000,
         uploaded_at_ms=_EPOCH_MS,
@@ -227,7 +227,7 @@ class _Meter:
         ):
             setattr(owner, method, self._timing(name, getattr(owner, method)))
 
-    def timed(self, name: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - of any call
+    def timed(self, name: str, call: Callable[[], Any]) -> Any:
         """Return what *call* returns, and add its time to the part *name*."""
         started_s = process_time()
         result = call()
@@ -268,7 +268,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="accepted for symmetry: always JSON")
     parser.add_argument("--videos", type=_sizes, default=list(SIZES), help="sizes, by commas")
     parser.add_argument("--seconds", type=float, default=20.0, help="of learning, for each size")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=TrainerSettings().backlog_batch_size)
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)

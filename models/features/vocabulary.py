@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Integer
 
 from contract.wire.events import VideoUpload
-from models.features.features import ContentBatch, FeatureEncoder, content_batch
+from models.features.features import ContentBatch, FeatureEncoder
 from models.features.growth import FIRST_CAPACITY, grown
 
 # Shape legend: N = known videos, M = hashed features of some videos together.

@@ -152,8 +152,9 @@ class LiveSignals:
         return {
             "count_NK": self._count_NK,
             "published_NK": self._published_NK,
-            "times_ms": np.array([self.newest_ms, self._looked_ms, self._landmark_ms], np.int64),
-            "next_row": np.array([self._next_row], np.int64),
+            "times_ms": np.array(
+                [self.newest_ms, self._looked_ms, self._landmark_ms, self._next_row], np.int64
+            ),
         }
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -170,10 +171,10 @@ class LiveSignals:
             raise ValueError(f"not the counts of {NUM_SIGNALS} live signals: {counts.shape}")
         self._count_NK = counts.copy()
         self._published_NK = grown(published.copy(), len(counts))
-        self.newest_ms, self._looked_ms = times_ms[:2].tolist()
-        # those of 0.2 had decayed to the newest time
-        self._landmark_ms = int(times_ms[2]) if len(times_ms) > 2 else self.newest_ms  # noqa: PLR2004
-        self._next_row = int(arrays["next_row"][0]) if "next_row" in arrays else 0
+        # those of 0.2 had decayed to the newest time, and were looked through at once
+        self.newest_ms, self._looked_ms, self._landmark_ms, self._next_row = [
+            *(*times_ms.tolist(), int(times_ms[0]), 0)
+        ][:4]
 
     @property
     def _scale_K(self) -> Float[np.ndarray, "K"]:

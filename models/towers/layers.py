@@ -116,12 +116,12 @@ class _ContentVectors(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, weight_HD: Tensor, content: ContentBatch) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, weight_HD: Tensor, content: ContentBatch) -> Tensor:
         ctx.content, ctx.num_rows = content, len(weight_HD)
         return _sums(weight_HD, content.rows_M, content.starts_N, content.weights_M)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         content, num_rows = ctx.content, ctx.num_rows
         sizes_N = np.diff(content.starts_N, append=len(content.rows_M))
         video_M = np.repeat(np.arange(len(sizes_N), dtype=np.int32), sizes_N)
@@ -133,9 +133,7 @@ class _ContentVectors(torch.autograd.Function):
         return _sums(grads[0], video_M[order_M], starts_H, content.weights_M[order_M]), None
 
 
-def _sums(
-    x_ND: Tensor, rows_M: np.ndarray, starts: np.ndarray, weights_M: np.ndarray
-) -> Tensor:
+def _sums(x_ND: Tensor, rows_M: np.ndarray, starts: np.ndarray, weights_M: np.ndarray) -> Tensor:
     """Return a weighted sum of rows of *x_ND* for each start; zero for those without a row."""
     return nn.functional.embedding_bag(
         torch.from_numpy(rows_M.astype(np.int32, copy=False)),

@@ -12,6 +12,7 @@ Source:
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Integer
@@ -78,12 +79,12 @@ class LabelFrequency:
         """Return how likely each row is to be the label of an example; all 0 before the first."""
         return self.counts(rows) / max(self._total * self._scale, 1.0)
 
-    def state(self) -> tuple[Float64[np.ndarray, "N"], dict[str, float]]:
+    def state(self) -> tuple[Float64[np.ndarray, "N"], dict[str, int | float]]:
         """Return weights and times, for a checkpoint."""
-        meta = {"landmark_ms": self._landmark_ms, "total": self._total}
+        meta: dict[str, int | float] = {"landmark_ms": self._landmark_ms, "total": self._total}
         return self._weight_N, meta | {"newest_ms": self.newest_ms}
 
-    def load_state(self, weight_N: Float64[np.ndarray, "N"], meta: Mapping[str, float]) -> None:
+    def load_state(self, weight_N: Float64[np.ndarray, "N"], meta: Mapping[str, Any]) -> None:
         """Restore what `state` returned; of 0.2, whose counts had decayed to the newest time."""
         self._weight_N = weight_N.copy()
         self.newest_ms = int(meta["newest_ms"])

@@ -62,7 +62,8 @@ class NegativeDraw:
             return rows_N.astype(np.int64)
         if self._kind == "uniform":
             every_N = np.ones(len(rows_N), bool)
-            return rows_N[self.uniform_rows(rng, every_N) - 1].astype(np.int64)
+            drawn: np.ndarray = rows_N[self.uniform_rows(rng, every_N) - 1].astype(np.int64)
+            return drawn
         # by inversion: `choice` with probabilities takes three times as long
         total_N = np.cumsum(self._weights(count_N))
         at = np.searchsorted(total_N, rng.random(self._num_negatives) * total_N[-1], side="right")

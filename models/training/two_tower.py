@@ -250,9 +250,7 @@ class TwoTowerModel:
         gained_B1 = (user_BE[:, -gained_BK.shape[1] :] * gained_BK).sum(dim=1, keepdim=True)
         return logits_BC.scatter_add_(1, label_B[:, None], gained_B1)
 
-    def _search(
-        self, words_UD: Float[Tensor, "U D"], users: UserBatch
-    ) -> Float[Tensor, "B D"]:
+    def _search(self, words_UD: Float[Tensor, "U D"], users: UserBatch) -> Float[Tensor, "B D"]:
         """Return what `models.serving.encoder.Tables` makes of the searches, with gradients."""
         if not users.token_rows_BS.any():
             return torch.zeros(len(users.token_rows_BS), self.config.dim)

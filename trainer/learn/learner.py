@@ -136,9 +136,7 @@ class Learner:
         similarity_BN: np.ndarray = self.user_vectors(encoded.users) @ self._all_vectors()[1][1:].T
         return similarity_BN
 
-    def kept_similarity(
-        self, encoded: EncodedExamples, *, most: int
-    ) -> Float32[np.ndarray, "B N"]:
+    def kept_similarity(self, encoded: EncodedExamples, *, most: int) -> Float32[np.ndarray, "B N"]:
         """Return `similarity` by vectors that are kept, of which up to *most* are computed now.
 
         They are as old as `trainer.learn.catalogue_vectors` says.
@@ -343,7 +341,9 @@ class Learner:
         arrays["label_count_N"], times = self._frequency.state()
         meta = times | {
             "num_added": self._replay.num_added,
-            "touched": [self.video_ids[row - 1] for row in np.flatnonzero(self._is_touched_N).tolist()],
+            "touched": [
+                self.video_ids[row - 1] for row in np.flatnonzero(self._is_touched_N).tolist()
+            ],
             "waiting": list(self._waiting),
             "loss": self._loss if math.isfinite(self._loss) else 0.0,
             "generations": self._frozen.generations,

@@ -21,7 +21,7 @@ class Touched:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._order_by_generation: dict[int, Int64[np.ndarray, "N"]] = {}
+        self._order_by_generation: dict[int, Int64[np.ndarray, N]] = {}
         self._first = self._last = 0
 
     def __contains__(self, generation: int) -> bool:

@@ -252,7 +252,9 @@ class TrainingState:
         """Return videos whose vectors or features of *generation* are out of date, oldest first."""
         vocabulary = self.learner.vocabulary
         rows = self.touched.take(generation, most)
-        return [vocabulary.video_ids[row - 1] for row in rows[vocabulary.is_live_N[rows - 1]].tolist()]
+        return [
+            vocabulary.video_ids[row - 1] for row in rows[vocabulary.is_live_N[rows - 1]].tolist()
+        ]
 
     def ranker_files(self) -> dict[str, bytes]:
         """Return the files of the ranker for a bundle; none before it has learned enough."""

@@ -90,7 +90,7 @@ def test_a_planted_pattern_is_learned_by_every_loss(loss, negatives):
     config = dataclasses.replace(SMALL, loss=loss, negatives=negatives)
     learner = learner_of(catalogue(), config)
 
-    for batch in batches(pairs(640)):
+    for batch in batches(pairs(960)):
         learner.learn(learner.encode(batch))
 
     assert share_of_next_taste(learner, pairs(64, seed=1)) > 0.7
