@@ -172,9 +172,8 @@ class LiveSignals:
         self._count_NK = counts.copy()
         self._published_NK = grown(published.copy(), len(counts))
         # those of 0.2 had decayed to the newest time, and were looked through at once
-        self.newest_ms, self._looked_ms, self._landmark_ms, self._next_row = [
-            *(*times_ms.tolist(), int(times_ms[0]), 0)
-        ][:4]
+        self.newest_ms, self._looked_ms, *since_0_3 = times_ms.tolist()
+        self._landmark_ms, self._next_row = since_0_3 or (self.newest_ms, 0)
 
     @property
     def _scale_K(self) -> Float[np.ndarray, "K"]:

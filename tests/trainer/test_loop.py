@@ -1,8 +1,8 @@
 """The story of the loop: what it does when, and in which order its effects come."""
 
+import dataclasses
 from pathlib import Path
 
-import msgspec
 import pytest
 import structlog
 
@@ -145,7 +145,7 @@ def test_a_large_batch_spans_no_more_than_a_minute(tmp_path, monkeypatch):
 
 def test_progress_tells_how_old_the_oldest_record_was(tmp_path):
     """Seconds behind the topics; nothing waits, no lag."""
-    late = [msgspec.structs.replace(one, ingested_at_ms=T0 - 90_000) for one in watches("v1")]
+    late = [dataclasses.replace(one, ingested_at_ms=T0 - 90_000) for one in watches("v1")]
     room = Room(tmp_path, UPLOADS, late).start()
     for lag_s in (90.0, 0.0):
         room.trainer.take()
