@@ -64,12 +64,11 @@ class YoutubeDnnTower(UserTower):
     def _users(
         self, watched: WatchInputs, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
     ) -> Tensor:
-        # both means of a pool in one product: no weighted copy of the watches for each of them
+        # one product for all pools, since each slice or weighted copy of the watches costs another
+        # gradient as large as the watches (measured: a fifth of a step of 1,024 users)
         weights_B2T = torch.stack([watched.mask_BT, watched.completed_BT], dim=1)
-        pools = [
-            _means(watched.watches_BTD[:, -last:], weights_B2T[:, :, -last:]) for last in self.pools
-        ]
-        pools_BPD = torch.stack(pools, dim=2).flatten(1, 2)
+        pools = [_last(weights_B2T, last) for last in self.pools]
+        pools_BPD = _means(watched.watches_BTD, torch.stack(pools, dim=2).flatten(1, 2))
         skip_BD = (pools_BPD * self.pool_weight_P[None, :, None]).sum(dim=1)
         skip_BD = skip_BD + self.search_weight * search_BD
         others = beside_watches(watched, search_BD, context_BC, example_age_BA)
@@ -89,6 +88,11 @@ class YoutubeDnnTower(UserTower):
         everything = torch.cat([pools_BTPD.flatten(start_dim=2), *others], dim=2)
         out_BTD: Tensor = self.out(self.hidden(everything))
         return skip_BTD + out_BTD
+
+
+def _last(weights_BWT: Float[Tensor, "B W T"], last: int) -> Float[Tensor, "B W T"]:
+    """Return the weights of the *last* positions, and zeros for those before."""
+    return torch.cat([weights_BWT[:, :, :-last] * 0.0, weights_BWT[:, :, -last:]], dim=2)
 
 
 def _means(

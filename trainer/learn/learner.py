@@ -201,9 +201,10 @@ class Learner:
         """Learn from the examples, with some older ones beside, and return the mean loss.
 
         Until `TowerConfig.examples_per_step` have come they wait, and the loss is the last one.
-        Each is learned from in one step, and a batch takes `STEPS_OF_A_BATCH` at most. Examples of videos that are not in the catalogue are left out; without any other the
-        loss is 0 and nothing is learned. A loss that is not finite is returned as it is, and
-        the step that had it has changed nothing.
+        Each is learned from in one step, and a batch takes `STEPS_OF_A_BATCH` at most. Examples of
+        videos that are not in the catalogue are left out; without any other the loss is 0 and
+        nothing is learned. A loss that is not finite is returned as it is, and the step that had
+        it has changed nothing.
         """
         known = self._known(encoded)
         if not known:
