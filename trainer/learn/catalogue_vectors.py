@@ -79,12 +79,8 @@ class CatalogueVectors:
     ) -> Float32[np.ndarray, "B N"]:
         """Return the served similarity of *users* with each video, by the kept dense half."""
         assert self._half is not None
-        watched = np.unique(users.watch_rows_BT)
-        watched = watched[watched > 0]
-        input_nD, _ = self._half.item_vectors(model, vocabulary, watched)
-        input_nD = np.concatenate([np.zeros((1, input_nD.shape[1]), np.float32), input_nD])
-        places_BT = np.searchsorted(watched, users.watch_rows_BT) + (users.watch_rows_BT > 0)
-        of_watched = dataclasses.replace(users, watch_rows_BT=places_BT.astype(np.int32))
+        rows, of_watched = watched_rows(users)
+        input_nD = with_padding(self._half.item_vectors(model, vocabulary, rows)[0])
         user_BE = self._half.served_users(of_watched, input_nD)
         similarity_BN: np.ndarray = user_BE @ self._output_NE[1 : len(vocabulary) + 1].T
         return similarity_BN
@@ -109,6 +105,22 @@ class CatalogueVectors:
         if self._has_signals:
             output_nD = served_items(output_nD, signals.signals(rows))
         self._output_NE[rows] = output_nD
+
+
+def watched_rows(users: UserBatch) -> tuple[Integer[np.ndarray, "n"], UserBatch]:
+    """Return the distinct rows that *users* watched, and the users with their places, from 1 on.
+
+    So that only these rows need vectors; `with_padding` puts that of padding before them.
+    """
+    rows = np.unique(users.watch_rows_BT)
+    rows = rows[rows > 0].astype(np.int64)
+    places_BT = np.searchsorted(rows, users.watch_rows_BT) + (users.watch_rows_BT > 0)
+    return rows, dataclasses.replace(users, watch_rows_BT=places_BT.astype(np.int32))
+
+
+def with_padding(vectors_nD: Float32[np.ndarray, "n D"]) -> Float32[np.ndarray, "m D"]:
+    """Return the vectors after a row of zeros."""
+    return np.pad(vectors_nD, ((1, 0), (0, 0)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

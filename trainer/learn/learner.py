@@ -40,7 +40,7 @@ from models.training.sequence_training import Recipe
 from models.training.two_tower import TwoTowerModel
 from trainer.evaluate.popularity import Viewing
 from trainer.learn.candidates import CandidateDraw
-from trainer.learn.catalogue_vectors import CatalogueVectors
+from trainer.learn.catalogue_vectors import CHUNK, CatalogueVectors, watched_rows, with_padding
 from trainer.learn.histories import GoesOn, PastWatches, always, learn_histories
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
@@ -135,7 +135,8 @@ class Learner:
 
         Videos taken down have a similarity like all others: mask them by `is_live_N`.
         """
-        similarity_BN: np.ndarray = self.user_vectors(encoded.users) @ self._all_vectors()[1][1:].T
+        output_ND = self._all_vectors()[1][1:]
+        similarity_BN: np.ndarray = self.user_vectors(encoded.users) @ output_ND.T
         return similarity_BN
 
     def kept_similarity(self, encoded: EncodedExamples, *, most: int) -> Float32[np.ndarray, "B N"]:
@@ -149,13 +150,18 @@ class Learner:
 
     def user_vectors(self, users: UserBatch) -> Float32[np.ndarray, "B E"]:
         """Return the user vectors of *users* as served, learning nothing."""
-        input_ND, _ = self._all_vectors()
+        if self._vectors is None:  # of the videos that were watched, and of no others
+            rows, users = watched_rows(users)
+            input_nD, _ = self._model.item_vectors(self.vocabulary.content(rows), rows)
+            input_ND = with_padding(input_nD)
+        else:
+            input_ND, _ = self._vectors
         return self._model.served_users(self._model.user_vectors(users, input_ND))
 
     def output_vectors(self, rows: Integer[np.ndarray, "n"]) -> Float32[np.ndarray, "n E"]:
         """Return the served output vectors of *rows*, from 1 on, as they are now."""
-        vectors_nE: np.ndarray = self._all_vectors()[1][rows]
-        return vectors_nE
+        _, output_nD = self._model.item_vectors(self.vocabulary.content(rows), rows)
+        return self._served(output_nD, rows)
 
     def learn_histories(
         self,
@@ -392,10 +398,10 @@ class Learner:
                 np.zeros((num_videos + 1, dim), np.float32)
                 for dim in (self.config.dim, self._output_dim)
             )
-            if num_videos:
-                rows = np.arange(1, num_videos + 1)
-                vectors = self._model.item_vectors(self.vocabulary.content(), rows)
-                input_ND[1:], output_ND[1:] = vectors[0], self._served(vectors[1], rows)
+            for start in range(1, num_videos + 1, CHUNK):
+                rows = np.arange(start, min(start + CHUNK, num_videos + 1))
+                vectors = self._model.item_vectors(self.vocabulary.content(rows), rows)
+                input_ND[rows], output_ND[rows] = vectors[0], self._served(vectors[1], rows)
             self._vectors = input_ND, output_ND
         return self._vectors
 

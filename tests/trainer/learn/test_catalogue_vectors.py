@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from models.history.history import EMPTY
 from tests.support.builders import upload
 from tests.support.bundles import SMALL, catalogue, learner_of
 from tests.trainer.learn.test_learner import batches, pairs
@@ -79,3 +80,25 @@ def test_touched_videos_are_renewed_in_turn():
 
     moved = np.abs(learner.catalogue_vectors._output_NE[: len(before)] - before).max(axis=1) > 0
     assert moved[1:21].all()
+
+
+def test_users_without_a_watch_have_a_similarity_too():
+    """The first examples of a new user have an empty window."""
+    learner = learner_of(catalogue())
+    nobody = learner.encode([pairs(1)[0]._replace(window=EMPTY)])
+
+    np.testing.assert_allclose(
+        learner.kept_similarity(nobody, most=20), learner.similarity(nobody), atol=1e-6
+    )
+
+
+def test_user_vectors_need_no_vectors_of_other_videos():
+    """With and without the catalogue at hand they are the same."""
+    learner = learner_of(catalogue())
+    learner.learn(learner.encode(pairs(16)))
+    users, rows = learner.encode(pairs(8, seed=3)).users, np.array([2, 7])
+    alone = learner.user_vectors(users), learner.output_vectors(rows)
+    _, output_ND = learner._all_vectors()
+
+    np.testing.assert_allclose(alone[0], learner.user_vectors(users), atol=1e-6)
+    np.testing.assert_allclose(alone[1], output_ND[rows], atol=1e-6)
