@@ -114,7 +114,7 @@ class TrainerSettings(Settings):
         default=3.0, gt=0, le=87_600, description="of the popularity that ranking goes by"
     )
     validation_ms: float = Field(
-        default=25.0,
+        default=60.0,
         gt=0,
         le=60_000,
         description="processor time of progressive validation for each batch, by what the work "

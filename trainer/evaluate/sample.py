@@ -27,7 +27,7 @@ class ValidationBudget:
         ValueError: it is not above 0.
     """
 
-    ms: float = 25.0
+    ms: float = 60.0
 
     def __post_init__(self) -> None:
         if not self.ms > 0:
