@@ -29,7 +29,7 @@ from models.training.hierarchical_softmax import HierarchicalSoftmax
 from models.training.item2vec import Vectors
 from models.training.live_head import LiveHead
 from models.training.losses import HIERARCHICAL, Loss, loss_of, sampled_softmax
-from models.training.places import Places
+from models.features.places import Places
 from models.training.replay import TrainingBatch
 
 # Shape legend: B = examples, T = watches, C = candidates, U = different videos of a step,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.training.places import Places
+from models.features.places import Places
 
 
 def test_given_rows_come_first_and_the_others_in_order():
