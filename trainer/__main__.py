@@ -34,6 +34,7 @@ from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
 from models.ranking.config import RANKERS
 from trainer.evaluate.popularity import Popularity
+from trainer.evaluate.sample import ValidationBudget
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, commit_listener, feed_config, identify
 from trainer.input.windows import Windows
@@ -82,7 +83,7 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     _check_machine(settings, process)
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")
-    torch.set_num_threads(1)
+    torch.set_num_threads(settings.threads)
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
     trainer, feed = build(kafka, process, settings, policy, on_refusal=cluster.doubt_group)
@@ -138,6 +139,7 @@ def build(
         settings.completion,
         clock=system_clock,
         max_waiting=settings.max_waiting_watches,
+        validation=ValidationBudget(settings.validation_ms),
     )
     state.joiner = Joiner(
         RocksJoinStore(settings.checkpoint_dir / "joiner"),

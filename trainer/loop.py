@@ -16,15 +16,17 @@ partition come in the same order again; how partitions interleave may differ fro
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from contract.errors import BundleError, StoreUnavailable
 from contract.kafka.outbox import Outbox
+from contract.kafka.records import Received
 from contract.process.clock import Clock
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
+from models.features.examples import Example
 from trainer.input import backfill
 from trainer.input.dispatch import SOURCES, Intake
 from trainer.input.feed import BrokerLostRecordsError, Feed
@@ -45,6 +47,9 @@ CATALOGUE = (VIDEO_UPLOADS, MODEL_BUNDLES)
 ALL = tuple(SOURCES.values())
 POLL_S = 0.1
 MAX_POLLED = 500
+BACKLOG_SPAN_MS = 60_000
+"""A batch larger than usual spans a minute of event time at most: live signals and popularity,
+which a batch is learned against, hold for about as long."""
 REPORT_EVERY_S = 10.0
 REPORTED = (
     "progressive_examples",
@@ -83,6 +88,8 @@ class Trainer:
         self._report = Interval(REPORT_EVERY_S)
         self._patience = Interval(PATIENCE * settings.publish_every_s)
         self._num_published = 0
+        self._is_behind = False
+        self._lag_ms = 0
         self._has_changed = False
         self._num_erasures = 0
         self._num_naming_erased = 0
@@ -123,15 +130,34 @@ class Trainer:
     def take(self) -> None:
         """Apply new records; a full batch is learned before the next record is applied."""
         state = self._parts.state
-        for record in self._parts.feed.poll(most=MAX_POLLED, timeout_s=POLL_S):
+        records = self._parts.feed.poll(most=MAX_POLLED, timeout_s=POLL_S)
+        self._note_lag(records)
+        for record in records:
             self._has_changed = True
             was_empty = not state.pending
             self._parts.intake.take(record)
             if was_empty:
                 self._batch_age.restart()
-            if len(state.pending.examples) >= self._settings.batch_size:
+            if self._is_full(state.pending.examples):
                 self._learn()
         self._join()
+
+    def _note_lag(self, records: Sequence[Received]) -> None:
+        """Note how old the oldest of *records* is, and whether more wait than were asked for."""
+        self._is_behind = len(records) >= MAX_POLLED
+        ingested_ms = min((record.ingested_at_ms for record in records), default=0)
+        self._lag_ms = max(0, self._parts.clock() - ingested_ms) if ingested_ms > 0 else 0
+
+    def _is_full(self, examples: Sequence[Example]) -> bool:
+        """Return whether these are a batch; while the trainer is behind, a larger one.
+
+        Large batches are learned in large steps, five times as fast.
+        """
+        if len(examples) < self._settings.batch_size:
+            return False
+        if not self._is_behind or len(examples) >= self._settings.backlog_batch_size:
+            return True
+        return abs(examples[-1].event_time_ms - examples[0].event_time_ms) >= BACKLOG_SPAN_MS
 
     def learn_due(self) -> None:
         """Learn from the batch that waits, if it has waited long enough."""
@@ -151,7 +177,7 @@ class Trainer:
     def publish_vectors(self) -> None:
         """Publish the vectors of touched videos for the generation in service (fast path)."""
         generation, state = self._parts.generations.in_service, self._parts.state
-        if generation in state.touched and self._why_not() is None:
+        if generation is not None and generation in state.touched and self._why_not() is None:
             most = self._settings.fast_path_videos
             self._num_published += self._parts.publisher.publish_vectors(
                 state, generation, most=most
@@ -306,6 +332,7 @@ class Trainer:
             "progress_made",
             **{name: round(metrics[name], 4) for name in REPORTED},
             **state.counts,
+            lag_s=round(self._lag_ms / 1_000, 1),
             users=len(state.windows),
             waiting_watches=len(state.waiting),
             vectors=self._num_published,

@@ -39,6 +39,13 @@ class TrainerSettings(Settings):
     )
     fast_path_videos: int = Field(default=500, ge=1, le=100_000, description="at most, each time")
     batch_size: int = Field(default=64, ge=1, le=4_096)
+    backlog_batch_size: int = Field(
+        default=4_096,
+        ge=1,
+        le=8_192,
+        description="a batch while more records wait than are read at once; it spans a minute of "
+        "event time at most, and is learned in four steps",
+    )
     batch_wait_ms: int = Field(
         default=500, ge=0, le=60_000, description="how long a batch waits to fill"
     )
@@ -120,6 +127,16 @@ class TrainerSettings(Settings):
     )
     live_half_life_h: float = Field(
         default=3.0, gt=0, le=87_600, description="of the popularity that ranking goes by"
+    )
+    validation_ms: float = Field(
+        default=60.0,
+        gt=0,
+        le=60_000,
+        description="processor time of progressive validation for each batch, by what the work "
+        "costs on one core of 2.5 GHz: with more than some thousand videos it scores a sample",
+    )
+    threads: int = Field(
+        default=1, ge=1, le=64, description="of torch; two are slower where serving has the cores"
     )
     niceness: int = Field(default=10, ge=0, le=19, description="serving goes first on shared cores")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)

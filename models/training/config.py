@@ -18,13 +18,13 @@ DIM = 64
 class TowerConfig:
     """The configuration of a two-tower model; the defaults are those of the YouTube DNN.
 
-    One optimiser step is taken for every ``examples_per_step`` new examples, however they come in
-    batches; each is over all that are new and ``num_replayed`` drawn from the newest
-    ``replay_size`` ones. None is replayed by default. Measured on KuaiRand, the first 20,000
-    exposures from cold: recall@100 .313 with none and .230 with 192, without live signals .293 and
-    .258 (``python -m benchmarks.ablations replay --data kuairand:DIR --exposures 20000``). Why is
-    not known; with live signals an old label has those of before its watch, and all other videos
-    those of today.
+    One optimiser step is taken for every ``examples_per_step`` new examples, and of a batch of more
+    than four times as many for a quarter of it; each is over these and ``num_replayed`` drawn from
+    the newest ``replay_size`` ones. None is replayed by default. Measured on KuaiRand, the first
+    20,000 exposures from cold: recall@100 .313 with none and .230 with 192, without live signals
+    .293 and .258 (``python -m benchmarks.ablations replay --data kuairand:DIR --exposures 20000``).
+    Why is not known; with live signals an old label has those of before its watch, and all other
+    videos those of today.
 
     With ``has_live_signals`` item vectors carry how often a video was watched of late, and user
     vectors what this user gives for it (models/serving/live_signals.py). After histories were

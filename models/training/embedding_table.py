@@ -115,7 +115,7 @@ class EmbeddingTable:
 
     def lookup(self, rows_U: Integer[np.ndarray, "U"]) -> Lookup:
         """Return the vectors of *rows_U*, which are distinct."""
-        vectors_UD = self.weight_ND[torch.from_numpy(rows_U.astype(np.int64))]
+        vectors_UD = self.weight_ND.index_select(0, torch.from_numpy(rows_U.astype(np.int64)))
         return Lookup(rows_U, vectors_UD.requires_grad_())
 
     def update(self, lookup: Lookup) -> None:

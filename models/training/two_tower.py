@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Float32, Integer
 from torch import Tensor, nn
 
 from models.features.features import ContentBatch, UserBatch
+from models.features.places import Places
 from models.features.vocabulary import Vocabulary
 from models.serving.encoder import Tables
 from models.towers.item_tower import ItemTower
@@ -81,6 +82,7 @@ class TwoTowerModel:
         )
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.dense_lr, foreach=False)
         self._lr_share = 1.0
+        self._videos, self._words = Places(), Places()
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -211,38 +213,37 @@ class TwoTowerModel:
         A step whose loss or gradient is not finite changes nothing, except that the rows that it
         read are reset where they are not finite: else one such row would end all learning.
         """
-        users = batch.users
-        watched = users.watch_rows_BT[users.watch_rows_BT > 0]
-        rows_U = np.union1d(candidates.rows_C, watched)
+        users, num_rows = batch.users, len(self.ids.weight_ND)
+        rows_U = self._videos.number(candidates.rows_C, users.watch_rows_BT, num_rows=num_rows)
         content = vocabulary.content(rows_U)
-        tokens = users.token_rows_BS
-        words = self.content.lookup(np.union1d(content.rows_M, tokens[tokens > 0]))
-        of_words = replace(
-            content, rows_M=np.searchsorted(words.rows_U, content.rows_M).astype(np.int32)
+        none = np.zeros(0, np.int64)
+        words_U = self._words.number(
+            none, content.rows_M, users.token_rows_BS, num_rows=self.config.content_buckets
         )
-        ids = self.ids.lookup(rows_U)
-        input_UD, output_UD = self.item_tower(
-            content_vectors(words.vectors_UD, of_words),
-            torch.from_numpy(content.log_duration_N1),
-        )
-        input_UD = input_UD + ids.vectors_UD
-        output_UD = unit(output_UD + ids.vectors_UD)
+        words, ids = self.content.lookup(words_U), self.ids.lookup(rows_U)
+        of_words = replace(content, rows_M=self._words.of(content.rows_M) - 1)
+        log_duration_U1 = torch.from_numpy(content.log_duration_N1)
+        content_UD = content_vectors(words.vectors_UD, of_words)
+        hidden_UD = self.item_tower.hidden_of(content_UD, log_duration_U1)
+        base_UD = content_UD + ids.vectors_UD
+        num = len(candidates.rows_C)  # only candidates are scored: they are the first of rows_U
+        output_CD = unit(base_UD[:num] + self.item_tower.to_output(hidden_UD[:num]))
 
-        mask_BT = torch.from_numpy(users.mask_BT)
+        place_BT = self._videos.of(users.watch_rows_BT)
         user_BD = self.user_tower(
-            _gather(rows_U, input_UD, users.watch_rows_BT) * mask_BT[:, :, None],
+            _gather(base_UD + self.item_tower.to_input(hidden_UD), place_BT),
             torch.from_numpy(users.watch_features_BTF),
-            mask_BT,
-            _search(words.rows_U, words.vectors_UD, users),
+            torch.from_numpy(users.mask_BT),
+            self._search(words.vectors_UD, users),
             self.context(torch.from_numpy(users.context_rows_BC).long()).flatten(start_dim=1),
             torch.from_numpy(users.example_age_BA) * self.config.has_example_age,
         )
-        at_C = torch.from_numpy(np.searchsorted(rows_U, candidates.rows_C))
+        label_B = torch.from_numpy(self._videos.of(batch.label_rows_B).astype(np.int64) - 1)
         loss = self._loss(user_BD, candidates)(
-            self._logits(user_BD, output_UD[at_C], batch, candidates),
-            torch.from_numpy(np.searchsorted(candidates.rows_C, batch.label_rows_B)),
+            self._logits(user_BD, output_CD, batch, candidates, label_B),
+            label_B,
             torch.from_numpy(candidates.log_q_C),
-            torch.from_numpy(_is_watched(users.watch_rows_BT, candidates.rows_C)),
+            torch.from_numpy(_is_watched(place_BT, num)),
         )
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -263,6 +264,7 @@ class TwoTowerModel:
         output_CD: Float[Tensor, "C D"],
         batch: TrainingBatch,
         candidates: StepCandidates,
+        label_B: Integer[Tensor, "B"],
     ) -> Float[Tensor, "B C"]:
         """Return the logits of the candidates; each label has the signals of before its watch."""
         if self.head is None or candidates.signals_CK is None:
@@ -270,10 +272,17 @@ class TwoTowerModel:
         signals_CK = torch.from_numpy(candidates.signals_CK)
         user_BE = self.joined_users(user_BD)
         logits_BC = user_BE @ torch.cat([output_CD, signals_CK], dim=1).T
-        label_B = torch.from_numpy(np.searchsorted(candidates.rows_C, batch.label_rows_B))
         gained_BK = torch.from_numpy(batch.label_signals_BK) - signals_CK[label_B]
         gained_B1 = (user_BE[:, -gained_BK.shape[1] :] * gained_BK).sum(dim=1, keepdim=True)
-        return logits_BC.scatter_add(1, label_B[:, None], gained_B1)
+        return logits_BC.scatter_add_(1, label_B[:, None], gained_B1)
+
+    def _search(self, words_UD: Float[Tensor, "U D"], users: UserBatch) -> Float[Tensor, "B D"]:
+        """Return what `models.serving.encoder.Tables` makes of the searches, with gradients."""
+        if not users.token_rows_BS.any():
+            return torch.zeros(len(users.token_rows_BS), self.config.dim)
+        tokens_BSD = _gather(words_UD, self._words.of(users.token_rows_BS))
+        weights_B1S = torch.from_numpy(users.token_weights_BS)[:, None, :]  # 0 on padding
+        return (weights_B1S @ tokens_BSD)[:, 0]
 
     def _loss(self, user_BD: Float[Tensor, "B D"], candidates: StepCandidates) -> Loss:
         if self.bands is None or candidates.band_C is None:
@@ -298,27 +307,22 @@ def add_id_embeddings(
 
 
 def _gather(
-    rows_U: Integer[np.ndarray, "U"], vectors_UD: Float[Tensor, "U D"], rows_BT: np.ndarray
+    vectors_UD: Float[Tensor, "U D"], place_BT: Integer[np.ndarray, "B T"]
 ) -> Float[Tensor, "B T D"]:
-    """Return the vectors of *rows_BT*; padding gets anything, and is masked by the caller."""
-    at_BT = np.minimum(np.searchsorted(rows_U, rows_BT), len(rows_U) - 1)
-    return vectors_UD[torch.from_numpy(at_BT)]
+    """Return the vectors with these places, from 1 on; padding has place 0, and is zero.
 
-
-def _search(
-    rows_U: Integer[np.ndarray, "U"], vectors_UD: Float[Tensor, "U D"], users: UserBatch
-) -> Float[Tensor, "B D"]:
-    """Return what `models.serving.encoder.Tables` makes of the searches, with gradients."""
-    tokens_BSD = _gather(rows_U, vectors_UD, users.token_rows_BS)
-    weights_BS = torch.from_numpy(users.token_weights_BS)  # 0 on padding
-    return (tokens_BSD * weights_BS[:, :, None]).sum(dim=1)
+    Measured, 51,200 rows of 64: `index_select` takes .9 ms, indexing by a tensor 11 ms.
+    """
+    padded = torch.nn.functional.pad(vectors_UD, (0, 0, 1, 0))
+    at = torch.from_numpy(place_BT.ravel())
+    return padded.index_select(0, at).view(*place_BT.shape, vectors_UD.shape[1])
 
 
 def _is_watched(
-    watch_rows_BT: Integer[np.ndarray, "B T"], rows_C: Integer[np.ndarray, "C"]
+    place_BT: Integer[np.ndarray, "B T"], num_candidates: int
 ) -> Bool[np.ndarray, "B C"]:
-    at_BT = np.minimum(np.searchsorted(rows_C, watch_rows_BT), len(rows_C) - 1)
-    user_M, position_M = np.nonzero(rows_C[at_BT] == watch_rows_BT)
-    is_watched_BC = np.zeros((len(watch_rows_BT), len(rows_C)), bool)
-    is_watched_BC[user_M, at_BT[user_M, position_M]] = True
-    return is_watched_BC
+    """Return which candidates, those with the first places, are in the windows."""
+    is_watched_BC = np.zeros((len(place_BT), num_candidates + 1), bool)
+    place_BT = np.where(place_BT <= num_candidates, place_BT, 0)
+    np.put_along_axis(is_watched_BC, place_BT, values=True, axis=1)
+    return is_watched_BC[:, 1:]

@@ -118,7 +118,16 @@ class TdmLearner(Learner):
         So the guard and progressive validation judge what a tree serves. The beam leaves out what
         stands in the windows, as in serving.
         """
-        cosine_BN = super().similarity(encoded)
+        return self._of_found(encoded, super().similarity(encoded))
+
+    def kept_similarity(self, encoded: EncodedExamples, *, most: int) -> Float32[np.ndarray, "B N"]:
+        """Return `similarity` by vectors that are kept; see `Learner.kept_similarity`."""
+        return self._of_found(encoded, super().kept_similarity(encoded, most=most))
+
+    def _of_found(
+        self, encoded: EncodedExamples, cosine_BN: Float32[np.ndarray, "B N"]
+    ) -> Float32[np.ndarray, "B N"]:
+        """Return *cosine_BN* of what a search of the tree finds, `NOT_FOUND` of the others."""
         if not len(self.tree.tree):
             return cosine_BN
         user_BD = self.user_vectors(encoded.users)

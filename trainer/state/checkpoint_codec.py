@@ -7,7 +7,6 @@ reads on from those offsets repeats no example and skips none.
 """
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def to_files(state: TrainingState) -> dict[str, bytes]:
         pending=state.pending,
         video_ids=state.learner.vocabulary.video_ids,
         counts=dict(state.counts),
-        touched={generation: list(videos) for generation, videos in state.touched.items()},
+        touched=state.touched.video_ids(),
         loss=state.loss,
         waiting=state.waiting.all(),
         pending_ranking=state.pending_ranking + (state.joiner.examples if state.joiner else []),
@@ -106,9 +105,7 @@ def restore(
         ) from error
     state.pending = rest.pending
     state.counts.update(rest.counts)
-    state.touched = {
-        generation: OrderedDict.fromkeys(videos) for generation, videos in rest.touched.items()
-    }
+    state.touched.load(rest.touched)
     state.loss = rest.loss
     state.waiting.load(rest.waiting)
     state.pending_ranking = rest.pending_ranking

@@ -191,3 +191,21 @@ def test_a_vocabulary_without_room_is_refused():
     """Zero rows are no ceiling."""
     with pytest.raises(ValueError, match="max_videos must be at least 1"):
         Vocabulary(FEATURES, max_videos=0)
+
+
+def test_content_that_is_replaced_a_thousand_times_is_the_newest():
+    """What is replaced is dropped in time, and nobody else's content moves."""
+    vocabulary = vocabulary_of(*(upload(f"v{n}", category=f"c{n}") for n in range(30)))
+    for change in range(100):
+        for n in range(0, 30, 3):
+            vocabulary.put(upload(f"v{n}", category=f"c{n}", tags=[f"t{change}", "x"]))
+
+    assert_same_content(vocabulary.content(), FEATURES.uploads(list(vocabulary.uploads)))
+    assert len(vocabulary._content._rows_M) <= 4_096
+
+
+def test_content_of_some_rows_is_in_their_order():
+    vocabulary = vocabulary_of(*(upload(f"v{n}", category=f"c{n}") for n in range(5)))
+    third, first = vocabulary.uploads[2], vocabulary.uploads[0]
+
+    assert_same_content(vocabulary.content(np.array([3, 1])), FEATURES.uploads([third, first]))

@@ -125,6 +125,40 @@ def test_counting_goes_on_after_a_restart():
     assert signals.take_moved(3).tolist() == restarted.take_moved(3).tolist()
 
 
+def test_counts_are_the_same_however_long_ago_the_first_watch_was():
+    """Weights are scaled down after 32 hours; a count is what its own watches are."""
+    at_h = (0, 10, 31, 40, 100, 101)
+    long_lived = counted(LiveSignals(), *((1, hour, True) for hour in at_h))
+    short_lived = counted(LiveSignals(), (1, 100, True), (1, 101, True))
+
+    for name in ("watches_1h", "completed_3h"):
+        assert of(long_lived, 1, name) == pytest.approx(of(short_lived, 1, name), abs=1e-6)
+    by_hand = sum(0.5 ** ((101 - hour) / 24) for hour in at_h)
+    assert of(long_lived, 1, "watches_24h") == pytest.approx(np.log1p(by_hand / 0.5), abs=1e-6)
+
+
+def test_a_large_catalogue_is_looked_through_in_parts(monkeypatch):
+    """No batch waits until all videos were compared, and none is forgotten."""
+    monkeypatch.setattr("models.serving.live_signals.LOOK_ROWS", 2)
+    signals = counted(LiveSignals(), *((row, 0, True) for row in range(1, 6)))
+
+    found = [signals.take_moved(5).tolist() for _ in range(4)]
+
+    assert found == [[1, 2], [3, 4], [5], []]
+
+
+def test_counts_of_0_2_are_read():
+    """They had decayed to the newest time, and had no landmark."""
+    signals = counted(LiveSignals(), (2, 0, True))
+    arrays = signals.state() | {"times_ms": np.array([signals.newest_ms, 0], np.int64)}
+    restarted = LiveSignals()
+    restarted.load_state(arrays)
+    for one in (signals, restarted):
+        counted(one, (1, 2.0, False))
+
+    np.testing.assert_array_equal(signals.signals(np.arange(9)), restarted.signals(np.arange(9)))
+
+
 def test_a_state_of_other_signals_is_refused():
     """Counts of other half-lives would be read as something that they are not."""
     arrays = LiveSignals().state()
