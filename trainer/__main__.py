@@ -38,6 +38,7 @@ from models.history.settings import WindowSettings
 from models.parallel.data_parallel import DataParallel
 from models.ranking.config import RANKERS
 from trainer.evaluate.popularity import Popularity
+from trainer.evaluate.sample import ValidationBudget
 from trainer.group.group import Group, joined
 from trainer.group.member import Member
 from trainer.input.dispatch import Intake
@@ -93,7 +94,7 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     held = preflight.hold_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")
-    torch.set_num_threads(1)
+    torch.set_num_threads(settings.threads)
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
     parts = kafka, process, settings, policy, group
@@ -135,7 +136,12 @@ def build(
 
     *on_refusal* is called when its consumer group has refused a commit.
     """
-    config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
+    config = dataclasses.replace(
+        config_of(settings.model),
+        completion=settings.completion,
+        max_videos=settings.max_videos,
+        id_expiry_ms=settings.id_expiry_ms,
+    )
     model = learner(settings.model, config, seed=settings.seed)
     model.share_steps(DataParallel(group.rank, group.size))
     state_clock = ManualClock(system_clock())
@@ -150,6 +156,7 @@ def build(
         settings.completion,
         clock=state_clock,
         max_waiting=settings.max_waiting_watches,
+        validation=ValidationBudget(settings.validation_ms),
     )
     state.joiner = Joiner(
         RocksJoinStore(settings.checkpoint_dir / "joiner"),

@@ -18,7 +18,7 @@ Checkpoints are copied in this thread and written in another (`trainer.state.sav
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ import structlog
 
 from contract.errors import BundleError, StoreUnavailable
 from contract.kafka.outbox import Outbox
+from contract.kafka.records import Received
 from contract.process.clock import Clock, ManualClock
 from contract.wire.events import BundleAnnouncement
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
@@ -44,7 +45,7 @@ from trainer.state.journal import Journal, Transition
 from trainer.state.saving import Saving
 from trainer.state.training_state import TrainingState
 from trainer.timer import Interval
-from trainer.transitions import Transitions
+from trainer.transitions import BatchSizes, Transitions
 
 log = structlog.get_logger()
 
@@ -104,12 +105,13 @@ class Trainer:
             parts.intake,
             parts.journal,
             parts.state_clock,
-            batch_size=settings.batch_size,
+            batches=BatchSizes(settings.batch_size, settings.backlog_batch_size, MAX_POLLED),
         )
         self._saving = Saving(parts.checkpoints, parts.journal, parts.writer)
         self._idle = IdlePlaces(WATERMARKED, idle_ms=settings.joining.idle_ms, clock=parts.clock)
         self._offered: tuple[BundleAnnouncement, float] | None = None
         self._num_published = 0
+        self._lag_ms = 0
         self._has_changed = False
         self._is_repeating = False
         self._num_erasures = 0
@@ -156,12 +158,18 @@ class Trainer:
         """Apply new records; a full batch is learned before the next record is applied."""
         feed, transitions = self._parts.feed, self._transitions
         records = feed.poll(most=MAX_POLLED, timeout_s=POLL_S)
+        self._note_lag(records)
         idle = self._idle.note(feed.at_end(), {record.at for record in records})
         was_empty, num_batches = not self._is_waiting, transitions.num_full_batches
         if transitions.take(records, idle, now_ms=self._parts.clock()):
             self._has_changed = True
         if was_empty or transitions.num_full_batches > num_batches:
             self._batch_age.restart()
+
+    def _note_lag(self, records: Sequence[Received]) -> None:
+        """Note how old the oldest of *records* is."""
+        ingested_ms = min((record.ingested_at_ms for record in records), default=0)
+        self._lag_ms = max(0, self._parts.clock() - ingested_ms) if ingested_ms > 0 else 0
 
     def learn_due(self) -> None:
         """Learn from the batch that waits, if it has waited long enough."""
@@ -177,7 +185,11 @@ class Trainer:
     def publish_vectors(self) -> None:
         """Publish the vectors of touched videos for the generation in service (fast path)."""
         generation, state = self._parts.generations.in_service, self._parts.state
-        if generation is not None and state.touched.get(generation) and self._why_not() is None:
+        if (
+            generation is not None
+            and state.touched.is_waiting(generation)
+            and self._why_not() is None
+        ):
             most = self._settings.fast_path_videos
             self._num_published += self._parts.publisher.publish_vectors(
                 state, generation, most=most
@@ -395,6 +407,7 @@ class Trainer:
             "progress_made",
             **{name: round(metrics[name], 4) for name in REPORTED},
             **state.counts,
+            lag_s=round(self._lag_ms / 1_000, 1),
             users=len(state.windows),
             waiting_watches=len(state.waiting),
             vectors=self._num_published,

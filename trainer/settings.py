@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from contract.process.settings import PREFIX, Settings
 from models.features.examples import CompletionRule
+from models.history.history import DAY_MS
 from trainer.ranking.policy import JoinPolicy
 
 Ranker = Literal["deepfm", "expected_watch_time", "logistic_regression", "watch_time_distribution"]
@@ -38,6 +39,13 @@ class TrainerSettings(Settings):
     )
     fast_path_videos: int = Field(default=500, ge=1, le=100_000, description="at most, each time")
     batch_size: int = Field(default=64, ge=1, le=4_096)
+    backlog_batch_size: int = Field(
+        default=4_096,
+        ge=1,
+        le=8_192,
+        description="a batch while more records wait than are read at once; it spans a minute of "
+        "event time at most, and is learned in four steps",
+    )
     batch_wait_ms: int = Field(
         default=500, ge=0, le=60_000, description="how long a batch waits to fill"
     )
@@ -58,6 +66,20 @@ class TrainerSettings(Settings):
     )
     keep_bundles: int = Field(default=8, ge=3, le=10_000, description="older ones are deleted")
     max_users: int = Field(default=200_000, ge=1, description="windows kept; idle users go first")
+    max_videos: int = Field(
+        default=1_000_000,
+        ge=1_000,
+        le=50_000_000,
+        description="videos that the trainer has tables for (500,000 take 1.7 GiB); beyond it those "
+        "that were taken down, then those neither uploaded nor watched for longest are left to "
+        "their content",
+    )
+    embedding_expiry_days: int = Field(
+        default=90,
+        ge=1,
+        le=36_500,
+        description="a video that nobody has watched for so long is what its content says again",
+    )
     max_waiting_watches: int = Field(
         default=100_000,
         ge=0,
@@ -106,6 +128,16 @@ class TrainerSettings(Settings):
     live_half_life_h: float = Field(
         default=3.0, gt=0, le=87_600, description="of the popularity that ranking goes by"
     )
+    validation_ms: float = Field(
+        default=60.0,
+        gt=0,
+        le=60_000,
+        description="processor time of progressive validation for each batch, by what the work "
+        "costs on one core of 2.5 GHz: with more than some thousand videos it scores a sample",
+    )
+    threads: int = Field(
+        default=1, ge=1, le=64, description="of torch; two are slower where serving has the cores"
+    )
     niceness: int = Field(default=10, ge=0, le=19, description="serving goes first on shared cores")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
@@ -117,6 +149,11 @@ class TrainerSettings(Settings):
                 f"got {self.join_keep_ms}"
             )
         return self
+
+    @property
+    def id_expiry_ms(self) -> int:
+        """After how long without a watch an id embedding is reset."""
+        return self.embedding_expiry_days * DAY_MS
 
     @property
     def joining(self) -> JoinPolicy:

@@ -9,12 +9,14 @@ what they change is what is published, not what is learned.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from contract.kafka.records import Received
 from contract.process.clock import ManualClock
 from contract.wire.topics import MODEL_BUNDLES
+from models.features.examples import Example
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed
 from trainer.ranking.watermarks import Place
@@ -31,6 +33,31 @@ from trainer.state.training_state import TrainingState
 
 log = structlog.get_logger()
 
+BACKLOG_SPAN_MS = 60_000
+"""A batch larger than usual spans a minute of event time at most: live signals and popularity,
+which a batch is learned against, hold for about as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizes:
+    """How many examples are a batch: *usual*, or up to *in_backlog* while the trainer is behind.
+
+    It is behind while as many records come at once as were asked for, *most_taken*. Large batches
+    are learned in large steps, five times as fast.
+    """
+
+    usual: int
+    in_backlog: int
+    most_taken: int
+
+    def is_full(self, examples: Sequence[Example], *, num_taken: int) -> bool:
+        """Return whether *examples* are a batch, when so many records were taken with the last."""
+        if len(examples) < self.usual:
+            return False
+        if num_taken < self.most_taken or len(examples) >= self.in_backlog:
+            return True
+        return abs(examples[-1].event_time_ms - examples[0].event_time_ms) >= BACKLOG_SPAN_MS
+
 
 class Transitions:
     """Changes *state*, and journals how.
@@ -46,13 +73,13 @@ class Transitions:
         journal: Journal,
         clock: ManualClock,
         *,
-        batch_size: int,
+        batches: BatchSizes,
     ) -> None:
         self._state = state
         self._intake = intake
         self._journal = journal
         self._clock = clock
-        self._batch_size = batch_size
+        self._batches = batches
         self.num_full_batches = 0
 
     def take(self, records: Sequence[Received], idle: Sequence[Place] = (), *, now_ms: int) -> bool:
@@ -114,9 +141,11 @@ class Transitions:
         self._state.join(idle)
 
     def _apply(self, records: Sequence[Received]) -> None:
+        # announcements are not journalled, so that they do not count
+        num_taken = sum(record.topic != MODEL_BUNDLES.name for record in records)
         for record in records:
             self._intake.take(record)
-            if len(self._state.pending.examples) >= self._batch_size:
+            if self._batches.is_full(self._state.pending.examples, num_taken=num_taken):
                 self._state.learn()
                 self.num_full_batches += 1
 

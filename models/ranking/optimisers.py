@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 START = 1e-2
@@ -52,6 +53,12 @@ class RankerOptimiser:
             for weight, sums in zip(self._parameters, self._sums, strict=True):
                 if weight.grad is not None:
                     self._step_rows(weight, sums, weight.grad.coalesce(), num_examples)
+
+    def forget(self, weight: Tensor, rows: Int64[np.ndarray, "n"]) -> None:
+        """Let *rows* of the table *weight* start as new ones do."""
+        for one, sums in zip(self._parameters, self._sums, strict=True):
+            if one is weight:
+                sums[torch.from_numpy(rows)] = START
 
     def _step_rows(self, weight: Tensor, sums: Tensor, grad: Tensor, num_examples: int) -> None:
         rows, slope = grad.indices()[0], grad.values() * num_examples

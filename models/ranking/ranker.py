@@ -122,6 +122,12 @@ class RankerModel:
             self._optimiser.grow(old, self.tables.own.weight)
         self.tables.describe(rows, channel, category, tag, duration_ms)
 
+    def forget(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the videos that had *rows*, with their sums of squares."""
+        rows = rows[rows < self.tables.own.num_embeddings]
+        self.tables.forget(rows)
+        self._optimiser.forget(self.tables.own.weight, rows)
+
     def score(self, requests: RankerRequests, candidates: RankerCandidates) -> RankerScores:
         """Return what is expected of *candidates*, learning nothing; positions are not read."""
         self.network.eval()

@@ -58,6 +58,12 @@ class VideoEmbeddings(nn.Module):
         self.attribute_NA = attribute_NA
         return True
 
+    @torch.no_grad()
+    def forget(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget what was learned and said of *rows*."""
+        self.own.weight[torch.from_numpy(rows)] = 0.0
+        self.attribute_NA[torch.from_numpy(rows)] = 0
+
     def describe(
         self,
         rows: Int64[np.ndarray, "n"],

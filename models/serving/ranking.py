@@ -154,6 +154,24 @@ class Ranker:
         expected_BC = np.where(is_there_BC, watch_ms_BC * lift_BC, 0.0)
         return np.minimum(expected_BC, longest_ms_BC), score_BC
 
+    @property
+    def adds_terms(self) -> bool:
+        """Whether anything but similarity decides the order."""
+        params = self.params
+        return not (
+            params.similarity_weight > 0 and params.popularity_weight == params.watch_weight == 0
+        )
+
+    def order(
+        self, similarity_BN: Float[np.ndarray, "B N"], items: RankedItems
+    ) -> Float[np.ndarray, "B N"]:
+        """Return the scores alone of all videos; column n is row n + 1, -inf stays as it is."""
+        prior_N = self._of_videos(items, slice(1, similarity_BN.shape[1] + 1))[0]
+        weight = self.params.similarity_weight / self.params.temperature
+        is_there_BN = np.isfinite(similarity_BN)
+        score_BN: np.ndarray = np.where(is_there_BN, similarity_BN * weight + prior_N, -np.inf)
+        return score_BN
+
     def _of_videos(
         self, items: RankedItems, rows: Integer[np.ndarray, "..."] | slice
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

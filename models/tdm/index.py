@@ -50,6 +50,7 @@ class TreeIndex:
             raise BundleError("the node scorer is not as wide as the item output vectors")
         self.form = _form(bundle)
         arrays = _arrays(bundle, self.form.shape)
+        self.num_refused = 0
         self._parents_nD: np.ndarray = arrays["parents"]
         self._inner = {level: arrays[f"nodes_{level}"] for level in self.form.shape.inner}
         rows_N = items.rows(bundle.snapshot.video_ids)
@@ -62,11 +63,15 @@ class TreeIndex:
         return len(self._tree)
 
     def put(self, row: int, output_D: Float32[np.ndarray, "D"]) -> bool:
-        """Give the video of *row* a leaf if it has none; return False when the tree is full."""
+        """Give the video of *row* a leaf if it has none; return False when the tree is full.
+
+        How often that was so is in ``num_refused``.
+        """
         if self._tree.leaf(row) is not None:
             return True
         leaf = self._tree.free_leaf(self.form.shape.parents, self._parents_nD @ output_D)
         if leaf is None:
+            self.num_refused += 1
             return False
         self._tree.place(row, leaf)
         return True

@@ -21,7 +21,8 @@ Sources:
     https://arxiv.org/abs/0909.4061
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ from models.training.adam_state import load_moments, moments_of
 _MOST_NUMBERS = 1 << 24
 """How many numbers `list_space` works on at once: 64 MiB of them."""
 _POWERS = 2
+_MIN_LIST_USERS = 256
+"""With a million videos 16 users would fit `_MOST_NUMBERS`, too few to say what goes together."""
 
 # Shape legend: B = users, W = axes kept, M = nodes of each user, S = nodes drawn, N = videos,
 # n = nodes of a level, L = leaves, D = width of a vector, E = D + 1: a node, its bias last.
@@ -257,21 +260,45 @@ def list_space(
     A video is first what it is to each user: 1 far above the score that makes the user's list,
     0 far below it. Of these numbers the points keep the main axes (Halko et al. 2011,
     algorithm 4.4). Two-means on them keeps together what a beam has to find together: a user's best
-    hundred then stand below few parents. Users are as many as fit `_MOST_NUMBERS`.
+    hundred then stand below few parents. Users are taken some at a time, `_MOST_NUMBERS` of numbers
+    at once: there are as many as fit that, and never fewer than `_MIN_LIST_USERS` of those given.
     """
-    num_users = max(1, min(len(user_BD), _MOST_NUMBERS // len(output_ND)))
-    chosen = rng.choice(len(user_BD), num_users, replace=False)
-    score_NB = (output_ND @ (gain * user_BD[chosen]).T).astype(np.float32)
+    most = max(_MIN_LIST_USERS, _MOST_NUMBERS // max(len(output_ND), 1))
+    num_users = max(1, min(len(user_BD), most))
+    chosen_BD = gain * user_BD[rng.choice(len(user_BD), num_users, replace=False)]
+    at_once = max(1, _MOST_NUMBERS // max(len(output_ND), 1))
+    parts = [slice(first, first + at_once) for first in range(0, num_users, at_once)]
+    random_BW = rng.normal(size=(num_users, config.list_dim)).astype(np.float32)
+
+    def listed_NB(part: slice) -> Float32[np.ndarray, "N B"]:
+        return _listed(output_ND, chosen_BD[part], config)
+
+    range_NW = _total(listed_NB(part) @ random_BW[part] for part in parts)
+    for _ in range(_POWERS):
+        basis_NW = np.linalg.qr(range_NW)[0]
+        range_NW = _total(block_NB @ (block_NB.T @ basis_NW) for block_NB in map(listed_NB, parts))
+    basis_NW = np.linalg.qr(range_NW)[0]
+    small_WW = _total(
+        small_WB @ small_WB.T for small_WB in (basis_NW.T @ listed_NB(part) for part in parts)
+    )
+    values_W, axes_WW = np.linalg.eigh(small_WW)
+    points_NW: np.ndarray = basis_NW @ (axes_WW * np.sqrt(np.maximum(values_W, 0.0)))
+    return points_NW.astype(np.float32)
+
+
+def _listed(
+    output_ND: Float[np.ndarray, "N D"], user_BD: Float[np.ndarray, "B D"], config: TdmConfig
+) -> Float32[np.ndarray, "N B"]:
+    """Return what videos are to these users, 1 in their lists and 0 far from it, less the mean."""
+    score_NB = (output_ND @ user_BD.T).astype(np.float32)
     num_best = min(config.num_best, len(output_ND))
     bar_B = np.partition(score_NB, len(output_ND) - num_best, axis=0)[-num_best]
     steep_NB = np.clip((score_NB - bar_B) / config.list_edge, -30.0, 30.0)
-    listed_NB = 1.0 / (1.0 + np.exp(-steep_NB))
+    listed_NB: np.ndarray = 1.0 / (1.0 + np.exp(-steep_NB))
     listed_NB -= listed_NB.mean(axis=0)
-    range_NW = listed_NB @ rng.normal(size=(num_users, config.list_dim)).astype(np.float32)
-    for _ in range(_POWERS):
-        range_NW = listed_NB @ (listed_NB.T @ np.linalg.qr(range_NW)[0])
-    basis_NW = np.linalg.qr(range_NW)[0]
-    small_WB = basis_NW.T @ listed_NB
-    values_W, axes_WW = np.linalg.eigh(small_WB @ small_WB.T)
-    points_NW: np.ndarray = basis_NW @ (axes_WW * np.sqrt(np.maximum(values_W, 0.0)))
-    return points_NW.astype(np.float32)
+    return listed_NB
+
+
+def _total(parts: Iterable[np.ndarray]) -> np.ndarray:
+    total: np.ndarray = reduce(np.add, parts)
+    return total

@@ -34,5 +34,12 @@ class ItemTower(nn.Module):
         self, content_ND: Float[Tensor, "N D"], log_duration_N1: Float[Tensor, "N 1"]
     ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]:
         """Return both vectors; the id embeddings of the videos are added by the caller."""
-        hidden_ND = self.hidden(torch.cat([content_ND, log_duration_N1], dim=1))
+        hidden_ND = self.hidden_of(content_ND, log_duration_N1)
         return content_ND + self.to_input(hidden_ND), content_ND + self.to_output(hidden_ND)
+
+    def hidden_of(
+        self, content_ND: Float[Tensor, "N D"], log_duration_N1: Float[Tensor, "N 1"]
+    ) -> Float[Tensor, "N D"]:
+        """Return what both vectors are made of, for a step that needs one of them for most."""
+        hidden_ND: Tensor = self.hidden(torch.cat([content_ND, log_duration_N1], dim=1))
+        return hidden_ND

@@ -19,6 +19,7 @@ Source:
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.features.features import CONTEXT_FIELDS, WATCH_FEATURES
@@ -63,12 +64,11 @@ class YoutubeDnnTower(UserTower):
     def _users(
         self, watched: WatchInputs, search_BD: Tensor, context_BC: Tensor, example_age_BA: Tensor
     ) -> Tensor:
-        pools = [
-            mean(watched.watches_BTD[:, -last:], weight_BT[:, -last:])
-            for weight_BT in (watched.mask_BT, watched.completed_BT)
-            for last in self.pools
-        ]
-        pools_BPD = torch.stack(pools, dim=1)
+        # one product for all pools, since each slice or weighted copy of the watches costs another
+        # gradient as large as the watches (measured: a fifth of a step of 1,024 users)
+        weights_B2T = torch.stack([watched.mask_BT, watched.completed_BT], dim=1)
+        pools = [_last(weights_B2T, last) for last in self.pools]
+        pools_BPD = _means(watched.watches_BTD, torch.stack(pools, dim=2).flatten(1, 2))
         skip_BD = (pools_BPD * self.pool_weight_P[None, :, None]).sum(dim=1)
         skip_BD = skip_BD + self.search_weight * search_BD
         others = beside_watches(watched, search_BD, context_BC, example_age_BA)
@@ -88,6 +88,18 @@ class YoutubeDnnTower(UserTower):
         everything = torch.cat([pools_BTPD.flatten(start_dim=2), *others], dim=2)
         out_BTD: Tensor = self.out(self.hidden(everything))
         return skip_BTD + out_BTD
+
+
+def _last(weights_BWT: Float[Tensor, "B W T"], last: int) -> Float[Tensor, "B W T"]:
+    """Return the weights of the *last* positions, and zeros for those before."""
+    return torch.cat([weights_BWT[:, :, :-last] * 0.0, weights_BWT[:, :, -last:]], dim=2)
+
+
+def _means(
+    x_BTD: Float[Tensor, "B T D"], weights_BWT: Float[Tensor, "B W T"]
+) -> Float[Tensor, "B W D"]:
+    """Return the mean over T by each of these weights; zero where they are all zero."""
+    return weights_BWT @ x_BTD / weights_BWT.sum(dim=2, keepdim=True).clamp(min=1.0)
 
 
 def num_beside_watches(config: TowerConfig) -> int:

@@ -6,6 +6,7 @@ The trainer is configured with it; what serving needs of it travels in the bundl
 from dataclasses import dataclass, field
 
 from models.features.examples import CompletionRule
+from models.features.vocabulary import MAX_VIDEOS
 from models.history.history import DAY_MS
 from models.serving.ranking import RankerParams
 
@@ -17,13 +18,13 @@ DIM = 64
 class TowerConfig:
     """The configuration of a two-tower model; the defaults are those of the YouTube DNN.
 
-    One optimiser step is taken for every ``examples_per_step`` new examples, however they come in
-    batches; each is over all that are new and ``num_replayed`` drawn from the newest
-    ``replay_size`` ones. None is replayed by default. Measured on KuaiRand, the first 20,000
-    exposures from cold: recall@100 .313 with none and .230 with 192, without live signals .293 and
-    .258 (``python -m benchmarks.ablations replay --data kuairand:DIR --exposures 20000``). Why is
-    not known; with live signals an old label has those of before its watch, and all other videos
-    those of today.
+    One optimiser step is taken for every ``examples_per_step`` new examples, and of a batch of more
+    than four times as many for a quarter of it; each is over these and ``num_replayed`` drawn from
+    the newest ``replay_size`` ones. None is replayed by default. Measured on KuaiRand, the first
+    20,000 exposures from cold: recall@100 .313 with none and .230 with 192, without live signals
+    .293 and .258 (``python -m benchmarks.ablations replay --data kuairand:DIR --exposures 20000``).
+    Why is not known; with live signals an old label has those of before its watch, and all other
+    videos those of today.
 
     With ``has_live_signals`` item vectors carry how often a video was watched of late, and user
     vectors what this user gives for it (models/serving/live_signals.py). After histories were
@@ -32,8 +33,16 @@ class TowerConfig:
     chosen on the first 16,000 exposures of KuaiRand after histories, one seed, one replayed: .1 was
     a little above .3 and above learning nothing.
 
-    A video's id embedding learns nothing before the video was completed ``min_id_count`` times:
-    until then it is what its content says (the rare-id filter, models/training/embedding_table.py).
+    A video's id embedding learns nothing before the video was watched ``min_id_count`` times:
+    until then it is what its content says (the rare-id filter, models/training/embedding_table.py),
+    and again once nobody has watched it for ``id_expiry_ms`` of event time. ``max_videos`` bounds
+    the rows of all tables (models/features/vocabulary.py).
+
+    ``first_moment`` is what the Adagrad sums of the embeddings start from; what is left of a sum
+    after an update by a larger gradient is ``id_moment_decay`` or, for words, which are in every
+    step, ``content_moment_decay`` (models/training/embedding_table.py). The mean squared gradient
+    of a label is some 4e-4 at first and 2e-4 later, that of a drawn negative 5e-8 (KuaiRand, 6,000
+    exposures from cold).
     """
 
     model: str = "youtube_dnn"
@@ -52,7 +61,9 @@ class TowerConfig:
     has_example_age: bool = True
     has_live_signals: bool = True
     max_per_user: int | None = None
-    min_id_count: int = 0
+    min_id_count: int = 1
+    id_expiry_ms: int = 90 * DAY_MS
+    max_videos: int = MAX_VIDEOS
     examples_per_step: int = 16
     num_replayed: int = 0
     replay_size: int = 8_192
@@ -61,6 +72,10 @@ class TowerConfig:
     content_lr: float = 0.005
     lr_share_after_histories: float = 0.1
     max_grad_norm: float = 10.0
+    first_moment: float = 1e-5
+    id_moment_decay: float = 0.95
+    content_moment_decay: float = 0.999
+    max_row_grad_norm: float = 1.0
     frequency_half_life_ms: int = DAY_MS
     ranker: RankerParams = field(default_factory=RankerParams)
     completion: CompletionRule = field(default_factory=CompletionRule)
@@ -83,6 +98,8 @@ class TowerConfig:
             "num_negatives",
             "examples_per_step",
             "num_bands",
+            "id_expiry_ms",
+            "max_videos",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

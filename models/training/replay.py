@@ -182,6 +182,14 @@ class ReplayBuffer:
         """Erase every example that has this video as its label."""
         self.arrays["label_rows"][self.arrays["label_rows"] == row] = 0
 
+    def forget_rows(self, rows: Integer[np.ndarray, "n"]) -> None:
+        """Erase *rows*, which other videos will have: as labels with their examples, as watches."""
+        for name in ("label_rows", "watch_rows"):
+            kept = self.arrays[name]
+            is_gone = np.zeros(max(int(kept.max(initial=0)), int(rows.max(initial=0))) + 1, bool)
+            is_gone[rows] = True
+            kept[is_gone[kept]] = 0
+
 
 def encode_examples(
     examples: Sequence[Example], features: FeatureEncoder, rows: Rows

@@ -132,6 +132,7 @@ class SequenceTraining:
         self._content = vocabulary.content()
         self._num_videos = len(vocabulary)
         self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._torch_rng = torch.Generator().manual_seed(seed)
         if signals_NK is None:
             signals_NK = np.zeros((self._num_videos, NUM_SIGNALS), np.float32)
         self._signals_NK = torch.from_numpy(signals_NK)
@@ -139,7 +140,8 @@ class SequenceTraining:
         count_N = np.zeros(self._num_videos + 1)
         for one in self._histories:
             np.add.at(count_N, one.rows_T[1:][one.is_completed_T[1:]], 1.0)
-        model.ids.see(np.repeat(np.arange(len(count_N)), count_N.astype(np.int64)))
+        for one in self._histories:
+            model.ids.see(one.rows_T)
         self._is_rare_N = model.ids.is_rare_N
         if recipe.is_warm_started:
             self._warm_start(seed)
@@ -180,7 +182,7 @@ class SequenceTraining:
         self._optimizer.param_groups[0]["lr"] = self._recipe.learning_rate * rising * falling
 
     def _step(self, batch: SequenceBatch) -> float:
-        """Take one step and return its loss; one that is not finite changes nothing."""
+        """Take one step and return its loss; one that is not finite only resets broken rows."""
         loss = self._loss(batch)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -191,6 +193,8 @@ class SequenceTraining:
         if torch.isfinite(norm):
             self._optimizer.step()
             self._keep_up()
+        else:
+            self._model.reset_broken()
         return loss.item()
 
     @torch.no_grad()
@@ -198,7 +202,8 @@ class SequenceTraining:
         """Bring the tables' own optimisers up to the gradients of this step."""
         for table, weight in ((self._model.ids, self._ids), (self._model.content, self._words)):
             if weight.grad is not None:
-                table.moment_N += weight.grad.square().mean(dim=1)
+                rows_U = weight.grad.any(dim=1).nonzero().squeeze(1)
+                table.accumulate(rows_U, weight.grad[rows_U])
 
     def _vectors(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, "N D"]]:
         """Return input vectors, row 0 included and zero, and output vectors without it."""
@@ -211,7 +216,7 @@ class SequenceTraining:
     def _loss(self, batch: SequenceBatch) -> Float[Tensor, ""]:
         recipe = self._recipe
         input_ND, output_ND = self._vectors()
-        watches_BTD = nn.functional.dropout(input_ND[batch.rows_BT], recipe.dropout)
+        watches_BTD = dropout(input_ND[batch.rows_BT], recipe.dropout, self._torch_rng)
         completed_BT = batch.is_completed_BT.float()
         features_BTF = torch.zeros(*completed_BT.shape, len(WATCH_FEATURES))
         features_BTF[:, :, 0] = features_BTF[:, :, 1] = completed_BT
@@ -234,6 +239,17 @@ class SequenceTraining:
             torch.from_numpy(drawn),
             torch.from_numpy(log_q_S.astype(np.float32)),
         )
+
+
+def dropout(x_BTD: Float[Tensor, "B T D"], share: float, rng: torch.Generator) -> Tensor:
+    """Return *x_BTD* with *share* of its entries zero, by *rng*, and the others larger for it.
+
+    torch's own dropout draws from the generator of the whole process, which no seed of ours sets.
+    """
+    if not share:
+        return x_BTD
+    is_kept_BTD = torch.rand(x_BTD.shape, generator=rng) >= share
+    return x_BTD * is_kept_BTD / (1.0 - share)
 
 
 def shared_softmax(

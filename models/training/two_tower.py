@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Float32, Integer
 from torch import Tensor, nn
 
 from models.features.features import ContentBatch, UserBatch
+from models.features.places import Places
 from models.features.vocabulary import Vocabulary
 from models.parallel.data_parallel import DataParallel
 from models.serving.encoder import Tables
@@ -25,7 +26,7 @@ from models.towers.layers import content_vectors, unit
 from models.towers.registry import USER_INPUTS, user_tower
 from models.training.adam_state import load_moments, moments_of
 from models.training.config import TowerConfig
-from models.training.embedding_table import EmbeddingTable
+from models.training.embedding_table import AdagradPace, EmbeddingTable
 from models.training.hierarchical_softmax import HierarchicalSoftmax
 from models.training.item2vec import Vectors
 from models.training.live_head import LiveHead
@@ -68,13 +69,22 @@ class TwoTowerModel:
             self.bands = None if is_flat else HierarchicalSoftmax(config)
             self.head = LiveHead(config) if config.has_live_signals else None
             content_HD = torch.randn(config.content_buckets, config.dim) / config.dim**0.5
-        self.content = EmbeddingTable(content_HD, lr=config.content_lr)
+        first, most = config.first_moment, config.max_row_grad_norm
+        self.content = EmbeddingTable(
+            content_HD,
+            lr=config.content_lr,
+            pace=AdagradPace(config.content_moment_decay, first, most),
+        )
         self.ids = EmbeddingTable(
-            torch.zeros(_FIRST_ID_ROWS, config.dim), lr=config.id_lr, min_seen=config.min_id_count
+            torch.zeros(_FIRST_ID_ROWS, config.dim),
+            lr=config.id_lr,
+            min_seen=config.min_id_count,
+            pace=AdagradPace(config.id_moment_decay, first, most),
         )
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.dense_lr, foreach=False)
         self._lr_share = 1.0
         self.parallel = DataParallel()
+        self._videos, self._words = Places(), Places()
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -98,6 +108,15 @@ class TwoTowerModel:
         self.optimizer.param_groups[0]["lr"] = self.config.dense_lr * share
         self.content.lr = self.config.content_lr * share
         self.ids.lr = self.config.id_lr * share
+
+    def reset_broken(self) -> int:
+        """Reset all embeddings that are not finite; return how many there were."""
+        return sum(len(table.reset_broken()) for table in self._tables().values())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the weights of towers and context are finite; `reset_broken` is for the rest."""
+        return all(bool(torch.isfinite(one).all()) for one in self.parameters)
 
     def start_from(self, vectors: Vectors) -> None:
         """Start videos and the words of searches from *vectors*; zero rows stay as they are."""
@@ -146,9 +165,8 @@ class TwoTowerModel:
             for key, tensor in module.state_dict().items():
                 tensors[f"{name}.{key}"] = tensor
         for name, table in self._tables().items():
-            tensors[f"{name}.weight_ND"] = table.weight_ND
-            tensors[f"{name}.moment_N"] = table.moment_N
-            tensors[f"{name}.seen_N"] = table.seen_N
+            for key, tensor in table.state().items():
+                tensors[f"{name}.{key}"] = tensor
         tensors |= moments_of(self.optimizer)
         return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
@@ -164,9 +182,14 @@ class TwoTowerModel:
                 keys = module.state_dict().keys()
                 module.load_state_dict({key: tensors[f"{name}.{key}"] for key in keys})
             for name, table in self._tables().items():
-                table.weight_ND = tensors[f"{name}.weight_ND"]
-                table.moment_N = tensors[f"{name}.moment_N"]
-                table.seen_N = tensors[f"{name}.seen_N"]
+                start = f"{name}."
+                table.load_state(
+                    {
+                        key[len(start) :]: one
+                        for key, one in tensors.items()
+                        if key.startswith(start)
+                    }
+                )
             self.slow_down(tensors["lr_share"].item())
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"not the state of this model: {error}") from error
@@ -189,51 +212,55 @@ class TwoTowerModel:
     ) -> float:
         """Take one optimiser step on *batch* and return its loss.
 
-        A step whose loss or gradient is not finite changes nothing.
+        A step whose loss or gradient is not finite changes nothing, except that the rows that it
+        read are reset where they are not finite: else one such row would end all learning.
         """
-        users = batch.users
-        watched = users.watch_rows_BT[users.watch_rows_BT > 0]
-        rows_U = np.union1d(candidates.rows_C, watched)
+        users, num_rows = batch.users, len(self.ids.weight_ND)
+        rows_U = self._videos.number(candidates.rows_C, users.watch_rows_BT, num_rows=num_rows)
         content = vocabulary.content(rows_U)
-        tokens = users.token_rows_BS
-        words = self.content.lookup(np.union1d(content.rows_M, tokens[tokens > 0]))
-        of_words = replace(
-            content, rows_M=np.searchsorted(words.rows_U, content.rows_M).astype(np.int32)
+        none = np.zeros(0, np.int64)
+        words_U = self._words.number(
+            none, content.rows_M, users.token_rows_BS, num_rows=self.config.content_buckets
         )
-        ids = self.ids.lookup(rows_U)
-        input_UD, output_UD = self.item_tower(
-            content_vectors(words.vectors_UD, of_words),
-            torch.from_numpy(content.log_duration_N1),
-        )
-        input_UD = input_UD + ids.vectors_UD
-        output_UD = unit(output_UD + ids.vectors_UD)
+        words, ids = self.content.lookup(words_U), self.ids.lookup(rows_U)
+        of_words = replace(content, rows_M=self._words.of(content.rows_M) - 1)
+        log_duration_U1 = torch.from_numpy(content.log_duration_N1)
+        content_UD = content_vectors(words.vectors_UD, of_words)
+        hidden_UD = self.item_tower.hidden_of(content_UD, log_duration_U1)
+        base_UD = content_UD + ids.vectors_UD
+        num = len(candidates.rows_C)  # only candidates are scored: they are the first of rows_U
+        output_CD = unit(base_UD[:num] + self.item_tower.to_output(hidden_UD[:num]))
 
         batch, share = self.parallel.part(batch)
         users = batch.users
-        mask_BT = torch.from_numpy(users.mask_BT)
+        place_BT = self._videos.of(users.watch_rows_BT)
         user_BD = self.user_tower(
-            _gather(rows_U, input_UD, users.watch_rows_BT) * mask_BT[:, :, None],
+            _gather(base_UD + self.item_tower.to_input(hidden_UD), place_BT),
             torch.from_numpy(users.watch_features_BTF),
-            mask_BT,
-            _search(words.rows_U, words.vectors_UD, users),
+            torch.from_numpy(users.mask_BT),
+            self._search(words.vectors_UD, users),
             self.context(torch.from_numpy(users.context_rows_BC).long()).flatten(start_dim=1),
             torch.from_numpy(users.example_age_BA) * self.config.has_example_age,
         )
-        at_C = torch.from_numpy(np.searchsorted(rows_U, candidates.rows_C))
+        label_B = torch.from_numpy(self._videos.of(batch.label_rows_B).astype(np.int64) - 1)
         loss = self._loss(user_BD, candidates)(
-            self._logits(user_BD, output_UD[at_C], batch, candidates),
-            torch.from_numpy(np.searchsorted(candidates.rows_C, batch.label_rows_B)),
+            self._logits(user_BD, output_CD, batch, candidates, label_B),
+            label_B,
             torch.from_numpy(candidates.log_q_C),
-            torch.from_numpy(_is_watched(users.watch_rows_BT, candidates.rows_C)),
+            torch.from_numpy(_is_watched(place_BT, num)),
         )
         self.optimizer.zero_grad()
         leaves = [*self.parameters, words.vectors_UD, ids.vectors_UD]
         loss = self.parallel.backward(loss, share, leaves)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        if torch.isfinite(loss) and torch.isfinite(norm):
+        is_finite = torch.isfinite(loss) and torch.isfinite(norm)
+        if is_finite and words.is_finite and ids.is_finite:
             self.optimizer.step()
             self.content.update(words)
             self.ids.update(ids)
+        else:
+            self.content.reset_broken(words.rows_U)
+            self.ids.reset_broken(ids.rows_U)
         return loss.item()
 
     def _logits(
@@ -242,6 +269,7 @@ class TwoTowerModel:
         output_CD: Float[Tensor, "C D"],
         batch: TrainingBatch,
         candidates: StepCandidates,
+        label_B: Integer[Tensor, "B"],
     ) -> Float[Tensor, "B C"]:
         """Return the logits of the candidates; each label has the signals of before its watch."""
         if self.head is None or candidates.signals_CK is None:
@@ -249,10 +277,17 @@ class TwoTowerModel:
         signals_CK = torch.from_numpy(candidates.signals_CK)
         user_BE = self.joined_users(user_BD)
         logits_BC = user_BE @ torch.cat([output_CD, signals_CK], dim=1).T
-        label_B = torch.from_numpy(np.searchsorted(candidates.rows_C, batch.label_rows_B))
         gained_BK = torch.from_numpy(batch.label_signals_BK) - signals_CK[label_B]
         gained_B1 = (user_BE[:, -gained_BK.shape[1] :] * gained_BK).sum(dim=1, keepdim=True)
-        return logits_BC.scatter_add(1, label_B[:, None], gained_B1)
+        return logits_BC.scatter_add_(1, label_B[:, None], gained_B1)
+
+    def _search(self, words_UD: Float[Tensor, "U D"], users: UserBatch) -> Float[Tensor, "B D"]:
+        """Return what `models.serving.encoder.Tables` makes of the searches, with gradients."""
+        if not users.token_rows_BS.any():
+            return torch.zeros(len(users.token_rows_BS), self.config.dim)
+        tokens_BSD = _gather(words_UD, self._words.of(users.token_rows_BS))
+        weights_B1S = torch.from_numpy(users.token_weights_BS)[:, None, :]  # 0 on padding
+        return (weights_B1S @ tokens_BSD)[:, 0]
 
     def _loss(self, user_BD: Float[Tensor, "B D"], candidates: StepCandidates) -> Loss:
         if self.bands is None or candidates.band_C is None:
@@ -277,27 +312,22 @@ def add_id_embeddings(
 
 
 def _gather(
-    rows_U: Integer[np.ndarray, "U"], vectors_UD: Float[Tensor, "U D"], rows_BT: np.ndarray
+    vectors_UD: Float[Tensor, "U D"], place_BT: Integer[np.ndarray, "B T"]
 ) -> Float[Tensor, "B T D"]:
-    """Return the vectors of *rows_BT*; padding gets anything, and is masked by the caller."""
-    at_BT = np.minimum(np.searchsorted(rows_U, rows_BT), len(rows_U) - 1)
-    return vectors_UD[torch.from_numpy(at_BT)]
+    """Return the vectors with these places, from 1 on; padding has place 0, and is zero.
 
-
-def _search(
-    rows_U: Integer[np.ndarray, "U"], vectors_UD: Float[Tensor, "U D"], users: UserBatch
-) -> Float[Tensor, "B D"]:
-    """Return what `models.serving.encoder.Tables` makes of the searches, with gradients."""
-    tokens_BSD = _gather(rows_U, vectors_UD, users.token_rows_BS)
-    weights_BS = torch.from_numpy(users.token_weights_BS)  # 0 on padding
-    return (tokens_BSD * weights_BS[:, :, None]).sum(dim=1)
+    Measured, 51,200 rows of 64: `index_select` takes .9 ms, indexing by a tensor 11 ms.
+    """
+    padded = torch.nn.functional.pad(vectors_UD, (0, 0, 1, 0))
+    at = torch.from_numpy(place_BT.ravel())
+    return padded.index_select(0, at).view(*place_BT.shape, vectors_UD.shape[1])
 
 
 def _is_watched(
-    watch_rows_BT: Integer[np.ndarray, "B T"], rows_C: Integer[np.ndarray, "C"]
+    place_BT: Integer[np.ndarray, "B T"], num_candidates: int
 ) -> Bool[np.ndarray, "B C"]:
-    at_BT = np.minimum(np.searchsorted(rows_C, watch_rows_BT), len(rows_C) - 1)
-    user_M, position_M = np.nonzero(rows_C[at_BT] == watch_rows_BT)
-    is_watched_BC = np.zeros((len(watch_rows_BT), len(rows_C)), bool)
-    is_watched_BC[user_M, at_BT[user_M, position_M]] = True
-    return is_watched_BC
+    """Return which candidates, those with the first places, are in the windows."""
+    is_watched_BC = np.zeros((len(place_BT), num_candidates + 1), bool)
+    place_BT = np.where(place_BT <= num_candidates, place_BT, 0)
+    np.put_along_axis(is_watched_BC, place_BT, values=True, axis=1)
+    return is_watched_BC[:, 1:]

@@ -53,7 +53,8 @@ class Kept:
                 for way in ways
             }
             train_s, score_s = arrays["seconds"].tolist()
-            tested = Tested(arrays["user_ids"].tolist(), arrays["periods"].tolist())
+            cases = (arrays[name].tolist() for name in ("user_ids", "periods", "is_cold"))
+            tested = Tested(*cases)
         return KeptRun(tallies, train_s, score_s), tested
 
     def put(self, name: str, what: Mapping[str, Any], run: KeptRun, tested: Tested) -> None:
@@ -66,6 +67,7 @@ class Kept:
         arrays["seconds"] = np.array([run.train_s, run.score_s])
         arrays["user_ids"] = np.array(tested.user_ids, np.str_)
         arrays["periods"] = np.array(tested.periods, np.str_)
+        arrays["is_cold"] = np.array(tested.is_cold, bool)
         path = self._path(name, what)
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".part")

@@ -22,4 +22,6 @@ def run(halves: Halves, entrants: Sequence[Entrant], *, tell: Tell = ignore_prog
             entrant.score(LIVE, entrant.contender, cases)
         tell("testing", (start + len(cases)) / len(halves.tests))
     user_ids = [case.user_id for case in halves.tests]
-    return Tested(user_ids, ["all"] * len(user_ids))
+    completed = {column for history in halves.histories for column in history.completed}
+    is_cold = [case.label not in completed for case in halves.tests]
+    return Tested(user_ids, ["all"] * len(user_ids), is_cold)

@@ -120,10 +120,14 @@ class Entrant:
 
 @dataclass(slots=True)
 class Tested:
-    """The user and the period of each tested case, in the order of time."""
+    """The user and the period of each tested case, in the order of time.
+
+    A case *is_cold* when nobody is known to have completed its video before.
+    """
 
     user_ids: list[str] = field(default_factory=list)
     periods: list[str] = field(default_factory=list)
+    is_cold: list[bool] = field(default_factory=list)
 
 
 def replay(
@@ -136,6 +140,7 @@ def replay(
     """Evaluate all *entrants* on *log*, and return the tested cases."""
     prepare(TrainingData(log.uploads, log.histories), entrants, tell)
     people, tested, is_test = People(log, policy), Tested(), False
+    completed = {column for history in log.histories for column in history.completed}
     for row in range(len(log)):
         if log.is_tested[row] and not is_test:
             is_test = True
@@ -147,7 +152,10 @@ def replay(
         if case is not None and log.is_tested[row]:
             tested.user_ids.append(case.user_id)
             tested.periods.append(log.period[row])
+            tested.is_cold.append(case.label not in completed)
             stopped = people.as_stopped(case)
+        if exposure.is_completed:
+            completed.add(exposure.column)
         for entrant in entrants:
             entrant.take(exposure, case, stopped)
         if row % _TELL_EVERY == 0:

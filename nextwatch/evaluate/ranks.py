@@ -135,15 +135,19 @@ def spread(num_shown_N: Int64[np.ndarray, "N"]) -> dict[str, float]:
 
 
 def summary(
-    by_seed: Sequence[RankTally], user_ids: Sequence[str], periods: Sequence[str]
+    by_seed: Sequence[RankTally],
+    user_ids: Sequence[str],
+    periods: Sequence[str],
+    is_cold: Sequence[bool] = (),
 ) -> dict[str, Any]:
-    """Return the figures of one contender: measures, spread, intervals and periods.
+    """Return the figures of one contender: measures, spread, intervals, periods, cold videos.
 
     Seeds are averaged case by case, so intervals tell of users and not of seeds; ``by_seed`` has
-    the measures of each.
+    the measures of each. ``cold`` has the cases that are said to be cold, where that is known.
     """
     each = [gains(ranks) for ranks in by_seed]
     gain_QM = np.mean(each, axis=0)
+    cold_Q = np.asarray(is_cold, bool) if len(is_cold) else np.zeros(len(gain_QM), bool)
     spreads = [spread(ranks.num_shown_N) for ranks in by_seed]
     period_Q = np.asarray(periods, dtype=object)
     by_period = {
@@ -156,5 +160,6 @@ def summary(
         "n": len(gain_QM),
         "intervals": intervals(gain_QM, user_ids),
         "per_day": by_period,
+        "cold": {"n": int(cold_Q.sum()), **means(gain_QM[cold_Q])},
         "by_seed": [means(one) for one in each],
     }

@@ -53,6 +53,7 @@ def table(result: Result) -> str:
             "",
             *_rows(result),
             "",
+            *_cold_rows(result),
         ]
     )
 
@@ -63,6 +64,20 @@ def _seeds(result: Result) -> str:
     if len(set(counts.values())) <= 1:
         return str(next(iter(counts.values()), result["seeds"]))
     return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _cold_rows(result: Result) -> Iterator[str]:
+    """Yield the table of the cases whose video nobody had completed before, if there are any."""
+    lines = [(name, figures["cold"]) for name, figures in lines_of(result) if "cold" in figures]
+    if not lines or not lines[0][1]["n"]:
+        return
+    yield f"Videos that nobody had completed before, n = {lines[0][1]['n']:,}:"
+    yield ""
+    yield _row(["", *(_COLUMNS[name] for name in MEASURES)])
+    yield _row(["---"] * (1 + len(MEASURES)))
+    for name, figures in lines:
+        yield _row([name, *(_short(figures[measure]) for measure in MEASURES)])
+    yield ""
 
 
 def _rows(result: Result) -> Iterator[str]:

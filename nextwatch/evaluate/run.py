@@ -176,7 +176,8 @@ def _told(runs: Sequence[KeptRun], tested: Tested) -> dict[str, Any]:
 
     def of(way: str) -> dict[str, Any] | None:
         by_seed = [one.tallies[way] for one in runs if way in one.tallies]
-        return summary(by_seed, tested.user_ids, tested.periods) if by_seed else None
+        cases = tested.user_ids, tested.periods, tested.is_cold
+        return summary(by_seed, *cases) if by_seed else None
 
     live = of(LIVE)
     assert live is not None, "everybody is scored"

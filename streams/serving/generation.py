@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
+import structlog
+
 from contract.points import collection_name, point_id
 from contract.wire.events import ItemVector
 from models.bundle.bundle import Bundle
@@ -24,6 +26,8 @@ from models.serving.trained_ranker import TrainedRanker
 from models.tdm.index import SCORER as TREE_SCORER
 from models.tdm.index import TreeIndex
 from streams.serving.point_rows import PointRows
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,13 @@ class Serving:
         self.items.put(vector)
         row = self.items.row(vector.video_id)
         self.points.put(point_id(vector.video_id), row)
-        if self.tree is not None:
-            self.tree.put(row, self.items.outputs_ND[row])
+        if self.tree is not None and not self.tree.put(row, self.items.outputs_ND[row]):
+            self._warn_of_full_tree()
+
+    def _warn_of_full_tree(self) -> None:
+        """Say once that newcomers are not found before the next generation, which has room."""
+        if self.tree is not None and self.tree.num_refused == 1:
+            log.warning("tree_full", generation=self.generation, videos=len(self.tree))
 
     def remove(self, video_id: str) -> None:
         """Forget a video that was taken down."""

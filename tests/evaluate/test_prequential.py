@@ -275,3 +275,24 @@ def test_the_same_log_gives_the_same_ranks(seed):
     log = trial_log(drawn_rows(seed, num_rows=80), num_videos=30, histories=HISTORIES)
 
     assert num_better(log, IN_BATCHES) == num_better(log, IN_BATCHES)
+
+
+def test_a_case_is_cold_when_nobody_completed_its_video_before():
+    """Neither before the log nor in it; a watch that was not completed does not count."""
+    log = trial_log(
+        [
+            ("a", 0, 0, True),
+            ("b", 1, 1, False),
+            ("c", 1, 2, True),
+            ("d", 1, 3, True),
+            ("d", 0, 4, True),
+            ("e", 2, 5, True),
+        ],
+        num_videos=3,
+        histories=[history("h", [2])],
+    )
+
+    _, tested = witnessed(log)
+
+    assert tested.user_ids == ["a", "c", "d", "d", "e"]
+    assert tested.is_cold == [True, True, False, False, False]

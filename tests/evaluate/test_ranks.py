@@ -137,3 +137,15 @@ def test_a_video_that_was_not_found_ranks_last_and_is_not_shown():
 
     assert (found.num_better_Q.tolist(), found.num_equal_Q.tolist()) == ([3], [7])
     assert sorted(found.shown_K.tolist()) == [0, 1, 2]
+
+
+def test_cold_cases_are_told_apart():
+    """The mean of theirs alone; none where it is not known which are cold."""
+    right, wrong = ranked([1, 0, *[0] * 300], 0), ranked([0, *[1] * 301], 0)
+    tally = ranks.joined([right, wrong], 302)
+
+    told = ranks.summary([tally], ["u", "v"], ["day"] * 2, [False, True])
+    unknown = ranks.summary([tally], ["u", "v"], ["day"] * 2)
+
+    assert (told["cold"]["n"], told["cold"]["recall_at_100"]) == (1, 0.0)
+    assert unknown["cold"]["n"] == 0

@@ -66,6 +66,9 @@ class RecordingLearner(Learner):
         self.journal.append(("score", encoded.video_ids))
         return np.zeros((len(encoded), len(self.video_ids)), np.float32)
 
+    def kept_similarity(self, encoded, *, most):
+        return self.similarity(encoded)
+
     def learn(self, encoded):
         self.journal.append(("learn", encoded.video_ids))
         self.seen += [
@@ -94,6 +97,10 @@ class RecordingLearner(Learner):
     def drain_touched(self):
         touched, self.touched = self.touched, set()
         return touched
+
+    def drain_touched_rows(self):
+        rows = self.vocabulary.live_rows(sorted(self.drain_touched()))
+        return np.sort(rows[rows > 0]).astype(np.int64)
 
     def bundle_files(self):
         self.journal.append(("export",))

@@ -1,8 +1,10 @@
 """The story of the loop: what it does when, and in which order its effects come."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import structlog
 
 from contract.errors import StoreUnavailable
 from contract.process.clock import ManualClock
@@ -31,7 +33,7 @@ from tests.trainer.doubles import (
 from tests.trainer.ranking import facts
 from trainer.input.dispatch import Intake
 from trainer.input.feed import BrokerLostRecordsError
-from trainer.loop import Parts, Trainer
+from trainer.loop import BACKLOG_SPAN_MS, Parts, Trainer
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.ranking.join_store import RocksJoinStore
@@ -104,6 +106,59 @@ def watches(*video_ids, user_id="u1", offset=0):
         received(WATCH_EVENTS, watch(video_id, user_id=user_id, at_ms=n), offset=n)
         for n, video_id in enumerate(video_ids, start=offset)
     ]
+
+
+def learned_batches(room):
+    return [len(effect[1]) for effect in room.journal if effect[0] == "learn"]
+
+
+def full_poll(monkeypatch, records):
+    """Let so many records be all that are read at once: then more of them may wait."""
+    monkeypatch.setattr("trainer.loop.MAX_POLLED", len(records))
+    return records
+
+
+def test_a_backlog_is_learned_in_larger_batches(tmp_path, monkeypatch):
+    """Twelve examples that wait are one batch of 10 and a rest; in live traffic they are three."""
+    by_user = [watches("v1", user_id=f"u{n}", offset=n)[0] for n in range(12)]
+    busy = Room(tmp_path / "busy", UPLOADS, full_poll(monkeypatch, by_user), batch_wait_ms=60_000,
+                backlog_batch_size=10).start()  # fmt: skip
+    busy.trainer.take()
+    assert learned_batches(busy) == [10]
+
+    monkeypatch.setattr("trainer.loop.MAX_POLLED", 500)
+    live = Room(tmp_path / "live", UPLOADS, by_user, batch_wait_ms=60_000,
+                backlog_batch_size=10).start()  # fmt: skip
+    live.trainer.take()
+    assert learned_batches(live) == [4, 4, 4]
+
+
+def test_a_large_batch_spans_no_more_than_a_minute(tmp_path, monkeypatch):
+    """A quiet log is learned in the batches in which it would have come: signals hold so long."""
+    gap_ms = BACKLOG_SPAN_MS // 5
+    slow = [
+        received(WATCH_EVENTS, watch("v1", user_id=f"u{n}", at_ms=n * gap_ms), offset=n)
+        for n in range(12)
+    ]
+    room = Room(tmp_path, UPLOADS, full_poll(monkeypatch, slow), batch_wait_ms=60_000,
+                backlog_batch_size=10).start()  # fmt: skip
+
+    room.trainer.take()
+
+    assert learned_batches(room) == [6, 6]
+
+
+def test_progress_tells_how_old_the_oldest_record_was(tmp_path):
+    """Seconds behind the topics; nothing waits, no lag."""
+    late = [dataclasses.replace(one, ingested_at_ms=T0 - 90_000) for one in watches("v1")]
+    room = Room(tmp_path, UPLOADS, late).start()
+    for lag_s in (90.0, 0.0):
+        room.trainer.take()
+        with structlog.testing.capture_logs() as logs:
+            room.trainer._log_progress()
+
+        assert logs[0]["event"] == "progress_made"
+        assert logs[0]["lag_s"] == lag_s
 
 
 def test_the_first_start_offers_a_cold_bundle_of_the_catalogue(tmp_path):

@@ -120,6 +120,7 @@ class Popularity:
             (self._shown, _SHOWN),
             (self._surface, _SURFACES),
         )
+        vocabulary.when_freed(self._forget_rows)
 
     def add(self, upload: VideoUpload) -> None:
         """Note duration, upload time and content of a video of the vocabulary."""
@@ -323,6 +324,10 @@ class Popularity:
                 self._counts(name)[:] = arrays[name]
         for upload in self.vocabulary.uploads:
             self._note_codes(upload)
+
+    def _forget_rows(self, rows: Integer[np.ndarray, "n"]) -> None:
+        for column_N in self._columns.values():
+            column_N[rows[rows < len(column_N)]] = 0.0
 
     def _note_codes(self, upload: VideoUpload) -> None:
         row = self.vocabulary.row(upload.video_id)

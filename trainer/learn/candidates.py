@@ -40,13 +40,22 @@ class CandidateDraw:
     ) -> StepCandidates:
         """Return drawn videos and the labels of the batch, each once."""
         config = self._config
-        live_N = np.flatnonzero(vocabulary.is_live_N) + 1
-        count_N = frequency.counts(live_N)
-        rows_C = np.union1d(self._negatives.rows(rng, live_N, count_N), label_rows_B)
-        count_C = frequency.counts(rows_C)
-        log_q_C = self._negatives.log_q(
-            count_C, frequency.shares(rows_C), count_N, num_labels=len(label_rows_B)
-        )
+        is_live_N, num_labels = vocabulary.is_live_N, len(label_rows_B)
+        if config.negatives == "uniform":
+            drawn = self._negatives.uniform_rows(rng, is_live_N)
+            rows_C = np.union1d(drawn, label_rows_B)
+            share_C, num_live = frequency.shares(rows_C), int(np.count_nonzero(is_live_N))
+            log_q_C = self._negatives.uniform_log_q(
+                share_C, num_live=num_live, num_labels=num_labels
+            )
+        else:
+            live_N = np.flatnonzero(is_live_N) + 1
+            count_N = frequency.counts(live_N)
+            rows_C = np.union1d(self._negatives.rows(rng, live_N, count_N), label_rows_B)
+            log_q_C = self._negatives.log_q(
+                *(frequency.counts(rows_C), frequency.shares(rows_C), count_N),
+                num_labels=num_labels,
+            )
         band_C = None
         if config.loss == HIERARCHICAL:
             count_N = frequency.count_N[: len(vocabulary) + 1]

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float, Float32, Integer
+from jaxtyping import Bool, Float, Float32, Int64, Integer
 
 from contract.wire.events import VideoUpload
 from models.bundle import export
 from models.bundle.bundle import Card
 from models.features.examples import Example, cap_per_user
 from models.features.features import FeatureEncoder, UserBatch
+from models.features.growth import FIRST_CAPACITY, grown
 from models.features.vocabulary import Vocabulary
 from models.parallel.data_parallel import DataParallel
 from models.serving import encoder
@@ -40,10 +41,16 @@ from models.training.sequence_training import Recipe
 from models.training.two_tower import TwoTowerModel
 from trainer.evaluate.popularity import Viewing
 from trainer.learn.candidates import CandidateDraw
+from trainer.learn.catalogue_vectors import CHUNK, CatalogueVectors, watched_rows, with_padding
 from trainer.learn.histories import GoesOn, PastWatches, always, learn_histories
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
 # D = width of a vector, F = ranking features.
+
+
+STEPS_OF_A_BATCH = 4
+"""A larger batch is learned in larger steps. A step of 1,024 takes a tenth as long for each example
+as one of 16 does: most of what is drawn and watched is the same."""
 
 
 class Learner:
@@ -57,14 +64,16 @@ class Learner:
             completion=config.completion,
         )
         self._model = TwoTowerModel(config, seed=seed)
-        self.vocabulary = Vocabulary(self.features)
+        self.vocabulary = Vocabulary(self.features, max_videos=config.max_videos)
+        self.vocabulary.when_freed(self._forget_rows)
         self._replay = ReplayBuffer(config.replay_size)
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._candidates = CandidateDraw(config)
         self._frequency = LabelFrequency(half_life_ms=config.frequency_half_life_ms)
         self._signals = LiveSignals()
         self._frozen = FrozenGenerations(config)
-        self._touched: set[str] = set()
+        self._is_touched_N = np.zeros(FIRST_CAPACITY, bool)
+        self.catalogue_vectors = CatalogueVectors(config)
         self._waiting: list[int] = []
         self._loss = 0.0
         self._vectors: tuple[np.ndarray, np.ndarray] | None = None
@@ -96,6 +105,8 @@ class Learner:
         self._model.reserve(row)
         self._frequency.reserve(row)
         self._signals.reserve(row)
+        self.catalogue_vectors.reserve(row)
+        self._is_touched_N = grown(self._is_touched_N, row + 1)
         self._vectors = None
         return is_changed
 
@@ -105,8 +116,18 @@ class Learner:
         if row:
             self.vocabulary.remove(video_id)
             self._replay.forget_video(row)
-            self._touched.discard(video_id)
+            self._is_touched_N[row] = False
             self._vectors = None
+
+    def _forget_rows(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the videos that had *rows*, which others will have."""
+        self._model.ids.reset(rows)
+        self._frequency.forget(rows)
+        self._signals.forget(rows)
+        self._replay.forget_rows(rows)
+        self._is_touched_N[rows] = False
+        self.catalogue_vectors.touch(rows)
+        self._vectors = None
 
     def forget(self, user_id: str) -> None:
         """Erase the examples of a user that are kept for replay."""
@@ -130,18 +151,33 @@ class Learner:
 
         Videos taken down have a similarity like all others: mask them by `is_live_N`.
         """
-        similarity_BN: np.ndarray = self.user_vectors(encoded.users) @ self._all_vectors()[1][1:].T
+        output_ND = self._all_vectors()[1][1:]
+        similarity_BN: np.ndarray = self.user_vectors(encoded.users) @ output_ND.T
         return similarity_BN
+
+    def kept_similarity(self, encoded: EncodedExamples, *, most: int) -> Float32[np.ndarray, "B N"]:
+        """Return `similarity` by vectors that are kept, of which up to *most* are computed now.
+
+        They are as old as `trainer.learn.catalogue_vectors` says.
+        """
+        kept = self.catalogue_vectors
+        kept.renew(self._model, self.vocabulary, self._signals, most=most)
+        return kept.similarity(encoded.users, self._model, self.vocabulary)
 
     def user_vectors(self, users: UserBatch) -> Float32[np.ndarray, "B E"]:
         """Return the user vectors of *users* as served, learning nothing."""
-        input_ND, _ = self._all_vectors()
+        if self._vectors is None:  # of the videos that were watched, and of no others
+            rows, users = watched_rows(users)
+            input_nD, _ = self._model.item_vectors(self.vocabulary.content(rows), rows)
+            input_ND = with_padding(input_nD)
+        else:
+            input_ND, _ = self._vectors
         return self._model.served_users(self._model.user_vectors(users, input_ND))
 
     def output_vectors(self, rows: Integer[np.ndarray, "n"]) -> Float32[np.ndarray, "n E"]:
         """Return the served output vectors of *rows*, from 1 on, as they are now."""
-        vectors_nE: np.ndarray = self._all_vectors()[1][rows]
-        return vectors_nE
+        _, output_nD = self._model.item_vectors(self.vocabulary.content(rows), rows)
+        return self._served(output_nD, rows)
 
     def learn_histories(
         self,
@@ -165,18 +201,24 @@ class Learner:
         """Do what a model besides the towers has to do after *histories* were learned."""
 
     def count(self, viewings: Sequence[Viewing]) -> None:
-        """Count these watches, completed or not, in the live signals of their videos."""
-        if not self.config.has_live_signals or not viewings:
+        """Count these watches, completed or not: a watched video is known, and may be hot."""
+        if not viewings:
             return
-        video_ids = [viewing.video_id for viewing in viewings]
+        rows = self.vocabulary.live_rows([viewing.video_id for viewing in viewings])
+        is_completed = np.array([viewing.is_completed for viewing in viewings], bool)
+        self.vocabulary.note_active(rows)
+        newest_ms = max(viewing.event_time_ms for viewing in viewings)
+        self._model.ids.see(rows[(rows > 0) & ~is_completed])  # the others were labels
+        self._model.ids.refresh(rows[rows > 0], now_ms=newest_ms)
+        if not self.config.has_live_signals:
+            return
         self._signals.count(
-            self.vocabulary.live_rows(video_ids),
+            rows,
             np.array([viewing.event_time_ms for viewing in viewings], np.int64),
-            np.array([viewing.is_completed for viewing in viewings], bool),
+            is_completed,
             np.array([viewing.is_first for viewing in viewings], bool),
         )
-        self._touched.update(video_ids)
-        self._vectors = None
+        self._touch(rows)
 
     def turn_back(self, now_ms: int, *, latest_ms: int) -> bool:
         """Set the clocks to *now_ms* if they stand after *latest_ms*; return whether they did."""
@@ -188,9 +230,10 @@ class Learner:
         """Learn from the examples, with some older ones beside, and return the mean loss.
 
         Until `TowerConfig.examples_per_step` have come they wait, and the loss is the last one.
-        Examples of videos that are not in the catalogue are left out; without any other the
-        loss is 0 and nothing is learned. A loss that is not finite is returned as it is, and
-        the step that had it has changed nothing.
+        Each is learned from in one step, and a batch takes `STEPS_OF_A_BATCH` at most. Examples of
+        videos that are not in the catalogue are left out; without any other the loss is 0 and
+        nothing is learned. A loss that is not finite is returned as it is, and the step that had
+        it has changed nothing.
         """
         known = self._known(encoded)
         if not known:
@@ -202,30 +245,40 @@ class Learner:
         self._model.ids.see(label_rows)
         slots = self._replay.add(known, label_rows, self._signals.signals(label_rows))
         self._waiting += slots.tolist()
-        losses = []
-        for _ in range(len(self._waiting) // self.config.examples_per_step):
-            older = self._replay.draw(
-                self._rng, self.config.num_replayed, max_per_user=self.config.max_per_user
-            )
-            batch = self._replay.take(
-                np.concatenate([self._waiting, older]),
-                self.features,
-                now_ms=self._frequency.newest_ms,
-            )
-            candidates = self._candidates.candidates(
-                self._rng, batch.label_rows_B, self.vocabulary, self._frequency, self._signals
-            )
-            losses.append(self._model.step(batch, candidates, self.vocabulary))
-        if losses:
-            self._waiting, self._loss = [], float(np.mean(losses))
+        if len(self._waiting) >= self.config.examples_per_step:
+            most_steps = len(self._waiting) // self.config.examples_per_step
+            steps = np.array_split(self._waiting, min(most_steps, STEPS_OF_A_BATCH))
+            self._waiting, self._loss = [], float(np.mean([self._step(new) for new in steps]))
         self._frequency.add(label_rows)
-        for example in known.examples:
-            self._touched.update(example.window.video_ids, (example.video_id,))
-        self._vectors = None
+        self._touch(label_rows)
+        self._touch(known.users.watch_rows_BT)
         return self._loss
 
+    def _step(self, slots: Integer[np.ndarray, "K"]) -> float:
+        """Take one optimiser step on the examples in *slots*, and return its loss."""
+        older = self._replay.draw(
+            self._rng, self.config.num_replayed, max_per_user=self.config.max_per_user
+        )
+        batch = self._replay.take(
+            np.concatenate([slots, older]), self.features, now_ms=self._frequency.newest_ms
+        )
+        candidates = self._candidates.candidates(
+            self._rng, batch.label_rows_B, self.vocabulary, self._frequency, self._signals
+        )
+        return self._model.step(batch, candidates, self.vocabulary)
+
     def freeze(self, generation: int) -> None:
-        """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`."""
+        """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`.
+
+        Before that, embeddings that nobody needs any more, or that are not finite, are reset.
+        """
+        num_reset = self._model.reset_broken()
+        expired = self._model.ids.expire(
+            now_ms=self._frequency.newest_ms, after_ms=self.config.id_expiry_ms
+        )
+        if num_reset or len(expired):
+            self.catalogue_vectors.touch(np.arange(1, len(self.vocabulary) + 1))
+            self._vectors = None
         self._frozen.freeze(generation, self._model)
 
     def vectors(
@@ -246,13 +299,25 @@ class Learner:
     def drain_touched(self) -> set[str]:
         """Return the videos whose vectors have moved since the last call, live ones only.
 
-        By learning, by being watched, or by not being watched while their signals decay.
+        By learning, as labels or as drawn negatives, by being watched, or by not being watched
+        while their signals decay.
         """
-        decayed = self._signals.take_moved(len(self.vocabulary)).tolist()
-        self._touched.update(self.video_ids[row - 1] for row in decayed)
-        touched = {video_id for video_id in self._touched if self.vocabulary.live_row(video_id)}
-        self._touched = set()
-        return touched
+        return {self.video_ids[row - 1] for row in self.drain_touched_rows().tolist()}
+
+    def drain_touched_rows(self) -> Int64[np.ndarray, "n"]:
+        """Return the rows of `drain_touched`, in order."""
+        self._touch(self._signals.take_moved(len(self.vocabulary)))
+        self._touch(self._model.ids.take_moved())
+        touched = np.flatnonzero(self._is_touched_N[1 : len(self.vocabulary) + 1] & self.is_live_N)
+        self._is_touched_N[:] = False
+        return touched + 1
+
+    def _touch(self, rows: Integer[np.ndarray, "..."]) -> None:
+        """Note that the vectors of these rows have moved; row 0 stands for no video."""
+        self._is_touched_N[rows] = True
+        self._is_touched_N[0] = False
+        self.catalogue_vectors.touch(rows)
+        self._vectors = None
 
     def bundle_files(self) -> dict[str, bytes]:
         """Return the files of a bundle: towers, tables and golden outputs.
@@ -313,11 +378,12 @@ class Learner:
         arrays |= {f"frozen.{name}": array for name, array in self._frozen.state().items()}
         arrays |= {f"signals.{name}": array for name, array in self._signals.state().items()}
         arrays["catalogue"] = np.frombuffer(self.vocabulary.encoded(), np.uint8)
-        arrays["label_count_N"] = self._frequency.count_N
-        meta = {
-            "newest_ms": self._frequency.newest_ms,
+        arrays["label_count_N"], times = self._frequency.state()
+        meta = times | {
             "num_added": self._replay.num_added,
-            "touched": sorted(self._touched),
+            "touched": [
+                self.video_ids[row - 1] for row in np.flatnonzero(self._is_touched_N).tolist()
+            ],
             "waiting": list(self._waiting),
             "loss": self._loss if math.isfinite(self._loss) else 0.0,
             "generations": self._frozen.generations,
@@ -346,9 +412,11 @@ class Learner:
         signals.load_state(_under("signals.", arrays))
         self.vocabulary.load(arrays["catalogue"].tobytes())
         self._model, self._replay, self._frozen, self._signals = model, replay, frozen, signals
-        self._frequency.count_N = arrays["label_count_N"].copy()
-        self._frequency.newest_ms = meta["newest_ms"]
-        self._touched = set(meta["touched"])
+        self._frequency.load_state(arrays["label_count_N"], meta)
+        self.catalogue_vectors = CatalogueVectors(self.config)
+        self.catalogue_vectors.reserve(len(self.vocabulary))
+        self._is_touched_N = np.zeros(len(self.vocabulary) + 1, bool)
+        self._is_touched_N[self.vocabulary.rows(meta["touched"])] = True
         self._waiting, self._loss = list(meta["waiting"]), meta["loss"]
         self._rng.bit_generator.state = json.loads(meta["draw"])
         self._vectors = None
@@ -366,10 +434,10 @@ class Learner:
                 np.zeros((num_videos + 1, dim), np.float32)
                 for dim in (self.config.dim, self._output_dim)
             )
-            if num_videos:
-                rows = np.arange(1, num_videos + 1)
-                vectors = self._model.item_vectors(self.vocabulary.content(), rows)
-                input_ND[1:], output_ND[1:] = vectors[0], self._served(vectors[1], rows)
+            for start in range(1, num_videos + 1, CHUNK):
+                rows = np.arange(start, min(start + CHUNK, num_videos + 1))
+                vectors = self._model.item_vectors(self.vocabulary.content(rows), rows)
+                input_ND[rows], output_ND[rows] = vectors[0], self._served(vectors[1], rows)
             self._vectors = input_ND, output_ND
         return self._vectors
 

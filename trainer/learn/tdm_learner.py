@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from models.features.examples import Example
 from models.tdm import export as tdm_export
@@ -27,6 +27,8 @@ from trainer.learn.learner import Learner
 # Shape legend: B = examples, K = leaves found, D = width of a served vector.
 
 MODEL = "tdm"
+NOT_FOUND = -2.0
+"""Below any cosine: the similarity of what a search of the tree does not find."""
 _REFRESH_EXAMPLES = 256
 _MIN_USERS = 64
 """With fewer kept users it is not known what users are like: the tree goes by category."""
@@ -53,6 +55,12 @@ class TdmLearner(Learner):
         """Take a video down, and free its leaf."""
         self.tree.tree.remove(self.vocabulary.live_row(video_id))
         super().remove(video_id)
+
+    def _forget_rows(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the videos that had *rows*, and free their leaves."""
+        for row in rows.tolist():
+            self.tree.tree.remove(row)
+        super()._forget_rows(rows)
 
     def forget(self, user_id: str) -> None:
         """Erase the kept examples and vectors of a user."""
@@ -90,7 +98,7 @@ class TdmLearner(Learner):
         live = np.flatnonzero(self.is_live_N)
         shape = shape_for(len(live))
         output_ND = self._all_vectors()[1]
-        if len(self._users_KD) < _MIN_USERS:
+        if len(self._users_KD) < _MIN_USERS or not len(live):
             categories = self.vocabulary.categories(live + 1)
             leaf_N = category_leaves(categories, shape.depth, self._tree_rng)
         else:
@@ -103,6 +111,32 @@ class TdmLearner(Learner):
         self._refresh()
         self.tree.calibrate(self._users_KD, self._tree_rng)
         self._num_since_rebuild = 0
+
+    def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
+        """Return the cosines of what the tree finds, `NOT_FOUND` for all other videos.
+
+        So the guard and progressive validation judge what a tree serves. The beam leaves out what
+        stands in the windows, as in serving.
+        """
+        return self._of_found(encoded, super().similarity(encoded))
+
+    def kept_similarity(self, encoded: EncodedExamples, *, most: int) -> Float32[np.ndarray, "B N"]:
+        """Return `similarity` by vectors that are kept; see `Learner.kept_similarity`."""
+        return self._of_found(encoded, super().kept_similarity(encoded, most=most))
+
+    def _of_found(
+        self, encoded: EncodedExamples, cosine_BN: Float32[np.ndarray, "B N"]
+    ) -> Float32[np.ndarray, "B N"]:
+        """Return *cosine_BN* of what a search of the tree finds, `NOT_FOUND` of the others."""
+        if not len(self.tree.tree):
+            return cosine_BN
+        user_BD = self.user_vectors(encoded.users)
+        seen = [rows[rows > 0] for rows in encoded.users.watch_rows_BT]
+        found = self.tree.search(user_BD, seen)
+        row_BK = np.where(found.score_BK > -np.inf, self.tree.tree.row_L[found.leaf_BK], 0)
+        is_found_BN = np.zeros((len(encoded), len(self.video_ids) + 1), bool)
+        np.put_along_axis(is_found_BN, row_BK, values=True, axis=1)
+        return np.where(is_found_BN[:, 1:], cosine_BN, np.float32(NOT_FOUND))
 
     def search(self, examples: Sequence[Example]) -> tuple[FoundLeaves, Float32[np.ndarray, "B N"]]:
         """Return the leaves of a beam search, and the score of each of *video_ids*, by column.

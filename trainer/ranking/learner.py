@@ -73,6 +73,7 @@ class RankingLearner:
         self._num_by_label = [0, 0]
         self._recent: deque[tuple[Any, ...]] = deque(maxlen=NUM_RECENT)
         self._loss = 0.0
+        vocabulary.when_freed(self._forget_rows)
 
     @property
     def is_ready(self) -> bool:
@@ -96,6 +97,14 @@ class RankingLearner:
             tag=np.array([codes["tag"]]),
             duration_ms=np.array([float(upload.duration_ms)]),
         )
+
+    def _forget_rows(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the videos that had *rows*."""
+        freed = set(rows.tolist())
+        self._row_of_point = {
+            point: row for point, row in self._row_of_point.items() if row not in freed
+        }
+        self.model.forget(rows)
 
     def row_of_point(self, point: int) -> int:
         """Return the row of the video with this point, 0 when it is unknown."""

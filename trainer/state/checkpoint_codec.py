@@ -10,7 +10,6 @@ from bytes to hashes and the disk, is done beside learning (`trainer.state.savin
 """
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +112,7 @@ def snapshot(state: TrainingState) -> Snapshot:
         pending=state.pending,
         video_ids=state.learner.vocabulary.video_ids,
         counts=dict(state.counts),
-        touched={generation: list(videos) for generation, videos in state.touched.items()},
+        touched=state.touched.video_ids(),
         loss=state.loss,
         waiting=state.waiting.all(),
         pending_ranking=state.pending_ranking + (state.joiner.examples if state.joiner else []),
@@ -170,9 +169,7 @@ def restore(
         ) from error
     state.pending = rest.pending
     state.counts.update(rest.counts)
-    state.touched = {
-        generation: OrderedDict.fromkeys(videos) for generation, videos in rest.touched.items()
-    }
+    state.touched.load(rest.touched)
     state.loss = rest.loss
     state.waiting.load(rest.waiting)
     state.pending_ranking = rest.pending_ranking

@@ -17,7 +17,7 @@ play of 0 ms is none. No event moves the clocks of the counters beyond *clock*: 
 year would let everything decay that was counted so far.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection
 
 import msgspec
@@ -39,9 +39,10 @@ from models.features.examples import CompletionRule, Example
 from models.history.history import WatchEntry, Window, WindowPolicy, entered, fold
 from models.history.window import filtered
 from models.serving.ranking import Ranker
-from models.training.frozen import NUM_FROZEN
+from models.training.replay import EncodedExamples
 from trainer.evaluate.popularity import Popularity, Viewing
 from trainer.evaluate.progressive import Progressive
+from trainer.evaluate.sample import ValidationBudget
 from trainer.evaluate.viewers import Viewers
 from trainer.input.waiting import WaitingWatches
 from trainer.input.windows import Windows
@@ -50,6 +51,7 @@ from trainer.ranking.examples import OwnFeatures, RankingExample
 from trainer.ranking.joiner import Joiner
 from trainer.ranking.learner import RankingLearner
 from trainer.ranking.watermarks import Place
+from trainer.state.touched import Touched
 
 MAX_WAITING = 100_000
 """So many watches wait for the uploads of their videos, some 20 MB."""
@@ -82,6 +84,7 @@ class TrainingState:
         *,
         clock: Clock = no_clock,
         max_waiting: int = MAX_WAITING,
+        validation: ValidationBudget = ValidationBudget(),  # noqa: B008 - frozen
     ) -> None:
         self.learner = learner
         self.windows = windows
@@ -90,7 +93,7 @@ class TrainingState:
         self.pending = Pending()
         self.loss = 0.0
         self.counts: Counter[str] = Counter()
-        self.touched: dict[int, OrderedDict[str, None]] = {}
+        self.touched = Touched(learner.vocabulary)
         self.viewers = Viewers()
         self.waiting = WaitingWatches(max_waiting)
         self.joiner: Joiner | None = None
@@ -100,6 +103,7 @@ class TrainingState:
         self.pending_ranking: list[RankingExample] = []
         self._completion = completion
         self._clock = clock
+        self._validation = validation
 
     def upload(self, upload: VideoUpload) -> None:
         """Add a video: from now on it can be recommended, watched and learned.
@@ -114,17 +118,14 @@ class TrainingState:
             self.ranker.upload(upload)
         self.counts["uploads"] += 1
         if is_changed:
-            for videos in self.touched.values():
-                videos[video_id] = None
-                videos.move_to_end(video_id, last=False)
+            self.touched.put_first(self.learner.vocabulary.row(video_id))
         for user_id, entry in self.waiting.take(video_id):
             self._learn_late(user_id, entry)
 
     def take_down(self, video_id: str) -> None:
         """Stop recommending a video; waiting examples of it are left out."""
         self.learner.remove(video_id)
-        for videos in self.touched.values():
-            videos.pop(video_id, None)
+        self.touched.discard(self.learner.vocabulary.row(video_id))
         self.counts["takedowns"] += 1
 
     def search(self, event: Search) -> None:
@@ -232,9 +233,9 @@ class TrainingState:
         examples = [example for example in self.pending.examples if self.is_live(example.video_id)]
         if examples:
             encoded = self.learner.encode(examples)
-            similarity_BN = self.learner.similarity(encoded)
-            self.progressive.score(examples, similarity_BN, self.learner.is_live_N, self.popularity)
+            self._validate(encoded)
             self.loss = self.learner.learn(encoded)
+            self.counts["learned_examples"] += len(examples)
         self.popularity.count(self.pending.viewings)
         self.learner.count(self.pending.viewings)
         self._touch([viewing.video_id for viewing in self.pending.viewings])
@@ -245,17 +246,15 @@ class TrainingState:
         """Start *generation*: its vectors are as they are now, nothing of it is touched yet."""
         self.learner.freeze(generation)
         self._touch([])
-        self.touched[generation] = OrderedDict()
-        while len(self.touched) > NUM_FROZEN:
-            del self.touched[min(self.touched)]
+        self.touched.start(generation)
 
     def take_touched(self, generation: int, most: int) -> list[str]:
         """Return videos whose vectors or features of *generation* are out of date, oldest first."""
-        waiting = self.touched.get(generation, OrderedDict())
-        taken = [video_id for video_id, _ in zip(waiting, range(most), strict=False)]
-        for video_id in taken:
-            del waiting[video_id]
-        return [video_id for video_id in taken if self.is_live(video_id)]
+        vocabulary = self.learner.vocabulary
+        rows = self.touched.take(generation, most)
+        return [
+            vocabulary.video_ids[row - 1] for row in rows[vocabulary.is_live_N[rows - 1]].tolist()
+        ]
 
     def ranker_files(self) -> dict[str, bytes]:
         """Return the files of the ranker for a bundle; none before it has learned enough."""
@@ -309,11 +308,23 @@ class TrainingState:
         if is_first_completed and video_id not in before.video_ids:
             self.pending.examples.append(Example(user_id, before, video_id, time_ms))
 
+    def _validate(self, encoded: EncodedExamples) -> None:
+        """Score what the budget allows of a batch that nothing was learned from yet."""
+        examples, budget = encoded.examples, self._validation
+        places = budget.draw(examples, len(self.learner.vocabulary))
+        drawn = encoded.at(places)
+        similarity_BN = self.learner.kept_similarity(drawn, most=budget.num_vectors)
+        self.progressive.score(
+            drawn.examples,
+            similarity_BN,
+            self.learner.is_live_N,
+            self.popularity,
+            stand_for=len(examples),
+        )
+
     def _touch(self, watched: list[str]) -> None:
-        learned = sorted(self.learner.drain_touched())
-        for videos in self.touched.values():
-            videos.update(dict.fromkeys(watched))
-            videos.update(dict.fromkeys(learned))
+        self.touched.add(self.learner.vocabulary.rows(watched))
+        self.touched.add(self.learner.drain_touched_rows())
 
 
 def as_of(window: Window, event_time_ms: int, event_id: bytes) -> Window:

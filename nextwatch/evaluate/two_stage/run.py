@@ -110,7 +110,7 @@ def _stages(trial: TwoStageTrial, seed: int) -> tuple[Entrant, Entrant]:
 
 def _summary(entrants: Sequence[Entrant], tested: Tested, num_videos: int) -> Result:
     by_seed = [joined(one.ranks[LIVE], num_videos) for one in entrants]
-    told = summary(by_seed, tested.user_ids, tested.periods)
+    told = summary(by_seed, tested.user_ids, tested.periods, tested.is_cold)
     count = len(entrants)
     return told | {
         "train_seconds": sum(one.train_s for one in entrants) / count,

@@ -7,13 +7,16 @@ import pytest
 
 from models.serving.live_signals import (
     HOUR_MS,
+    LARGEST,
     LOOK_EVERY_MS,
     MAX_NORM,
     NUM_SIGNALS,
     PRIORS,
+    SATURATES_AT,
     SCALE,
     SIGNALS,
     LiveSignals,
+    saturated,
     served_dim,
     served_items,
 )
@@ -122,6 +125,40 @@ def test_counting_goes_on_after_a_restart():
     assert signals.take_moved(3).tolist() == restarted.take_moved(3).tolist()
 
 
+def test_counts_are_the_same_however_long_ago_the_first_watch_was():
+    """Weights are scaled down after 32 hours; a count is what its own watches are."""
+    at_h = (0, 10, 31, 40, 100, 101)
+    long_lived = counted(LiveSignals(), *((1, hour, True) for hour in at_h))
+    short_lived = counted(LiveSignals(), (1, 100, True), (1, 101, True))
+
+    for name in ("watches_1h", "completed_3h"):
+        assert of(long_lived, 1, name) == pytest.approx(of(short_lived, 1, name), abs=1e-6)
+    by_hand = sum(0.5 ** ((101 - hour) / 24) for hour in at_h)
+    assert of(long_lived, 1, "watches_24h") == pytest.approx(np.log1p(by_hand / 0.5), abs=1e-6)
+
+
+def test_a_large_catalogue_is_looked_through_in_parts(monkeypatch):
+    """No batch waits until all videos were compared, and none is forgotten."""
+    monkeypatch.setattr("models.serving.live_signals.LOOK_ROWS", 2)
+    signals = counted(LiveSignals(), *((row, 0, True) for row in range(1, 6)))
+
+    found = [signals.take_moved(5).tolist() for _ in range(4)]
+
+    assert found == [[1, 2], [3, 4], [5], []]
+
+
+def test_counts_of_0_2_are_read():
+    """They had decayed to the newest time, and had no landmark."""
+    signals = counted(LiveSignals(), (2, 0, True))
+    arrays = signals.state() | {"times_ms": np.array([signals.newest_ms, 0], np.int64)}
+    restarted = LiveSignals()
+    restarted.load_state(arrays)
+    for one in (signals, restarted):
+        counted(one, (1, 2.0, False))
+
+    np.testing.assert_array_equal(signals.signals(np.arange(9)), restarted.signals(np.arange(9)))
+
+
 def test_a_state_of_other_signals_is_refused():
     """Counts of other half-lives would be read as something that they are not."""
     arrays = LiveSignals().state()
@@ -149,3 +186,41 @@ def test_served_vectors_have_unit_norm_and_keep_the_inner_product():
         taste @ user + signals @ weights,
         atol=1e-5,
     )
+
+
+def test_however_hot_videos_are_they_are_served_in_the_order_that_training_sees():
+    """With 1,000 to 100 million watches each, none loses of its taste to make room for signals."""
+    rng = np.random.default_rng(0)
+    signals = LiveSignals()
+    signals.reserve(200)
+    counts = np.geomspace(1e3, 1e8, 200)
+    signals.load_state(
+        signals.state()
+        | {"count_NK": np.concatenate([np.zeros((1, 1)), counts[:, None]]) * np.ones(NUM_SIGNALS)}
+    )
+    taste = rng.normal(size=(200, 8))
+    taste /= np.linalg.norm(taste, axis=1, keepdims=True)
+    user, weights = 60 * rng.normal(size=8), np.full(NUM_SIGNALS, 0.3)
+    seen_in_training = signals.signals(np.arange(1, 201))
+
+    served = served_items(taste, seen_in_training)
+
+    np.testing.assert_allclose(
+        served @ np.concatenate([user, weights / SCALE, [0.0]]) * MAX_NORM,
+        taste @ user + seen_in_training @ weights,
+        rtol=1e-4,
+        atol=1e-3,
+    )
+    assert (np.diff(seen_in_training, axis=0) > 0).all()
+
+
+def test_a_signal_saturates_smoothly_below_its_largest():
+    """As it is up to a point, then ever flatter."""
+    log = np.array([[0.0, SATURATES_AT, SATURATES_AT + 1e-3, 8.0, 20.0, 700.0]])
+
+    (flat,) = saturated(log)
+
+    assert flat[:2].tolist() == [0.0, SATURATES_AT]
+    assert flat[2] == pytest.approx(SATURATES_AT + 1e-3, abs=1e-6)
+    assert SATURATES_AT < flat[3] < flat[4] < LARGEST
+    assert flat[5] == pytest.approx(LARGEST)

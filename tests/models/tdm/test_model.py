@@ -230,3 +230,19 @@ def test_refuses_settings_that_mean_nothing(wrong):
     """With the bound and what was given."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TdmConfig(**wrong)
+
+
+def test_a_large_catalogue_is_ordered_by_hundreds_of_users(monkeypatch):
+    """A part of the users at a time, so that memory stays bounded, gives the same points."""
+    rng = np.random.default_rng(0)
+    output_ND = rng.normal(size=(300, 8)).astype(np.float32)
+    user_BD = rng.normal(size=(64, 8)).astype(np.float32)
+    points = []
+    for most_numbers in (1 << 24, 300 * 7):
+        monkeypatch.setattr("models.tdm.model._MOST_NUMBERS", most_numbers)
+        config = TdmConfig(list_dim=8, num_best=20)
+        draw = np.random.Generator(np.random.PCG64(1))
+        points.append(list_space(output_ND, user_BD, config, draw, gain=5.0))
+
+    whole, in_parts = (one @ one.T for one in points)
+    np.testing.assert_allclose(in_parts, whole, rtol=1e-2, atol=1e-2 * np.abs(whole).max())

@@ -11,7 +11,13 @@ from models.features.features import WATCH_FEATURES, FeatureEncoder
 from models.features.vocabulary import Vocabulary
 from models.towers.registry import USER_TOWERS
 from models.training.sequence_batches import WatchSequence, batches, cut
-from models.training.sequence_training import Recipe, SequenceTraining, shared_softmax, train
+from models.training.sequence_training import (
+    Recipe,
+    SequenceTraining,
+    dropout,
+    shared_softmax,
+    train,
+)
 from models.training.two_tower import TwoTowerModel
 from tests.support.builders import upload
 from tests.support.bundles import SMALL
@@ -194,14 +200,16 @@ def test_a_row_that_the_catalogue_does_not_have_is_refused():
 
 
 def test_histories_without_a_label_teach_nothing():
-    """One watch, or none: no error and no step."""
+    """One watch, or none: no error and no step; that its video was watched is noted."""
     model, catalogue = model_of()
     recipe = dataclasses.replace(QUICK, is_warm_started=False)
     before = {name: array.copy() for name, array in model.state().items()}
 
     train(model, catalogue, [watched(1), watched()], recipe, seed=0)
 
-    assert all(np.array_equal(before[name], array) for name, array in model.state().items())
+    after = model.state()
+    assert after.pop("ids.seen_N")[1] == 1
+    assert all(np.array_equal(before[name], array) for name, array in after.items())
 
 
 @pytest.mark.parametrize(
@@ -214,7 +222,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(field, value):
 
 
 def test_ids_that_are_rare_stay_out_of_it():
-    """Video 12 is a label twice and has no vector yet; the next stream counts on from there."""
+    """Video 12 is watched twice and has no vector yet; the next stream counts on from there."""
     model, catalogue = model_of()
     model.ids.min_seen = 3
     histories = [watched(*range(1, 12)) for _ in range(6)] + [watched(1, 12), watched(2, 12)]
@@ -222,5 +230,25 @@ def test_ids_that_are_rare_stay_out_of_it():
     train(model, catalogue, histories, QUICK, seed=0)
 
     has_vector_N = model.ids.weight_ND[1 : NUM_VIDEOS + 1].any(dim=1).tolist()
-    assert has_vector_N == [False, *[True] * 10, False]  # 1 is watched, but nowhere a label
+    assert has_vector_N == [*[True] * 11, False]
     assert model.ids.seen_N[12].item() == 2
+
+
+def test_dropout_goes_by_the_seed_and_not_by_what_torch_drew_before():
+    """Same seed, same figures."""
+    losses = []
+    for drawn_before in (0, 7):
+        model, catalogue = model_of()
+        torch.rand(drawn_before + 1)
+        recipe = dataclasses.replace(QUICK, num_epochs=1, dropout=0.5)
+        train(model, catalogue, chains(), recipe, seed=3, goes_on=lambda _n, x: losses.append(x))
+
+    assert losses[0] == losses[1]
+
+
+def test_dropout_keeps_the_mean():
+    """What is left grows by what is gone."""
+    kept = dropout(torch.ones(1, 100, 100), 0.2, torch.Generator().manual_seed(0))
+
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert sorted(set(kept.flatten().tolist())) == [0.0, 1.25]

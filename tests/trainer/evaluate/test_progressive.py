@@ -81,7 +81,7 @@ def test_ties_are_drawn_by_lot():
     """One is better, 40 are equal, 19 places are left for them: 19 in 40."""
     score_BN = np.array([[1.0] + [0.5] * 40])
 
-    assert hits(score_BN, np.array([7]), 20) == pytest.approx([19 / 40])
+    assert hits(score_BN, np.array([7])) == pytest.approx(np.array([[19 / 40, 1.0]]))
 
 
 def test_equal_scores_have_the_recall_of_a_random_order():
@@ -125,6 +125,37 @@ def test_recent_forgets_and_the_whole_does_not():
 
     assert metrics["retrieval_recall_at_20"] == 0.5
     assert metrics["recent_retrieval_recall_at_20"] == 0.0
+
+
+def test_drawn_examples_count_for_their_batch():
+    """Half of 4 are found and all of 1 that stands for 96: 98 of 100, not 3 of 5."""
+    progressive = Progressive(Ranker(RankerParams()))
+    items, live = items_of(30), np.ones(30, bool)
+    for labels, stand_for in ((("v0", "v1", "v28", "v29"), None), (("v0",), 96)):
+        similarity = np.repeat(DESCENDING[None], len(labels), axis=0).astype(np.float32)
+        progressive.score(
+            [example(v) for v in labels], similarity, live, items, stand_for=stand_for
+        )
+
+    metrics = progressive.metrics()
+
+    assert metrics["retrieval_recall_at_20"] == pytest.approx(0.98)
+    assert metrics["recent_retrieval_recall_at_20"] == pytest.approx(0.98)
+    assert metrics["progressive_examples"] == 5
+
+
+def test_tallies_of_0_2_are_read():
+    """They had no weights: every example stood for itself."""
+    progressive, resumed = (Progressive(Ranker(RankerParams())) for _ in range(2))
+    items, live = items_of(30), np.ones(30, bool)
+    progressive.score([example("v3")], DESCENDING[None].astype(np.float32), live, items)
+    arrays = progressive.state()
+    arrays["recent"] = arrays["recent"][:, 1:]
+    del arrays["weight"]
+
+    resumed.load_state(arrays)
+
+    assert resumed.metrics() == progressive.metrics()
 
 
 def test_the_state_is_restored_exactly():

@@ -90,7 +90,7 @@ def test_a_planted_pattern_is_learned_by_every_loss(loss, negatives):
     config = dataclasses.replace(SMALL, loss=loss, negatives=negatives)
     learner = learner_of(catalogue(), config)
 
-    for batch in batches(pairs(640)):
+    for batch in batches(pairs(960)):
         learner.learn(learner.encode(batch))
 
     assert share_of_next_taste(learner, pairs(64, seed=1)) > 0.7
@@ -105,6 +105,19 @@ def test_a_cap_leaves_a_heavy_watcher_no_more_examples_than_others():
     )
 
     assert learner.drain_touched() == {"chess0", "trains2"}
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(8, [8]), (20, [10, 10]), (64, [16] * 4)])
+def test_each_example_of_a_batch_is_learned_from_in_one_step(batch_size, sizes):
+    """A large batch takes larger steps, four at most; nothing is visited twice."""
+    learner = learner_of(catalogue(), dataclasses.replace(SMALL, num_replayed=0))
+    stepped = []
+    learner._step = lambda slots: stepped.append(slots.tolist()) or 0.0
+
+    learner.learn(learner.encode(pairs(batch_size)))
+
+    assert [len(slots) for slots in stepped] == sizes
+    assert [slot for slots in stepped for slot in slots] == list(range(batch_size))
 
 
 @pytest.mark.parametrize("has_example_age", [True, False])
@@ -339,7 +352,7 @@ def test_a_loss_that_is_not_finite_changes_nothing():
 
     assert not np.isfinite(loss)
     for name, array in learner._model.state().items():
-        if not name.endswith("seen_N"):  # watched is watched
+        if ".seen_" not in name:  # watched is watched
             np.testing.assert_array_equal(array, before[name], name)
 
 

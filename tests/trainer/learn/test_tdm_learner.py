@@ -1,5 +1,6 @@
 """The learner with a tree on top: a leaf for every video, at once, and still after a restart."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.support.bundles import SMALL, TASTES, catalogue, write
 from trainer.learn import registry
 from trainer.learn.histories import PastWatches
 from trainer.learn.learner import Learner
-from trainer.learn.tdm_learner import TdmLearner
+from trainer.learn.tdm_learner import NOT_FOUND, TdmLearner
 
 QUICK = TdmConfig(
     hidden_dim=4,
@@ -241,3 +242,53 @@ def test_refuses_the_settings_of_another_tower():
     """A tree is built on what it says it is built on."""
     with pytest.raises(ValueError, match="tdm is built on youtube_dnn, got settings of dssm"):
         registry.learner("tdm", registry.config_of("dssm"), seed=0)
+
+
+def test_similarity_is_of_what_the_tree_finds(trained):
+    """What the guard judges is what is served: all else is below any cosine."""
+    examples = pairs(6, seed=5)
+    encoded = trained.encode(examples)
+
+    similarity_BN = trained.similarity(encoded)
+
+    found, _ = trained.search(examples)
+    plain_BN = Learner.similarity(trained, encoded)
+    for similarity_N, plain_N, rows in zip(
+        similarity_BN, plain_BN, rows_of(trained, found), strict=True
+    ):
+        is_found_N = np.isin(np.arange(1, len(trained.video_ids) + 1), rows)
+        assert 0 < is_found_N.sum() < len(is_found_N)
+        np.testing.assert_array_equal(similarity_N[is_found_N], plain_N[is_found_N])
+        assert (similarity_N[~is_found_N] == NOT_FOUND).all()
+
+
+def test_a_catalogue_without_any_video_has_an_empty_tree():
+    """All of them taken down is no reason to stop, and what comes next has its leaf."""
+    learner = learner_of(catalogue(num_of_each=10))
+    for first in range(0, 160, 16):
+        learner.learn(learner.encode(pairs(160)[first : first + 16]))
+    for video_id in list(learner.video_ids):
+        learner.remove(video_id)
+
+    learner.rebuild()
+    learner.freeze(1)
+
+    assert len(learner.tree.tree) == 0
+    learner.upload(upload("newcomer"))
+    learner.freeze(2)
+    assert learner.tree.tree.leaf(learner.vocabulary.row("newcomer")) is not None
+
+
+def test_a_row_that_is_given_again_has_left_its_leaf():
+    """The newcomer gets a leaf of its own."""
+    learner = TdmLearner(dataclasses.replace(SMALL, max_videos=20), seed=0, tdm=QUICK)
+    for one in catalogue():
+        learner.upload(one)
+    learner.freeze(1)
+
+    learner.upload(upload("newcomer"))
+    row = learner.vocabulary.row("newcomer")
+
+    assert learner.tree.tree.leaf(row) is None
+    learner.freeze(2)
+    assert learner.tree.tree.leaf(row) is not None
