@@ -33,13 +33,14 @@ from tests.trainer.doubles import (
 from tests.trainer.ranking import facts
 from trainer.input.dispatch import Intake
 from trainer.input.feed import BrokerLostRecordsError
-from trainer.loop import BACKLOG_SPAN_MS, Parts, Trainer
+from trainer.loop import Parts, Trainer
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.ranking.join_store import RocksJoinStore
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.journal import Journal
+from trainer.transitions import BACKLOG_SPAN_MS
 
 NEVER = 3_600.0
 
