@@ -28,6 +28,7 @@ from contract.wire.events import (
     Event,
     Id,
     Impressions,
+    RankingLog,
     RecommendationRequest,
     Search,
     UserDeletion,
@@ -104,7 +105,9 @@ def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None
 
     That is more than `MAX_SKEW_MS` after the record's own timestamp, or more than `MAX_AHEAD_MS`
     after *clock*: the producer that dates an event wrongly often gives its record the same date.
-    Of a deletion, the time that it erases up to: a seal in the future would shut the user out.
+    Of a deletion, the time that it erases up to: a seal in the future would shut the user out. Of a
+    ranking log, the time of the recommendation: the joiner keeps the newest, so that those of the
+    future would push out all that is true.
 
     A record without a timestamp, *ingested_at_ms* being -1, is judged by *clock* in its place.
 
@@ -115,6 +118,8 @@ def check_not_future(event: Event, *, ingested_at_ms: int, clock: Clock) -> None
         field, time_ms = "erase_before_ms", event.erase_before_ms
     elif isinstance(event, _WITH_EVENT_ID):
         field, time_ms = "event_time_ms", event.event_time_ms
+    elif isinstance(event, RankingLog):
+        field, time_ms = "generated_at_ms", event.generated_at_ms
     else:
         return
     now_ms = clock()

@@ -3,8 +3,16 @@
 Start with `learn_histories` where there are some: whether a watch was completed, given those before
 it, teaches what users like and what holds everybody. Then `score` and `learn` batch after batch.
 Learning is a pure function of the state and the batch, so a restart goes on bit for bit.
+
+What scores and is served is an average of the weights of the newest steps: a step on 64 examples
+goes as much astray as forward, and online there is no end at which the steps get small.
+
+Source:
+    Polyak, Juditsky, Acceleration of Stochastic Approximation by Averaging, SIAM Journal on Control
+    and Optimization 1992, https://doi.org/10.1137/0330046
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -57,6 +65,9 @@ _BIN_KEEP = 0.999
 _WARM_STEPS, _WARMTH, _COLD_AFTER = 200, 7.0, 4_000
 """The first steps are larger, half as much so after each `_WARM_STEPS`: a new ranker is worth
 nothing yet, and everything waits for it."""
+_MOST_KEPT, _FIRST_AVERAGED = 0.999, 9.0
+"""What is left of the served weights at each step, rising with the number of steps: what is served
+is the average of the newest tenth of them, and of a thousand at most."""
 
 OnEpoch = Callable[[int, float], None]
 """Told of the number of a pass over the histories, and its mean loss."""
@@ -89,7 +100,8 @@ class RankerModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.tables = VideoEmbeddings(config.dim, config.buckets)
-            self.network = RankerNetwork(config, heads.num_outputs(config.watch_head))
+            self._trained = RankerNetwork(config, heads.num_outputs(config.watch_head))
+        self.network = copy.deepcopy(self._trained).eval()
         self.quantiles = {
             name: Quantiles(num_features, seed=seed + number, has_roots=config.has_roots)
             for number, (name, num_features) in enumerate(
@@ -101,7 +113,7 @@ class RankerModel:
         edges = np.append(heads.edges_s(config.max_watch_s), config.max_watch_s)
         self.bin_mean_Q = ((edges[1:] + edges[:-1]) / 2).astype(np.float64)
         self._optimiser = RankerOptimiser(
-            self.network, self.tables, dense_lr=config.dense_lr, table_lr=config.table_lr
+            self._trained, self.tables, dense_lr=config.dense_lr, table_lr=config.table_lr
         )
         self._num_steps = 0
 
@@ -130,9 +142,8 @@ class RankerModel:
 
     def score(self, requests: RankerRequests, candidates: RankerCandidates) -> RankerScores:
         """Return what is expected of *candidates*, learning nothing; positions are not read."""
-        self.network.eval()
         with torch.no_grad():
-            outputs_MO, _ = self._outputs(requests, candidates, position=None)
+            outputs_MO, _ = self._outputs(self.network, requests, candidates, None)
             return self._scores(outputs_MO, candidates)
 
     def learn(
@@ -140,9 +151,8 @@ class RankerModel:
     ) -> float:
         """Take one step, and return the loss; one that is not finite changes nothing."""
         features_MF = candidates.features_MF
-        self.network.eval()
         with torch.no_grad():  # as they are served: without dropout, position and this step
-            served_MO, _ = self._outputs(requests, candidates, position=None)
+            served_MO, _ = self._outputs(self.network, requests, candidates, None)
         self._calibrate(served_MO, candidates, labels)
         self.quantiles["context"].see(requests.context_BU[:, _CONTEXT])
         self.quantiles["pair"].see(features_MF[:, _PAIR])
@@ -150,8 +160,8 @@ class RankerModel:
         warmth = 1.0 + _WARMTH * 0.5 ** (self._num_steps / _WARM_STEPS)
         self._optimiser.set_dense_lr(self.config.dense_lr * warmth)
         self._num_steps += 1
-        self.network.train()
-        outputs_MO, penalty = self._outputs(requests, candidates, position=candidates.position_M)
+        shown_at_M = candidates.position_M
+        outputs_MO, penalty = self._outputs(self._trained, requests, candidates, shown_at_M)
         loss_M = heads.loss(
             outputs_MO,
             torch.from_numpy(labels.is_watched_M),
@@ -163,6 +173,7 @@ class RankerModel:
         )
         loss = loss_M.mean()
         self._step(loss, penalty, len(candidates.row_M))
+        self._average()
         surface_B = _codes(requests.context_BU[:, _SURFACE])
         self.surfaces.count(surface_B[candidates.request_M], labels.is_watched_M)
         return float(loss.detach())
@@ -173,7 +184,6 @@ class RankerModel:
         """Learn which watches were completed, each from those before it, in several passes."""
         known = [one for one in histories if len(one.rows) > 1]
         self._optimiser.set_dense_lr(self.config.history_lr)
-        self.network.train()
         for number in range(self.config.history_passes if self.config.has_embeddings else 0):
             losses = []
             order = self._rng.permutation(len(known))
@@ -181,13 +191,14 @@ class RankerModel:
                 users = [known[place] for place in order[start : start + _USERS_AT_ONCE]]
                 losses.append(self._learn_users(users))
             on_epoch(number, float(np.mean(losses)) if losses else 0.0)
+        self.network.load_state_dict(self._trained.state_dict())
         if known:
             self._num_steps = _COLD_AFTER  # what is known is not to be shaken
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything a restart needs."""
         arrays: dict[str, np.ndarray] = {}
-        for prefix, module in (("network", self.network), ("tables", self.tables)):
+        for prefix, module in self._modules().items():
             arrays |= {f"{prefix}.{n}": v.numpy().copy() for n, v in module.state_dict().items()}
         arrays |= {f"optimiser.{n}": v for n, v in self._optimiser.state().items()}
         for name, quantiles in self.quantiles.items():
@@ -210,10 +221,9 @@ class RankerModel:
             old = self.tables.own.weight
             if self.tables.reserve(capacity - 1):
                 self._optimiser.grow(old, self.tables.own.weight)
-            for prefix, module in (("network.", self.network), ("tables.", self.tables)):
-                module.load_state_dict(
-                    {n: torch.from_numpy(v.copy()) for n, v in _under(prefix, arrays).items()}
-                )
+            for prefix, module in self._modules().items():
+                found = _under(f"{prefix}.", arrays)
+                module.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in found.items()})
             self._optimiser.load_state(_under("optimiser.", arrays))
             for name, quantiles in self.quantiles.items():
                 quantiles.load_state(_under(f"quantiles.{name}.", arrays))
@@ -225,14 +235,26 @@ class RankerModel:
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"the state of a ranker does not fit: {error}") from error
 
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        return {"network": self.network, "trained": self._trained, "tables": self.tables}
+
+    def _average(self) -> None:
+        """Draw the served network to the one that has just taken a step."""
+        keep = min(_MOST_KEPT, self._num_steps / (self._num_steps + _FIRST_AVERAGED))
+        with torch.no_grad():
+            pairs = zip(self.network.parameters(), self._trained.parameters(), strict=True)
+            for served, trained in pairs:
+                served.lerp_(trained, 1.0 - keep)
+
     def _outputs(
         self,
+        network: RankerNetwork,
         requests: RankerRequests,
         candidates: RankerCandidates,
-        *,
         position: Float32[np.ndarray, "M"] | None,
     ) -> tuple[Tensor, Tensor]:
         """Return the outputs of all candidates, and the mean square of the embeddings read."""
+        is_training = network is self._trained
         dim = self.config.dim
         features_MF = candidates.features_MF
         rows_M = torch.from_numpy(candidates.row_M.astype(np.int64))
@@ -244,20 +266,21 @@ class RankerModel:
         history_BTW, history_penalty = self.tables(history_rows_BT)
         pools_BP = pooled(history_BTW[..., :dim], is_there_BT, is_completed_BT)
         codes_BC = _codes(requests.context_BU[:, _CODES])
-        user = self.network.user_part(
+        user = network.user_part(
             UserInputs(
-                self._dropped(pools_BP),
+                self._dropped(pools_BP) if is_training else pools_BP,
                 stats(is_there_BT, is_completed_BT),
                 as_tensor(self.quantiles["context"].normalised(requests.context_BU[:, _CONTEXT])),
                 torch.from_numpy(codes_BC),
             )
         )
         video_MV = as_tensor(self.quantiles["video"].normalised(features_MF[:, _FIRST_OF_VIDEO:]))
-        video = self.network.video_part(self._dropped(embedding_MW), video_MV)
+        embedding_MW = self._dropped(embedding_MW) if is_training else embedding_MW
+        video = network.video_part(embedding_MW, video_MV)
         surface_B = _codes(requests.context_BU[:, _SURFACE])
-        surface_BD = self.network.context_factors(torch.from_numpy(codes_BC))
+        surface_BD = network.context_factors(torch.from_numpy(codes_BC))
         logit_M = self.surfaces.logit_S[surface_B[candidates.request_M]]
-        source_M1 = self.network.sources(torch.from_numpy(_codes(features_MF[:, _SOURCE])))
+        source_M1 = network.sources(torch.from_numpy(_codes(features_MF[:, _SOURCE])))
         shown_M = np.zeros(len(rows_M), np.float32) if position is None else np.log1p(position)
         products_MX = torch.stack(
             [
@@ -272,12 +295,12 @@ class RankerModel:
         )
         pair_MP = as_tensor(self.quantiles["pair"].normalised(features_MF[:, _PAIR]))
         own_MO = user.own_BO[request_M]
-        outputs_MO = self.network.pair_part(video.first_NH, products_MX, pair_MP, own_MO)
+        outputs_MO = network.pair_part(video.first_NH, products_MX, pair_MP, own_MO)
         return outputs_MO, penalty + history_penalty
 
     def _dropped(self, values: Tensor) -> Tensor:
         share = self.config.dropout
-        if not self.network.training or not share:
+        if not share:
             return values
         is_kept = torch.rand(values.shape, generator=self._dropout) >= share
         return values * is_kept / (1.0 - share)
@@ -356,11 +379,11 @@ class RankerModel:
             ],
             dim=-1,
         )
-        taste_BTD = self.network.taste(torch.cat([*pools, told_BTS], dim=-1))
+        taste_BTD = self._trained.taste(torch.cat([*pools, told_BTS], dim=-1))
         query_BTD = self._dropped(embedding_BTW[..., dim : 2 * dim])
         logit_BT = (
             (taste_BTD * query_BTD).sum(-1)
-            + self.network.user_bias(told_BTS)[..., 0]
+            + self._trained.user_bias(told_BTS)[..., 0]
             + embedding_BTW[..., -1]
         )
         loss_BT = torch.nn.functional.binary_cross_entropy_with_logits(

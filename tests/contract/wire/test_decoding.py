@@ -415,3 +415,12 @@ def test_a_ranking_log_of_another_shape_than_its_videos_is_rejected(change, word
     """Else a row would be taken for another video's."""
     with pytest.raises(DecodeError, match=f"^{word}: "):
         logged(**change)
+
+
+def test_features_logged_in_the_future_are_rejected():
+    """The joiner drops the oldest first, so these would push out everything that is true."""
+    log = logged(generated_at_ms=T0 + MAX_AHEAD_MS + 1)
+
+    with pytest.raises(DecodeError) as rejected:
+        check_not_future(log, ingested_at_ms=log.generated_at_ms, clock=lambda: T0)
+    assert rejected.value.reason == "ts_future:generated_at_ms"
