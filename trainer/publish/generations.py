@@ -20,9 +20,8 @@ class Generations:
 
     @property
     def in_service(self) -> int | None:
-        """The generation that was announced last as in service; None if it was withdrawn since."""
-        withdrawn = {bundle.generation for bundle in self._log.in_state(BundleState.WITHDRAWN)}
-        return None if self._log.in_service in withdrawn else self._log.in_service
+        """The highest generation that is in service; None if there is none."""
+        return self._log.in_service
 
     @property
     def newest(self) -> int:
