@@ -11,6 +11,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,9 @@ from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
 from models.ranking.config import RANKERS
 from trainer.evaluate.popularity import Popularity
+from trainer.guard.guard import Guard
+from trainer.guard.rollback import Rollback
+from trainer.guard.service_watch import ServiceWatch
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, commit_listener, feed_config, identify
 from trainer.input.windows import Windows
@@ -85,16 +89,32 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     torch.set_num_threads(1)
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
-    trainer, feed = build(kafka, process, settings, policy, on_refusal=cluster.doubt_group)
     watch.start()
+    is_after_return = False
     try:
-        trainer.run(
-            lambda: should_stop() or ending.is_near,
-            on_ready=lambda: _go_on_quietly(ready, settings.niceness),
-        )
+        while True:
+            trainer, feed = build(
+                kafka,
+                process,
+                settings,
+                policy,
+                on_refusal=cluster.doubt_group,
+                is_after_return=is_after_return,
+            )
+            try:
+                trainer.run(
+                    lambda: should_stop() or ending.is_near,
+                    on_ready=lambda: _go_on_quietly(ready, settings.niceness),
+                )
+            finally:
+                feed.close()
+                trainer.close()
+            if not trainer.has_gone_back:
+                break
+            is_after_return = True
+            log.warning("trainer_starts_over", reason="it has gone back to an older checkpoint")
     finally:
         watch.stop()
-        feed.close()
     ending.check()
     log.info("trainer_stopped")
 
@@ -115,10 +135,12 @@ def build(
     policy: WindowPolicy,
     *,
     on_refusal: Callable[[], None],
+    is_after_return: bool = False,
 ) -> tuple[Trainer, Feed]:
     """Return the trainer, put together from the real things, and the feed to close after it.
 
-    *on_refusal* is called when its consumer group has refused a commit.
+    *on_refusal* is called when its consumer group has refused a commit. *is_after_return* says that
+    the trainer before it has gone back to an older checkpoint.
     """
     config = dataclasses.replace(config_of(settings.model), completion=settings.completion)
     model = learner(settings.model, config, seed=settings.seed)
@@ -156,17 +178,33 @@ def build(
     feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka))
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
+    rollback = Rollback(settings.checkpoint_dir)
+    publisher = BundlePublisher(
+        outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
+    )
+    watch = None
+    if settings.guard:
+        state.guard = Guard(settings.completion, cpu_s=time.thread_time)
+        watch = ServiceWatch(
+            state,
+            state.guard,
+            generations,
+            rollback,
+            publisher,
+            process.bundle_url,
+            system_clock,
+            is_after_return=is_after_return,
+        )
     parts = Parts(
         state=state,
         generations=generations,
         feed=feed,
-        intake=Intake(state, generations, outbox, kafka.layout, system_clock),
+        intake=Intake(state, generations, outbox, kafka.layout, system_clock, rollback.quarantine),
         outbox=outbox,
-        publisher=BundlePublisher(
-            outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
-        ),
+        publisher=publisher,
         checkpoints=Checkpoints(settings.checkpoint_dir),
         clock=system_clock,
+        watch=watch,
     )
     return Trainer(parts, settings), feed
 

@@ -12,19 +12,27 @@ Everything happens in one thread, in this order, for as long as the process live
 A restart goes on from the offsets of the newest whole checkpoint. What happened after it is done
 again from the same records, so every example counts once in what was learned. Records of one
 partition come in the same order again; how partitions interleave may differ from the first time.
+
+A guard (`trainer.guard`) stands before 4, and watches what serves. When that has turned bad, the
+generations that know of it are withdrawn, and the process starts over from the checkpoint of the
+one that serves again, without the records that did it.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 from contract.errors import BundleError, StoreUnavailable
 from contract.kafka.outbox import Outbox
 from contract.process.clock import Clock
+from contract.wire.events import ItemVector
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
+from models.bundle.bundle import Bundle
+from trainer.guard.service_watch import ServiceWatch
 from trainer.input import backfill
 from trainer.input.dispatch import SOURCES, Intake
 from trainer.input.feed import BrokerLostRecordsError, Feed
@@ -68,6 +76,7 @@ class Parts:
     publisher: BundlePublisher
     checkpoints: Checkpoints
     clock: Clock
+    watch: ServiceWatch | None = None
 
 
 class Trainer:
@@ -86,14 +95,28 @@ class Trainer:
         self._has_changed = False
         self._num_erasures = 0
         self._num_naming_erased = 0
+        self._has_caught_up = False
+        self._fast_path_warned: int | None = None
+        self._withheld = ""
 
     def run(self, should_stop: Stop, on_ready: Callable[[], None]) -> None:
         """Start, call *on_ready*, learn until *should_stop*, then save a checkpoint."""
         self.start(should_stop)
         on_ready()
-        while not should_stop():
+        while not should_stop() and not self.has_gone_back:
             self.step()
-        self._checkpoint_if_possible()
+        if not self.has_gone_back:
+            self._checkpoint_if_possible()
+
+    def close(self) -> None:
+        """Close what is kept on disk beside the checkpoints."""
+        if self._parts.state.joiner is not None:
+            self._parts.state.joiner.close()
+
+    @property
+    def has_gone_back(self) -> bool:
+        """Whether an older checkpoint is the newest now: everything is to be built anew from it."""
+        return self._parts.watch is not None and self._parts.watch.has_gone_back
 
     def start(self, should_stop: Stop) -> None:
         """Resume from the newest checkpoint or begin; offer a bundle where there is none."""
@@ -111,6 +134,9 @@ class Trainer:
         """Run one round of the loop."""
         self.take()
         self.learn_due()
+        self._look_at_service()
+        if self.has_gone_back:
+            return
         if self._fast_path.is_due():
             self.publish_vectors()
         if self._slow_path.is_due():
@@ -148,14 +174,41 @@ class Trainer:
             self._has_changed = True
             self._batch_age.restart()
 
+    def _look_at_service(self) -> None:
+        """Let the guard know what serves, and go back if that has turned bad."""
+        if self._parts.watch is None:
+            return
+        if not self._has_caught_up and self._parts.feed.has_read(ALL):
+            self._has_caught_up = True
+            self._parts.watch.caught_up()
+        self._parts.watch.look(self._offsets())
+
     def publish_vectors(self) -> None:
         """Publish the vectors of touched videos for the generation in service (fast path)."""
         generation, state = self._parts.generations.in_service, self._parts.state
-        if generation in state.touched and self._why_not() is None:
+        watch = self._parts.watch
+        if generation is None or (watch is not None and watch.is_held):
+            return
+        if generation not in state.touched:
+            self._warn_of_fast_path(generation)
+        elif self._why_not() is None:
             most = self._settings.fast_path_videos
-            self._num_published += self._parts.publisher.publish_vectors(
-                state, generation, most=most
+            num_published = self._parts.publisher.publish_vectors(
+                state, generation, most=most, on_vectors=self._note_vectors
             )
+            self._num_published += num_published
+
+    def _note_vectors(self, vectors: Sequence[ItemVector]) -> None:
+        if self._parts.watch is not None:
+            self._parts.watch.note_vectors(vectors)
+
+    def _warn_of_fast_path(self, generation: int) -> None:
+        """Warn, once for each generation, that its vectors stand still until the next one."""
+        if generation != self._fast_path_warned:
+            self._fast_path_warned = generation
+            log.warning("fast_path_stopped", generation=generation,
+                        reason="this trainer has not frozen that generation")  # fmt: skip
+        self._parts.state.counts["fast_path_skipped"] += 1
 
     def offer_next(self) -> None:
         """Offer a bundle if there is none, or something new and no bundle pending (slow path)."""
@@ -177,20 +230,29 @@ class Trainer:
         started_s = time.monotonic()
         state, generations = self._parts.state, self._parts.generations
         generation = max(generations.newest, *state.touched, 0) + 1
-        reason = self._why_not()
+        reason = self._why_not() or self._why_not_offer()
         if reason is None:
             try:
-                announcement = self._parts.publisher.prepare(state, generation, self._offsets())
+                announcement = self._parts.publisher.prepare(
+                    state,
+                    generation,
+                    self._offsets(),
+                    in_service=generations.in_service,
+                    why_refused=self._why_refused,
+                )
                 self._has_changed = True
-                self.checkpoint()
+                self._keep(generation, self.checkpoint())
             except (BundleError, StoreUnavailable, OSError) as error:
                 reason = str(error)
         if reason is not None:
+            state.counts["bundles_withheld"] += 1
+            self._withheld = reason
             log.error("bundle_withheld", reason=reason, generation=generation)
             return
+        self._withheld = ""
         self._parts.publisher.announce(announcement)
         generations.note(announcement)
-        self._parts.publisher.discard_old()
+        self._parts.publisher.discard_old([b.bundle_id for b in generations.not_withdrawn])
         self._patience.restart()
         log.info(
             "bundle_offered",
@@ -200,8 +262,19 @@ class Trainer:
             took_s=_since(started_s),
         )
 
-    def checkpoint(self) -> None:
-        """Save everything learned, with the offsets it was learned from.
+    def _why_not_offer(self) -> str | None:
+        watch = self._parts.watch
+        return None if watch is None else watch.why_not_offer(has_caught_up=self._has_caught_up)
+
+    def _why_refused(self, bundle: Bundle) -> str | None:
+        return None if self._parts.watch is None else self._parts.watch.why_refused(bundle)
+
+    def _keep(self, generation: int, checkpoint: Path | None) -> None:
+        if self._parts.watch is not None and checkpoint is not None:
+            self._parts.watch.keep(generation, checkpoint)
+
+    def checkpoint(self) -> Path | None:
+        """Save everything learned, with the offsets it was learned from; return where it is.
 
         Dead letters come before: an offset is passed only once they are acknowledged. After an
         erasure an idle trainer goes on saving until the older checkpoints, which know the user,
@@ -209,7 +282,7 @@ class Trainer:
         """
         self._next_checkpoint.restart()
         if not self._has_changed and not self._num_naming_erased:
-            return
+            return None
         started_s = time.monotonic()
         self._parts.outbox.flush()
         self._parts.feed.note_ids()
@@ -225,6 +298,7 @@ class Trainer:
         self._has_changed = False
         self._note_erasures()
         log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
+        return path
 
     def _note_erasures(self) -> None:
         """Count how many older checkpoints may have a user whom this one has not."""
@@ -312,6 +386,8 @@ class Trainer:
             refused=self._parts.intake.refused.total(),
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
+            withheld=self._withheld,
+            **({} if self._parts.watch is None else self._parts.watch.progress()),
         )
         state.waiting.warn()
         self._parts.intake.warn_of_misplaced()

@@ -219,9 +219,12 @@ class Learner:
         self._vectors = None
         return self._loss
 
-    def freeze(self, generation: int) -> None:
-        """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`."""
-        self._frozen.freeze(generation, self._model)
+    def freeze(self, generation: int, *, in_service: int | None = None) -> None:
+        """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`.
+
+        The one *in_service* is not dropped.
+        """
+        self._frozen.freeze(generation, self._model, in_service=in_service)
 
     def vectors(
         self, video_ids: Sequence[str], *, generation: int

@@ -28,6 +28,20 @@ class Generations:
         """The highest generation that was ever announced."""
         return self._log.newest_generation
 
+    @property
+    def withdrawn(self) -> set[int]:
+        """The generations that were withdrawn."""
+        return {bundle.generation for bundle in self._log.in_state(BundleState.WITHDRAWN)}
+
+    @property
+    def not_withdrawn(self) -> list[BundleAnnouncement]:
+        """The bundles that serve or may come into service, oldest generation first."""
+        return self._log.not_withdrawn
+
+    def of(self, generation: int | None) -> BundleAnnouncement | None:
+        """Return the bundle of *generation*; None if it is not known."""
+        return self._log.of_generation(generation)
+
     def note(self, announcement: BundleAnnouncement) -> None:
         """Apply one announcement; they come in the order of their offsets."""
         self._log.apply(announcement)

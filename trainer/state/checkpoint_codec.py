@@ -32,6 +32,7 @@ PROGRESSIVE = "progressive.safetensors"
 VIEWERS = "viewers.safetensors"
 REST = "study.msgpack"
 RANKER = "ranker.safetensors"
+GUARD = "guard.safetensors"
 JOINER = "joiner"
 """The directory of the joiner's store in a checkpoint."""
 
@@ -59,16 +60,22 @@ def to_files(state: TrainingState) -> dict[str, bytes]:
         pending_ranking=state.pending_ranking + (state.joiner.examples if state.joiner else []),
     )
     ranker = {} if state.ranker is None else {RANKER: safetensors.numpy.save(state.ranker.state())}
-    return ranker | {
-        LEARNER: safetensors.numpy.save(arrays),
-        # not msgspec: the state of a random generator may have integers of 128 bits
-        LEARNER_META: json.dumps(meta, allow_nan=False).encode(),
-        WINDOWS: state.windows.encoded(),
-        POPULARITY: safetensors.numpy.save(state.popularity.state()),
-        PROGRESSIVE: safetensors.numpy.save(state.progressive.state()),
-        VIEWERS: safetensors.numpy.save(state.viewers.state()),
-        REST: msgspec.msgpack.encode(rest),
-    }
+    labels = {} if state.guard is None else state.guard.labels.state()
+    guard = {GUARD: safetensors.numpy.save(labels)} if labels else {}
+    return (
+        ranker
+        | guard
+        | {
+            LEARNER: safetensors.numpy.save(arrays),
+            # not msgspec: the state of a random generator may have integers of 128 bits
+            LEARNER_META: json.dumps(meta, allow_nan=False).encode(),
+            WINDOWS: state.windows.encoded(),
+            POPULARITY: safetensors.numpy.save(state.popularity.state()),
+            PROGRESSIVE: safetensors.numpy.save(state.progressive.state()),
+            VIEWERS: safetensors.numpy.save(state.viewers.state()),
+            REST: msgspec.msgpack.encode(rest),
+        }
+    )
 
 
 def directories(state: TrainingState) -> dict[str, Callable[[Path], None]]:
@@ -99,6 +106,8 @@ def restore(
             state.viewers.load_state(safetensors.numpy.load(files[VIEWERS]))
         if state.ranker is not None and RANKER in files:
             state.ranker.load_state(safetensors.numpy.load(files[RANKER]))
+        if state.guard is not None and GUARD in files:
+            state.guard.labels.load_state(safetensors.numpy.load(files[GUARD]))
     except (KeyError, ValueError, msgspec.MsgspecError, safetensors.SafetensorError) as error:
         raise ContractError(
             f"the checkpoint is of other code or of another configuration: {error!r}; move the "

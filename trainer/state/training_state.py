@@ -43,6 +43,7 @@ from models.training.frozen import NUM_FROZEN
 from trainer.evaluate.popularity import Popularity, Viewing
 from trainer.evaluate.progressive import Progressive
 from trainer.evaluate.viewers import Viewers
+from trainer.guard.guard import Guard
 from trainer.input.waiting import WaitingWatches
 from trainer.input.windows import Windows
 from trainer.learn.learner import Learner
@@ -98,6 +99,7 @@ class TrainingState:
         """Computes the features of impressions that no ranking log can have."""
         self.ranker: RankingLearner | None = None
         self.pending_ranking: list[RankingExample] = []
+        self.guard: Guard | None = None
         self._completion = completion
         self._clock = clock
 
@@ -125,6 +127,8 @@ class TrainingState:
         self.learner.remove(video_id)
         for videos in self.touched.values():
             videos.pop(video_id, None)
+        if self.guard is not None:
+            self.guard.remove(video_id)
         self.counts["takedowns"] += 1
 
     def search(self, event: Search) -> None:
@@ -170,6 +174,11 @@ class TrainingState:
             return
         self._keep(event.user_id, new[0], before)
 
+    def watch_only(self, event: Watch) -> None:
+        """Fold a watch that is in quarantine into the user's window, and learn nothing from it."""
+        self.counts["quarantined_watches"] += 1
+        self.windows.fold(event, latest_ms=self.latest_ms)
+
     def wait(self, user_id: str, entry: WatchEntry) -> None:
         """Keep a watch until the upload of its video, if that is unknown."""
         if not self.learner.vocabulary.row(entry.video_id):
@@ -183,6 +192,8 @@ class TrainingState:
                 self.viewers.forget(event.user_id, entry.video_id, entry.event_time_ms)
         self.waiting.forget(event.user_id, event.erase_before_ms)
         self.learner.forget(event.user_id)
+        if self.guard is not None:
+            self.guard.forget(event.user_id)
         if self.joiner is not None:
             self.joiner.erase(event)
         self.pending_ranking = [
@@ -232,6 +243,8 @@ class TrainingState:
         examples = [example for example in self.pending.examples if self.is_live(example.video_id)]
         if examples:
             encoded = self.learner.encode(examples)
+            if self.guard is not None:
+                self.guard.score(examples, self.learner)
             similarity_BN = self.learner.similarity(encoded)
             self.progressive.score(examples, similarity_BN, self.learner.is_live_N, self.popularity)
             self.loss = self.learner.learn(encoded)
@@ -241,13 +254,16 @@ class TrainingState:
         self.pending = Pending()
         self._learn_to_rank()
 
-    def freeze(self, generation: int) -> None:
-        """Start *generation*: its vectors are as they are now, nothing of it is touched yet."""
-        self.learner.freeze(generation)
+    def freeze(self, generation: int, *, in_service: int | None = None) -> None:
+        """Start *generation*: its vectors are as they are now, nothing of it is touched yet.
+
+        The oldest beyond `NUM_FROZEN` is dropped, but not the one in service.
+        """
+        self.learner.freeze(generation, in_service=in_service)
         self._touch([])
         self.touched[generation] = OrderedDict()
         while len(self.touched) > NUM_FROZEN:
-            del self.touched[min(self.touched)]
+            del self.touched[min(one for one in self.touched if one != in_service)]
 
     def take_touched(self, generation: int, most: int) -> list[str]:
         """Return videos whose vectors or features of *generation* are out of date, oldest first."""
@@ -296,6 +312,10 @@ class TrainingState:
         time_ms = min(entry.event_time_ms, self._clock())
         duration_ms = entry.duration_ms or self.popularity.duration_ms(video_id)
         is_completed = self._completion.is_completed(watch_ms, duration_ms)
+        if self.guard is not None and watch_ms > 0:
+            play = Example(user_id, window, video_id, entry.event_time_ms)
+            row = self.learner.vocabulary.row(video_id)
+            self.guard.note_play(play, row, is_completed=is_completed)
 
         def is_first(*, is_completed: bool) -> bool:
             return self.viewers.is_first(user_id, video_id, time_ms, is_completed=is_completed)
