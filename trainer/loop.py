@@ -97,7 +97,8 @@ class Trainer:
         self._num_naming_erased = 0
         self._has_caught_up = False
         self._fast_path_warned: int | None = None
-        self._withheld = ""
+        self.withheld = ""
+        """Why the newest bundle was not offered; empty if it was."""
 
     def run(self, should_stop: Stop, on_ready: Callable[[], None]) -> None:
         """Start, call *on_ready*, learn until *should_stop*, then save a checkpoint."""
@@ -246,10 +247,10 @@ class Trainer:
                 reason = str(error)
         if reason is not None:
             state.counts["bundles_withheld"] += 1
-            self._withheld = reason
+            self.withheld = reason
             log.error("bundle_withheld", reason=reason, generation=generation)
             return
-        self._withheld = ""
+        self.withheld = ""
         self._parts.publisher.announce(announcement)
         generations.note(announcement)
         self._parts.publisher.discard_old([b.bundle_id for b in generations.not_withdrawn])
@@ -386,7 +387,7 @@ class Trainer:
             refused=self._parts.intake.refused.total(),
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
-            withheld=self._withheld,
+            withheld=self.withheld,
             **({} if self._parts.watch is None else self._parts.watch.progress()),
         )
         state.waiting.warn()

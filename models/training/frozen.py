@@ -59,6 +59,10 @@ class FrozenGenerations:
         while len(self._halves) > NUM_FROZEN:
             del self._halves[min(one for one in self._halves if one != in_service)]
 
+    def drop(self, generation: int) -> None:
+        """Forget *generation*."""
+        self._halves.pop(generation, None)
+
     def vectors(
         self,
         generation: int,

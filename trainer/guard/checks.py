@@ -17,8 +17,10 @@ from trainer.guard.served import ServedModel
 # Shape legend: B = examples, N = videos, D = width of a vector, F = ranking features.
 
 MAX_MISSING = 0.01
-MAX_ALIKE = 0.98
-"""The length of the mean of unit vectors: 1 when all of them are the same."""
+MIN_SPREAD = 1e-4
+"""The least variance of unit vectors: 0 when all of them are the same."""
+MIN_SHARE_OF_SPREAD = 0.1
+"""Of that of the generation in service."""
 MAX_NORM_CHANGE = 4.0
 MAX_SCORE_CHANGE = 6.0
 """In standard deviations of the scores of the generation in service."""
@@ -51,7 +53,7 @@ def why_refused(
     return (
         _unlike_catalogue(snapshot, truth)
         or _not_finite(snapshot)
-        or _collapsed(snapshot, candidate, truth)
+        or _collapsed(snapshot, candidate, served, truth)
         or _stale(snapshot, truth)
         or (_far_off(candidate, served, truth) if served is not None else None)
         or _unlike_learner(candidate, truth)
@@ -73,18 +75,22 @@ def _not_finite(snapshot: ItemSnapshot) -> str | None:
     return None
 
 
-def _collapsed(snapshot: ItemSnapshot, candidate: ServedModel, truth: Truth) -> str | None:
-    if len(snapshot.video_ids) < 2:  # noqa: PLR2004
+def _collapsed(
+    snapshot: ItemSnapshot, candidate: ServedModel, served: ServedModel | None, truth: Truth
+) -> str | None:
+    if len(snapshot.video_ids) < MIN_EXAMPLES:
         return None
-    if (alike := _alikeness(snapshot.output_ND)) > MAX_ALIKE:
-        return f"the output vectors are collapsed: {alike:.3f} alike"
+    before = _spread(served.items.outputs_ND[1:]) if served is not None else 0.0
+    spread = _spread(snapshot.output_ND)
+    if spread < max(MIN_SPREAD, MIN_SHARE_OF_SPREAD * before):
+        return f"the output vectors are collapsed: variance {spread:.2g}"
     if len(truth.examples) < MIN_EXAMPLES:
         return None
     users_BD = candidate.users([example.window for example in truth.examples])
     if not np.isfinite(users_BD).all():
         return "user vectors are not finite"
-    if (alike := _alikeness(users_BD)) > MAX_ALIKE:
-        return f"the user vectors are collapsed: {alike:.3f} alike"
+    if (spread := _spread(users_BD)) < MIN_SPREAD:
+        return f"the user vectors are collapsed: variance {spread:.2g}"
     return None
 
 
@@ -138,11 +144,12 @@ def _not_calibrated(metrics: Mapping[str, float]) -> str | None:
     return None
 
 
-def _alikeness(x_ND: Float32[np.ndarray, "N D"]) -> float:
-    """Return the length of the mean of the vectors, each divided by its norm."""
+def _spread(x_ND: Float32[np.ndarray, "N D"]) -> float:
+    """Return the variance of the vectors, each divided by its norm."""
     sample_nD = x_ND[:: max(1, len(x_ND) // _NUM_SAMPLED)]
     norms_n1 = np.linalg.norm(sample_nD, axis=1, keepdims=True)
-    return float(np.linalg.norm((sample_nD / np.maximum(norms_n1, 1e-12)).mean(axis=0)))
+    unit_nD = sample_nD / np.maximum(norms_n1, 1e-12)
+    return float(unit_nD.var(axis=0).sum())
 
 
 def _median_norm(x_ND: Float32[np.ndarray, "N D"]) -> float:

@@ -1,9 +1,9 @@
 """Decide whether a bundle may be offered, and whether what serves has turned bad.
 
-Before service: `why_not_offer` (is there evidence, and is the learner as good as what serves, on the
-same examples) and `why_refused` (is the exported bundle sound). After service: `alarm`. Beside the
-learner two generations score the newest examples before they are learned from, with the files that
-streams has of them: the one in service, and the one before it.
+Before service: `why_not_offer` (is there evidence, and is the learner as good as what serves, on
+the same examples) and `why_refused` (is the exported bundle sound). After service: `alarm`. Beside
+the learner two generations score the newest examples before they are learned from, with the files
+that streams has of them: the one in service, and the one before it.
 
 Scoring takes at most `CPU_SHARE` of the time of the learning thread; beyond that examples are left
 out.

@@ -226,6 +226,10 @@ class Learner:
         """
         self._frozen.freeze(generation, self._model, in_service=in_service)
 
+    def drop(self, generation: int) -> None:
+        """Forget *generation*."""
+        self._frozen.drop(generation)
+
     def vectors(
         self, video_ids: Sequence[str], *, generation: int
     ) -> tuple[Float32[np.ndarray, "n D"], Float32[np.ndarray, "n D"]]:

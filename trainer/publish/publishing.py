@@ -2,9 +2,9 @@
 
 Order of effects of a bundle, and what a crash after each step leaves behind:
 
-1. export, check, write the directory, freeze the generation: an unannounced directory, which
-   nobody looks at and `discard_old` deletes one day; what the guard refuses is deleted at once, and
-   nothing is frozen for it;
+1. freeze the generation, export, check, write the directory: an unannounced directory, which
+   nobody looks at and `discard_old` deletes one day; what the guard refuses, or cannot be written,
+   is deleted at once, and the frozen generation with it;
 2. checkpoint (by the loop): a restart knows the frozen towers of what is announced next;
 3. announce it as offered, acknowledged by the broker: the commit point.
 
@@ -16,6 +16,7 @@ generation, so that the next one in service starts with what its snapshot missed
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import fsspec
@@ -23,7 +24,7 @@ import numpy as np
 import structlog
 from jaxtyping import Float32
 
-from contract.errors import BundleError
+from contract.errors import BundleError, StoreUnavailable
 from contract.kafka.outbox import Outgoing
 from contract.process.atomic_write import DRAFT_SUFFIX
 from contract.process.clock import Clock
@@ -84,7 +85,7 @@ class BundlePublisher:
         in_service: int | None = None,
         why_refused: WhyRefused = lambda _bundle: None,
     ) -> BundleAnnouncement:
-        """Write the bundle of *generation*, freeze it, and return its announcement.
+        """Freeze *generation*, write its bundle and return its announcement.
 
         Raises:
             BundleError: ONNX and torch differ, something in it is not finite, or *why_refused* has
@@ -95,6 +96,7 @@ class BundlePublisher:
         now_ms = self.clock()
         bundle_id = f"b{now_ms:014d}-g{generation}"
         metrics = state.metrics()
+        state.freeze(generation, in_service=in_service)
         rows = np.arange(1, len(state.learner.vocabulary) + 1)
         card = state.learner.card(
             bundle_id=bundle_id,
@@ -105,17 +107,19 @@ class BundlePublisher:
             },
             metrics=metrics,
         )
-        files = state.learner.bundle_files() | state.ranker_files()
-        snapshot = state.learner.snapshot(state.popularity.features(rows))
-        manifest = bundle.write(self.bundle_url, card, files, snapshot)
         filesystem, root = fsspec.core.url_to_fs(self.bundle_url)
-        reason = why_refused(bundle.Bundle(manifest, snapshot, files))
-        if reason is not None:
-            filesystem.rm(f"{root.rstrip('/')}/{bundle_id}", recursive=True)
-            raise BundleError(reason)
-        state.freeze(generation, in_service=in_service)
+        place = f"{root.rstrip('/')}/{bundle_id}"
+        discard = partial(filesystem.rm, place, recursive=True)
+        try:
+            files = state.learner.bundle_files() | state.ranker_files()
+            snapshot = state.learner.snapshot(state.popularity.features(rows))
+            manifest = bundle.write(self.bundle_url, card, files, snapshot)
+            _check(bundle.Bundle(manifest, snapshot, files), why_refused, discard)
+        except (BundleError, StoreUnavailable, OSError):
+            state.drop(generation)
+            raise
         # absolute, for readers that work in other directories
-        url = str(filesystem.unstrip_protocol(f"{root.rstrip('/')}/{bundle_id}"))
+        url = str(filesystem.unstrip_protocol(place))
         return BundleAnnouncement(
             bundle_id=bundle_id,
             generation=generation,
@@ -207,6 +211,14 @@ class BundlePublisher:
         for name in [*old, *sorted(drafts)]:
             filesystem.rm(f"{root.rstrip('/')}/{name}", recursive=True)
             log.info("bundle_discarded", bundle_id=name)
+
+
+def _check(made: bundle.Bundle, why_refused: WhyRefused, discard: Callable[[], object]) -> None:
+    """Raise `BundleError` with the reason against a bundle, after it was discarded."""
+    reason = why_refused(made)
+    if reason is not None:
+        discard()
+        raise BundleError(reason)
 
 
 def _rounded(x_nD: Float32[np.ndarray, "n D"]) -> list[list[float]]:

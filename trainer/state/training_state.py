@@ -243,9 +243,9 @@ class TrainingState:
         examples = [example for example in self.pending.examples if self.is_live(example.video_id)]
         if examples:
             encoded = self.learner.encode(examples)
+            similarity_BN = self.learner.similarity(encoded)
             if self.guard is not None:
                 self.guard.score(examples, self.learner)
-            similarity_BN = self.learner.similarity(encoded)
             self.progressive.score(examples, similarity_BN, self.learner.is_live_N, self.popularity)
             self.loss = self.learner.learn(encoded)
         self.popularity.count(self.pending.viewings)
@@ -264,6 +264,11 @@ class TrainingState:
         self.touched[generation] = OrderedDict()
         while len(self.touched) > NUM_FROZEN:
             del self.touched[min(one for one in self.touched if one != in_service)]
+
+    def drop(self, generation: int) -> None:
+        """Forget *generation*, whose bundle is not offered."""
+        self.learner.drop(generation)
+        self.touched.pop(generation, None)
 
     def take_touched(self, generation: int, most: int) -> list[str]:
         """Return videos whose vectors or features of *generation* are out of date, oldest first."""
