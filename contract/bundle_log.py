@@ -46,6 +46,8 @@ class BundleLog:
 
     def __init__(self, monotonic: Callable[[], float] = monotonic) -> None:
         self._newest: dict[str, BundleAnnouncement] = {}
+        self._in_service: int | None = None
+        self._is_changed = False
         self._rejected: set[str] = set()
         self._retries = Retries(monotonic)
         self.newest_generation = 0
@@ -65,6 +67,7 @@ class BundleLog:
             return False
         self._newest.pop(bundle_id, None)
         self._newest[bundle_id] = announcement
+        self._is_changed = True
         return True
 
     @property
@@ -73,7 +76,10 @@ class BundleLog:
 
         The highest: a slower worker may announce an older one later.
         """
-        return max((b.generation for b in self.in_state(BundleState.IN_SERVICE)), default=None)
+        if self._is_changed:
+            serving = (b.generation for b in self.in_state(BundleState.IN_SERVICE))
+            self._in_service, self._is_changed = max(serving, default=None), False
+        return self._in_service
 
     def of_generation(self, generation: int | None) -> BundleAnnouncement | None:
         """Return the bundle of *generation*; None if it is not known."""
@@ -83,6 +89,7 @@ class BundleLog:
     def forget(self, bundle_id: str) -> None:
         """Forget a bundle, and whether it was rejected or postponed."""
         self._newest.pop(bundle_id, None)
+        self._is_changed = True
         self._rejected.discard(bundle_id)
         self._retries.forget(bundle_id)
 

@@ -38,8 +38,8 @@ from benchmarks.poison.verdict import is_right
 
 NUM_WARM = 12_000
 """Watches that a trainer learns from before it is poisoned."""
-SEED_STEP = 45_000
-"""Each seed begins so many watches later in the log."""
+FIRST, SEED_STEP = 60_000, 25_000
+"""The first seed begins at so many watches in the log, each other one so many later."""
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def poisoned(
     log: Log, kinds: list[str], *, seed: int, rate: float, is_blind: bool
 ) -> list[dict[str, Any]]:
     """Return the results of all *kinds* with one seed, each from the same warm trainer."""
-    first = seed * SEED_STEP
+    first = FIRST + seed * SEED_STEP
     with tempfile.TemporaryDirectory() as root:
         directory = Path(root) / "warm"
         directory.mkdir()

@@ -34,13 +34,14 @@ from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
-from trainer.state.training_state import TrainingState
+from trainer.state.training_state import Pending, TrainingState
 
 TICK_S = 0.5
 SWAP_S = 2.0
 PUBLISH_EVERY_S = 60.0
 FAST_PATH_S = 2.0
 _NEVER_S = 86_400.0
+_COUNTED_AT_ONCE = 1_000
 
 Timed = tuple[int, Watch]
 """When the broker gets a watch, and the watch."""
@@ -240,6 +241,16 @@ class Rig:
             if not coming:
                 return
             self.tick(coming)
+
+    def remember(self, watches: Iterable[Timed]) -> None:
+        """Count *watches*, and move the windows on, without learning from them."""
+        for at_ms, watch in watches:
+            self.clock.now_ms = at_ms
+            self.state.watch(watch)
+            if len(self.state.pending.viewings) >= _COUNTED_AT_ONCE:
+                self.state.popularity.count(self.state.pending.viewings)
+                self.learner.count(self.state.pending.viewings)
+                self.state.pending = Pending()
 
     def put_in_service(self) -> None:
         """Offer what was learned, and put it in service at once."""

@@ -55,9 +55,13 @@ class Log:
 
 
 def warm_rig(log: Log, *, first: int, num_warm: int, seed: int, rate: float, is_blind: bool) -> Rig:
-    """Return a rig, in the working directory, that serves its second generation for `BEFORE_S`."""
+    """Return a rig, in the working directory, that has learned and serves what it has learned.
+
+    It has counted the log up to number *first*, and learned from *num_warm* watches from there on.
+    """
     rig = Rig(log.uploads, now_ms=log.watches[first][0], seed=seed, rate=rate, is_blind=is_blind)
     rig.put_in_service()
+    rig.remember(log.watches[:first])
     end = first + num_warm
     day_before = max(first, end - NUM_PER_DAY)
     rig.run(iter(log.watches[first:day_before]), for_s=math.inf)
@@ -90,6 +94,8 @@ def trial(rig: Rig, log: Log, kind: str, setting: Setting, first: int) -> Result
         seen = rig.facts.alarms[num_alarms:] + rig.facts.refused[num_refused:]
         if rig.refused_records.total() >= num_records_refused + rig.rate * 0.5:
             seen.append((rig.now_s, f"records refused: {dict(rig.refused_records)}"))
+        if rig.guard.traffic.notice is not None:
+            seen.append((rig.now_s, rig.guard.traffic.notice))
         return sorted(seen)
 
     poisoned = KINDS[kind](rig, watches, setting)

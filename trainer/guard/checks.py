@@ -19,8 +19,6 @@ from trainer.guard.served import ServedModel
 MAX_MISSING = 0.01
 MIN_SPREAD = 1e-4
 """The least variance of unit vectors: 0 when all of them are the same."""
-MIN_SHARE_OF_SPREAD = 0.1
-"""Of that of the generation in service."""
 MAX_NORM_CHANGE = 4.0
 MAX_SCORE_CHANGE = 6.0
 """In standard deviations of the scores of the generation in service."""
@@ -53,7 +51,7 @@ def why_refused(
     return (
         _unlike_catalogue(snapshot, truth)
         or _not_finite(snapshot)
-        or _collapsed(snapshot, candidate, served, truth)
+        or _collapsed(snapshot, candidate, truth)
         or _stale(snapshot, truth)
         or (_far_off(candidate, served, truth) if served is not None else None)
         or _unlike_learner(candidate, truth)
@@ -75,14 +73,10 @@ def _not_finite(snapshot: ItemSnapshot) -> str | None:
     return None
 
 
-def _collapsed(
-    snapshot: ItemSnapshot, candidate: ServedModel, served: ServedModel | None, truth: Truth
-) -> str | None:
+def _collapsed(snapshot: ItemSnapshot, candidate: ServedModel, truth: Truth) -> str | None:
     if len(snapshot.video_ids) < MIN_EXAMPLES:
         return None
-    before = _spread(served.items.outputs_ND[1:]) if served is not None else 0.0
-    spread = _spread(snapshot.output_ND)
-    if spread < max(MIN_SPREAD, MIN_SHARE_OF_SPREAD * before):
+    if (spread := _spread(snapshot.output_ND)) < MIN_SPREAD:
         return f"the output vectors are collapsed: variance {spread:.2g}"
     if len(truth.examples) < MIN_EXAMPLES:
         return None

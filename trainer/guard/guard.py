@@ -38,6 +38,7 @@ NUM_RECENT = 256
 CPU_SHARE = 0.05
 _MAX_BUDGET_S = 0.5
 _MAX_COMING = 3
+_AT_ONCE = 64
 _RETRY_CPU_S = 5.0
 _RECALL, _BASELINE = "recent_progressive_recall_at_100", "recent_popularity_recall_at_100"
 
@@ -78,7 +79,6 @@ class Guard:
         self._cpu_s = cpu_s
         self._looked_at_s = cpu_s()
         self._budget_s = 0.0
-        self._cost_s = 0.0
         self._is_blind = is_blind
 
     @property
@@ -99,7 +99,7 @@ class Guard:
         known = [] if self.served is None else [
             one for one in examples if one.video_id in self.served.items
         ]  # fmt: skip
-        sample = known[: self._affordable(len(known))]
+        sample = known[: self._affordable()]
         if not sample or self.served is None:
             return
         started_s = self._cpu_s()
@@ -110,9 +110,7 @@ class Guard:
         )
         if self.former is not None:
             self.versus_former.note(served_B, self.former.hits(sample))
-        spent_s = self._cpu_s() - started_s
-        self._cost_s = spent_s / len(sample)
-        self._budget_s -= spent_s
+        self._budget_s -= self._cpu_s() - started_s
 
     def start_over(self) -> None:
         """Forget the comparisons: what was read until now, a generation may have learned from."""
@@ -262,14 +260,13 @@ class Guard:
     def _models(self) -> list[ServedModel]:
         return [m for m in (self.served, self.former, *self._coming.values()) if m is not None]
 
-    def _affordable(self, most: int) -> int:
+    def _affordable(self) -> int:
+        """Return how many examples may be scored now: a batch of them, or none."""
         now_s = self._cpu_s()
         earned_s = CPU_SHARE * (now_s - self._looked_at_s)
         self._budget_s = min(_MAX_BUDGET_S, self._budget_s + earned_s)
         self._looked_at_s = now_s
-        if self._budget_s <= 0:
-            return 0
-        return most if not self._cost_s else min(most, 1 + int(self._budget_s / self._cost_s))
+        return _AT_ONCE if self._budget_s >= 0 else 0
 
 
 def learner_hits(learner: Learner, examples: Sequence[Example]) -> Float64[np.ndarray, "B"]:

@@ -7,7 +7,7 @@ path publishes for the generation is applied here, too.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from contract.errors import BundleError
 from models.bundle.bundle import Bundle
@@ -31,6 +31,7 @@ class ServedModel:
         self._encoder = UserEncoder(bundle)
         self.items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
         self.items.put_many(bundle.snapshot)
+        self._empty_of: tuple[tuple[int, int], np.ndarray] | None = None
 
     def users(self, windows: Sequence[Window]) -> Float32[np.ndarray, "B E"]:
         """Return the user vectors of *windows*."""
@@ -40,7 +41,7 @@ class ServedModel:
     def scores(self, windows: Sequence[Window]) -> Float32[np.ndarray, "B N"]:
         """Return the score of every row; -inf for what was seen and for rows without a video."""
         scores_BN = self.users(windows) @ self.items.outputs_ND.T
-        scores_BN[:, ~self._has_video()] = -np.inf
+        scores_BN[:, self._empty()] = -np.inf
         for score_N, window in zip(scores_BN, windows, strict=True):
             score_N[self.items.rows(window.video_ids)] = -np.inf
         return scores_BN
@@ -52,8 +53,12 @@ class ServedModel:
         found_B: np.ndarray = np.where(rows_B > 0, hits(scores_BN, rows_B, CUTOFF), 0.0)
         return found_B
 
-    def _has_video(self) -> Bool[np.ndarray, "N"]:
-        return np.asarray(self.items.outputs_ND.any(axis=1), bool)
+    def _empty(self) -> Int64[np.ndarray, "n"]:
+        """Return the rows without a video, row 0 among them."""
+        if self._empty_of is None or self._empty_of[0] != (self.items.epoch, len(self.items)):
+            rows = np.flatnonzero(~self.items.outputs_ND.any(axis=1))
+            self._empty_of = (self.items.epoch, len(self.items)), rows
+        return self._empty_of[1]
 
 
 def opened(bundle: Bundle) -> ServedModel:

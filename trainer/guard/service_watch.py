@@ -65,6 +65,7 @@ class ServiceWatch:
     has_gone_back: bool = False
     _candidate: ServedModel | None = None
     _held_until: int = 0
+    _has_noticed: bool = False
     _known_at: dict[int, int] = field(default_factory=dict)
     _marks: deque[tuple[int, Offsets]] = field(default_factory=lambda: deque(maxlen=_MAX_MARKS))
 
@@ -83,6 +84,7 @@ class ServiceWatch:
         self._mark(offsets)
         in_service = self.generations.in_service
         self.guard.follow(in_service, lambda: self._load(in_service))
+        self._tell_notice()
         alarm = self.guard.alarm
         if alarm is not None:
             self._react(alarm, offsets)
@@ -138,6 +140,13 @@ class ServiceWatch:
     def progress(self) -> dict[str, float]:
         """Return what the guard sees, for the log."""
         return {name: round(value, 4) for name, value in self.guard.progress().items()}
+
+    def _tell_notice(self) -> None:
+        notice = self.guard.traffic.notice
+        if notice is not None and not self._has_noticed:
+            log.warning("traffic_noticed", reason=notice)
+            self.state.counts["notices"] += 1
+        self._has_noticed = notice is not None
 
     def _react(self, alarm: Alarm, offsets: Offsets) -> None:
         self.state.counts["alarms"] += 1

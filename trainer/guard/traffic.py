@@ -6,6 +6,9 @@ it has been before, since a small service lives with few users and few videos:
 * the plays of the user who has most of them;
 * the plays of the video that users without a history play most;
 * the plays whose event time is more than `LATE_MS` before the record came.
+
+Watches that were delivered before change nothing. When there are many of them that is told as a
+notice, and is no reason to go back.
 """
 
 from collections import Counter, deque
@@ -20,6 +23,7 @@ TIMES_BEFORE = 3.0
 """A share also has to be so many times what it was before."""
 WARM_UP = 3
 """So many times `NUM_RECENT` plays tell what is usual."""
+MAX_REPEATED = 0.3
 _CHECK_EVERY = 50
 _FORGET = 0.1
 _WORDS = {
@@ -50,6 +54,7 @@ class TrafficMonitor:
     _users: Counter[str] = field(default_factory=Counter)
     _videos: Counter[str] = field(default_factory=Counter)
     _num_late: int = 0
+    _repeated: float = 0.0
 
     def note(self, user_id: str, video_id: str, *, num_watches: int, lag_ms: int) -> None:
         """Count one play by a user with *num_watches* before, that came *lag_ms* after its time."""
@@ -61,6 +66,17 @@ class TrafficMonitor:
         self.num_plays += 1
         if self.num_plays % _CHECK_EVERY == 0 and len(self._plays) == self.num_recent:
             self._check()
+
+    def note_delivery(self, *, is_repeated: bool) -> None:
+        """Count one watch, delivered for the first time or again."""
+        self._repeated += (float(is_repeated) - self._repeated) / self.num_recent
+
+    @property
+    def notice(self) -> str | None:
+        """What is strange about the traffic and does no harm; None if nothing is."""
+        if self._repeated <= MAX_REPEATED:
+            return None
+        return f"{self._repeated:.0%} of the watches were delivered before"
 
     def forget(self, user_id: str) -> None:
         """Erase a user from the newest plays."""

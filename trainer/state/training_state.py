@@ -165,6 +165,8 @@ class TrainingState:
         before, after = self.windows.fold(event, latest_ms=self.latest_ms)
         event_id = event_key(event.event_id)
         new = [entry for entry in entered(before, after) if entry.event_id == event_id]
+        if self.guard is not None:
+            self.guard.traffic.note_delivery(is_repeated=not new)
         if not new:
             self.counts["ignored_watches"] += 1
             return
