@@ -36,7 +36,7 @@ from benchmarks.poison.trial import (
 )
 from benchmarks.poison.verdict import is_right
 
-NUM_WARM = 12_000
+NUM_WARM = 8_000
 """Watches that a trainer learns from before it is poisoned."""
 FIRST, SEED_STEP = 60_000, 25_000
 """The first seed begins at so many watches in the log, each other one so many later."""
@@ -96,7 +96,7 @@ def poisoned(
             )
 
             def work(kind: str = kind, setting: Setting = setting) -> dict[str, Any]:
-                return trial(rig, log, kind, setting, first + NUM_WARM)
+                return trial(rig, log, kind, setting)
 
             result = in_a_child(copy_of(directory, kind), work)
             if "error" in result:

@@ -36,7 +36,7 @@ from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.training_state import Pending, TrainingState
 
-TICK_S = 0.5
+TICK_S = 1.0
 SWAP_S = 2.0
 PUBLISH_EVERY_S = 60.0
 FAST_PATH_S = 2.0
@@ -149,6 +149,8 @@ class Rig:
     ) -> None:
         self.rate = rate
         self.now_s = 0.0
+        self.next_watch = 0
+        """The number of the first watch of the log that was not read."""
         self.day_old_features_NF = np.zeros((0, 0))
         """The ranking features of every video, of a day before the warm-up ended."""
         self.clock = Clock(now_ms)

@@ -23,8 +23,8 @@ FOR_S = 60.0
 SEEN_WITHIN_S = 30.0
 BEFORE_S = 20.0
 """A generation has been in service for so long when the poison begins."""
-NUM_PER_DAY = 9_000
-"""About so many watches are there in half a day to a day of the log."""
+NUM_PER_DAY = 6_000
+"""Stale features are older by so many watches, some half a day of the log."""
 NUM_GENERATIONS = 2
 """So many have learned when the poison begins: the one in service, and one to go back to."""
 UNTRAINED_OFFERS_EVERY_S = 5.0
@@ -67,9 +67,11 @@ def warm_rig(log: Log, *, first: int, num_warm: int, seed: int, rate: float, is_
     rig.run(iter(log.watches[first:day_before]), for_s=math.inf)
     rig.day_old_features_NF = features_of(rig)
     rig.run(iter(log.watches[day_before:end]), for_s=math.inf)
+    rig.next_watch = end
     for _ in range(NUM_GENERATIONS):
         rig.put_in_service()
-        rig.run(log.since(first + num_warm), for_s=TICK_S)
+        rig.run(log.since(rig.next_watch), for_s=TICK_S)
+        rig.next_watch += int(rig.rate * TICK_S)
     return rig
 
 
@@ -80,11 +82,11 @@ def features_of(rig: Rig) -> np.ndarray:
     return features_NF
 
 
-def trial(rig: Rig, log: Log, kind: str, setting: Setting, first: int) -> Result:
-    """Poison *rig*, which has read the watches before number *first*; return what happened."""
+def trial(rig: Rig, log: Log, kind: str, setting: Setting) -> Result:
+    """Poison *rig*, which was warmed up; return what happened."""
     if kind == UNTRAINED:
-        return _untrained(rig, log, setting, first)
-    watches = log.since(first)
+        return _untrained(rig, log, setting, rig.next_watch)
+    watches = log.since(rig.next_watch)
     rig.run(watches, for_s=BEFORE_S)
     started_s, before, num_alarms = rig.now_s, rig.generations.in_service, len(rig.facts.alarms)
     num_refused = len(rig.facts.refused)

@@ -25,6 +25,7 @@ from trainer.guard.checks import Truth, why_refused
 from trainer.guard.labels import LabelMonitor
 from trainer.guard.paired import PairedRecall
 from trainer.guard.served import CUTOFF, ServedModel, opened
+from trainer.guard.shown import WatchedShares
 from trainer.guard.traffic import TrafficMonitor
 from trainer.learn.learner import Learner
 
@@ -65,6 +66,7 @@ class Guard:
         """The learner against the generation in service."""
         self.versus_former = PairedRecall()
         """The generation in service against the one before it."""
+        self.shares = WatchedShares()
         self.served: ServedModel | None = None
         self.former: ServedModel | None = None
         self.unknown_served: str | None = None
@@ -217,20 +219,31 @@ class Guard:
         """What has turned bad; None while nothing has."""
         if self._is_blind:
             return None
-        now = self.num_plays
+        return self._alarm_of_records() or self._alarm_of_models()
+
+    def _alarm_of_records(self) -> Alarm | None:
         if self.labels.reason:
             return Alarm(self.labels.reason, self.labels.began_at)
         if self.traffic.reason:
-            return Alarm(self.traffic.reason, max(0, now - self.traffic.num_recent))
+            began_at = max(0, self.num_plays - self.traffic.num_recent)
+            return Alarm(self.traffic.reason, began_at)
+        return None
+
+    def _alarm_of_models(self) -> Alarm | None:
+        now = self.num_plays
         if self.versus_former.is_worse and self.former is not None:
             return Alarm(self._worse_than_former(), now, worse_than=self.former.generation)
         if self.versus_served.is_worse and self._has_reached:
             return Alarm(self._worse(), max(0, now - self.versus_served.num_since))
+        if (worse := self.shares.worse) is not None:
+            _, former, reason = worse
+            return Alarm(reason, now, worse_than=former)
         return None
 
     def calm(self) -> None:
         """Forget the evidence of an alarm that was acted on."""
         self.labels.evidence, self.traffic.reason = 0.0, None
+        self.shares.calm()
         self.start_over()
 
     def progress(self) -> dict[str, float]:

@@ -168,7 +168,7 @@ class ServiceWatch:
         """Return the newest generation that does not know of what began with *alarm*."""
         serving = [b.generation for b in self.generations.not_withdrawn if _serves(b)]
         if alarm.worse_than is not None:
-            return alarm.worse_than if alarm.worse_than in serving else None
+            return max((g for g in serving if g <= alarm.worse_than), default=None)
         clean = [g for g in serving if self._known_at.get(g, 0) <= alarm.began_at]
         return max(clean, default=None)
 

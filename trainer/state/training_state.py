@@ -297,6 +297,8 @@ class TrainingState:
     def _learn_to_rank(self) -> None:
         """Hand the joined examples to the learner of the ranker; without one they are dropped."""
         examples, self.pending_ranking = self.pending_ranking, []
+        if self.guard is not None:
+            self.guard.shares.note(examples)
         if examples and self.ranker is not None:
             self.ranker.learn([self._with_duration(one) for one in examples])
 
