@@ -36,7 +36,7 @@ from benchmarks.poison.trial import (
 )
 from benchmarks.poison.verdict import is_right
 
-NUM_WARM = 8_000
+NUM_WARM = 6_000
 """Watches that a trainer learns from before it is poisoned."""
 FIRST, SEED_STEP = 60_000, 25_000
 """The first seed begins at so many watches in the log, each other one so many later."""
@@ -51,9 +51,8 @@ def main() -> None:
     figures: dict[str, Any] = {"events_per_s": given.rate, "seeds": given.seeds}
     results = []
     for seed in range(given.seeds):
-        for result in poisoned(log, given.kinds, seed=seed, rate=given.rate, is_blind=given.blind):
-            _tell(f"seed {seed} {result}")
-            results.append(result | {"seed": seed})
+        found = poisoned(log, given.kinds, seed=seed, rate=given.rate, is_blind=given.blind)
+        results += [result | {"seed": seed} for result in found]
     figures["kinds"] = {
         kind: [
             {key: r[key] for key in ("seed", "seen_s", "reason", "withdrawn")}
@@ -101,6 +100,7 @@ def poisoned(
             result = in_a_child(copy_of(directory, kind), work)
             if "error" in result:
                 raise RuntimeError(result["error"])
+            _tell(f"seed {seed} {result}")
             results.append(result)
         os.chdir(root)
     return results

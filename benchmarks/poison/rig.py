@@ -19,7 +19,6 @@ from contract.kafka.records import Received
 from contract.wire.decoding import decode
 from contract.wire.events import BundleAnnouncement, BundleState, VideoUpload, Watch, encode
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS, Layout, Topic
-from models.features.examples import CompletionRule
 from models.history.history import HOUR_MS, WindowPolicy
 from models.training.config import TowerConfig
 from trainer.evaluate.popularity import Popularity
@@ -146,7 +145,9 @@ class Rig:
         rate: float,
         is_blind: bool = False,
         directory: str = ".",
+        config: TowerConfig | None = None,
     ) -> None:
+        self.config = config or TowerConfig()
         self.rate = rate
         self.now_s = 0.0
         self.next_watch = 0
@@ -161,8 +162,8 @@ class Rig:
         self._due: list[tuple[float, BundleAnnouncement]] = []
         self._num_heard = 0
         self._num_withheld = 0
-        completion = CompletionRule()
-        self.learner = Learner(TowerConfig(completion=completion), seed=seed)
+        completion = self.config.completion
+        self.learner = Learner(self.config, seed=seed)
         self.state = TrainingState(
             self.learner,
             Windows(WindowPolicy(), max_users=1_000_000),

@@ -15,6 +15,7 @@ from benchmarks.poison.kinds import KINDS, UNTRAINED, Result, Setting
 from benchmarks.poison.rig import TICK_S, Rig, Timed
 from contract.wire.events import VideoUpload, Watch
 from models.history.history import HOUR_MS
+from models.training.config import TowerConfig
 from nextwatch.datasets import kuairand
 from nextwatch.sources.timeline import lay_out
 
@@ -54,12 +55,28 @@ class Log:
         return (one for one in self.watches if one[0] >= until_ms)
 
 
-def warm_rig(log: Log, *, first: int, num_warm: int, seed: int, rate: float, is_blind: bool) -> Rig:
+def warm_rig(
+    log: Log,
+    *,
+    first: int,
+    num_warm: int,
+    seed: int,
+    rate: float,
+    is_blind: bool,
+    config: TowerConfig | None = None,
+) -> Rig:
     """Return a rig, in the working directory, that has learned and serves what it has learned.
 
     It has counted the log up to number *first*, and learned from *num_warm* watches from there on.
     """
-    rig = Rig(log.uploads, now_ms=log.watches[first][0], seed=seed, rate=rate, is_blind=is_blind)
+    rig = Rig(
+        log.uploads,
+        now_ms=log.watches[first][0],
+        seed=seed,
+        rate=rate,
+        is_blind=is_blind,
+        config=config,
+    )
     rig.put_in_service()
     rig.remember(log.watches[:first])
     end = first + num_warm
@@ -72,6 +89,8 @@ def warm_rig(log: Log, *, first: int, num_warm: int, seed: int, rate: float, is_
         rig.put_in_service()
         rig.run(log.since(rig.next_watch), for_s=TICK_S)
         rig.next_watch += int(rig.rate * TICK_S)
+    rig.run(log.since(rig.next_watch), for_s=BEFORE_S)
+    rig.next_watch += int(rig.rate * BEFORE_S)
     return rig
 
 
@@ -87,7 +106,6 @@ def trial(rig: Rig, log: Log, kind: str, setting: Setting) -> Result:
     if kind == UNTRAINED:
         return _untrained(rig, log, setting, rig.next_watch)
     watches = log.since(rig.next_watch)
-    rig.run(watches, for_s=BEFORE_S)
     started_s, before, num_alarms = rig.now_s, rig.generations.in_service, len(rig.facts.alarms)
     num_refused = len(rig.facts.refused)
     num_records_refused = rig.refused_records.total()
@@ -124,6 +142,7 @@ def _untrained(trained: Rig, log: Log, setting: Setting, first: int) -> Result:
         rate=trained.rate,
         is_blind=trained.guard._is_blind,  # noqa: SLF001
         directory="empty",
+        config=trained.config,
     )
     shutil.copytree("bundles", "empty/bundles")
     rig.adopt(served)

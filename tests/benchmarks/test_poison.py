@@ -10,12 +10,14 @@ from benchmarks.poison.rig import Rig
 from benchmarks.poison.trial import features_of, share_seen, trial, warm_rig
 from benchmarks.poison.verdict import is_right
 from contract.wire.events import BundleState
+from models.training.config import TowerConfig
 from tests.support.builders import T0, upload, watch
 from trainer.guard.paired import MOST_LOST
 from trainer.state.checkpoint import Checkpoints
 
 pytest.importorskip("torch")
 
+SMALL = TowerConfig(dim=16, hidden_dim=16, content_buckets=1_024, context_buckets=64)
 NUM_VIDEOS, NUM_WATCHES, NUM_WARM = 120, 2_600, 700
 
 
@@ -51,7 +53,9 @@ def directory(tmp_path, monkeypatch):
 
 
 def warm(*, is_blind=False):
-    return warm_rig(LOG, first=0, num_warm=NUM_WARM, seed=0, rate=20.0, is_blind=is_blind)
+    return warm_rig(
+        LOG, first=0, num_warm=NUM_WARM, seed=0, rate=20.0, is_blind=is_blind, config=SMALL
+    )
 
 
 def seen(rig, kind):
@@ -123,7 +127,7 @@ def test_the_fast_path_learns_nothing_from_a_trouble_that_goes_on(directory):
 
 
 def test_a_watch_in_quarantine_moves_the_window_and_teaches_nothing(directory):
-    rig = Rig(LOG.uploads, now_ms=T0, seed=0, rate=20.0)
+    rig = Rig(LOG.uploads, now_ms=T0, seed=0, rate=20.0, config=SMALL)
     offsets = {"watch-events": {0: 0}}
     rig.watch.rollback.quarantine.add(
         reason="bad", now_ms=T0, generation=1, first=offsets, end={"watch-events": {0: 1}}

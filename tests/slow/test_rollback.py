@@ -72,6 +72,7 @@ def test_an_operator_goes_back_and_the_system_goes_on_from_there(stack, player):
     assert eventually(lambda: facts(trainer, "trainer_starts_over"), within_s=60)
     [entry] = facts(trainer, "batches_quarantined")
     assert (entry["generation"], entry["reason"]) == (back_to, "it is a test")
+    assert eventually(lambda: served(stack)[-1] == back_to, within_s=20)
     assert player.answer_to(player.watch("u1", "v1"))["generation"] == back_to
 
     listed = {b["generation"]: b for b in json.loads(models(stack, "list", "--json"))}

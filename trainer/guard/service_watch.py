@@ -92,7 +92,10 @@ class ServiceWatch:
         unfinished = self.rollback.unfinished(self.generations.withdrawn)
         if unfinished:
             reason = self._reason_of(unfinished[-1])
-            self._go_back(self._below(unfinished[0]), reason, {}, offsets)
+            clean = self._below(unfinished[0])
+            if clean is not None:  # a bundle may have been offered while the operator withdrew
+                self._withdraw(clean, reason)
+            self._go_back(clean, reason, {}, offsets)
             if not self.has_gone_back:
                 self.rollback.drop(unfinished)
 
