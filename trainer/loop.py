@@ -253,7 +253,7 @@ class Trainer:
         self.withheld = ""
         self._parts.publisher.announce(announcement)
         generations.note(announcement)
-        self._parts.publisher.discard_old([b.bundle_id for b in generations.not_withdrawn])
+        self._parts.publisher.discard_old(generations.needed)
         self._patience.restart()
         log.info(
             "bundle_offered",
@@ -301,13 +301,20 @@ class Trainer:
         log.info("checkpoint_saved", name=path.name, took_s=_since(started_s))
         return path
 
-    def _note_erasures(self) -> None:
-        """Count how many older checkpoints may have a user whom this one has not."""
-        num_erasures = self._parts.state.counts["erasures"]
+    def _note_erasures(self, *, is_new: bool = True) -> None:
+        """Count how many older checkpoints may have a user whom this one has not.
+
+        Those that are kept for generations are deleted with the last of them.
+        """
+        num_erasures, watch = self._parts.state.counts["erasures"], self._parts.watch
         if num_erasures > self._num_erasures:
             self._num_naming_erased = self._parts.checkpoints.keep - 1
+            if watch is not None and is_new:
+                watch.note_erasure()
         else:
             self._num_naming_erased = max(0, self._num_naming_erased - 1)
+        if watch is not None and not self._num_naming_erased:
+            watch.drop_erased()
         self._num_erasures = num_erasures
 
     def _checkpoint_if_possible(self) -> None:
@@ -332,7 +339,7 @@ class Trainer:
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
         feed, state = self._parts.feed, self._parts.state
         checkpoint_codec.restore(state, checkpoint.files, checkpoint.directories)
-        self._note_erasures()
+        self._note_erasures(is_new=False)
         log.info("checkpoint_resumed", number=checkpoint.number,
                  examples=state.progressive.num_examples)  # fmt: skip
         try:

@@ -27,7 +27,7 @@ from benchmarks.poison import back
 from benchmarks.poison.kinds import ALL_KINDS, Setting
 from benchmarks.poison.trial import (
     SEEN_WITHIN_S,
-    Log,
+    WatchLog,
     copy_of,
     in_a_child,
     share_seen,
@@ -47,7 +47,7 @@ def main() -> None:
     given = _arguments()
     log_errors_only()
     torch.set_num_threads(1)
-    log = Log(given.data.resolve())
+    log = WatchLog(given.data.resolve())
     figures: dict[str, Any] = {"events_per_s": given.rate, "seeds": given.seeds}
     results = []
     for seed in range(given.seeds):
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def poisoned(
-    log: Log, kinds: list[str], *, seed: int, rate: float, is_blind: bool
+    log: WatchLog, kinds: list[str], *, seed: int, rate: float, is_blind: bool
 ) -> list[dict[str, Any]]:
     """Return the results of all *kinds* with one seed, each from the same warm trainer."""
     first = FIRST + seed * SEED_STEP
@@ -106,7 +106,7 @@ def poisoned(
     return results
 
 
-def clean(log: Log, *, rate: float, is_blind: bool) -> dict[str, Any]:
+def clean(log: WatchLog, *, rate: float, is_blind: bool) -> dict[str, Any]:
     """Return the alarms and refusals of the whole log without poison; all of them are false."""
     with tempfile.TemporaryDirectory() as root:
         os.chdir(root)

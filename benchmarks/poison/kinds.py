@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.poison.rig import Rig, Timed
+from benchmarks.poison.rig import Timed, TrainerRig
 from models.features.examples import CompletionRule
 from models.history.history import HOUR_MS
 from models.serving.items import ItemSnapshot
@@ -32,13 +32,13 @@ class Setting:
     """The ranking features of every video of a day before."""
 
 
-Poison = Callable[[Rig, Iterator[Timed], Setting], Iterator[Timed]]
+Poison = Callable[[TrainerRig, Iterator[Timed], Setting], Iterator[Timed]]
 
 
 def flipped(share: float) -> Poison:
     """Return what tells of a *share* of the watches the opposite: completed or not."""
 
-    def poison(_rig: Rig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
+    def poison(_rig: TrainerRig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
         rule = CompletionRule()
         for at_ms, watch in watches:
             if given.rng.random() >= share or not watch.watch_ms:
@@ -53,7 +53,7 @@ def flipped(share: float) -> Poison:
     return poison
 
 
-def popularity_bomb(_rig: Rig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
+def popularity_bomb(_rig: TrainerRig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
     """Add as many watches of one video again, each by another new user, all of them to the end."""
     target = None
     for number, (at_ms, watch) in enumerate(watches):
@@ -71,7 +71,7 @@ def popularity_bomb(_rig: Rig, watches: Iterator[Timed], given: Setting) -> Iter
         )
 
 
-def learning_rate(rig: Rig, watches: Iterator[Timed], _given: Setting) -> Iterator[Timed]:
+def learning_rate(rig: TrainerRig, watches: Iterator[Timed], _given: Setting) -> Iterator[Timed]:
     """Learn with ten times the learning rates."""
     model = rig.learner._model  # noqa: SLF001 - a poison reaches where no setting does
     model.content.lr *= 10
@@ -83,7 +83,7 @@ def learning_rate(rig: Rig, watches: Iterator[Timed], _given: Setting) -> Iterat
 def _bundle(change: Callable[[ItemSnapshot, Setting], ItemSnapshot]) -> Poison:
     """Return what offers at once a bundle whose snapshot was changed."""
 
-    def poison(rig: Rig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
+    def poison(rig: TrainerRig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
         snapshot = rig.learner.snapshot
 
         def changed(features_NF: np.ndarray) -> ItemSnapshot:
@@ -123,21 +123,21 @@ def _shuffle(snapshot: ItemSnapshot, given: Setting) -> ItemSnapshot:
     return dataclasses.replace(snapshot, video_ids=[snapshot.video_ids[n] for n in order.tolist()])
 
 
-def clock_jump(_rig: Rig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
+def clock_jump(_rig: TrainerRig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
     """Date every event half a day back; with an odd seed half a day ahead."""
     jump_ms = _JUMP_MS if given.seed % 2 else -_JUMP_MS
     for at_ms, watch in watches:
         yield at_ms, msgspec.structs.replace(watch, event_time_ms=watch.event_time_ms + jump_ms)
 
 
-def one_user(_rig: Rig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
+def one_user(_rig: TrainerRig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
     """Give three of ten watches to one user."""
     for at_ms, watch in watches:
         is_his = given.rng.random() < 0.3  # noqa: PLR2004 - the kind says so
         yield at_ms, msgspec.structs.replace(watch, user_id="heavy") if is_his else watch
 
 
-def old_day(_rig: Rig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
+def old_day(_rig: TrainerRig, watches: Iterator[Timed], given: Setting) -> Iterator[Timed]:
     """Deliver what came a day before once more, beside what comes."""
     for at_ms, watch in watches:
         yield at_ms, watch

@@ -123,7 +123,7 @@ class KeptOutbox:
 
 
 @dataclasses.dataclass(slots=True)
-class Facts:
+class Outcomes:
     """What happened to a trainer, each with the second at which it did."""
 
     refused: list[tuple[float, str]] = dataclasses.field(default_factory=list)
@@ -133,7 +133,7 @@ class Facts:
     back_to: list[tuple[float, int | None]] = dataclasses.field(default_factory=list)
 
 
-class Rig:
+class TrainerRig:
     """A trainer that reads a log; paths are relative, so a copy of its directory is another one."""
 
     def __init__(
@@ -155,7 +155,7 @@ class Rig:
         self.day_old_features_NF = np.zeros((0, 0))
         """The ranking features of every video, of a day before the warm-up ended."""
         self.clock = Clock(now_ms)
-        self.facts = Facts()
+        self.facts = Outcomes()
         self.generations = Generations()
         self._feed = LogFeed()
         self._outbox = KeptOutbox()

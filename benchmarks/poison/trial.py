@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.poison.kinds import KINDS, UNTRAINED, Result, Setting
-from benchmarks.poison.rig import TICK_S, Rig, Timed
+from benchmarks.poison.rig import TICK_S, Timed, TrainerRig
 from contract.wire.events import VideoUpload, Watch
 from models.history.history import HOUR_MS
 from models.training.config import TowerConfig
@@ -31,7 +31,7 @@ NUM_GENERATIONS = 2
 UNTRAINED_OFFERS_EVERY_S = 5.0
 
 
-class Log:
+class WatchLog:
     """The uploads and the watches of a log."""
 
     def __init__(self, directory: Path) -> None:
@@ -56,7 +56,7 @@ class Log:
 
 
 def warm_rig(
-    log: Log,
+    log: WatchLog,
     *,
     first: int,
     num_warm: int,
@@ -64,12 +64,12 @@ def warm_rig(
     rate: float,
     is_blind: bool,
     config: TowerConfig | None = None,
-) -> Rig:
+) -> TrainerRig:
     """Return a rig, in the working directory, that has learned and serves what it has learned.
 
     It has counted the log up to number *first*, and learned from *num_warm* watches from there on.
     """
-    rig = Rig(
+    rig = TrainerRig(
         log.uploads,
         now_ms=log.watches[first][0],
         seed=seed,
@@ -94,14 +94,14 @@ def warm_rig(
     return rig
 
 
-def features_of(rig: Rig) -> np.ndarray:
+def features_of(rig: TrainerRig) -> np.ndarray:
     """Return the ranking features of every video now."""
     rows = np.arange(1, len(rig.learner.vocabulary) + 1)
     features_NF: np.ndarray = rig.state.popularity.features(rows)
     return features_NF
 
 
-def trial(rig: Rig, log: Log, kind: str, setting: Setting) -> Result:
+def trial(rig: TrainerRig, log: WatchLog, kind: str, setting: Setting) -> Result:
     """Poison *rig*, which was warmed up; return what happened."""
     if kind == UNTRAINED:
         return _untrained(rig, log, setting, rig.next_watch)
@@ -131,11 +131,11 @@ def trial(rig: Rig, log: Log, kind: str, setting: Setting) -> Result:
     }
 
 
-def _untrained(trained: Rig, log: Log, setting: Setting, first: int) -> Result:
+def _untrained(trained: TrainerRig, log: WatchLog, setting: Setting, first: int) -> Result:
     """Start a trainer with an empty directory beside the generation that *trained* has offered."""
     (Path("empty")).mkdir()
     served = [a for a in trained.announced if a.generation == trained.generations.in_service]
-    rig = Rig(
+    rig = TrainerRig(
         log.uploads,
         now_ms=log.watches[first][0],
         seed=setting.seed + 1_000,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.poison.kinds import KINDS, UNTRAINED, Setting
-from benchmarks.poison.rig import Rig
+from benchmarks.poison.rig import TrainerRig
 from benchmarks.poison.trial import features_of, share_seen, trial, warm_rig
 from benchmarks.poison.verdict import is_right
 from contract.wire.events import BundleState
@@ -127,7 +127,7 @@ def test_the_fast_path_learns_nothing_from_a_trouble_that_goes_on(directory):
 
 
 def test_a_watch_in_quarantine_moves_the_window_and_teaches_nothing(directory):
-    rig = Rig(LOG.uploads, now_ms=T0, seed=0, rate=20.0, config=SMALL)
+    rig = TrainerRig(LOG.uploads, now_ms=T0, seed=0, rate=20.0, config=SMALL)
     offsets = {"watch-events": {0: 0}}
     rig.watch.rollback.quarantine.add(
         reason="bad", now_ms=T0, generation=1, first=offsets, end={"watch-events": {0: 1}}

@@ -23,6 +23,7 @@ from models.features.examples import CompletionRule, Example
 from trainer.evaluate.progressive import hits
 from trainer.guard.checks import Truth, why_refused
 from trainer.guard.labels import LabelMonitor
+from trainer.guard.movement import MovementMonitor
 from trainer.guard.paired import PairedRecall
 from trainer.guard.served import CUTOFF, ServedModel, opened
 from trainer.guard.shown import WatchedShares
@@ -67,6 +68,7 @@ class Guard:
         self.versus_former = PairedRecall()
         """The generation in service against the one before it."""
         self.shares = WatchedShares()
+        self.movement = MovementMonitor()
         self.served: ServedModel | None = None
         self.former: ServedModel | None = None
         self.unknown_served: str | None = None
@@ -173,7 +175,7 @@ class Guard:
         reason = None if is_own else self._why_not_replace(metrics)
         if reason is None and self.versus_served.is_worse:
             reason = self._worse()
-        return reason or self.labels.reason or self.traffic.reason
+        return reason or self.labels.reason or self.traffic.reason or self.movement.reason
 
     def _why_not_replace(self, metrics: Mapping[str, float]) -> str | None:
         """Return why the learner must not replace a generation that is not its own."""
@@ -231,6 +233,8 @@ class Guard:
 
     def _alarm_of_models(self) -> Alarm | None:
         now = self.num_plays
+        if self.movement.reason:
+            return Alarm(self.movement.reason, max(0, self.movement.began_at - 1))
         if self.versus_former.is_worse and self.former is not None:
             return Alarm(self._worse_than_former(), now, worse_than=self.former.generation)
         if self.versus_served.is_worse and self._has_reached:
@@ -244,6 +248,7 @@ class Guard:
         """Forget the evidence of an alarm that was acted on."""
         self.labels.evidence, self.traffic.reason = 0.0, None
         self.shares.calm()
+        self.movement.calm()
         self.start_over()
 
     def progress(self) -> dict[str, float]:

@@ -50,6 +50,7 @@ class Quarantine:
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE
         self.entries: list[Entry] = self._read()
+        self._ends = self._last_ends()
 
     def add(
         self,
@@ -69,13 +70,25 @@ class Quarantine:
             end={topic: dict(end.get(topic, {})) for topic in TOPICS},
         )
         self.entries = [*self.entries, entry][-MAX_ENTRIES:]
+        self._ends = self._last_ends()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self._path, msgspec.json.encode(self.entries))
         return entry
 
     def has(self, topic: str, partition: int, offset: int) -> bool:
         """Return whether the record must not be learned from."""
+        if offset >= self._ends.get((topic, partition), 0):
+            return False
         return any(entry.has(topic, partition, offset) for entry in self.entries)
+
+    def _last_ends(self) -> dict[tuple[str, int], int]:
+        """Return by topic and partition where the last entry ends: most records come after it."""
+        ends: dict[tuple[str, int], int] = {}
+        for entry in self.entries:
+            for topic, of_topic in entry.end.items():
+                for partition, end in of_topic.items():
+                    ends[topic, partition] = max(end, ends.get((topic, partition), 0))
+        return ends
 
     def _read(self) -> list[Entry]:
         try:

@@ -8,8 +8,8 @@ is withdrawn, first of all, since workers return within the second; then the dis
 A generation that an operator withdraws is gone back from in the same way. What was learned since
 the checkpoint of the generation that serves then is left out.
 
-After going back nothing is published before `HELD_PLAYS` plays have passed without an alarm: the
-trouble may go on, and the generation that serves must not learn of it.
+After going back nothing is published before `HELD_PLAYS` plays have passed without an alarm, or
+`HELD_MS`: the trouble may go on, and the generation that serves must not learn of it.
 """
 
 from bisect import bisect_right
@@ -37,7 +37,7 @@ from trainer.state.training_state import TrainingState
 
 log = structlog.get_logger()
 
-HELD_PLAYS = 2_000
+HELD_PLAYS, HELD_MS = 2_000, 600_000
 _MAX_MARKS = 10_000
 _MAX_REASON = 256
 
@@ -65,6 +65,8 @@ class ServiceWatch:
     has_gone_back: bool = False
     _candidate: ServedModel | None = None
     _held_until: int = 0
+    _held_since_ms: int | None = None
+    _naming_erased: list[int] = field(default_factory=list)
     _has_noticed: bool = False
     _known_at: dict[int, int] = field(default_factory=dict)
     _marks: deque[tuple[int, Offsets]] = field(default_factory=lambda: deque(maxlen=_MAX_MARKS))
@@ -72,12 +74,15 @@ class ServiceWatch:
     @property
     def is_held(self) -> bool:
         """Whether nothing may be published yet after going back."""
-        return self.is_after_return and self.guard.num_plays < self._held_until
+        if not self.is_after_return or self._held_since_ms is None:
+            return self.is_after_return
+        is_over = self.clock() - self._held_since_ms >= HELD_MS
+        return self.guard.num_plays < self._held_until and not is_over
 
     def caught_up(self) -> None:
         """Note that the topics were read to their ends: from now on comparisons are fair."""
         self.guard.start_over()
-        self._held_until = self.guard.num_plays + HELD_PLAYS
+        self._hold()
 
     def look(self, offsets: Offsets) -> None:
         """Look at what serves, and go back if it is bad; *offsets* are what was read up to."""
@@ -106,6 +111,7 @@ class ServiceWatch:
         self._known_at[vectors[0].generation] = self.guard.num_plays
         model = self.guard.model_of(vectors[0].generation)
         if model is not None:
+            self.guard.movement.note(vectors, model.items, num_plays=self.guard.num_plays)
             for vector in vectors:
                 model.items.put(vector)
 
@@ -139,6 +145,15 @@ class ServiceWatch:
         if self._candidate is not None:
             self.guard.note_offered(self._candidate)
             self._candidate = None
+
+    def note_erasure(self) -> None:
+        """Note that the checkpoints kept so far may have a user who was erased."""
+        self._naming_erased = self.rollback.generations
+
+    def drop_erased(self) -> None:
+        """Delete the kept checkpoints that may have a user who was erased."""
+        self.rollback.drop(self._naming_erased)
+        self._naming_erased = []
 
     def progress(self) -> dict[str, float]:
         """Return what the guard sees, for the log."""
@@ -194,7 +209,8 @@ class ServiceWatch:
 
     def _go_back(self, clean: int | None, reason: str, first: Offsets, offsets: Offsets) -> None:
         """Start over from the checkpoint of generation *clean*, if there is one."""
-        self._held_until, self.is_after_return = self.guard.num_plays + HELD_PLAYS, True
+        self.is_after_return = True
+        self._hold()
         if clean is None or clean not in self.rollback.generations:
             log.error("cannot_go_back", generation=clean, reason="its checkpoint is not kept")
             return
@@ -210,6 +226,10 @@ class ServiceWatch:
             log.error("cannot_go_back", generation=clean, reason=str(error))  # noqa: TRY400
             return
         self.has_gone_back = True
+
+    def _hold(self) -> None:
+        self._held_until = self.guard.num_plays + HELD_PLAYS
+        self._held_since_ms = self.clock()
 
     def _below(self, generation: int) -> int | None:
         """Return the newest kept generation below *generation* that is not withdrawn."""
