@@ -248,7 +248,7 @@ class TrainerRig:
     def remember(self, watches: Iterable[Timed]) -> None:
         """Count *watches*, and move the windows on, without learning from them."""
         for at_ms, watch in watches:
-            self.clock.now_ms = at_ms
+            self.clock.now_ms = self.guard.ingested_at_ms = at_ms
             self.state.watch(watch)
             if len(self.state.pending.viewings) >= _COUNTED_AT_ONCE:
                 self.state.popularity.count(self.state.pending.viewings)

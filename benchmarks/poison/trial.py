@@ -71,7 +71,7 @@ def warm_rig(
     """
     rig = TrainerRig(
         log.uploads,
-        now_ms=log.watches[first][0],
+        now_ms=log.watches[0][0],
         seed=seed,
         rate=rate,
         is_blind=is_blind,

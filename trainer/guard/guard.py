@@ -34,7 +34,7 @@ from trainer.learn.learner import Learner
 
 log = structlog.get_logger()
 
-MIN_EVIDENCE = 500
+MIN_EVIDENCE = 1_000
 """So many examples a learner has to score before it replaces a generation that is not its own."""
 NUM_RECENT = 256
 CPU_SHARE = 0.05
@@ -100,6 +100,7 @@ class Guard:
     def score(self, examples: Sequence[Example], learner: Learner) -> None:
         """Score some of *examples*, which were not learned from yet, with all three models."""
         self._recent.extend(examples)
+        self.movement.note(learner.dense_weights(), num_plays=self.num_plays)
         known = [] if self.served is None else [
             one for one in examples if one.video_id in self.served.items
         ]  # fmt: skip

@@ -111,7 +111,6 @@ class ServiceWatch:
         self._known_at[vectors[0].generation] = self.guard.num_plays
         model = self.guard.model_of(vectors[0].generation)
         if model is not None:
-            self.guard.movement.note(vectors, model.items, num_plays=self.guard.num_plays)
             for vector in vectors:
                 model.items.put(vector)
 

@@ -42,7 +42,7 @@ from trainer.learn.candidates import CandidateDraw
 from trainer.learn.histories import GoesOn, PastWatches, always, learn_histories
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
-# D = width of a vector, F = ranking features.
+# D = width of a vector, F = ranking features, P = dense weights.
 
 
 class Learner:
@@ -255,6 +255,10 @@ class Learner:
         touched = {video_id for video_id in self._touched if self.vocabulary.live_row(video_id)}
         self._touched = set()
         return touched
+
+    def dense_weights(self) -> Float32[np.ndarray, "P"]:
+        """Return a copy of the weights of the towers, one after the other."""
+        return np.concatenate([p.detach().numpy().ravel() for p in self._model.parameters])
 
     def bundle_files(self) -> dict[str, bytes]:
         """Return the files of a bundle: towers, tables and golden outputs.

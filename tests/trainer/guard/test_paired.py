@@ -28,6 +28,6 @@ def test_a_good_model_that_turns_bad_is_seen_as_soon_as_a_bad_one():
     assert paired.num_since == 100
 
 
-def test_recall_is_reached_within_the_tolerance():
-    assert noted(0.5, 0.5 + 0.5 * TOLERANCE, 10).reaches
-    assert not noted(0.5, 0.6, 10).reaches
+def test_recall_is_reached_by_as_much_and_no_less():
+    assert noted(0.5, 0.5, 10).reaches
+    assert not noted(0.5, 0.51, 10).reaches
