@@ -197,5 +197,5 @@ def copy_of(directory: Path, name: str) -> Path:
 
 def share_seen(results: Sequence[Result]) -> float:
     """Return the share of the trials that were seen in time."""
-    seen = [r["seen_s"] is not None and r["seen_s"] <= SEEN_WITHIN_S for r in results]
-    return sum(seen) / max(len(seen), 1)
+    seen = [r for r in results if r["seen_s"] is not None and r["seen_s"] <= SEEN_WITHIN_S]
+    return len(seen) / max(len(results), 1)

@@ -126,7 +126,7 @@ def diff(first: Generation, second: Generation, *, as_json: Json = False) -> Non
 
     Example: nextwatch models diff 6 7
     """
-    from contract.errors import RecommenderError  # noqa: PLC0415
+    from contract.errors import NextwatchError  # noqa: PLC0415
     from contract.process.settings import ProcessSettings, load  # noqa: PLC0415
     from models.bundle.bundle import load_announced  # noqa: PLC0415
     from nextwatch.operate import models  # noqa: PLC0415
@@ -137,7 +137,7 @@ def diff(first: Generation, second: Generation, *, as_json: Json = False) -> Non
     root_url = load(ProcessSettings, os.environ).bundle_url
     try:
         loaded = load_announced(root_url, one), load_announced(root_url, other)
-    except (RecommenderError, OSError) as error:
+    except (NextwatchError, OSError) as error:
         typer.echo(f"only the metrics are compared: {error}", err=True)
     told = models.difference(one, other, loaded)
     if as_json:

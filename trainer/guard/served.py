@@ -40,7 +40,7 @@ class ServedModel:
 
     def scores(self, windows: Sequence[Window]) -> Float32[np.ndarray, "B N"]:
         """Return the score of every row; -inf for what was seen and for rows without a video."""
-        scores_BN = self.users(windows) @ self.items.outputs_ND.T
+        scores_BN: np.ndarray = self.users(windows) @ self.items.outputs_ND.T
         scores_BN[:, self._empty()] = -np.inf
         for score_N, window in zip(scores_BN, windows, strict=True):
             score_N[self.items.rows(window.video_ids)] = -np.inf
