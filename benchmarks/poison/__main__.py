@@ -55,7 +55,7 @@ def main() -> None:
         results += [result | {"seed": seed} for result in found]
     figures["kinds"] = {
         kind: [
-            {key: r[key] for key in ("seed", "seen_s", "reason", "withdrawn")}
+            {key: value for key, value in r.items() if key != "kind"}
             for r in results
             if r["kind"] == kind
         ]

@@ -18,6 +18,7 @@ from models.history.history import HOUR_MS
 from models.training.config import TowerConfig
 from nextwatch.datasets import kuairand
 from nextwatch.sources.timeline import lay_out
+from trainer.guard.guard import MIN_EVIDENCE
 
 FOR_S = 60.0
 """A poison that nobody has seen by then counts as not seen."""
@@ -132,7 +133,10 @@ def trial(rig: TrainerRig, log: WatchLog, kind: str, setting: Setting) -> Result
 
 
 def _untrained(trained: TrainerRig, log: WatchLog, setting: Setting, first: int) -> Result:
-    """Start a trainer with an empty directory beside the generation that *trained* has offered."""
+    """Start a trainer with an empty directory beside the generation that *trained* has offered.
+
+    It is seen if it is refused at first, and offered only once it finds as much as what serves.
+    """
     (Path("empty")).mkdir()
     served = [a for a in trained.announced if a.generation == trained.generations.in_service]
     rig = TrainerRig(
@@ -146,23 +150,25 @@ def _untrained(trained: TrainerRig, log: WatchLog, setting: Setting, first: int)
     )
     shutil.copytree("bundles", "empty/bundles")
     rig.adopt(served)
-    watches, offered_s = log.since(first), math.inf
-    while rig.now_s < FOR_S:
+    watches, offered_s, has_reached = log.since(first), None, True
+    while rig.now_s < FOR_S and offered_s is None:
         rig.run(watches, for_s=UNTRAINED_OFFERS_EVERY_S)
+        paired = rig.guard.versus_served
+        has_reached = paired.num_examples >= MIN_EVIDENCE and paired.reaches
         rig.offer()
-        if rig.facts.offered:
-            offered_s = rig.facts.offered[0][0]
-            break
-    refused = rig.facts.refused[0] if rig.facts.refused else None
-    is_seen = refused is not None and math.isinf(offered_s)
+        offered_s = rig.now_s if rig.facts.offered else None
+    refused = rig.facts.refused
+    is_seen = bool(refused) and (offered_s is None or has_reached)
     return {
         "kind": UNTRAINED,
-        "seen_s": refused[0] if is_seen and refused else None,
-        "reason": rig.facts.refused[-1][1] if refused else "",
+        "seen_s": refused[0][0] if is_seen else None,
+        "reason": refused[-1][1] if refused else "",
         "in_service_before": trained.generations.in_service,
         "in_service_after": rig.generations.in_service,
         "withdrawn": [],
-        "offered_s": None if math.isinf(offered_s) else offered_s,
+        "offered_s": offered_s,
+        "recall": round(paired.recall, 3),
+        "served_recall": round(paired.other_recall, 3),
     }
 
 
