@@ -64,7 +64,9 @@ def main() -> None:
     figures["seen_share"] = round(share_seen(results), 4)
     figures["seen_within_s"] = SEEN_WITHIN_S
     if given.clean:
-        figures |= clean(log, rate=given.rate, is_blind=given.blind)
+        figures |= clean(
+            log, num_learned=given.clean_learned, rate=given.rate, is_blind=given.blind
+        )
     if given.rounds:
         took_s = back.seconds_back(num_rounds=given.rounds, num_videos=given.videos)
         figures["former_generation_back_s"] = {
@@ -106,12 +108,22 @@ def poisoned(
     return results
 
 
-def clean(log: WatchLog, *, rate: float, is_blind: bool) -> dict[str, Any]:
-    """Return the alarms and refusals of the whole log without poison; all of them are false."""
+def clean(log: WatchLog, *, num_learned: int, rate: float, is_blind: bool) -> dict[str, Any]:
+    """Return the alarms and refusals of the whole log without poison; all of them are false.
+
+    Labels and traffic of all of it are watched; from the last *num_learned* watches it learns, with
+    a generation every minute.
+    """
+    num_learned = min(num_learned, len(log.watches))
     with tempfile.TemporaryDirectory() as root:
         os.chdir(root)
         rig = warm_rig(
-            log, first=0, num_warm=len(log.watches), seed=0, rate=rate, is_blind=is_blind
+            log,
+            first=len(log.watches) - num_learned,
+            num_warm=num_learned,
+            seed=0,
+            rate=rate,
+            is_blind=is_blind,
         )
         os.chdir("/")
     days = (log.watches[-1][0] - log.watches[0][0]) / 86_400_000
@@ -121,6 +133,7 @@ def clean(log: WatchLog, *, rate: float, is_blind: bool) -> dict[str, Any]:
         "false_alarms": len(false),
         "false_reasons": [reason for _, reason in false],
         "clean_days": round(days, 1),
+        "clean_watches_learned": num_learned,
         "clean_generations": len(rig.facts.offered),
     }
 
@@ -134,6 +147,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="*", choices=ALL_KINDS, default=list(ALL_KINDS))
     parser.add_argument("--rounds", type=int, default=20, help="withdrawals on the embedded stack")
     parser.add_argument("--videos", type=int, default=10_000, help="of the bundles on that stack")
+    parser.add_argument(
+        "--clean-learned",
+        type=int,
+        default=sys.maxsize,
+        metavar="WATCHES",
+        help="learn from so many watches of the log without poison, the last ones; all by default",
+    )
     parser.add_argument("--no-clean", dest="clean", action="store_false")
     parser.add_argument("--blind", action="store_true", help="without a guard: this has to fail")
     return parser.parse_args()

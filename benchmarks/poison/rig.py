@@ -246,14 +246,24 @@ class TrainerRig:
             self.tick(coming)
 
     def remember(self, watches: Iterable[Timed]) -> None:
-        """Count *watches*, and move the windows on, without learning from them."""
+        """Count *watches*, and move the windows on, without learning from them.
+
+        The monitors of labels and traffic see them; what they alarm of is noted.
+        """
         for at_ms, watch in watches:
             self.clock.now_ms = self.guard.ingested_at_ms = at_ms
             self.state.watch(watch)
+            self._note_alarm()
             if len(self.state.pending.viewings) >= _COUNTED_AT_ONCE:
                 self.state.popularity.count(self.state.pending.viewings)
                 self.learner.count(self.state.pending.viewings)
                 self.state.pending = Pending()
+
+    def _note_alarm(self) -> None:
+        alarm = self.guard.alarm
+        if alarm is not None:
+            self.facts.alarms.append((self.now_s, alarm.reason))
+            self.guard.calm()
 
     def put_in_service(self) -> None:
         """Offer what was learned, and put it in service at once."""
