@@ -2,6 +2,7 @@
 
 import os
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -110,6 +111,24 @@ def test_a_generation_that_turns_bad_is_withdrawn_and_the_trainer_goes_back(dire
     newest = Checkpoints(directory / "checkpoints").newest()
     assert entry.first["watch-events"] == newest.offsets["watch-events"]
     assert entry.end["watch-events"] == rig.trainer._offsets()["watch-events"]
+
+
+def test_the_trainer_goes_back_when_an_operator_does(directory):
+    """What was offered while the operator withdrew knows of the trouble, too: it goes as well."""
+    rig = warm()
+    bad, former = rig.generations.in_service, rig.generations.in_service - 1
+    offered = rig.generations.of(bad)
+    rig.offer()
+    rig.generations.note(
+        msgspec.structs.replace(offered, state=BundleState.WITHDRAWN, reason="by an operator")
+    )
+    rig.watch.look(rig.trainer._offsets())
+
+    assert rig.trainer.has_gone_back
+    assert [b.generation for b in rig.generations.not_withdrawn][-1] == former
+    [entry] = rig.watch.rollback.quarantine.entries
+    assert (entry.generation, entry.reason) == (former, "by an operator")
+    assert rig.watch.rollback.generations[-1] == former
 
 
 def test_the_fast_path_learns_nothing_from_a_trouble_that_goes_on(directory):

@@ -69,7 +69,9 @@ def test_an_operator_goes_back_and_the_system_goes_on_from_there(stack, player):
     trainer = stack.process("trainer")
     assert eventually(lambda: served(stack)[-1] < max(before), within_s=20)
     back_to = served(stack)[-1]
-    assert eventually(lambda: facts(trainer, "trainer_starts_over"), within_s=60)
+    assert eventually(lambda: facts(trainer, "trainer_starts_over"), within_s=120), (
+        trainer.log_tail()
+    )
     [entry] = facts(trainer, "batches_quarantined")
     assert (entry["generation"], entry["reason"]) == (back_to, "it is a test")
     assert eventually(lambda: served(stack)[-1] == back_to, within_s=20)
