@@ -123,7 +123,7 @@ class KeptOutbox:
 
 
 @dataclasses.dataclass(slots=True)
-class Outcomes:
+class TrialFacts:
     """What happened to a trainer, each with the second at which it did."""
 
     refused: list[tuple[float, str]] = dataclasses.field(default_factory=list)
@@ -155,7 +155,7 @@ class TrainerRig:
         self.day_old_features_NF = np.zeros((0, 0))
         """The ranking features of every video, of a day before the warm-up ended."""
         self.clock = Clock(now_ms)
-        self.facts = Outcomes()
+        self.facts = TrialFacts()
         self.generations = Generations()
         self._feed = LogFeed()
         self._outbox = KeptOutbox()
