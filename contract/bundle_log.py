@@ -1,8 +1,12 @@
 """Track the state of each model bundle from the records of `model-bundles`, for every reader.
 
 A bundle is offered by the trainer, indexed by index_sync, in service once streams serves it, and
-perhaps withdrawn. Delivery repeats, so an announcement of an earlier step changes nothing; the
-newest one of the others counts, and a withdrawn bundle may come into service again.
+perhaps withdrawn. Delivery repeats and workers differ in speed, so an announcement of an earlier
+step changes nothing: what is withdrawn stays so, whatever a slow worker says of it afterwards. Only
+an announcement of a higher revision, which an operator makes, brings it back.
+
+What serves follows from that alone, in whatever order announcements come: the highest generation
+that is servable.
 
 Beside what is announced each process remembers what it found out itself: which bundles it rejects,
 and which it could not load and tries again later.
@@ -22,17 +26,16 @@ log = structlog.get_logger()
 SERVABLE = (BundleState.INDEXED, BundleState.IN_SERVICE)
 """A bundle in one of these has a collection to search in."""
 
-_STEPS = {BundleState.OFFERED: 0, BundleState.INDEXED: 1}
-_LAST = 2
+_STEPS = {state: step for step, state in enumerate(BundleState)}
 
 
 def is_repeated(known: BundleAnnouncement | None, announced: BundleAnnouncement) -> bool:
     """Return whether *announced* repeats a step that *known* of the same bundle is past."""
     if known is None:
         return False
-    if known.state is BundleState.WITHDRAWN:
-        return announced.state in _STEPS
-    return _STEPS.get(announced.state, _LAST) < _STEPS.get(known.state, _LAST)
+    if announced.revision != known.revision:
+        return announced.revision < known.revision
+    return _STEPS[announced.state] < _STEPS[known.state]
 
 
 class BundleLog:
@@ -43,10 +46,10 @@ class BundleLog:
 
     def __init__(self, monotonic: Callable[[], float] = monotonic) -> None:
         self._newest: dict[str, BundleAnnouncement] = {}
+        self._in_service: int | None = None
+        self._is_changed = False
         self._rejected: set[str] = set()
         self._retries = Retries(monotonic)
-        self.in_service: int | None = None
-        """The generation that was announced last as in service, withdrawn meanwhile or not."""
         self.newest_generation = 0
         """The highest generation that was ever announced."""
 
@@ -64,13 +67,29 @@ class BundleLog:
             return False
         self._newest.pop(bundle_id, None)
         self._newest[bundle_id] = announcement
-        if announcement.state is BundleState.IN_SERVICE:
-            self.in_service = announcement.generation
+        self._is_changed = True
         return True
+
+    @property
+    def in_service(self) -> int | None:
+        """The highest generation that a worker has in service, and that is not withdrawn.
+
+        The highest: a slower worker may announce an older one later.
+        """
+        if self._is_changed:
+            serving = (b.generation for b in self.in_state(BundleState.IN_SERVICE))
+            self._in_service, self._is_changed = max(serving, default=None), False
+        return self._in_service
+
+    def of_generation(self, generation: int | None) -> BundleAnnouncement | None:
+        """Return the bundle of *generation*; None if it is not known."""
+        found = (b for b in self._newest.values() if b.generation == generation)
+        return next(found, None)
 
     def forget(self, bundle_id: str) -> None:
         """Forget a bundle, and whether it was rejected or postponed."""
         self._newest.pop(bundle_id, None)
+        self._is_changed = True
         self._rejected.discard(bundle_id)
         self._retries.forget(bundle_id)
 

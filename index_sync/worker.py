@@ -67,6 +67,7 @@ class Worker:
     monotonic: Callable[[], float] = monotonic
     catalogue: UploadCatalogue = field(default_factory=UploadCatalogue)
     building: Building | None = None
+    refilling: Iterator[None] | None = None
     bundles: Bundles = field(init=False)
     held: HeldVectors = field(init=False)
     reached: dict[int, int] = field(default_factory=dict)
@@ -101,12 +102,14 @@ class Worker:
     def turn(self) -> None:
         """Process the records there are, uploads first; wait briefly for an upload if idle."""
         most = self.settings.batch_records
-        wait_s = 0.0 if self.building is not None else self.settings.idle_wait_ms / 1_000
+        is_busy = self.building is not None or self.refilling is not None
+        wait_s = 0.0 if is_busy else self.settings.idle_wait_ms / 1_000
         self.take_uploads(self.uploads.take(most, wait_s=wait_s))
         self.take_announcements(self.announcements.take(most))
         self.take_vectors(self.vectors.take(self.settings.build_slice_videos))
         self.check_background()
         self.build_on()
+        self.refill_on()
 
     def take_uploads(self, records: Sequence[Received]) -> None:
         """Write the videos of one batch to the index, and delete those that were taken down."""
@@ -127,7 +130,10 @@ class Worker:
     def take_announcements(self, records: Sequence[Received]) -> None:
         """Apply the announcements of bundles, and begin to open the one that is offered."""
         if records:
+            newest = self._newest
             self._read_announcements(records)
+            if self._newest is not None and newest is not None and self._newest < newest:
+                self._go_back(self._newest)
         is_busy = self.background.opening is not None or self.building is not None
         offered = None if is_busy else self.bundles.to_build()
         if offered is not None:
@@ -180,6 +186,39 @@ class Worker:
         )
         self._tidy()
 
+    def refill_on(self) -> None:
+        """Add one slice of the uploads that the generation which serves again has missed."""
+        if self.refilling is not None and next(self.refilling, _DONE) is _DONE:
+            self.refilling = None
+
+    @property
+    def _newest(self) -> int | None:
+        """The generation that serves, or will: the newest of those that are indexed."""
+        return max((a.generation for a in self.bundles.indexed), default=None)
+
+    def _go_back(self, number: int) -> None:
+        """Serve generation *number* again, since those after it were withdrawn.
+
+        Uploads since then went into the later ones alone. Those without a trained vector are sent
+        once more, since on the compacted topic the vector of a later generation took their place.
+        """
+        if number not in self.collections.generations:
+            return
+        log.warning("generation_serves_again", generation=number)
+        self.collections.point_alias(number)
+        self.refilling = self._refill(number)
+
+    def _refill(self, number: int) -> Iterator[None]:
+        uploads, size = list(self.catalogue.uploads), self.settings.build_slice_videos
+        for start in range(0, len(uploads), size):
+            if number not in self.collections.generations:
+                return
+            known = (self.catalogue.uploads.get(key) for key in uploads[start : start + size])
+            given = [upload for upload in known if upload is not None]
+            self.publisher.vectors(self.collections.add(number, given, now_ms=self.clock()))
+            self.publisher.flush()
+            yield
+
     def _remember(self, facts: Facts[VideoUpload]) -> None:
         for upload in facts.given:
             self.catalogue.put(upload)
@@ -202,9 +241,8 @@ class Worker:
         On a compacted topic the newest record of a video stays, so the generation that will
         serve longest comes last.
         """
-        newest = max((a.generation for a in self.bundles.indexed), default=None)
         built = self.building.announcement.generation if self.building else None
-        wanted = {self.bundles.in_service, newest, built}
+        wanted = {self.bundles.in_service, self._newest, built}
         return [number for number in sorted(self.collections.generations) if number in wanted]
 
     def _read_announcements(self, records: Sequence[Received]) -> None:

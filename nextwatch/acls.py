@@ -64,6 +64,7 @@ def all_needs(layout: Layout) -> list[Needs]:
         letters_needs(layout, is_replay=True),
         erase_needs(layout),
         skew_needs(layout),
+        models_needs(layout, is_change=True),
         batch_needs(layout),
         feed_needs(layout),
         *repartition_needs(layout),
@@ -100,6 +101,12 @@ def skew_needs(layout: Layout) -> Needs:
     rights: dict[str, Rights] = dict.fromkeys(_names(read, layout), _READS)
     del rights[layout.name(WINDOWS)]
     return _operator("skew", rights, layout)
+
+
+def models_needs(layout: Layout, *, is_change: bool) -> Needs:
+    """Return what `nextwatch models` needs: `rollback` and `promote` also announce."""
+    rights = _READS | _WRITES if is_change else _READS
+    return _operator("models", {layout.name(MODEL_BUNDLES): rights}, layout)
 
 
 def batch_needs(layout: Layout) -> Needs:

@@ -12,6 +12,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -41,6 +42,9 @@ from trainer.evaluate.popularity import Popularity
 from trainer.evaluate.sample import ValidationBudget
 from trainer.group.group import Group, joined
 from trainer.group.member import Member
+from trainer.guard.guard import Guard
+from trainer.guard.rollback import Rollback
+from trainer.guard.service_watch import ServiceWatch
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, commit_listener, feed_config, identify
 from trainer.input.windows import Windows
@@ -97,17 +101,30 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     torch.set_num_threads(settings.threads)
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
-    parts = kafka, process, settings, policy, group
-    trainer, feed = build(*parts, on_refusal=cluster.doubt_group)
     watch.start()
+    is_after_return = False
     try:
-        trainer.run(
-            lambda: should_stop() or ending.is_near,
-            on_ready=lambda: _go_on_quietly(ready if group.is_first else None, settings.niceness),
-        )
+        while True:
+            trainer, feed = build(
+                *(kafka, process, settings, policy, group),
+                on_refusal=cluster.doubt_group,
+                is_after_return=is_after_return,
+            )
+            is_ready = ready if group.is_first else None
+            try:
+                trainer.run(
+                    lambda: should_stop() or ending.is_near,
+                    on_ready=partial(_go_on_quietly, is_ready, settings.niceness),
+                )
+            finally:
+                feed.close()
+                trainer.close()
+            if not trainer.has_gone_back:
+                break
+            is_after_return = True
+            log.warning("trainer_starts_over", reason="it has gone back to an older checkpoint")
     finally:
         watch.stop()
-        feed.close()
         held.close()
         group.close()
     ending.check()
@@ -131,10 +148,12 @@ def build(
     group: Group,
     *,
     on_refusal: Callable[[], None],
+    is_after_return: bool = False,
 ) -> tuple[Trainer, Feed]:
     """Return the trainer, put together from the real things, and the feed to close after it.
 
-    *on_refusal* is called when its consumer group has refused a commit.
+    *on_refusal* is called when its consumer group has refused a commit. *is_after_return* says that
+    the trainer before it has gone back to an older checkpoint.
     """
     config = dataclasses.replace(
         config_of(settings.model),
@@ -180,20 +199,36 @@ def build(
     feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka), group.owns)
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
+    rollback = Rollback(settings.checkpoint_dir)
+    publisher = BundlePublisher(
+        outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
+    )
+    watch = None
+    if settings.guard and group.size == 1:
+        state.guard = Guard(settings.completion, cpu_s=time.thread_time)
+        watch = ServiceWatch(
+            state,
+            state.guard,
+            generations,
+            rollback,
+            publisher,
+            process.bundle_url,
+            system_clock,
+            is_after_return=is_after_return,
+        )
     parts = Parts(
         state=state,
         generations=generations,
         feed=feed,
-        intake=Intake(state, generations, outbox, kafka.layout, state_clock),
+        intake=Intake(state, generations, outbox, kafka.layout, state_clock, rollback.quarantine),
         outbox=outbox,
-        publisher=BundlePublisher(
-            outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
-        ),
+        publisher=publisher,
         checkpoints=Checkpoints(settings.checkpoint_dir),
         journal=Journal(settings.checkpoint_dir),
         writer=ThreadPoolExecutor(1, thread_name_prefix="checkpoint"),
         clock=system_clock,
         state_clock=state_clock,
+        watch=watch,
     )
     return Member(parts, settings, group) if group.size > 1 else Trainer(parts, settings), feed
 

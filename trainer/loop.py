@@ -14,6 +14,10 @@ after it (`trainer.transitions`): the same records in the same order, batches th
 ended. What it has learned then is, bit for bit, what the process that ended had learned.
 
 Checkpoints are copied in this thread and written in another (`trainer.state.saving`).
+
+A guard (`trainer.guard`) stands before 4, and watches what serves. When that has turned bad, the
+generations that know of it are withdrawn, and the process starts over from the checkpoint of the
+one that serves again, without the records that did it.
 """
 
 import math
@@ -21,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -28,8 +33,10 @@ from contract.errors import BundleError, StoreUnavailable
 from contract.kafka.outbox import Outbox
 from contract.kafka.records import Received
 from contract.process.clock import Clock, ManualClock
-from contract.wire.events import BundleAnnouncement
+from contract.wire.events import BundleAnnouncement, ItemVector
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
+from models.bundle.bundle import Bundle
+from trainer.guard.service_watch import ServiceWatch
 from trainer.input import backfill
 from trainer.input.dispatch import SOURCES, Intake
 from trainer.input.feed import BrokerLostRecordsError, Feed
@@ -86,6 +93,7 @@ class Parts:
     writer: Executor
     clock: Clock
     state_clock: ManualClock
+    watch: ServiceWatch | None = None
 
 
 class Trainer:
@@ -116,17 +124,34 @@ class Trainer:
         self._is_repeating = False
         self._num_erasures = 0
         self._num_naming_erased = 0
+        self._has_caught_up = False
+        self._fast_path_warned: int | None = None
+        self.withheld = ""
+        """Why the newest bundle was not offered; empty if it was."""
 
     def run(self, should_stop: Stop, on_ready: Callable[[], None]) -> None:
         """Start, call *on_ready*, learn until *should_stop*, then save a checkpoint."""
         self.start(should_stop)
         on_ready()
-        while not should_stop():
+        while not should_stop() and not self.has_gone_back:
             self.step()
+        if self.has_gone_back:
+            self._parts.journal.clear()  # it goes on from what was gone back from
+            return
         self._finish_saving(wait=True)
         if not self._is_repeating:
             self._checkpoint_if_possible()
             self._finish_saving(wait=True)
+
+    def close(self) -> None:
+        """Close what is kept on disk beside the checkpoints."""
+        if self._parts.state.joiner is not None:
+            self._parts.state.joiner.close()
+
+    @property
+    def has_gone_back(self) -> bool:
+        """Whether an older checkpoint is the newest now: everything is to be built anew from it."""
+        return self._parts.watch is not None and self._parts.watch.has_gone_back
 
     def start(self, should_stop: Stop) -> None:
         """Resume from the newest checkpoint or begin; offer a bundle where there is none."""
@@ -144,6 +169,9 @@ class Trainer:
         """Run one round of the loop."""
         self.take()
         self.learn_due()
+        self._look_at_service()
+        if self.has_gone_back:
+            return
         if self._fast_path.is_due():
             self.publish_vectors()
         self._finish_saving()
@@ -182,20 +210,43 @@ class Trainer:
         """Whether something waits to be learned."""
         return bool(self._parts.state.pending or self._parts.state.pending_ranking)
 
+    def _look_at_service(self) -> None:
+        """Let the guard know what serves, and go back if that has turned bad."""
+        if self._parts.watch is None or self._saving.is_running:
+            return  # a checkpoint that is being written would be newer than the one gone back to
+        if not self._has_caught_up and self._parts.feed.has_read(ALL):
+            self._has_caught_up = True
+            self._parts.watch.caught_up()
+        self._parts.watch.look(self._offsets())
+
     def publish_vectors(self) -> None:
         """Publish the vectors of touched videos for the generation in service (fast path)."""
         generation, state = self._parts.generations.in_service, self._parts.state
-        if (
-            generation is not None
-            and state.touched.is_waiting(generation)
-            and self._why_not() is None
-        ):
+        watch = self._parts.watch
+        if generation is None or (watch is not None and watch.is_held):
+            return
+        if generation not in state.touched:
+            self._warn_of_fast_path(generation)
+        elif state.touched.is_waiting(generation) and self._why_not() is None:
             most = self._settings.fast_path_videos
-            self._num_published += self._parts.publisher.publish_vectors(
-                state, generation, most=most
+            num_published = self._parts.publisher.publish_vectors(
+                state, generation, most=most, on_vectors=self._note_vectors
             )
+            self._num_published += num_published
             self._transitions.note_published(generation, most)
             self._has_changed = True
+
+    def _note_vectors(self, vectors: Sequence[ItemVector]) -> None:
+        if self._parts.watch is not None:
+            self._parts.watch.note_vectors(vectors)
+
+    def _warn_of_fast_path(self, generation: int) -> None:
+        """Warn, once for each generation, that its vectors stand still until the next one."""
+        if generation != self._fast_path_warned:
+            self._fast_path_warned = generation
+            log.warning("fast_path_stopped", generation=generation,
+                        reason="this trainer has not frozen that generation")  # fmt: skip
+        self._parts.state.counts["fast_path_skipped"] += 1
 
     def offer_next(self) -> None:
         """Offer a bundle if there is none, or something new and no bundle pending (slow path)."""
@@ -218,23 +269,33 @@ class Trainer:
         started_s = time.monotonic()
         state, generations = self._parts.state, self._parts.generations
         generation = max(generations.newest, *state.touched, 0) + 1
-        reason = self._why_not()
+        reason = self._why_not() or self._why_not_offer()
         if reason is None:
             try:
-                self._transitions.note_freeze(generation)
-                announcement = self._parts.publisher.prepare(state, generation, self._offsets())
+                in_service = generations.in_service
+                self._transitions.note_freeze(generation, in_service)
+                announcement = self._parts.publisher.prepare(
+                    state,
+                    generation,
+                    self._offsets(),
+                    in_service=in_service,
+                    why_refused=self._why_refused,
+                )
                 self._offered = announcement, started_s
                 self._has_changed = True
                 self.checkpoint()
             except (BundleError, StoreUnavailable, OSError) as error:
                 reason = str(error)
+                if generation not in state.touched:  # its bundle was refused, or not written
+                    self._transitions.note_drop(generation)
         if reason is not None:
             self._withhold(generation, reason)
 
     def _announce(self, announcement: BundleAnnouncement, started_s: float) -> None:
+        self.withheld = ""
         self._parts.publisher.announce(announcement)
         self._parts.generations.note(announcement)
-        self._parts.publisher.discard_old()
+        self._parts.publisher.discard_old(self._parts.generations.needed)
         self._patience.restart()
         log.info(
             "bundle_offered",
@@ -246,7 +307,20 @@ class Trainer:
 
     def _withhold(self, generation: int, reason: str) -> None:
         self._offered = None
+        self._parts.state.counts["bundles_withheld"] += 1
+        self.withheld = reason
         log.error("bundle_withheld", reason=reason, generation=generation)
+
+    def _why_not_offer(self) -> str | None:
+        watch = self._parts.watch
+        return None if watch is None else watch.why_not_offer(has_caught_up=self._has_caught_up)
+
+    def _why_refused(self, bundle: Bundle) -> str | None:
+        return None if self._parts.watch is None else self._parts.watch.why_refused(bundle)
+
+    def _keep(self, generation: int, checkpoint: Path | None) -> None:
+        if self._parts.watch is not None and checkpoint is not None:
+            self._parts.watch.keep(generation, checkpoint)
 
     def checkpoint(self) -> None:
         """Begin to save everything learned, with the offsets it was learned from.
@@ -296,15 +370,23 @@ class Trainer:
         log.info("checkpoint_saved", name=saved.path.name, waited_s=_since(started_s))
         if self._offered is not None:
             offered, self._offered = self._offered, None
+            self._keep(offered[0].generation, saved.path)
             self._announce(*offered)
 
-    def _note_erasures(self) -> None:
-        """Count how many older checkpoints may have a user whom this one has not."""
-        num_erasures = self._parts.state.counts["erasures"]
+    def _note_erasures(self, *, is_new: bool = True) -> None:
+        """Count how many older checkpoints may have a user whom this one has not.
+
+        Those that are kept for generations are deleted with the last of them.
+        """
+        num_erasures, watch = self._parts.state.counts["erasures"], self._parts.watch
         if num_erasures > self._num_erasures:
             self._num_naming_erased = self._parts.checkpoints.keep - 1
+            if watch is not None and is_new:
+                watch.note_erasure()
         else:
             self._num_naming_erased = max(0, self._num_naming_erased - 1)
+        if watch is not None and not self._num_naming_erased:
+            watch.drop_erased()
         self._num_erasures = num_erasures
 
     def _checkpoint_if_possible(self) -> None:
@@ -345,7 +427,7 @@ class Trainer:
         parts = self._parts
         checkpoint_codec.restore(parts.state, checkpoint.files, checkpoint.directories)
         self._saving.go_on_from(checkpoint.number)
-        self._note_erasures()
+        self._note_erasures(is_new=False)
         log.info("checkpoint_resumed", number=checkpoint.number,
                  examples=parts.state.progressive.num_examples)  # fmt: skip
         transitions = parts.journal.resume(checkpoint.number)
@@ -414,6 +496,8 @@ class Trainer:
             refused=self._parts.intake.refused.total(),
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
+            withheld=self.withheld,
+            **({} if self._parts.watch is None else self._parts.watch.progress()),
         )
         state.waiting.warn()
         self._parts.intake.warn_of_misplaced()

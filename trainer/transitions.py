@@ -23,6 +23,7 @@ from trainer.ranking.watermarks import Place
 from trainer.state.journal import (
     BatchLearned,
     GenerationBegun,
+    GenerationDropped,
     Journal,
     RecordsTaken,
     Run,
@@ -102,9 +103,13 @@ class Transitions:
         self._journal.append(BatchLearned())
         self._state.learn()
 
-    def note_freeze(self, generation: int) -> None:
+    def note_freeze(self, generation: int, in_service: int | None) -> None:
         """Note that *generation* begins: `BundlePublisher.prepare` is called next."""
-        self._journal.append(GenerationBegun(generation))
+        self._journal.append(GenerationBegun(generation, in_service))
+
+    def note_drop(self, generation: int) -> None:
+        """Note that *generation*, whose bundle is not offered, was dropped."""
+        self._journal.append(GenerationDropped(generation))
 
     def note_published(self, generation: int, most: int) -> None:
         """Note that `take_touched` of the state was called, and what it returned is published.
@@ -130,8 +135,10 @@ class Transitions:
                     self._take(records, idle, now_ms)
                 case BatchLearned():
                     self._state.learn()
-                case GenerationBegun(generation):
-                    self._state.freeze(generation)
+                case GenerationBegun(generation, in_service):
+                    self._state.freeze(generation, in_service=in_service)
+                case GenerationDropped(generation):
+                    self._state.drop(generation)
                 case VectorsPublished(generation, most):
                     self._state.take_touched(generation, most)
 

@@ -307,7 +307,11 @@ class BundleState(StrEnum):
 
 
 class BundleAnnouncement(Event, frozen=True, kw_only=True):
-    """One bundle reached a state; who announces which is in `contract.wire.topics`."""
+    """One bundle reached a state; who announces which is in `contract.wire.topics`.
+
+    Within a *revision* states only go forward. To offer a withdrawn bundle again an operator
+    announces it with the next revision.
+    """
 
     bundle_id: BundleId
     generation: Generation
@@ -317,6 +321,7 @@ class BundleAnnouncement(Event, frozen=True, kw_only=True):
     announced_at_ms: TimeMs
     metrics: dict[str, Number] = {}
     reason: Annotated[str, Meta(max_length=256)] = ""
+    revision: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
 
 
 class SimilarVideo(Event, frozen=True, kw_only=True, omit_defaults=False):

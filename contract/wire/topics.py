@@ -128,7 +128,8 @@ MODEL_BUNDLES = Topic(
     events.BundleAnnouncement,
     ("trainer", "index_sync", "streams"),
     ("index_sync", "streams", "trainer", "console"),
-    "offered by the trainer, indexed by index_sync, in service or withdrawn by streams; no value: "
+    "offered by the trainer, indexed by index_sync, in service by streams, withdrawn by the trainer "
+    "or an operator; no value: "
     "forget this bundle, it is neither in service nor will be",
     key_field="bundle_id",
     cleanup="compact",

@@ -47,11 +47,18 @@ class Bundles(BundleLog):
         return self.in_state(*SERVABLE)
 
     def to_build(self) -> BundleAnnouncement | None:
-        """Return the offered bundle to index next: the newest, if newer than what is indexed."""
+        """Return the offered bundle to index next: the newest, if newer than what is indexed.
+
+        What was offered before another one was withdrawn is not built, unless an operator offered
+        it again since.
+        """
         offered = self.in_state(BundleState.OFFERED)
         newest = next((a for a in reversed(offered) if self.is_due(a.bundle_id)), None)
-        taken = (a.generation for a in self if a.state is not BundleState.OFFERED)
-        return newest if newest and newest.generation > max(taken, default=-1) else None
+        if newest is None:
+            return None
+        overtaking = SERVABLE if newest.revision else (*SERVABLE, BundleState.WITHDRAWN)
+        taken = (a.generation for a in self.in_state(*overtaking))
+        return newest if newest.generation > max(taken, default=-1) else None
 
     @property
     def kept(self) -> list[BundleAnnouncement]:

@@ -47,15 +47,21 @@ class FrozenGenerations:
         """The generations that are kept, oldest first."""
         return sorted(self._halves)
 
-    def freeze(self, generation: int, model: TwoTowerModel) -> None:
-        """Keep the dense half of *model* as it is now."""
+    def freeze(
+        self, generation: int, model: TwoTowerModel, *, in_service: int | None = None
+    ) -> None:
+        """Keep the dense half of *model* as it is now; the one *in_service* is not dropped."""
         tables = model.tables
         self._halves[generation] = _DenseHalf(
             Tables(tables.content_HD.copy(), tables.context_KE.copy()),
             copy.deepcopy(model.item_tower),
         )
         while len(self._halves) > NUM_FROZEN:
-            del self._halves[min(self._halves)]
+            del self._halves[min(one for one in self._halves if one != in_service)]
+
+    def drop(self, generation: int) -> None:
+        """Forget *generation*."""
+        self._halves.pop(generation, None)
 
     def vectors(
         self,

@@ -21,6 +21,7 @@ from nextwatch.commands.batch import batch_app
 from nextwatch.commands.cluster import acls, repartition, topics
 from nextwatch.commands.collections import collections
 from nextwatch.commands.evaluate import evaluate_app
+from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
 from nextwatch.commands.skew import skew
 from nextwatch.commands.sources import replay_app, simulate
@@ -45,6 +46,7 @@ stack_app = typer.Typer(
 app.add_typer(stack_app, name="stack")
 app.add_typer(replay_app, name="replay")
 app.add_typer(dlq_app, name="dlq")
+app.add_typer(models_app, name="models")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(batch_app, name="batch")
 app.command("simulate")(simulate)

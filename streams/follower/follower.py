@@ -9,6 +9,11 @@ indexed, of a higher generation than the one in service (`streams.follower.offer
 beside the traffic, and then swapped in by one assignment. A bundle that cannot be loaded is
 refused, and one whose store does not answer is tried again: the one in service stays.
 
+The generation that was in service before is kept ready, item store and all: when the one in service
+is withdrawn, going back to it is one assignment, too. It is let go of when the next bundle is
+loaded, so that there are never more than two generations in memory; going back then takes as long
+as loading it.
+
 A video is taken down by a tombstone on either topic: index_sync, which sends the one on
 `item-vectors`, may have been killed before it read the one on `video-uploads`. After the former
 the video comes back by vectors of its content alone, since one more vector from training may have
@@ -17,6 +22,7 @@ overtaken the tombstone; after the latter by a new upload, up to which its vecto
 
 from collections import Counter
 from collections.abc import Callable
+from logging import INFO, WARNING
 from time import monotonic
 
 import msgspec
@@ -78,6 +84,7 @@ class Follower:
         self._offline: OfflineLists | None = None
         self.topics: tuple[Topic, ...] = (MODEL_BUNDLES, ITEM_VECTORS, VIDEO_UPLOADS)
         self._texts = texts
+        self._previous: Serving | None = None
         self._load_bundle = load_bundle
         self._make_serving = make_serving
         self._announce = announce
@@ -120,6 +127,10 @@ class Follower:
             self._waiting.put(vector)
         elif vector.generation == current.generation:
             self._put(current, vector)
+        elif self._previous is not None and vector.generation == self._previous.generation:
+            self._put(self._previous, vector)
+        elif self._offers.is_coming(vector.generation):
+            self._waiting.put(vector)
         else:
             self.counts["vectors_outdated"] += 1
 
@@ -204,10 +215,19 @@ class Follower:
         self._offers.on_announcement(offer)
 
     def swap_if_newer(self) -> bool:
-        """Put the newest servable bundle in service if it is newer; return whether it was."""
+        """Put in service what should be; return whether that is another bundle than before.
+
+        That is the newest servable bundle if it is newer; an older one if the one in service is
+        withdrawn.
+        """
         offer = self._offers.best()
         if offer is None:
             return False
+        previous, self._previous = self._previous, None
+        if previous is not None and previous.bundle_id == offer.bundle_id:
+            self._swap(offer, previous)
+            return True
+        del previous
         try:
             with refused_on_error():
                 serving = self._make_serving(self._load_bundle(offer))
@@ -226,14 +246,20 @@ class Follower:
             self._put(serving, vector)
         for video_id in self._taken_down:
             serving.remove(video_id)
+        former = self._switch.current
+        is_back = former is not None and offer.generation < former.generation
         self._offers.put_in_service(offer.generation)
         with self._switch.changing():
             self._switch.current = serving
-        log.info(
+        self._previous = None if is_back else former
+        self.counts["rollbacks"] += is_back
+        log.log(
+            WARNING if is_back else INFO,
             "bundle_in_service",
             bundle_id=offer.bundle_id,
             generation=offer.generation,
             videos=len(serving.items),
+            **({"withdrawn": former.generation} if is_back and former is not None else {}),
         )
         if offer.state != BundleState.IN_SERVICE:
             self._announce(
@@ -255,9 +281,10 @@ class Follower:
     def _take_down(self, video_id: str) -> None:
         self._taken_down.add(video_id)
         self._waiting.remove(video_id)
-        if self._switch.current:
-            with self._switch.changing():
-                self._switch.current.remove(video_id)
+        for serving in (self._switch.current, self._previous):
+            if serving is not None:
+                with self._switch.changing():
+                    serving.remove(video_id)
 
 
 def announcer(outbox: Outbox, layout: Layout) -> Callable[[BundleAnnouncement], None]:

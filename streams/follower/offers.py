@@ -1,8 +1,12 @@
 """Choose the bundle to put in service next: the newest that is servable, not rejected, and due.
 
-Only what may still come into service is remembered, and of that no more than `MAX_OFFERS`:
-however long the topic has become, a look at the offers costs the same. What cannot be put in
-service is forgotten first, then what was heard of first; the newest servable bundle stays.
+A newer one than that in service always; an older one only once that in service is withdrawn. Since
+what serves depends on the announcements alone, every worker comes to the same generation, in
+whatever order it reads them.
+
+No more than `MAX_OFFERS` are remembered: however long the topic has become, a look at the offers
+costs the same. What cannot be put in service is forgotten first, then the oldest generation; the
+newest servable bundle stays, and what is known of the one in service.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +19,7 @@ MAX_OFFERS = 16
 
 
 class BundleOffers:
-    """The bundles of generations beyond the one in service."""
+    """The bundles beyond the one in service, and those to go back to."""
 
     def __init__(self, monotonic: Callable[[], float] = monotonic) -> None:
         self._log = BundleLog(monotonic)
@@ -26,8 +30,7 @@ class BundleOffers:
 
     def on_announcement(self, offer: BundleAnnouncement) -> None:
         """Apply one announcement."""
-        if offer.generation > self._in_service:
-            self._log.apply(offer)
+        if self._log.apply(offer):
             self._log.forget_least(self._worth(), most=MAX_OFFERS)
 
     def forget(self, bundle_id: str) -> None:
@@ -36,7 +39,16 @@ class BundleOffers:
 
     def best(self) -> BundleAnnouncement | None:
         """Return the offer to load now; None when there is none."""
-        return _newest(o for o in self._log.in_state(*SERVABLE) if self._log.is_due(o.bundle_id))
+        due = _newest(o for o in self._log.in_state(*SERVABLE) if self._log.is_due(o.bundle_id))
+        if due is None or due.generation == self._in_service:
+            return None
+        return due if due.generation > self._in_service or self.is_withdrawn else None
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether the bundle in service is withdrawn."""
+        known = self._log.of_generation(self._in_service)
+        return known is not None and known.state is BundleState.WITHDRAWN
 
     def refuse(self, bundle_id: str, *, reason: str) -> None:
         """Never try this bundle again: a damaged bundle does not change."""
@@ -47,23 +59,22 @@ class BundleOffers:
         self._log.postpone(bundle_id, reason=reason)
 
     def put_in_service(self, generation: int) -> None:
-        """Forget everything up to *generation*."""
+        """Note that *generation* serves now."""
         self._in_service = generation
-        for offer in self._log:
-            if offer.generation <= generation:
-                self.forget(offer.bundle_id)
 
     def is_coming(self, generation: int) -> bool:
         """Return whether a bundle of *generation* is announced, and may come into service."""
+        if generation <= self._in_service and not self.is_withdrawn:
+            return False
         return any(offer.generation == generation for offer in self._log.not_withdrawn)
 
     @property
     def newest_servable(self) -> int:
         """The newest generation that is indexed; the one in service when none is newer."""
         servable = self._log.in_state(*SERVABLE)
-        return servable[-1].generation if servable else self._in_service
+        return max([self._in_service, *(offer.generation for offer in servable)])
 
-    def _worth(self) -> Callable[[BundleAnnouncement], int]:
+    def _worth(self) -> Callable[[BundleAnnouncement], tuple[int, int]]:
         """Return what an offer is worth to be remembered.
 
         Thousands of withdrawn bundles must not displace the only one that can serve.
@@ -71,11 +82,12 @@ class BundleOffers:
         log = self._log
         newest = _newest(o for o in log.in_state(*SERVABLE) if not log.is_rejected(o.bundle_id))
 
-        def worth(offer: BundleAnnouncement) -> int:
-            if offer is newest:
-                return 2
+        def worth(offer: BundleAnnouncement) -> tuple[int, int]:
+            if offer is newest or offer.generation == self._in_service:
+                return 2, offer.generation
             is_withdrawn = offer.state is BundleState.WITHDRAWN
-            return 0 if is_withdrawn or log.is_rejected(offer.bundle_id) else 1
+            is_usable = not is_withdrawn and not log.is_rejected(offer.bundle_id)
+            return int(is_usable), offer.generation
 
         return worth
 

@@ -41,7 +41,10 @@ class WaitingVectors:
         self._vectors.setdefault(generation, {})[vector.video_id] = vector
 
     def take(self, generation: int) -> list[ItemVector]:
-        """Return the vectors of *generation*, which comes into service; forget those before it."""
+        """Return the vectors of *generation*, which comes into service; forget those before it.
+
+        Those of a later one are kept: it may be offered again after it was withdrawn.
+        """
         taken = list(self._vectors.get(generation, {}).values())
         self._vectors = {g: found for g, found in self._vectors.items() if g > generation}
         return taken

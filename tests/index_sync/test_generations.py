@@ -310,3 +310,23 @@ def test_collections_from_before_there_were_marks_are_claimed(world):
     GenerationCollections(world.index, "test").claim()
 
     assert world.index.owners == {"test-g1": "us"}
+
+
+def test_uploads_since_go_into_the_generation_that_serves_again(world):
+    """They went into the later generation alone, which was withdrawn."""
+    worker = world.settled(world.worker())
+    for generation in (2, 3):
+        world.announce(generation, video_ids=["old"])
+        world.settled(worker)
+        world.announce(generation, BundleState.IN_SERVICE)
+        world.settled(worker)
+    world.uploads.append(upload("new"))
+    world.settled(worker)
+    assert "new" not in world.points(2)
+
+    world.announce(3, BundleState.WITHDRAWN)
+    world.settled(worker)
+    for _ in range(3):
+        worker.turn()
+
+    assert set(world.points(2)) == {"old", "new"}

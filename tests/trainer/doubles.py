@@ -83,7 +83,10 @@ class RecordingLearner(Learner):
     def count(self, viewings):
         self.touched |= {viewing.video_id for viewing in viewings}
 
-    def freeze(self, generation):
+    def drop(self, generation):
+        self.frozen.remove(generation)
+
+    def freeze(self, generation, *, in_service=None):
         self.journal.append(("freeze", generation))
         self.frozen = sorted({*self.frozen, generation})[-NUM_FROZEN:]
 

@@ -18,6 +18,7 @@ from contract.wire.dead_letters import dead_letter
 from contract.wire.decoding import check_not_future, check_place, decode, tombstone_id
 from contract.wire.events import (
     BundleAnnouncement,
+    Event,
     Impressions,
     RankingLog,
     Search,
@@ -37,6 +38,7 @@ from contract.wire.topics import (
     Layout,
     Topic,
 )
+from trainer.guard.quarantine import Quarantine
 from trainer.publish.generations import Generations
 from trainer.state.training_state import TrainingState
 
@@ -76,8 +78,10 @@ class Intake:
         outbox: Sending,
         layout: Layout,
         clock: Clock,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._state = state
+        self._quarantine = quarantine
         self._generations = generations
         self._outbox = outbox
         self._layout = layout
@@ -122,15 +126,37 @@ class Intake:
         event = decode(topic, topic.kind, record.key, record.value, record.headers, self.mended)
         check_place(record, event)
         check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
+        if self._state.guard is not None:
+            self._state.guard.ingested_at_ms = record.ingested_at_ms
+        if self._is_left_out(record):
+            self._apply_left_out(event)
+        else:
+            self._apply_event(event, record.partition)
+
+    def _is_left_out(self, record: Received) -> bool:
+        """Return whether the record is in quarantine."""
+        quarantine = self._quarantine
+        return quarantine is not None and quarantine.has(
+            record.topic, record.partition, record.offset
+        )
+
+    def _apply_left_out(self, event: Event) -> None:
+        """Move the user's window on, and learn nothing."""
+        if isinstance(event, Watch):
+            self._state.watch_only(event)
+        else:
+            self._state.counts["quarantined_records"] += 1
+
+    def _apply_event(self, event: Event, partition: int) -> None:
         match event:
             case Watch():
-                self._state.watch(event, record.partition)
+                self._state.watch(event, partition)
             case Search():
                 self._state.search(event)
             case Impressions():
-                self._state.impressions(event, record.partition)
+                self._state.impressions(event, partition)
             case RankingLog():
-                self._state.ranking_log(event, record.partition)
+                self._state.ranking_log(event, partition)
             case VideoUpload():
                 self._state.upload(event)
             case UserDeletion():

@@ -45,7 +45,7 @@ from trainer.learn.catalogue_vectors import CHUNK, CatalogueVectors, watched_row
 from trainer.learn.histories import GoesOn, PastWatches, always, learn_histories
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
-# D = width of a vector, F = ranking features.
+# D = width of a vector, F = ranking features, P = dense weights.
 
 
 STEPS_OF_A_BATCH = 4
@@ -267,10 +267,11 @@ class Learner:
         )
         return self._model.step(batch, candidates, self.vocabulary)
 
-    def freeze(self, generation: int) -> None:
+    def freeze(self, generation: int, *, in_service: int | None = None) -> None:
         """Keep the dense half of now as *generation*; drop the oldest beyond `NUM_FROZEN`.
 
-        Before that, embeddings that nobody needs any more, or that are not finite, are reset.
+        The one *in_service* is not dropped. Before that, embeddings that nobody needs any more, or
+        that are not finite, are reset.
         """
         num_reset = self._model.reset_broken()
         expired = self._model.ids.expire(
@@ -279,7 +280,11 @@ class Learner:
         if num_reset or len(expired):
             self.catalogue_vectors.touch(np.arange(1, len(self.vocabulary) + 1))
             self._vectors = None
-        self._frozen.freeze(generation, self._model)
+        self._frozen.freeze(generation, self._model, in_service=in_service)
+
+    def drop(self, generation: int) -> None:
+        """Forget *generation*."""
+        self._frozen.drop(generation)
 
     def vectors(
         self, video_ids: Sequence[str], *, generation: int
@@ -318,6 +323,10 @@ class Learner:
         self._is_touched_N[0] = False
         self.catalogue_vectors.touch(rows)
         self._vectors = None
+
+    def dense_weights(self) -> Float32[np.ndarray, "P"]:
+        """Return a copy of the weights of the towers, one after the other."""
+        return np.concatenate([p.detach().numpy().ravel() for p in self._model.parameters])
 
     def bundle_files(self) -> dict[str, bytes]:
         """Return the files of a bundle: towers, tables and golden outputs.

@@ -84,14 +84,14 @@ class TdmLearner(Learner):
             self._learn_tree(known)
         return super().learn(known)
 
-    def freeze(self, generation: int) -> None:
+    def freeze(self, generation: int, *, in_service: int | None = None) -> None:
         """Bring the tree up to date, and keep the dense half as it is now."""
         if self._num_since_rebuild >= self._tdm.rebuild_examples:
             self.rebuild()
         else:
             self._rebuild_if_due()
             self.tree.calibrate(self._users_KD, self._tree_rng, share=_TOUCH_UP)
-        super().freeze(generation)
+        super().freeze(generation, in_service=in_service)
 
     def rebuild(self) -> None:
         """Rebuild the tree from all live videos, and train its nodes on its leaves."""

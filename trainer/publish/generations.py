@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from contract.bundle_log import BundleLog
+from contract.bundle_log import SERVABLE, BundleLog
 from contract.wire.events import BundleAnnouncement, BundleState
 
 MAX_REMEMBERED = 256
@@ -20,22 +20,43 @@ class Generations:
 
     @property
     def in_service(self) -> int | None:
-        """The generation that was announced last as in service; None if it was withdrawn since."""
-        withdrawn = {bundle.generation for bundle in self._log.in_state(BundleState.WITHDRAWN)}
-        return None if self._log.in_service in withdrawn else self._log.in_service
+        """The highest generation that is in service; None if there is none."""
+        return self._log.in_service
 
     @property
     def newest(self) -> int:
         """The highest generation that was ever announced."""
         return self._log.newest_generation
 
+    @property
+    def withdrawn(self) -> set[int]:
+        """The generations that were withdrawn."""
+        return {bundle.generation for bundle in self._log.in_state(BundleState.WITHDRAWN)}
+
+    @property
+    def not_withdrawn(self) -> list[BundleAnnouncement]:
+        """The bundles that serve or may come into service, oldest generation first."""
+        return self._log.not_withdrawn
+
+    @property
+    def needed(self) -> set[str]:
+        """The bundles that must stay however old they are: in service, and indexed last."""
+        newest = self._log.in_state(*SERVABLE)[-1:]
+        in_service = self._log.of_generation(self.in_service)
+        return {bundle.bundle_id for bundle in (*newest, in_service) if bundle is not None}
+
+    def of(self, generation: int | None) -> BundleAnnouncement | None:
+        """Return the bundle of *generation*; None if it is not known."""
+        return self._log.of_generation(generation)
+
     def note(self, announcement: BundleAnnouncement) -> None:
         """Apply one announcement; they come in the order of their offsets."""
         self._log.apply(announcement)
+        in_service = self._log.in_service
         if announcement.metrics and announcement.generation == self.newest:
             self.metrics = dict(announcement.metrics)
         self._log.forget_least(
-            lambda bundle: (bundle.generation == self._log.in_service, bundle.generation),
+            lambda bundle: (bundle.generation == in_service, bundle.generation),
             most=MAX_REMEMBERED,
         )
 

@@ -3,7 +3,8 @@
 Order of effects of a bundle, and what a crash after each step leaves behind:
 
 1. freeze the generation, export, check, write the directory: an unannounced directory, which
-   nobody looks at and `discard_old` deletes one day;
+   nobody looks at and `discard_old` deletes one day; what the guard refuses, or cannot be written,
+   is deleted at once, and the frozen generation with it;
 2. checkpoint (by the loop): a restart knows the frozen towers of what is announced next;
 3. announce it as offered, acknowledged by the broker: the commit point.
 
@@ -13,8 +14,9 @@ generation, so that the next one in service starts with what its snapshot missed
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import fsspec
@@ -22,6 +24,7 @@ import numpy as np
 import structlog
 from jaxtyping import Float32
 
+from contract.errors import BundleError, StoreUnavailable
 from contract.kafka.outbox import Outgoing
 from contract.process.atomic_write import DRAFT_SUFFIX
 from contract.process.clock import Clock
@@ -51,6 +54,10 @@ _DECIMALS = 6  # of a component on the wire: a third of the bytes, an error far 
 _BUNDLE_ID = re.compile(r"b(\d{14})-g(\d+)")
 
 
+WhyRefused = Callable[[bundle.Bundle], str | None]
+"""Returns why a bundle must not be offered, None when it may be."""
+
+
 class BundleDelivery(Protocol):
     """The method of an outbox that the publisher calls."""
 
@@ -70,19 +77,26 @@ class BundlePublisher:
     keep_bundles: int = 8
 
     def prepare(
-        self, state: TrainingState, generation: int, offsets: Offsets
+        self,
+        state: TrainingState,
+        generation: int,
+        offsets: Offsets,
+        *,
+        in_service: int | None = None,
+        why_refused: WhyRefused = lambda _bundle: None,
     ) -> BundleAnnouncement:
         """Freeze *generation*, write its bundle and return its announcement.
 
         Raises:
-            BundleError: ONNX and torch differ, or something in it is not finite.
+            BundleError: ONNX and torch differ, something in it is not finite, or *why_refused* has
+                returned a reason against it.
             StoreUnavailable: the store of the bundles cannot be written to.
             OSError: the disk cannot be written to.
         """
         now_ms = self.clock()
         bundle_id = f"b{now_ms:014d}-g{generation}"
         metrics = state.metrics()
-        state.freeze(generation)
+        state.freeze(generation, in_service=in_service)
         rows = np.arange(1, len(state.learner.vocabulary) + 1)
         card = state.learner.card(
             bundle_id=bundle_id,
@@ -93,15 +107,19 @@ class BundlePublisher:
             },
             metrics=metrics,
         )
-        manifest = bundle.write(
-            self.bundle_url,
-            card,
-            state.learner.bundle_files() | state.ranker_files(),
-            state.learner.snapshot(state.popularity.features(rows)),
-        )
         filesystem, root = fsspec.core.url_to_fs(self.bundle_url)
+        place = f"{root.rstrip('/')}/{bundle_id}"
+        discard = partial(filesystem.rm, place, recursive=True)
+        try:
+            files = state.learner.bundle_files() | state.ranker_files()
+            snapshot = state.learner.snapshot(state.popularity.features(rows))
+            manifest = bundle.write(self.bundle_url, card, files, snapshot)
+            _check(bundle.Bundle(manifest, snapshot, files), why_refused, discard)
+        except (BundleError, StoreUnavailable, OSError):
+            state.drop(generation)
+            raise
         # absolute, for readers that work in other directories
-        url = str(filesystem.unstrip_protocol(f"{root.rstrip('/')}/{bundle_id}"))
+        url = str(filesystem.unstrip_protocol(place))
         return BundleAnnouncement(
             bundle_id=bundle_id,
             generation=generation,
@@ -117,8 +135,25 @@ class BundlePublisher:
         key = announcement.bundle_id.encode()
         self.outbox.deliver([Outgoing(self.layout.name(MODEL_BUNDLES), key, encode(announcement))])
 
-    def publish_vectors(self, state: TrainingState, generation: int, *, most: int) -> int:
-        """Publish up to *most* touched videos for *generation*; return how many it published."""
+    def announce_all(self, announcements: Sequence[BundleAnnouncement]) -> None:
+        """Announce several bundles at once; return once that is acknowledged."""
+        name = self.layout.name(MODEL_BUNDLES)
+        self.outbox.deliver(
+            [Outgoing(name, each.bundle_id.encode(), encode(each)) for each in announcements]
+        )
+
+    def publish_vectors(
+        self,
+        state: TrainingState,
+        generation: int,
+        *,
+        most: int,
+        on_vectors: Callable[[Sequence[ItemVector]], None] = lambda _vectors: None,
+    ) -> int:
+        """Publish up to *most* touched videos for *generation*; return how many it published.
+
+        *on_vectors* is called with them once they are acknowledged.
+        """
         video_ids = state.take_touched(generation, most)
         if not video_ids:
             return 0
@@ -129,7 +164,7 @@ class BundlePublisher:
             log.error("vectors_withheld", reason="not finite", videos=int((~is_finite_n).sum()))
         now_ms = self.clock()
         inputs, outputs = (_rounded(x_nD) for x_nD in (input_nD, output_nD))
-        name, records = self.layout.name(ITEM_VECTORS), []
+        name, vectors = self.layout.name(ITEM_VECTORS), []
         for index in np.flatnonzero(is_finite_n).tolist():
             vector = ItemVector(
                 video_id=video_ids[index],
@@ -140,35 +175,50 @@ class BundlePublisher:
                 features=ranking_features(features_nF[index].tolist()),
                 updated_at_ms=now_ms,
             )
-            records.append(Outgoing(name, vector.video_id.encode(), encode(vector)))
-        self.outbox.deliver(records)
-        return len(records)
+            vectors.append(vector)
+        self.outbox.deliver(
+            [Outgoing(name, each.video_id.encode(), encode(each)) for each in vectors]
+        )
+        on_vectors(vectors)
+        return len(vectors)
 
-    def discard_old(self) -> None:
-        """Delete the oldest bundles beyond those that are kept for rollback, and old drafts.
+    def discard_old(self, needed: Collection[str] = ()) -> None:
+        """Delete the oldest generations beyond those that are kept for rollback, and old drafts.
 
-        A store that does not answer is asked again after the next bundle.
+        The bundles *needed*, which serve or may come into service, stay. A store that does not
+        answer is asked again after the next bundle.
         """
         try:
-            self._discard_old()
+            self._discard_old(needed)
         except Exception as error:  # noqa: BLE001 - each kind of store raises errors of its own
             log.warning("bundles_not_discarded", reason=f"{type(error).__name__}: {error}")
 
-    def _discard_old(self) -> None:
+    def _discard_old(self, needed: Collection[str]) -> None:
         filesystem, root = fsspec.core.url_to_fs(self.bundle_url)
         filesystem.invalidate_cache()
         names = {
             entry.rstrip("/").rpartition("/")[2] for entry in filesystem.ls(root, detail=False)
         }
-        bundles = sorted(name for name in names if _BUNDLE_ID.fullmatch(name))
+        found = [match for name in names if (match := _BUNDLE_ID.fullmatch(name))]
+        # by generation: names begin with the time of a clock that may have been set back
+        bundles = [match[0] for match in sorted(found, key=lambda match: int(match[2]))]
+        old = [name for name in bundles[: -self.keep_bundles] if name not in needed]
         drafts = {
             name
             for name in names
             if name.endswith(DRAFT_SUFFIX) and _BUNDLE_ID.fullmatch(name.removesuffix(DRAFT_SUFFIX))
         }
-        for name in [*bundles[: -self.keep_bundles], *sorted(drafts)]:
+        for name in [*old, *sorted(drafts)]:
             filesystem.rm(f"{root.rstrip('/')}/{name}", recursive=True)
             log.info("bundle_discarded", bundle_id=name)
+
+
+def _check(made: bundle.Bundle, why_refused: WhyRefused, discard: Callable[[], object]) -> None:
+    """Raise `BundleError` with the reason against a bundle, after it was discarded."""
+    reason = why_refused(made)
+    if reason is not None:
+        discard()
+        raise BundleError(reason)
 
 
 def _rounded(x_nD: Float32[np.ndarray, "n D"]) -> list[list[float]]:

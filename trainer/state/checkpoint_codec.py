@@ -40,6 +40,7 @@ PROGRESSIVE = "progressive.safetensors"
 VIEWERS = "viewers.safetensors"
 REST = "study.msgpack"
 RANKER = "ranker.safetensors"
+GUARD = "guard.safetensors"
 JOINER = "joiner"
 """The directory of the joiner's store in a checkpoint."""
 
@@ -125,6 +126,9 @@ def snapshot(state: TrainingState) -> Snapshot:
     }
     if state.ranker is not None:
         by_file[RANKER] = state.ranker.state()
+    labels = {} if state.guard is None else state.guard.labels.state()
+    if labels:
+        by_file[GUARD] = {name: array.copy() for name, array in labels.items()}
     return Snapshot(by_file, meta, state.windows.snapshot(), msgspec.msgpack.encode(rest))
 
 
@@ -162,6 +166,8 @@ def restore(
             state.viewers.load_state(safetensors.numpy.load(files[VIEWERS]))
         if state.ranker is not None and RANKER in files:
             state.ranker.load_state(safetensors.numpy.load(files[RANKER]))
+        if state.guard is not None and GUARD in files:
+            state.guard.labels.load_state(safetensors.numpy.load(files[GUARD]))
     except (KeyError, ValueError, msgspec.MsgspecError, safetensors.SafetensorError) as error:
         raise ContractError(
             f"the checkpoint is of other code or of another configuration: {error!r}; move the "

@@ -64,12 +64,19 @@ class VectorsPublished(msgspec.Struct, frozen=True, array_like=True, tag="publis
 
 
 class GenerationBegun(msgspec.Struct, frozen=True, array_like=True, tag="froze"):
-    """A generation began."""
+    """A generation began while another one was in service."""
+
+    generation: int
+    in_service: int | None = None
+
+
+class GenerationDropped(msgspec.Struct, frozen=True, array_like=True, tag="dropped"):
+    """The bundle of a generation that had begun is not offered."""
 
     generation: int
 
 
-Transition = RecordsTaken | BatchLearned | VectorsPublished | GenerationBegun
+Transition = RecordsTaken | BatchLearned | VectorsPublished | GenerationBegun | GenerationDropped
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True, tag="header"):
@@ -220,6 +227,4 @@ def _entries(data: bytes) -> Iterator[tuple[Transition | _Header, int]]:
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(
-    RecordsTaken | BatchLearned | VectorsPublished | GenerationBegun | _Header
-)
+_DECODER = msgspec.msgpack.Decoder(Transition | _Header)

@@ -34,11 +34,18 @@ class Touched:
         """Return whether a video of *generation* waits."""
         return generation in self and bool(self._order_by_generation[generation].any())
 
-    def start(self, generation: int) -> None:
-        """Start *generation*, of which nothing is touched yet; forget the oldest beyond three."""
+    def start(self, generation: int, *, in_service: int | None = None) -> None:
+        """Start *generation*, of which nothing is touched yet; forget the oldest beyond three.
+
+        The one *in_service* is not forgotten.
+        """
         self._order_by_generation[generation] = np.zeros(FIRST_CAPACITY, np.int64)
         while len(self._order_by_generation) > NUM_FROZEN:
-            del self._order_by_generation[min(self._order_by_generation)]
+            del self._order_by_generation[min(one for one in self if one != in_service)]
+
+    def drop(self, generation: int) -> None:
+        """Forget *generation*."""
+        self._order_by_generation.pop(generation, None)
 
     def add(self, rows: Integer[np.ndarray, "n"]) -> None:
         """Add *rows* to every generation, behind what waits; row 0 is left out."""

@@ -44,6 +44,7 @@ from trainer.evaluate.popularity import Popularity, Viewing
 from trainer.evaluate.progressive import Progressive
 from trainer.evaluate.sample import ValidationBudget
 from trainer.evaluate.viewers import Viewers
+from trainer.guard.guard import Guard
 from trainer.input.waiting import WaitingWatches
 from trainer.input.windows import Windows
 from trainer.learn.learner import Learner
@@ -101,6 +102,7 @@ class TrainingState:
         """Computes the features of impressions that no ranking log can have."""
         self.ranker: RankingLearner | None = None
         self.pending_ranking: list[RankingExample] = []
+        self.guard: Guard | None = None
         self._completion = completion
         self._clock = clock
         self._validation = validation
@@ -126,6 +128,8 @@ class TrainingState:
         """Stop recommending a video; waiting examples of it are left out."""
         self.learner.remove(video_id)
         self.touched.discard(self.learner.vocabulary.row(video_id))
+        if self.guard is not None:
+            self.guard.remove(video_id)
         self.counts["takedowns"] += 1
 
     def search(self, event: Search) -> None:
@@ -162,6 +166,8 @@ class TrainingState:
         before, after = self.windows.fold(event, latest_ms=self.latest_ms)
         event_id = event_key(event.event_id)
         new = [entry for entry in entered(before, after) if entry.event_id == event_id]
+        if self.guard is not None:
+            self.guard.traffic.note_delivery(is_repeated=not new)
         if not new:
             self.counts["ignored_watches"] += 1
             return
@@ -170,6 +176,11 @@ class TrainingState:
             self.wait(event.user_id, new[0])
             return
         self._keep(event.user_id, new[0], before)
+
+    def watch_only(self, event: Watch) -> None:
+        """Fold a watch that is in quarantine into the user's window, and learn nothing from it."""
+        self.counts["quarantined_watches"] += 1
+        self.windows.fold(event, latest_ms=self.latest_ms)
 
     def wait(self, user_id: str, entry: WatchEntry) -> None:
         """Keep a watch until the upload of its video, if that is unknown."""
@@ -184,6 +195,8 @@ class TrainingState:
                 self.viewers.forget(event.user_id, entry.video_id, entry.event_time_ms)
         self.waiting.forget(event.user_id, event.erase_before_ms)
         self.learner.forget(event.user_id)
+        if self.guard is not None:
+            self.guard.forget(event.user_id)
         if self.joiner is not None:
             self.joiner.erase(event)
         self.pending_ranking = [
@@ -234,6 +247,8 @@ class TrainingState:
         if examples:
             encoded = self.learner.encode(examples)
             self._validate(encoded)
+            if self.guard is not None:
+                self.guard.score(examples, self.learner)
             self.loss = self.learner.learn(encoded)
             self.counts["learned_examples"] += len(examples)
         self.popularity.count(self.pending.viewings)
@@ -242,11 +257,19 @@ class TrainingState:
         self.pending = Pending()
         self._learn_to_rank()
 
-    def freeze(self, generation: int) -> None:
-        """Start *generation*: its vectors are as they are now, nothing of it is touched yet."""
-        self.learner.freeze(generation)
+    def freeze(self, generation: int, *, in_service: int | None = None) -> None:
+        """Start *generation*: its vectors are as they are now, nothing of it is touched yet.
+
+        The oldest beyond `NUM_FROZEN` is dropped, but not the one in service.
+        """
+        self.learner.freeze(generation, in_service=in_service)
         self._touch([])
-        self.touched.start(generation)
+        self.touched.start(generation, in_service=in_service)
+
+    def drop(self, generation: int) -> None:
+        """Forget *generation*, whose bundle is not offered."""
+        self.learner.drop(generation)
+        self.touched.drop(generation)
 
     def take_touched(self, generation: int, most: int) -> list[str]:
         """Return videos whose vectors or features of *generation* are out of date, oldest first."""
@@ -273,6 +296,8 @@ class TrainingState:
     def _learn_to_rank(self) -> None:
         """Hand the joined examples to the learner of the ranker; without one they are dropped."""
         examples, self.pending_ranking = self.pending_ranking, []
+        if self.guard is not None:
+            self.guard.shares.note(examples)
         if examples and self.ranker is not None:
             self.ranker.learn([self._with_duration(one) for one in examples])
 
@@ -295,6 +320,10 @@ class TrainingState:
         time_ms = min(entry.event_time_ms, self._clock())
         duration_ms = entry.duration_ms or self.popularity.duration_ms(video_id)
         is_completed = self._completion.is_completed(watch_ms, duration_ms)
+        if self.guard is not None and watch_ms > 0:
+            play = Example(user_id, window, video_id, entry.event_time_ms)
+            row = self.learner.vocabulary.row(video_id)
+            self.guard.note_play(play, row, is_completed=is_completed)
 
         def is_first(*, is_completed: bool) -> bool:
             return self.viewers.is_first(user_id, video_id, time_ms, is_completed=is_completed)

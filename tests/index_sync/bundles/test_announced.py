@@ -1,5 +1,6 @@
 """Which generation serves, which to build, which to keep, by what was announced."""
 
+import msgspec
 import pytest
 
 from contract.wire.events import BundleAnnouncement, BundleState
@@ -44,12 +45,22 @@ def heard(*story: tuple[int, BundleState], monotonic=lambda: 0.0) -> Bundles:
         ([(2, IN_SERVICE), (1, OFFERED)], None),
         ([(2, IN_SERVICE), (3, OFFERED)], 3),
         ([(3, OFFERED), (3, WITHDRAWN), (2, OFFERED)], None),
+        ([(2, IN_SERVICE), (3, INDEXED), (3, WITHDRAWN), (4, OFFERED)], 4),
     ],
 )
 def test_the_newest_offer_is_built_if_it_is_newer_than_all_that_was_built(story, wanted):
     """Repeated steps and offers that were overtaken are not built."""
     offer = heard(*story).to_build()
     assert (offer and offer.generation) == wanted
+
+
+def test_what_is_offered_again_is_built_although_a_later_one_was_withdrawn():
+    """`nextwatch models promote` of a withdrawn bundle."""
+    bundles = heard((1, IN_SERVICE), (2, INDEXED), (2, WITHDRAWN), (3, INDEXED), (3, WITHDRAWN))
+    bundles.on_announcement(msgspec.structs.replace(said(2, OFFERED), revision=1))
+    offer = bundles.to_build()
+    assert offer is not None
+    assert offer.generation == 2
 
 
 def test_a_refused_bundle_is_not_wanted_again():

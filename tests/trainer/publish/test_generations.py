@@ -25,12 +25,13 @@ def after(*said):
         ([(1, OFFERED), (1, INDEXED)], None),
         ([(1, IN_SERVICE), (2, OFFERED)], 1),
         ([(1, IN_SERVICE), (2, IN_SERVICE)], 2),
-        ([(1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN)], None),
-        ([(1, IN_SERVICE), (1, WITHDRAWN), (1, IN_SERVICE)], 1),
+        ([(1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN)], 1),
+        ([(1, IN_SERVICE), (1, WITHDRAWN), (1, IN_SERVICE)], None),
+        ([(2, IN_SERVICE), (1, IN_SERVICE)], 2),
         ([(1, IN_SERVICE), (2, IN_SERVICE), (2, WITHDRAWN), (1, IN_SERVICE)], 1),
     ],
 )
-def test_the_newest_announcement_decides_what_is_in_service(said, in_service):
+def test_the_highest_generation_that_is_not_withdrawn_is_in_service(said, in_service):
     assert after(*said).in_service == in_service
 
 

@@ -228,3 +228,17 @@ def metrics(model, baseline, num_examples=MIN_GUARDED_EXAMPLES):
 )
 def test_a_model_that_collapsed_is_withheld(now, before, is_withheld):
     assert (why_withheld(now, before) is not None) == is_withheld
+
+
+def test_the_bundle_in_service_stays_however_many_come_after_it(tmp_path):
+    """The index was away, and the only bundle that serves was deleted; a clock went back, too."""
+    clock = ManualClock(T0)
+    publisher = BundlePublisher(MemoryOutbox(), Layout(), f"file://{tmp_path}", clock, 3)
+    names = []
+    for generation in range(1, 8):
+        clock.now_ms = T0 - generation
+        names.append(f"b{clock.now_ms:014d}-g{generation}")
+        (tmp_path / names[-1]).mkdir()
+    publisher.discard_old({names[0]})
+
+    assert {path.name for path in tmp_path.iterdir()} == {names[0], *names[-3:]}

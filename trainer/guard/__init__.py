@@ -1,0 +1,1 @@
+"""Keep harm out of service: checks before, watching after, and going back."""

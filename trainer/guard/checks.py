@@ -1,0 +1,156 @@
+"""Check a bundle before it is offered: whether it is whole, distinct, fresh and as good as learned.
+
+Each check returns the reason against the bundle, or None. The bounds are wide: they are there for
+what is broken, not for what is a little worse, which `trainer.guard.paired` finds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+
+from models.features.examples import Example
+from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
+from trainer.guard.served import ServedModel
+
+# Shape legend: B = examples, N = videos, D = width of a vector, F = ranking features.
+
+MAX_MISSING = 0.01
+MIN_SPREAD = 1e-4
+"""The least variance of unit vectors: 0 when all of them are the same."""
+MAX_NORM_CHANGE = 4.0
+MAX_SCORE_CHANGE = 6.0
+"""In standard deviations of the scores of the generation in service."""
+MIN_SHARE_OF_LEARNER = 0.7
+MIN_EXAMPLES = 100
+MIN_RECALL = 0.02
+CALIBRATED = (0.5, 2.0)
+MIN_RANKED = 2_000
+MAX_FEATURE_CHANGE = 0.1
+_NUM_SAMPLED = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a bundle is compared with: the trainer's own state at the moment of the bundle."""
+
+    video_ids: Sequence[str]
+    features_NF: Float64[np.ndarray, "N F"]
+    """Of *video_ids*, those that may be recommended."""
+    examples: Sequence[Example]
+    learner_hits_B: Float[np.ndarray, "B"]
+    """Of *examples*, by the learner as it is now."""
+    metrics: Mapping[str, float]
+
+
+def why_refused(
+    snapshot: ItemSnapshot, candidate: ServedModel, served: ServedModel | None, truth: Truth
+) -> str | None:
+    """Return why the bundle must not be offered, None when it may be."""
+    return (
+        _unlike_catalogue(snapshot, truth)
+        or _not_finite(snapshot)
+        or _collapsed(snapshot, candidate, truth)
+        or _stale(snapshot, truth)
+        or (_far_off(candidate, served, truth) if served is not None else None)
+        or _unlike_learner(candidate, truth)
+        or _not_calibrated(truth.metrics)
+    )
+
+
+def _unlike_catalogue(snapshot: ItemSnapshot, truth: Truth) -> str | None:
+    missing = len(set(truth.video_ids) - set(snapshot.video_ids))
+    if missing > MAX_MISSING * len(truth.video_ids):
+        return f"{missing} of {len(truth.video_ids)} videos are missing"
+    return None
+
+
+def _not_finite(snapshot: ItemSnapshot) -> str | None:
+    for name in ("input_ND", "output_ND", "features"):
+        if not np.isfinite(getattr(snapshot, name)).all():
+            return f"{name} is not finite"
+    return None
+
+
+def _collapsed(snapshot: ItemSnapshot, candidate: ServedModel, truth: Truth) -> str | None:
+    if len(snapshot.video_ids) < MIN_EXAMPLES:
+        return None
+    if (spread := _spread(snapshot.output_ND)) < MIN_SPREAD:
+        return f"the output vectors are collapsed: variance {spread:.2g}"
+    if len(truth.examples) < MIN_EXAMPLES:
+        return None
+    users_BD = candidate.users([example.window for example in truth.examples])
+    if not np.isfinite(users_BD).all():
+        return "user vectors are not finite"
+    if (spread := _spread(users_BD)) < MIN_SPREAD:
+        return f"the user vectors are collapsed: variance {spread:.2g}"
+    return None
+
+
+def _stale(snapshot: ItemSnapshot, truth: Truth) -> str | None:
+    """Compare the ranking features, which are those of this moment."""
+    row_of = {video_id: row for row, video_id in enumerate(snapshot.video_ids)}
+    rows = [(row_of[v], n) for n, v in enumerate(truth.video_ids) if v in row_of]
+    if not rows:
+        return None
+    given, expected = (list(column) for column in zip(*rows, strict=True))
+    column = RANKING_FEATURE_NAMES.index("popularity")
+    popularity_N, now_N = snapshot.features[given, column], truth.features_NF[expected, column]
+    change = float(np.abs(popularity_N - now_N).sum() / max(now_N.sum(), 1e-9))
+    if now_N.sum() > 1.0 and change > MAX_FEATURE_CHANGE:
+        return f"the ranking features are stale: popularity differs by {change:.2f}"
+    return None
+
+
+def _far_off(candidate: ServedModel, served: ServedModel, truth: Truth) -> str | None:
+    """Compare norms and scores with those of the generation in service."""
+    norm, norm_before = (_median_norm(model.items.inputs_ND) for model in (candidate, served))
+    if norm_before > 0 and not 1 / MAX_NORM_CHANGE < norm / norm_before < MAX_NORM_CHANGE:
+        return f"the median norm of the input vectors is {norm:.3g}, it was {norm_before:.3g}"
+    if len(truth.examples) < MIN_EXAMPLES:
+        return None
+    windows = [example.window for example in truth.examples]
+    best_B, before_B = (_best(model.scores(windows)) for model in (candidate, served))
+    spread = max(float(before_B.std()), 1e-3)
+    change = abs(float(best_B.mean() - before_B.mean())) / spread
+    if change > MAX_SCORE_CHANGE:
+        return f"the scores have moved by {change:.1f} standard deviations"
+    return None
+
+
+def _unlike_learner(candidate: ServedModel, truth: Truth) -> str | None:
+    """The bundle has to find what the learner finds, from which it was exported just now."""
+    expected = float(np.mean(truth.learner_hits_B)) if len(truth.learner_hits_B) else 0.0
+    if len(truth.examples) < MIN_EXAMPLES or expected < MIN_RECALL:
+        return None
+    recall = float(candidate.hits(truth.examples).mean())
+    if recall < MIN_SHARE_OF_LEARNER * expected:
+        return f"the recall of the bundle is {recall:.3f}, that of the learner {expected:.3f}"
+    return None
+
+
+def _not_calibrated(metrics: Mapping[str, float]) -> str | None:
+    ratio = metrics.get("ranker_predicted_to_watched", 1.0)
+    least, most = CALIBRATED
+    if metrics.get("ranker_examples", 0.0) >= MIN_RANKED and not least <= ratio <= most:
+        return f"the ranker predicts {ratio:.2f} times the watch time that there is"
+    return None
+
+
+def _spread(x_ND: Float32[np.ndarray, "N D"]) -> float:
+    """Return the variance of the vectors, each divided by its norm."""
+    sample_nD = x_ND[:: max(1, len(x_ND) // _NUM_SAMPLED)]
+    norms_n1 = np.linalg.norm(sample_nD, axis=1, keepdims=True)
+    unit_nD = sample_nD / np.maximum(norms_n1, 1e-12)
+    return float(unit_nD.var(axis=0).sum())
+
+
+def _median_norm(x_ND: Float32[np.ndarray, "N D"]) -> float:
+    norms_N = np.linalg.norm(x_ND[1:], axis=1)
+    return float(np.median(norms_N)) if len(norms_N) else 0.0
+
+
+def _best(scores_BN: Float32[np.ndarray, "B N"]) -> Float64[np.ndarray, "B"]:
+    best_B: np.ndarray = np.nan_to_num(scores_BN.max(axis=1), neginf=0.0).astype(np.float64)
+    return best_B

@@ -1,0 +1,60 @@
+"""Tell when the weights move much faster than they usually do: learning has lost its measure.
+
+How far the dense weights move in a step follows the learning rate and hardly anything else, so a
+wrong one shows after a few steps, long before it shows in what is found.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+# Shape legend: P = dense weights.
+
+MAX_TIMES_USUAL = 4.0
+NUM_IN_A_ROW = 3
+"""So many steps in a row have to be that long."""
+WARM_UP = 20
+"""So many steps tell what is usual."""
+_RATE = 0.05
+
+
+@dataclass(slots=True)
+class MovementMonitor:
+    """The usual length of a step, and how many in a row were far above it."""
+
+    usual: float = 0.0
+    num_steps: int = 0
+    num_far: int = 0
+    began_at: int = 0
+    """The number of plays at the first of those."""
+    _last: float = 0.0
+    _weights_P: np.ndarray | None = None
+
+    def note(self, weights_P: Float32[np.ndarray, "P"], *, num_plays: int) -> None:
+        """Look at the weights as they are now; the same as the last time are no step."""
+        before_P, self._weights_P = self._weights_P, weights_P
+        if before_P is None or len(before_P) != len(weights_P):
+            return
+        moved = float(np.linalg.norm(weights_P - before_P))
+        if not moved:
+            return
+        self._last = moved
+        if self.num_steps >= WARM_UP and not moved <= MAX_TIMES_USUAL * self.usual:
+            self.began_at = self.began_at if self.num_far else num_plays
+            self.num_far += 1
+            return
+        self.num_far = 0
+        self.num_steps += 1
+        self.usual += max(_RATE, 1 / self.num_steps) * (moved - self.usual)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the movement is not to be trusted; None while it is."""
+        if self.num_far < NUM_IN_A_ROW:
+            return None
+        return f"the weights move {self._last / self.usual:.1f} times as far in a step as usual"
+
+    def calm(self) -> None:
+        """Forget the steps that were far."""
+        self.num_far = 0

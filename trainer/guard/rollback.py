@@ -1,0 +1,123 @@
+"""Keep the checkpoint of each offered generation, and go back to one.
+
+A kept checkpoint is made of hard links, so it takes no space before the checkpoint it came from is
+deleted. Going back is prepared on disk, and done by starting over from the newest checkpoint, as
+after a crash:
+
+1. the quarantine is written: what must not be learned from again;
+2. the kept checkpoint becomes the newest one, and those after it are deleted;
+3. the kept checkpoints of the generations after it are deleted.
+
+A kept checkpoint of a withdrawn generation says that this was not done to its end; the next start
+does it again.
+"""
+
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import structlog
+
+from contract.process.atomic_write import DRAFT_SUFFIX
+from trainer.guard.quarantine import Entry, Quarantine
+from trainer.state.checkpoint import Checkpoints, Offsets
+
+log = structlog.get_logger()
+
+KEPT_GENERATIONS = 4
+_DIRECTORY = "generations"
+_CHECKPOINT = "ckpt-"
+
+
+class Rollback:
+    """The kept checkpoints beside those in *directory*, and the quarantine."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.quarantine = Quarantine(directory)
+
+    @property
+    def generations(self) -> list[int]:
+        """The generations whose checkpoints are kept, oldest first."""
+        kept = self._directory / _DIRECTORY
+        names = [path.name for path in kept.iterdir()] if kept.is_dir() else []
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def keep(self, generation: int, checkpoint: Path) -> None:
+        """Keep *checkpoint* as that of *generation*; delete the oldest ones that are kept."""
+        final = self._path(generation)
+        draft = final.with_name(final.name + DRAFT_SUFFIX)
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(final, ignore_errors=True)
+        _link(checkpoint, draft / checkpoint.name)
+        draft.rename(final)
+        for old in self.generations[:-KEPT_GENERATIONS]:
+            shutil.rmtree(self._path(old))
+
+    def unfinished(self, withdrawn: Collection[int]) -> list[int]:
+        """Return the *withdrawn* generations that were not gone back from yet."""
+        return [generation for generation in self.generations if generation in withdrawn]
+
+    def drop(self, generations: Collection[int]) -> None:
+        """Delete the kept checkpoints of *generations*."""
+        for generation in generations:
+            shutil.rmtree(self._path(generation), ignore_errors=True)
+
+    def offsets(self, generation: int) -> Offsets:
+        """Return up to where the checkpoint of *generation* had learned; none if it is damaged."""
+        newest = Checkpoints(self._path(generation)).newest()
+        return newest.offsets if newest is not None else {}
+
+    def go_back(
+        self,
+        generation: int,
+        *,
+        reason: str,
+        now_ms: int,
+        first: Mapping[str, Mapping[int, int]],
+        end: Mapping[str, Mapping[int, int]],
+    ) -> Entry:
+        """Make the checkpoint of *generation* the newest; leave out the records first to end.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged.
+            OSError: the disk cannot be written to.
+        """
+        kept = Checkpoints(self._path(generation)).newest()
+        if kept is None:
+            raise FileNotFoundError(f"there is no checkpoint of generation {generation}")
+        entry = self.quarantine.add(
+            reason=reason, now_ms=now_ms, generation=generation, first=first, end=end
+        )
+        [source] = self._path(generation).glob(f"{_CHECKPOINT}*")
+        target = self._directory / source.name
+        if not target.exists():
+            draft = target.with_name(target.name + DRAFT_SUFFIX)
+            shutil.rmtree(draft, ignore_errors=True)
+            _link(source, draft)
+            draft.rename(target)
+        for path in sorted(self._directory.glob(f"{_CHECKPOINT}*"), reverse=True):
+            if path.name > target.name:
+                shutil.rmtree(path)
+        for later in self.generations:
+            if later > generation:
+                shutil.rmtree(self._path(later))
+        log.warning(
+            "batches_quarantined",
+            reason=reason,
+            generation=generation,
+            records=entry.num_records,
+            first=entry.first,
+            end=entry.end,
+        )
+        return entry
+
+    def _path(self, generation: int) -> Path:
+        return self._directory / _DIRECTORY / str(generation)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make *target* a copy of the directory *source*, of hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, target, copy_function=os.link)
