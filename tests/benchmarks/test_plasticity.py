@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.plasticity import run_planted
+from benchmarks.learning.plasticity import run_planted
 from models.training.config import TowerConfig
 
 QUICK = TowerConfig(dim=16, hidden_dim=16, content_buckets=256, num_negatives=16)

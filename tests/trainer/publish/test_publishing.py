@@ -18,6 +18,7 @@ from models.bundle import bundle
 from models.serving.encoder import ItemEncoder
 from tests.support.builders import T0, upload, watch
 from tests.support.bundles import SMALL
+from tests.support.memory_outbox import MemoryOutbox
 from tests.trainer.doubles import JournalOutbox, RecordingLearner, state_of
 from trainer.learn.learner import Learner
 from trainer.publish.publishing import (

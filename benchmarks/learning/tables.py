@@ -1,4 +1,4 @@
-"""Pass many distinct videos through the trainer's tables: ``python -m benchmarks.tables --json``.
+"""Pass many distinct videos through the trainer's tables: ``python -m benchmarks.learning.tables --json``.
 
 Each video is uploaded once; one in ``--watched-every`` is watched, completed, and so has an id
 embedding, a label count and live signals. Everything that the trainer keeps of a video by its row
@@ -95,7 +95,9 @@ def run(
 
 def main() -> None:
     """Run it as asked."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning.tables", description=__doc__
+    )
     parser.add_argument("--ids", type=int, default=100_000_000, help="distinct videos")
     parser.add_argument("--max-videos", type=int, default=500_000, help="the ceiling of rows")
     parser.add_argument("--watched-every", type=int, default=10)

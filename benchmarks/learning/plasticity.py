@@ -1,4 +1,4 @@
-"""Measure whether a trainer that never ends still learns: ``python -m benchmarks.plasticity``.
+"""Measure whether a trainer that never ends still learns: ``python -m benchmarks.learning.plasticity``.
 
 With ``--data kuairand:DIR`` the first ``--exposures`` of the tune window are replayed ``--passes``
 times in sequence, by one learner that is never reset; times go on from pass to pass, and users
@@ -154,7 +154,9 @@ def _example(at_ms: int, watched: int, label: int) -> Example:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure as asked, print one JSON object, and fail when learning has hardened."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.plasticity", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning.plasticity", description=__doc__
+    )
     parser.add_argument("--data", help="kuairand:DIR; a planted pattern without")
     parser.add_argument("--exposures", type=int, default=3_000, help="of a pass")
     parser.add_argument("--passes", type=int, default=10)

@@ -1,0 +1,1 @@
+"""Measure what a trainer that never ends does: checkpoints, tables, whether it still learns."""
