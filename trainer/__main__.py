@@ -37,6 +37,7 @@ from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
 from models.parallel.data_parallel import DataParallel
 from models.ranking.config import RANKERS
+from trainer.config_file import configured
 from trainer.evaluate.popularity import Popularity
 from trainer.evaluate.sample import ValidationBudget
 from trainer.group.group import Group, joined
@@ -78,7 +79,12 @@ def main() -> None:
         partial(run, should_stop=stop.is_set),
         description=__doc__,
         settings=GROUPS,
-        options={"model": "NEXTWATCH_TRAINER_MODEL", "ranker": "NEXTWATCH_TRAINER_RANKER"},
+        options={
+            "model": "NEXTWATCH_TRAINER_MODEL",
+            "ranker": "NEXTWATCH_TRAINER_RANKER",
+            "config": "NEXTWATCH_TRAINER_CONFIG",
+            "backfill-passes": "NEXTWATCH_TRAINER_BACKFILL_PASSES",
+        },
     )
 
 
@@ -136,13 +142,17 @@ def build(
 
     *on_refusal* is called when its consumer group has refused a commit.
     """
-    config = dataclasses.replace(
-        config_of(settings.model),
-        completion=settings.completion,
-        max_videos=settings.max_videos,
-        id_expiry_ms=settings.id_expiry_ms,
+    configuration = configured(
+        settings.config,
+        dataclasses.replace(
+            config_of(settings.model),
+            completion=settings.completion,
+            max_videos=settings.max_videos,
+            id_expiry_ms=settings.id_expiry_ms,
+        ),
+        RANKERS[settings.ranker],
     )
-    model = learner(settings.model, config, seed=settings.seed)
+    model = learner(settings.model, configuration.model, seed=settings.seed)
     model.share_steps(DataParallel(group.rank, group.size))
     state_clock = ManualClock(system_clock())
     state = TrainingState(
@@ -158,6 +168,7 @@ def build(
         max_waiting=settings.max_waiting_watches,
         validation=ValidationBudget(settings.validation_ms),
     )
+    state.configuration = configuration.recorded()
     state.joiner = Joiner(
         RocksJoinStore(settings.checkpoint_dir / "joiner"),
         settings.joining,
@@ -165,7 +176,7 @@ def build(
         counts=state.counts,
     )
     ranker = RankingLearner(
-        RANKERS[settings.ranker],
+        configuration.ranker,
         model.vocabulary,
         state.popularity,
         settings.completion,

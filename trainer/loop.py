@@ -320,9 +320,10 @@ class Trainer:
         Windows that are taken over have no place in the journal: the checkpoint comes after them.
         """
         parts, num_users = self._parts, self._settings.backfill_users
+        num_passes = self._settings.backfill_passes
         if parts.state.joiner is not None:
             parts.state.joiner.load(None)
-        if num_users:
+        if num_users or num_passes:
             parts.journal.clear()
         elif transitions := parts.journal.resume(0):
             parts.feed.open(ALL, {})
@@ -335,11 +336,36 @@ class Trainer:
         self._read_until(lambda: parts.feed.has_read(CATALOGUE), should_stop)
         if records:
             rule = self._settings.completion
-            backfill.take_over(parts.state, records, rule, num_learned=num_users)
+            backfill.take_over(
+                parts.state,
+                records,
+                rule,
+                num_learned=num_users,
+                num_passes=max(1, self._settings.backfill_passes),
+            )
         parts.feed.open(ALL, {})
-        if num_users:
+        if num_passes and not records:
+            self._learn_backlog(should_stop)
+        if num_users or num_passes:
             self._has_changed = True
             self._checkpoint_if_possible()
+
+    def _learn_backlog(self, should_stop: Stop) -> None:
+        """Read what the topics hold, learn from it in passes; the next record read is the next.
+
+        Nothing is learned watch by watch meanwhile, which takes a hundred times as long.
+        """
+        state, settings = self._parts.state, self._settings
+        state.is_counting_only = True
+        while not self._parts.feed.has_read(ALL) and not should_stop():
+            self.take()
+            if self._report.is_due():
+                log.info("backlog_read", **state.counts, users=len(state.windows))
+        state.count()
+        state.is_counting_only = False
+        if not should_stop():
+            rule = settings.completion
+            backfill.rehearse(state, rule, num_passes=settings.backfill_passes)
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
         parts = self._parts

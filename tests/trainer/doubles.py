@@ -77,7 +77,7 @@ class RecordingLearner(Learner):
         self.touched |= set(encoded.video_ids)
         return self.loss
 
-    def learn_histories(self, histories, recipe, *, span_ms, most=None):
+    def learn_histories(self, histories, recipe, *, span_ms, most=None, **_options):
         self.studied.append(([one.user_id for one in histories], most))
 
     def count(self, viewings):

@@ -6,11 +6,16 @@ and the windows of some users are learned from in one pass, whole sequences at o
 (trainer/learn/histories.py), which is a hundred times faster than watch by watch. A watch that is
 in a window then does nothing when it is read from its own topic, as any repeated one.
 
+`rehearse` does the same with what the topics themselves hold: a first start reads them to their
+end, folding and counting as ever, learns from the windows in several passes, and goes on live from
+the very record it had read last. A crash on the way begins anew: no checkpoint is saved before.
+
 Measured on KuaiRand's histories of 9 to 24 April, 4,000 of 26,469 users: 5 s of one core.
 """
 
 import gc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -57,6 +62,7 @@ def take_over(
     completion: CompletionRule,
     *,
     num_learned: int,
+    num_passes: int = RECIPE.num_epochs,
 ) -> None:
     """Add the windows in *records* to *state*, and learn from those of *num_learned* users.
 
@@ -68,10 +74,44 @@ def take_over(
     finally:
         gc.enable()
     if histories:
-        state.learner.learn_histories(histories, RECIPE, span_ms=span_ms, most=num_learned)
+        recipe = replace(RECIPE, num_epochs=num_passes)
+        state.learner.learn_histories(
+            histories, recipe, span_ms=span_ms, most=num_learned, goes_on=note_pass
+        )
         if state.ranker is not None:
             state.ranker.learn_histories(histories[-num_learned:])
     log.info("windows_taken_over", users=len(histories))
+
+
+def rehearse(state: TrainingState, completion: CompletionRule, *, num_passes: int) -> None:
+    """Learn from the windows in *state*, all of them in *num_passes* passes.
+
+    Their watches were counted as they came.
+    """
+    histories = [
+        _past(user_id, state.windows.get(user_id), completion) for user_id in state.windows
+    ]
+    if histories:
+        state.learner.learn_histories(
+            histories,
+            replace(RECIPE, num_epochs=num_passes),
+            span_ms=1,
+            goes_on=note_pass,
+            are_counted=True,
+        )
+    log.info("backlog_learned", users=len(histories), passes=num_passes)
+
+
+def note_pass(number: int, loss: float) -> bool:
+    """Log the end of a pass, and go on."""
+    log.info("histories_pass_finished", number=number, loss=round(loss, 4))
+    return True
+
+
+def _past(user_id: str, window: Window, completion: CompletionRule) -> PastWatches:
+    watched = _viewings(window, completion)
+    videos = [viewing.video_id for viewing in watched]
+    return PastWatches(user_id, videos, [viewing.is_completed for viewing in watched])
 
 
 def _count(
@@ -90,9 +130,7 @@ def _count(
         for entry in window.watches:
             state.wait(user_id, entry)
         watched = _viewings(window, completion)
-        videos = [viewing.video_id for viewing in watched]
-        flags = [viewing.is_completed for viewing in watched]
-        histories.append(PastWatches(user_id, videos, flags))
+        histories.append(_past(user_id, window, completion))
         times_ms += [viewing.event_time_ms for viewing in watched[:1] + watched[-1:]]
         viewings += watched
         if len(viewings) >= _COUNTED_AT_ONCE:

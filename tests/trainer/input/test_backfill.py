@@ -106,6 +106,27 @@ def test_the_first_start_takes_over_windows_when_configured(tmp_path):
     assert WINDOWS.name not in room.checkpoints.newest().offsets
 
 
+def test_a_backlog_is_counted_watch_by_watch_and_learned_in_passes(tmp_path):
+    """What the topics hold is read once, and the next record to come is the next one live."""
+    uploads = [received(VIDEO_UPLOADS, one, offset=n) for n, one in enumerate(UPLOADS)]
+    watches = [
+        received(WATCH_EVENTS, one, offset=n)
+        for n, one in enumerate(WATCHES["anna"] + WATCHES["ben"])
+    ]
+    room = Room(tmp_path, uploads, watches, backfill_passes=3)
+    room.feed.has_read = lambda topics: (
+        not room.feed.batches or (len(topics) == 2 and len(room.feed.batches) < 2)
+    )
+    room.trainer.start(lambda: False)
+
+    ((users, most),) = room.learner.studied
+    assert sorted(users) == ["anna", "ben"]
+    assert most is None
+    assert room.state.progressive.num_examples == 0
+    assert not room.state.pending
+    assert sum(room.state.popularity.popularity_N) == pytest.approx(7.0, rel=1e-3)
+
+
 def test_windows_are_not_read_unless_configured(tmp_path):
     """Its own topics have what it learns from."""
     room = Room(tmp_path, [received(VIDEO_UPLOADS, UPLOADS[0])])
