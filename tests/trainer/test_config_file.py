@@ -1,5 +1,7 @@
 """The configuration of the model and the ranker, as a file gives it."""
 
+from pathlib import Path
+
 import pytest
 
 from contract.errors import ContractError
@@ -91,3 +93,10 @@ def test_what_is_documented_is_read_back(read):
     lines = [line for line in documented_fields().splitlines() if "unset" not in line]
 
     assert read("\n".join(lines)) == (TowerConfig(), RankerConfig())
+
+
+def test_the_page_lists_what_the_file_takes():
+    """Generated: `python -c "from trainer.config_file import *; print(documented_fields())"`."""
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+
+    assert documented_fields() in page.read_text(encoding="utf-8")
