@@ -15,7 +15,7 @@ from contract.wire.topics import IMPRESSIONS, VIDEO_UPLOADS, WATCH_EVENTS
 from models.bundle import bundle
 from nextwatch.topics.topics import reconcile
 from tests.support.builders import upload, watch
-from tests.trainer.real_process import ROOT, Neighbours, Process
+from tests.trainer.real_process import PATIENCE_S, ROOT, Neighbours, Process
 from trainer.state.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -114,6 +114,42 @@ def test_user_ids_are_not_logged(process, neighbours):
     process.end(signal.SIGTERM)
 
     assert "somebody" not in process.log()
+
+
+def test_a_first_start_learns_the_backlog_in_passes_and_goes_on_without_a_gap(
+    kafka, neighbours, tmp_path
+):
+    """The 150 watches of before are learned at once, the 100 of afterwards one by one."""
+    neighbours.send(WATCH_EVENTS, *some_watches(0, 150))
+    process = Process(kafka, tmp_path, backfill_passes="3")
+    process.start()
+    try:
+        neighbours.wait_until(process.ready.exists)
+        neighbours.send(WATCH_EVENTS, *some_watches(150, 250))
+        neighbours.wait_until(lambda: any(num_examples(one) >= 100 for one in neighbours.offered))
+        neighbours.wait_until(lambda: _learned(process) == 250)
+        process.end(signal.SIGTERM)
+    finally:
+        if process.child.poll() is None:
+            process.end(signal.SIGKILL)
+
+    assert max(num_examples(one) for one in neighbours.offered) == 100
+    assert neighbours.offered[-1].metrics["events"] == 250
+    assert process.log().count("histories_pass_finished") == 3
+
+
+def test_a_start_with_another_configuration_is_refused_with_the_remedy(kafka, neighbours, tmp_path):
+    """What the checkpoint was learned with is recorded in it."""
+    process = Process(kafka, tmp_path)
+    process.start()
+    neighbours.wait_until(process.ready.exists)
+    process.end(signal.SIGTERM)
+    (tmp_path / "trainer.toml").write_text("[model]\nid_lr = 0.1\n")
+    other = Process(kafka, tmp_path, config=str(tmp_path / "trainer.toml"))
+    other.start()
+
+    assert other.child.wait(PATIENCE_S) == ExitCode.MISCONFIGURED
+    assert "model.id_lr was 0.05 and is 0.1; set it back" in other.log()
 
 
 def _learned(process):
