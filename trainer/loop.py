@@ -113,7 +113,7 @@ class Trainer:
         self._num_published = 0
         self._lag_ms = 0
         self._has_changed = False
-        self._is_repeating = False
+        self._is_catching_up = False
         self._num_erasures = 0
         self._num_naming_erased = 0
 
@@ -124,7 +124,7 @@ class Trainer:
         while not should_stop():
             self.step()
         self._finish_saving(wait=True)
-        if not self._is_repeating:
+        if not self._is_catching_up:
             self._checkpoint_if_possible()
             self._finish_saving(wait=True)
 
@@ -317,7 +317,8 @@ class Trainer:
     def _begin(self, should_stop: Stop) -> None:
         """Begin with nothing but the journal, if there is one from before the first checkpoint.
 
-        Windows that are taken over have no place in the journal: the checkpoint comes after them.
+        What is learned in passes has no place in the journal: the checkpoint comes after it, and a
+        process that ends before begins anew.
         """
         parts, num_users = self._parts, self._settings.backfill_users
         num_passes = self._settings.backfill_passes
@@ -330,23 +331,26 @@ class Trainer:
             self._repeat(transitions, should_stop)
             self._read_until(lambda: parts.feed.has_read([MODEL_BUNDLES]), should_stop)
             return
+        self._is_catching_up = bool(num_users or num_passes)
         goes_on = lambda: not should_stop()  # noqa: E731 - the opposite, in one word
         records = backfill.read_windows(parts.feed, goes_on) if num_users else {}
         parts.feed.open(CATALOGUE, {})
         self._read_until(lambda: parts.feed.has_read(CATALOGUE), should_stop)
-        if records:
+        if records and goes_on():
             rule = self._settings.completion
             backfill.take_over(
                 parts.state,
                 records,
                 rule,
                 num_learned=num_users,
-                num_passes=max(1, self._settings.backfill_passes),
+                num_passes=max(1, num_passes),
+                goes_on=goes_on,
             )
         parts.feed.open(ALL, {})
         if num_passes and not records:
             self._learn_backlog(should_stop)
-        if num_users or num_passes:
+        if (num_users or num_passes) and goes_on():
+            self._is_catching_up = False
             self._has_changed = True
             self._checkpoint_if_possible()
 
@@ -355,17 +359,22 @@ class Trainer:
 
         Nothing is learned watch by watch meanwhile, which takes a hundred times as long.
         """
-        state, settings = self._parts.state, self._settings
+        state, settings, feed = self._parts.state, self._settings, self._parts.feed
         state.is_counting_only = True
-        while not self._parts.feed.has_read(ALL) and not should_stop():
+        while not feed.has_read(ALL) and not should_stop():
             self.take()
             if self._report.is_due():
-                log.info("backlog_read", **state.counts, users=len(state.windows))
+                log.info("backlog_read", records_left=feed.records_left(), users=len(state.windows),
+                         **state.counts)  # fmt: skip
         state.count()
         state.is_counting_only = False
         if not should_stop():
-            rule = settings.completion
-            backfill.rehearse(state, rule, num_passes=settings.backfill_passes)
+            backfill.rehearse(
+                state,
+                settings.completion,
+                num_passes=settings.backfill_passes,
+                goes_on=lambda: not should_stop(),
+            )
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
         parts = self._parts
@@ -385,7 +394,7 @@ class Trainer:
             if self._settings.after_broker_loss == "stop":
                 raise
             log.warning("broker_loss_accepted", reason=str(error))
-            self._is_repeating = False
+            self._is_catching_up = False
             parts.journal.clear()
             parts.feed.forget()
             parts.feed.open(ALL, {})
@@ -398,9 +407,9 @@ class Trainer:
         if not transitions:
             return
         started_s = time.monotonic()
-        self._is_repeating = self._has_changed = True
+        self._is_catching_up = self._has_changed = True
         self._transitions.repeat(transitions, self._parts.feed, should_stop)
-        self._is_repeating = should_stop()
+        self._is_catching_up = should_stop()
         log.info("journal_repeated", transitions=len(transitions), took_s=_since(started_s),
                  examples=self._parts.state.progressive.num_examples)  # fmt: skip
 

@@ -212,6 +212,9 @@ class ScriptedFeed:
     def at_end(self):
         return set()
 
+    def records_left(self):
+        return sum(len(batch) for batch in self.batches)
+
     def forget(self):
         self.next_offsets = {}
 

@@ -63,10 +63,11 @@ def take_over(
     *,
     num_learned: int,
     num_passes: int = RECIPE.num_epochs,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Add the windows in *records* to *state*, and learn from those of *num_learned* users.
 
-    Damaged records are left out.
+    Damaged records are left out. Passes end early when it no longer *goes_on*.
     """
     gc.disable()  # a million new objects without a cycle take the collector seconds
     try:
@@ -76,17 +77,23 @@ def take_over(
     if histories:
         recipe = replace(RECIPE, num_epochs=num_passes)
         state.learner.learn_histories(
-            histories, recipe, span_ms=span_ms, most=num_learned, goes_on=note_pass
+            histories, recipe, span_ms=span_ms, most=num_learned, goes_on=_noted(goes_on)
         )
         if state.ranker is not None:
             state.ranker.learn_histories(histories[-num_learned:])
     log.info("windows_taken_over", users=len(histories))
 
 
-def rehearse(state: TrainingState, completion: CompletionRule, *, num_passes: int) -> None:
+def rehearse(
+    state: TrainingState,
+    completion: CompletionRule,
+    *,
+    num_passes: int,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> None:
     """Learn from the windows in *state*, all of them in *num_passes* passes.
 
-    Their watches were counted as they came.
+    Their watches were counted as they came. Passes end early when it no longer *goes_on*.
     """
     histories = [
         _past(user_id, state.windows.get(user_id), completion) for user_id in state.windows
@@ -96,16 +103,20 @@ def rehearse(state: TrainingState, completion: CompletionRule, *, num_passes: in
             histories,
             replace(RECIPE, num_epochs=num_passes),
             span_ms=1,
-            goes_on=note_pass,
+            goes_on=_noted(goes_on),
             are_counted=True,
         )
     log.info("backlog_learned", users=len(histories), passes=num_passes)
 
 
-def note_pass(number: int, loss: float) -> bool:
-    """Log the end of a pass, and go on."""
-    log.info("histories_pass_finished", number=number, loss=round(loss, 4))
-    return True
+def _noted(goes_on: Callable[[], bool]) -> Callable[[int, float], bool]:
+    """Return a function that logs the end of a pass, and tells whether it *goes_on*."""
+
+    def note_pass(number: int, loss: float) -> bool:
+        log.info("histories_pass_finished", number=number, loss=round(loss, 4))
+        return goes_on()
+
+    return note_pass
 
 
 def _past(user_id: str, window: Window, completion: CompletionRule) -> PastWatches:

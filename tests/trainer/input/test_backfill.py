@@ -127,6 +127,35 @@ def test_a_backlog_is_counted_watch_by_watch_and_learned_in_passes(tmp_path):
     assert sum(room.state.popularity.popularity_N) == pytest.approx(7.0, rel=1e-3)
 
 
+@pytest.mark.parametrize("reads", [1, 2, 99])
+def test_a_stop_before_the_passes_are_done_saves_nothing_and_the_next_start_begins_anew(
+    tmp_path, reads
+):
+    """A checkpoint from before the passes would keep the next start from making them."""
+    uploads = [received(VIDEO_UPLOADS, one, offset=n) for n, one in enumerate(UPLOADS)]
+    watches = [received(WATCH_EVENTS, one, offset=n) for n, one in enumerate(WATCHES["anna"])]
+
+    def backlog_room():
+        room = Room(tmp_path, uploads, watches[:2], watches[2:], backfill_passes=3)
+        room.feed.has_read = lambda topics: (
+            not room.feed.batches or (len(topics) == 2 and len(room.feed.batches) < 3)
+        )
+        return room
+
+    stopped = backlog_room()
+    is_learning = []
+    stopped.learner.learn_histories = lambda *_args, **_options: is_learning.append(True)
+    is_stopped = lambda: bool(is_learning) or len(stopped.feed.batches) <= 3 - reads  # noqa: E731
+    stopped.trainer.run(is_stopped, lambda: None)
+    assert stopped.checkpoints.newest() is None
+
+    room = backlog_room()
+    room.trainer.start(lambda: False)
+    assert [users for users, _ in room.learner.studied] == [["anna"]]
+    assert room.checkpoints.newest() is not None
+    assert sum(room.state.popularity.popularity_N) == pytest.approx(4.0, rel=1e-3)
+
+
 def test_windows_are_not_read_unless_configured(tmp_path):
     """Its own topics have what it learns from."""
     room = Room(tmp_path, [received(VIDEO_UPLOADS, UPLOADS[0])])
