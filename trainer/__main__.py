@@ -120,6 +120,53 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     log.info("trainer_stopped")
 
 
+def learn_windows(
+    environ: Mapping[str, str],
+    read: Callable[[WindowPolicy], Mapping[str, bytes]],
+    *,
+    num_users: int | None,
+    num_passes: int,
+    should_stop: Callable[[], bool],
+    on_pass: Callable[[], None],
+) -> int:
+    """Learn from the history windows that *read* returns; leave a checkpoint to go on from.
+
+    Return how many users have one. With *num_users* the model learns from so many of them, by lot.
+    *on_pass* is called when it has learned from all of them once more. `run` with the same
+    *environ* goes on live from the checkpoint. If it is to stop, there is none.
+
+    Raises:
+        ContractError: a setting is wrong, there is a checkpoint, no video, or nothing to learn.
+    """
+    kafka, process = load(KafkaSettings, environ), load(ProcessSettings, environ)
+    settings, policy = load(TrainerSettings, environ), load(WindowSettings, environ).policy
+    group = joined(environ)
+    if group.size > 1:
+        raise ContractError("a group of trainers learns no histories: start one process")
+    _check_machine(settings, process)
+    in_own_directory(settings, group)
+    held = preflight.hold_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
+    cluster = preflight.check_cluster(kafka, "trainer")
+    torch.set_num_threads(settings.threads)
+    if not (records := read(policy)):
+        raise ContractError("there are no histories to learn from")
+    parts = kafka, process, settings, policy, group
+    trainer, feed = build(*parts, on_refusal=cluster.doubt_group)
+    try:
+        trainer.learn_windows(
+            records,
+            lambda: not should_stop(),
+            num_learned=min(num_users or len(records), len(records)),
+            num_passes=num_passes,
+            on_pass=on_pass,
+        )
+    finally:
+        feed.close()
+        held.close()
+        group.close()
+    return len(records)
+
+
 def _check_machine(settings: TrainerSettings, process: ProcessSettings) -> None:
     preflight.check_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
     preflight.check_ready_file(process.ready_file)

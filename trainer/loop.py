@@ -18,13 +18,13 @@ Checkpoints are copied in this thread and written in another (`trainer.state.sav
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import structlog
 
-from contract.errors import BundleError, StoreUnavailable
+from contract.errors import BundleError, ContractError, StoreUnavailable
 from contract.kafka.outbox import Outbox
 from contract.kafka.records import Received
 from contract.process.clock import Clock, ManualClock
@@ -353,6 +353,59 @@ class Trainer:
             self._is_catching_up = False
             self._has_changed = True
             self._checkpoint_if_possible()
+
+    def learn_windows(
+        self,
+        records: Mapping[str, bytes],
+        goes_on: Callable[[], bool],
+        *,
+        num_learned: int,
+        num_passes: int,
+        on_pass: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Learn from history windows given as *records*, and save the first checkpoint.
+
+        `run` goes on from it, in this process or in another: with the uploads from where they were
+        read to, and all else from its beginning. Nothing is saved if it no longer *goes_on*, which
+        is asked while the catalogue is read and after each pass.
+
+        Raises:
+            ContractError: there is a checkpoint, or no video.
+        """
+        parts = self._parts
+        if parts.checkpoints.newest_number:
+            raise ContractError(
+                "NEXTWATCH_TRAINER_CHECKPOINT_DIR: there are checkpoints, and histories are learned "
+                "at the very first start alone: name another directory"
+            )
+        parts.journal.clear()
+        if parts.state.joiner is not None:
+            parts.state.joiner.load(None)
+        parts.feed.open(CATALOGUE, {})
+        self._read_until(lambda: parts.feed.has_read(CATALOGUE), lambda: not goes_on())
+        if not len(parts.state.learner.vocabulary):
+            raise ContractError(
+                f"{VIDEO_UPLOADS.name} has no video: publish the catalogue first, since watches of "
+                "unknown videos teach nothing"
+            )
+        self._is_catching_up = True
+
+        def after_pass() -> bool:
+            on_pass()
+            return goes_on()
+
+        backfill.take_over(
+            parts.state,
+            records,
+            self._settings.completion,
+            num_learned=num_learned,
+            num_passes=num_passes,
+            goes_on=after_pass,
+        )
+        if goes_on():
+            self._is_catching_up, self._has_changed = False, True
+            self.checkpoint()
+            self._finish_saving(wait=True)
 
     def _learn_backlog(self, should_stop: Stop) -> None:
         """Read what the topics hold, learn from it in passes; the next record read is the next.
