@@ -135,6 +135,7 @@ class Trainer:
             self._begin(should_stop)
         else:
             self._resume(checkpoint, should_stop)
+        self._finish_saving(wait=True)  # an offer saves one of its own
         if not self._parts.generations.has_any and not should_stop():
             self.offer()
         for interval in (self._fast_path, self._slow_path, self._next_checkpoint):
@@ -332,7 +333,10 @@ class Trainer:
             self._read_until(lambda: parts.feed.has_read([MODEL_BUNDLES]), should_stop)
             return
         self._is_catching_up = bool(num_users or num_passes)
-        goes_on = lambda: not should_stop()  # noqa: E731 - the opposite, in one word
+
+        def goes_on() -> bool:
+            return not should_stop()
+
         records = backfill.read_windows(parts.feed, goes_on) if num_users else {}
         parts.feed.open(CATALOGUE, {})
         self._read_until(lambda: parts.feed.has_read(CATALOGUE), should_stop)
