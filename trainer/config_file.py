@@ -34,16 +34,15 @@ class Configuration(NamedTuple):
 
     def recorded(self) -> dict[str, Any]:
         """Return the fields that a resume must not change, by table: what a checkpoint keeps."""
-        told: dict[str, Any] = msgspec.to_builtins(
-            {
-                table: {
-                    name: value
-                    for name, value in dataclasses.asdict(config).items()
-                    if name not in MAY_CHANGE
-                }
-                for table, config in self._asdict().items()
+        kept = {
+            table: {
+                name: value
+                for name, value in dataclasses.asdict(config).items()
+                if name not in MAY_CHANGE
             }
-        )
+            for table, config in self._asdict().items()
+        }
+        told: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(kept))
         return told
 
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contract.errors import ContractError
+from models.features.examples import CompletionRule
 from models.ranking.config import RANKERS, RankerConfig
 from models.training.config import TowerConfig
-from trainer.config_file import check_same, configured, documented_fields
+from trainer.config_file import Configuration, check_same, configured, documented_fields
 
 
 @pytest.fixture
@@ -78,6 +80,21 @@ def test_a_checkpoint_of_another_configuration_is_rejected_with_the_remedy(read)
         ContractError, match=r"model.id_lr was 0.05 and is 0.1; set it back .* move"
     ):
         check_same(saved, now)
+
+
+def test_the_configuration_of_a_checkpoint_is_the_same_after_it_was_written_and_read(read):
+    """JSON has no tuples: a list that was one must not look like a change."""
+    recorded = read("").recorded()
+
+    check_same(msgspec.json.decode(msgspec.json.encode(recorded)), recorded)
+
+
+def test_a_resume_may_change_the_ceiling_and_the_rule_of_completion(read):
+    """They are settings of their own, and nothing learned has their shape."""
+    saved = read("").recorded()
+    changed = TowerConfig(max_videos=5_000, id_expiry_ms=7, completion=CompletionRule(1_000))
+
+    check_same(saved, Configuration(changed, RankerConfig()).recorded())
 
 
 def test_the_documented_fields_are_all_that_the_file_takes():
