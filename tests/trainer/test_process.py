@@ -146,7 +146,7 @@ def test_histories_are_learned_from_files_and_the_trainer_goes_on_from_there(
     kafka, neighbours, tmp_path
 ):
     """It is done once: a second time there is a checkpoint, which it does not replace."""
-    folder = tmp_path / "log"
+    folder = tmp_path / "kuairand"
     folder.mkdir()
     write_kuairand(folder, [exposure(video_id=n, at_ms=n) for n in range(NUM_VIDEOS)])
     pq.write_table(pa.Table.from_pylist([_past(user) for user in range(6)]),
