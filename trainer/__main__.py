@@ -38,6 +38,7 @@ from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
 from models.parallel.data_parallel import DataParallel
 from models.ranking.config import RANKERS
+from trainer.config_file import configured
 from trainer.evaluate.popularity import Popularity
 from trainer.evaluate.sample import ValidationBudget
 from trainer.group.group import Group, joined
@@ -82,7 +83,12 @@ def main() -> None:
         partial(run, should_stop=stop.is_set),
         description=__doc__,
         settings=GROUPS,
-        options={"model": "NEXTWATCH_TRAINER_MODEL", "ranker": "NEXTWATCH_TRAINER_RANKER"},
+        options={
+            "model": "NEXTWATCH_TRAINER_MODEL",
+            "ranker": "NEXTWATCH_TRAINER_RANKER",
+            "config": "NEXTWATCH_TRAINER_CONFIG",
+            "backfill-passes": "NEXTWATCH_TRAINER_BACKFILL_PASSES",
+        },
     )
 
 
@@ -131,6 +137,53 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     log.info("trainer_stopped")
 
 
+def learn_windows(
+    environ: Mapping[str, str],
+    read: Callable[[WindowPolicy], Mapping[str, bytes]],
+    *,
+    num_users: int | None,
+    num_passes: int,
+    should_stop: Callable[[], bool],
+    on_pass: Callable[[], None],
+) -> int:
+    """Learn from the history windows that *read* returns; leave a checkpoint to go on from.
+
+    Return how many users have one. With *num_users* the model learns from so many of them, by lot.
+    *on_pass* is called when it has learned from all of them once more. `run` with the same
+    *environ* goes on live from the checkpoint. If it is to stop, there is none.
+
+    Raises:
+        ContractError: a setting is wrong, there is a checkpoint, no video, or nothing to learn.
+    """
+    kafka, process = load(KafkaSettings, environ), load(ProcessSettings, environ)
+    settings, policy = load(TrainerSettings, environ), load(WindowSettings, environ).policy
+    group = joined(environ)
+    if group.size > 1:
+        raise ContractError("a group of trainers learns no histories: start one process")
+    _check_machine(settings, process)
+    in_own_directory(settings, group)
+    held = preflight.hold_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
+    cluster = preflight.check_cluster(kafka, "trainer")
+    torch.set_num_threads(settings.threads)
+    if not (records := read(policy)):
+        raise ContractError("there are no histories to learn from")
+    parts = kafka, process, settings, policy, group
+    trainer, feed = build(*parts, on_refusal=cluster.doubt_group)
+    try:
+        trainer.learn_windows(
+            records,
+            lambda: not should_stop(),
+            num_learned=min(num_users or len(records), len(records)),
+            num_passes=num_passes,
+            on_pass=on_pass,
+        )
+    finally:
+        feed.close()
+        held.close()
+        group.close()
+    return len(records)
+
+
 def _check_machine(settings: TrainerSettings, process: ProcessSettings) -> None:
     preflight.check_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
     preflight.check_ready_file(process.ready_file)
@@ -155,13 +208,17 @@ def build(
     *on_refusal* is called when its consumer group has refused a commit. *is_after_return* says that
     the trainer before it has gone back to an older checkpoint.
     """
-    config = dataclasses.replace(
-        config_of(settings.model),
-        completion=settings.completion,
-        max_videos=settings.max_videos,
-        id_expiry_ms=settings.id_expiry_ms,
+    configuration = configured(
+        settings.config,
+        dataclasses.replace(
+            config_of(settings.model),
+            completion=settings.completion,
+            max_videos=settings.max_videos,
+            id_expiry_ms=settings.id_expiry_ms,
+        ),
+        RANKERS[settings.ranker],
     )
-    model = learner(settings.model, config, seed=settings.seed)
+    model = learner(settings.model, configuration.model, seed=settings.seed)
     model.share_steps(DataParallel(group.rank, group.size))
     state_clock = ManualClock(system_clock())
     state = TrainingState(
@@ -177,6 +234,7 @@ def build(
         max_waiting=settings.max_waiting_watches,
         validation=ValidationBudget(settings.validation_ms),
     )
+    state.configuration = configuration.recorded()
     state.joiner = Joiner(
         RocksJoinStore(settings.checkpoint_dir / "joiner"),
         settings.joining,
@@ -184,7 +242,7 @@ def build(
         counts=state.counts,
     )
     ranker = RankingLearner(
-        RANKERS[settings.ranker],
+        configuration.ranker,
         model.vocabulary,
         state.popularity,
         settings.completion,

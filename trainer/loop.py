@@ -22,14 +22,14 @@ one that serves again, without the records that did it.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from contract.errors import BundleError, StoreUnavailable
+from contract.errors import BundleError, ContractError, StoreUnavailable
 from contract.kafka.outbox import Outbox
 from contract.kafka.records import Received
 from contract.process.clock import Clock, ManualClock
@@ -121,7 +121,7 @@ class Trainer:
         self._num_published = 0
         self._lag_ms = 0
         self._has_changed = False
-        self._is_repeating = False
+        self._is_catching_up = False
         self._num_erasures = 0
         self._num_naming_erased = 0
         self._has_caught_up = False
@@ -139,7 +139,7 @@ class Trainer:
             self._parts.journal.clear()  # it goes on from what was gone back from
             return
         self._finish_saving(wait=True)
-        if not self._is_repeating:
+        if not self._is_catching_up:
             self._checkpoint_if_possible()
             self._finish_saving(wait=True)
 
@@ -160,6 +160,7 @@ class Trainer:
             self._begin(should_stop)
         else:
             self._resume(checkpoint, should_stop)
+        self._finish_saving(wait=True)  # an offer saves one of its own
         if not self._parts.generations.has_any and not should_stop():
             self.offer()
         for interval in (self._fast_path, self._slow_path, self._next_checkpoint):
@@ -399,29 +400,120 @@ class Trainer:
     def _begin(self, should_stop: Stop) -> None:
         """Begin with nothing but the journal, if there is one from before the first checkpoint.
 
-        Windows that are taken over have no place in the journal: the checkpoint comes after them.
+        What is learned in passes has no place in the journal: the checkpoint comes after it, and a
+        process that ends before begins anew.
         """
         parts, num_users = self._parts, self._settings.backfill_users
+        num_passes = self._settings.backfill_passes
         if parts.state.joiner is not None:
             parts.state.joiner.load(None)
-        if num_users:
+        if num_users or num_passes:
             parts.journal.clear()
         elif transitions := parts.journal.resume(0):
             parts.feed.open(ALL, {})
             self._repeat(transitions, should_stop)
             self._read_until(lambda: parts.feed.has_read([MODEL_BUNDLES]), should_stop)
             return
-        goes_on = lambda: not should_stop()  # noqa: E731 - the opposite, in one word
+        self._is_catching_up = bool(num_users or num_passes)
+
+        def goes_on() -> bool:
+            return not should_stop()
+
         records = backfill.read_windows(parts.feed, goes_on) if num_users else {}
         parts.feed.open(CATALOGUE, {})
         self._read_until(lambda: parts.feed.has_read(CATALOGUE), should_stop)
-        if records:
+        if records and goes_on():
             rule = self._settings.completion
-            backfill.take_over(parts.state, records, rule, num_learned=num_users)
+            backfill.take_over(
+                parts.state,
+                records,
+                rule,
+                num_learned=num_users,
+                num_passes=max(1, num_passes),
+                goes_on=goes_on,
+            )
         parts.feed.open(ALL, {})
-        if num_users:
+        if num_passes and not records:
+            self._learn_backlog(should_stop)
+        if (num_users or num_passes) and goes_on():
+            self._is_catching_up = False
             self._has_changed = True
             self._checkpoint_if_possible()
+
+    def learn_windows(
+        self,
+        records: Mapping[str, bytes],
+        goes_on: Callable[[], bool],
+        *,
+        num_learned: int,
+        num_passes: int,
+        on_pass: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Learn from history windows given as *records*, and save the first checkpoint.
+
+        `run` goes on from it, in this process or in another: with the uploads from where they were
+        read to, and all else from its beginning. Nothing is saved if it no longer *goes_on*, which
+        is asked while the catalogue is read and after each pass.
+
+        Raises:
+            ContractError: there is a checkpoint, or no video.
+        """
+        parts = self._parts
+        if parts.checkpoints.newest_number:
+            raise ContractError(
+                "NEXTWATCH_TRAINER_CHECKPOINT_DIR: there are checkpoints, and histories are learned "
+                "at the very first start alone: name another directory"
+            )
+        parts.journal.clear()
+        if parts.state.joiner is not None:
+            parts.state.joiner.load(None)
+        parts.feed.open(CATALOGUE, {})
+        self._read_until(lambda: parts.feed.has_read(CATALOGUE), lambda: not goes_on())
+        if not len(parts.state.learner.vocabulary):
+            raise ContractError(
+                f"{VIDEO_UPLOADS.name} has no video: publish the catalogue first, since watches of "
+                "unknown videos teach nothing"
+            )
+        self._is_catching_up = True
+
+        def after_pass() -> bool:
+            on_pass()
+            return goes_on()
+
+        backfill.take_over(
+            parts.state,
+            records,
+            self._settings.completion,
+            num_learned=num_learned,
+            num_passes=num_passes,
+            goes_on=after_pass,
+        )
+        if goes_on():
+            self._is_catching_up, self._has_changed = False, True
+            self.checkpoint()
+            self._finish_saving(wait=True)
+
+    def _learn_backlog(self, should_stop: Stop) -> None:
+        """Read what the topics hold, learn from it in passes; the next record read is the next.
+
+        Nothing is learned watch by watch meanwhile, which takes a hundred times as long.
+        """
+        state, settings, feed = self._parts.state, self._settings, self._parts.feed
+        state.is_counting_only = True
+        while not feed.has_read(ALL) and not should_stop():
+            self.take()
+            if self._report.is_due():
+                log.info("backlog_read", records_left=feed.records_left(), users=len(state.windows),
+                         **state.counts)  # fmt: skip
+        state.count()
+        state.is_counting_only = False
+        if not should_stop():
+            backfill.rehearse(
+                state,
+                settings.completion,
+                num_passes=settings.backfill_passes,
+                goes_on=lambda: not should_stop(),
+            )
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
         parts = self._parts
@@ -441,7 +533,7 @@ class Trainer:
             if self._settings.after_broker_loss == "stop":
                 raise
             log.warning("broker_loss_accepted", reason=str(error))
-            self._is_repeating = False
+            self._is_catching_up = False
             parts.journal.clear()
             parts.feed.forget()
             parts.feed.open(ALL, {})
@@ -454,9 +546,9 @@ class Trainer:
         if not transitions:
             return
         started_s = time.monotonic()
-        self._is_repeating = self._has_changed = True
+        self._is_catching_up = self._has_changed = True
         self._transitions.repeat(transitions, self._parts.feed, should_stop)
-        self._is_repeating = should_stop()
+        self._is_catching_up = should_stop()
         log.info("journal_repeated", transitions=len(transitions), took_s=_since(started_s),
                  examples=self._parts.state.progressive.num_examples)  # fmt: skip
 

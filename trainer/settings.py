@@ -29,6 +29,11 @@ class TrainerSettings(Settings):
     ranker: Ranker = Field(
         default="expected_watch_time", description="what orders the candidates, once it is trained"
     )
+    config: Path | None = Field(
+        default=None,
+        description="a TOML file that changes the model (loss, negatives, widths, learning rates) "
+        "in [model] and the ranker in [ranker]; docs/models.md lists what there is",
+    )
     checkpoint_dir: Path = Path(".nextwatch/trainer")
     checkpoint_every_s: float = Field(default=30.0, ge=0.1, le=86_400)
     publish_every_s: float = Field(
@@ -58,6 +63,14 @@ class TrainerSettings(Settings):
         le=1_000_000,
         description="at the very first start: take over the windows that streams keeps, and learn "
         "from those of so many users (4,000 take 5 s of a core); 0: start with nothing",
+    )
+    backfill_passes: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="at the very first start: so many passes over the watches that the topics hold, "
+        "or over the windows of backfill_users, before going on live; 0: one pass over the windows, "
+        "and the topics watch by watch",
     )
     after_broker_loss: Literal["stop", "continue"] = Field(
         default="stop",

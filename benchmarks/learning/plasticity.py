@@ -1,4 +1,6 @@
-"""Measure whether a trainer that never ends still learns: ``python -m benchmarks.learning.plasticity``.
+"""Measure whether a trainer that never ends still learns.
+
+``python -m benchmarks.learning.plasticity``
 
 With ``--data kuairand:DIR`` the first ``--exposures`` of the tune window are replayed ``--passes``
 times in sequence, by one learner that is never reset; times go on from pass to pass, and users

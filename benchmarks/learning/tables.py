@@ -1,4 +1,6 @@
-"""Pass many distinct videos through the trainer's tables: ``python -m benchmarks.learning.tables --json``.
+"""Pass many distinct videos through the trainer's tables.
+
+``python -m benchmarks.learning.tables --json``
 
 Each video is uploaded once; one in ``--watched-every`` is watched, completed, and so has an id
 embedding, a label count and live signals. Everything that the trainer keeps of a video by its row

@@ -82,6 +82,8 @@ def _environ(
         )
     given = vars(parser.parse_args())
     overrides = {
-        variable: given[option] for option, variable in options.items() if given[option] is not None
+        variable: given[option.replace("-", "_")]
+        for option, variable in options.items()
+        if given[option.replace("-", "_")] is not None
     }
     return dict(os.environ) | overrides

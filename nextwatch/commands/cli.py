@@ -17,6 +17,7 @@ from contract.errors import ContractError, StackError
 from contract.process import log_setup as logging
 from contract.process.exit_codes import told_in_one_line
 from contract.version import VERSION
+from nextwatch.commands.backfill import backfill
 from nextwatch.commands.batch import batch_app
 from nextwatch.commands.cluster import acls, repartition, topics
 from nextwatch.commands.collections import collections
@@ -50,6 +51,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(batch_app, name="batch")
 app.command("simulate")(simulate)
+app.command("backfill")(backfill)
 app.command("erase")(erase)
 app.command("skew")(skew)
 app.command("topics")(topics)

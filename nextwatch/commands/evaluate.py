@@ -56,6 +56,22 @@ def retrieval(  # noqa: PLR0913 - options
             "--frozen/--no-frozen", help="Beside each model, itself as it was before the window."
         ),
     ] = True,
+    cold: Annotated[
+        bool,
+        typer.Option(
+            "--cold/--histories",
+            help="Start as a trainer that is given no histories of before the log.",
+        ),
+    ] = False,
+    backlog_passes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            help="With --cold: so many passes over what comes before the window, as a trainer"
+            " makes with NEXTWATCH_TRAINER_BACKFILL_PASSES; 0, watch by watch.",
+        ),
+    ] = 0,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="The baselines in the same run.")
     ] = True,
@@ -139,6 +155,8 @@ def retrieval(  # noqa: PLR0913 - options
             num_seeds=seeds,
             is_frozen_too=frozen,
             has_baselines=baselines,
+            is_cold=cold,
+            backlog_passes=backlog_passes,
             window=window,
             overrides=overrides,
             policy=WindowPolicy(max_watches=max_watches),

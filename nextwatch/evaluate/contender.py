@@ -89,6 +89,10 @@ class Contender(Protocol):
         """Return a copy of the present contender, which will only be asked to score."""
         ...
 
+    def counting(self) -> "Contender | None":
+        """Return a copy whose weights stand still and whose counters go on; None without any."""
+        ...
+
 
 class StaticContender:
     """The part of a contender that learns nothing after `prepare`."""
@@ -99,3 +103,7 @@ class StaticContender:
     def frozen(self) -> Self:
         """Return itself, since it never changes."""
         return self
+
+    def counting(self) -> None:
+        """Return None: it has weights and no counters, or counters and no weights."""
+        return

@@ -5,6 +5,7 @@ Each is made anew for a trial, by name and seed. A model is one line in
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from models.history.history import DAY_MS, HOUR_MS
 from nextwatch.evaluate.baselines.affinity import Affinity, ItemToItem, cosine, ease
@@ -50,11 +51,11 @@ def untimed_baselines() -> dict[str, Contender]:
     }
 
 
-def baselines(source: str) -> dict[str, Contender]:
-    """Return the baselines for the log of *source*, by name."""
+def baselines(source: str, *, is_cold: bool = False) -> dict[str, Contender]:
+    """Return the baselines for the log of *source*, by name; *is_cold* without its histories."""
     if source == UNTIMED:
         return untimed_baselines()
-    return timed_baselines(has_histories=source == "kuairand")
+    return timed_baselines(has_histories=source == "kuairand" and not is_cold)
 
 
 def baseline_names() -> frozenset[str]:
@@ -69,10 +70,14 @@ def model_names() -> Sequence[str]:
     return NAMES
 
 
-def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) -> Contender:
+def model(
+    name: str, *, source: str, seed: int, overrides: Mapping[str, str], backlog_passes: int = 0
+) -> Contender:
     """Return a new model that has learned nothing yet, for the log of *source* (torch).
 
-    *overrides* are as `nextwatch.evaluate.settings.settings` takes them.
+    *overrides* are as `nextwatch.evaluate.settings.settings` takes them. With *backlog_passes* it
+    learns what comes before the tests at once, in so many passes, as a trainer does at its first
+    start with NEXTWATCH_TRAINER_BACKFILL_PASSES.
 
     Raises:
         ValueError: there is no such model, or *overrides* has what its settings refuse.
@@ -86,4 +91,10 @@ def model(name: str, *, source: str, seed: int, overrides: Mapping[str, str]) ->
         raise ValueError(f"unknown model {name!r}; known: {known}")
     config, recipe = settings(name, source, overrides)
     generation_ms = DAY_MS if source in OF_YEARS else HOUR_MS
-    return Learned(learner(name, config, seed=seed), recipe=recipe, generation_ms=generation_ms)
+    backlog = replace(recipe, num_epochs=backlog_passes) if backlog_passes else None
+    return Learned(
+        learner(name, config, seed=seed),
+        recipe=recipe,
+        generation_ms=generation_ms,
+        backlog=backlog,
+    )

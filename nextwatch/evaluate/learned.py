@@ -7,6 +7,7 @@ before the log are learned by a recipe; how many epochs is chosen beforehand, an
 apart for validation are listened to, epoch by epoch, while nobody learns from them.
 """
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from jaxtyping import Float32
 
 from models.bundle import bundle as bundles
 from models.features.examples import Example
+from models.features.features import MAX_WATCHES
 from models.history.history import HOUR_MS
 from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from models.training.sequence_training import Recipe
@@ -62,8 +64,13 @@ class Learned:
         *,
         recipe: Recipe | None = None,
         generation_ms: int = HOUR_MS,
+        has_learning: bool = True,
+        backlog: Recipe | None = None,
     ) -> None:
         self.learner = learner
+        self._has_learning = has_learning and backlog is None
+        self._backlog = backlog
+        self._watched: dict[str, list[tuple[int, bool]]] = {}
         self.epochs: list[Epoch] = []
         self.num_generations = 0
         self.export_s = 0.0
@@ -115,11 +122,16 @@ class Learned:
 
     def observe(self, exposures: Sequence[Exposure]) -> None:
         """Learn from completed first exposures, count plays, and update the changed vectors."""
+        if self._backlog is not None:
+            for one in exposures:
+                if one.watch_ms > 0:
+                    watched = self._watched.setdefault(one.user_id, [])
+                    watched.append((one.column, one.is_completed))
         video_ids = self.learner.video_ids
         examples = [
             self.example(one, one.column) for one in exposures if one.is_completed and one.is_first
         ]
-        if examples:
+        if examples and self._has_learning:
             self.learner.learn(self.learner.encode(examples))
         self.learner.count(
             [
@@ -130,11 +142,35 @@ class Learned:
         )
         self._renew()
 
+    def begin_test(self) -> None:
+        """Learn the backlog in passes, as the trainer at its first start; then go on live."""
+        if self._backlog is None:
+            return
+        video_ids = self.learner.video_ids
+        past = [
+            PastWatches(
+                user_id, [video_ids[column] for column, _ in those], [done for _, done in those]
+            )
+            for user_id, all_watched in self._watched.items()
+            for those in (all_watched[-MAX_WATCHES:],)
+        ]
+        self.learner.learn_histories(past, self._backlog, span_ms=1, are_counted=True)
+        self._backlog, self._watched, self._has_learning = None, {}, True
+        self._towers = None
+
     def frozen(self) -> FrozenTowers:
         """Return a copy with the towers and the vectors of this moment."""
         self._start(self._generation)
         assert self._towers is not None
         return FrozenTowers(self._towers.copy())
+
+    def counting(self) -> "Learned | None":
+        """Return a copy that learns no more and goes on counting; None without live signals."""
+        if not self.learner.config.has_live_signals:
+            return None
+        return Learned(
+            copy.deepcopy(self.learner), generation_ms=self._generation_ms, has_learning=False
+        )
 
     def example(self, one: Case | Exposure, column: int) -> Example:
         """Return the learner's example of a watch of *column*."""

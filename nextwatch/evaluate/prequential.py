@@ -7,13 +7,16 @@ batches, as it would in the trainer: all cases of a batch are scored before it l
 exposure of it, so it is never fresher than a baseline. Windows wait for no batch: serving folds
 a watch in before it recommends, so a case sees all that its own user did before.
 
-Frozen copies are taken before the first tested exposure. They score with windows that go on
+Copies are taken before the first tested exposure. One learns no more and goes on counting, its
+live signals as fresh as those of the model (``counters_only``): what the model has above it, the
+learning of the days brought. The frozen ones do neither; they score with windows that go on
 (``frozen``), and with windows that stopped then (``frozen_windows``).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import process_time
+from typing import Protocol, runtime_checkable
 
 from models.history.history import WindowPolicy
 from nextwatch.evaluate import ranks
@@ -22,8 +25,9 @@ from nextwatch.evaluate.logs.trial import TrialLog
 from nextwatch.evaluate.people import People
 from nextwatch.evaluate.ranks import Ranks
 
-LIVE, FROZEN, FROZEN_WINDOWS = "live", "frozen", "frozen_windows"
-WAYS = (LIVE, FROZEN, FROZEN_WINDOWS)
+LIVE, COUNTERS_ONLY = "live", "counters_only"
+FROZEN, FROZEN_WINDOWS = "frozen", "frozen_windows"
+WAYS = (LIVE, COUNTERS_ONLY, FROZEN, FROZEN_WINDOWS)
 _TELL_EVERY = 64
 
 Tell = Callable[[str, float], None]
@@ -46,6 +50,15 @@ class EvaluationPace:
     span_ms: int
 
 
+@runtime_checkable
+class LearnsBacklog(Protocol):
+    """A contender that learns, before the first test, once more what it observed until then."""
+
+    def begin_test(self) -> None:
+        """Learn what was observed so far."""
+        ...
+
+
 AT_ONCE = EvaluationPace(most_completed=1, span_ms=0)
 IN_BATCHES = EvaluationPace(most_completed=64, span_ms=60_000)
 
@@ -62,6 +75,7 @@ class Entrant:
     train_s: float = 0.0
     score_s: float = 0.0
     _copy: Contender | None = None
+    _counting: Contender | None = None
     _exposures: list[Exposure] = field(default_factory=list)
     _num_completed: int = 0
     _cases: list[Case] = field(default_factory=list)
@@ -76,7 +90,10 @@ class Entrant:
     def freeze(self) -> None:
         """Finish the batch, and take the frozen copy if there is to be one."""
         self.finish_batch()
+        if isinstance(self.contender, LearnsBacklog):
+            self.contender.begin_test()
         if self.is_frozen_too:
+            self._counting = self.contender.counting()
             self._copy = self.contender.frozen()
 
     def take(self, exposure: Exposure, case: Case | None, stopped: Case | None) -> None:
@@ -99,6 +116,8 @@ class Entrant:
         """Score the waiting cases, then learn from the exposures of the batch."""
         if self._cases:
             self.score(LIVE, self.contender, self._cases)
+            if self._counting is not None:
+                self.score(COUNTERS_ONLY, self._counting, self._cases)
             if self._copy is not None:
                 self.score(FROZEN, self._copy, self._cases)
                 self.score(FROZEN_WINDOWS, self._copy, self._stopped)
@@ -106,6 +125,8 @@ class Entrant:
             started_s = process_time()
             self.contender.observe(self._exposures)
             self.train_s += process_time() - started_s
+            if self._counting is not None:
+                self._counting.observe(self._exposures)
         self._exposures, self._cases, self._stopped, self._num_completed = [], [], [], 0
 
     def score(self, way: str, contender: Contender, cases: Sequence[Case]) -> None:

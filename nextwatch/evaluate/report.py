@@ -33,7 +33,11 @@ def lines_of(result: Result) -> list[tuple[str, Result]]:
         told.append((f"**{name}**", one))
         told += [
             (f"{name}, {words}", one[way])
-            for way, words in (("frozen", "frozen"), ("frozen_windows", "frozen, windows too"))
+            for way, words in (
+                ("counters_only", "counters only"),
+                ("frozen", "frozen"),
+                ("frozen_windows", "frozen, windows too"),
+            )
             if one.get(way)
         ]
     baselines = result["baselines"].items()
@@ -43,6 +47,7 @@ def lines_of(result: Result) -> list[tuple[str, Result]]:
 def table(result: Result) -> str:
     """Return the figures of *result* as a Markdown table under a heading."""
     window = f", {result['window']} window" if result["window"] else ""
+    window += ", from cold" if result.get("cold") else ""
     heading = f"## {result['data']}{window}: n = {result['n']:,} among {result['num_videos']:,}"
     settings = ", ".join(f"{name} = {value}" for name, value in result["overrides"].items())
     return "\n".join(

@@ -15,6 +15,7 @@ from nextwatch.evaluate.kept import Kept, KeptRun
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.prequential import (
     AT_ONCE,
+    COUNTERS_ONLY,
     FROZEN,
     FROZEN_WINDOWS,
     LIVE,
@@ -33,8 +34,10 @@ class Trial:
     """The options of a trial: its data, its models, its seeds.
 
     *overrides* are settings as `nextwatch.evaluate.settings.settings` takes them; *is_frozen_too*
-    asks for the models' frozen copies; *kept* is where runs are kept and found again; *window* is
-    one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
+    asks for the models' stopped copies; *is_cold* leaves out the histories of before the log, as a
+    trainer starts that is given none; with *backlog_passes* it learns nothing before the window,
+    and then the watches until there in so many passes; *kept* is where runs are kept and found
+    again; *window* is one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
     """
 
     source: str
@@ -43,6 +46,8 @@ class Trial:
     num_seeds: int = 1
     is_frozen_too: bool = True
     has_baselines: bool = True
+    is_cold: bool = False
+    backlog_passes: int = 0
     window: str = "test"
     overrides: Mapping[str, str] = field(default_factory=dict)
     policy: WindowPolicy = field(default_factory=WindowPolicy)
@@ -83,6 +88,8 @@ def run(trial: Trial, *, tell: Tell = ignore_progress) -> dict[str, Any]:
         "n": len(tested.user_ids),
         "num_videos": len(runs[everybody[0].name].tallies[LIVE].num_shown_N),
         "seeds": trial.num_seeds,
+        "cold": trial.is_cold,
+        "backlog_passes": trial.backlog_passes,
         "overrides": dict(trial.overrides),
         "models": {name: told[name] for name in trial.models},
         "baselines": {name: one for name, one in told.items() if name not in trial.models},
@@ -133,6 +140,8 @@ def _measure(trial: Trial, entrants: Sequence[Entrant], tell: Tell) -> tuple[Tes
         if trial.source == "movielens"
         else kuairand.read(trial.directory, window=trial.window)
     )
+    if trial.is_cold:
+        log = dataclasses.replace(log, histories=())
     return prequential.replay(log, entrants, policy=trial.policy, tell=tell), len(log.uploads)
 
 
@@ -144,13 +153,15 @@ def _what(trial: Trial, one: Entrant) -> dict[str, Any]:
         "window": trial.window,
         "overrides": dict(trial.overrides),
         "policy": dataclasses.asdict(trial.policy),
+        "is_cold": trial.is_cold,
+        "backlog_passes": trial.backlog_passes,
         "is_frozen_too": one.is_frozen_too,
     }
 
 
 def _entrants(trial: Trial) -> dict[str, list[Entrant]]:
     """Return all who take part by name; a model once for each seed."""
-    known = contestants.baselines(trial.source)
+    known = contestants.baselines(trial.source, is_cold=trial.is_cold)
     entrants: dict[str, list[Entrant]] = {}
     for name, contender in known.items():
         is_measured = name in trial.models
@@ -165,7 +176,11 @@ def _entrants(trial: Trial) -> dict[str, list[Entrant]]:
 
 def _learner(trial: Trial, name: str, seed: int) -> Entrant:
     contender: Contender = contestants.model(
-        name, source=trial.source, seed=seed, overrides=trial.overrides
+        name,
+        source=trial.source,
+        seed=seed,
+        overrides=trial.overrides,
+        backlog_passes=trial.backlog_passes if trial.is_cold else 0,
     )
     is_frozen_too = trial.is_frozen_too and trial.source != UNTIMED
     return Entrant(f"{name}, seed {seed}", contender, is_frozen_too=is_frozen_too)
@@ -183,6 +198,7 @@ def _told(runs: Sequence[KeptRun], tested: Tested) -> dict[str, Any]:
     assert live is not None, "everybody is scored"
     count = len(runs)
     return live | {
+        "counters_only": of(COUNTERS_ONLY),
         "frozen": of(FROZEN),
         "frozen_windows": of(FROZEN_WINDOWS),
         "train_seconds": sum(one.train_s for one in runs) / count,

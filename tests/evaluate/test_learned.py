@@ -6,10 +6,18 @@ import torch
 
 from models.history.history import WindowPolicy
 from models.training.config import TowerConfig
+from models.training.sequence_training import Recipe
 from nextwatch.evaluate.contender import TrainingData
 from nextwatch.evaluate.learned import Learned
 from nextwatch.evaluate.people import People
-from nextwatch.evaluate.prequential import LIVE, Entrant, EvaluationPace, replay
+from nextwatch.evaluate.prequential import (
+    COUNTERS_ONLY,
+    FROZEN,
+    LIVE,
+    Entrant,
+    EvaluationPace,
+    replay,
+)
 from nextwatch.evaluate.ranks import gains, joined, means
 from tests.support.trial_logs import drawn_rows, trial_log
 from trainer.learn.learner import Learner
@@ -113,3 +121,47 @@ def test_a_trial_is_the_same_for_the_same_seed():
     log = chains(num_steps=5, tested_from_ms=60_000)
 
     assert num_better(entered(log, seed=3)) == num_better(entered(log, seed=3))
+
+
+def test_counters_only_learns_nothing_and_goes_on_counting():
+    """It is scored beside the frozen copy, by a learner of its own."""
+    told = []
+
+    class Told(Learner):
+        def learn(self, encoded):
+            told.append(("learn", id(self)))
+            return super().learn(encoded)
+
+        def count(self, viewings):
+            told.append(("count", id(self)))
+            super().count(viewings)
+
+    contender = Learned(Told(SMALL, seed=0))
+    entrant = Entrant("small", contender, is_frozen_too=True, pace=BY_EIGHT)
+    log = chains(num_steps=10, tested_from_ms=100_000)
+    replay(log, [entrant], policy=WindowPolicy())
+
+    assert len(entrant.ranks[COUNTERS_ONLY]) == len(entrant.ranks[FROZEN]) > 0
+    assert {who for what, who in told if what == "learn"} == {id(contender.learner)}
+    assert len({who for what, who in told if what == "count"}) == 2
+
+
+def test_a_backlog_is_learned_in_passes_before_the_first_test():
+    """Nothing is learned before; afterwards learning goes on, watch by watch."""
+    log = chains(num_steps=20, tested_from_ms=400_000)
+    steps = []
+
+    class Told(Learner):
+        def learn(self, encoded):
+            steps.append("learn")
+            return super().learn(encoded)
+
+        def learn_histories(self, histories, recipe, **options):
+            steps.append(("passes", recipe.num_epochs, len(histories), options["are_counted"]))
+            super().learn_histories(histories, recipe, **options)
+
+    contender = Learned(Told(SMALL, seed=0), backlog=Recipe(num_epochs=3))
+    replay(log, [Entrant("small", contender, pace=BY_EIGHT)], policy=WindowPolicy())
+
+    assert steps[0] == ("passes", 3, 24, True)
+    assert set(steps[1:]) == {"learn"}

@@ -77,7 +77,7 @@ class RecordingLearner(Learner):
         self.touched |= set(encoded.video_ids)
         return self.loss
 
-    def learn_histories(self, histories, recipe, *, span_ms, most=None):
+    def learn_histories(self, histories, recipe, *, span_ms, most=None, **_options):
         self.studied.append(([one.user_id for one in histories], most))
 
     def count(self, viewings):
@@ -214,6 +214,9 @@ class ScriptedFeed:
 
     def at_end(self):
         return set()
+
+    def records_left(self):
+        return sum(len(batch) for batch in self.batches)
 
     def forget(self):
         self.next_offsets = {}

@@ -105,10 +105,10 @@ class Process:
         with (self.directory / "log").open("a") as log:
             self.child = subprocess.Popen(self._command, cwd=ROOT, env=self._env, stderr=log)
 
-    def run(self):
-        """Run the process to its end, and return how it ended."""
+    def run(self, *command):
+        """Run the process, or another *command* with its settings, and return how it ended."""
         return subprocess.run(
-            [sys.executable, "-m", "trainer"],
+            [sys.executable, "-m", *(command or ("trainer",))],
             cwd=ROOT, env=self._env, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
 

@@ -1,11 +1,14 @@
 """The real process on a real broker, killed and started again, as others see it."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from time import monotonic
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from confluent_kafka.admin import AdminClient
 
@@ -15,7 +18,8 @@ from contract.wire.topics import IMPRESSIONS, VIDEO_UPLOADS, WATCH_EVENTS
 from models.bundle import bundle
 from nextwatch.topics.topics import reconcile
 from tests.support.builders import upload, watch
-from tests.trainer.real_process import ROOT, Neighbours, Process
+from tests.support.dataset_logs import T0, exposure, write_kuairand
+from tests.trainer.real_process import PATIENCE_S, ROOT, Neighbours, Process
 from trainer.state.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -114,6 +118,85 @@ def test_user_ids_are_not_logged(process, neighbours):
     process.end(signal.SIGTERM)
 
     assert "somebody" not in process.log()
+
+
+def test_a_first_start_learns_the_backlog_in_passes_and_goes_on_without_a_gap(
+    kafka, neighbours, tmp_path
+):
+    """The 150 watches of before are learned at once, the 100 of afterwards one by one."""
+    neighbours.send(WATCH_EVENTS, *some_watches(0, 150))
+    process = Process(kafka, tmp_path, backfill_passes="3")
+    process.start()
+    try:
+        neighbours.wait_until(process.ready.exists)
+        neighbours.send(WATCH_EVENTS, *some_watches(150, 250))
+        neighbours.wait_until(lambda: any(num_examples(one) >= 100 for one in neighbours.offered))
+        neighbours.wait_until(lambda: _learned(process) == 250)
+        process.end(signal.SIGTERM)
+    finally:
+        if process.child.poll() is None:
+            process.end(signal.SIGKILL)
+
+    assert max(num_examples(one) for one in neighbours.offered) == 100
+    assert neighbours.offered[-1].metrics["events"] == 250
+    assert process.log().count("histories_pass_finished") == 3
+
+
+def test_histories_are_learned_from_files_and_the_trainer_goes_on_from_there(
+    kafka, neighbours, tmp_path
+):
+    """It is done once: a second time there is a checkpoint, which it does not replace."""
+    folder = tmp_path / "kuairand"
+    folder.mkdir()
+    write_kuairand(folder, [exposure(video_id=n, at_ms=n) for n in range(NUM_VIDEOS)])
+    pq.write_table(pa.Table.from_pylist([_past(user) for user in range(6)]),
+                   folder / "history.parquet")  # fmt: skip
+    neighbours.send(WATCH_EVENTS, *some_watches(0, 50))
+    process = Process(kafka, tmp_path)
+    command = ("nextwatch", "backfill", "--data", f"kuairand:{folder}", "--passes", "3", "--json")
+
+    ended = process.run(*command)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == {"users": 6, "passes": 3, "saved": True}
+    assert WATCH_EVENTS.name not in Checkpoints(process.checkpoints).newest().offsets
+    again = process.run(*command)
+    assert again.returncode == ExitCode.MISCONFIGURED
+    assert "at the very first start alone" in again.stderr
+
+    process.start()
+    try:
+        neighbours.wait_until(lambda: any(num_examples(one) >= 50 for one in neighbours.offered))
+        neighbours.wait_until(lambda: _learned(process) == 50)
+        process.end(signal.SIGTERM)
+    finally:
+        if process.child.poll() is None:
+            process.end(signal.SIGKILL)
+    assert "checkpoint_resumed" in process.log()
+
+
+def _past(user):
+    """Return what a user watched before the log, of which each third was viewed for long."""
+    return {
+        "user_id": user,
+        "history_len": 30,
+        "last_time_ms": T0 - 3_600_000,
+        "watch_seq": [(user + place) % NUM_VIDEOS for place in range(30)],
+        "long_watch_seq": [(user + place) % NUM_VIDEOS for place in range(0, 30, 3)],
+    }
+
+
+def test_a_start_with_another_configuration_is_refused_with_the_remedy(kafka, neighbours, tmp_path):
+    """What the checkpoint was learned with is recorded in it."""
+    process = Process(kafka, tmp_path)
+    process.start()
+    neighbours.wait_until(process.ready.exists)
+    process.end(signal.SIGTERM)
+    (tmp_path / "trainer.toml").write_text("[model]\nid_lr = 0.1\n")
+    other = Process(kafka, tmp_path, config=str(tmp_path / "trainer.toml"))
+    other.start()
+
+    assert other.child.wait(PATIENCE_S) == ExitCode.MISCONFIGURED
+    assert "model.id_lr was 0.05 and is 0.1; set it back" in other.log()
 
 
 def _learned(process):

@@ -101,10 +101,10 @@ class Member(Trainer):
         self._save(number=max(one.next_number for one in wishes))
 
     def _start_together(self, stop: Stop) -> None:
-        if self._settings.backfill_users:
+        if self._settings.backfill_users or self._settings.backfill_passes:
             raise ContractError(
-                "NEXTWATCH_TRAINER_BACKFILL_USERS: a group of trainers takes over no windows: "
-                "start one trainer with it first, or set it to 0"
+                "NEXTWATCH_TRAINER_BACKFILL_USERS, NEXTWATCH_TRAINER_BACKFILL_PASSES: a group of "
+                "trainers learns everything watch by watch: set them to 0"
             )
         checkpoint = self._agreed()
         feed, state = self._parts.feed, self._parts.state

@@ -6,11 +6,16 @@ and the windows of some users are learned from in one pass, whole sequences at o
 (trainer/learn/histories.py), which is a hundred times faster than watch by watch. A watch that is
 in a window then does nothing when it is read from its own topic, as any repeated one.
 
+`rehearse` does the same with what the topics themselves hold: a first start reads them to their
+end, folding and counting as ever, learns from the windows in several passes, and goes on live from
+the very record it had read last. A crash on the way begins anew: no checkpoint is saved before.
+
 Measured on KuaiRand's histories of 9 to 24 April, 4,000 of 26,469 users: 5 s of one core.
 """
 
 import gc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -57,10 +62,12 @@ def take_over(
     completion: CompletionRule,
     *,
     num_learned: int,
+    num_passes: int = RECIPE.num_epochs,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Add the windows in *records* to *state*, and learn from those of *num_learned* users.
 
-    Damaged records are left out.
+    Damaged records are left out. Passes end early when it no longer *goes_on*.
     """
     gc.disable()  # a million new objects without a cycle take the collector seconds
     try:
@@ -68,10 +75,54 @@ def take_over(
     finally:
         gc.enable()
     if histories:
-        state.learner.learn_histories(histories, RECIPE, span_ms=span_ms, most=num_learned)
+        recipe = replace(RECIPE, num_epochs=num_passes)
+        state.learner.learn_histories(
+            histories, recipe, span_ms=span_ms, most=num_learned, goes_on=_noted(goes_on)
+        )
         if state.ranker is not None:
             state.ranker.learn_histories(histories[-num_learned:])
     log.info("windows_taken_over", users=len(histories))
+
+
+def rehearse(
+    state: TrainingState,
+    completion: CompletionRule,
+    *,
+    num_passes: int,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> None:
+    """Learn from the windows in *state*, all of them in *num_passes* passes.
+
+    Their watches were counted as they came. Passes end early when it no longer *goes_on*.
+    """
+    histories = [
+        _past(user_id, state.windows.get(user_id), completion) for user_id in state.windows
+    ]
+    if histories:
+        state.learner.learn_histories(
+            histories,
+            replace(RECIPE, num_epochs=num_passes),
+            span_ms=1,
+            goes_on=_noted(goes_on),
+            are_counted=True,
+        )
+    log.info("backlog_learned", users=len(histories), passes=num_passes)
+
+
+def _noted(goes_on: Callable[[], bool]) -> Callable[[int, float], bool]:
+    """Return a function that logs the end of a pass, and tells whether it *goes_on*."""
+
+    def note_pass(number: int, loss: float) -> bool:
+        log.info("histories_pass_finished", number=number, loss=round(loss, 4))
+        return goes_on()
+
+    return note_pass
+
+
+def _past(user_id: str, window: Window, completion: CompletionRule) -> PastWatches:
+    watched = _viewings(window, completion)
+    videos = [viewing.video_id for viewing in watched]
+    return PastWatches(user_id, videos, [viewing.is_completed for viewing in watched])
 
 
 def _count(
@@ -90,9 +141,7 @@ def _count(
         for entry in window.watches:
             state.wait(user_id, entry)
         watched = _viewings(window, completion)
-        videos = [viewing.video_id for viewing in watched]
-        flags = [viewing.is_completed for viewing in watched]
-        histories.append(PastWatches(user_id, videos, flags))
+        histories.append(_past(user_id, window, completion))
         times_ms += [viewing.event_time_ms for viewing in watched[:1] + watched[-1:]]
         viewings += watched
         if len(viewings) >= _COUNTED_AT_ONCE:

@@ -228,6 +228,14 @@ class Feed:
             if self.next_offsets.get(at.topic, {}).get(at.partition, 0) <= end
         }
 
+    def records_left(self) -> int:
+        """Return how many offsets are unread in the partitions whose ends are known."""
+        ends = {at: self._reader.cached_end(at) for at in self._reader.unread}
+        return sum(
+            max(0, end - self.next_offsets.get(at.topic, {}).get(at.partition, 0))
+            for at, end in ends.items()
+        )
+
     def forget(self) -> None:
         """Forget every offset, so that `open` reads from the beginning."""
         self.next_offsets = {}

@@ -68,16 +68,19 @@ def learn_histories(  # noqa: PLR0913 - options
     seed: int,
     goes_on: GoesOn = always,
     most: int | None = None,
+    are_counted: bool = False,
 ) -> None:
     """Train *model* and *signals* on these *histories*, of the last *span_ms*, in place.
 
     Watches of unknown videos are left out. With *most*, all of them count for the signals, and
-    *model* learns from so many users, by lot.
+    *model* learns from so many users, by lot. With *are_counted* the watches were counted as they
+    came, and *signals* stay as they are.
     """
     known = [_known(one, vocabulary) for one in histories]
-    rows = np.concatenate([np.zeros(0, np.int64), *(one.rows_T for one in known)])
-    flags = np.concatenate([np.zeros(0, bool), *(one.is_completed_T for one in known)])
-    signals.start(rows, flags, span_ms=span_ms)
+    if not are_counted:
+        rows = np.concatenate([np.zeros(0, np.int64), *(one.rows_T for one in known)])
+        flags = np.concatenate([np.zeros(0, bool), *(one.is_completed_T for one in known)])
+        signals.start(rows, flags, span_ms=span_ms)
     if most is not None and len(known) > most:
         rng = np.random.Generator(np.random.PCG64(seed))
         known = [known[at] for at in rng.choice(len(known), most, replace=False)]

@@ -187,12 +187,20 @@ class Learner:
         span_ms: int,
         goes_on: GoesOn = always,
         most: int | None = None,
+        are_counted: bool = False,
     ) -> None:
         """Learn what users watched in the *span_ms* before the stream; see `learn_histories`."""
         seed = int(self._rng.integers(2**32))
         parts = self._model, self.vocabulary, self._signals
         learn_histories(
-            *parts, histories, recipe, span_ms=span_ms, seed=seed, goes_on=goes_on, most=most
+            *parts,
+            histories,
+            recipe,
+            span_ms=span_ms,
+            seed=seed,
+            goes_on=goes_on,
+            most=most,
+            are_counted=are_counted,
         )
         self._vectors = None
         self._note_histories(histories)

@@ -24,6 +24,7 @@ import structlog
 from contract.errors import ContractError
 from models.features.vocabulary import Vocabulary
 from models.history.history import WatchEntry
+from trainer.config_file import check_same
 from trainer.input.windows import WindowsSnapshot
 from trainer.ranking.examples import RankingExample
 from trainer.state.training_state import Pending, TrainingState
@@ -41,6 +42,7 @@ VIEWERS = "viewers.safetensors"
 REST = "study.msgpack"
 RANKER = "ranker.safetensors"
 GUARD = "guard.safetensors"
+CONFIGURATION = "configuration.json"
 JOINER = "joiner"
 """The directory of the joiner's store in a checkpoint."""
 
@@ -67,6 +69,7 @@ class Snapshot:
     learner_meta: dict[str, Any]
     windows: WindowsSnapshot
     rest: bytes
+    configuration: bytes = b"{}"
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -85,6 +88,7 @@ class Snapshot:
             # not msgspec: the state of a random generator may have integers of 128 bits
             LEARNER_META: json.dumps(self.learner_meta, allow_nan=False).encode(),
             WINDOWS_SINCE: self.windows.encode_changes(),
+            CONFIGURATION: self.configuration,
             REST: self.rest,
             **{name: safetensors.numpy.save(arrays) for name, arrays in self.arrays.items()},
         }
@@ -129,7 +133,9 @@ def snapshot(state: TrainingState) -> Snapshot:
     labels = {} if state.guard is None else state.guard.labels.state()
     if labels:
         by_file[GUARD] = {name: array.copy() for name, array in labels.items()}
-    return Snapshot(by_file, meta, state.windows.snapshot(), msgspec.msgpack.encode(rest))
+    configuration = msgspec.json.encode(state.configuration)
+    encoded = msgspec.msgpack.encode(rest)
+    return Snapshot(by_file, meta, state.windows.snapshot(), encoded, configuration)
 
 
 def to_files(state: TrainingState) -> dict[str, bytes]:
@@ -153,6 +159,8 @@ def restore(
     Raises:
         ContractError: the files are of other code, or of another configuration of the model.
     """
+    if CONFIGURATION in files:  # checkpoints of 0.2 have none
+        check_same(msgspec.json.decode(files[CONFIGURATION]), state.configuration)
     try:
         rest = msgspec.msgpack.decode(files[REST], type=_Rest)
         state.learner.load_state(

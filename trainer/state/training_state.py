@@ -19,6 +19,7 @@ year would let everything decay that was counted so far.
 
 from collections import Counter
 from collections.abc import Collection
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -101,6 +102,9 @@ class TrainingState:
         self.own_features: OwnFeatures | None = None
         """Computes the features of impressions that no ranking log can have."""
         self.ranker: RankingLearner | None = None
+        self.is_counting_only = False
+        self.configuration: dict[str, Any] = {}
+        """What a checkpoint records of model and ranker (`trainer.config_file`)."""
         self.pending_ranking: list[RankingExample] = []
         self.guard: Guard | None = None
         self._completion = completion
@@ -242,7 +246,10 @@ class TrainingState:
         return self.learner.vocabulary.live_row(video_id) > 0
 
     def learn(self) -> None:
-        """Score what waits, then learn from it, then count it."""
+        """Score what waits, then learn from it, then count it; or count it alone."""
+        if self.is_counting_only:
+            self.count()
+            return
         examples = [example for example in self.pending.examples if self.is_live(example.video_id)]
         if examples:
             encoded = self.learner.encode(examples)
@@ -254,6 +261,13 @@ class TrainingState:
         self.popularity.count(self.pending.viewings)
         self.learner.count(self.pending.viewings)
         self._touch([viewing.video_id for viewing in self.pending.viewings])
+        self.pending = Pending()
+        self._learn_to_rank()
+
+    def count(self) -> None:
+        """Count what waits, and learn nothing of it: a backlog is learned from in passes later."""
+        self.popularity.count(self.pending.viewings)
+        self.learner.count(self.pending.viewings)
         self.pending = Pending()
         self._learn_to_rank()
 

@@ -138,6 +138,9 @@ class ItemToItem:
         if self._popularity is not None:
             self._popularity.observe(exposures)
 
+    def counting(self) -> None:
+        """Return None: only a model alone has weights to stop beside counters."""
+
     def frozen(self) -> "ItemToItem":
         """Return a copy whose popularity no longer changes; both share the matrix."""
         frozen = ItemToItem(self._affinity, half_life_h=self._half_life_h)

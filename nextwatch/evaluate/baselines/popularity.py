@@ -62,6 +62,9 @@ class PopularityBaseline:
                 weight = self._weight(exposure.event_time_ms, self._half_life_ms)
                 self._count_N[exposure.column] += weight
 
+    def counting(self) -> None:
+        """Return None: only a model alone has weights to stop beside counters."""
+
     def frozen(self) -> "PopularityBaseline":
         """Return a copy that no longer changes."""
         return copy.deepcopy(self)

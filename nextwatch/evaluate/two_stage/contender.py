@@ -120,6 +120,9 @@ class TwoStage:
         )
         self.retrieval.observe(exposures)
 
+    def counting(self) -> None:
+        """Return None: only a model alone has weights to stop beside counters."""
+
     def frozen(self) -> Self:
         """Return a copy of both stages as they are now."""
         copied = copy.copy(self)

@@ -106,6 +106,56 @@ def test_the_first_start_takes_over_windows_when_configured(tmp_path):
     assert WINDOWS.name not in room.checkpoints.newest().offsets
 
 
+def test_a_backlog_is_counted_watch_by_watch_and_learned_in_passes(tmp_path):
+    """What the topics hold is read once, and the next record to come is the next one live."""
+    uploads = [received(VIDEO_UPLOADS, one, offset=n) for n, one in enumerate(UPLOADS)]
+    watches = [
+        received(WATCH_EVENTS, one, offset=n)
+        for n, one in enumerate(WATCHES["anna"] + WATCHES["ben"])
+    ]
+    room = Room(tmp_path, uploads, watches, backfill_passes=3)
+    room.feed.has_read = lambda topics: (
+        not room.feed.batches or (len(topics) == 2 and len(room.feed.batches) < 2)
+    )
+    room.trainer.start(lambda: False)
+
+    ((users, most),) = room.learner.studied
+    assert sorted(users) == ["anna", "ben"]
+    assert most is None
+    assert room.state.progressive.num_examples == 0
+    assert not room.state.pending
+    assert sum(room.state.popularity.popularity_N) == pytest.approx(7.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("reads", [1, 2, 99])
+def test_a_stop_before_the_passes_are_done_saves_nothing_and_the_next_start_begins_anew(
+    tmp_path, reads
+):
+    """A checkpoint from before the passes would keep the next start from making them."""
+    uploads = [received(VIDEO_UPLOADS, one, offset=n) for n, one in enumerate(UPLOADS)]
+    watches = [received(WATCH_EVENTS, one, offset=n) for n, one in enumerate(WATCHES["anna"])]
+
+    def backlog_room():
+        room = Room(tmp_path, uploads, watches[:2], watches[2:], backfill_passes=3)
+        room.feed.has_read = lambda topics: (
+            not room.feed.batches or (len(topics) == 2 and len(room.feed.batches) < 3)
+        )
+        return room
+
+    stopped = backlog_room()
+    is_learning = []
+    stopped.learner.learn_histories = lambda *_args, **_options: is_learning.append(True)
+    is_stopped = lambda: bool(is_learning) or len(stopped.feed.batches) <= 3 - reads  # noqa: E731
+    stopped.trainer.run(is_stopped, lambda: None)
+    assert stopped.checkpoints.newest() is None
+
+    room = backlog_room()
+    room.trainer.start(lambda: False)
+    assert [users for users, _ in room.learner.studied] == [["anna"]]
+    assert room.checkpoints.newest() is not None
+    assert sum(room.state.popularity.popularity_N) == pytest.approx(4.0, rel=1e-3)
+
+
 def test_windows_are_not_read_unless_configured(tmp_path):
     """Its own topics have what it learns from."""
     room = Room(tmp_path, [received(VIDEO_UPLOADS, UPLOADS[0])])
