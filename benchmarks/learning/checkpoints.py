@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.learning.checkpoints --json``: a trainer with so many users, of whom some
 have watched something since the last checkpoint. ``paused_s`` is for how long the learning thread
-waits, ``written_s`` how long it takes until the checkpoint is on disk, ``inline`` the same with everything
-in the learning thread and all windows in each checkpoint, as it was before 0.3.
+waits, ``written_s`` how long it takes until the checkpoint is on disk, ``inline`` the same with
+everything in the learning thread and all windows in each checkpoint, as it was before 0.3.
 """
 
 import argparse

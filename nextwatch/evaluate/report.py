@@ -47,7 +47,7 @@ def lines_of(result: Result) -> list[tuple[str, Result]]:
 def table(result: Result) -> str:
     """Return the figures of *result* as a Markdown table under a heading."""
     window = f", {result['window']} window" if result["window"] else ""
-    window += ", from cold" if result.get("cold") else ""
+    window += ", from cold" if result.get("is_cold") else ""
     heading = f"## {result['data']}{window}: n = {result['n']:,} among {result['num_videos']:,}"
     settings = ", ".join(f"{name} = {value}" for name, value in result["overrides"].items())
     return "\n".join(

@@ -88,7 +88,7 @@ def run(trial: Trial, *, tell: Tell = ignore_progress) -> dict[str, Any]:
         "n": len(tested.user_ids),
         "num_videos": len(runs[everybody[0].name].tallies[LIVE].num_shown_N),
         "seeds": trial.num_seeds,
-        "cold": trial.is_cold,
+        "is_cold": trial.is_cold,
         "backlog_passes": trial.backlog_passes,
         "overrides": dict(trial.overrides),
         "models": {name: told[name] for name in trial.models},

@@ -5,7 +5,7 @@ Each starts from what `models.towers.presets` says of it; what a trial changes i
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
@@ -13,18 +13,11 @@ from models.towers.presets import OF_SEQUENCES
 from models.training.config import TowerConfig
 from models.training.sequence_training import Recipe
 from nextwatch.evaluate.contender import UNTIMED
+from trainer.input import backfill
 from trainer.learn.registry import config_of, tower_of
 
-RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "kuairand": {
-        "num_epochs": 2,
-        "batch_size": 96,
-        "num_negatives": 1_024,
-        "unfinished_share": 0.3,
-        "dropout": 0.1,
-    },
-}
-"""How histories are learned, by source: what differs from the defaults of `Recipe`."""
+RECIPES: Mapping[str, Recipe] = {"kuairand": replace(backfill.RECIPE, num_epochs=2)}
+"""How histories are learned, by source: as by ``nextwatch backfill``, in its two passes."""
 
 OF_RECIPE = "recipe."
 
@@ -49,7 +42,7 @@ def settings(name: str, source: str, overrides: Mapping[str, str]) -> ModelSetti
     if source == UNTIMED:
         config, recipe = OF_SEQUENCES[tower_of(name)]
     else:
-        config, recipe = config_of(name), Recipe(**RECIPES.get(source, {}))
+        config, recipe = config_of(name), RECIPES.get(source, Recipe())
     of_recipe = {key: value for key, value in overrides.items() if key.startswith(OF_RECIPE)}
     of_config = {key: value for key, value in overrides.items() if key not in of_recipe}
     bare = {key.removeprefix(OF_RECIPE): value for key, value in of_recipe.items()}

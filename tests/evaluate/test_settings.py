@@ -25,7 +25,7 @@ def test_a_log_with_times_is_learned_as_the_trainer_would():
     changed = settings("dssm", "kuairand", {})
 
     assert changed.config == RETRIEVERS["dssm"]
-    assert changed.recipe.num_epochs == RECIPES["kuairand"]["num_epochs"]
+    assert changed.recipe.num_epochs == RECIPES["kuairand"].num_epochs
 
 
 @pytest.mark.parametrize("source", ["kuairand", "ml1m", "movielens"])

@@ -145,11 +145,11 @@ def test_a_first_start_learns_the_backlog_in_passes_and_goes_on_without_a_gap(
 def test_histories_are_learned_from_files_and_the_trainer_goes_on_from_there(
     kafka, neighbours, tmp_path
 ):
-    """It is done once: a second time there is a checkpoint, which it does not replace."""
+    """It is done once: a second time there is a checkpoint. Nobody live was among the histories."""
     folder = tmp_path / "kuairand"
     folder.mkdir()
     write_kuairand(folder, [exposure(video_id=n, at_ms=n) for n in range(NUM_VIDEOS)])
-    pq.write_table(pa.Table.from_pylist([_past(user) for user in range(6)]),
+    pq.write_table(pa.Table.from_pylist([_past(user) for user in range(10, 16)]),
                    folder / "history.parquet")  # fmt: skip
     neighbours.send(WATCH_EVENTS, *some_watches(0, 50))
     process = Process(kafka, tmp_path)

@@ -33,7 +33,7 @@ from trainer.state.training_state import TrainingState
 log = structlog.get_logger()
 
 RECIPE = Recipe(num_epochs=1, batch_size=96, num_negatives=1_024, unfinished_share=0.3, dropout=0.1)
-"""As KuaiRand's histories are learned in `nextwatch.evaluate.settings`, in one pass."""
+"""`nextwatch.evaluate.settings` learns KuaiRand's histories by it, in two passes."""
 
 _MAX_POLLED = 2_000
 _POLL_S = 0.1
