@@ -165,14 +165,15 @@ class Learner:
         return kept.similarity(encoded.users, self._model, self.vocabulary)
 
     def user_vectors(self, users: UserBatch) -> Float32[np.ndarray, "B E"]:
-        """Return the user vectors of *users* as served, learning nothing."""
-        if self._vectors is None:  # of the videos that were watched, and of no others
-            rows, users = watched_rows(users)
-            input_nD, _ = self._model.item_vectors(self.vocabulary.content(rows), rows)
-            input_ND = with_padding(input_nD)
-        else:
-            input_ND, _ = self._vectors
-        return self._model.served_users(self._model.user_vectors(users, input_ND))
+        """Return the user vectors of *users* as served, learning nothing.
+
+        The vectors of what was watched are computed for it, and not taken from those of the whole
+        catalogue where there are some: the same product in another shape differs in its last bits,
+        and a trainer that repeats its journal has to compute what it computed.
+        """
+        rows, users = watched_rows(users)
+        input_nD, _ = self._model.item_vectors(self.vocabulary.content(rows), rows)
+        return self._model.served_users(self._model.user_vectors(users, with_padding(input_nD)))
 
     def output_vectors(self, rows: Integer[np.ndarray, "n"]) -> Float32[np.ndarray, "n E"]:
         """Return the served output vectors of *rows*, from 1 on, as they are now."""

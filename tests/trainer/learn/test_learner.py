@@ -386,3 +386,15 @@ def test_a_cap_below_one_is_refused():
     """It would silently learn nothing."""
     with pytest.raises(ValueError, match="at least 1"):
         cap_per_user([], 0)
+
+
+def test_user_vectors_are_the_same_to_the_last_bit_once_a_bundle_was_made():
+    """A repeated journal makes no bundles, and what a ranker learns from has to be the same."""
+    learner = learner_of(catalogue())
+    learner.learn(learner.encode(pairs(16)))
+    users = learner.encode(pairs(16, seed=1)[:1]).users
+    before = learner.user_vectors(users)
+
+    learner.snapshot(no_features(learner))
+
+    assert np.array_equal(learner.user_vectors(users), before)
