@@ -19,7 +19,8 @@ NUM_VIDEOS = 60
 
 @pytest.fixture
 def stack():
-    with running_stack("embedded", publish_every_s=8.0) as stack:
+    guarded = {"trainer": {"NEXTWATCH_TRAINER_GUARD": "true"}}
+    with running_stack("embedded", publish_every_s=8.0, env_of=guarded) as stack:
         yield stack
 
 
