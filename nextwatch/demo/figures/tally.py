@@ -48,6 +48,7 @@ class _Announcement(msgspec.Struct):
     generation: int
     state: BundleState
     metrics: dict[str, float] = {}
+    revision: int = 0
 
 
 @dataclass(slots=True)
@@ -131,10 +132,11 @@ class Tally:
                 url="",
                 manifest_sha256="",
                 announced_at_ms=0,
+                revision=news.revision,
             )
         )
         for bundle in self.bundles:
-            if bundle.generation <= self.generation:
+            if bundle.generation < self.generation:
                 self.bundles.forget(bundle.bundle_id)
 
     @property
@@ -151,7 +153,8 @@ class Tally:
     def coming(self) -> str:
         """Return the state of the newest bundle after the one in service; empty without one."""
         newest = max(self.bundles, key=lambda bundle: bundle.generation, default=None)
-        return f"{newest.generation} is {newest.state}" if newest else ""
+        is_coming = newest is not None and newest.generation > self.generation
+        return f"{newest.generation} is {newest.state}" if newest and is_coming else ""
 
     def events_per_s(self, *, now_ms: int, over_s: int = RECENT_S) -> float:
         """Return the mean rate of the newest *over_s* whole seconds since the first event."""
