@@ -97,7 +97,7 @@ class Process:
     def as_group(self, size):
         """Start *size* of them with torchrun."""
         launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(size))
-        launch += ("--max-restarts", "1", "--monitor-interval", "0.2")
+        launch += ("--max-restarts", "5", "--monitor-interval", "0.2")
         self._command = [sys.executable, "-m", *launch, "-m", "trainer"]
         return self
 
