@@ -262,6 +262,8 @@ def build(
         outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
     )
     watch = None
+    if settings.guard and group.size > 1:
+        log.warning("guard_is_off", reason="several trainers have none")
     if settings.guard and group.size == 1:
         state.guard = Guard(settings.completion, cpu_s=time.thread_time)
         watch = ServiceWatch(

@@ -371,7 +371,11 @@ class Trainer:
         log.info("checkpoint_saved", name=saved.path.name, waited_s=_since(started_s))
         if self._offered is not None:
             offered, self._offered = self._offered, None
-            self._keep(offered[0].generation, saved.path)
+            try:
+                self._keep(offered[0].generation, saved.path)
+            except OSError as error:  # without it there would be no way back to this generation
+                self._withhold(offered[0].generation, str(error))
+                return
             self._announce(*offered)
 
     def _note_erasures(self, *, is_new: bool = True) -> None:

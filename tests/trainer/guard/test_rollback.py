@@ -75,14 +75,33 @@ def test_what_was_learned_between_is_left_out_also_after_a_restart(tmp_path, che
         assert not quarantine.has("watch-events", 1, 15)
 
 
-def test_a_kill_in_the_middle_is_told_by_the_generation_that_is_still_there(tmp_path, checkpoints):
+def test_a_kill_in_the_middle_is_told_by_the_generation_that_is_still_there(
+    tmp_path, checkpoints, monkeypatch
+):
     rollback = Rollback(tmp_path)
     offered(rollback, checkpoints, 1, 2)
-    assert rollback.unfinished({2}) == [2]
-    go_back(rollback, 1)
-    assert rollback.unfinished({2}) == []
-    go_back(rollback, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Rollback, "_path", ends_at_the_later_generation(Rollback._path))
+        with pytest.raises(InterruptedError):
+            go_back(rollback, 1)
     assert checkpoints.newest().offsets == offsets(10)
+    assert rollback.unfinished({2}) == [2]
+
+    go_back(rollback, 1)
+
+    assert rollback.unfinished({2}) == []
+    assert checkpoints.newest().offsets == offsets(10)
+
+
+def ends_at_the_later_generation(path_of):
+    """Return `Rollback._path`, interrupted where the kept checkpoint of generation 2 goes."""
+
+    def path(self, generation):
+        if generation == 2:
+            raise InterruptedError
+        return path_of(self, generation)
+
+    return path
 
 
 def test_a_damaged_kept_checkpoint_changes_nothing(tmp_path, checkpoints):
