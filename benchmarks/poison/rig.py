@@ -9,13 +9,12 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from benchmarks.stack.inline_executor import InlineExecutor
 from contract.kafka.outbox import Outgoing
 from contract.kafka.records import Received
 from contract.process.clock import ManualClock
@@ -48,19 +47,6 @@ _COUNTED_AT_ONCE = 1_000
 
 Timed = tuple[int, Watch]
 """When the broker gets a watch, and the watch."""
-
-
-class _Inline(Executor):
-    """Writes checkpoints in the learning thread: time stands still meanwhile."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call *fn*, and return what came of it."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - as an executor does
-            future.set_exception(error)
-        return future
 
 
 class LogFeed:
@@ -204,7 +190,7 @@ class TrainerRig:
                 publisher=publisher,
                 checkpoints=Checkpoints(Path(directory) / "checkpoints"),
                 journal=Journal(Path(directory) / "checkpoints"),
-                writer=_Inline(),
+                writer=InlineExecutor(),
                 clock=self.clock,
                 state_clock=self.clock,
                 watch=self.watch,

@@ -1,7 +1,5 @@
 """Stand-ins for what the trainer learns with, reads from and writes to, and their journal."""
 
-from concurrent.futures import Executor, Future
-
 import msgspec
 import numpy as np
 
@@ -166,18 +164,6 @@ class JournalOutbox(MemoryOutbox):
             for record in self.sent
             if record.topic == MODEL_BUNDLES.name
         ]
-
-
-class InlineExecutor(Executor):
-    """Runs what is submitted at once, in the thread that submits it."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - as an executor does
-            future.set_exception(error)
-        return future
 
 
 class ScriptedFeed:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from benchmarks.stack.inline_executor import InlineExecutor
 from contract.errors import StoreUnavailable
 from contract.process.clock import ManualClock
 from contract.wire.events import BundleState
@@ -21,7 +22,6 @@ from contract.wire.topics import (
 from models.bundle import bundle
 from tests.support.builders import T0, deletion, upload, watch
 from tests.trainer.doubles import (
-    InlineExecutor,
     JournalOutbox,
     RecordingLearner,
     RecordingRanker,

@@ -3,13 +3,14 @@
 import pytest
 from confluent_kafka import Consumer, Producer
 
+from benchmarks.stack.inline_executor import InlineExecutor
 from contract.kafka.client import producer_config
 from contract.kafka.outbox import Outbox, Outgoing
 from contract.process.clock import ManualClock
 from contract.wire.events import encode
 from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS
 from tests.support.builders import T0, upload, watch
-from tests.trainer.doubles import InlineExecutor, RecordingLearner, state_of
+from tests.trainer.doubles import RecordingLearner, state_of
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, feed_config, identify
 from trainer.loop import Parts, Trainer

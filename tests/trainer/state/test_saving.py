@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from benchmarks.stack.inline_executor import InlineExecutor
 from tests.support.builders import T0, upload, watch
-from tests.trainer.doubles import InlineExecutor, state_of
+from tests.trainer.doubles import state_of
 from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.checkpoint_codec import NotFiniteError
