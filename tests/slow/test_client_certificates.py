@@ -42,12 +42,15 @@ def test_every_client_of_a_whole_stack_shows_its_certificate(cluster, place):
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_a_client_whose_certificate_the_broker_does_not_trust_is_told_so(cluster, place, name):
+def test_a_client_whose_certificate_the_broker_does_not_trust_is_told_so(
+    cluster, place, name, tmp_path
+):
     """In one line, with the setting; never a traceback."""
     other = cluster.certificate("other")
     env = {
         "NEXTWATCH_KAFKA_SSL_CERTIFICATE_LOCATION": str(other.certificate),
         "NEXTWATCH_KAFKA_SSL_KEY_LOCATION": str(other.key),
+        "NEXTWATCH_TRAINER_CHECKPOINT_DIR": str(tmp_path),  # that of the place is the first one's
     }
     process = place.worker("-m", name, name=f"other-{name}", env=env)
 

@@ -56,8 +56,9 @@ def test_leaders_that_are_killed_or_restarted_one_after_another_cost_nothing(
             (1, False),
             (2, False),
         ):
-            num_before = len(player.recommendations())
-            assert eventually(lambda: len(player.recommendations()) > num_before + 50, within_s=60)  # noqa: B023
+            wanted = len(player.recommendations()) + 50
+            goes_on = eventually(lambda: len(player.recommendations()) > wanted, within_s=60)  # noqa: B023
+            assert goes_on, worker.child.log_tail()
             cluster.restart(number, is_killed=is_killed)
             await_in_sync(cluster, topic, 4)
     assert worker.child.is_running, worker.child.exit_report()
