@@ -49,6 +49,23 @@ class Operator:
         """Return the brokers whose copy of a partition is in sync."""
         return sorted(self._partition(topic, partition).isrs)
 
+    def await_in_sync(self) -> None:
+        """Wait until every copy of every partition is in sync, Kafka's own topics included.
+
+        Before that the death of one broker takes two copies, and what may not be written to one
+        copy alone stands still.
+
+        Raises:
+            TimeoutError: it did not come so within `WITHIN_S`.
+        """
+
+        def are_in_sync() -> bool:
+            topics = self.admin.list_topics(timeout=10).topics.values()
+            copies = [one for topic in topics for one in topic.partitions.values()]
+            return all(len(one.isrs) == len(one.replicas) for one in copies)
+
+        until(are_in_sync, "not every copy is in sync")
+
     def first_offset(self, topic: str, partition: int) -> int:
         """Return the offset at which a partition begins."""
         place = TopicPartition(topic, partition)

@@ -2,7 +2,6 @@
 
 from time import monotonic
 
-from benchmarks.cluster.operator import until
 from benchmarks.faults.arena import Arena, Fault, FaultTiming
 from benchmarks.stack.waiting import eventually
 from contract.wire.topics import SEARCH_EVENTS, WATCH_EVENTS
@@ -40,19 +39,10 @@ def lose_leader(arena: Arena) -> FaultTiming:
 
 
 def _leader(arena: Arena, topic: str) -> int:
-    """Return the leader of some partition of *topic*, once every replica of the events is in sync.
-
-    Before that two brokers could be missing at once, and the third may not write alone.
-    """
-    operator, kafka = arena.cluster.operator, arena.stack.kafka
-    events, brokers = kafka.layout.name(WATCH_EVENTS), sorted(arena.cluster.brokers)
-
-    def are_in_sync() -> bool:
-        numbers = range(kafka.user_partitions)
-        return all(operator.in_sync(events, number) == brokers for number in numbers)
-
-    until(are_in_sync, "the copies of the events are not in sync")
-    return operator.leader(topic, arena.rng.randrange(kafka.user_partitions))
+    """Return the leader of some partition of *topic*, once every copy in the cluster is in sync."""
+    operator = arena.cluster.operator
+    operator.await_in_sync()
+    return operator.leader(topic, arena.rng.randrange(arena.stack.kafka.user_partitions))
 
 
 CLUSTER_FAULTS: dict[str, Fault] = {
