@@ -404,45 +404,50 @@ class Trainer:
     def _begin(self, should_stop: Stop) -> None:
         """Begin with nothing but the journal, if there is one from before the first checkpoint.
 
-        What is learned in passes has no place in the journal: the checkpoint comes after it, and a
-        process that ends before begins anew.
+        What is learned in passes, from the windows that streams keeps or from the topics, has no
+        place in the journal: the checkpoint comes after it, and a process that ends before begins
+        anew.
         """
-        parts, num_users = self._parts, self._settings.backfill_users
-        num_passes = self._settings.backfill_passes
+        parts, num_passes = self._parts, self._settings.backfill_passes
         if parts.state.joiner is not None:
             parts.state.joiner.load(None)
-        if num_users or num_passes:
+        if num_passes:
             parts.journal.clear()
         elif transitions := parts.journal.resume(0):
             parts.feed.open(ALL, {})
             self._repeat(transitions, should_stop)
             self._read_until(lambda: parts.feed.has_read([MODEL_BUNDLES]), should_stop)
             return
-        self._is_catching_up = bool(num_users or num_passes)
-
-        def goes_on() -> bool:
-            return not should_stop()
-
-        records = backfill.read_windows(parts.feed, goes_on) if num_users else {}
+        records = self._streams_windows(should_stop)
+        self._is_catching_up = bool(records or num_passes)
+        if records:
+            parts.journal.clear()
         parts.feed.open(CATALOGUE, {})
         self._read_until(lambda: parts.feed.has_read(CATALOGUE), should_stop)
-        if records and goes_on():
-            rule = self._settings.completion
+        if records and not should_stop():
             backfill.take_over(
                 parts.state,
                 records,
-                rule,
-                num_learned=num_users,
+                self._settings.completion,
+                num_learned=self._settings.backfill_users,
                 num_passes=max(1, num_passes),
-                goes_on=goes_on,
+                goes_on=lambda: not should_stop(),
             )
         parts.feed.open(ALL, {})
         if num_passes and not records:
             self._learn_backlog(should_stop)
-        if (num_users or num_passes) and goes_on():
+        if self._is_catching_up and not should_stop():
             self._is_catching_up = False
             self._has_changed = True
             self._checkpoint_if_possible()
+
+    def _streams_windows(self, should_stop: Stop) -> dict[str, bytes]:
+        """Return the windows that streams keeps, by user; none if they are not asked for."""
+        if not self._settings.backfill_users:
+            return {}
+        return backfill.read_windows(
+            self._parts.feed, lambda: not should_stop(), most=self._settings.max_users
+        )
 
     def learn_windows(
         self,

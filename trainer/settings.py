@@ -58,11 +58,11 @@ class TrainerSettings(Settings):
         default=5.0, ge=0, le=600, description="before the first bundle, at the very first start"
     )
     backfill_users: int = Field(
-        default=0,
+        default=20_000,
         ge=0,
         le=1_000_000,
         description="at the very first start: take over the windows that streams keeps, and learn "
-        "from those of so many users (4,000 take 5 s of a core); 0: start with nothing",
+        "from those of so many users (4,000 take 5 s of a core); 0: leave them alone",
     )
     backfill_passes: int = Field(
         default=0,

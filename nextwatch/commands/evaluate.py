@@ -5,13 +5,14 @@ What a command needs is imported when it runs: `--help` must not wait for numpy 
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from contract.errors import DatasetError
 
 if TYPE_CHECKING:
+    from nextwatch.evaluate.entrants import Start
     from nextwatch.evaluate.ranking.run import RankTrial
     from nextwatch.evaluate.run import Trial
 
@@ -56,19 +57,27 @@ def retrieval(  # noqa: PLR0913 - options
             "--frozen/--no-frozen", help="Beside each model, itself as it was before the window."
         ),
     ] = True,
-    cold: Annotated[
+    start: Annotated[
+        str,
+        typer.Option(
+            metavar="histories|windows|nothing",
+            help="kuairand: what is known before the log. histories: all were learned; windows:"
+            " streams keeps them, and the trainer starts for the first time.",
+        ),
+    ] = "histories",
+    first_start: Annotated[
         bool,
         typer.Option(
-            "--cold/--histories",
-            help="Start as a trainer that is given no histories of before the log.",
+            "--first-start/--no-first-start",
+            help="kuairand: beside each model, itself with --start windows.",
         ),
-    ] = False,
+    ] = True,
     backlog_passes: Annotated[
         int,
         typer.Option(
             min=0,
             max=100,
-            help="With --cold: so many passes over what comes before the window, as a trainer"
+            help="With --start nothing: so many passes over what comes before the window, as a trainer"
             " makes with NEXTWATCH_TRAINER_BACKFILL_PASSES; 0, watch by watch.",
         ),
     ] = 0,
@@ -135,6 +144,7 @@ def retrieval(  # noqa: PLR0913 - options
 
     try:
         from nextwatch.evaluate import report as reports  # noqa: PLC0415
+        from nextwatch.evaluate.entrants import STARTS  # noqa: PLC0415
         from nextwatch.evaluate.run import Trial, split  # noqa: PLC0415
     except ImportError as error:
         raise DatasetError(
@@ -143,6 +153,8 @@ def retrieval(  # noqa: PLR0913 - options
 
     if window not in WINDOWS:
         raise typer.BadParameter(f"--window is one of {', '.join(WINDOWS)}, got {window!r}")
+    if start not in STARTS:
+        raise typer.BadParameter(f"--start is one of {', '.join(STARTS)}, got {start!r}")
     overrides = _overrides(settings or [])
     sources = [split(one) for one in data]
     names = _names(model or [], threads, is_all=every_model)
@@ -155,7 +167,8 @@ def retrieval(  # noqa: PLR0913 - options
             num_seeds=seeds,
             is_frozen_too=frozen,
             has_baselines=baselines,
-            is_cold=cold,
+            start=cast("Start", start),
+            has_first_start=first_start,
             backlog_passes=backlog_passes,
             window=window,
             overrides=overrides,

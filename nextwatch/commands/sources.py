@@ -72,7 +72,7 @@ Histories = Annotated[
     typer.Option(
         "--histories",
         help="Behind the catalogue, send what users watched before the log, as history windows:"
-        " streams knows them, and a trainer with NEXTWATCH_TRAINER_BACKFILL_USERS learns from them."
+        " streams knows them, and a trainer that starts for the first time learns from them."
         " With all of the official files, replay --from 2022-04-24T16:00.",
     ),
 ]

@@ -56,13 +56,17 @@ class FrozenTowers(StaticContender):
 
 
 class Learned:
-    """A `Learner` that takes part in a trial; without a *recipe* it learns no histories."""
+    """A `Learner` that takes part in a trial; without a *recipe* it learns no histories.
+
+    With *most* it learns from those of so many users, and counts all.
+    """
 
     def __init__(
         self,
         learner: Learner,
         *,
         recipe: Recipe | None = None,
+        most: int | None = None,
         generation_ms: int = HOUR_MS,
         has_learning: bool = True,
         backlog: Recipe | None = None,
@@ -75,6 +79,7 @@ class Learned:
         self.num_generations = 0
         self.export_s = 0.0
         self._recipe = recipe
+        self._most = most
         self._generation_ms = generation_ms
         self._generation = -1
         self._towers: Towers | None = None
@@ -98,6 +103,7 @@ class Learned:
                 past,
                 self._recipe,
                 span_ms=max(span_ms, 1),
+                most=self._most,
                 goes_on=lambda number, loss: self._note(number, loss, training.validation),
             )
 

@@ -51,11 +51,11 @@ class EvaluationPace:
 
 
 @runtime_checkable
-class LearnsBacklog(Protocol):
-    """A contender that learns, before the first test, once more what it observed until then."""
+class BeginsTest(Protocol):
+    """A contender that learns before the first test from all that it observed until then."""
 
     def begin_test(self) -> None:
-        """Learn what was observed so far."""
+        """Learn from what was observed so far."""
         ...
 
 
@@ -90,8 +90,10 @@ class Entrant:
     def freeze(self) -> None:
         """Finish the batch, and take the frozen copy if there is to be one."""
         self.finish_batch()
-        if isinstance(self.contender, LearnsBacklog):
+        if isinstance(self.contender, BeginsTest):
+            started_s = process_time()
             self.contender.begin_test()
+            self.train_s += process_time() - started_s
         if self.is_frozen_too:
             self._counting = self.contender.counting()
             self._copy = self.contender.frozen()

@@ -34,6 +34,7 @@ def lines_of(result: Result) -> list[tuple[str, Result]]:
         told += [
             (f"{name}, {words}", one[way])
             for way, words in (
+                ("first_start", "first start"),
                 ("counters_only", "counters only"),
                 ("frozen", "frozen"),
                 ("frozen_windows", "frozen, windows too"),
@@ -47,7 +48,8 @@ def lines_of(result: Result) -> list[tuple[str, Result]]:
 def table(result: Result) -> str:
     """Return the figures of *result* as a Markdown table under a heading."""
     window = f", {result['window']} window" if result["window"] else ""
-    window += ", from cold" if result.get("is_cold") else ""
+    start = result.get("start", "histories")
+    window += "" if start == "histories" else f", starts from {start}"
     heading = f"## {result['data']}{window}: n = {result['n']:,} among {result['num_videos']:,}"
     settings = ", ".join(f"{name} = {value}" for name, value in result["overrides"].items())
     return "\n".join(

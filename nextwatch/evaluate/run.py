@@ -11,6 +11,7 @@ from models.history.history import WindowPolicy
 from nextwatch.evaluate import entrants as contestants
 from nextwatch.evaluate import leave_one_out, prequential
 from nextwatch.evaluate.contender import UNTIMED, Contender
+from nextwatch.evaluate.entrants import Start
 from nextwatch.evaluate.kept import Kept, KeptRun
 from nextwatch.evaluate.logs import kuairand, ml1m, movielens
 from nextwatch.evaluate.prequential import (
@@ -26,6 +27,7 @@ from nextwatch.evaluate.prequential import (
 )
 from nextwatch.evaluate.ranks import joined, summary
 
+FIRST_START = ", first start"
 SOURCES = ("kuairand", "ml1m", "movielens")
 
 
@@ -34,9 +36,10 @@ class Trial:
     """The options of a trial: its data, its models, its seeds.
 
     *overrides* are settings as `nextwatch.evaluate.settings.settings` takes them; *is_frozen_too*
-    asks for the models' stopped copies; *is_cold* leaves out the histories of before the log, as a
-    trainer starts that is given none; with *backlog_passes* it learns nothing before the window,
-    and then the watches until there in so many passes; *kept* is where runs are kept and found
+    asks for the models' stopped copies; *has_first_start* for models that start beside windows
+    alone, where those in question learn histories; *start* is what is known before the log; with
+    *backlog_passes*, and nothing known, a model learns nothing before the window, and then the
+    watches until there in so many passes; *kept* is where runs are kept and found
     again; *window* is one of `nextwatch.evaluate.logs.kuairand.WINDOWS`.
     """
 
@@ -46,7 +49,8 @@ class Trial:
     num_seeds: int = 1
     is_frozen_too: bool = True
     has_baselines: bool = True
-    is_cold: bool = False
+    has_first_start: bool = True
+    start: Start = "histories"
     backlog_passes: int = 0
     window: str = "test"
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -88,11 +92,18 @@ def run(trial: Trial, *, tell: Tell = ignore_progress) -> dict[str, Any]:
         "n": len(tested.user_ids),
         "num_videos": len(runs[everybody[0].name].tallies[LIVE].num_shown_N),
         "seeds": trial.num_seeds,
-        "is_cold": trial.is_cold,
+        "start": trial.start,
         "backlog_passes": trial.backlog_passes,
         "overrides": dict(trial.overrides),
-        "models": {name: told[name] for name in trial.models},
-        "baselines": {name: one for name, one in told.items() if name not in trial.models},
+        "models": {
+            name: told[name] | {"first_start": told.get(name + FIRST_START)}
+            for name in trial.models
+        },
+        "baselines": {
+            name: one
+            for name, one in told.items()
+            if name.removesuffix(FIRST_START) not in trial.models
+        },
     }
 
 
@@ -140,7 +151,7 @@ def _measure(trial: Trial, entrants: Sequence[Entrant], tell: Tell) -> tuple[Tes
         if trial.source == "movielens"
         else kuairand.read(trial.directory, window=trial.window)
     )
-    if trial.is_cold:
+    if trial.start == "nothing":
         log = dataclasses.replace(log, histories=())
     return prequential.replay(log, entrants, policy=trial.policy, tell=tell), len(log.uploads)
 
@@ -153,7 +164,7 @@ def _what(trial: Trial, one: Entrant) -> dict[str, Any]:
         "window": trial.window,
         "overrides": dict(trial.overrides),
         "policy": dataclasses.asdict(trial.policy),
-        "is_cold": trial.is_cold,
+        "start": trial.start,
         "backlog_passes": trial.backlog_passes,
         "is_frozen_too": one.is_frozen_too,
     }
@@ -161,7 +172,7 @@ def _what(trial: Trial, one: Entrant) -> dict[str, Any]:
 
 def _entrants(trial: Trial) -> dict[str, list[Entrant]]:
     """Return all who take part by name; a model once for each seed."""
-    known = contestants.baselines(trial.source, is_cold=trial.is_cold)
+    known = contestants.baselines(trial.source, start=trial.start)
     entrants: dict[str, list[Entrant]] = {}
     for name, contender in known.items():
         is_measured = name in trial.models
@@ -170,20 +181,30 @@ def _entrants(trial: Trial) -> dict[str, list[Entrant]]:
             entrants[name] = [Entrant(name, contender, is_frozen_too, AT_ONCE)]
     for name in trial.models:
         if name not in known:
-            entrants[name] = [_learner(trial, name, seed) for seed in range(trial.num_seeds)]
+            entrants[name] = _learners(trial, name, trial.start)
+            is_told_cold = trial.start == "histories" and trial.source == "kuairand"
+            if trial.has_first_start and is_told_cold:
+                entrants[name + FIRST_START] = _learners(trial, name, "windows")
     return entrants
 
 
-def _learner(trial: Trial, name: str, seed: int) -> Entrant:
+def _learners(trial: Trial, name: str, start: Start) -> list[Entrant]:
+    return [_learner(trial, name, seed, start) for seed in range(trial.num_seeds)]
+
+
+def _learner(trial: Trial, name: str, seed: int, start: Start) -> Entrant:
     contender: Contender = contestants.model(
         name,
         source=trial.source,
         seed=seed,
         overrides=trial.overrides,
-        backlog_passes=trial.backlog_passes if trial.is_cold else 0,
+        start=start,
+        backlog_passes=trial.backlog_passes if start == "nothing" else 0,
     )
-    is_frozen_too = trial.is_frozen_too and trial.source != UNTIMED
-    return Entrant(f"{name}, seed {seed}", contender, is_frozen_too=is_frozen_too)
+    is_as_asked = start == trial.start
+    is_frozen_too = trial.is_frozen_too and trial.source != UNTIMED and is_as_asked
+    suffix = "" if is_as_asked else FIRST_START
+    return Entrant(f"{name}{suffix}, seed {seed}", contender, is_frozen_too=is_frozen_too)
 
 
 def _told(runs: Sequence[KeptRun], tested: Tested) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def test_popularity_multiplies_the_affinity():
     """Both neighbours of v0 are alike to it; v2 was watched twice as often of late."""
     told = [history("a", [0, 1]), history("b", [0, 2])]
     contender = prepared(ItemToItem(Affinity(cosine), half_life_h=24.0), told)
+    contender.begin_test()
     contender.observe([exposure(1), exposure(2), exposure(2), exposure(3)])
 
     (score_N,) = contender.score([case([0])])
@@ -146,9 +147,9 @@ def test_a_negative_affinity_does_not_favour_unpopular_videos():
     assert contender.score([case([0])])[0].tolist() == [0.0, 0.0, 0.0, 0.0]
 
 
-def test_an_affinity_of_the_log_is_made_at_the_first_score():
+def test_an_affinity_is_made_of_histories_and_log_when_the_test_begins():
     """What follows changes nothing in it."""
-    contender = prepared(ItemToItem(Affinity(cosine, is_of_log=True)))
+    contender = prepared(ItemToItem(Affinity(cosine)))
     contender.observe([exposure(0), exposure(1)])
     (before_N,) = contender.score([case([0])])
 
@@ -188,6 +189,21 @@ def test_the_newest_watch_votes_the_most():
     assert score_N.tolist() == [0.0, pytest.approx(0.5), 0.0, pytest.approx(1.0)]
 
 
+def test_factors_are_learned_of_histories_and_log_when_the_test_begins():
+    """What follows changes nothing in them."""
+    pytest.importorskip("implicit", reason="the evaluate extra is not installed")
+    from nextwatch.evaluate.baselines import factors  # noqa: PLC0415
+
+    contender = prepared(factors.ImplicitFactors(), [history("b", [1, 2])])
+    contender.observe([exposure(0), exposure(3)])
+    (before_N,) = contender.score([case([0])])
+
+    contender.observe([exposure(0), exposure(2)])
+
+    assert before_N[3] > before_N[2]
+    assert contender.score([case([0])])[0].tolist() == before_N.tolist()
+
+
 def test_a_user_is_folded_into_the_factors_by_least_squares():
     """X = (Y'Y + (c - 1) sum y y' + r I)^-1 c sum y, over what the user completed."""
     pytest.importorskip("implicit", reason="the evaluate extra is not installed")
@@ -196,6 +212,7 @@ def test_a_user_is_folded_into_the_factors_by_least_squares():
     rng = np.random.default_rng(0)
     told = [history(f"u{n}", sorted(set(rng.integers(30, size=8).tolist()))) for n in range(50)]
     contender = prepared(factors.ImplicitFactors(), told, num_videos=30)
+    contender.begin_test()
     y_NK = contender._items_NK.astype(np.float64)
     weight_N, wanted_N = np.ones(30), np.zeros(30)
     weight_N[[3, 7]], wanted_N[[3, 7]] = factors.CONFIDENCE, 1.0

@@ -48,6 +48,20 @@ def test_json_has_every_figure(kuairand):
     assert set(told["per_day"]) == {"2022-05-01", "2022-05-02"}
 
 
+def test_a_model_is_measured_as_the_trainer_starts_for_the_first_time_too(kuairand):
+    """Beside windows, of which it learns by its defaults; where nobody is known there are none."""
+    pytest.importorskip("torch", reason="the train extra is not installed")
+    options = ("--model", "youtube_dnn", "--seeds", 1, "--no-baselines", "--no-frozen")
+    known, unknown = (
+        figures("--data", f"kuairand:{kuairand}", *options, "--start", start)
+        for start in ("histories", "nothing")
+    )
+
+    assert known["first_start"]["n"] == known["n"]
+    assert known["first_start"].keys() >= {*MEASURES, "intervals"}
+    assert unknown["first_start"] is None
+
+
 def test_the_same_command_prints_the_same_figures(kuairand):
     """Down to the interval; only what was measured in seconds differs."""
     arguments = ("--data", f"kuairand:{kuairand}", "--model", "ease", "--no-baselines")
@@ -120,6 +134,7 @@ def test_a_missing_extra_is_named(monkeypatch):
         (("--model", "youtube_dnn", "--set", "depth=3"), "unknown settings: depth"),
         (("--model", "youtube_dnn", "--set", "dim=wide"), "refused"),
         (("--model", "ease", "--window", "winter"), "tune, test"),
+        (("--model", "ease", "--start", "warm"), "histories, windows, nothing"),
         ((), "--all for every one"),
     ],
 )

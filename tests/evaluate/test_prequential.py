@@ -67,7 +67,7 @@ def num_better(log, pace):
     entrants = [
         Entrant("popularity", PopularityBaseline(1.0), pace=pace),
         Entrant("both", ItemToItem(affinity, half_life_h=1.0), pace=pace),
-        Entrant("of the log", ItemToItem(Affinity(cosine, is_of_log=True)), pace=pace),
+        Entrant("alone", ItemToItem(Affinity(cosine)), pace=pace),
     ]
     replay(log, entrants, policy=POLICY)
     return [

@@ -75,7 +75,9 @@ class Room:
                 clock=clock,
                 state_clock=clock,
             ),
-            TrainerSettings(**{**rhythm, "batch_wait_ms": 0, "batch_size": 4, **settings}),
+            TrainerSettings(
+                **{**rhythm, "batch_wait_ms": 0, "batch_size": 4, "backfill_users": 0, **settings}
+            ),
         )
 
     def start(self):

@@ -101,7 +101,9 @@ class Member(Trainer):
         self._save(number=max(one.next_number for one in wishes))
 
     def _start_together(self, stop: Stop) -> None:
-        if self._settings.backfill_users or self._settings.backfill_passes:
+        settings = self._settings
+        is_wanted = "backfill_users" in settings.model_fields_set and settings.backfill_users
+        if is_wanted or settings.backfill_passes:
             raise ContractError(
                 "NEXTWATCH_TRAINER_BACKFILL_USERS, NEXTWATCH_TRAINER_BACKFILL_PASSES: a group of "
                 "trainers learns everything watch by watch: set them to 0"

@@ -29,6 +29,7 @@ from trainer.evaluate.popularity import Viewing
 from trainer.input.feed import Feed
 from trainer.learn.histories import PastWatches
 from trainer.state.training_state import TrainingState
+from trainer.timer import Interval
 
 log = structlog.get_logger()
 
@@ -38,21 +39,29 @@ RECIPE = Recipe(num_epochs=1, batch_size=96, num_negatives=1_024, unfinished_sha
 _MAX_POLLED = 2_000
 _POLL_S = 0.1
 _COUNTED_AT_ONCE = 20_000
+_REPORT_EVERY_S = 10.0
 
 
-def read_windows(feed: Feed, goes_on: Callable[[], bool]) -> dict[str, bytes]:
-    """Return the newest window record of each user, as long as it *goes_on*."""
+def read_windows(feed: Feed, goes_on: Callable[[], bool], *, most: int) -> dict[str, bytes]:
+    """Return the newest window record of each user, as long as it *goes_on*.
+
+    Of more than *most* users, those whose windows were written last.
+    """
     records: dict[tuple[bytes, int], bytes] = {}
+    report = Interval(_REPORT_EVERY_S)
     feed.open((WINDOWS,), {})
     while not feed.has_read((WINDOWS,)) and goes_on():
         for record in feed.poll(most=_MAX_POLLED, timeout_s=_POLL_S):
             if not record.key or is_marker_key(record.key):
                 continue
             at = record.key, record.partition  # where a window was moved from, a tombstone is left
-            if record.value is None:
-                records.pop(at, None)
-            else:
+            records.pop(at, None)
+            if record.value is not None:
                 records[at] = record.value
+                if len(records) > most:
+                    del records[next(iter(records))]
+        if report.is_due():
+            log.info("windows_read", users=len(records), records_left=feed.records_left())
     return {key.decode(errors="replace"): value for (key, _), value in records.items()}
 
 

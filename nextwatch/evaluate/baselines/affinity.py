@@ -1,8 +1,8 @@
 """Rank by item-to-item similarity to the videos that a user has watched (scipy).
 
-The matrix is learned once, from before the test; what keeps it alive is the history of the
-user, which goes on. EASE is the ridge regression of every video on all others,
-solved in closed form.
+The matrix is learned once, from all that is known before the test, histories and log alike, as a
+model has learned them; what keeps it alive is the history of the user, which goes on. EASE is the
+ridge regression of every video on all others, solved in closed form.
 
 Source:
     Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019,
@@ -55,29 +55,24 @@ def cosine(together_NN: Matrix) -> Matrix:
 
 
 class Affinity:
-    """One similarity matrix for several contenders, computed when it is first needed.
+    """One similarity matrix for several contenders, computed when the test begins.
 
-    With *is_of_completed* it is about completed watches; about all exposures otherwise. It is made
-    of the histories; with *is_of_log*, for logs that have none, of all that was observed until
-    the first score.
+    With *is_of_completed* it is about completed watches; about all exposures otherwise.
     """
 
-    def __init__(self, fit: Fit, *, is_of_completed: bool = True, is_of_log: bool = False) -> None:
+    def __init__(self, fit: Fit, *, is_of_completed: bool = True) -> None:
         self._fit = fit
         self._is_of_completed = is_of_completed
-        self._is_of_log = is_of_log
         self._told: dict[str, set[int]] = {}
         self._num_videos = 0
         self._matrix_NN: Matrix | None = None
 
     def prepare(self, num_videos: int, histories: Sequence[LoggedHistory]) -> None:
-        """Read the histories, and compute the matrix from them unless it needs the log."""
+        """Read the histories."""
         self._num_videos = num_videos
         for history in histories:
             told = history.completed if self._is_of_completed else history.columns
             self._told[history.user_id] = set(told)
-        if not self._is_of_log:
-            self._make()
 
     def observe(self, exposures: Sequence[Exposure]) -> None:
         """Read *exposures* until the matrix is computed."""
@@ -86,7 +81,8 @@ class Affinity:
                 if exposure.is_completed or not self._is_of_completed:
                     self._told.setdefault(exposure.user_id, set()).add(exposure.column)
 
-    def _make(self) -> Matrix:
+    def matrix(self) -> Matrix:
+        """Return the matrix; the first call computes it, and nothing changes it after."""
         if self._matrix_NN is None:
             users_UN = indicators(list(self._told.values()), self._num_videos)
             matrix_NN = self._fit((users_UN.T @ users_UN).toarray())
@@ -96,7 +92,7 @@ class Affinity:
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
         """Return for each case the sum over the different videos that the user has watched."""
-        matrix_NN = self._make()
+        matrix_NN = self.matrix()
         told = [case.completed if self._is_of_completed else case.exposed for case in cases]
         score_BN: np.ndarray = indicators(told, len(matrix_NN)) @ matrix_NN
         return score_BN
@@ -120,7 +116,7 @@ class ItemToItem:
         self._half_life_h = half_life_h
 
     def prepare(self, training: TrainingData) -> None:
-        """Compute the matrix from the histories."""
+        """Read the histories."""
         self._affinity.prepare(len(training.uploads), training.histories)
         if self._popularity is not None:
             self._popularity.prepare(training)
@@ -137,6 +133,10 @@ class ItemToItem:
         self._affinity.observe(exposures)
         if self._popularity is not None:
             self._popularity.observe(exposures)
+
+    def begin_test(self) -> None:
+        """Compute the matrix."""
+        self._affinity.matrix()
 
     def counting(self) -> None:
         """Return None: only a model alone has weights to stop beside counters."""

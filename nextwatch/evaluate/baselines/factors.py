@@ -1,6 +1,6 @@
 """Rank by matrix factorisation with implicit feedback (iALS); users are folded in.
 
-The item factors are learned once, from what users did before the log. The factor of a user is
+The item factors are learned once, from what users did before the test. The factor of a user is
 solved for anew from all that the user has completed up to the case, which is one step of the
 same alternating least squares.
 
@@ -11,6 +11,7 @@ Source:
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -18,7 +19,7 @@ from scipy.sparse import csr_matrix
 
 from contract.errors import DatasetError
 from nextwatch.evaluate.baselines.affinity import indicators
-from nextwatch.evaluate.contender import Case, StaticContender, TrainingData
+from nextwatch.evaluate.contender import Case, Exposure, StaticContender, TrainingData
 
 # Shape legend: B = cases, N = videos, K = factors, n = the videos that one user completed.
 
@@ -34,27 +35,38 @@ class ImplicitFactors(StaticContender):
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
+        self._completed: dict[str, set[int]] = {}
+        self._num_videos = 0
+        self._is_learned = False
         self._items_NK: Float32[np.ndarray, "N K"] = np.zeros((0, NUM_FACTORS), np.float32)
         self._common_KK: Float32[np.ndarray, "K K"] = np.zeros((0, 0), np.float32)
 
     def prepare(self, training: TrainingData) -> None:
-        """Learn the item factors from completed watches.
+        """Read the histories.
 
         Raises:
             DatasetError: implicit is not installed.
         """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of progress bars in notebooks
-                from implicit.als import AlternatingLeastSquares  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise DatasetError("iALS needs implicit: pip install 'nextwatch[evaluate]'") from error
-        users_UN = indicators(
-            [history.completed for history in training.histories], len(training.uploads)
-        )
+        _least_squares()
+        self._num_videos = len(training.uploads)
+        self._completed = {one.user_id: set(one.completed) for one in training.histories}
+
+    def observe(self, exposures: Sequence[Exposure]) -> None:
+        """Read completed watches until the test begins."""
+        if not self._is_learned:
+            for one in exposures:
+                if one.is_completed:
+                    self._completed.setdefault(one.user_id, set()).add(one.column)
+
+    def begin_test(self) -> None:
+        """Learn the item factors from completed watches, once."""
+        if self._is_learned:
+            return
+        users_UN = indicators(list(self._completed.values()), self._num_videos)
+        self._completed, self._is_learned = {}, True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of BLAS threads: the caller decides on these
-            model = AlternatingLeastSquares(
+            model = _least_squares()(
                 factors=NUM_FACTORS,
                 regularization=REGULARIZATION,
                 alpha=1.0,
@@ -71,6 +83,7 @@ class ImplicitFactors(StaticContender):
 
     def score(self, cases: Sequence[Case]) -> Float32[np.ndarray, "B N"]:
         """Return the inner products with each user's factor, solved for from the case."""
+        self.begin_test()
         users_BK = np.stack([self._user(case.completed) for case in cases])
         score_BN: np.ndarray = users_BK @ self._items_NK.T
         return score_BN
@@ -82,3 +95,13 @@ class ImplicitFactors(StaticContender):
             self._common_KK + more_KK, CONFIDENCE * mine_nK.sum(axis=0)
         )
         return user_K.astype(np.float32)
+
+
+def _least_squares() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of progress bars in notebooks
+            from implicit.als import AlternatingLeastSquares  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise DatasetError("iALS needs implicit: pip install 'nextwatch[evaluate]'") from error
+    return AlternatingLeastSquares

@@ -53,7 +53,16 @@ def test_the_newest_record_of_each_user_is_read():
         )
     )
 
-    assert read_windows(feed, lambda: True) == {"anna": b"new"}
+    assert read_windows(feed, lambda: True, most=9) == {"anna": b"new"}
+
+
+def test_of_too_many_windows_those_written_last_are_kept():
+    """Memory is bounded, and who watched of late comes back soonest."""
+    feed = ScriptedFeed(
+        changelog((b"anna", b"1"), (b"ben", b"2"), (b"anna", b"3"), (b"carl", b"4"))
+    )
+
+    assert read_windows(feed, lambda: True, most=2) == {"anna": b"3", "carl": b"4"}
 
 
 def test_windows_are_known_and_their_watches_counted(state):
@@ -164,3 +173,21 @@ def test_windows_are_not_read_unless_configured(tmp_path):
     assert all(WINDOWS.name not in topics for topics, _ in room.feed.opened)
     assert WATCH_EVENTS.name in room.feed.opened[-1][0]
     assert room.learner.studied == []
+
+
+def test_a_start_that_has_a_journal_goes_on_from_it_and_leaves_windows_alone(tmp_path):
+    """There were none at the first start: streams has written them since."""
+    uploads = [received(VIDEO_UPLOADS, one, offset=n) for n, one in enumerate(UPLOADS)]
+    first = Room(tmp_path, [], uploads, backfill_users=10)
+    first.feed.has_read = lambda topics: (
+        not first.feed.batches or (topics[0] is WINDOWS and len(first.feed.batches) < 2)
+    )
+    first.trainer._begin(lambda: False)  # and it is killed: no checkpoint is saved
+    assert first.checkpoints.newest() is None
+
+    again = Room(tmp_path, backfill_users=10)
+    again.trainer.start(lambda: False)
+
+    assert first.learner.studied == again.learner.studied == []
+    assert WINDOWS.name in first.feed.opened[0][0]
+    assert WINDOWS.name not in again.feed.opened[0][0]
