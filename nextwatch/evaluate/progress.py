@@ -1,4 +1,4 @@
-"""Show the progress of a trial: a bar on a terminal, occasional lines elsewhere.
+"""Show the progress of a trial: a bar on a terminal, elsewhere a line now and then.
 
 Both go to stderr; stdout belongs to the results.
 """
@@ -34,12 +34,12 @@ def progress(title: str, console: Console) -> Iterator[Tell]:
 
 
 def _lines(title: str, console: Console) -> Tell:
-    shown_s = monotonic() - LINE_EVERY_S
+    shown_s, shown = monotonic(), ""
 
     def tell(what: str, done: float) -> None:
-        nonlocal shown_s
-        if monotonic() - shown_s >= LINE_EVERY_S:
-            shown_s = monotonic()
+        nonlocal shown_s, shown
+        if what != shown or monotonic() - shown_s >= LINE_EVERY_S:
+            shown_s, shown = monotonic(), what
             console.print(f"{title}: {what}, {done:.0%}", highlight=False)
 
     return tell
