@@ -2,8 +2,8 @@
 
 Users come in the order of their ids, `CHUNK_USERS` at a time. A chunk becomes a part, a file that
 is whole or absent, and only then does the progress name its last user: a run that was killed makes
-the part again that it was at, and none that is done. At the end the parts are put together, and the
-working directory is removed.
+the part again that it was at, and none that is done. At the end the parts are put together, and
+what the run has kept is removed.
 
 Answers come from the code that answers events (`nextwatch.batch.served`); threads share the work,
 each with a recommender of its own, since search and models compute without the interpreter's lock.
@@ -13,6 +13,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from threading import local
 import msgspec
 
 from contract.errors import ContractError
-from contract.process.atomic_write import replace_file
+from contract.process.atomic_write import draft_of, replace_file
 from contract.wire.events import Recommendation
 from models.history.history import EMPTY, Window
 from nextwatch.batch.progress import Tell
@@ -36,6 +37,7 @@ EVENT_ID = "batch"
 """Stands for the causing event: a list of one user and bundle has the same id in every run."""
 PROGRESS = "progress.json"
 WINDOWS = "windows"
+_PART = "part-"
 
 Chunk = Sequence[tuple[str, Window]]
 
@@ -105,7 +107,7 @@ class RecommendRun:
         return begun
 
     def _part(self, number: int) -> Path:
-        return self.work_dir / f"part-{number:06d}{self.path.suffix}"
+        return self.work_dir / f"{_PART}{number:06d}{self.path.suffix}"
 
     def _parts(self, progress: RunProgress, should_stop: Callable[[], bool]) -> Iterator["_Part"]:
         """Yield the parts in the order of users; a few chunks are under way at a time."""
@@ -161,8 +163,13 @@ def begun_in(work_dir: Path) -> RunProgress | None:
 
 
 def discard(work_dir: Path) -> None:
-    """Remove what a run has kept."""
-    shutil.rmtree(work_dir, ignore_errors=True)
+    """Remove what a run has kept, and *work_dir* itself if nothing else is in it."""
+    shutil.rmtree(work_dir / WINDOWS, ignore_errors=True)
+    progress = work_dir / PROGRESS
+    for file in (progress, draft_of(progress), *work_dir.glob(f"{_PART}*")):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or it has files of others
+        work_dir.rmdir()
 
 
 def _is_known(window: Window) -> bool:

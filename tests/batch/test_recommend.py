@@ -1,6 +1,7 @@
 """A list for every user: as streams makes it, once for each, and on again after a kill."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -195,6 +196,28 @@ def test_a_run_does_not_go_on_with_another_bundle(served, tmp_path):
 
     with pytest.raises(ContractError, match=r"b1.*b2.*--restart"):
         World(served, tmp_path, bundle_id="b2").go()
+
+
+def test_what_else_is_in_the_working_directory_stays(served, tmp_path):
+    """The file of lists may be there, or anything of the user's."""
+    world = World(served, tmp_path)
+    world.run = replace(world.run, path=world.run.work_dir / "lists.jsonl")
+    world.go()
+    (world.run.work_dir / job.WINDOWS).mkdir()
+
+    job.discard(world.run.work_dir)
+
+    assert [one.name for one in world.run.work_dir.iterdir()] == ["lists.jsonl"]
+
+
+def test_a_working_directory_of_the_run_alone_is_removed(served, tmp_path):
+    world = World(served, tmp_path)
+    world.go()
+
+    job.discard(world.run.work_dir)
+    job.discard(world.run.work_dir)
+
+    assert not world.run.work_dir.exists()
 
 
 def test_parquet_has_the_same_lists(served, tmp_path):
