@@ -70,7 +70,8 @@ class RecommendRun:
         Once *should_stop*, what is done is kept for the next run.
 
         Raises:
-            ContractError: the working directory is of a run with another bundle or number.
+            ContractError: the working directory is of a run with another bundle or number, or what
+                is in it is damaged.
         """
         progress = self._begun()
         num_before = progress.num_users
@@ -88,8 +89,7 @@ class RecommendRun:
             replace_file(self.work_dir / PROGRESS, msgspec.json.encode(progress))
             tell(progress.num_users, self.users.num_users)
         if not should_stop():
-            parts = [self._part(number) for number in range(progress.num_parts)]
-            concatenate(parts, self.path, Recommendation)
+            self._put_together(progress)
         return progress
 
     def _begun(self) -> RunProgress:
@@ -105,6 +105,13 @@ class RecommendRun:
                 "begins anew"
             )
         return begun
+
+    def _put_together(self, progress: RunProgress) -> None:
+        parts = [self._part(number) for number in range(progress.num_parts)]
+        try:
+            concatenate(parts, self.path, Recommendation, num_rows=progress.num_users)
+        except ContractError as error:
+            raise ContractError(f"{error}: --restart begins anew") from error
 
     def _part(self, number: int) -> Path:
         return self.work_dir / f"{_PART}{number:06d}{self.path.suffix}"
