@@ -43,10 +43,14 @@ Chunk = Sequence[tuple[str, Window]]
 
 
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run has come; *last_user* is the last one in the last of its parts."""
+    """How far a run has come; *last_user* is the last one in the last of its parts.
+
+    *data* names the log, and is empty where the windows are those of the broker.
+    """
 
     bundle_id: str
     number: int
+    data: str = ""
     num_parts: int = 0
     num_users: int = 0
     last_user: str = ""
@@ -63,6 +67,7 @@ class RecommendRun:
     path: Path
     work_dir: Path
     num_threads: int = 1
+    data: str = ""
 
     def run(self, tell: Tell, *, should_stop: Callable[[], bool] = lambda: False) -> RunProgress:
         """Make all lists that are not made yet, and the file; return what there is then.
@@ -70,8 +75,8 @@ class RecommendRun:
         Once *should_stop*, what is done is kept for the next run.
 
         Raises:
-            ContractError: the working directory is of a run with another bundle or number, or what
-                is in it is damaged.
+            ContractError: the working directory is of a run with another bundle, number or log, or
+                what is in it is damaged.
         """
         progress = self._begun()
         num_before = progress.num_users
@@ -96,13 +101,13 @@ class RecommendRun:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.work_dir.mkdir(parents=True, exist_ok=True)
         begun = begun_in(self.work_dir)
+        wanted = RunProgress(bundle_id=self.bundle_id, number=self.number, data=self.data)
         if begun is None:
-            return RunProgress(bundle_id=self.bundle_id, number=self.number)
-        if (begun.bundle_id, begun.number) != (self.bundle_id, self.number):
+            return wanted
+        if _terms(begun) != _terms(wanted):
             raise ContractError(
-                f"{self.work_dir} is of a run with bundle {begun.bundle_id} and lists of "
-                f"{begun.number}, now it would be {self.bundle_id} and {self.number}: --restart "
-                "begins anew"
+                f"{self.work_dir} is of a run with {_terms(begun)}, now it would be with "
+                f"{_terms(wanted)}: --restart begins anew"
             )
         return begun
 
@@ -177,6 +182,11 @@ def discard(work_dir: Path) -> None:
         file.unlink(missing_ok=True)
     with suppress(OSError):  # it is not there, or it has files of others
         work_dir.rmdir()
+
+
+def _terms(of: RunProgress) -> str:
+    """Return in words what must be the same when a run goes on."""
+    return f"bundle {of.bundle_id}, lists of {of.number}, {of.data or 'windows of the broker'}"
 
 
 def _is_known(window: Window) -> bool:

@@ -256,6 +256,7 @@ def recommend(  # noqa: PLR0913 - options
             path=out,
             work_dir=kept,
             num_threads=threads or os.cpu_count() or 1,
+            data=data or "",
         )
         ranked_s = monotonic()
         with _progress("recommend", "users") as tell:

@@ -199,6 +199,19 @@ def test_a_run_does_not_go_on_with_another_bundle(served, tmp_path):
         World(served, tmp_path, bundle_id="b2").go()
 
 
+def test_a_run_does_not_go_on_with_another_log(served, tmp_path):
+    """The users of one log up to a name, and those of another one behind it, are no list of all."""
+    world = World(served, tmp_path)
+    world.room = 1
+    with pytest.raises(BrokenPipeError):
+        world.go()
+
+    other = World(served, tmp_path)
+    other.run = replace(other.run, data="kuairand:log")
+    with pytest.raises(ContractError, match=r"broker.*kuairand:log.*--restart"):
+        other.go()
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
 def test_a_part_that_is_missing_or_damaged_is_told_with_the_remedy(
