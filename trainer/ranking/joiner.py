@@ -526,25 +526,33 @@ class Joiner:
             start = keys[-1] + b"\0"
 
     def _drop_oldest(self) -> None:
-        """Raise the floor of all partitions until there is room again."""
+        """Raise the floors of the partitions until there is room again.
+
+        The oldest is what is longest before the newest event of its own partition: by time alone
+        all that is dropped would be that of a partition which is read behind the others, and it
+        would tell no example until it has caught up.
+        """
         before = self._num_entries
         wanted = self._policy.max_entries - self._policy.max_entries // _DROPPED_SHARE
         while self._num_entries > wanted:
             most = self._num_entries - wanted
-            oldest = merge(*(self._times(partition) for partition in self._expired_ms))
-            times = list(islice(oldest, most))
-            if not times:
+            oldest = merge(*(self._ages_ms(one) for one in self._expired_ms), reverse=True)
+            ages_ms = list(islice(oldest, most))
+            if not ages_ms:
                 break
             for partition in self._expired_ms:
-                floor_ms = max(times[-1] + 1, self._floors_ms.get(partition, 0))
+                floor_ms = self._watermarks.newest_ms(partition) - ages_ms[-1] + 1
+                floor_ms = max(floor_ms, self._floors_ms.get(partition, 0))
                 self._floors_ms[partition] = floor_ms
                 self._expire(partition, floor_ms)
         self._counts["ranking_dropped"] += before - self._num_entries
 
-    def _times(self, partition: int) -> Iterator[int]:
+    def _ages_ms(self, partition: int) -> Iterator[int]:
+        """Yield how long before the newest event of *partition* its entries are, oldest first."""
+        newest_ms = self._watermarks.newest_ms(partition)
         start, end = b"a" + _place(partition, 0), b"a" + _place(partition + 1, 0)
         for key, _ in self._store.scan(start, end):
-            yield int.from_bytes(key[_PLACE_BYTES - 8 : _PLACE_BYTES], "big")
+            yield newest_ms - int.from_bytes(key[_PLACE_BYTES - 8 : _PLACE_BYTES], "big")
 
 
 _PAIRS = msgspec.msgpack.Decoder(_Pair)
