@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from contract.points import POINT_BYTES, point_id
 from contract.wire.events import Impressions
 from models.features.examples import CompletionRule, Example
 from models.features.ranking_features import (
     VERSION,
     Candidates,
     RequestColumns,
+    logged_history,
     ranking_features,
 )
 from models.history.history import Window
@@ -57,7 +57,7 @@ def own_features(
             np.full(len(rows), _NOT_OF_OURS),
         )
         values = ranking_features(requests, candidates, popularity)
-        watches = window.watches
+        history, history_completed = logged_history(window.watches, completion)
         return LoggedFeatures(
             feature_version=VERSION,
             generation=0,
@@ -65,12 +65,8 @@ def own_features(
             context=values.context_BU[0].astype("<f4").tobytes(),
             user_vector=vector_D.astype("<f4").tobytes(),
             candidates=np.ascontiguousarray(values.candidate_MF, "<f4").tobytes(),
-            history=b"".join(
-                point_id(watch.video_id).to_bytes(POINT_BYTES, "little") for watch in watches
-            ),
-            history_completed=bytes(
-                completion.is_completed(watch.watch_ms, watch.duration_ms) for watch in watches
-            ),
+            history=history,
+            history_completed=history_completed,
         )
 
     return compute
