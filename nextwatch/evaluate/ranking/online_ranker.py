@@ -24,7 +24,13 @@ from models.features.ranking_features import (
 )
 from models.features.vocabulary import Vocabulary
 from models.history.history import HOUR_MS, Window
-from models.ranking.batch import RankerCandidates, RankerLabels, RankerRequests, padded_histories
+from models.ranking.batch import (
+    MAX_HISTORY,
+    RankerCandidates,
+    RankerLabels,
+    RankerRequests,
+    padded_histories,
+)
 from models.ranking.config import RankerConfig
 from models.ranking.ranker import LabelledHistory, RankerModel
 from nextwatch.evaluate.logs.trial import LoggedHistory
@@ -33,7 +39,6 @@ from trainer.evaluate.popularity import Popularity, Viewing
 # Shape legend: B = requests, M = candidates or exposures, S = videos shown.
 
 _RULE = CompletionRule()
-_MOST_WATCHES = 50
 
 
 class RankerInputs(NamedTuple):
@@ -95,7 +100,7 @@ class OnlineRanker:
         columns = RequestColumns(windows, now_ms_B, np.concatenate(rows), self._shown(windows))
         values = ranking_features(columns, candidates, self._popularity)
         history_BT, completed_BT = padded_histories(
-            rows, [_completed(window) for window in windows], most=_MOST_WATCHES
+            rows, [_completed(window) for window in windows], most=MAX_HISTORY
         )
         position_M = np.zeros(len(candidates.row_M), np.float32)
         return RankerInputs(
