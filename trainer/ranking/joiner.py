@@ -41,7 +41,7 @@ from typing import TypeVar
 import msgspec
 
 from contract.process.clock import Clock
-from contract.wire.events import Impressions, RankingLog, UserDeletion, Watch
+from contract.wire.events import MAX_TIME_MS, Impressions, RankingLog, UserDeletion, Watch
 from contract.wire.identifiers import event_key
 from contract.wire.topics import IMPRESSIONS, RANKING_LOG, WATCH_EVENTS
 from models.history.erasure import erasure_marker
@@ -137,7 +137,8 @@ class Joiner:
         if not self._is_accepted(user, partition, log.generated_at_ms):
             return
         key = event_key(log.recommendation_id)
-        if self._put_features(user, key, partition, log.generated_at_ms, features_of(log)):
+        time_ms = self._generated_ms(partition, log.generated_at_ms)
+        if self._put_features(user, key, partition, time_ms, features_of(log)):
             waiting = b"x" + user + key
             for found in [found for found, _ in self._store.scan(waiting, end_of(waiting))]:
                 self._store.delete(found)
@@ -327,6 +328,15 @@ class Joiner:
         self._expire_later(b"i", user + key, partition, time_ms)
         self._num_entries += 1
         return True
+
+    def _generated_ms(self, partition: int, generated_at_ms: int) -> int:
+        """Return when features count as generated: at most `keep_ms` after the newest event.
+
+        Those of recommendations for a replayed log are of today while its events are of another
+        year. They would never be too old, and fill the store.
+        """
+        newest_ms = self._watermarks.newest_ms(partition)
+        return min(generated_at_ms, newest_ms + self._policy.keep_ms if newest_ms else MAX_TIME_MS)
 
     def _put_own_features(
         self, user: bytes, key: bytes, partition: int, event: Impressions, own: OwnFeatures
