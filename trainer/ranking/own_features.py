@@ -17,7 +17,7 @@ from models.features.ranking_features import (
     logged_history,
     ranking_features,
 )
-from models.history.history import Window
+from models.history.window import Window, until
 from trainer.evaluate.popularity import Popularity
 from trainer.input.windows import Windows
 from trainer.learn.learner import Learner
@@ -40,7 +40,8 @@ def own_features(
         video_ids = [one.video_id for one in event.videos if vocabulary.live_row(one.video_id)]
         if not video_ids:
             return None
-        window = windows.get(event.user_id)
+        # topics are read in any order: the watch that came of it may be in the window already
+        window = until(windows.get(event.user_id), event.event_time_ms - 1)
         rows = vocabulary.rows(video_ids).astype(np.int64)
         encoded = learner.encode([Example(event.user_id, window, "", event.event_time_ms)])
         vector_D = learner.user_vectors(encoded.users)[0]
