@@ -18,7 +18,7 @@ from models.features.features import FeatureEncoder
 from models.features.ranking_features import (
     Candidates,
     RequestColumns,
-    code_of,
+    content_codes,
     ranking_features,
     small_code,
 )
@@ -75,11 +75,12 @@ class OnlineRanker:
             row = self._vocabulary.put(upload)
             self._popularity.add(upload)
             self._row_of_point[point_id(upload.video_id)] = row
+        codes = [content_codes(upload) for upload in uploads]
         self.model.describe(
             np.arange(1, len(uploads) + 1),
-            channel=np.array([code_of(u.channel_id or "") for u in uploads]),
-            category=np.array([code_of(u.category or "") for u in uploads]),
-            tag=np.array([code_of(u.tags[0] if u.tags else "") for u in uploads]),
+            channel=np.array([one["channel"] for one in codes], np.int64),
+            category=np.array([one["category"] for one in codes], np.int64),
+            tag=np.array([one["tag"] for one in codes], np.int64),
             duration_ms=np.array([float(u.duration_ms) for u in uploads]),
         )
         labelled = [
