@@ -69,6 +69,18 @@ def replace_file(final: Path, data: bytes) -> None:
     _sync(final.parent)
 
 
+def finish_draft(final: Path) -> None:
+    """Give the draft of *final* its name, once all of it is on disk, also with regard to a crash.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    draft = draft_of(final)
+    _sync(draft)
+    draft.replace(final)
+    _sync(final.parent)
+
+
 def _write(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)

@@ -22,15 +22,17 @@ from models.features.ranking_features import (
     UNKNOWN,
 )
 from models.ranking import heads
-from models.ranking.batch import RankerCandidates, RankerRequests
-from models.ranking.network import NUM_PRODUCTS, NUM_SKIPPED, RankerNetwork, UserInputs
+from models.ranking.batch import MAX_HISTORY, RankerCandidates, RankerRequests
+from models.ranking.network import NUM_SKIPPED, RankerNetwork, UserInputs
 from models.ranking.normaliser import num_columns
 from models.ranking.ranker import RankerModel
+from models.serving.ranker_history import POOLS
 from models.serving.ranker_tables import (
     CARD,
     GOLDEN,
     MODEL,
     NORMALISED,
+    NUM_PRODUCTS,
     TABLES,
     USER_PART,
     VIDEO_PART,
@@ -39,7 +41,6 @@ from models.serving.ranker_tables import (
 
 # Shape legend: B = requests, M = candidates, P = videos of the snapshot, X = inputs of a part.
 
-MAX_HISTORY = 50
 _AXES = {0: "B"}
 _GOLDEN_PAIRS, _GOLDEN_REQUESTS, _GOLDEN_WATCHES = 12, 3, 6
 
@@ -140,7 +141,7 @@ def _video_part(model: RankerModel) -> bytes:
 
 def _user_part(model: RankerModel) -> bytes:
     network = model.network
-    num_pools = 2 * 3 * model.config.dim
+    num_pools = 2 * len(POOLS) * model.config.dim
     inputs = (
         torch.rand(2, num_pools),
         torch.rand(2, network.user_bias.in_features),

@@ -22,9 +22,9 @@ import numpy as np
 import xxhash
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
-from contract.points import POINT_BYTES
-from contract.wire.events import VideoUpload
-from models.features.examples import USUAL_DURATION_MS
+from contract.points import POINT_BYTES, point_id
+from contract.wire.events import MAX_HISTORY, VideoUpload
+from models.features.examples import USUAL_DURATION_MS, CompletionRule
 from models.features.key_table import KeyTable
 from models.history.history import WatchEntry, Window
 
@@ -251,6 +251,17 @@ def video_features(
 def code_of(text: str) -> int:
     """Return the code of a channel, category, tag or language, from 1 on; 0 for an empty text."""
     return (xxhash.xxh32_intdigest(text.encode()) >> 1) or 1 if text else 0
+
+
+def logged_history(
+    watches: Sequence[WatchEntry], completion: CompletionRule
+) -> tuple[bytes, bytes]:
+    """Return the newest *watches* and which were completed, as `RankingLog` has them."""
+    newest = watches[-MAX_HISTORY:]
+    points = b"".join(point_id(watch.video_id).to_bytes(POINT_BYTES, "little") for watch in newest)
+    return points, bytes(
+        completion.is_completed(watch.watch_ms, watch.duration_ms) for watch in newest
+    )
 
 
 def content_codes(upload: VideoUpload) -> dict[str, int]:

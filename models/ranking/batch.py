@@ -8,6 +8,9 @@ from jaxtyping import Bool, Float, Float32, Integer
 # Shape legend: B = requests, T = watches of the longest history, M = candidates of all requests,
 # U = features of a request, F = features of a candidate.
 
+MAX_HISTORY = 50
+"""So many of the newest watches a ranker reads, in training and in serving."""
+
 
 @dataclass(frozen=True, slots=True)
 class RankerRequests:

@@ -36,16 +36,15 @@ from models.features.ranking_features import (
 )
 from models.ranking.config import RankerConfig
 from models.ranking.normaliser import num_columns
+from models.serving.ranker_history import NUM_STATS, POOLS, STATS_OF
+from models.serving.ranker_tables import NUM_PRODUCTS
 
 # Shape legend: B = requests, T = watches, M = candidates, D = width of an embedding,
 # H = width of the first layer, O = outputs.
 
-POOLS = (None, 10, 3)
-"""Over how many of the newest watches is summed up; None is all."""
-NUM_STATS = 4
-NUM_PRODUCTS, NUM_SKIPPED = 6, 4
-"""Products of user and video that stand beside the features of a pair; the first ones also go to
-the outputs directly."""
+NUM_SKIPPED = 4
+"""So many of the products of user and video (`NUM_PRODUCTS`), the first ones, also go to the
+outputs directly."""
 CODE_DIM = 4
 USER_DIM = 128
 
@@ -88,11 +87,11 @@ def pooled(history_BTD: Tensor, is_there_BT: Tensor, is_completed_BT: Tensor) ->
 
 
 def stats(is_there_BT: Tensor, is_completed_BT: Tensor) -> Tensor:
-    """Return how much was completed of all and of the newest five, and how much there is."""
+    """Return how much was completed of all and of the newest, and how much there is."""
     completed_B = is_completed_BT.sum(1).float()
     others_B = is_there_BT.sum(1).float() - completed_B
-    newest_B = is_completed_BT[:, -5:].sum(1).float()
-    there_B = is_there_BT[:, -5:].sum(1).float()
+    newest_B = is_completed_BT[:, -STATS_OF:].sum(1).float()
+    there_B = is_there_BT[:, -STATS_OF:].sum(1).float()
     return torch.stack(
         [
             (completed_B + 1.5) / (completed_B + others_B + 5.0),

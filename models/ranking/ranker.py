@@ -37,7 +37,6 @@ from models.ranking.batch import RankerCandidates, RankerLabels, RankerRequests
 from models.ranking.calibration import Calibration
 from models.ranking.config import RankerConfig
 from models.ranking.network import (
-    POOLS,
     RankerNetwork,
     UserInputs,
     as_tensor,
@@ -48,6 +47,7 @@ from models.ranking.normaliser import Quantiles
 from models.ranking.optimisers import RankerOptimiser
 from models.ranking.surfaces import SurfaceRates, surface_logit
 from models.ranking.tables import VideoEmbeddings
+from models.serving.ranker_history import POOLS, STATS_OF
 
 # Shape legend: B = requests, T = watches, M = candidates, O = outputs, D = width of an embedding,
 # Q = ranges of watch time.
@@ -368,14 +368,14 @@ class RankerModel:
                 )
                 pools.append(sum_BTD / (count_BT1 + 1.0).sqrt())
                 counts.append(count_BT1[..., 0])
-        five_completed = _before(is_completed_BT.unsqueeze(-1).float(), 5)[..., 0]
-        five_there = _before(is_there_BT.unsqueeze(-1).float(), 5)[..., 0]
+        newest_completed = _before(is_completed_BT.unsqueeze(-1).float(), STATS_OF)[..., 0]
+        newest_there = _before(is_there_BT.unsqueeze(-1).float(), STATS_OF)[..., 0]
         told_BTS = torch.stack(
             [
                 (counts[0] + 1.5) / (counts[0] + counts[1] + 5.0),
                 torch.log1p(counts[0]) / 3.0,
                 torch.log1p(counts[1]) / 3.0,
-                (five_completed + 0.3) / (five_there + 1.0),
+                (newest_completed + 0.3) / (newest_there + 1.0),
             ],
             dim=-1,
         )

@@ -28,7 +28,7 @@ MOST = 200
 """As many as a record of `hottest-videos` may have."""
 _ALL = 0
 _BITS = 32
-_MAX_HALF_LIVES = 900.0  # what lies farther ahead of the first block weighs no more: 2^1023 is all
+_MAX_HALF_LIVES = 500.0  # then the weights are scaled down: above 2^1023 there is no number
 _LEAST = 1e-3
 
 
@@ -53,10 +53,12 @@ def hottest(
         if not len(block):
             continue
         newest_ms = max(newest_ms, int(block.time_ms_W.max()))
-        landmark_ms = landmark_ms or newest_ms
+        if newest_ms - landmark_ms > _MAX_HALF_LIVES * min(HALF_LIVES_MS.values()):
+            sums.scale(np.append(1.0, np.exp2((landmark_ms - newest_ms) / half_life_ms_L)))
+            landmark_ms = newest_ms
         num_watches += len(block)
         age_WL = (block.time_ms_W[:, None] - landmark_ms) / half_life_ms_L
-        weight_WL = np.exp2(np.minimum(age_WL, _MAX_HALF_LIVES))
+        weight_WL = np.exp2(age_WL)
         for number, half_life_ms in enumerate(half_life_ms_L.tolist()):
             weight_WL[~_newest_in_interval(block, half_life_ms), number] = 0.0
         is_first_W = _newest_in_interval(block, 0)[:, None].astype(np.float64)

@@ -142,9 +142,12 @@ def _batches(of_user: dict[str, list[int]]) -> Iterator[list[str]]:
 def _csv_pairs(path: Path) -> Iterator[Pair]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
-        _check_columns(path, rows.fieldnames or ())
-        for row in rows:
-            yield Pair(row["user_id"] or "", row["video_id"] or "")
+        try:
+            _check_columns(path, rows.fieldnames or ())
+            for row in rows:
+                yield Pair(row["user_id"] or "", row["video_id"] or "")
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DatasetError(f"{path} cannot be read: {error}") from error
 
 
 def _json_pairs(path: Path) -> Iterator[Pair]:
@@ -164,8 +167,9 @@ def _parquet_pairs(path: Path) -> Iterator[Pair]:
             _check_columns(path, file.schema_arrow.names)
             for some in file.iter_batches(CHUNK_PAIRS, columns=list(_COLUMNS)):
                 columns = (some.column(name).cast(arrow.string()).to_pylist() for name in _COLUMNS)
-                yield from (Pair(*pair) for pair in zip(*columns, strict=True))
-    except arrow.ArrowInvalid as error:
+                for user_id, video_id in zip(*columns, strict=True):
+                    yield Pair(user_id or "", video_id or "")
+    except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
 
 

@@ -2,8 +2,8 @@
 
 Users come in the order of their ids, `CHUNK_USERS` at a time. A chunk becomes a part, a file that
 is whole or absent, and only then does the progress name its last user: a run that was killed makes
-the part again that it was at, and none that is done. At the end the parts are put together, and the
-working directory is removed.
+the part again that it was at, and none that is done. At the end the parts are put together, and
+what the run has kept is removed.
 
 Answers come from the code that answers events (`nextwatch.batch.served`); threads share the work,
 each with a recommender of its own, since search and models compute without the interpreter's lock.
@@ -13,6 +13,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from threading import local
 import msgspec
 
 from contract.errors import ContractError
-from contract.process.atomic_write import replace_file
+from contract.process.atomic_write import draft_of, replace_file
 from contract.wire.events import Recommendation
 from models.history.history import EMPTY, Window
 from nextwatch.batch.progress import Tell
@@ -36,15 +37,20 @@ EVENT_ID = "batch"
 """Stands for the causing event: a list of one user and bundle has the same id in every run."""
 PROGRESS = "progress.json"
 WINDOWS = "windows"
+_PART = "part-"
 
 Chunk = Sequence[tuple[str, Window]]
 
 
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run has come; *last_user* is the last one in the last of its parts."""
+    """How far a run has come; *last_user* is the last one in the last of its parts.
+
+    *data* names the log, and is empty where the windows are those of the broker.
+    """
 
     bundle_id: str
     number: int
+    data: str = ""
     num_parts: int = 0
     num_users: int = 0
     last_user: str = ""
@@ -61,6 +67,7 @@ class RecommendRun:
     path: Path
     work_dir: Path
     num_threads: int = 1
+    data: str = ""
 
     def run(self, tell: Tell, *, should_stop: Callable[[], bool] = lambda: False) -> RunProgress:
         """Make all lists that are not made yet, and the file; return what there is then.
@@ -68,7 +75,8 @@ class RecommendRun:
         Once *should_stop*, what is done is kept for the next run.
 
         Raises:
-            ContractError: the working directory is of a run with another bundle or number.
+            ContractError: the working directory is of a run with another bundle, number or log, or
+                what is in it is damaged.
         """
         progress = self._begun()
         num_before = progress.num_users
@@ -86,26 +94,32 @@ class RecommendRun:
             replace_file(self.work_dir / PROGRESS, msgspec.json.encode(progress))
             tell(progress.num_users, self.users.num_users)
         if not should_stop():
-            parts = [self._part(number) for number in range(progress.num_parts)]
-            concatenate(parts, self.path, Recommendation)
+            self._put_together(progress)
         return progress
 
     def _begun(self) -> RunProgress:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.work_dir.mkdir(parents=True, exist_ok=True)
         begun = begun_in(self.work_dir)
+        wanted = RunProgress(bundle_id=self.bundle_id, number=self.number, data=self.data)
         if begun is None:
-            return RunProgress(bundle_id=self.bundle_id, number=self.number)
-        if (begun.bundle_id, begun.number) != (self.bundle_id, self.number):
+            return wanted
+        if _terms(begun) != _terms(wanted):
             raise ContractError(
-                f"{self.work_dir} is of a run with bundle {begun.bundle_id} and lists of "
-                f"{begun.number}, now it would be {self.bundle_id} and {self.number}: --restart "
-                "begins anew"
+                f"{self.work_dir} is of a run with {_terms(begun)}, now it would be with "
+                f"{_terms(wanted)}: --restart begins anew"
             )
         return begun
 
+    def _put_together(self, progress: RunProgress) -> None:
+        parts = [self._part(number) for number in range(progress.num_parts)]
+        try:
+            concatenate(parts, self.path, Recommendation, num_rows=progress.num_users)
+        except ContractError as error:
+            raise ContractError(f"{error}: --restart begins anew") from error
+
     def _part(self, number: int) -> Path:
-        return self.work_dir / f"part-{number:06d}{self.path.suffix}"
+        return self.work_dir / f"{_PART}{number:06d}{self.path.suffix}"
 
     def _parts(self, progress: RunProgress, should_stop: Callable[[], bool]) -> Iterator["_Part"]:
         """Yield the parts in the order of users; a few chunks are under way at a time."""
@@ -161,8 +175,18 @@ def begun_in(work_dir: Path) -> RunProgress | None:
 
 
 def discard(work_dir: Path) -> None:
-    """Remove what a run has kept."""
-    shutil.rmtree(work_dir, ignore_errors=True)
+    """Remove what a run has kept, and *work_dir* itself if nothing else is in it."""
+    shutil.rmtree(work_dir / WINDOWS, ignore_errors=True)
+    progress = work_dir / PROGRESS
+    for file in (progress, draft_of(progress), *work_dir.glob(f"{_PART}*")):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or it has files of others
+        work_dir.rmdir()
+
+
+def _terms(of: RunProgress) -> str:
+    """Return in words what must be the same when a run goes on."""
+    return f"bundle {of.bundle_id}, lists of {of.number}, {of.data or 'windows of the broker'}"
 
 
 def _is_known(window: Window) -> bool:

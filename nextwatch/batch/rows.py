@@ -5,7 +5,6 @@ Parquet follow from the fields of the struct, never from the rows, so that a fil
 with empty lists only, has the same columns as any other. pyarrow is loaded when it is needed.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any, Protocol, Self
 import msgspec
 from msgspec import inspect
 
-from contract.errors import DatasetError
-from contract.process.atomic_write import draft_of
+from contract.errors import ContractError, DatasetError
+from contract.process.atomic_write import draft_of, finish_draft
 
 PARQUET, JSON_LINES = ".parquet", ".jsonl"
 _ROWS_IN_GROUP = 20_000
 _PACKED = "zstd"
+_BYTES_AT_ONCE = 1 << 20
 
 
 class RowWriter(Protocol):
@@ -78,28 +78,63 @@ def written(path: Path, kind: type[msgspec.Struct]) -> Iterator[RowWriter]:
     try:
         with made(draft, kind) as writer:
             yield writer
-        draft.replace(path)
+        finish_draft(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def concatenate(parts: Sequence[Path], path: Path, kind: type[msgspec.Struct]) -> None:
-    """Write the rows of *parts*, files with the same end as *path*, one after the other."""
+def concatenate(
+    parts: Sequence[Path], path: Path, kind: type[msgspec.Struct], *, num_rows: int
+) -> None:
+    """Write the *num_rows* rows of *parts*, files with the same end as *path*, one after the other.
+
+    Raises:
+        ContractError: a part is missing or damaged.
+    """
     draft = draft_of(path)
+    joined = _joined_parquet if path.suffix == PARQUET else _joined_lines
     try:
-        if path.suffix == JSON_LINES:
-            with draft.open("wb") as whole:
-                for part in parts:
-                    with part.open("rb") as file:
-                        shutil.copyfileobj(file, whole)
-        else:
-            parquet = pyarrow().parquet
-            with parquet.ParquetWriter(draft, schema_of(kind), compression=_PACKED) as whole:
-                for part in parts:
-                    whole.write_table(parquet.read_table(part))
-        draft.replace(path)
+        found = joined(parts, draft, kind)
+        if found != num_rows:
+            raise ContractError(f"{parts[0].parent} has {found} rows, expected {num_rows}")
+        finish_draft(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _joined_lines(parts: Sequence[Path], draft: Path, kind: type[msgspec.Struct]) -> int:
+    """Write the lines of *parts* into *draft*; return how many there are."""
+    del kind
+    num_lines = 0
+    with draft.open("wb") as whole:
+        for part in parts:
+            _check_is_there(part)
+            with part.open("rb") as file:
+                while some := file.read(_BYTES_AT_ONCE):
+                    num_lines += some.count(b"\n")
+                    whole.write(some)
+    return num_lines
+
+
+def _joined_parquet(parts: Sequence[Path], draft: Path, kind: type[msgspec.Struct]) -> int:
+    """Write the rows of *parts* into *draft*; return how many there are."""
+    arrow = pyarrow()
+    num_rows = 0
+    with arrow.parquet.ParquetWriter(draft, schema_of(kind), compression=_PACKED) as whole:
+        for part in parts:
+            _check_is_there(part)
+            try:
+                table = arrow.parquet.read_table(part)
+            except (arrow.ArrowInvalid, OSError) as error:
+                raise ContractError(f"{part} cannot be read: {error}") from error
+            num_rows += table.num_rows
+            whole.write_table(table)
+    return num_rows
+
+
+def _check_is_there(part: Path) -> None:
+    if not part.is_file():
+        raise ContractError(f"{part} is missing")
 
 
 class _JsonRows:

@@ -35,6 +35,10 @@ class SparseSums:
         if self._num_collected - self._num_summed > max(_COLLECTED, self._num_summed):
             self._sum()
 
+    def scale(self, factor_C: Float64[np.ndarray, "C"]) -> None:
+        """Multiply all sums by the factor of their column."""
+        self._weights = [weight_nC * factor_C for weight_nC in self._weights]
+
     def items(self) -> tuple[Int64[np.ndarray, "K"], Float64[np.ndarray, "K C"]]:
         """Return the distinct keys, ascending, and their sums."""
         self._sum()

@@ -208,7 +208,9 @@ def recommend(  # noqa: PLR0913 - options
     work_dir: Annotated[
         Path | None,
         typer.Option(
-            file_okay=False, help="What is done is kept there until the end; FILE.work by default."
+            file_okay=False,
+            help="What is done is kept there until the end; FILE.work by default. Other files in it"
+            " stay.",
         ),
     ] = None,
     restart: Annotated[
@@ -254,6 +256,7 @@ def recommend(  # noqa: PLR0913 - options
             path=out,
             work_dir=kept,
             num_threads=threads or os.cpu_count() or 1,
+            data=data or "",
         )
         ranked_s = monotonic()
         with _progress("recommend", "users") as tell:

@@ -181,14 +181,14 @@ def retrieval(  # noqa: PLR0913 - options
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="threadpoolctl|implicit")
         results = [_run(trial, console) for trial in trials]
-    if not as_json:
+    if as_json:
+        typer.echo(json.dumps(reports.rounded(_flat(results))))
+    else:
         typer.echo("\n".join(map(reports.table, results)))
     if every_model:
         _say_written(console, reports.write_page(results, page))
     if report is not None:
         _say_written(console, reports.write_report(results, report))
-    if as_json:
-        typer.echo(json.dumps(reports.rounded(_flat(results))))
 
 
 @evaluate_app.command("rank")
@@ -287,13 +287,13 @@ def rank(
     ]
     console = Console(stderr=True)
     results = [_run_rank(trial, console) for trial in trials]
-    if not as_json:
-        typer.echo("\n".join(map(reports.table, results)))
-    if report is not None:
-        _say_written(console, reports.write_report(results, report))
     if as_json:
         told = results[0] if len(results) == 1 else {"trials": results}
         typer.echo(json.dumps(reports.known(rounded(told))))
+    else:
+        typer.echo("\n".join(map(reports.table, results)))
+    if report is not None:
+        _say_written(console, reports.write_report(results, report))
 
 
 @evaluate_app.command("two-stage")
@@ -366,12 +366,9 @@ def two_stage(
     console = Console(stderr=True)
     with progress("two-stage", console) as tell:
         result = run.run(trial, tell=tell)
-    if not as_json:
-        typer.echo(reports.table(result))
+    typer.echo(json.dumps(rounded(result)) if as_json else reports.table(result))
     if report is not None:
         _say_written(console, reports.write_report(result, report))
-    if as_json:
-        typer.echo(json.dumps(rounded(result)))
 
 
 def _directory_of_kuairand(data: str) -> Path:

@@ -58,11 +58,14 @@ def skew(
             f"{found.num_differences:,} differ"
         )
         for name, count in found.differences.most_common():
-            typer.echo(f"  {name}: {count:,}")
+            if count:
+                typer.echo(f"  {name}: {count:,}")
         for example in found.examples:
             typer.echo(f"  {example}")
         for reason, count in found.not_compared.most_common():
             typer.echo(f"not compared: {count:,}, {reason}")
+        for reason, count in topics.unreadable.most_common():
+            typer.echo(f"not read: {count:,}, {reason}")
     else:
         typer.echo(
             to_json(
@@ -72,6 +75,7 @@ def skew(
                     "differences": found.num_differences,
                     "by_feature": {n: c for n, c in found.differences.items() if c},
                     "not_compared": dict(found.not_compared),
+                    "not_read": dict(topics.unreadable),
                 }
             )
         )

@@ -19,9 +19,10 @@ from jaxtyping import Float32
 
 from contract.errors import BundleError, DecodeError, StoreUnavailable
 from contract.kafka.records import Received
-from contract.points import point_id
+from contract.points import POINT_BYTES, point_id
 from contract.wire.decoding import check_place, decode, tombstone_id
 from contract.wire.events import (
+    FLOAT32_BYTES,
     Impressions,
     ItemVector,
     RankingLog,
@@ -51,11 +52,12 @@ from models.features.ranking_features import (
     VIDEO_FEATURES,
     Candidates,
     RequestColumns,
+    logged_history,
     ranking_features,
     video_features,
 )
 from models.history.history import EMPTY, Happened, Window, WindowPolicy, fold
-from models.serving.encoder import UserEncoder
+from models.serving.encoder import UserEncoder, completion_of
 from models.serving.items import ItemStore
 from streams.serving.requests import Request, request_of
 
@@ -175,8 +177,9 @@ def _compare_one(
     if catalogue is None:
         return "its bundle is gone"
     rows_C = catalogue.items.rows(log.video_ids)
-    if not rows_C.all():
-        return "a video was taken down meanwhile"
+    is_gone = not rows_C.all()
+    if is_gone or not _fits(log, catalogue.items):
+        return "a video was taken down meanwhile" if is_gone else "features of other sizes"
     logged_C = np.frombuffer(log.candidates, "<f4").reshape(len(log.video_ids), -1)
     vector_D = np.frombuffer(log.user_vector, "<f4")
     columns = _columns(request, catalogue)
@@ -192,12 +195,42 @@ def _compare_one(
         possible = [now_F, *(_with(now_F, version, vector_D) for version in versions)]
         computed_F = next((one for one in possible if _is_equal(one, logged_C[place])), now_F)
         _tell(skew, log, video_id, CANDIDATE_FEATURES, logged_C[place], computed_F)
+    _tell_history(skew, log, *logged_history(request.window.watches, catalogue.completion))
     skew.recommendations += 1
     if not catalogue.has_moved(request.window, log.generated_at_ms):
         encoded_BD = catalogue.encode(request.window)
         skew.values += len(vector_D)
-        skew.differences["user_vector"] += int((np.abs(encoded_BD[0] - vector_D) > TOLERANCE).sum())
+        is_near_D = np.abs(encoded_BD[0] - vector_D) <= TOLERANCE
+        skew.differences["user_vector"] += int((~is_near_D).sum())
     return ""
+
+
+def _fits(log: RankingLog, items: ItemStore) -> bool:
+    """Return whether *log* has as many values as this code logs; the contract does not say."""
+    sizes = len(log.context), len(log.candidates), len(log.user_vector)
+    wanted = (
+        len(CONTEXT_FEATURES),
+        len(log.video_ids) * len(CANDIDATE_FEATURES),
+        items.outputs_ND.shape[1],
+    )
+    return bool(log.video_ids) and sizes == tuple(FLOAT32_BYTES * count for count in wanted)
+
+
+def _tell_history(skew: Skew, log: RankingLog, points: bytes, completed: bytes) -> None:
+    """Compare the history, by watch: which video, and whether it was completed."""
+    skew.values += 2 * len(completed)
+    for name, logged, computed, size in (
+        ("history", log.history, points, POINT_BYTES),
+        ("history_completed", log.history_completed, completed, 1),
+    ):
+        count = max(len(logged), len(computed)) // size
+        differing = sum(
+            logged[at * size : (at + 1) * size] != computed[at * size : (at + 1) * size]
+            for at in range(count)
+        )
+        skew.differences[name] += differing
+        if differing and len(skew.examples) < _MOST_EXAMPLES:
+            skew.examples.append(f"{log.recommendation_id}: {name} differs in {differing} watches")
 
 
 def _tell(
@@ -290,6 +323,7 @@ class _Catalogue:
         self.items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
         self.items.put_many(bundle.snapshot)
         self._encoder = UserEncoder(bundle)
+        self.completion = completion_of(bundle)
         generation = bundle.manifest.generation
         self._coming = [one for one in vectors if one[2] is None or one[2].generation == generation]
         self._next = 0

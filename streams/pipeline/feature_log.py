@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Integer
 
-from contract.points import POINT_BYTES, point_id
-from contract.wire.events import MAX_HISTORY, RankingLog, Recommendation
+from contract.wire.events import RankingLog, Recommendation
 from models.features.examples import CompletionRule
-from models.features.ranking_features import VERSION, video_features
+from models.features.ranking_features import VERSION, logged_history, video_features
 from models.serving.ranking import RankingInputs
 from streams.serving.requests import Request
 
@@ -83,7 +82,8 @@ class FeatureLog:
     ) -> RankingLog:
         """Return the record of a recommendation that answers request *number*."""
         candidates_KF = features.candidates_BKF[number, : len(recommendation.items)]
-        watches = features.requests[number].window.watches[-MAX_HISTORY:]
+        watches = features.requests[number].window.watches
+        history, history_completed = logged_history(watches, features.completion)
         return RankingLog(
             recommendation_id=recommendation.recommendation_id,
             user_id=recommendation.user_id,
@@ -95,12 +95,7 @@ class FeatureLog:
             context=features.context_BU[number].astype("<f4").tobytes(),
             user_vector=features.vectors_BD[number].astype("<f4").tobytes(),
             candidates=candidates_KF.astype("<f4").tobytes(),
-            history=b"".join(
-                point_id(watch.video_id).to_bytes(POINT_BYTES, "little") for watch in watches
-            ),
-            history_completed=bytes(
-                features.completion.is_completed(watch.watch_ms, watch.duration_ms)
-                for watch in watches
-            ),
+            history=history,
+            history_completed=history_completed,
             next_offsets=dict(features.requests[number].next_offsets),
         )

@@ -6,6 +6,7 @@ import pytest
 from contract.wire.events import Context, HottestVideos, encode
 from models.features.examples import CompletionRule
 from models.history.history import EMPTY, HOUR_MS, WindowPolicy, fold
+from nextwatch.batch import watched
 from nextwatch.batch.hottest import hottest
 from nextwatch.batch.watched import WatchedInWindows
 from tests.support.builders import T0, watch
@@ -101,6 +102,22 @@ def test_the_order_of_users_does_not_matter():
     turned = [watch(f"v{n}", user_id=f"u{9 - n}", at_ms=n * HOUR_MS) for n in range(5)]
 
     assert lists(*watches) == lists(*turned)
+
+
+@pytest.mark.parametrize("users_in_block", [1, 10])
+def test_users_who_left_long_ago_do_not_hide_what_is_watched_now(monkeypatch, users_in_block):
+    """Wherever they come in the order of users: weights of two months are too far for a float."""
+    monkeypatch.setattr(watched, "_USERS_IN_BLOCK", users_in_block)
+    two_months_ms = 61 * 24 * HOUR_MS
+
+    found = lists(
+        watch("old", user_id="a", at_ms=0),
+        watch("before", user_id="b", at_ms=two_months_ms - HOUR_MS),
+        watch("new", user_id="c", at_ms=two_months_ms),
+    )
+
+    assert found["hottest:1h:all"] == {"new": 1.0, "before": 0.5}
+    assert found["hottest:7d:all"]["old"] == 0.002
 
 
 def test_without_watches_there_are_no_lists():

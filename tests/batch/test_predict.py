@@ -86,6 +86,38 @@ def test_pairs_are_read_from_parquet(tmp_path):
     assert list(pairs_in(tmp_path / "pairs.parquet")) == PAIRS
 
 
+def test_a_missing_id_is_that_of_nobody_in_parquet_as_in_csv(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"video_id": ["v1", "v2"], "user_id": ["u1", None]})
+    parquet.write_table(table, tmp_path / "pairs.parquet")
+    (tmp_path / "pairs.csv").write_text("video_id,user_id\nv1,u1\nv2\n")
+
+    for name in ("pairs.parquet", "pairs.csv"):
+        assert list(pairs_in(tmp_path / name)) == [Pair("u1", "v1"), Pair("", "v2")]
+
+
+def test_ids_of_parquet_that_are_no_text_are_rejected(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"video_id": [["v1"]], "user_id": ["u1"]})
+    parquet.write_table(table, tmp_path / "pairs.parquet")
+
+    with pytest.raises(DatasetError, match="cannot be read"):
+        list(pairs_in(tmp_path / "pairs.parquet"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"user_id,video_id\nu1,\xff\n", b"user_id,video_id\nu1," + b"v" * 200_000]
+)
+def test_a_csv_file_that_cannot_be_read_is_rejected(tmp_path, content):
+    """Not UTF-8, or a field without an end."""
+    (tmp_path / "pairs.csv").write_bytes(content)
+
+    with pytest.raises(DatasetError, match="cannot be read"):
+        list(pairs_in(tmp_path / "pairs.csv"))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [

@@ -1,6 +1,8 @@
 """A list for every user: as streams makes it, once for each, and on again after a kill."""
 
 import json
+import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -195,6 +197,81 @@ def test_a_run_does_not_go_on_with_another_bundle(served, tmp_path):
 
     with pytest.raises(ContractError, match=r"b1.*b2.*--restart"):
         World(served, tmp_path, bundle_id="b2").go()
+
+
+def test_a_run_does_not_go_on_with_another_log(served, tmp_path):
+    """The users of one log up to a name, and those of another one behind it, are no list of all."""
+    world = World(served, tmp_path)
+    world.room = 1
+    with pytest.raises(BrokenPipeError):
+        world.go()
+
+    other = World(served, tmp_path)
+    other.run = replace(other.run, data="kuairand:log")
+    with pytest.raises(ContractError, match=r"broker.*kuairand:log.*--restart"):
+        other.go()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+def test_a_part_that_is_missing_or_damaged_is_told_with_the_remedy(
+    served, tmp_path, suffix, damage
+):
+    """A file of lists that lacks some would look whole."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    world = World(served, tmp_path, suffix=suffix)
+    world.go()
+    world.out.unlink()
+    part = world.run.work_dir / f"part-000001{suffix}"
+    whole = part.read_bytes()
+    part.unlink()
+    if damage != "missing":
+        part.write_bytes(whole[: len(whole) // 2 if damage == "cut" else 0])
+
+    with pytest.raises(ContractError, match="--restart"):
+        World(served, tmp_path, suffix=suffix).go()
+    assert not world.out.exists()
+
+
+def test_a_part_is_on_disk_before_the_progress_names_it(served, tmp_path, monkeypatch):
+    """Else the lists of its users were lost when the machine loses power."""
+    world, synced = World(served, tmp_path), []
+    sync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (synced.append(_size_of(number)), sync(number))[1]
+    )
+
+    world.go()
+
+    sizes = [one.stat().st_size for one in sorted(world.run.work_dir.glob("part-*"))]
+    assert [size for size in synced if size in sizes] == sizes
+
+
+def _size_of(number):
+    return os.fstat(number).st_size
+
+
+def test_what_else_is_in_the_working_directory_stays(served, tmp_path):
+    """The file of lists may be there, or anything of the user's."""
+    world = World(served, tmp_path)
+    world.run = replace(world.run, path=world.run.work_dir / "lists.jsonl")
+    world.go()
+    (world.run.work_dir / job.WINDOWS).mkdir()
+
+    job.discard(world.run.work_dir)
+
+    assert [one.name for one in world.run.work_dir.iterdir()] == ["lists.jsonl"]
+
+
+def test_a_working_directory_of_the_run_alone_is_removed(served, tmp_path):
+    world = World(served, tmp_path)
+    world.go()
+
+    job.discard(world.run.work_dir)
+    job.discard(world.run.work_dir)
+
+    assert not world.run.work_dir.exists()
 
 
 def test_parquet_has_the_same_lists(served, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from contract.errors import BundleError
-from contract.points import point_id
+from contract.points import POINT_BYTES, point_id
 from contract.process.clock import ManualClock
 from contract.wire.topics import WATCH_EVENTS
 from models.bundle import bundle
@@ -94,8 +94,36 @@ def test_a_value_that_differs_is_named(topics, written):
 
     skew = compared(topics, written)
 
-    assert dict(skew.differences) == {"similarity": 1, "user_vector": 0}
+    assert +skew.differences == {"similarity": 1}
     assert "similarity of" in skew.examples[0]
+
+
+def test_a_history_that_differs_is_named(topics, written):
+    """Rankers read it beside the features, in their own embeddings."""
+    [log] = topics.logs
+    turned = log.history[POINT_BYTES:] + log.history[:POINT_BYTES]
+    topics.logs = [replace(log, history=turned, history_completed=b"\0\1")]
+
+    skew = compared(topics, written)
+
+    assert +skew.differences == {"history": 2, "history_completed": 2}
+    assert "history differs in 2 watches" in skew.examples[0]
+
+
+@pytest.mark.parametrize("field", ["context", "user_vector", "candidates", "video_ids"])
+def test_a_log_of_other_sizes_is_counted_and_not_compared(topics, written, field):
+    """Whoever may write to the topic may have made it; the others are compared."""
+    [log] = topics.logs
+    few = {"video_ids": [], "candidates": b""}
+    if field != "video_ids":
+        size = 4 * len(log.video_ids) if field == "candidates" else 8
+        few = {field: getattr(log, field)[:size]}
+    topics.logs = [replace(log, **few), log]
+
+    skew = compared(topics, written)
+
+    assert (skew.recommendations, skew.num_differences) == (1, 0)
+    assert dict(skew.not_compared) == {"features of other sizes": 1}
 
 
 def test_events_after_the_logged_offsets_are_not_in_the_window(topics, written):

@@ -41,7 +41,7 @@ from typing import TypeVar
 import msgspec
 
 from contract.process.clock import Clock
-from contract.wire.events import Impressions, RankingLog, UserDeletion, Watch
+from contract.wire.events import MAX_TIME_MS, Impressions, RankingLog, UserDeletion, Watch
 from contract.wire.identifiers import event_key
 from contract.wire.topics import IMPRESSIONS, RANKING_LOG, WATCH_EVENTS
 from models.history.erasure import erasure_marker
@@ -137,7 +137,8 @@ class Joiner:
         if not self._is_accepted(user, partition, log.generated_at_ms):
             return
         key = event_key(log.recommendation_id)
-        if self._put_features(user, key, partition, log.generated_at_ms, features_of(log)):
+        time_ms = self._generated_ms(partition, log.generated_at_ms)
+        if self._put_features(user, key, partition, time_ms, features_of(log)):
             waiting = b"x" + user + key
             for found in [found for found, _ in self._store.scan(waiting, end_of(waiting))]:
                 self._store.delete(found)
@@ -327,6 +328,15 @@ class Joiner:
         self._expire_later(b"i", user + key, partition, time_ms)
         self._num_entries += 1
         return True
+
+    def _generated_ms(self, partition: int, generated_at_ms: int) -> int:
+        """Return when features count as generated: at most `keep_ms` after the newest event.
+
+        Those of recommendations for a replayed log are of today while its events are of another
+        year. They would never be too old, and fill the store.
+        """
+        newest_ms = self._watermarks.newest_ms(partition)
+        return min(generated_at_ms, newest_ms + self._policy.keep_ms if newest_ms else MAX_TIME_MS)
 
     def _put_own_features(
         self, user: bytes, key: bytes, partition: int, event: Impressions, own: OwnFeatures
@@ -526,25 +536,33 @@ class Joiner:
             start = keys[-1] + b"\0"
 
     def _drop_oldest(self) -> None:
-        """Raise the floor of all partitions until there is room again."""
+        """Raise the floors of the partitions until there is room again.
+
+        The oldest is what is longest before the newest event of its own partition: by time alone
+        all that is dropped would be that of a partition which is read behind the others, and it
+        would tell no example until it has caught up.
+        """
         before = self._num_entries
         wanted = self._policy.max_entries - self._policy.max_entries // _DROPPED_SHARE
         while self._num_entries > wanted:
             most = self._num_entries - wanted
-            oldest = merge(*(self._times(partition) for partition in self._expired_ms))
-            times = list(islice(oldest, most))
-            if not times:
+            oldest = merge(*(self._ages_ms(one) for one in self._expired_ms), reverse=True)
+            ages_ms = list(islice(oldest, most))
+            if not ages_ms:
                 break
             for partition in self._expired_ms:
-                floor_ms = max(times[-1] + 1, self._floors_ms.get(partition, 0))
+                floor_ms = self._watermarks.newest_ms(partition) - ages_ms[-1] + 1
+                floor_ms = max(floor_ms, self._floors_ms.get(partition, 0))
                 self._floors_ms[partition] = floor_ms
                 self._expire(partition, floor_ms)
         self._counts["ranking_dropped"] += before - self._num_entries
 
-    def _times(self, partition: int) -> Iterator[int]:
+    def _ages_ms(self, partition: int) -> Iterator[int]:
+        """Yield how long before the newest event of *partition* its entries are, oldest first."""
+        newest_ms = self._watermarks.newest_ms(partition)
         start, end = b"a" + _place(partition, 0), b"a" + _place(partition + 1, 0)
         for key, _ in self._store.scan(start, end):
-            yield int.from_bytes(key[_PLACE_BYTES - 8 : _PLACE_BYTES], "big")
+            yield newest_ms - int.from_bytes(key[_PLACE_BYTES - 8 : _PLACE_BYTES], "big")
 
 
 _PAIRS = msgspec.msgpack.Decoder(_Pair)

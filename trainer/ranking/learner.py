@@ -25,6 +25,7 @@ from models.features.ranking_features import (
 )
 from models.features.vocabulary import Vocabulary
 from models.ranking.batch import (
+    MAX_HISTORY,
     RankerCandidates,
     RankerLabels,
     RankerRequests,
@@ -39,7 +40,7 @@ from trainer.ranking.examples import RankingExample
 
 # Shape legend: n = examples, T = watches, B = requests.
 
-MAX_HISTORY, MAX_STEP = 50, 512
+MAX_STEP = 512
 MIN_EXAMPLES, MIN_OF_EACH = 2_000, 200
 """With fewer joined examples, and of either label, a ranker is not yet served."""
 NUM_RECENT = 20_000

@@ -1,27 +1,31 @@
 """Compute the features of impressions that serving did not recommend, as of a replayed log.
 
-By the function and from the state that serving has: the user's window before the impression, and
-the counters of this moment.
+By the function that serving has, of the user's window before the impression and the counters of
+this moment. The trainer folds no impressions into windows, so that here the features of what was
+shown before are 0 and unknown.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Int64
 
-from contract.points import POINT_BYTES, point_id
 from contract.wire.events import Impressions
 from models.features.examples import CompletionRule, Example
 from models.features.ranking_features import (
     VERSION,
     Candidates,
-    RequestColumns,
+    logged_history,
     ranking_features,
 )
-from models.history.history import Window
+from models.history.window import until
+from models.serving.candidates import request_columns
 from trainer.evaluate.popularity import Popularity
 from trainer.input.windows import Windows
 from trainer.learn.learner import Learner
 from trainer.ranking.examples import LoggedFeatures
+
+# Shape legend: S = videos shown.
 
 _NOT_OF_OURS = 0  # the code of no source
 
@@ -35,20 +39,21 @@ def own_features(
 ) -> Callable[[Impressions], LoggedFeatures | None]:
     """Return the function that the joiner calls; it returns None where no video is known."""
 
+    def rows_of_points(points_S: Int64[np.ndarray, "S"]) -> Int64[np.ndarray, "S"]:
+        return np.array([row_of_point(point) for point in points_S.tolist()], np.int64)
+
     def compute(event: Impressions) -> LoggedFeatures | None:
         vocabulary = learner.vocabulary
         video_ids = [one.video_id for one in event.videos if vocabulary.live_row(one.video_id)]
         if not video_ids:
             return None
-        window = windows.get(event.user_id)
+        # topics are read in any order: the watch that came of it may be in the window already
+        window = until(windows.get(event.user_id), event.event_time_ms - 1)
         rows = vocabulary.rows(video_ids).astype(np.int64)
         encoded = learner.encode([Example(event.user_id, window, "", event.event_time_ms)])
         vector_D = learner.user_vectors(encoded.users)[0]
-        requests = RequestColumns(
-            [window],
-            np.array([event.event_time_ms], np.int64),
-            vocabulary.rows(window.video_ids),
-            np.array([row_of_point(point) for point in _points(window)], np.int64),
+        requests = request_columns(
+            [window], [event.event_time_ms], vocabulary.rows(window.video_ids), rows_of_points
         )
         candidates = Candidates(
             np.zeros(len(rows), np.int64),
@@ -57,7 +62,7 @@ def own_features(
             np.full(len(rows), _NOT_OF_OURS),
         )
         values = ranking_features(requests, candidates, popularity)
-        watches = window.watches
+        history, history_completed = logged_history(window.watches, completion)
         return LoggedFeatures(
             feature_version=VERSION,
             generation=0,
@@ -65,18 +70,8 @@ def own_features(
             context=values.context_BU[0].astype("<f4").tobytes(),
             user_vector=vector_D.astype("<f4").tobytes(),
             candidates=np.ascontiguousarray(values.candidate_MF, "<f4").tobytes(),
-            history=b"".join(
-                point_id(watch.video_id).to_bytes(POINT_BYTES, "little") for watch in watches
-            ),
-            history_completed=bytes(
-                completion.is_completed(watch.watch_ms, watch.duration_ms) for watch in watches
-            ),
+            history=history,
+            history_completed=history_completed,
         )
 
     return compute
-
-
-def _points(window: Window) -> list[int]:
-    joined = b"".join(entry.points for entry in window.impressions)
-    points: list[int] = np.frombuffer(joined, "<i8").tolist()
-    return points

@@ -59,6 +59,11 @@ class Watermarks:
         times = self._newest_ms.get(partition, {})
         return min(times.get(topic, 0) for topic in self._topics)
 
+    def newest_ms(self, partition: int) -> int:
+        """Return the newest event time noted of *partition*; of all, where none of it was."""
+        of = [partition] if partition in self._newest_ms else self.partitions
+        return max((max(self._newest_ms[one].values()) for one in of), default=0)
+
     def state(self) -> dict[int, dict[str, int]]:
         """Return the newest event times, for a checkpoint."""
         return {partition: dict(times) for partition, times in self._newest_ms.items()}

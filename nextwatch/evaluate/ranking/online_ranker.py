@@ -18,13 +18,19 @@ from models.features.features import FeatureEncoder
 from models.features.ranking_features import (
     Candidates,
     RequestColumns,
-    code_of,
+    content_codes,
     ranking_features,
     small_code,
 )
 from models.features.vocabulary import Vocabulary
 from models.history.history import HOUR_MS, Window
-from models.ranking.batch import RankerCandidates, RankerLabels, RankerRequests, padded_histories
+from models.ranking.batch import (
+    MAX_HISTORY,
+    RankerCandidates,
+    RankerLabels,
+    RankerRequests,
+    padded_histories,
+)
 from models.ranking.config import RankerConfig
 from models.ranking.ranker import LabelledHistory, RankerModel
 from nextwatch.evaluate.logs.trial import LoggedHistory
@@ -33,7 +39,6 @@ from trainer.evaluate.popularity import Popularity, Viewing
 # Shape legend: B = requests, M = candidates or exposures, S = videos shown.
 
 _RULE = CompletionRule()
-_MOST_WATCHES = 50
 
 
 class RankerInputs(NamedTuple):
@@ -70,11 +75,12 @@ class OnlineRanker:
             row = self._vocabulary.put(upload)
             self._popularity.add(upload)
             self._row_of_point[point_id(upload.video_id)] = row
+        codes = [content_codes(upload) for upload in uploads]
         self.model.describe(
             np.arange(1, len(uploads) + 1),
-            channel=np.array([code_of(u.channel_id or "") for u in uploads]),
-            category=np.array([code_of(u.category or "") for u in uploads]),
-            tag=np.array([code_of(u.tags[0] if u.tags else "") for u in uploads]),
+            channel=np.array([one["channel"] for one in codes], np.int64),
+            category=np.array([one["category"] for one in codes], np.int64),
+            tag=np.array([one["tag"] for one in codes], np.int64),
             duration_ms=np.array([float(u.duration_ms) for u in uploads]),
         )
         labelled = [
@@ -95,7 +101,7 @@ class OnlineRanker:
         columns = RequestColumns(windows, now_ms_B, np.concatenate(rows), self._shown(windows))
         values = ranking_features(columns, candidates, self._popularity)
         history_BT, completed_BT = padded_histories(
-            rows, [_completed(window) for window in windows], most=_MOST_WATCHES
+            rows, [_completed(window) for window in windows], most=MAX_HISTORY
         )
         position_M = np.zeros(len(candidates.row_M), np.float32)
         return RankerInputs(

@@ -100,6 +100,16 @@ def test_a_report_is_a_table_a_picture_and_the_figures(data, tmp_path):
     assert "contenders" in json.loads((tmp_path / "ranking.json").read_text())[0]
 
 
+def test_figures_are_printed_though_the_report_cannot_be_written(data, tmp_path):
+    """They took hours."""
+    (tmp_path / "file").touch()
+
+    found = run(*data, "--model", "live_counter", "--report", tmp_path / "file" / "out", "--json")
+
+    assert isinstance(found.exception, OSError)
+    assert "contenders" in json.loads(found.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

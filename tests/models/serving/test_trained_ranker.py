@@ -11,7 +11,7 @@ import torch
 from contract.errors import BundleError
 from contract.wire.events import RankingFeatures
 from models.bundle import bundle, ranker_export
-from models.features.ranking_features import small_code
+from models.features.ranking_features import NUM_CODES, NUM_LENGTHS, small_code
 from models.history.history import DAY_MS, EMPTY, WindowPolicy, fold
 from models.ranking.batch import RankerCandidates, RankerRequests, padded_histories
 from models.ranking.config import RANKERS
@@ -62,10 +62,15 @@ class World:
         with torch.no_grad():
             for table in (self.model.tables.own, self.model.tables.hashed):
                 table.weight.normal_(0.0, 0.3)
-            self.model.network.skip.weight.normal_(0.0, 0.3)
+            for parameter in self.model.network.parameters():  # the last layers begin with zeros
+                parameter.normal_(0.0, 0.3)
         for quantiles in self.model.quantiles.values():
             sample = np.exp(RNG.normal(1, 3, (2_000, len(quantiles.knots_FK))))
             quantiles.see(sample.astype(np.float32))
+        surfaces = RNG.integers(0, NUM_CODES + 1, 50_000)
+        self.model.surfaces.count(surfaces, RNG.random(len(surfaces)) < surfaces / NUM_CODES)
+        lengths, seconds = np.arange(NUM_LENGTHS), 1e4 * np.exp(RNG.normal(size=(2, NUM_LENGTHS)))
+        self.model.calibration.count(lengths, *seconds)
         card = learner.card(bundle_id="b1", generation=1, offsets={}, metrics={})
         files = learner.bundle_files() | ranker_export.export(self.model, self.rows)
         bundle.write(f"file://{root}", card, files, snapshot)
@@ -252,6 +257,25 @@ def test_a_ranker_that_computes_something_else_is_refused(default):
 
     with pytest.raises(BundleError, match="golden outputs"):
         TrainedRanker(with_file(default, GOLDEN, disturb))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("own_PW", "hashed_RW", "source_S", "surface_logit_S"),
+        *("pair_knots_FK", "video_knots_FK", "context_knots_FK"),
+    ],
+)
+def test_a_table_with_other_values_is_refused_by_the_golden_outputs(world, name):
+    """All that is looked up or normalised takes part in them."""
+
+    def turn(arrays):
+        arrays[name] = np.ascontiguousarray(arrays[name][..., ::-1])
+
+    is_read = name not in ("own_PW", "hashed_RW") or world.model.config.has_embeddings
+    if is_read:
+        with pytest.raises(BundleError, match="golden outputs"):
+            TrainedRanker(with_file(world, TABLES, turn))
 
 
 @pytest.mark.parametrize("name", ["own_PW", "pair_knots_FK", "factor_L"])

@@ -249,6 +249,44 @@ def test_beyond_the_bound_the_oldest_are_dropped_and_counted_and_not_accepted_ag
     assert times == list(range(50 - len(times), 50))
 
 
+def test_a_partition_that_is_read_behind_the_others_still_tells_its_examples():
+    """What is dropped is what is old in its own partition: here both have kept too much."""
+    policy = JoinPolicy(label_window_ms=WINDOW_MS, keep_ms=KEEP_MS, max_entries=80, idle_ms=0)
+    delivery = Delivery(policy=policy)
+    for number in range(60):
+        for partition, behind_ms in ((0, 0), (1, KEEP_MS // 2)):
+            delivery.partition = partition
+            at_ms = KEEP_MS - behind_ms + 20 * number
+            whose = {"user_id": f"u{partition}", "at_ms": at_ms}
+            delivery.deliver(
+                logged(f"{partition}/{number}", "v1", **whose),
+                shown(f"{partition}/{number}", "v1", **whose),
+                watched(f"{partition}/{number}", "v1", **whose),
+            )
+
+    told = Counter(one.user_id for one in delivery.examples)
+    assert told == {"u0": 60 - WINDOW_MS // 20, "u1": 60 - WINDOW_MS // 20}
+    assert delivery.counts["ranking_dropped"] > 0
+    assert delivery.counts["ranking_too_old"] == 0
+
+
+def test_logs_of_today_do_not_push_out_the_events_of_a_replayed_log():
+    """Streams recommends to whoever replays a log of another year, and logs the features."""
+    policy = JoinPolicy(label_window_ms=WINDOW_MS, keep_ms=KEEP_MS, max_entries=900, idle_ms=0)
+    delivery, a_year_ms = Delivery(policy=policy), 365 * 86_400_000
+    delivery.clock.advance(ms=a_year_ms)
+    for number in range(1_500):
+        at_ms = KEEP_MS // 100 * number
+        delivery.deliver(
+            shown(None, "v1", at_ms=at_ms, user_id=f"u{number}"),
+            watched(None, "v1", at_ms=at_ms, user_id=f"u{number}"),
+            logged(f"r{number}", "v1", at_ms=a_year_ms + at_ms, user_id=f"u{number}"),
+        )
+
+    assert len(delivery.examples) > 1_490
+    assert delivery.counts["ranking_too_old"] == delivery.counts["ranking_dropped"] == 0
+
+
 def test_a_bot_that_is_shown_one_video_over_and_over_is_bounded():
     records = [shown(None, "v1", at_ms=at_ms) for at_ms in range(MAX_PER_PAIR + 9)]
 

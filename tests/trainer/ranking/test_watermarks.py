@@ -39,6 +39,17 @@ def test_an_older_event_moves_nothing_back():
     assert marks.of(0) == T0 + 100
 
 
+def test_the_newest_event_of_a_partition_is_its_own_and_without_one_that_of_all():
+    marks = watermarks()
+    assert marks.newest_ms(0) == 0
+
+    marks.note("shown", 0, T0 + 5)
+    marks.note("watched", 0, T0 + 3)
+    marks.note("shown", 1, T0 + 7)
+
+    assert [marks.newest_ms(partition) for partition in range(3)] == [T0 + 5, T0 + 7, T0 + 7]
+
+
 def test_partitions_do_not_wait_for_one_another():
     marks = watermarks()
     marks.note("shown", 0, T0)
