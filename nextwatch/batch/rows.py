@@ -44,11 +44,13 @@ def check_name(path: Path) -> None:
     """Check that a file of that name can be written here.
 
     Raises:
-        ValueError: the name has no known end.
+        ValueError: the name has no known end, or is below a file.
         DatasetError: pyarrow is needed and not installed.
     """
     if path.suffix not in (PARQUET, JSON_LINES):
         raise ValueError(f"{path} ends neither in {PARQUET} nor in {JSON_LINES}")
+    if not next(one for one in path.absolute().parents if one.exists()).is_dir():
+        raise ValueError(f"{path} is below a file, where nothing can be written")
     if path.suffix == PARQUET:
         pyarrow()
 

@@ -79,5 +79,9 @@ def skew(
                 }
             )
         )
-    if found.num_differences:
+    if not found.values:
+        typer.echo(
+            "nothing was compared: is ranking-log empty, or older than its bundles?", err=True
+        )
+    if found.num_differences or not found.values:
         raise typer.Exit(1)

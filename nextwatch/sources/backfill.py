@@ -2,7 +2,8 @@
 
 The windows are written to the changelog of streams' windows. Streams merges it when it takes
 its partitions, and a trainer that starts for the first time learns from it, so both know the users
-before the first event, which no replay of single watches does as quickly. The times of these watches are not known: they are evenly spaced (`Past.bounds_ms`).
+before the first event, which no replay of single watches does as quickly. The times of these
+watches are not known: they are evenly spaced (`Past.bounds_ms`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

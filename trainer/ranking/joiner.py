@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from contract.process.clock import Clock
 from contract.wire.events import MAX_TIME_MS, Impressions, RankingLog, UserDeletion, Watch
@@ -49,6 +50,9 @@ from trainer.ranking.examples import LoggedFeatures, OwnFeatures, RankingExample
 from trainer.ranking.join_store import JoinStore, end_of
 from trainer.ranking.policy import JoinPolicy
 from trainer.ranking.watermarks import Place, Watermarks
+from trainer.timer import Interval
+
+log = structlog.get_logger()
 
 TOPICS = (RANKING_LOG, IMPRESSIONS, WATCH_EVENTS)
 """What is joined; the watermark is that of the last two, since features may come at any time."""
@@ -61,6 +65,7 @@ MAX_PER_PAIR = 64
 
 _EXPIRY_STEPS = 96  # a day expires by quarters of an hour, so that few ranges are deleted
 _AT_ONCE = 10_000
+_WARN_EVERY_S = 60.0
 _NUM_CACHED = 256
 _DROPPED_SHARE = 100  # a hundredth of the bound is dropped at once
 _USER_BYTES, _KEY_BYTES, _VIDEO_BYTES = 16, 16, 8
@@ -124,6 +129,7 @@ class Joiner:
         self._watermarks = Watermarks(WATERMARKED, clock=clock)
         self._step_ms = max(1, policy.keep_ms // _EXPIRY_STEPS)
         self._read: dict[bytes, LoggedFeatures] = {}
+        self._warning: Interval | None = None
         self._reset(_Meta({}, {}, {}, {}, 0))
         self.examples: list[RankingExample] = []
 
@@ -554,8 +560,23 @@ class Joiner:
                 floor_ms = self._watermarks.newest_ms(partition) - ages_ms[-1] + 1
                 floor_ms = max(floor_ms, self._floors_ms.get(partition, 0))
                 self._floors_ms[partition] = floor_ms
+                self._warn_if_unlabelled(partition, floor_ms)
                 self._expire(partition, floor_ms)
         self._counts["ranking_dropped"] += before - self._num_entries
+
+    def _warn_if_unlabelled(self, partition: int, floor_ms: int) -> None:
+        """Warn, once a minute, that what is dropped has not waited for its label."""
+        if floor_ms + self._policy.label_window_ms <= self._closed_ms.get(partition, 0):
+            return
+        if self._warning is None or self._warning.is_due():
+            self._warning = self._warning or Interval(_WARN_EVERY_S)
+            log.warning(
+                "shown_videos_dropped_unlabelled",
+                kept=self._policy.max_entries,
+                label_window_ms=self._policy.label_window_ms,
+                remedy="raise NEXTWATCH_TRAINER_JOIN_MAX_ENTRIES, or lower "
+                "NEXTWATCH_STREAMS_RANKING_LOG_SHARE",
+            )
 
     def _ages_ms(self, partition: int) -> Iterator[int]:
         """Yield how long before the newest event of *partition* its entries are, oldest first."""

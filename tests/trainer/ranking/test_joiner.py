@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tests.support.builders import T0, deletion
 from tests.trainer.ranking.facts import (
@@ -247,6 +248,20 @@ def test_beyond_the_bound_the_oldest_are_dropped_and_counted_and_not_accepted_ag
     assert delivery.counts["ranking_too_old"] == 2
     times = [one.event_time_ms - T0 for one in delivery.examples]
     assert times == list(range(50 - len(times), 50))
+
+
+def test_what_is_dropped_before_its_label_window_is_over_is_warned_of_with_the_remedy():
+    """Once a minute: no example is told any more, and a count alone does not say why."""
+    policy = JoinPolicy(label_window_ms=WINDOW_MS, keep_ms=KEEP_MS, max_entries=60, idle_ms=0)
+    delivery = Delivery(policy=policy)
+
+    with capture_logs() as logs:
+        for number in range(200):
+            delivery.deliver(shown(f"r{number}", f"v{number}", at_ms=number))
+
+    assert not delivery.examples
+    [warning] = [one for one in logs if one["event"] == "shown_videos_dropped_unlabelled"]
+    assert "NEXTWATCH_TRAINER_JOIN_MAX_ENTRIES" in warning["remedy"]
 
 
 def test_a_partition_that_is_read_behind_the_others_still_tells_its_examples():
