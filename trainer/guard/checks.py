@@ -1,7 +1,8 @@
 """Check a bundle before it is offered: whether it is whole, distinct, fresh and as good as learned.
 
 Each check returns the reason against the bundle, or None. The bounds are wide: they are there for
-what is broken, not for what is a little worse, which `trainer.guard.paired` finds.
+what is broken, not for what is a little worse, which `trainer.guard.paired` finds. What stands for
+quality, norms and scores, is not asked where that has shown that quality is there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,8 @@ class Truth:
     learner_hits_B: Float[np.ndarray, "B"]
     """Of *examples*, by the learner as it is now."""
     metrics: Mapping[str, float]
+    is_proven: bool = False
+    """Whether the learner has found as many as what serves, on enough of the same examples."""
 
 
 def why_refused(
@@ -51,9 +54,9 @@ def why_refused(
     return (
         _unlike_catalogue(snapshot, truth)
         or _not_finite(snapshot)
-        or _collapsed(snapshot, candidate, truth)
+        or _collapsed(snapshot, candidate, served, truth)
         or _stale(snapshot, truth)
-        or (_far_off(candidate, served, truth) if served is not None else None)
+        or (_far_off(candidate, served, truth) if served and not truth.is_proven else None)
         or _unlike_learner(candidate, truth)
         or _not_calibrated(truth.metrics)
     )
@@ -73,17 +76,30 @@ def _not_finite(snapshot: ItemSnapshot) -> str | None:
     return None
 
 
-def _collapsed(snapshot: ItemSnapshot, candidate: ServedModel, truth: Truth) -> str | None:
-    if len(snapshot.video_ids) < MIN_EXAMPLES:
-        return None
-    if (spread := _spread(snapshot.output_ND)) < MIN_SPREAD:
-        return f"the output vectors are collapsed: variance {spread:.2g}"
-    if len(truth.examples) < MIN_EXAMPLES:
-        return None
-    users_BD = candidate.users([example.window for example in truth.examples])
-    if not np.isfinite(users_BD).all():
+def _collapsed(
+    snapshot: ItemSnapshot, candidate: ServedModel, served: ServedModel | None, truth: Truth
+) -> str | None:
+    """Compare how much vectors differ with those of the generation in service.
+
+    Where uploads say nothing of their videos, those of any generation are alike.
+    """
+    windows = [example.window for example in truth.examples if example.window.watches]
+    users_BD = candidate.users(windows) if len(windows) >= MIN_EXAMPLES else None
+    if users_BD is not None and not np.isfinite(users_BD).all():
         return "user vectors are not finite"
-    if (spread := _spread(users_BD)) < MIN_SPREAD:
+    if served is None:
+        return None
+    if (
+        len(snapshot.video_ids) >= MIN_EXAMPLES
+        and (spread := _spread(snapshot.output_ND)) < MIN_SPREAD
+        and _spread(served.items.outputs_ND[1:]) >= MIN_SPREAD
+    ):
+        return f"the output vectors are collapsed: variance {spread:.2g}"
+    if (
+        users_BD is not None
+        and (spread := _spread(users_BD)) < MIN_SPREAD
+        and _spread(served.users(windows)) >= MIN_SPREAD
+    ):
         return f"the user vectors are collapsed: variance {spread:.2g}"
     return None
 
@@ -111,7 +127,7 @@ def _far_off(candidate: ServedModel, served: ServedModel, truth: Truth) -> str |
     if len(truth.examples) < MIN_EXAMPLES:
         return None
     windows = [example.window for example in truth.examples]
-    best_B, before_B = (_best(model.scores(windows)) for model in (candidate, served))
+    best_B, before_B = (model.best(windows) for model in (candidate, served))
     spread = max(float(before_B.std()), 1e-3)
     change = abs(float(best_B.mean() - before_B.mean())) / spread
     if change > MAX_SCORE_CHANGE:
@@ -149,8 +165,3 @@ def _spread(x_ND: Float32[np.ndarray, "N D"]) -> float:
 def _median_norm(x_ND: Float32[np.ndarray, "N D"]) -> float:
     norms_N = np.linalg.norm(x_ND[1:], axis=1)
     return float(np.median(norms_N)) if len(norms_N) else 0.0
-
-
-def _best(scores_BN: Float32[np.ndarray, "B N"]) -> Float64[np.ndarray, "B"]:
-    best_B: np.ndarray = np.nan_to_num(scores_BN.max(axis=1), neginf=0.0).astype(np.float64)
-    return best_B

@@ -8,8 +8,11 @@ after a crash:
 2. the kept checkpoint becomes the newest one, and those after it are deleted;
 3. the kept checkpoints of the generations after it are deleted.
 
-A kept checkpoint of a withdrawn generation says that this was not done to its end; the next start
-does it again.
+A kept checkpoint of a withdrawn generation above the one in service says that this was not done to
+its end; the next start does it again.
+
+That nothing is to be published yet after going back is a file beside the checkpoints, and not in
+them: the one gone back to is older than the trouble.
 """
 
 import os
@@ -19,7 +22,7 @@ from pathlib import Path
 
 import structlog
 
-from contract.process.atomic_write import DRAFT_SUFFIX
+from contract.process.atomic_write import DRAFT_SUFFIX, replace_file
 from trainer.guard.quarantine import Entry, Quarantine
 from trainer.state.checkpoint import Checkpoints, Offsets
 
@@ -28,6 +31,7 @@ log = structlog.get_logger()
 KEPT_GENERATIONS = 4
 _DIRECTORY = "generations"
 _CHECKPOINT = "ckpt-"
+_HELD = "held"
 
 
 class Rollback:
@@ -38,6 +42,24 @@ class Rollback:
         self.quarantine = Quarantine(directory)
 
     @property
+    def is_held(self) -> bool:
+        """Whether `hold` was called and `release` was not, by this process or one before."""
+        return (self._directory / _HELD).exists()
+
+    def hold(self) -> None:
+        """Remember that nothing is to be published yet.
+
+        Raises:
+            OSError: the disk cannot be written to.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        replace_file(self._directory / _HELD, b"")
+
+    def release(self) -> None:
+        """Forget what `hold` remembers."""
+        (self._directory / _HELD).unlink(missing_ok=True)
+
+    @property
     def generations(self) -> list[int]:
         """The generations whose checkpoints are kept, oldest first."""
         kept = self._directory / _DIRECTORY
@@ -45,19 +67,32 @@ class Rollback:
         return sorted(int(name) for name in names if name.isdigit())
 
     def keep(self, generation: int, checkpoint: Path) -> None:
-        """Keep *checkpoint* as that of *generation*; delete the oldest ones that are kept."""
+        """Keep *checkpoint* as that of *generation*; delete the oldest ones that are kept.
+
+        Raises:
+            OSError: the disk is full; nothing of it is left.
+        """
         final = self._path(generation)
         draft = final.with_name(final.name + DRAFT_SUFFIX)
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(final, ignore_errors=True)
-        _link(checkpoint, draft / checkpoint.name)
-        draft.rename(final)
+        try:
+            _link(checkpoint, draft / checkpoint.name)
+            draft.rename(final)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
         for old in self.generations[:-KEPT_GENERATIONS]:
             shutil.rmtree(self._path(old))
 
-    def unfinished(self, withdrawn: Collection[int]) -> list[int]:
-        """Return the *withdrawn* generations that were not gone back from yet."""
-        return [generation for generation in self.generations if generation in withdrawn]
+    def unfinished(self, withdrawn: Collection[int], in_service: int | None) -> list[int]:
+        """Return the *withdrawn* generations that were not gone back from yet.
+
+        Those below the one *in_service* were withdrawn while this trainer had no guard: what serves
+        has nothing of them.
+        """
+        least = -1 if in_service is None else in_service
+        return [one for one in self.generations if one in withdrawn and one > least]
 
     def drop(self, generations: Collection[int]) -> None:
         """Delete the kept checkpoints of *generations*."""

@@ -5,6 +5,7 @@ path publishes for the generation is applied here, too.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -19,7 +20,11 @@ from trainer.evaluate.progressive import CUTOFFS, hits
 
 # Shape legend: B = examples, N = rows of the item store, E = width of an output vector.
 
+T = TypeVar("T")
+
 CUTOFF = CUTOFFS[-1]
+_SCORES_AT_ONCE = 1 << 24
+"""So many scores are in memory at once, 64 MiB of them."""
 
 
 class ServedModel:
@@ -46,8 +51,20 @@ class ServedModel:
             score_N[self.items.rows(window.video_ids)] = -np.inf
         return scores_BN
 
+    def best(self, windows: Sequence[Window]) -> Float64[np.ndarray, "B"]:
+        """Return the highest score for each of *windows*; 0 where there is no video."""
+        if not windows:
+            return np.zeros(0)
+        parts = [self.scores(part).max(axis=1) for part in in_parts(windows, len(self.items))]
+        best_B: np.ndarray = np.nan_to_num(np.concatenate(parts), neginf=0.0).astype(np.float64)
+        return best_B
+
     def hits(self, examples: Sequence[Example]) -> Float64[np.ndarray, "B"]:
         """Return for each example whether its video is among the best `CUTOFF`."""
+        parts = [self._hits(part) for part in in_parts(examples, len(self.items))]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _hits(self, examples: Sequence[Example]) -> Float64[np.ndarray, "B"]:
         rows_B = self.items.rows([example.video_id for example in examples])
         scores_BN = self.scores([example.window for example in examples])
         found_B: np.ndarray = np.where(rows_B > 0, hits(scores_BN, rows_B)[:, -1], 0.0)
@@ -59,6 +76,12 @@ class ServedModel:
             rows = np.flatnonzero(~self.items.outputs_ND.any(axis=1))
             self._empty_of = (self.items.epoch, len(self.items)), rows
         return self._empty_of[1]
+
+
+def in_parts(examples: Sequence[T], num_videos: int) -> list[Sequence[T]]:
+    """Return *examples* in parts whose scores of *num_videos* fit into memory."""
+    size = max(1, _SCORES_AT_ONCE // max(num_videos, 1))
+    return [examples[start : start + size] for start in range(0, len(examples), size)]
 
 
 def opened(bundle: Bundle) -> ServedModel:
