@@ -258,7 +258,7 @@ def build(
     )
     watch = None
     if settings.guard and group.size > 1:
-        log.warning("guard_is_off", reason="several trainers have none")
+        log.info("guard_is_off", reason="several trainers have none")
     if settings.guard and group.size == 1:
         state.guard = Guard(model.vocabulary, settings.completion, cpu_s=time.thread_time)
         watch = ServiceWatch(

@@ -108,7 +108,7 @@ def poisoned(
                 raise RuntimeError(result["error"])
             _tell(f"seed {seed} {result}")
             results.append(result)
-        os.chdir(root)
+        os.chdir("/")
     return results
 
 

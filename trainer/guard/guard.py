@@ -22,7 +22,7 @@ from models.bundle.bundle import Bundle
 from models.features.examples import CompletionRule, Example
 from models.features.vocabulary import Vocabulary
 from trainer.evaluate.progressive import hits
-from trainer.guard.checks import Truth, why_refused
+from trainer.guard.checks import MAX_CHANGES, Truth, changes, why_refused
 from trainer.guard.labels import THRESHOLD, LabelMonitor
 from trainer.guard.movement import NUM_IN_A_ROW, MovementMonitor
 from trainer.guard.paired import MOST_LOST, PairedRecall
@@ -79,6 +79,8 @@ class Guard:
         self.movement = MovementMonitor()
         self.served: ServedModel | None = None
         self.former: ServedModel | None = None
+        self.changes: dict[str, float] = {}
+        """How far the newest bundle is from what serves."""
         self.known_at: dict[int, int] = {}
         """By generation: how many plays were seen when the last was published for it."""
         self.unknown_served: str | None = None
@@ -231,6 +233,8 @@ class Guard:
         """
         if self._is_blind:
             return None
+        if self.served is not None:
+            self.changes = changes(candidate, self.served, list(self._recent))
         live = np.flatnonzero(learner.is_live_N)
         examples = [
             one for one in self._recent if learner.vocabulary.live_row(one.video_id)
@@ -241,10 +245,18 @@ class Guard:
             examples=examples,
             learner_hits_B=learner_hits(learner, examples),
             metrics=bundle.manifest.metrics,
-            is_proven=self.versus_served.num_examples >= MIN_EVIDENCE
-            and self.versus_served.reaches,
+            changes={} if self._is_proven else self.changes,
         )
         return why_refused(bundle.snapshot, candidate, self.served, truth)
+
+    @property
+    def _is_proven(self) -> bool:
+        """Whether the learner has found as many as what serves on enough of the same examples.
+
+        Then, or where nothing can be compared, it does not matter how far its numbers are off.
+        """
+        paired = self.versus_served
+        return self.served is None or (paired.num_examples >= MIN_EVIDENCE and paired.reaches)
 
     @property
     def alarm(self) -> Alarm | None:
@@ -298,7 +310,7 @@ class Guard:
             "movement": self.movement.num_far / NUM_IN_A_ROW,
             "versus_served": self.versus_served.lost / MOST_LOST,
             "versus_former": self.versus_former.lost / MOST_LOST,
-        }
+        } | {name: change / MAX_CHANGES[name] for name, change in self.changes.items()}
 
     def _worse(self) -> str:
         paired = self.versus_served

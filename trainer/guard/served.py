@@ -51,13 +51,17 @@ class ServedModel:
             score_N[self.items.rows(window.video_ids)] = -np.inf
         return scores_BN
 
-    def best(self, windows: Sequence[Window]) -> Float64[np.ndarray, "B"]:
-        """Return the highest score for each of *windows*; 0 where there is no video."""
-        if not windows:
-            return np.zeros(0)
-        parts = [self.scores(part).max(axis=1) for part in in_parts(windows, len(self.items))]
-        best_B: np.ndarray = np.nan_to_num(np.concatenate(parts), neginf=0.0).astype(np.float64)
-        return best_B
+    def score_moments(self, windows: Sequence[Window]) -> tuple[float, float]:
+        """Return mean and standard deviation of the scores of all videos for all *windows*."""
+        num, total, squares = 0, 0.0, 0.0
+        for part in in_parts(windows, len(self.items)):
+            scores_BN = self.scores(part)
+            scores = scores_BN[np.isfinite(scores_BN)].astype(np.float64)
+            num, total, squares = (
+                num + len(scores), total + scores.sum(), squares + (scores**2).sum()
+            )  # fmt: skip
+        mean = total / max(num, 1)
+        return float(mean), float(np.sqrt(max(squares / max(num, 1) - mean**2, 0.0)))
 
     def hits(self, examples: Sequence[Example]) -> Float64[np.ndarray, "B"]:
         """Return for each example whether its video is among the best `CUTOFF`."""

@@ -118,16 +118,20 @@ class ServiceWatch:
                 model.items.put(vector)
 
     def why_not_offer(self, *, has_caught_up: bool) -> str | None:
-        """Return why no bundle may be offered now; None when one may be."""
+        """Return why no bundle may be offered now; None when one may be.
+
+        While it is behind, a learner cannot be compared with the generation of another one, which
+        may have learned from what comes. Its own has not.
+        """
         in_service = self.generations.in_service
         if in_service is None:
             return None
-        if not has_caught_up:
+        is_own = in_service in self.state.touched
+        if not has_caught_up and (self.is_after_return or not is_own):
             return "it has not read the topics to their ends yet"
         if self.is_held:
             left = self._held_until - self.guard.num_plays
             return f"it has gone back, and {left} more plays have to pass without an alarm"
-        is_own = in_service in self.state.touched
         return self.guard.why_not_offer(self.state.metrics(), is_own=is_own)
 
     def why_refused(self, bundle: Bundle) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 from models.features.examples import Example
 from models.serving.items import RANKING_FEATURE_NAMES, ItemSnapshot
 from tests.support.builders import T0
-from trainer.guard.checks import MIN_EXAMPLES, MIN_RANKED, Truth, why_refused
+from trainer.guard.checks import MIN_EXAMPLES, MIN_RANKED, Truth, changes, why_refused
 
 NUM_VIDEOS, DIM = 2 * MIN_EXAMPLES, 8
 SOME = SimpleNamespace(watches=("one",), video_ids=())
@@ -29,19 +29,19 @@ def alike(count):
 class Model:
     """What the checks ask of a generation."""
 
-    def __init__(self, snapshot, *, users=vectors, score=1.0, recall=0.5):
+    def __init__(self, snapshot, *, users=vectors, mean=0.0, spread=0.2, recall=0.5):
         padding = np.zeros((1, DIM), np.float32)
         self.items = SimpleNamespace(
             inputs_ND=np.concatenate([padding, snapshot.input_ND]),
             outputs_ND=np.concatenate([padding, snapshot.output_ND]),
         )
-        self._users, self._score, self._recall = users, score, recall
+        self._users, self._moments, self._recall = users, (mean, spread), recall
 
     def users(self, windows):
         return self._users(len(windows))
 
-    def best(self, windows):
-        return self._score + 0.1 * np.arange(len(windows)) / max(len(windows), 1)
+    def score_moments(self, windows):
+        return self._moments
 
     def hits(self, examples):
         return np.full(len(examples), self._recall)
@@ -63,14 +63,18 @@ def truth(*, windows=SOME, **changes):
         examples=examples,
         learner_hits_B=np.full(MIN_EXAMPLES, 0.5),
         metrics={},
+        changes={},
     )
     return replace(whole, **changes)
 
 
-def reason(made=None, *, candidate=None, served="the same", of=None):
-    made = made or snapshot()
+def reason(made=None, *, candidate=None, served="the same", of=None, is_proven=False):
+    made, of = made or snapshot(), of or truth()
+    candidate = candidate or Model(made)
     served = Model(snapshot()) if served == "the same" else served
-    return why_refused(made, candidate or Model(made), served, of or truth())
+    if served is not None and not is_proven:
+        of = replace(of, changes=changes(candidate, served, of.examples))
+    return why_refused(made, candidate, served, of)
 
 
 def test_a_whole_bundle_passes():
@@ -97,7 +101,8 @@ def test_a_broken_snapshot_is_refused(made, told):
     [
         ({"users": alike}, "user vectors are collapsed"),
         ({"users": lambda count: np.full((count, DIM), np.nan)}, "user vectors are not finite"),
-        ({"score": 2.0}, "the scores have moved"),
+        ({"mean": 0.7}, "the mean score is far"),
+        ({"spread": 0.01}, "the spread of the scores is far"),
         ({"recall": 0.3}, "the recall of the bundle is 0.300"),
     ],
 )
@@ -117,12 +122,12 @@ def test_users_without_a_history_are_alike():
 
 
 @pytest.mark.parametrize(
-    "candidate", [Model(snapshot(input_ND=8 * vectors(NUM_VIDEOS))), Model(snapshot(), score=2.0)]
+    "candidate", [Model(snapshot(input_ND=8 * vectors(NUM_VIDEOS))), Model(snapshot(), mean=0.7)]
 )
 def test_a_learner_that_finds_as_much_as_what_serves_may_score_differently(candidate):
     """The first generation has learned nothing: a trained one is far off from it."""
     assert reason(candidate=candidate) is not None
-    assert reason(candidate=candidate, of=truth(is_proven=True)) is None
+    assert reason(candidate=candidate, is_proven=True) is None
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Place:
         """Return the watch of a trainer that has started, and has read everything."""
         guard = a_guard()
         watch = ServiceWatch(
-            SimpleNamespace(counts={"alarms": 0}),
+            SimpleNamespace(counts={"alarms": 0}, touched={2, 3}, metrics=dict),
             guard,
             self.generations,
             Rollback(self.directory),
@@ -122,6 +122,16 @@ def test_a_trainer_that_crashes_after_going_back_still_publishes_nothing(place):
     again.look(READ)
     assert not again.is_held
     assert not place.started().is_held
+
+
+def test_while_it_is_behind_a_trainer_replaces_its_own_generations_alone(place):
+    """A backlog may take an hour, in which the first generation, which knows nothing, serves."""
+    place.hear(g2=SERVES)
+    watch = place.started()
+    assert watch.why_not_offer(has_caught_up=False) is None
+
+    place.hear(g7=SERVES)
+    assert "read the topics" in watch.why_not_offer(has_caught_up=False)
 
 
 def test_what_a_generation_knows_of_outlives_a_restart(place):
