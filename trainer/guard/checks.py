@@ -2,7 +2,7 @@
 
 Each check returns the reason against the bundle, or None. The bounds are wide: they are there for
 what is broken, not for what is a little worse, which `trainer.guard.paired` finds. What stands for
-quality, norms and scores, is not asked where that has shown that quality is there.
+quality, norms and scores, is asked only where it has to be alike (`trainer.guard.guard`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ class Truth:
     """Of *examples*, by the learner as it is now."""
     metrics: Mapping[str, float]
     changes: Mapping[str, float]
-    """How far it is from what serves, by `changes`; empty where that does not count."""
+    """How far it is from what serves, by `changes`; empty where it may be any way off."""
 
 
 def why_refused(

@@ -37,6 +37,8 @@ log = structlog.get_logger()
 
 MIN_EVIDENCE = 1_000
 """So many examples a learner has to score before it replaces a generation that is not its own."""
+MIN_SHARE_LEARNED = 0.5
+"""Norms and scores are compared with a generation of at least so large a share of the examples."""
 NUM_RECENT = 256
 CPU_SHARE = 0.05
 _MAX_BUDGET_S = 0.5
@@ -233,7 +235,8 @@ class Guard:
         """
         if self._is_blind:
             return None
-        if self.served is not None:
+        self.changes = {}
+        if self.served is not None and self._is_like(candidate, self.served):
             self.changes = changes(candidate, self.served, list(self._recent))
         live = np.flatnonzero(learner.is_live_N)
         examples = [
@@ -245,18 +248,20 @@ class Guard:
             examples=examples,
             learner_hits_B=learner_hits(learner, examples),
             metrics=bundle.manifest.metrics,
-            changes={} if self._is_proven else self.changes,
+            changes=self.changes,
         )
         return why_refused(bundle.snapshot, candidate, self.served, truth)
 
-    @property
-    def _is_proven(self) -> bool:
-        """Whether the learner has found as many as what serves on enough of the same examples.
+    def _is_like(self, candidate: ServedModel, served: ServedModel) -> bool:
+        """Return whether norms and scores have to be like those of what serves.
 
-        Then, or where nothing can be compared, it does not matter how far its numbers are off.
+        They settle with learning: a generation that has learned from much more may have any. So may
+        a learner that has found as many as what serves on enough of the same examples.
         """
         paired = self.versus_served
-        return self.served is None or (paired.num_examples >= MIN_EVIDENCE and paired.reaches)
+        is_proven = paired.num_examples >= MIN_EVIDENCE and paired.reaches
+        is_settled = served.num_examples >= MIN_SHARE_LEARNED * candidate.num_examples
+        return is_settled and not is_proven
 
     @property
     def alarm(self) -> Alarm | None:

@@ -33,6 +33,8 @@ class ServedModel:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle_id = bundle.manifest.bundle_id
         self.generation = bundle.manifest.generation
+        self.num_examples = bundle.manifest.metrics.get("progressive_examples", 0.0)
+        """How many examples it has learned from."""
         self._encoder = UserEncoder(bundle)
         self.items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
         self.items.put_many(bundle.snapshot)

@@ -62,7 +62,7 @@ class ServiceWatch:
     publisher: Announcing
     bundle_url: str
     clock: Clock
-    is_after_return: bool = False
+    is_after_return: bool = field(init=False)
     """Whether it has gone back, and nothing may be published before that is over."""
     has_gone_back: bool = False
     _candidate: ServedModel | None = None
