@@ -8,8 +8,8 @@ after a crash:
 2. the kept checkpoint becomes the newest one, and those after it are deleted;
 3. the kept checkpoints of the generations after it are deleted.
 
-A kept checkpoint of a withdrawn generation above the one in service says that this was not done to
-its end; the next start does it again.
+A kept checkpoint of a withdrawn generation says that this was not done to its end; the next start
+does it again.
 
 That nothing is to be published yet after going back is a file beside the checkpoints, and not in
 them: the one gone back to is older than the trouble.
@@ -85,14 +85,9 @@ class Rollback:
         for old in self.generations[:-KEPT_GENERATIONS]:
             shutil.rmtree(self._path(old))
 
-    def unfinished(self, withdrawn: Collection[int], in_service: int | None) -> list[int]:
-        """Return the *withdrawn* generations that were not gone back from yet.
-
-        Those below the one *in_service* were withdrawn while this trainer had no guard: what serves
-        has nothing of them.
-        """
-        least = -1 if in_service is None else in_service
-        return [one for one in self.generations if one in withdrawn and one > least]
+    def unfinished(self, withdrawn: Collection[int]) -> list[int]:
+        """Return the *withdrawn* generations that were not gone back from yet."""
+        return [generation for generation in self.generations if generation in withdrawn]
 
     def drop(self, generations: Collection[int]) -> None:
         """Delete the kept checkpoints of *generations*."""

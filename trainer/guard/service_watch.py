@@ -70,6 +70,7 @@ class ServiceWatch:
     _held_since_ms: int | None = None
     _naming_erased: list[int] = field(default_factory=list)
     _has_noticed: bool = False
+    _has_looked: bool = False
     _marks: deque[tuple[int, Offsets]] = field(default_factory=lambda: deque(maxlen=_MAX_MARKS))
 
     def __post_init__(self) -> None:
@@ -99,14 +100,27 @@ class ServiceWatch:
         if alarm is not None:
             self._react(alarm, offsets)
             return
-        unfinished = self.rollback.unfinished(self.generations.withdrawn, in_service)
+        self._drop_old(in_service)
+        unfinished = self.rollback.unfinished(self.generations.withdrawn)
         if unfinished:
             reason = self._reason_of(unfinished[-1])
-            if in_service is not None:  # a bundle may have been offered while it was withdrawn
-                self._withdraw(in_service, reason)
-            self._go_back(in_service, reason, {}, offsets)
+            clean = max((g for g in self._serving if g < unfinished[0]), default=None)
+            if clean is not None:  # a bundle may have been offered while the operator withdrew
+                self._withdraw(clean, reason)
+            self._go_back(clean, reason, {}, offsets)
             if not self.has_gone_back:
                 self.rollback.drop(unfinished)
+
+    def _drop_old(self, in_service: int | None) -> None:
+        """Delete at the start what was withdrawn below the generation *in_service*.
+
+        That was while this trainer had no guard, and what serves has nothing of it. Later on the
+        one in service may have been offered while the operator withdrew, and knows of the trouble.
+        """
+        if not self._has_looked and in_service is not None:
+            withdrawn = self.rollback.unfinished(self.generations.withdrawn)
+            self.rollback.drop([one for one in withdrawn if one < in_service])
+        self._has_looked = True
 
     def note_vectors(self, vectors: Sequence[ItemVector]) -> None:
         """Score with *vectors*, too, which were published for the generation in service."""
@@ -193,11 +207,15 @@ class ServiceWatch:
 
     def _clean(self, alarm: Alarm) -> int | None:
         """Return the newest generation that does not know of what began with *alarm*."""
-        serving = [b.generation for b in self.generations.not_withdrawn if _serves(b)]
         if alarm.worse_than is not None:
-            return max((g for g in serving if g <= alarm.worse_than), default=None)
-        clean = [g for g in serving if self.guard.known_at.get(g, 0) <= alarm.began_at]
+            return max((g for g in self._serving if g <= alarm.worse_than), default=None)
+        clean = [g for g in self._serving if self.guard.known_at.get(g, 0) <= alarm.began_at]
         return max(clean, default=None)
+
+    @property
+    def _serving(self) -> list[int]:
+        """The generations that serve, or would if there were no later one."""
+        return [b.generation for b in self.generations.not_withdrawn if _serves(b)]
 
     def _withdraw(self, clean: int, reason: str) -> None:
         later = [b for b in self.generations.not_withdrawn if b.generation > clean]

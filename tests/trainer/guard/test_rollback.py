@@ -105,11 +105,11 @@ def test_a_kill_in_the_middle_is_told_by_the_generation_that_is_still_there(
         with pytest.raises(InterruptedError):
             go_back(rollback, 1)
     assert checkpoints.newest().offsets == offsets(10)
-    assert rollback.unfinished({2}, 1) == [2]
+    assert rollback.unfinished({2}) == [2]
 
     go_back(rollback, 1)
 
-    assert rollback.unfinished({2}, 1) == []
+    assert rollback.unfinished({2}) == []
     assert checkpoints.newest().offsets == offsets(10)
 
 

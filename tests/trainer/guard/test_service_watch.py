@@ -109,6 +109,20 @@ def test_the_newest_withdrawn_generation_is_gone_back_from(place):
     assert Checkpoints(place.directory).newest().offsets == {"watch-events": {0: 20}}
 
 
+def test_a_generation_that_came_while_the_operator_withdrew_is_gone_back_from_as_well(place):
+    """It was learned by the same trainer, a moment later."""
+    place.keep(2, 3, 4)
+    place.hear(g2=SERVES, g3=SERVES)
+    watch = place.started()
+    watch.look(READ)
+    place.hear(g3=WITHDRAWN, g4=SERVES)
+    watch.look(READ)
+
+    assert [(one.generation, one.state) for one in place.announced] == [(4, WITHDRAWN)]
+    assert watch.has_gone_back
+    assert place.generations.in_service == 2
+
+
 def test_a_trainer_that_crashes_after_going_back_still_publishes_nothing(place):
     """The checkpoint it starts from is older than the trouble, and knows nothing of it."""
     place.keep(2, 3)
