@@ -67,8 +67,9 @@ def main() -> None:
         ]
         for kind in given.kinds
     }
-    figures["seen_share"] = round(share_seen(results), 4)
-    figures["seen_within_s"] = SEEN_WITHIN_S
+    if given.kinds:
+        figures["seen_share"] = round(share_seen(results), 4)
+        figures["seen_within_s"] = SEEN_WITHIN_S
     if given.clean:
         figures |= clean(log, num_learned=given.clean_learned, is_blind=given.blind)
     if given.rounds:
