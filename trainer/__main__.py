@@ -108,13 +108,11 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
     watch.start()
-    is_after_return = False
     try:
         while True:
             trainer, feed = build(
                 *(kafka, process, settings, policy, group),
                 on_refusal=cluster.doubt_group,
-                is_after_return=is_after_return,
             )
             is_ready = ready if group.is_first else None
             try:
@@ -127,7 +125,6 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
                 trainer.close()
             if not trainer.has_gone_back:
                 break
-            is_after_return = True
             log.warning("trainer_starts_over", reason="it has gone back to an older checkpoint")
     finally:
         watch.stop()
@@ -201,12 +198,10 @@ def build(
     group: Group,
     *,
     on_refusal: Callable[[], None],
-    is_after_return: bool = False,
 ) -> tuple[Trainer, Feed]:
     """Return the trainer, put together from the real things, and the feed to close after it.
 
-    *on_refusal* is called when its consumer group has refused a commit. *is_after_return* says that
-    the trainer before it has gone back to an older checkpoint.
+    *on_refusal* is called when its consumer group has refused a commit.
     """
     configuration = configured(
         settings.config,
@@ -263,9 +258,9 @@ def build(
     )
     watch = None
     if settings.guard and group.size > 1:
-        log.warning("guard_is_off", reason="several trainers have none")
+        log.info("guard_is_off", reason="several trainers have none")
     if settings.guard and group.size == 1:
-        state.guard = Guard(settings.completion, cpu_s=time.thread_time)
+        state.guard = Guard(model.vocabulary, settings.completion, cpu_s=time.thread_time)
         watch = ServiceWatch(
             state,
             state.guard,
@@ -274,7 +269,6 @@ def build(
             publisher,
             process.bundle_url,
             system_clock,
-            is_after_return=is_after_return,
         )
     parts = Parts(
         state=state,

@@ -78,8 +78,9 @@ class TrainerSettings(Settings):
         "or keep what was learned and read what the broker has from its beginning",
     )
     guard: bool = Field(
-        default=False,
-        description="withhold bundles that are worse than what serves, and withdraw what turns bad",
+        default=True,
+        description="withhold bundles that are worse than what serves, and withdraw what turns bad; "
+        "several trainers (torchrun) have none",
     )
     keep_bundles: int = Field(default=8, ge=3, le=10_000, description="older ones are deleted")
     max_users: int = Field(default=200_000, ge=1, description="windows kept; idle users go first")

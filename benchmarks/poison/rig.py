@@ -19,9 +19,24 @@ from contract.kafka.outbox import Outgoing
 from contract.kafka.records import Received
 from contract.process.clock import ManualClock
 from contract.wire.decoding import decode
-from contract.wire.events import BundleAnnouncement, BundleState, VideoUpload, Watch, encode
-from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WATCH_EVENTS, Layout, Topic
+from contract.wire.events import (
+    BundleAnnouncement,
+    BundleState,
+    Impressions,
+    VideoUpload,
+    Watch,
+    encode,
+)
+from contract.wire.topics import (
+    IMPRESSIONS,
+    MODEL_BUNDLES,
+    VIDEO_UPLOADS,
+    WATCH_EVENTS,
+    Layout,
+    Topic,
+)
 from models.history.history import HOUR_MS, WindowPolicy
+from models.ranking.config import RankerConfig
 from models.training.config import TowerConfig
 from trainer.evaluate.popularity import Popularity
 from trainer.guard.guard import Guard
@@ -33,6 +48,10 @@ from trainer.learn.learner import Learner
 from trainer.loop import Parts, Trainer
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
+from trainer.ranking.join_store import RocksJoinStore
+from trainer.ranking.joiner import Joiner
+from trainer.ranking.learner import RankingLearner
+from trainer.ranking.own_features import own_features
 from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.journal import Journal
@@ -47,6 +66,7 @@ _COUNTED_AT_ONCE = 1_000
 
 Timed = tuple[int, Watch]
 """When the broker gets a watch, and the watch."""
+TimedRecord = tuple[int, Watch | Impressions]
 
 
 class LogFeed:
@@ -80,11 +100,11 @@ class LogFeed:
         return not self._coming
 
     def has_read(self, _topics: Sequence[Topic]) -> bool:
-        """Return True: what comes is live."""
-        return True
+        """Return whether what comes is live: everything was polled."""
+        return self.is_empty
 
     def at_end(self) -> Collection[tuple[str, int]]:
-        """Return nothing: nothing is joined."""
+        """Return nothing: every topic that is joined goes on."""
         return ()
 
     def note_ids(self) -> None:
@@ -123,6 +143,10 @@ class TrialFacts:
     offered: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     withdrawn: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     back_to: list[tuple[float, int | None]] = dataclasses.field(default_factory=list)
+    num_scored: int = 0
+    """The examples that the learner and the generation in service were compared on."""
+    nearest: dict[str, float] = dataclasses.field(default_factory=dict)
+    """The highest that each measure with a bound was, as a share of that bound."""
 
 
 class TrainerRig:
@@ -138,9 +162,11 @@ class TrainerRig:
         is_blind: bool = False,
         directory: str = ".",
         config: TowerConfig | None = None,
+        has_ranker: bool = False,
     ) -> None:
         self.config = config or TowerConfig()
         self.rate = rate
+        self.publish_every_s = PUBLISH_EVERY_S
         self.now_s = 0.0
         self.next_watch = 0
         """The number of the first watch of the log that was not read."""
@@ -154,6 +180,7 @@ class TrainerRig:
         self._due: list[tuple[float, BundleAnnouncement]] = []
         self._num_heard = 0
         self._num_withheld = 0
+        self._num_compared = 0
         completion = self.config.completion
         self.learner = Learner(self.config, seed=seed)
         self.state = TrainingState(
@@ -165,8 +192,12 @@ class TrainerRig:
             completion,
             clock=self.clock,
         )
-        self.guard = Guard(completion, cpu_s=time.thread_time, is_blind=is_blind)
+        self.guard = Guard(
+            self.learner.vocabulary, completion, cpu_s=time.thread_time, is_blind=is_blind
+        )
         self.state.guard = self.guard
+        if has_ranker:
+            self._add_ranker(Path(directory), seed)
         publisher = BundlePublisher(self._outbox, Layout(), f"{directory}/bundles", self.clock, 4)
         rollback = Rollback(Path(directory) / "checkpoints")
         self.watch = ServiceWatch(
@@ -202,22 +233,50 @@ class TrainerRig:
         while not self._feed.is_empty:
             self.trainer.take()
 
-    def tick(self, watches: Sequence[Timed]) -> None:
-        """Run `TICK_S`, in which *watches* come."""
-        for at_ms, watch in watches:
+    def _add_ranker(self, directory: Path, seed: int) -> None:
+        """Learn to rank, as the process does, from impressions that come with the watches."""
+        state, learner, completion = self.state, self.learner, self.config.completion
+        store = RocksJoinStore(directory / "joiner")
+        state.joiner = Joiner(
+            store, TrainerSettings().joining, clock=self.clock, counts=state.counts
+        )
+        state.joiner.load(None)
+        state.ranker = RankingLearner(
+            RankerConfig(),
+            learner.vocabulary,
+            state.popularity,
+            completion,
+            temperature=learner.ranker_params.temperature,
+            seed=seed,
+        )
+        state.own_features = own_features(
+            learner, state.windows, state.popularity, completion, state.ranker.row_of_point
+        )
+
+    def tick(self, records: Sequence[TimedRecord]) -> None:
+        """Run `TICK_S`, in which *records* come."""
+        self._take(records)
+        self.now_s += TICK_S
+        self._announce_due()
+        if _is_due(self.now_s, FAST_PATH_S):
+            self.trainer.publish_vectors()
+        if _is_due(self.now_s, self.publish_every_s):
+            self.offer()
+
+    def catch_up(self, records: Sequence[TimedRecord]) -> None:
+        """Read *records*, which waited in the topics, as fast as possible; nothing is offered."""
+        self._take(records)
+
+    def _take(self, records: Sequence[TimedRecord]) -> None:
+        for at_ms, record in records:
             self.clock.now_ms = max(self.clock.now_ms, at_ms)
-            self._feed.put(WATCH_EVENTS, watch.user_id, encode(watch), self.clock.now_ms)
+            topic = WATCH_EVENTS if isinstance(record, Watch) else IMPRESSIONS
+            self._feed.put(topic, record.user_id, encode(record), self.clock.now_ms)
         while True:
             self.trainer.step()
             self._note()
             if self._feed.is_empty:
                 break
-        self.now_s += TICK_S
-        self._announce_due()
-        if _is_due(self.now_s, FAST_PATH_S):
-            self.trainer.publish_vectors()
-        if _is_due(self.now_s, PUBLISH_EVERY_S):
-            self.offer()
 
     def offer(self) -> None:
         """Offer what was learned, if the guard lets it."""
@@ -226,16 +285,16 @@ class TrainerRig:
 
     def run(
         self,
-        watches: Iterator[Timed],
+        records: Iterator[TimedRecord],
         *,
         for_s: float,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Run *for_s* seconds, or until *watches* end or *should_stop*."""
+        """Run *for_s* seconds, or until *records* end or *should_stop*."""
         end_s = self.now_s + for_s
         per_tick = int(self.rate * TICK_S)
         while self.now_s < end_s and not should_stop():
-            coming = [one for one, _ in zip(watches, range(per_tick), strict=False)]
+            coming = [one for one, _ in zip(records, range(per_tick), strict=False)]
             if not coming:
                 return
             self.tick(coming)
@@ -277,6 +336,7 @@ class TrainerRig:
 
     def _note(self) -> None:
         """Note what the last step has done."""
+        self._note_nearest()
         for announcement in self._outbox.announced[self._num_heard :]:
             if announcement.state is BundleState.OFFERED:
                 self.facts.offered.append((self.now_s, announcement.generation))
@@ -301,6 +361,15 @@ class TrainerRig:
             if not self.facts.alarms or self.facts.alarms[-1][0] < self.now_s:
                 self.facts.alarms.append((self.now_s, "nothing to withdraw"))
             self.watch.has_gone_back = False
+
+    def _note_nearest(self) -> None:
+        """Note how near to their bounds the measures are, and how many examples were compared."""
+        guard, facts = self.guard, self.facts
+        num_scored = guard.versus_served.num_examples
+        facts.num_scored += num_scored - self._num_compared * (num_scored >= self._num_compared)
+        self._num_compared = num_scored
+        for name, share in guard.shares_of_bounds().items():
+            facts.nearest[name] = max(share, facts.nearest.get(name, 0.0))
 
     def _announce_due(self, *, at_once: bool = False) -> None:
         due = [one for one in self._due if at_once or one[0] <= self.now_s]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
 from benchmarks.poison.kinds import KINDS, UNTRAINED, Result, Setting
-from benchmarks.poison.rig import TICK_S, Timed, TrainerRig
-from contract.wire.events import VideoUpload, Watch
+from benchmarks.poison.rig import TICK_S, Timed, TimedRecord, TrainerRig
+from contract.wire.events import Impressions, VideoUpload, Watch
 from models.history.history import HOUR_MS
 from models.training.config import TowerConfig
 from nextwatch.datasets import kuairand
@@ -30,19 +31,24 @@ NUM_PER_DAY = 6_000
 NUM_GENERATIONS = 2
 """So many have learned when the poison begins: the one in service, and one to go back to."""
 UNTRAINED_OFFERS_EVERY_S = 5.0
+SHOWN_ONE_IN = 8
+"""Of so many users the impressions of one are joined: their features take most of the time."""
 
 
 class WatchLog:
-    """The uploads and the watches of a log."""
+    """The uploads, the watches, and the impressions of one user in `SHOWN_ONE_IN` of a log."""
 
     def __init__(self, directory: Path) -> None:
         timeline = lay_out(kuairand.read(directory))
         self.uploads: list[VideoUpload] = [*timeline.catalogue, *timeline.uploads]
-        self.watches: list[Timed] = [
+        self.records: list[TimedRecord] = [
             (moment.event_time_ms, event)
             for moment in timeline
             for event in moment.events
-            if isinstance(event, Watch)
+            if isinstance(event, Watch) or (isinstance(event, Impressions) and _is_shown(event))
+        ]
+        self.watches: list[Timed] = [
+            (at_ms, event) for at_ms, event in self.records if isinstance(event, Watch)
         ]
 
     def since(self, first: int) -> Iterator[Timed]:
@@ -54,6 +60,10 @@ class WatchLog:
         day_ms = 24 * HOUR_MS
         until_ms = self.watches[first][0] - day_ms
         return (one for one in self.watches if one[0] >= until_ms)
+
+
+def _is_shown(event: Impressions) -> bool:
+    return xxh3_64_intdigest(event.user_id.encode()) % SHOWN_ONE_IN == 0
 
 
 def warm_rig(

@@ -86,6 +86,7 @@ def test_a_blind_guard_fails_the_run():
     [
         ({"seen_share": 0.95}, True),
         ({"seen_share": 0.94}, False),
+        ({"false_alarms": 0}, True),
         ({"seen_share": 1.0, "false_alarms": 2}, False),
         ({"seen_share": 1.0, "former_generation_back_s": {"p50": 1.0, "p99": 5.1}}, False),
         ({"seen_share": 1.0, "false_alarms": 1, "former_generation_back_s": {"p99": 4.9}}, True),

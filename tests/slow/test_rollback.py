@@ -19,8 +19,7 @@ NUM_VIDEOS = 60
 
 @pytest.fixture
 def stack():
-    guarded = {"trainer": {"NEXTWATCH_TRAINER_GUARD": "true"}}
-    with running_stack("embedded", publish_every_s=8.0, env_of=guarded) as stack:
+    with running_stack("embedded", publish_every_s=8.0) as stack:
         yield stack
 
 

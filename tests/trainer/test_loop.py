@@ -1,7 +1,9 @@
 """The story of the loop: what it does when, and in which order its effects come."""
 
 import dataclasses
+import errno
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -48,7 +50,7 @@ NEVER = 3_600.0
 class Room:
     """A trainer among stand-ins, all of which write into one journal."""
 
-    def __init__(self, tmp_path, *batches, feed=None, **settings):
+    def __init__(self, tmp_path, *batches, feed=None, guarding=None, **settings):
         self.journal = []
         self.learner = RecordingLearner(self.journal)
         self.state = state_of(learner=self.learner)
@@ -74,6 +76,7 @@ class Room:
                 writer=InlineExecutor(),
                 clock=clock,
                 state_clock=clock,
+                watch=guarding,
             ),
             TrainerSettings(
                 **{**rhythm, "batch_wait_ms": 0, "batch_size": 4, "backfill_users": 0, **settings}
@@ -98,6 +101,26 @@ class Room:
             return save(*args, **kwargs)
 
         self.checkpoints.save = noted
+
+
+class KeepsNothing(Mock):
+    """A watch of what serves that lets everything pass, on a disk that may be full."""
+
+    has_gone_back = is_held = False
+    is_full = True
+
+    def why_not_offer(self, **_given):
+        return None
+
+    def why_refused(self, _bundle):
+        return None
+
+    def keep(self, _generation, _checkpoint):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def progress(self):
+        return {}
 
 
 UPLOADS = [received(VIDEO_UPLOADS, upload(f"v{n}"), offset=n) for n in range(10)]
@@ -611,3 +634,19 @@ def test_a_trainer_that_is_stopped_while_it_repeats_the_journal_saves_nothing(tm
     again.trainer.run(lambda: bool(again.feed.next_offsets), lambda: None)
 
     assert again.checkpoints.newest().number == saved
+
+
+def test_a_bundle_whose_checkpoint_cannot_be_kept_is_not_announced(tmp_path):
+    """There would be no way back to it. The next one is another generation, and passes."""
+    disk = KeepsNothing()
+    room = Room(tmp_path, UPLOADS, guarding=disk)
+    room.trainer.start(lambda: False)
+    assert room.outbox.announcements() == []
+    assert "No space left" in room.trainer.withheld
+    assert room.state.counts["bundles_withheld"] == 1
+
+    disk.is_full = False
+    room.trainer.offer()
+    room.trainer.step()
+    assert [one.generation for one in room.outbox.announcements()] == [2]
+    assert room.trainer.withheld == ""

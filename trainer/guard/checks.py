@@ -1,7 +1,8 @@
 """Check a bundle before it is offered: whether it is whole, distinct, fresh and as good as learned.
 
 Each check returns the reason against the bundle, or None. The bounds are wide: they are there for
-what is broken, not for what is a little worse, which `trainer.guard.paired` finds.
+what is broken, not for what is a little worse, which `trainer.guard.paired` finds. What stands for
+quality, norms and scores, is asked only where it has to be alike (`trainer.guard.guard`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,13 @@ from trainer.guard.served import ServedModel
 MAX_MISSING = 0.01
 MIN_SPREAD = 1e-4
 """The least variance of unit vectors: 0 when all of them are the same."""
-MAX_NORM_CHANGE = 4.0
-MAX_SCORE_CHANGE = 6.0
-"""In standard deviations of the scores of the generation in service."""
+MAX_CHANGES = {
+    "the median norm of the input vectors": 4.0,
+    "the spread of the scores": 4.0,
+    "the mean score": 3.0,
+}
+"""How far a generation may be from the one in service: so many times as much or as little, or as
+many standard deviations of a score."""
 MIN_SHARE_OF_LEARNER = 0.7
 MIN_EXAMPLES = 100
 MIN_RECALL = 0.02
@@ -42,6 +47,8 @@ class Truth:
     learner_hits_B: Float[np.ndarray, "B"]
     """Of *examples*, by the learner as it is now."""
     metrics: Mapping[str, float]
+    changes: Mapping[str, float]
+    """How far it is from what serves, by `changes`; empty where it may be any way off."""
 
 
 def why_refused(
@@ -51,12 +58,33 @@ def why_refused(
     return (
         _unlike_catalogue(snapshot, truth)
         or _not_finite(snapshot)
-        or _collapsed(snapshot, candidate, truth)
+        or _collapsed(snapshot, candidate, served, truth)
         or _stale(snapshot, truth)
-        or (_far_off(candidate, served, truth) if served is not None else None)
+        or _far_off(truth.changes)
         or _unlike_learner(candidate, truth)
         or _not_calibrated(truth.metrics)
     )
+
+
+def changes(
+    candidate: ServedModel, served: ServedModel, examples: Sequence[Example]
+) -> dict[str, float]:
+    """Return how far *candidate* is from *served* in each of `MAX_CHANGES`.
+
+    Scores are those of all videos for all users. The best score of a user says little: most of it
+    is what is watched right now, and everybody's, so that it moves by many of its own deviations in
+    a quiet night.
+    """
+    norm, before = (_median_norm(model.items.inputs_ND) for model in (candidate, served))
+    found = [_times(norm, before)]
+    if len(examples) >= MIN_EXAMPLES:
+        windows = [example.window for example in examples]
+        (mean, spread), (mean_before, spread_before) = (
+            model.score_moments(windows) for model in (candidate, served)
+        )
+        found.append(_times(spread, spread_before))
+        found.append(abs(mean - mean_before) / max(spread_before, 1e-3))
+    return dict(zip(MAX_CHANGES, found, strict=False))
 
 
 def _unlike_catalogue(snapshot: ItemSnapshot, truth: Truth) -> str | None:
@@ -73,17 +101,30 @@ def _not_finite(snapshot: ItemSnapshot) -> str | None:
     return None
 
 
-def _collapsed(snapshot: ItemSnapshot, candidate: ServedModel, truth: Truth) -> str | None:
-    if len(snapshot.video_ids) < MIN_EXAMPLES:
-        return None
-    if (spread := _spread(snapshot.output_ND)) < MIN_SPREAD:
-        return f"the output vectors are collapsed: variance {spread:.2g}"
-    if len(truth.examples) < MIN_EXAMPLES:
-        return None
-    users_BD = candidate.users([example.window for example in truth.examples])
-    if not np.isfinite(users_BD).all():
+def _collapsed(
+    snapshot: ItemSnapshot, candidate: ServedModel, served: ServedModel | None, truth: Truth
+) -> str | None:
+    """Compare how much vectors differ with those of the generation in service.
+
+    Where uploads say nothing of their videos, those of any generation are alike.
+    """
+    windows = [example.window for example in truth.examples if example.window.watches]
+    users_BD = candidate.users(windows) if len(windows) >= MIN_EXAMPLES else None
+    if users_BD is not None and not np.isfinite(users_BD).all():
         return "user vectors are not finite"
-    if (spread := _spread(users_BD)) < MIN_SPREAD:
+    if served is None:
+        return None
+    if (
+        len(snapshot.video_ids) >= MIN_EXAMPLES
+        and (spread := _spread(snapshot.output_ND)) < MIN_SPREAD
+        and _spread(served.items.outputs_ND[1:]) >= MIN_SPREAD
+    ):
+        return f"the output vectors are collapsed: variance {spread:.2g}"
+    if (
+        users_BD is not None
+        and (spread := _spread(users_BD)) < MIN_SPREAD
+        and _spread(served.users(windows)) >= MIN_SPREAD
+    ):
         return f"the user vectors are collapsed: variance {spread:.2g}"
     return None
 
@@ -103,19 +144,11 @@ def _stale(snapshot: ItemSnapshot, truth: Truth) -> str | None:
     return None
 
 
-def _far_off(candidate: ServedModel, served: ServedModel, truth: Truth) -> str | None:
+def _far_off(changes: Mapping[str, float]) -> str | None:
     """Compare norms and scores with those of the generation in service."""
-    norm, norm_before = (_median_norm(model.items.inputs_ND) for model in (candidate, served))
-    if norm_before > 0 and not 1 / MAX_NORM_CHANGE < norm / norm_before < MAX_NORM_CHANGE:
-        return f"the median norm of the input vectors is {norm:.3g}, it was {norm_before:.3g}"
-    if len(truth.examples) < MIN_EXAMPLES:
-        return None
-    windows = [example.window for example in truth.examples]
-    best_B, before_B = (_best(model.scores(windows)) for model in (candidate, served))
-    spread = max(float(before_B.std()), 1e-3)
-    change = abs(float(best_B.mean() - before_B.mean())) / spread
-    if change > MAX_SCORE_CHANGE:
-        return f"the scores have moved by {change:.1f} standard deviations"
+    for name, most in MAX_CHANGES.items():
+        if (change := changes.get(name, 0.0)) > most:
+            return f"{name} is far from that of what serves: {change:.3g}, at most {most:g}"
     return None
 
 
@@ -146,11 +179,13 @@ def _spread(x_ND: Float32[np.ndarray, "N D"]) -> float:
     return float(unit_nD.var(axis=0).sum())
 
 
+def _times(value: float, before: float) -> float:
+    """Return how many times as large, or as small, *value* is; 1 where there was nothing before."""
+    if before <= 0:
+        return 1.0
+    return max(value / before, before / max(value, 1e-12))
+
+
 def _median_norm(x_ND: Float32[np.ndarray, "N D"]) -> float:
     norms_N = np.linalg.norm(x_ND[1:], axis=1)
     return float(np.median(norms_N)) if len(norms_N) else 0.0
-
-
-def _best(scores_BN: Float32[np.ndarray, "B N"]) -> Float64[np.ndarray, "B"]:
-    best_B: np.ndarray = np.nan_to_num(scores_BN.max(axis=1), neginf=0.0).astype(np.float64)
-    return best_B

@@ -20,12 +20,13 @@ from jaxtyping import Float64
 from contract.errors import BundleError, StoreUnavailable
 from models.bundle.bundle import Bundle
 from models.features.examples import CompletionRule, Example
+from models.features.vocabulary import Vocabulary
 from trainer.evaluate.progressive import hits
-from trainer.guard.checks import Truth, why_refused
-from trainer.guard.labels import LabelMonitor
-from trainer.guard.movement import MovementMonitor
-from trainer.guard.paired import PairedRecall
-from trainer.guard.served import ServedModel, opened
+from trainer.guard.checks import MAX_CHANGES, Truth, changes, why_refused
+from trainer.guard.labels import THRESHOLD, LabelMonitor
+from trainer.guard.movement import NUM_IN_A_ROW, MovementMonitor
+from trainer.guard.paired import MOST_LOST, PairedRecall
+from trainer.guard.served import ServedModel, in_parts, opened
 from trainer.guard.shown import WatchedShares
 from trainer.guard.traffic import TrafficMonitor
 from trainer.learn.learner import Learner
@@ -36,10 +37,13 @@ log = structlog.get_logger()
 
 MIN_EVIDENCE = 1_000
 """So many examples a learner has to score before it replaces a generation that is not its own."""
+MIN_SHARE_LEARNED = 0.5
+"""Norms and scores are compared with a generation of at least so large a share of the examples."""
 NUM_RECENT = 256
 CPU_SHARE = 0.05
 _MAX_BUDGET_S = 0.5
 _MAX_COMING = 3
+_MAX_KNOWN = 64
 _AT_ONCE = 64
 _RETRY_CPU_S = 5.0
 _RECALL, _BASELINE = "recent_progressive_recall_at_100", "recent_popularity_recall_at_100"
@@ -59,9 +63,15 @@ class Guard:
     """Watches what is learned from, what is learned, and what serves."""
 
     def __init__(
-        self, completion: CompletionRule, *, cpu_s: Callable[[], float], is_blind: bool = False
+        self,
+        vocabulary: Vocabulary,
+        completion: CompletionRule,
+        *,
+        cpu_s: Callable[[], float],
+        is_blind: bool = False,
     ) -> None:
         self.labels = LabelMonitor(completion)
+        vocabulary.when_freed(self.labels.forget_rows)
         self.traffic = TrafficMonitor()
         self.versus_served = PairedRecall()
         """The learner against the generation in service."""
@@ -71,6 +81,10 @@ class Guard:
         self.movement = MovementMonitor()
         self.served: ServedModel | None = None
         self.former: ServedModel | None = None
+        self.changes: dict[str, float] = {}
+        """How far the newest bundle is from what serves."""
+        self.known_at: dict[int, int] = {}
+        """By generation: how many plays were seen when the last was published for it."""
         self.unknown_served: str | None = None
         """Why the generation in service cannot be scored."""
         self.ingested_at_ms = -1
@@ -89,6 +103,23 @@ class Guard:
     def num_plays(self) -> int:
         """How many plays were seen; the place of a change is told in this number."""
         return self.labels.num_plays
+
+    def note_published(self, generation: int) -> None:
+        """Note that a bundle, or vectors, of *generation* know of everything seen until now."""
+        self.known_at[generation] = self.num_plays
+        while len(self.known_at) > _MAX_KNOWN:
+            del self.known_at[min(self.known_at)]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what a restart needs: the labels, and what each generation knows of."""
+        known_at = np.array(list(self.known_at.items()), np.int64).reshape(-1, 2)
+        return self.labels.state() | {"known_at": known_at}
+
+    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Restore what `state` returned."""
+        self.labels.load_state(arrays)
+        known_at = arrays.get("known_at", np.zeros((0, 2), np.int64))
+        self.known_at = dict(known_at.tolist())
 
     def note_play(self, example: Example, row: int, *, is_completed: bool) -> None:
         """Look at one play of the video of *row*, whose window is as it was before it."""
@@ -204,6 +235,9 @@ class Guard:
         """
         if self._is_blind:
             return None
+        self.changes = {}
+        if self.served is not None and self._is_like(candidate, self.served):
+            self.changes = changes(candidate, self.served, list(self._recent))
         live = np.flatnonzero(learner.is_live_N)
         examples = [
             one for one in self._recent if learner.vocabulary.live_row(one.video_id)
@@ -214,8 +248,20 @@ class Guard:
             examples=examples,
             learner_hits_B=learner_hits(learner, examples),
             metrics=bundle.manifest.metrics,
+            changes=self.changes,
         )
         return why_refused(bundle.snapshot, candidate, self.served, truth)
+
+    def _is_like(self, candidate: ServedModel, served: ServedModel) -> bool:
+        """Return whether norms and scores have to be like those of what serves.
+
+        They settle with learning: a generation that has learned from much more may have any. So may
+        a learner that has found as many as what serves on enough of the same examples.
+        """
+        paired = self.versus_served
+        is_proven = paired.num_examples >= MIN_EVIDENCE and paired.reaches
+        is_settled = served.num_examples >= MIN_SHARE_LEARNED * candidate.num_examples
+        return is_settled and not is_proven
 
     @property
     def alarm(self) -> Alarm | None:
@@ -262,6 +308,15 @@ class Guard:
             "guard_label_evidence": self.labels.evidence,
         }
 
+    def shares_of_bounds(self) -> dict[str, float]:
+        """Return what is compared with a bound, as a share of it; at 1 it alarms."""
+        return {
+            "labels": self.labels.evidence / THRESHOLD,
+            "movement": self.movement.num_far / NUM_IN_A_ROW,
+            "versus_served": self.versus_served.lost / MOST_LOST,
+            "versus_former": self.versus_former.lost / MOST_LOST,
+        } | {name: change / MAX_CHANGES[name] for name, change in self.changes.items()}
+
     def _worse(self) -> str:
         paired = self.versus_served
         return (
@@ -290,9 +345,14 @@ class Guard:
 
 def learner_hits(learner: Learner, examples: Sequence[Example]) -> Float64[np.ndarray, "B"]:
     """Return for each example whether the learner has its video among the best `CUTOFF` now."""
-    if not examples:
-        return np.zeros(0)
-    scores_BN = np.where(learner.is_live_N, learner.similarity(learner.encode(examples)), -np.inf)
+    parts = [_hits_of(learner, part) for part in in_parts(examples, len(learner.vocabulary))]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _hits_of(learner: Learner, examples: Sequence[Example]) -> Float64[np.ndarray, "B"]:
+    scores_BN = np.where(
+        learner.is_live_N, learner.exact_similarity(learner.encode(examples)), -np.inf
+    )
     for score_N, example in zip(scores_BN, examples, strict=True):
         seen = learner.vocabulary.rows(example.window.video_ids)
         score_N[seen[seen > 0] - 1] = -np.inf

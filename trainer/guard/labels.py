@@ -4,6 +4,7 @@ A small logistic model predicts whether a play is completed, from how often its 
 completed before. If a share of the labels were flipped, by a client's bug or on purpose, the labels
 would be likelier under that than under the model; the evidence for it is summed up and never falls
 below zero (Page's CUSUM test). The play at which it last left zero is where the trouble began.
+Honest labels take evidence back; when it is below the threshold again, the labels are trusted.
 
 What is tested is a share of `FLIPPED`; a larger one is found sooner.
 
@@ -12,15 +13,21 @@ Source:
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int64
 
 from models.features.examples import CompletionRule
 from models.history.history import Window
 
+# Shape legend: n = some rows.
+
 FLIPPED = 0.1
 THRESHOLD = 10.0
 """The evidence at which it alarms, as a logarithm of a likelihood ratio."""
+MOST_TIMES_THRESHOLD = 2.0
+"""Evidence adds up to so much at most, so that honest labels take it back in as many plays."""
 WARM_UP = 2_000
 """So many plays are learned from before the first can be evidence."""
 _VIDEO_PRIOR, _USER_PRIOR = 20.0, 8.0
@@ -62,6 +69,11 @@ class LabelMonitor:
         self._completed[row] += is_completed
         self.num_plays += 1
 
+    def forget_rows(self, rows: Int64[np.ndarray, "n"]) -> None:
+        """Forget the videos that had *rows*, which others will have."""
+        known = rows[rows < len(self._plays)]
+        self._plays[known] = self._completed[known] = 0.0
+
     @property
     def reason(self) -> str | None:
         """Why the labels are not to be trusted; None while they are."""
@@ -81,7 +93,7 @@ class LabelMonitor:
             "rest": np.array(rest),
         }
 
-    def load_state(self, arrays: dict[str, np.ndarray]) -> None:
+    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Restore what `state` returned."""
         self._plays, self._completed = arrays["plays"].copy(), arrays["completed"].copy()
         self._weights = arrays["weights"].copy()
@@ -92,7 +104,8 @@ class LabelMonitor:
         if_flipped = p * (1 - FLIPPED) + (1 - p) * FLIPPED
         ratio = if_flipped / p if is_completed else (1 - if_flipped) / (1 - p)
         before = self.evidence
-        self.evidence = max(0.0, before + min(math.log(ratio), _PER_PLAY))
+        most = MOST_TIMES_THRESHOLD * self._threshold
+        self.evidence = min(max(0.0, before + min(math.log(ratio), _PER_PLAY)), most)
         if before == 0.0:
             self.began_at = self.num_plays
 

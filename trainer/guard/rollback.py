@@ -10,6 +10,9 @@ after a crash:
 
 A kept checkpoint of a withdrawn generation says that this was not done to its end; the next start
 does it again.
+
+That nothing is to be published yet after going back is a file beside the checkpoints, and not in
+them: the one gone back to is older than the trouble.
 """
 
 import os
@@ -19,7 +22,7 @@ from pathlib import Path
 
 import structlog
 
-from contract.process.atomic_write import DRAFT_SUFFIX
+from contract.process.atomic_write import DRAFT_SUFFIX, replace_file
 from trainer.guard.quarantine import Entry, Quarantine
 from trainer.state.checkpoint import Checkpoints, Offsets
 
@@ -28,6 +31,7 @@ log = structlog.get_logger()
 KEPT_GENERATIONS = 4
 _DIRECTORY = "generations"
 _CHECKPOINT = "ckpt-"
+_HELD = "held"
 
 
 class Rollback:
@@ -38,6 +42,24 @@ class Rollback:
         self.quarantine = Quarantine(directory)
 
     @property
+    def is_held(self) -> bool:
+        """Whether `hold` was called and `release` was not, by this process or one before."""
+        return (self._directory / _HELD).exists()
+
+    def hold(self) -> None:
+        """Remember that nothing is to be published yet.
+
+        Raises:
+            OSError: the disk cannot be written to.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        replace_file(self._directory / _HELD, b"")
+
+    def release(self) -> None:
+        """Forget what `hold` remembers."""
+        (self._directory / _HELD).unlink(missing_ok=True)
+
+    @property
     def generations(self) -> list[int]:
         """The generations whose checkpoints are kept, oldest first."""
         kept = self._directory / _DIRECTORY
@@ -45,13 +67,21 @@ class Rollback:
         return sorted(int(name) for name in names if name.isdigit())
 
     def keep(self, generation: int, checkpoint: Path) -> None:
-        """Keep *checkpoint* as that of *generation*; delete the oldest ones that are kept."""
+        """Keep *checkpoint* as that of *generation*; delete the oldest ones that are kept.
+
+        Raises:
+            OSError: the disk is full; nothing of it is left.
+        """
         final = self._path(generation)
         draft = final.with_name(final.name + DRAFT_SUFFIX)
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(final, ignore_errors=True)
-        _link(checkpoint, draft / checkpoint.name)
-        draft.rename(final)
+        try:
+            _link(checkpoint, draft / checkpoint.name)
+            draft.rename(final)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
         for old in self.generations[:-KEPT_GENERATIONS]:
             shutil.rmtree(self._path(old))
 

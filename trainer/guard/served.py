@@ -5,6 +5,7 @@ path publishes for the generation is applied here, too.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -19,7 +20,11 @@ from trainer.evaluate.progressive import CUTOFFS, hits
 
 # Shape legend: B = examples, N = rows of the item store, E = width of an output vector.
 
+T = TypeVar("T")
+
 CUTOFF = CUTOFFS[-1]
+_SCORES_AT_ONCE = 1 << 24
+"""So many scores are in memory at once, 64 MiB of them."""
 
 
 class ServedModel:
@@ -28,6 +33,8 @@ class ServedModel:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle_id = bundle.manifest.bundle_id
         self.generation = bundle.manifest.generation
+        self.num_examples = bundle.manifest.metrics.get("progressive_examples", 0.0)
+        """How many examples it has learned from."""
         self._encoder = UserEncoder(bundle)
         self.items = ItemStore(bundle.manifest.input_dim, bundle.manifest.output_dim)
         self.items.put_many(bundle.snapshot)
@@ -46,8 +53,24 @@ class ServedModel:
             score_N[self.items.rows(window.video_ids)] = -np.inf
         return scores_BN
 
+    def score_moments(self, windows: Sequence[Window]) -> tuple[float, float]:
+        """Return mean and standard deviation of the scores of all videos for all *windows*."""
+        num, total, squares = 0, 0.0, 0.0
+        for part in in_parts(windows, len(self.items)):
+            scores_BN = self.scores(part)
+            scores = scores_BN[np.isfinite(scores_BN)].astype(np.float64)
+            num, total, squares = (
+                num + len(scores), total + scores.sum(), squares + (scores**2).sum()
+            )  # fmt: skip
+        mean = total / max(num, 1)
+        return float(mean), float(np.sqrt(max(squares / max(num, 1) - mean**2, 0.0)))
+
     def hits(self, examples: Sequence[Example]) -> Float64[np.ndarray, "B"]:
         """Return for each example whether its video is among the best `CUTOFF`."""
+        parts = [self._hits(part) for part in in_parts(examples, len(self.items))]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _hits(self, examples: Sequence[Example]) -> Float64[np.ndarray, "B"]:
         rows_B = self.items.rows([example.video_id for example in examples])
         scores_BN = self.scores([example.window for example in examples])
         found_B: np.ndarray = np.where(rows_B > 0, hits(scores_BN, rows_B)[:, -1], 0.0)
@@ -59,6 +82,12 @@ class ServedModel:
             rows = np.flatnonzero(~self.items.outputs_ND.any(axis=1))
             self._empty_of = (self.items.epoch, len(self.items)), rows
         return self._empty_of[1]
+
+
+def in_parts(examples: Sequence[T], num_videos: int) -> list[Sequence[T]]:
+    """Return *examples* in parts whose scores of *num_videos* fit into memory."""
+    size = max(1, _SCORES_AT_ONCE // max(num_videos, 1))
+    return [examples[start : start + size] for start in range(0, len(examples), size)]
 
 
 def opened(bundle: Bundle) -> ServedModel:

@@ -9,7 +9,8 @@ A generation that an operator withdraws is gone back from in the same way. What 
 the checkpoint of the generation that serves then is left out.
 
 After going back nothing is published before `HELD_PLAYS` plays have passed without an alarm, or
-`HELD_MS`: the trouble may go on, and the generation that serves must not learn of it.
+`HELD_MS`: the trouble may go on, and the generation that serves must not learn of it. A trainer
+that starts again meanwhile waits anew.
 """
 
 from bisect import bisect_right
@@ -61,15 +62,19 @@ class ServiceWatch:
     publisher: Announcing
     bundle_url: str
     clock: Clock
-    is_after_return: bool = False
+    is_after_return: bool = field(init=False)
+    """Whether it has gone back, and nothing may be published before that is over."""
     has_gone_back: bool = False
     _candidate: ServedModel | None = None
     _held_until: int = 0
     _held_since_ms: int | None = None
     _naming_erased: list[int] = field(default_factory=list)
     _has_noticed: bool = False
-    _known_at: dict[int, int] = field(default_factory=dict)
+    _has_looked: bool = False
     _marks: deque[tuple[int, Offsets]] = field(default_factory=lambda: deque(maxlen=_MAX_MARKS))
+
+    def __post_init__(self) -> None:
+        self.is_after_return = self.rollback.is_held
 
     @property
     def is_held(self) -> bool:
@@ -87,6 +92,7 @@ class ServiceWatch:
     def look(self, offsets: Offsets) -> None:
         """Look at what serves, and go back if it is bad; *offsets* are what was read up to."""
         self._mark(offsets)
+        self._release_if_over()
         in_service = self.generations.in_service
         self.guard.follow(in_service, lambda: self._load(in_service))
         self._tell_notice()
@@ -94,37 +100,52 @@ class ServiceWatch:
         if alarm is not None:
             self._react(alarm, offsets)
             return
+        self._drop_old(in_service)
         unfinished = self.rollback.unfinished(self.generations.withdrawn)
         if unfinished:
             reason = self._reason_of(unfinished[-1])
-            clean = self._below(unfinished[0])
+            clean = max((g for g in self._serving if g < unfinished[0]), default=None)
             if clean is not None:  # a bundle may have been offered while the operator withdrew
                 self._withdraw(clean, reason)
             self._go_back(clean, reason, {}, offsets)
             if not self.has_gone_back:
                 self.rollback.drop(unfinished)
 
+    def _drop_old(self, in_service: int | None) -> None:
+        """Delete at the start what was withdrawn below the generation *in_service*.
+
+        That was while this trainer had no guard, and what serves has nothing of it. Later on the
+        one in service may have been offered while the operator withdrew, and knows of the trouble.
+        """
+        if not self._has_looked and in_service is not None:
+            withdrawn = self.rollback.unfinished(self.generations.withdrawn)
+            self.rollback.drop([one for one in withdrawn if one < in_service])
+        self._has_looked = True
+
     def note_vectors(self, vectors: Sequence[ItemVector]) -> None:
         """Score with *vectors*, too, which were published for the generation in service."""
         if not vectors:
             return
-        self._known_at[vectors[0].generation] = self.guard.num_plays
         model = self.guard.model_of(vectors[0].generation)
         if model is not None:
             for vector in vectors:
                 model.items.put(vector)
 
     def why_not_offer(self, *, has_caught_up: bool) -> str | None:
-        """Return why no bundle may be offered now; None when one may be."""
+        """Return why no bundle may be offered now; None when one may be.
+
+        While it is behind, a learner cannot be compared with the generation of another one, which
+        may have learned from what comes. Its own has not.
+        """
         in_service = self.generations.in_service
         if in_service is None:
             return None
-        if not has_caught_up:
+        is_own = in_service in self.state.touched
+        if not has_caught_up and (self.is_after_return or not is_own):
             return "it has not read the topics to their ends yet"
         if self.is_held:
             left = self._held_until - self.guard.num_plays
             return f"it has gone back, and {left} more plays have to pass without an alarm"
-        is_own = in_service in self.state.touched
         return self.guard.why_not_offer(self.state.metrics(), is_own=is_own)
 
     def why_refused(self, bundle: Bundle) -> str | None:
@@ -138,8 +159,11 @@ class ServiceWatch:
         return self.guard.why_refused(bundle, self._candidate, self.state.learner, features_NF)
 
     def keep(self, generation: int, checkpoint: Path) -> None:
-        """Keep the *checkpoint* of a generation that is offered next."""
-        self._known_at[generation] = self.guard.num_plays
+        """Keep the *checkpoint* of a generation that is offered next.
+
+        Raises:
+            OSError: the disk is full.
+        """
         self.rollback.keep(generation, checkpoint)
         if self._candidate is not None:
             self.guard.note_offered(self._candidate)
@@ -183,11 +207,15 @@ class ServiceWatch:
 
     def _clean(self, alarm: Alarm) -> int | None:
         """Return the newest generation that does not know of what began with *alarm*."""
-        serving = [b.generation for b in self.generations.not_withdrawn if _serves(b)]
         if alarm.worse_than is not None:
-            return max((g for g in serving if g <= alarm.worse_than), default=None)
-        clean = [g for g in serving if self._known_at.get(g, 0) <= alarm.began_at]
+            return max((g for g in self._serving if g <= alarm.worse_than), default=None)
+        clean = [g for g in self._serving if self.guard.known_at.get(g, 0) <= alarm.began_at]
         return max(clean, default=None)
+
+    @property
+    def _serving(self) -> list[int]:
+        """The generations that serve, or would if there were no later one."""
+        return [b.generation for b in self.generations.not_withdrawn if _serves(b)]
 
     def _withdraw(self, clean: int, reason: str) -> None:
         later = [b for b in self.generations.not_withdrawn if b.generation > clean]
@@ -208,8 +236,7 @@ class ServiceWatch:
 
     def _go_back(self, clean: int | None, reason: str, first: Offsets, offsets: Offsets) -> None:
         """Start over from the checkpoint of generation *clean*, if there is one."""
-        self.is_after_return = True
-        self._hold()
+        self._begin_hold()
         if clean is None or clean not in self.rollback.generations:
             log.error("cannot_go_back", generation=clean, reason="its checkpoint is not kept")
             return
@@ -226,14 +253,24 @@ class ServiceWatch:
             return
         self.has_gone_back = True
 
+    def _begin_hold(self) -> None:
+        """Publish nothing for a while, also if this process ends before that is over."""
+        self.is_after_return = True
+        self._hold()
+        try:
+            self.rollback.hold()
+        except OSError as error:
+            log.error("hold_not_saved", reason=str(error))  # noqa: TRY400 - no traceback of ours
+
+    def _release_if_over(self) -> None:
+        if self.is_after_return and not self.is_held:
+            self.is_after_return = False
+            self.rollback.release()
+            log.info("publishing_goes_on", reason="no alarm since it has gone back")
+
     def _hold(self) -> None:
         self._held_until = self.guard.num_plays + HELD_PLAYS
         self._held_since_ms = self.clock()
-
-    def _below(self, generation: int) -> int | None:
-        """Return the newest kept generation below *generation* that is not withdrawn."""
-        kept = set(self.rollback.generations) - self.generations.withdrawn
-        return max((one for one in kept if one < generation), default=None)
 
     def _reason_of(self, generation: int) -> str:
         known = self.generations.of(generation)

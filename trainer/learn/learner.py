@@ -147,6 +147,13 @@ class Learner:
         return encode_examples(examples, self.features, self.vocabulary.live_rows)
 
     def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
+        """Return the similarity that candidates are found by, of each of *video_ids*.
+
+        Videos taken down have a similarity like all others: mask them by `is_live_N`.
+        """
+        return self.exact_similarity(encoded)
+
+    def exact_similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return the cosine of each served user vector with each of *video_ids*, learning nothing.
 
         Videos taken down have a similarity like all others: mask them by `is_live_N`.

@@ -115,10 +115,10 @@ class TdmLearner(Learner):
     def similarity(self, encoded: EncodedExamples) -> Float32[np.ndarray, "B N"]:
         """Return the cosines of what the tree finds, `NOT_FOUND` for all other videos.
 
-        So the guard and progressive validation judge what a tree serves. The beam leaves out what
-        stands in the windows, as in serving.
+        So progressive validation judges what a tree serves. The beam leaves out what stands in the
+        windows, as in serving.
         """
-        return self._of_found(encoded, super().similarity(encoded))
+        return self._of_found(encoded, self.exact_similarity(encoded))
 
     def kept_similarity(self, encoded: EncodedExamples, *, most: int) -> Float32[np.ndarray, "B N"]:
         """Return `similarity` by vectors that are kept; see `Learner.kept_similarity`."""

@@ -130,9 +130,8 @@ def snapshot(state: TrainingState) -> Snapshot:
     }
     if state.ranker is not None:
         by_file[RANKER] = state.ranker.state()
-    labels = {} if state.guard is None else state.guard.labels.state()
-    if labels:
-        by_file[GUARD] = {name: array.copy() for name, array in labels.items()}
+    if state.guard is not None:
+        by_file[GUARD] = state.guard.state()
     configuration = msgspec.json.encode(state.configuration)
     encoded = msgspec.msgpack.encode(rest)
     return Snapshot(by_file, meta, state.windows.snapshot(), encoded, configuration)
@@ -175,7 +174,7 @@ def restore(
         if state.ranker is not None and RANKER in files:
             state.ranker.load_state(safetensors.numpy.load(files[RANKER]))
         if state.guard is not None and GUARD in files:
-            state.guard.labels.load_state(safetensors.numpy.load(files[GUARD]))
+            state.guard.load_state(safetensors.numpy.load(files[GUARD]))
     except (KeyError, ValueError, msgspec.MsgspecError, safetensors.SafetensorError) as error:
         raise ContractError(
             f"the checkpoint is of other code or of another configuration: {error!r}; move the "

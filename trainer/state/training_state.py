@@ -277,6 +277,8 @@ class TrainingState:
         The oldest beyond `NUM_FROZEN` is dropped, but not the one in service.
         """
         self.learner.freeze(generation, in_service=in_service)
+        if self.guard is not None:
+            self.guard.note_published(generation)
         self._touch([])
         self.touched.start(generation, in_service=in_service)
 
@@ -289,6 +291,8 @@ class TrainingState:
         """Return videos whose vectors or features of *generation* are out of date, oldest first."""
         vocabulary = self.learner.vocabulary
         rows = self.touched.take(generation, most)
+        if self.guard is not None and len(rows):
+            self.guard.note_published(generation)
         return [
             vocabulary.video_ids[row - 1] for row in rows[vocabulary.is_live_N[rows - 1]].tolist()
         ]

@@ -1,5 +1,7 @@
 """Going back on disk: which checkpoint is the newest, and what is left out."""
 
+import errno
+
 import pytest
 
 from tests.support.builders import T0
@@ -73,6 +75,24 @@ def test_what_was_learned_between_is_left_out_also_after_a_restart(tmp_path, che
         assert left_out == list(range(12, 30))
         assert not quarantine.has("video-uploads", 0, 15)
         assert not quarantine.has("watch-events", 1, 15)
+
+
+def test_a_checkpoint_that_cannot_be_kept_leaves_nothing_of_it(tmp_path, checkpoints, monkeypatch):
+    """Links that stayed behind would keep the space of the checkpoints they are of."""
+    rollback, path = Rollback(tmp_path), saved(checkpoints, 10)
+    num_linked = 0
+
+    def link(*_given, **_more):
+        nonlocal num_linked
+        num_linked += 1
+        if num_linked > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.link", link)
+    with pytest.raises(OSError, match="No space left"):
+        rollback.keep(1, path)
+
+    assert list((tmp_path / "generations").iterdir()) == []
 
 
 def test_a_kill_in_the_middle_is_told_by_the_generation_that_is_still_there(

@@ -245,7 +245,7 @@ def test_refuses_the_settings_of_another_tower():
 
 
 def test_similarity_is_of_what_the_tree_finds(trained):
-    """What the guard judges is what is served: all else is below any cosine."""
+    """What validation judges is what is served: all else is below any cosine."""
     examples = pairs(6, seed=5)
     encoded = trained.encode(examples)
 

@@ -1,0 +1,37 @@
+"""When a bundle has to be like what serves: norms and scores of a model settle as it learns."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from models.features.examples import CompletionRule
+from models.features.features import FeatureEncoder
+from models.features.vocabulary import Vocabulary
+from trainer.guard.guard import MIN_EVIDENCE, Guard
+
+
+def a_guard():
+    features = FeatureEncoder(content_buckets=64, context_buckets=8, completion=CompletionRule())
+    return Guard(Vocabulary(features), CompletionRule(), cpu_s=lambda: 0.0)
+
+
+def generation(num_examples):
+    return SimpleNamespace(num_examples=num_examples)
+
+
+@pytest.mark.parametrize(
+    ("num_served", "num_candidate", "is_like"),
+    [(0, 0, True), (0, 5_000, False), (4_000, 10_000, False), (90_000, 91_000, True)],
+)
+def test_what_has_learned_from_much_more_may_have_any_norms(num_served, num_candidate, is_like):
+    """The first generation has learned nothing; the second one may have read a long backlog."""
+    guard = a_guard()
+    assert guard._is_like(generation(num_candidate), generation(num_served)) == is_like
+
+
+@pytest.mark.parametrize(("num_found", "is_like"), [(0.5, False), (0.4, True)])
+def test_a_learner_that_finds_as_much_on_the_same_examples_may_have_any_norms(num_found, is_like):
+    guard = a_guard()
+    guard.versus_served.note(np.full(MIN_EVIDENCE, num_found), np.full(MIN_EVIDENCE, 0.5))
+    assert guard._is_like(generation(100), generation(100)) == is_like
