@@ -143,7 +143,7 @@ def retrieval(  # noqa: PLR0913 - options
 
     if window not in WINDOWS:
         raise typer.BadParameter(f"--window is one of {', '.join(WINDOWS)}, got {window!r}")
-    overrides = _overrides(settings or [])
+    overrides = overrides_of(settings or [])
     sources = [split(one) for one in data]
     names = _names(model or [], threads, is_all=every_model)
     _check(names, [source for source, _ in sources], overrides)
@@ -171,9 +171,9 @@ def retrieval(  # noqa: PLR0913 - options
     if not as_json:
         typer.echo("\n".join(map(reports.table, results)))
     if every_model:
-        _say_written(console, reports.write_page(results, page))
+        say_written(console, reports.write_page(results, page))
     if report is not None:
-        _say_written(console, reports.write_report(results, report))
+        say_written(console, reports.write_report(results, report))
     if as_json:
         typer.echo(json.dumps(reports.rounded(_flat(results))))
 
@@ -254,7 +254,7 @@ def rank(
             f"evaluating needs {(error.name or '').partition('.')[0]}: pip install 'nextwatch[evaluate]'"
         ) from None
 
-    directory = _directory_of_kuairand(data)
+    directory = directory_of_kuairand(data)
     names = protocol or ["prequential"]
     for name in names:
         protocols.protocol(name, window=window)
@@ -277,7 +277,7 @@ def rank(
     if not as_json:
         typer.echo("\n".join(map(reports.table, results)))
     if report is not None:
-        _say_written(console, reports.write_report(results, report))
+        say_written(console, reports.write_report(results, report))
     if as_json:
         told = results[0] if len(results) == 1 else {"trials": results}
         typer.echo(json.dumps(reports.known(rounded(told))))
@@ -345,7 +345,7 @@ def two_stage(
             "pip install 'nextwatch[train,evaluate]'"
         ) from None
 
-    directory = _directory_of_kuairand(data)
+    directory = directory_of_kuairand(data)
     run.check(model, ranker)
     trial = run.TwoStageTrial(
         directory=directory, model=model, ranker=ranker, window=window, num_seeds=seeds
@@ -356,12 +356,17 @@ def two_stage(
     if not as_json:
         typer.echo(reports.table(result))
     if report is not None:
-        _say_written(console, reports.write_report(result, report))
+        say_written(console, reports.write_report(result, report))
     if as_json:
         typer.echo(json.dumps(rounded(result)))
 
 
-def _directory_of_kuairand(data: str) -> Path:
+def directory_of_kuairand(data: str) -> Path:
+    """Return the folder that ``kuairand:DIR`` names.
+
+    Raises:
+        DatasetError: it names another source, or none.
+    """
     source, _, directory = data.partition(":")
     if source != "kuairand" or not directory:
         raise DatasetError(f"unknown data {data!r}; known: kuairand:DIR")
@@ -384,7 +389,8 @@ def _run(trial: "Trial", console: Any) -> dict[str, Any]:
         return run.run(trial, tell=tell)
 
 
-def _say_written(console: Any, paths: list[Path]) -> None:
+def say_written(console: Any, paths: list[Path]) -> None:
+    """Say on *console* which files were written."""
     console.print(f"wrote {', '.join(map(str, paths))}", highlight=False)
 
 
@@ -423,7 +429,8 @@ def _check(names: list[str], sources: list[str], overrides: dict[str, str]) -> N
                 )
 
 
-def _overrides(settings: list[str]) -> dict[str, str]:
+def overrides_of(settings: list[str]) -> dict[str, str]:
+    """Return what ``--set NAME=VALUE`` was given, by name."""
     pairs = [setting.partition("=") for setting in settings]
     if bad := [name for name, equals, _ in pairs if not equals]:
         raise typer.BadParameter(f"--set takes NAME=VALUE, got {', '.join(bad)}")
