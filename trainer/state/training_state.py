@@ -286,7 +286,7 @@ class TrainingState:
         self.touched.drop(generation)
 
     def take_touched(self, generation: int, most: int) -> list[str]:
-        """Return videos whose vectors or features of *generation* are out of date, oldest first."""
+        """Return videos whose vectors or features of *generation* are out of date, in order."""
         vocabulary = self.learner.vocabulary
         rows = self.touched.take(generation, most)
         return [
@@ -366,7 +366,7 @@ class TrainingState:
         )
 
     def _touch(self, watched: list[str]) -> None:
-        self.touched.add(self.learner.vocabulary.rows(watched))
+        self.touched.add_watched(self.learner.vocabulary.rows(watched))
         self.touched.add(self.learner.drain_touched_rows())
 
 
