@@ -95,7 +95,7 @@ class LearningStack:
         for record in self.tail.of(ITEM_VECTORS):
             if record.value is not None:
                 vector = decode(ITEM_VECTORS, ItemVector, record.key, record.value, ())
-                versions.add_vector(record.offset, vector)
+                versions.add_vector(record.offset, record.ingested_at_ms, vector)
         answers = sorted(self.tail.of(RANKING_LOG), key=lambda one: one.ingested_at_ms)
         for record in answers:
             if record.value is not None:
@@ -175,9 +175,15 @@ def figures_of(versions: ServedVersions, sent: Sequence[SentWatch]) -> dict[str,
         for one in sent
         if one.nth
     ]
+    published_s = [
+        (versions.published_ms(one.video_id, one.nth) - one.meant_ms) / 1_000
+        for one in sent
+        if one.nth
+    ]
     finite = [one for one in took_s if one != float("inf")]
     return {
         **percentiles(took_s),
+        "published": percentiles(published_s),
         "max": round(max(finite, default=0.0), 3),
         "watches": len(took_s),
         "not_served": len(took_s) - len(finite),

@@ -45,7 +45,12 @@ class _Counted(NamedTuple):
     """The records of one video in one generation: their offsets, and the watches they know of."""
 
     offsets: list[int]
+    times_ms: list[float]
     counts: list[float]
+
+    def first_with(self, count: int) -> int | None:
+        """Return the place of the first record that knows of *count* watches."""
+        return next((place for place, known in enumerate(self.counts) if known >= count), None)
 
 
 class ServedVersions:
@@ -73,14 +78,15 @@ class ServedVersions:
             self._offset_by_version[generation, video_id, features_F.tobytes()] = _IN_BUNDLE
             self._in_bundle[video_id][generation] = count
 
-    def add_vector(self, offset: int, vector: ItemVector) -> None:
+    def add_vector(self, offset: int, at_ms: float, vector: ItemVector) -> None:
         """Add a record of `item-vectors`, in the order of the offsets."""
         items = ItemStore(len(vector.input_vector), len(vector.output_vector))
         items.put(vector)
         key = vector.generation, vector.video_id, video_features(items, np.array([1])).tobytes()
         self._offset_by_version.setdefault(key, offset)
-        known = self._records[vector.video_id].setdefault(vector.generation, _Counted([], []))
+        known = self._records[vector.video_id].setdefault(vector.generation, _Counted([], [], []))
         known.offsets.append(offset)
+        known.times_ms.append(at_ms)
         known.counts.append(float(num_watches(items.outputs_ND[1:2])[0]))
         self.num_vectors += 1
 
@@ -112,10 +118,16 @@ class ServedVersions:
             if known >= count
         ]
         for generation, records in self._records.get(video_id, {}).items():
-            place = next((n for n, known in enumerate(records.counts) if known >= count), None)
+            place = records.first_with(count)
             if place is not None:
                 found.append(self._reached_ms(generation, records.offsets[place]))
         return float(min(found, default=np.inf))
+
+    def published_ms(self, video_id: str, count: int) -> float:
+        """Return when the first record knew of the watch number *count* of a video; else inf."""
+        records = self._records.get(video_id, {}).values()
+        places = [(one, place) for one in records if (place := one.first_with(count)) is not None]
+        return min((one.times_ms[place] for one, place in places), default=np.inf)
 
     def _reached_ms(self, generation: int, offset: int) -> float:
         offsets, times_ms = self._frontier.get(generation, ([], []))

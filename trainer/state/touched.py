@@ -88,11 +88,18 @@ class Touched:
         for order_N in self._orders():
             order_N[row] = 0
 
-    def take(self, generation: int, most: int) -> Int64[np.ndarray, "n"]:
-        """Take out the up to *most* rows of *generation* that have waited longest."""
+    def take(
+        self, generation: int, most: int, *, most_others: int | None = None
+    ) -> Int64[np.ndarray, "n"]:
+        """Take out the first *most* rows of *generation*.
+
+        Of those that learning alone has moved up to *most_others*, if that is given.
+        """
         if generation not in self:
             return np.zeros(0, np.int64)
         order_N = self._order_by_generation[generation]
+        if most_others is not None:
+            most = min(most, int((order_N < 0).sum()) + most_others)
         rows = np.flatnonzero(order_N)
         taken: np.ndarray = rows[np.argsort(order_N[rows], kind="stable")[:most]]
         order_N[taken] = 0
