@@ -53,7 +53,7 @@ class TrainerSettings(Settings):
         default=4_096,
         ge=1,
         le=8_192,
-        description="a batch while more records wait than are read at once; it spans a minute of "
+        description="a batch while many records come at once, as in a backlog; it spans a minute of "
         "event time at most, and is learned in four steps",
     )
     batch_wait_ms: int = Field(
