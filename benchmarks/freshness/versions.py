@@ -62,6 +62,7 @@ class ServedVersions:
         self._in_bundle: dict[str, dict[int, float]] = defaultdict(dict)
         self._frontier: dict[int, tuple[list[int], list[float]]] = {}
         self._first_answer_ms: dict[int, float] = {}
+        self._items: dict[int, ItemStore] = {}
         self.num_vectors = 0
         self.num_unknown = 0
         """Videos of answers whose version is none that is known."""
@@ -80,14 +81,18 @@ class ServedVersions:
 
     def add_vector(self, offset: int, at_ms: float, vector: ItemVector) -> None:
         """Add a record of `item-vectors`, in the order of the offsets."""
-        items = ItemStore(len(vector.input_vector), len(vector.output_vector))
+        if vector.generation not in self._items:
+            dims = len(vector.input_vector), len(vector.output_vector)
+            self._items[vector.generation] = ItemStore(*dims)
+        items = self._items[vector.generation]
         items.put(vector)
-        key = vector.generation, vector.video_id, video_features(items, np.array([1])).tobytes()
+        row = np.array([items.row(vector.video_id)])
+        key = vector.generation, vector.video_id, video_features(items, row).tobytes()
         self._offset_by_version.setdefault(key, offset)
         known = self._records[vector.video_id].setdefault(vector.generation, _Counted([], [], []))
         known.offsets.append(offset)
         known.times_ms.append(at_ms)
-        known.counts.append(float(num_watches(items.outputs_ND[1:2])[0]))
+        known.counts.append(float(num_watches(items.outputs_ND[row])[0]))
         self.num_vectors += 1
 
     def add_answer(self, at_ms: float, log: RankingLog) -> None:
