@@ -63,6 +63,9 @@ CATALOGUE = (VIDEO_UPLOADS, MODEL_BUNDLES)
 ALL = tuple(SOURCES.values())
 POLL_S = 0.1
 MAX_POLLED = 500
+NUM_BEHIND = 128
+"""A trainer that finds so many records at once is behind, and learns in larger batches. With small
+ones 500 watches a second need twice the processor time, and wait for it where it is scarce."""
 REPORT_EVERY_S = 10.0
 REPORTED = (
     "progressive_examples",
@@ -113,7 +116,7 @@ class Trainer:
             parts.intake,
             parts.journal,
             parts.state_clock,
-            batches=BatchSizes(settings.batch_size, settings.backlog_batch_size, MAX_POLLED),
+            batches=BatchSizes(settings.batch_size, settings.backlog_batch_size, NUM_BEHIND),
         )
         self._saving = Saving(parts.checkpoints, parts.journal, parts.writer)
         self._idle = IdlePlaces(WATERMARKED, idle_ms=settings.joining.idle_ms, clock=parts.clock)

@@ -40,15 +40,20 @@ class TrainerSettings(Settings):
         default=60.0, ge=0.1, le=86_400, description="slow path: a new bundle, a new generation"
     )
     fast_path_s: float = Field(
-        default=2.0, ge=0.1, le=3_600, description="vectors of touched videos, same generation"
+        default=0.5, ge=0.1, le=3_600, description="vectors of touched videos, same generation"
     )
-    fast_path_videos: int = Field(default=500, ge=1, le=100_000, description="at most, each time")
+    fast_path_videos: int = Field(
+        default=500,
+        ge=1,
+        le=100_000,
+        description="at most, each time: watched ones first, and up to a quarter of it for others",
+    )
     batch_size: int = Field(default=64, ge=1, le=4_096)
     backlog_batch_size: int = Field(
         default=4_096,
         ge=1,
         le=8_192,
-        description="a batch while more records wait than are read at once; it spans a minute of "
+        description="a batch while many records come at once, as in a backlog; it spans a minute of "
         "event time at most, and is learned in four steps",
     )
     batch_wait_ms: int = Field(

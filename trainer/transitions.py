@@ -43,19 +43,19 @@ which a batch is learned against, hold for about as long."""
 class BatchSizes:
     """How many examples are a batch: *usual*, or up to *in_backlog* while the trainer is behind.
 
-    It is behind while as many records come at once as were asked for, *most_taken*. Large batches
-    are learned in large steps, five times as fast.
+    It is behind while *num_behind* records or more come at once. Large batches are learned in large
+    steps, five times as fast.
     """
 
     usual: int
     in_backlog: int
-    most_taken: int
+    num_behind: int
 
     def is_full(self, examples: Sequence[Example], *, num_taken: int) -> bool:
         """Return whether *examples* are a batch, when so many records were taken with the last."""
         if len(examples) < self.usual:
             return False
-        if num_taken < self.most_taken or len(examples) >= self.in_backlog:
+        if num_taken < self.num_behind or len(examples) >= self.in_backlog:
             return True
         return abs(examples[-1].event_time_ms - examples[0].event_time_ms) >= BACKLOG_SPAN_MS
 

@@ -22,6 +22,7 @@ from nextwatch.commands.batch import batch_app
 from nextwatch.commands.cluster import acls, repartition, topics
 from nextwatch.commands.collections import collections
 from nextwatch.commands.evaluate import evaluate_app
+from nextwatch.commands.evaluate_freshness import freshness
 from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
 from nextwatch.commands.skew import skew
@@ -48,6 +49,7 @@ app.add_typer(stack_app, name="stack")
 app.add_typer(replay_app, name="replay")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(models_app, name="models")
+evaluate_app.command("freshness")(freshness)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(batch_app, name="batch")
 app.command("simulate")(simulate)

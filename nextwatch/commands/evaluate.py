@@ -155,7 +155,7 @@ def retrieval(  # noqa: PLR0913 - options
         raise typer.BadParameter(f"--window is one of {', '.join(WINDOWS)}, got {window!r}")
     if start not in STARTS:
         raise typer.BadParameter(f"--start is one of {', '.join(STARTS)}, got {start!r}")
-    overrides = _overrides(settings or [])
+    overrides = overrides_of(settings or [])
     sources = [split(one) for one in data]
     names = _names(model or [], threads, is_all=every_model)
     _check(names, [source for source, _ in sources], overrides)
@@ -186,9 +186,9 @@ def retrieval(  # noqa: PLR0913 - options
     else:
         typer.echo("\n".join(map(reports.table, results)))
     if every_model:
-        _say_written(console, reports.write_page(results, page))
+        say_written(console, reports.write_page(results, page))
     if report is not None:
-        _say_written(console, reports.write_report(results, report))
+        say_written(console, reports.write_report(results, report))
 
 
 @evaluate_app.command("rank")
@@ -267,7 +267,7 @@ def rank(
             f"evaluating needs {(error.name or '').partition('.')[0]}: pip install 'nextwatch[evaluate]'"
         ) from None
 
-    directory = _directory_of_kuairand(data)
+    directory = directory_of_kuairand(data)
     names = protocol or ["prequential"]
     for name in names:
         protocols.protocol(name, window=window)
@@ -293,7 +293,7 @@ def rank(
     else:
         typer.echo("\n".join(map(reports.table, results)))
     if report is not None:
-        _say_written(console, reports.write_report(results, report))
+        say_written(console, reports.write_report(results, report))
 
 
 @evaluate_app.command("two-stage")
@@ -358,7 +358,7 @@ def two_stage(
             "pip install 'nextwatch[train,evaluate]'"
         ) from None
 
-    directory = _directory_of_kuairand(data)
+    directory = directory_of_kuairand(data)
     run.check(model, ranker)
     trial = run.TwoStageTrial(
         directory=directory, model=model, ranker=ranker, window=window, num_seeds=seeds
@@ -368,10 +368,15 @@ def two_stage(
         result = run.run(trial, tell=tell)
     typer.echo(json.dumps(rounded(result)) if as_json else reports.table(result))
     if report is not None:
-        _say_written(console, reports.write_report(result, report))
+        say_written(console, reports.write_report(result, report))
 
 
-def _directory_of_kuairand(data: str) -> Path:
+def directory_of_kuairand(data: str) -> Path:
+    """Return the folder that ``kuairand:DIR`` names.
+
+    Raises:
+        DatasetError: it names another source, or none.
+    """
     source, _, directory = data.partition(":")
     if source != "kuairand" or not directory:
         raise DatasetError(f"unknown data {data!r}; known: kuairand:DIR")
@@ -394,7 +399,8 @@ def _run(trial: "Trial", console: Any) -> dict[str, Any]:
         return run.run(trial, tell=tell)
 
 
-def _say_written(console: Any, paths: list[Path]) -> None:
+def say_written(console: Any, paths: list[Path]) -> None:
+    """Say on *console* which files were written."""
     console.print(f"wrote {', '.join(map(str, paths))}", highlight=False)
 
 
@@ -433,7 +439,8 @@ def _check(names: list[str], sources: list[str], overrides: dict[str, str]) -> N
                 )
 
 
-def _overrides(settings: list[str]) -> dict[str, str]:
+def overrides_of(settings: list[str]) -> dict[str, str]:
+    """Return what ``--set NAME=VALUE`` was given, by name."""
     pairs = [setting.partition("=") for setting in settings]
     if bad := [name for name, equals, _ in pairs if not equals]:
         raise typer.BadParameter(f"--set takes NAME=VALUE, got {', '.join(bad)}")

@@ -59,6 +59,31 @@ class BeginsTest(Protocol):
         ...
 
 
+class Participant(Protocol):
+    """The methods of what is taken through a log; `Entrant` is one for a single contender."""
+
+    @property
+    def name(self) -> str:
+        """What progress calls it."""
+        ...
+
+    def prepare(self, training: TrainingData) -> None:
+        """Learn what is known before the log."""
+        ...
+
+    def freeze(self) -> None:
+        """Do what is to be done before the first tested exposure."""
+        ...
+
+    def take(self, exposure: Exposure, case: Case | None, stopped: Case | None) -> None:
+        """Add *exposure* to the batch; *case* and *stopped* are given if it is ranked."""
+        ...
+
+    def finish_batch(self) -> None:
+        """Score the waiting cases, then learn from the exposures of the batch."""
+        ...
+
+
 AT_ONCE = EvaluationPace(most_completed=1, span_ms=0)
 IN_BATCHES = EvaluationPace(most_completed=64, span_ms=60_000)
 
@@ -155,7 +180,7 @@ class Tested:
 
 def replay(
     log: TrialLog,
-    entrants: Sequence[Entrant],
+    entrants: Sequence[Participant],
     *,
     policy: WindowPolicy,
     tell: Tell = ignore_progress,
@@ -188,7 +213,7 @@ def replay(
     return tested
 
 
-def prepare(training: TrainingData, entrants: Sequence[Entrant], tell: Tell) -> None:
+def prepare(training: TrainingData, entrants: Sequence[Participant], tell: Tell) -> None:
     """Prepare every entrant."""
     for place, entrant in enumerate(entrants):
         tell(f"preparing {entrant.name}", place / len(entrants))

@@ -40,12 +40,17 @@ class RankTally:
 
 
 def rank(
-    score_BN: Float32[np.ndarray, "B N"], labels: Sequence[int], exposed: Sequence[Sequence[int]]
+    score_BN: Float32[np.ndarray, "B N"],
+    labels: Sequence[int],
+    exposed: Sequence[Sequence[int]],
+    *,
+    top: int = TOP,
 ) -> Ranks:
     """Return the ranks of *labels* among all videos but those that each user was *exposed* to.
 
     *score_BN* is overwritten. What scores -inf is no better than what was not found: it ranks
-    behind everything else, and is shown to nobody.
+    behind everything else, and is shown to nobody. The first *top* videos of each are shown;
+    with 0 they are not looked for, which takes as long as all else.
 
     Raises:
         ValueError: a score is not a number.
@@ -57,14 +62,21 @@ def rank(
     label_B1 = np.take_along_axis(score_BN, np.array(labels, np.intp)[:, None], axis=1)
     if np.isnan(label_B1).any():
         raise ValueError("a case asks for a video that its user has been shown")
-    most = min(TOP, score_BN.shape[1])
-    shown_BK = np.argpartition(-score_BN, most - 1, axis=1)[:, :most]
-    is_shown_BK = np.isfinite(np.take_along_axis(score_BN, shown_BK, axis=1))
     return Ranks(
         num_better_Q=(score_BN > label_B1).sum(axis=1),
         num_equal_Q=(score_BN == label_B1).sum(axis=1),
-        shown_K=shown_BK[is_shown_BK].astype(np.int32),
+        shown_K=_shown(score_BN, min(top, score_BN.shape[1])),
     )
+
+
+def _shown(score_BN: Float32[np.ndarray, "B N"], most: int) -> Int32[np.ndarray, "K"]:
+    """Return the columns of the up to *most* best videos of each row, one row after the other."""
+    if not most:
+        return np.zeros(0, np.int32)
+    shown_BK = np.argpartition(-score_BN, most - 1, axis=1)[:, :most]
+    is_shown_BK = np.isfinite(np.take_along_axis(score_BN, shown_BK, axis=1))
+    shown_K: np.ndarray = shown_BK[is_shown_BK].astype(np.int32)
+    return shown_K
 
 
 def joined(ranks: Sequence[Ranks], num_videos: int) -> RankTally:

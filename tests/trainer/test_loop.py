@@ -138,21 +138,21 @@ def learned_batches(room):
     return [len(effect[1]) for effect in room.journal if effect[0] == "learn"]
 
 
-def full_poll(monkeypatch, records):
-    """Let so many records be all that are read at once: then more of them may wait."""
-    monkeypatch.setattr("trainer.loop.MAX_POLLED", len(records))
+def backlog(monkeypatch, records):
+    """Let so many records at once say that the trainer is behind."""
+    monkeypatch.setattr("trainer.loop.NUM_BEHIND", len(records))
     return records
 
 
 def test_a_backlog_is_learned_in_larger_batches(tmp_path, monkeypatch):
     """Twelve examples that wait are one batch of 10 and a rest; in live traffic they are three."""
     by_user = [watches("v1", user_id=f"u{n}", offset=n)[0] for n in range(12)]
-    busy = Room(tmp_path / "busy", UPLOADS, full_poll(monkeypatch, by_user), batch_wait_ms=60_000,
+    busy = Room(tmp_path / "busy", UPLOADS, backlog(monkeypatch, by_user), batch_wait_ms=60_000,
                 backlog_batch_size=10).start()  # fmt: skip
     busy.trainer.take()
     assert learned_batches(busy) == [10]
 
-    monkeypatch.setattr("trainer.loop.MAX_POLLED", 500)
+    monkeypatch.setattr("trainer.loop.NUM_BEHIND", 500)
     live = Room(tmp_path / "live", UPLOADS, by_user, batch_wait_ms=60_000,
                 backlog_batch_size=10).start()  # fmt: skip
     live.trainer.take()
@@ -166,7 +166,7 @@ def test_a_large_batch_spans_no_more_than_a_minute(tmp_path, monkeypatch):
         received(WATCH_EVENTS, watch("v1", user_id=f"u{n}", at_ms=n * gap_ms), offset=n)
         for n in range(12)
     ]
-    room = Room(tmp_path, UPLOADS, full_poll(monkeypatch, slow), batch_wait_ms=60_000,
+    room = Room(tmp_path, UPLOADS, backlog(monkeypatch, slow), batch_wait_ms=60_000,
                 backlog_batch_size=10).start()  # fmt: skip
 
     room.trainer.take()

@@ -41,7 +41,7 @@ class CatalogueVectors:
         self._output_dim = served_dim(dim) if self._has_signals else dim
         self._output_NE = np.zeros((0, self._output_dim), np.float32)
         self._is_touched_N = np.zeros(FIRST_CAPACITY, bool)
-        self._half: _DenseHalf | None = None
+        self._half: DenseHalf | None = None
         self._saved = 0
         self._next_row = 0
         self.num_renewed = 0
@@ -63,7 +63,7 @@ class CatalogueVectors:
         num_videos = len(vocabulary)
         self._saved += most // 2
         if self._half is None or num_videos <= max(most, self._saved):
-            self._half, self._saved = _dense_half(model), 0
+            self._half, self._saved = dense_half(model), 0
             rows = np.arange(1, num_videos + 1)
             self._is_touched_N[:] = False
         else:
@@ -124,7 +124,7 @@ def with_padding(vectors_nD: Float32[np.ndarray, "n D"]) -> Float32[np.ndarray, 
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _DenseHalf:
+class DenseHalf:
     """Towers and tables as they were at one moment; id embeddings are those of a model of now."""
 
     tables: Tables
@@ -150,9 +150,10 @@ class _DenseHalf:
         return served_BE
 
 
-def _dense_half(model: TwoTowerModel) -> _DenseHalf:
+def dense_half(model: TwoTowerModel) -> DenseHalf:
+    """Return a copy of what *model* has of this moment besides its id embeddings."""
     tables = model.tables
-    return _DenseHalf(
+    return DenseHalf(
         Tables(tables.content_HD.copy(), tables.context_KE.copy()),
         copy.deepcopy(model.item_tower),
         copy.deepcopy(model.user_tower),

@@ -30,7 +30,7 @@ from models.features.vocabulary import Vocabulary
 from models.parallel.data_parallel import DataParallel
 from models.serving import encoder
 from models.serving.items import ItemSnapshot
-from models.serving.live_signals import RANKER, LiveSignals, served_dim, served_items
+from models.serving.live_signals import RANKER, SCALE, LiveSignals, served_dim, served_items
 from models.serving.ranking import RankerParams
 from models.training.config import TowerConfig
 from models.training.frozen import FrozenGenerations
@@ -43,9 +43,10 @@ from trainer.evaluate.popularity import Viewing
 from trainer.learn.candidates import CandidateDraw
 from trainer.learn.catalogue_vectors import CHUNK, CatalogueVectors, watched_rows, with_padding
 from trainer.learn.histories import GoesOn, PastWatches, always, learn_histories
+from trainer.learn.weight_copy import WeightCopy
 
 # Shape legend: B = examples, N = videos of the catalogue (those taken down included),
-# D = width of a vector, F = ranking features, P = dense weights.
+# D = width of a vector, F = ranking features, P = dense weights, K = live signals.
 
 
 STEPS_OF_A_BATCH = 4
@@ -77,6 +78,8 @@ class Learner:
         self._waiting: list[int] = []
         self._loss = 0.0
         self._vectors: tuple[np.ndarray, np.ndarray] | None = None
+        self.num_steps = 0
+        """How many optimiser steps this process has taken."""
 
     @property
     def video_ids(self) -> list[str]:
@@ -187,6 +190,14 @@ class Learner:
         _, output_nD = self._model.item_vectors(self.vocabulary.content(rows), rows)
         return self._served(output_nD, rows)
 
+    def weight_copy(self) -> WeightCopy:
+        """Return a copy of all weights of this moment that can be scored with."""
+        return WeightCopy(self._model, self.vocabulary)
+
+    def live_signals(self) -> Float32[np.ndarray, "N K"]:
+        """Return the signals of *video_ids* as they are now, in the scale of a taste."""
+        return SCALE * self._signals.signals(np.arange(1, len(self.vocabulary) + 1))
+
     def learn_histories(
         self,
         histories: Sequence[PastWatches],
@@ -272,6 +283,7 @@ class Learner:
 
     def _step(self, slots: Integer[np.ndarray, "K"]) -> float:
         """Take one optimiser step on the examples in *slots*, and return its loss."""
+        self.num_steps += 1
         older = self._replay.draw(
             self._rng, self.config.num_replayed, max_per_user=self.config.max_per_user
         )

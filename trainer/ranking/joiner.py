@@ -71,7 +71,7 @@ _DROPPED_SHARE = 100  # a hundredth of the bound is dropped at once
 _USER_BYTES, _KEY_BYTES, _VIDEO_BYTES = 16, 16, 8
 _PLACE_BYTES = 1 + 4 + 8  # of kind, partition and time
 _NEGATIVE, _POSITIVE = 1, 2
-_META = b"m"
+_META, _ERASED = b"m", b"e"
 
 
 class _Shown(msgspec.Struct, array_like=True):
@@ -130,6 +130,7 @@ class Joiner:
         self._step_ms = max(1, policy.keep_ms // _EXPIRY_STEPS)
         self._read: dict[bytes, LoggedFeatures] = {}
         self._warning: Interval | None = None
+        self._erased_ms: dict[bytes, int] | None = None
         self._reset(_Meta({}, {}, {}, {}, 0))
         self.examples: list[RankingExample] = []
 
@@ -199,7 +200,8 @@ class Joiner:
         user, before_ms = erasure_marker(event.user_id), event.erase_before_ms
         if before_ms <= self._erased_before_ms(user):
             return
-        self._store.put(b"e" + user, before_ms.to_bytes(8, "big"))
+        self._store.put(_ERASED + user, before_ms.to_bytes(8, "big"))
+        self._erased()[user] = before_ms
         self.examples = [
             one
             for one in self.examples
@@ -258,6 +260,7 @@ class Joiner:
         meta = _Meta({}, {}, {}, {}, 0)
         self._reset(msgspec.msgpack.decode(encoded, type=_Meta) if encoded else meta)
         self._read.clear()
+        self._erased_ms = None
         self.examples = []
 
     def close(self) -> None:
@@ -286,8 +289,17 @@ class Joiner:
         return max(self._floors_ms.get(partition, 0), by_age - by_age % self._step_ms)
 
     def _erased_before_ms(self, user: bytes) -> int:
-        [erased] = self._store.get([b"e" + user])
-        return int.from_bytes(erased, "big") if erased else 0
+        return self._erased().get(user, 0)
+
+    def _erased(self) -> dict[bytes, int]:
+        """Return up to when users were erased.
+
+        A look into the store for each record took a fifth of the time at 500 watches a second.
+        """
+        if self._erased_ms is None:
+            found = self._store.scan(_ERASED, end_of(_ERASED))
+            self._erased_ms = {key[1:]: int.from_bytes(value, "big") for key, value in found}
+        return self._erased_ms
 
     def _add_shown(self, pair: _Pair, shown: _Shown) -> bool:
         """Add an impression, or what is earlier of a known one; return whether anything changed."""

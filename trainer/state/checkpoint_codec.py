@@ -55,6 +55,7 @@ class _Rest(msgspec.Struct):
     loss: float
     waiting: list[tuple[str, WatchEntry]] = []
     pending_ranking: list[RankingExample] = []
+    touched_before_others: dict[int, int] = {}
 
 
 class NotFiniteError(ValueError):
@@ -118,6 +119,7 @@ def snapshot(state: TrainingState) -> Snapshot:
         video_ids=state.learner.vocabulary.video_ids,
         counts=dict(state.counts),
         touched=state.touched.video_ids(),
+        touched_before_others=state.touched.num_before_others(),
         loss=state.loss,
         waiting=state.waiting.all(),
         pending_ranking=state.pending_ranking + (state.joiner.examples if state.joiner else []),
@@ -182,7 +184,7 @@ def restore(
         ) from error
     state.pending = rest.pending
     state.counts.update(rest.counts)
-    state.touched.load(rest.touched)
+    state.touched.load(rest.touched, rest.touched_before_others)
     state.loss = rest.loss
     state.waiting.load(rest.waiting)
     state.pending_ranking = rest.pending_ranking

@@ -1,4 +1,11 @@
-"""Remember which videos have vectors that are out of date, by generation, oldest first."""
+"""Remember which videos have vectors that are out of date, by generation.
+
+Watched videos go first: a watch moves their counters, which retrieval and ranking go by, and all of
+them together are fewer than one publication holds. What learning has moved besides, by the
+embedding of a negative or by a count that decays, moves little in each step and is most of what is
+touched. In one queue with those, a watched video waited for seconds.
+Within each of the two, who has waited longest goes first.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,9 +18,12 @@ from models.training.frozen import NUM_FROZEN
 
 # Shape legend: N = rows of the vocabulary, n = some of them.
 
+_WATCHED, _CHANGED = -(1 << 60), -(1 << 61)
+"""Where the places of watched videos and of changed uploads begin; those of others are positive."""
+
 
 class Touched:
-    """Rows by generation, of the newest `NUM_FROZEN`, in the order in which they were touched.
+    """Rows by generation, of the newest `NUM_FROZEN`, in the order in which they are published.
 
     An array by row, since a batch that catches up touches tens of thousands of videos: as sets of
     ids they took longer than learning did.
@@ -22,7 +32,7 @@ class Touched:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._order_by_generation: dict[int, Int64[np.ndarray, N]] = {}
-        self._first = self._last = 0
+        self._first, self._last, self._last_watched = _CHANGED, 0, _WATCHED
 
     def __contains__(self, generation: int) -> bool:
         return generation in self._order_by_generation
@@ -57,6 +67,16 @@ class Touched:
             order_N[new] = self._last + 1 + np.arange(len(new))
         self._last += len(rows)
 
+    def add_watched(self, rows: Integer[np.ndarray, "n"]) -> None:
+        """Add *rows* to every generation, behind watched ones and before all others."""
+        _, at = np.unique(rows, return_index=True)
+        rows = rows[np.sort(at)]
+        rows = rows[rows > 0]
+        for order_N in self._orders():
+            new = rows[order_N[rows] >= 0]
+            order_N[new] = self._last_watched + 1 + np.arange(len(new))
+        self._last_watched += len(rows)
+
     def put_first(self, row: int) -> None:
         """Add *row* to every generation, before all that waits."""
         self._first -= 1
@@ -68,11 +88,18 @@ class Touched:
         for order_N in self._orders():
             order_N[row] = 0
 
-    def take(self, generation: int, most: int) -> Int64[np.ndarray, "n"]:
-        """Take out the up to *most* rows of *generation* that have waited longest."""
+    def take(
+        self, generation: int, most: int, *, most_others: int | None = None
+    ) -> Int64[np.ndarray, "n"]:
+        """Take out the first *most* rows of *generation*.
+
+        Of those that learning alone has moved up to *most_others*, if that is given.
+        """
         if generation not in self:
             return np.zeros(0, np.int64)
         order_N = self._order_by_generation[generation]
+        if most_others is not None:
+            most = min(most, int((order_N < 0).sum()) + most_others)
         rows = np.flatnonzero(order_N)
         taken: np.ndarray = rows[np.argsort(order_N[rows], kind="stable")[:most]]
         order_N[taken] = 0
@@ -88,15 +115,31 @@ class Touched:
             found[generation] = [ids[row - 1] for row in rows.tolist()]
         return found
 
-    def load(self, video_ids: Mapping[int, Sequence[str]]) -> None:
-        """Restore what `video_ids` returned, once the vocabulary is as it was."""
-        self._order_by_generation, self._first = {}, 0
+    def num_before_others(self) -> dict[int, int]:
+        """Return how many of `video_ids` go before what learning alone has moved."""
+        return {
+            generation: int((order_N < 0).sum())
+            for generation, order_N in self._order_by_generation.items()
+        }
+
+    def load(
+        self,
+        video_ids: Mapping[int, Sequence[str]],
+        num_before_others: Mapping[int, int] = {},
+    ) -> None:
+        """Restore what these two returned, once the vocabulary is as it was."""
+        self._order_by_generation, self._first = {}, _CHANGED
+        self._last = self._last_watched = 0
         for generation, ids in video_ids.items():
+            num_first = num_before_others.get(generation, 0)
             order_N = np.zeros(len(self._vocabulary) + 1, np.int64)
-            order_N[self._vocabulary.rows(ids)] = 1 + np.arange(len(ids))
+            order = 1 + np.arange(len(ids))
+            order[:num_first] += _WATCHED
+            order_N[self._vocabulary.rows(ids)] = order
             order_N[0] = 0
             self._order_by_generation[generation] = order_N
         self._last = max(map(len, video_ids.values()), default=0)
+        self._last_watched = _WATCHED + self._last
 
     def _orders(self) -> list[Int64[np.ndarray, "N"]]:
         num_rows = len(self._vocabulary) + 1

@@ -17,6 +17,7 @@ play of 0 ms is none. No event moves the clocks of the counters beyond *clock*: 
 year would let everything decay that was counted so far.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection
 from typing import Any
@@ -57,6 +58,10 @@ from trainer.state.touched import Touched
 
 MAX_WAITING = 100_000
 """So many watches wait for the uploads of their videos, some 20 MB."""
+
+SHARE_OF_OTHERS = 0.25
+"""Negatives move all the time, and everything that is published is work for streams, index_sync and
+the index: four publications of a quarter each are as much as one."""
 
 
 def no_clock() -> int:
@@ -288,9 +293,13 @@ class TrainingState:
         self.touched.drop(generation)
 
     def take_touched(self, generation: int, most: int) -> list[str]:
-        """Return videos whose vectors or features of *generation* are out of date, oldest first."""
+        """Return videos whose vectors or features of *generation* are out of date, in order.
+
+        What nobody has watched, and learning alone has moved, is up to `SHARE_OF_OTHERS` of *most*.
+        """
         vocabulary = self.learner.vocabulary
-        rows = self.touched.take(generation, most)
+        others = math.ceil(SHARE_OF_OTHERS * most)
+        rows = self.touched.take(generation, most, most_others=others)
         if self.guard is not None and len(rows):
             self.guard.note_published(generation)
         return [
@@ -370,7 +379,7 @@ class TrainingState:
         )
 
     def _touch(self, watched: list[str]) -> None:
-        self.touched.add(self.learner.vocabulary.rows(watched))
+        self.touched.add_watched(self.learner.vocabulary.rows(watched))
         self.touched.add(self.learner.drain_touched_rows())
 
 

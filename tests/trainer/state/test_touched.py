@@ -79,11 +79,44 @@ def test_a_restart_goes_on_in_the_same_order(vocabulary):
     touched.start(2)
     touched.add(np.array([7, 2, 5]))
     touched.put_first(2)
+    touched.add_watched(np.array([3, 5]))
     restarted = Touched(vocabulary)
 
-    restarted.load(touched.video_ids())
+    restarted.load(touched.video_ids(), touched.num_before_others())
     for one in (touched, restarted):
         one.add(np.array([1, 5]))
+        one.add_watched(np.array([7, 4]))
         one.put_first(9)
 
-    assert taken(restarted, 2) == taken(touched, 2) == [9, 2, 7, 5, 1]
+    assert taken(restarted, 2) == taken(touched, 2) == [9, 2, 3, 5, 7, 4, 1]
+
+
+def test_watched_videos_go_before_what_learning_alone_has_moved(vocabulary):
+    """However many those are: they are most of what waits, and move little."""
+    touched = Touched(vocabulary)
+    touched.start(1)
+    touched.add(np.arange(1, 1_001))
+    touched.add_watched(np.array([900, 1_500]))
+    touched.add_watched(np.array([7, 0, 900]))
+
+    assert taken(touched, most=4) == [900, 1_500, 7, 1]
+
+
+def test_an_upload_that_has_changed_goes_before_watched_videos(vocabulary):
+    touched = Touched(vocabulary)
+    touched.start(1)
+    touched.add_watched(np.array([4, 6]))
+    touched.put_first(8)
+    touched.add_watched(np.array([8, 9]))
+
+    assert taken(touched) == [8, 4, 6, 9]
+
+
+def test_a_checkpoint_of_before_has_all_in_one_order(vocabulary):
+    """It does not say how many go first."""
+    touched = Touched(vocabulary)
+
+    touched.load({1: ["v3", "v2"]})
+    touched.add_watched(np.array([2, 5]))
+
+    assert taken(touched) == [2, 5, 3]

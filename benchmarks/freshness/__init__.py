@@ -1,0 +1,1 @@
+"""Measures how soon what was learned is served, and that no two generations are mixed."""

@@ -1,0 +1,1 @@
+"""Measures what it is worth that weights, counters and user vectors are fresh."""
