@@ -64,6 +64,7 @@ def all_needs(layout: Layout) -> list[Needs]:
         letters_needs(layout, is_replay=True),
         erase_needs(layout),
         skew_needs(layout),
+        why_needs(layout),
         models_needs(layout, is_change=True),
         batch_needs(layout),
         feed_needs(layout),
@@ -101,6 +102,12 @@ def skew_needs(layout: Layout) -> Needs:
     rights: dict[str, Rights] = dict.fromkeys(_names(read, layout), _READS)
     del rights[layout.name(WINDOWS)]
     return _operator("skew", rights, layout)
+
+
+def why_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch why` needs: it reads what tells of one recommendation."""
+    read = [*_BY_USER, VIDEO_UPLOADS, MODEL_BUNDLES]
+    return _operator("why", dict.fromkeys(_names(read, layout), _READS), layout)
 
 
 def models_needs(layout: Layout, *, is_change: bool) -> Needs:

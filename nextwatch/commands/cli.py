@@ -26,6 +26,7 @@ from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
 from nextwatch.commands.skew import skew
 from nextwatch.commands.sources import replay_app, simulate
+from nextwatch.commands.why import why
 from nextwatch.given_broker import told_of_option
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ app.command("simulate")(simulate)
 app.command("backfill")(backfill)
 app.command("erase")(erase)
 app.command("skew")(skew)
+app.command("why")(why)
 app.command("topics")(topics)
 app.command("acls")(acls)
 app.command("repartition")(repartition)
