@@ -61,6 +61,7 @@ def all_needs(layout: Layout) -> list[Needs]:
         *(needs_of(app, layout) for app in PROCESSES),
         *needs_outside(layout),
         topics_needs(layout),
+        doctor_needs(layout),
         letters_needs(layout, is_replay=True),
         erase_needs(layout),
         skew_needs(layout),
@@ -76,6 +77,15 @@ def topics_needs(layout: Layout) -> Needs:
     """Return what `nextwatch topics` needs; AlterConfigs includes DescribeConfigs."""
     rights = frozenset({Right.CREATE, Right.DESCRIBE, Right.ALTER_CONFIGS})
     return Needs("topics", dict.fromkeys(sorted([*_names(TOPICS, layout), *_dlqs(layout)]), rights))
+
+
+def doctor_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch doctor` needs: it looks at all topics, and reads two of them."""
+    looks = frozenset({Right.DESCRIBE, Right.DESCRIBE_CONFIGS})
+    rights: dict[str, Rights] = dict.fromkeys([*_names(TOPICS, layout), *_dlqs(layout)], looks)
+    for topic in (VIDEO_UPLOADS, MODEL_BUNDLES):
+        rights[layout.name(topic)] = _READS | {Right.DESCRIBE_CONFIGS}
+    return _operator("doctor", rights, layout)
 
 
 def letters_needs(layout: Layout, *, is_replay: bool) -> Needs:

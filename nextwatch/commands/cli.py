@@ -21,6 +21,7 @@ from nextwatch.commands.backfill import backfill
 from nextwatch.commands.batch import batch_app
 from nextwatch.commands.cluster import acls, repartition, topics
 from nextwatch.commands.collections import collections
+from nextwatch.commands.doctor import doctor
 from nextwatch.commands.evaluate import evaluate_app
 from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
@@ -56,6 +57,7 @@ app.command("backfill")(backfill)
 app.command("erase")(erase)
 app.command("skew")(skew)
 app.command("why")(why)
+app.command("doctor")(doctor)
 app.command("topics")(topics)
 app.command("acls")(acls)
 app.command("repartition")(repartition)
