@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by name
@@ -24,6 +25,8 @@ FRESH_MS = 5_000
 """A record so young shows that this clock is not ahead by more."""
 _NTP = "run NTP (chrony, systemd-timesyncd) on every machine"
 _BY_BROKER = "LogAppendTime"
+_GRACE_S = 1.0
+"""For an answer that librdkafka gives up on by itself, with an error that says more."""
 
 
 def topic_diagnoses(findings: Sequence[Finding]) -> Iterator[Diagnosis]:
@@ -63,6 +66,8 @@ def partition_diagnoses(layout: Layout, found: Mapping[str, FoundTopic]) -> Iter
         for name in names:
             if name in found and not found[name].is_denied:
                 counts[topic.key_field][name] = found[name].num_partitions
+    if not counts:
+        yield _of_partitions("topics", Health.NOT_CHECKED, "none of them is there")
     for key, of_key in counts.items():
         strays = {name: count for name, count in of_key.items() if count != wanted[key]}
         what = f"topics by {key}"
@@ -98,7 +103,8 @@ def newest_times(
 ) -> dict[str, int]:
     """Return by topic the greatest timestamp of its records, as the broker knows it.
 
-    No record is read. Topics without records, and brokers that do not tell, give nothing.
+    No record is read. Topics without records give nothing, nor does what the broker does not tell
+    in time.
     """
     newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]  # confluent-kafka's own
     places = [
@@ -109,11 +115,12 @@ def newest_times(
     if not places:
         return {}
     times: dict[str, int] = {}
+    deadline_s = monotonic() + within_s + _GRACE_S
     answers = admin.list_offsets(dict.fromkeys(places, newest), request_timeout=within_s)
     for place, answer in answers.items():
         try:
-            told = answer.result(within_s)
-        except KafkaException:
+            told = answer.result(max(0.0, deadline_s - monotonic()))
+        except (KafkaException, TimeoutError):
             continue
         if told.timestamp > 0:
             times[place.topic] = max(times.get(place.topic, 0), told.timestamp)
@@ -138,7 +145,7 @@ def clock_diagnoses(
         yield _of_clock(
             "newest record",
             Health.NOT_CHECKED,
-            "no record that our processes or the broker stamped: nothing to compare with",
+            "the broker tells of no record that it or our processes stamped",
         )
         return
     name = max(known, key=lambda each: known[each])

@@ -100,8 +100,8 @@ def broker_diagnosis(settings: Mapping[str, str]) -> Diagnosis:
     return _of(
         "broker",
         Health.NOT_CHECKED,
-        "it tells no version: Kafka's protocol has none, and the setting that implies it needs "
-        "DescribeConfigs on the cluster",
+        "it tells no version: Kafka's protocol has none, and brokers since 4.0 no setting that "
+        "implies it; what this code asks of a broker is checked under topics",
     )
 
 

@@ -82,6 +82,8 @@ class Weights:
     def _popularity(self, video: Mapping[str, float]) -> float | None:
         """Return the term of popularity; a rate that was not known was the mean of all videos."""
         rate, watches = video.get("completion_rate", 0.0), video.get("watches", UNKNOWN)
+        if not self.params.popularity_weight and not self.params.watch_weight:
+            return 0.0
         if rate <= 0 or watches < 0 or self.params.watch_weight:
             return None
         popularity = watches + self.params.popularity_prior

@@ -1,9 +1,12 @@
 """Each check by itself: what is right, what is wrong, and what cannot be told."""
 
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from msgspec.structs import replace
 
 from contract.cluster.cluster import FoundTopic
@@ -99,6 +102,24 @@ def test_the_brokers_stamp_counts_on_any_topic():
 
     assert one.health is WRONG
     assert "the broker" in one.found
+
+
+class SlowAdmin:
+    """A broker that tells the newest time of one partition, refuses another, and is silent then."""
+
+    def list_offsets(self, places, request_timeout):
+        assert request_timeout > 0
+        answers = {place: Future() for place in places}
+        told, refused, *_silent = answers.values()
+        told.set_result(SimpleNamespace(timestamp=T0))
+        refused.set_exception(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+        return answers
+
+
+def test_what_the_broker_does_not_tell_in_time_is_left_out():
+    times = topics.newest_times(SlowAdmin(), {"t": FoundTopic(3, 1)}, within_s=0.05)
+
+    assert times == {"t": T0}
 
 
 @pytest.mark.parametrize(("skew_ms", "health"), [(0, OK), (-1_900, OK), (9_000, WRONG)])

@@ -31,7 +31,9 @@ def examined(stack, **settings):
 
 
 def wrong(findings):
-    return [(one["check"], one["what"]) for one in findings if one["health"] == "wrong"]
+    bad = [one for one in findings if one["health"] == "wrong"]
+    print(*bad, sep="\n")  # pytest shows it where a test fails
+    return [(one["check"], one["what"]) for one in bad]
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def test_a_video_that_left_the_index_is_found_and_named(stack):
     code, findings = examined(stack)
 
     assert code == 1
-    assert {("index", "number of videos"), ("index", "sample")} >= set(wrong(findings))
+    assert {("index", "number of videos"), ("index", "sample")} >= set(wrong(findings)), findings
     assert any("v3" in one["found"] and one["remedy"] for one in findings)
 
 
