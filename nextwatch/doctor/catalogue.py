@@ -9,7 +9,7 @@ from contract.points import point_id
 from contract.wire.decoding import check_place, decode, tombstone_id
 from contract.wire.events import VideoUpload
 from contract.wire.topics import VIDEO_UPLOADS
-from nextwatch.doctor.diagnosis import Diagnosis, Health
+from nextwatch.doctor.diagnosis import Diagnosis, PartHealth
 
 NUM_SAMPLED = 200
 _MOST_NAMED = 5
@@ -67,26 +67,28 @@ def index_diagnoses(
     """
     told = f"{len(videos.live):,} videos on the topic, {num_points:,} points in {collection}"
     if num_points < len(videos.live):
-        yield _of("number of videos", Health.WRONG, told, _REBUILD)
+        yield _of("number of videos", PartHealth.WRONG, told, _REBUILD)
     elif num_points > len(videos.live):
         more = "points of videos that have no upload are harmless if the trainer learned of them"
-        yield _of("number of videos", Health.NOTED, told, more)
+        yield _of("number of videos", PartHealth.NOTED, told, more)
     else:
-        yield _of("number of videos", Health.OK, told)
+        yield _of("number of videos", PartHealth.OK, told)
     missing = [v for v in sampled if v in videos.live and point_id(v) not in found_points]
     strays = [v for v in sampled if v in videos.taken_down and point_id(v) in found_points]
     told = f"{len(sampled)} ids looked up"
     if missing:
-        yield _of("sample", Health.WRONG, f"{told}, not retrievable: {_named(missing)}", _REBUILD)
+        yield _of(
+            "sample", PartHealth.WRONG, f"{told}, not retrievable: {_named(missing)}", _REBUILD
+        )
     if strays:
         gone = f"{told}, taken down and still in the index: {_named(strays)}"
-        yield _of("sample", Health.WRONG, gone, _REBUILD)
+        yield _of("sample", PartHealth.WRONG, gone, _REBUILD)
     if not missing and not strays:
-        yield _of("sample", Health.OK, f"{told}, all as the topic has them")
+        yield _of("sample", PartHealth.OK, f"{told}, all as the topic has them")
     if videos.num_unreadable:
         yield _of(
             "unreadable uploads",
-            Health.NOTED,
+            PartHealth.NOTED,
             f"{videos.num_unreadable} records of video-uploads cannot be read",
             "`nextwatch dlq list --topic video-uploads` says why",
         )
@@ -96,7 +98,7 @@ def no_collection(collection: str) -> Diagnosis:
     """Return the diagnosis that the collection in service is missing."""
     return _of(
         collection,
-        Health.WRONG,
+        PartHealth.WRONG,
         "this collection of the generation in service does not exist",
         "start index_sync, which builds it; see that NEXTWATCH_QDRANT_COLLECTION_PREFIX is the "
         "same for index_sync and streams",
@@ -108,5 +110,5 @@ def _named(video_ids: Sequence[str]) -> str:
     return ", ".join(video_ids[:_MOST_NAMED]) + more
 
 
-def _of(what: str, health: Health, found: str, remedy: str = "") -> Diagnosis:
+def _of(what: str, health: PartHealth, found: str, remedy: str = "") -> Diagnosis:
     return Diagnosis(check="index", what=what, health=health, found=found, remedy=remedy)

@@ -24,7 +24,7 @@ _SHORT_SECRET = 4
 _MOST_CHARS = 500
 
 
-class Health(StrEnum):
+class PartHealth(StrEnum):
     """The outcome of one look; only `WRONG` makes the exit code 1."""
 
     OK = "ok"
@@ -38,7 +38,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
     check: str
     what: str
-    health: Health
+    health: PartHealth
     found: str
     remedy: str = ""
 
@@ -103,7 +103,7 @@ def _broken(name: str, what: str, text: str) -> Diagnosis:
     return Diagnosis(
         check=name,
         what=what,
-        health=Health.WRONG,
+        health=PartHealth.WRONG,
         found=fact or text,
         remedy=(remedy if fact else "") or "see what is found",
     )

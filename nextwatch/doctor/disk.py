@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
-from nextwatch.doctor.diagnosis import Diagnosis, Health
+from nextwatch.doctor.diagnosis import Diagnosis, PartHealth
 
 LEAST_FREE = 1 << 30
 LOW_SHARE = 0.10
@@ -24,17 +24,19 @@ def disk_diagnoses(
         try:
             total, _, free = usage(existing)
         except OSError as error:
-            yield _of(setting, Health.WRONG, f"{directory}: {error.strerror}", f"mend {setting}")
+            yield _of(
+                setting, PartHealth.WRONG, f"{directory}: {error.strerror}", f"mend {setting}"
+            )
             continue
         made = "" if existing == directory.absolute() else ", not made yet"
         told = f"{directory}{made}: {free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
         remedy = f"make room there, or name another place by {setting}"
         if free < LEAST_FREE:
-            yield _of(setting, Health.WRONG, told, remedy)
+            yield _of(setting, PartHealth.WRONG, told, remedy)
         elif free < LOW_SHARE * total:
-            yield _of(setting, Health.NOTED, told, remedy)
+            yield _of(setting, PartHealth.NOTED, told, remedy)
         else:
-            yield _of(setting, Health.OK, told)
+            yield _of(setting, PartHealth.OK, told)
 
 
 def local_path(url: str) -> Path | None:
@@ -53,5 +55,5 @@ def _existing(directory: Path) -> Path:
     )
 
 
-def _of(setting: str, health: Health, found: str, remedy: str = "") -> Diagnosis:
+def _of(setting: str, health: PartHealth, found: str, remedy: str = "") -> Diagnosis:
     return Diagnosis(check="disk", what=setting, health=health, found=found, remedy=remedy)

@@ -33,7 +33,7 @@ from contract.process.settings import (
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS
 from models.bundle.bundle_store import check_url
 from nextwatch.doctor import catalogue, disk, topics, versions
-from nextwatch.doctor.diagnosis import Check, Diagnosis, Health, examine
+from nextwatch.doctor.diagnosis import Check, Diagnosis, PartHealth, examine
 from nextwatch.doctor.vector_index import ExaminedIndex
 from nextwatch.operate.models import log_of
 from nextwatch.operate.scan import Scan
@@ -115,10 +115,12 @@ class Examination:
                 wrong.add(str(error))
         for text in sorted(wrong):
             yield _of(
-                "settings", "environment", Health.WRONG, text, "`nextwatch settings` lists them"
+                "settings", "environment", PartHealth.WRONG, text, "`nextwatch settings` lists them"
             )
         if not wrong:
-            yield _of("settings", "environment", Health.OK, "all are known and within their bounds")
+            yield _of(
+                "settings", "environment", PartHealth.OK, "all are known and within their bounds"
+            )
 
     def _reach_broker(self) -> Iterator[Diagnosis]:
         if self._kafka is None:
@@ -127,7 +129,7 @@ class Examination:
         counts = partition_counts(self._kafka, patience_s=self._patience_s)
         self._is_broker_there = True
         told = f"{self._kafka.bootstrap_servers} answers, {len(counts)} topics"
-        yield _of("connections", "Kafka", Health.OK, told)
+        yield _of("connections", "Kafka", PartHealth.OK, told)
 
     def _reach_index(self) -> Iterator[Diagnosis]:
         if self._qdrant is None:
@@ -137,10 +139,10 @@ class Examination:
             num_collections = len(index.collections())
         self._is_index_there = True
         told = f"{self._qdrant.url} answers, {num_collections} collections"
-        yield _of("connections", "Qdrant", Health.OK, told)
+        yield _of("connections", "Qdrant", PartHealth.OK, told)
         if self._qdrant.sends_key_in_clear:
             told = "the API key is sent unencrypted: whoever can listen can use it"
-            yield _of("connections", "API key", Health.NOTED, told, "name an https:// URL")
+            yield _of("connections", "API key", PartHealth.NOTED, told, "name an https:// URL")
 
     def _reach_store(self) -> Iterator[Diagnosis]:
         if self._process is None:
@@ -155,13 +157,13 @@ class Examination:
             num_entries = len(filesystem.ls(path, detail=False))
         except FileNotFoundError:
             told = f"{url}: nothing is there yet; the trainer makes it with its first bundle"
-            yield _of("connections", "bundle store", Health.NOTED, told, "start the trainer")
+            yield _of("connections", "bundle store", PartHealth.NOTED, told, "start the trainer")
         except Exception as error:  # noqa: BLE001 - each store has exceptions of its own
             told = f"{url}: {type(error).__name__}: {error}"
-            yield _of("connections", "bundle store", Health.WRONG, told, remedy)
+            yield _of("connections", "bundle store", PartHealth.WRONG, told, remedy)
         else:
             told = f"{url} answers, {num_entries} entries"
-            yield _of("connections", "bundle store", Health.OK, told)
+            yield _of("connections", "bundle store", PartHealth.OK, told)
 
     def _check_topics(self) -> Iterable[Diagnosis]:
         if self._kafka is None or not self._is_broker_there:
@@ -234,7 +236,7 @@ class Examination:
         log = self._bundle_log()
         if log is None or log.in_service is None:
             told = "no generation is in service, so there is no collection to compare"
-            yield _of("index", "collection", Health.NOT_CHECKED, told)
+            yield _of("index", "collection", PartHealth.NOT_CHECKED, told)
             return
         name = collection_name(self._qdrant.prefix(self._kafka), log.in_service)
         with closing(ExaminedIndex(self._qdrant, patience_s=self._patience_s)) as index:
@@ -265,13 +267,13 @@ class Examination:
         return AdminClient(client_config(kafka) | {"log_level": 0})
 
 
-def _of(check: str, what: str, health: Health, found: str, remedy: str = "") -> Diagnosis:
+def _of(check: str, what: str, health: PartHealth, found: str, remedy: str = "") -> Diagnosis:
     return Diagnosis(check=check, what=what, health=health, found=found, remedy=remedy)
 
 
 def _unset(check: str, what: str, variables: str) -> Diagnosis:
-    return _of(check, what, Health.NOT_CHECKED, f"{variables} are wrong: mend them first")
+    return _of(check, what, PartHealth.NOT_CHECKED, f"{variables} are wrong: mend them first")
 
 
 def _unreached(check: str, part: str) -> Diagnosis:
-    return _of(check, part, Health.NOT_CHECKED, "was not reached: see connections")
+    return _of(check, part, PartHealth.NOT_CHECKED, "was not reached: see connections")

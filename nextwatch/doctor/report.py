@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from nextwatch.doctor.diagnosis import Diagnosis, Health
+from nextwatch.doctor.diagnosis import Diagnosis, PartHealth
 
 _STYLES = {
-    Health.OK: "green",
-    Health.NOTED: "yellow",
-    Health.NOT_CHECKED: "yellow",
-    Health.WRONG: "red",
+    PartHealth.OK: "green",
+    PartHealth.NOTED: "yellow",
+    PartHealth.NOT_CHECKED: "yellow",
+    PartHealth.WRONG: "red",
 }
 
 
@@ -25,7 +25,7 @@ def table(diagnoses: Sequence[Diagnosis]) -> Table:
         last = one.check
         style = _STYLES[one.health]
         drawn.add_row(Text(name), Text(one.what), Text(one.health, style), Text(one.found))
-        if one.remedy and one.health is not Health.OK:
+        if one.remedy and one.health is not PartHealth.OK:
             drawn.add_row("", "", "", Text(f"-> {one.remedy}"))
     return drawn
 
@@ -33,11 +33,11 @@ def table(diagnoses: Sequence[Diagnosis]) -> Table:
 def summary(diagnoses: Sequence[Diagnosis]) -> str:
     """Return one line: what is wrong first, then what was not checked."""
     counts = Counter(one.health for one in diagnoses)
-    told = [f"{counts[health]} {health}" for health in reversed(Health) if counts[health]]
-    verdict = "something is wrong" if counts[Health.WRONG] else "nothing is wrong"
+    told = [f"{counts[health]} {health}" for health in reversed(PartHealth) if counts[health]]
+    verdict = "something is wrong" if counts[PartHealth.WRONG] else "nothing is wrong"
     return f"{verdict}: {', '.join(told)}"
 
 
 def is_healthy(diagnoses: Sequence[Diagnosis]) -> bool:
     """Return whether nothing is wrong; what was not checked is no fault."""
-    return not any(one.health is Health.WRONG for one in diagnoses)
+    return not any(one.health is PartHealth.WRONG for one in diagnoses)

@@ -15,7 +15,7 @@ from contract.cluster.topic_settings import TIMESTAMPS
 from contract.cluster.trouble import count_remedy
 from contract.process.clock import Clock
 from contract.wire.topics import TOPICS, Layout
-from nextwatch.doctor.diagnosis import Diagnosis, Health
+from nextwatch.doctor.diagnosis import Diagnosis, PartHealth
 from nextwatch.operate.when import shown
 from nextwatch.topics.findings import Finding, Outcome
 
@@ -36,23 +36,23 @@ def topic_diagnoses(findings: Sequence[Finding]) -> Iterator[Diagnosis]:
         told = f"{finding.what} is {finding.found or 'missing'}, wanted {finding.wanted}"
         if finding.is_bad:
             remedy = finding.remedy.replace("run it without --check", "run `nextwatch topics`")
-            yield _of_topic(finding.topic, Health.WRONG, told, remedy)
+            yield _of_topic(finding.topic, PartHealth.WRONG, told, remedy)
         elif finding.outcome is Outcome.NOTED:
             noted = f"{finding.what} is {finding.found}"
-            yield _of_topic(finding.topic, Health.NOTED, noted, finding.remedy)
+            yield _of_topic(finding.topic, PartHealth.NOTED, noted, finding.remedy)
     unseen = sum(finding.outcome is Outcome.NOT_CHECKED for finding in others)
     if unseen:
         remedy = (
             "the broker does not tell them: the right DescribeConfigs is missing, or it is none"
         )
         yield _of_topic(
-            "settings", Health.NOT_CHECKED, f"{unseen} properties are not known", remedy
+            "settings", PartHealth.NOT_CHECKED, f"{unseen} properties are not known", remedy
         )
     same = sum(finding.outcome is Outcome.SAME for finding in others)
-    yield _of_topic("contract", Health.OK, f"{same} properties are as the contract wants them")
+    yield _of_topic("contract", PartHealth.OK, f"{same} properties are as the contract wants them")
 
 
-def _of_topic(what: str, health: Health, found: str, remedy: str = "") -> Diagnosis:
+def _of_topic(what: str, health: PartHealth, found: str, remedy: str = "") -> Diagnosis:
     return Diagnosis(check="topics", what=what, health=health, found=found, remedy=remedy)
 
 
@@ -67,7 +67,7 @@ def partition_diagnoses(layout: Layout, found: Mapping[str, FoundTopic]) -> Iter
             if name in found and not found[name].is_denied:
                 counts[topic.key_field][name] = found[name].num_partitions
     if not counts:
-        yield _of_partitions("topics", Health.NOT_CHECKED, "none of them is there")
+        yield _of_partitions("topics", PartHealth.NOT_CHECKED, "none of them is there")
     for key, of_key in counts.items():
         strays = {name: count for name, count in of_key.items() if count != wanted[key]}
         what = f"topics by {key}"
@@ -75,26 +75,26 @@ def partition_diagnoses(layout: Layout, found: Mapping[str, FoundTopic]) -> Iter
             listed = ", ".join(f"{name} has {count}" for name, count in sorted(strays.items()))
             yield _of_partitions(
                 what,
-                Health.WRONG,
+                PartHealth.WRONG,
                 f"{listed}; the settings say {wanted[key]}",
                 count_remedy(key, set(of_key.values())),
             )
         else:
             yield _of_partitions(
-                what, Health.OK, f"{len(of_key)} topics have {wanted[key]} partitions each"
+                what, PartHealth.OK, f"{len(of_key)} topics have {wanted[key]} partitions each"
             )
     for name, topic_found in sorted(found.items()):
         if topic_found.leaderless:
             numbers = ", ".join(map(str, topic_found.leaderless))
             yield _of_partitions(
                 name,
-                Health.WRONG,
+                PartHealth.WRONG,
                 f"partitions without a leader: {numbers}",
                 "start the brokers that have their replicas",
             )
 
 
-def _of_partitions(what: str, health: Health, found: str, remedy: str = "") -> Diagnosis:
+def _of_partitions(what: str, health: PartHealth, found: str, remedy: str = "") -> Diagnosis:
     return Diagnosis(check="partitions", what=what, health=health, found=found, remedy=remedy)
 
 
@@ -144,7 +144,7 @@ def clock_diagnoses(
     if not known:
         yield _of_clock(
             "newest record",
-            Health.NOT_CHECKED,
+            PartHealth.NOT_CHECKED,
             "the broker tells of no record that it or our processes stamped",
         )
         return
@@ -155,7 +155,7 @@ def clock_diagnoses(
     if ahead_ms > MOST_SKEW_MS:
         yield _of_clock(
             "newest record",
-            Health.WRONG,
+            PartHealth.WRONG,
             f"{name} has a record of {shown(known[name])}, stamped by {whose}: {ahead_ms / 1_000:.1f} s "
             "ahead of this machine",
             _NTP,
@@ -163,13 +163,13 @@ def clock_diagnoses(
     elif -ahead_ms <= FRESH_MS:
         yield _of_clock(
             "newest record",
-            Health.OK,
+            PartHealth.OK,
             f"{name}, stamped by {whose}: {-ahead_ms} ms old by this machine's clock",
         )
     else:
         yield _of_clock(
             "newest record",
-            Health.NOT_CHECKED,
+            PartHealth.NOT_CHECKED,
             f"this clock is not behind; the newest record ({name}) is {-ahead_ms / 1_000:.0f} s old, so "
             "whether it is ahead cannot be told: run it again while events come",
         )
@@ -179,16 +179,18 @@ def index_clock_diagnosis(date_ms: int | None, now_ms: int) -> Diagnosis:
     """Return how this clock stands to the index's, which tells whole seconds."""
     what = "index"
     if date_ms is None:
-        return _of_clock(what, Health.NOT_CHECKED, "the index does not tell its time")
+        return _of_clock(what, PartHealth.NOT_CHECKED, "the index does not tell its time")
     skew_ms = date_ms - now_ms
     is_alike = -MOST_SKEW_MS - 1_000 <= skew_ms <= MOST_SKEW_MS
     told = f"its clock is {abs(skew_ms) / 1_000:.1f} s {'ahead' if skew_ms > 0 else 'behind'}"
     if is_alike:
-        return _of_clock(what, Health.OK, "its clock is within a second or two of this machine's")
-    return _of_clock(what, Health.WRONG, f"{told} of this machine's", _NTP)
+        return _of_clock(
+            what, PartHealth.OK, "its clock is within a second or two of this machine's"
+        )
+    return _of_clock(what, PartHealth.WRONG, f"{told} of this machine's", _NTP)
 
 
-def _of_clock(what: str, health: Health, found: str, remedy: str = "") -> Diagnosis:
+def _of_clock(what: str, health: PartHealth, found: str, remedy: str = "") -> Diagnosis:
     return Diagnosis(check="clock", what=what, health=health, found=found, remedy=remedy)
 
 

@@ -14,7 +14,7 @@ from models.bundle.bundle import FORMAT_VERSION
 from models.bundle.bundle_store import MANIFEST, StoredBundle
 from models.features import features, ranking_features
 from models.serving.ranker_tables import CARD
-from nextwatch.doctor.diagnosis import Diagnosis, Health
+from nextwatch.doctor.diagnosis import Diagnosis, PartHealth
 
 PACKAGES = (
     *("confluent-kafka", "faust-streaming", "aiokafka", "qdrant-client", "rocksdict"),
@@ -29,8 +29,8 @@ def python_diagnosis(version: tuple[int, int] = sys.version_info[:2]) -> Diagnos
     """Return whether this code runs on a Python that it is tested with."""
     found = f"{version[0]}.{version[1]}, nextwatch {VERSION}"
     if FIRST_PYTHON <= version <= LAST_PYTHON:
-        return _of("Python", Health.OK, found)
-    return _of("Python", Health.WRONG, found, "use Python 3.11, 3.12 or 3.13")
+        return _of("Python", PartHealth.OK, found)
+    return _of("Python", PartHealth.WRONG, found, "use Python 3.11, 3.12 or 3.13")
 
 
 def package_diagnoses(
@@ -41,18 +41,18 @@ def package_diagnoses(
     for name in PACKAGES:
         if name not in installed:
             if name in required and name != "torch":
-                yield _of(name, Health.WRONG, "is not installed", "pip install nextwatch again")
+                yield _of(name, PartHealth.WRONG, "is not installed", "pip install nextwatch again")
             continue
         if is_version_met(installed[name], required.get(name, "")):
             good.append(f"{name} {installed[name]}")
         else:
             yield _of(
                 name,
-                Health.WRONG,
+                PartHealth.WRONG,
                 f"{installed[name]}, wanted {required[name]}",
                 "pip install -c constraints.txt nextwatch",
             )
-    yield _of("packages", Health.OK, ", ".join(good))
+    yield _of("packages", PartHealth.OK, ", ".join(good))
 
 
 def packages() -> Iterator[Diagnosis]:
@@ -96,10 +96,10 @@ def broker_diagnosis(settings: Mapping[str, str]) -> Diagnosis:
     """Return the broker's version, which Kafka tells only by a setting, and to few."""
     told = settings.get("inter.broker.protocol.version", "")
     if told:
-        return _of("broker", Health.OK, f"Kafka, protocol between brokers {told}")
+        return _of("broker", PartHealth.OK, f"Kafka, protocol between brokers {told}")
     return _of(
         "broker",
-        Health.NOT_CHECKED,
+        PartHealth.NOT_CHECKED,
         "it tells no version: Kafka's protocol has none, and brokers since 4.0 no setting that "
         "implies it; what this code asks of a broker is checked under topics",
     )
@@ -110,11 +110,11 @@ def index_diagnosis(server: str, client: str) -> Diagnosis:
     found = f"server {server}, client {client}"
     one, other = _numbers(server)[:2], _numbers(client)[:2]
     if not one or not other:
-        return _of("Qdrant", Health.NOT_CHECKED, found)
+        return _of("Qdrant", PartHealth.NOT_CHECKED, found)
     if one[0] == other[0] and abs(one[-1] - other[-1]) <= 1:
-        return _of("Qdrant", Health.OK, found)
+        return _of("Qdrant", PartHealth.OK, found)
     remedy = "Qdrant supports one minor version between server and client: bring them together"
-    return _of("Qdrant", Health.NOTED, found, remedy)
+    return _of("Qdrant", PartHealth.NOTED, found, remedy)
 
 
 class _Versions(msgspec.Struct):
@@ -130,7 +130,7 @@ def bundle_diagnoses(url: str, announced: BundleAnnouncement | None) -> Iterator
     if announced is None:
         yield _of(
             "bundle",
-            Health.NOTED,
+            PartHealth.NOTED,
             "no generation is in service: lists are what was watched most",
             "start trainer and index_sync; `nextwatch models list` shows what they offer",
         )
@@ -149,20 +149,22 @@ def bundle_diagnoses(url: str, announced: BundleAnnouncement | None) -> Iterator
     except StoreUnavailable as error:
         yield _of(
             what,
-            Health.WRONG,
+            PartHealth.WRONG,
             "its files are not there" if error.is_missing else "the store does not give its files",
             "see that NEXTWATCH_PROCESS_BUNDLE_URL names the store of the trainer: a worker that "
             "starts now has no model",
         )
         return
     except msgspec.MsgspecError:
-        yield _of(what, Health.WRONG, "its manifest cannot be read", "`nextwatch models rollback`")
+        yield _of(
+            what, PartHealth.WRONG, "its manifest cannot be read", "`nextwatch models rollback`"
+        )
         return
     told = ", ".join(f"{name} {has}" for name, (has, _) in versions.items())
     if strays := [f"{name} {reads}" for name, (has, reads) in versions.items() if has != reads]:
-        yield _of(what, Health.WRONG, f"{told}; this code reads {', '.join(strays)}", _SAME)
+        yield _of(what, PartHealth.WRONG, f"{told}; this code reads {', '.join(strays)}", _SAME)
     else:
-        yield _of(what, Health.OK, told)
+        yield _of(what, PartHealth.OK, told)
 
 
 def _read(place: StoredBundle, name: str) -> _Versions:
@@ -174,5 +176,5 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, found[1].split("."))) if found else ()
 
 
-def _of(what: str, health: Health, found: str, remedy: str = "") -> Diagnosis:
+def _of(what: str, health: PartHealth, found: str, remedy: str = "") -> Diagnosis:
     return Diagnosis(check="versions", what=what, health=health, found=found, remedy=remedy)

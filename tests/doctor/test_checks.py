@@ -16,7 +16,7 @@ from contract.process.clock import ManualClock
 from contract.wire.events import BundleAnnouncement, BundleState, encode
 from contract.wire.topics import TOPICS, Layout
 from nextwatch.doctor import catalogue, disk, topics, versions
-from nextwatch.doctor.diagnosis import Health
+from nextwatch.doctor.diagnosis import PartHealth
 from nextwatch.doctor.examination import Examination
 from nextwatch.topics.findings import Finding, Outcome
 from tests.support.builders import T0, upload
@@ -24,7 +24,12 @@ from tests.support.bundles import catalogue as uploads
 from tests.support.bundles import learner_of, write
 
 LAYOUT = Layout(user_partitions=8, video_partitions=4)
-OK, NOTED, NOT_CHECKED, WRONG = Health.OK, Health.NOTED, Health.NOT_CHECKED, Health.WRONG
+OK, NOTED, NOT_CHECKED, WRONG = (
+    PartHealth.OK,
+    PartHealth.NOTED,
+    PartHealth.NOT_CHECKED,
+    PartHealth.WRONG,
+)
 
 
 def healths(diagnoses):

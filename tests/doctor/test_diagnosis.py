@@ -6,11 +6,11 @@ from time import monotonic
 import pytest
 
 from contract.errors import BrokerUnavailable
-from nextwatch.doctor.diagnosis import Diagnosis, Health, examine
+from nextwatch.doctor.diagnosis import Diagnosis, PartHealth, examine
 from nextwatch.doctor.report import is_healthy, summary
 
 
-def finding(found="fine", health=Health.OK):
+def finding(found="fine", health=PartHealth.OK):
     return Diagnosis(check="topics", what="x", health=health, found=found)
 
 
@@ -25,8 +25,8 @@ def test_what_was_found_before_a_check_broke_off_is_kept():
 
     first, broken = examined(check)
 
-    assert first.health is Health.OK
-    assert (broken.health, broken.found) == (Health.WRONG, "no broker answered")
+    assert first.health is PartHealth.OK
+    assert (broken.health, broken.found) == (PartHealth.WRONG, "no broker answered")
     assert broken.remedy == "start one"
 
 
@@ -37,7 +37,7 @@ def test_an_error_that_nobody_foresaw_is_a_finding_with_its_name():
 
     [one] = examined(check)
 
-    assert one.health is Health.WRONG
+    assert one.health is PartHealth.WRONG
     assert "ZeroDivisionError" in one.found
 
 
@@ -53,7 +53,7 @@ def test_a_check_that_hangs_ends_with_its_bound():
     never.set()
 
     assert monotonic() - began_s < 5
-    assert [one.health for one in found] == [Health.OK, Health.WRONG]
+    assert [one.health for one in found] == [PartHealth.OK, PartHealth.WRONG]
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_control_characters_are_escaped():
     assert one.found == r"a\x1b[2Jb\u202e"
 
 
-@pytest.mark.parametrize("health", list(Health))
+@pytest.mark.parametrize("health", list(PartHealth))
 def test_only_what_is_wrong_makes_the_exit_code_1(health):
     found = [finding(), finding(health=health)]
 
-    assert is_healthy(found) is (health is not Health.WRONG)
+    assert is_healthy(found) is (health is not PartHealth.WRONG)
     assert summary(found).startswith("nothing") is is_healthy(found)

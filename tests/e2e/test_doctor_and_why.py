@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.stack.waiting import eventually
+from contract.cluster.preflight import partition_counts
 from contract.points import collection_name, point_id
 from contract.process.settings import QdrantSettings, load
 from nextwatch.commands import cli
@@ -31,9 +32,7 @@ def examined(stack, **settings):
 
 
 def wrong(findings):
-    bad = [one for one in findings if one["health"] == "wrong"]
-    print(*bad, sep="\n")  # pytest shows it where a test fails
-    return [(one["check"], one["what"]) for one in bad]
+    return [(one["check"], one["what"]) for one in findings if one["health"] == "wrong"]
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def healthy(stack, answer):
 def test_nothing_is_wrong_with_a_stack_that_works_and_every_check_says_so(stack):
     code, findings = examined(stack)
 
-    assert (code, wrong(findings)) == (0, [])
+    assert (code, wrong(findings)) == (0, []), findings
     assert list(dict.fromkeys(one["check"] for one in findings)) == list(CHECKS)
     index = [one["found"] for one in findings if one["check"] == "index"]
     assert any("as the topic has them" in found for found in index)
@@ -101,18 +100,19 @@ def test_another_partition_count_in_the_settings_is_wrong_with_its_remedy(stack)
     assert "NEXTWATCH_KAFKA_USER_PARTITIONS" in one["remedy"]
 
 
-def test_topics_of_another_prefix_are_missing_and_the_rest_goes_on(stack):
+def test_topics_of_another_prefix_are_missing_and_not_made_and_the_rest_goes_on(stack):
     code, findings = examined(stack, NEXTWATCH_KAFKA_TOPIC_PREFIX="other-")
 
     assert code == 1
     assert ("topics", "other-watch-events") in wrong(findings)
+    assert not any(name.startswith("other-") for name in partition_counts(stack.kafka))
     assert {one["check"] for one in findings} == set(CHECKS)
 
 
 def test_an_index_that_is_away_is_one_finding_and_the_rest_goes_on(stack):
     code, findings = examined(stack, NEXTWATCH_QDRANT_URL="http://127.0.0.1:9")
 
-    assert (code, wrong(findings)) == (1, [("connections", "Qdrant")])
+    assert (code, wrong(findings)) == (1, [("connections", "Qdrant")]), findings
     assert {one["check"] for one in findings} == set(CHECKS)
 
 
