@@ -22,6 +22,8 @@ _USER_INFO = re.compile(r"(?<=://)[^/\s@]+@")
 _HIDDEN = "(hidden)"
 _SHORT_SECRET = 4
 _MOST_CHARS = 500
+_LONGER = "look whether this part hangs, or give it longer by --check-wait"
+_LOOK = "the rest of this check was left out; mend what is found, and run it again"
 
 
 class PartHealth(StrEnum):
@@ -91,21 +93,19 @@ def examine(
 
     try:
         within(timeout_s, collect)
+    except UnansweredError as error:
+        found = [*found, _broken(name, what, str(error), _LONGER)]
     except NextwatchError as error:
-        found = [*found, _broken(name, what, str(error))]
+        fact, _, remedy = str(error).rpartition(": ")
+        found = [*found, _broken(name, what, fact or remedy, remedy if fact else "")]
     except Exception as error:  # noqa: BLE001 - one part that fails must not hide the others
         found = [*found, _broken(name, what, f"{type(error).__name__}: {error}")]
     return [_printable(each, secrets) for each in list(found)]
 
 
-def _broken(name: str, what: str, text: str) -> Diagnosis:
-    fact, _, remedy = text.rpartition(": ")
+def _broken(name: str, what: str, found: str, remedy: str = "") -> Diagnosis:
     return Diagnosis(
-        check=name,
-        what=what,
-        health=PartHealth.WRONG,
-        found=fact or text,
-        remedy=(remedy if fact else "") or "see what is found",
+        check=name, what=what, health=PartHealth.WRONG, found=found, remedy=remedy or _LOOK
     )
 
 

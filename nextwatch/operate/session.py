@@ -99,7 +99,7 @@ def to_ascii_json(told: object) -> str:
 
     import msgspec  # noqa: PLC0415
 
-    plain = msgspec.to_builtins(told)
+    plain = json.loads(msgspec.json.encode(told))  # which writes null for what is not finite
     return json.dumps(plain, allow_nan=False).replace("\x7f", "\\u007f")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
+from contract.errors import NewerFormatError
 from contract.points import POINT_BYTES, point_id
 from contract.wire.events import (
     BundleState,
@@ -18,6 +19,7 @@ from contract.wire.events import (
     RecommendationRequest,
     RecommendedVideo,
     Search,
+    UserDeletion,
     VideoUpload,
     Watch,
 )
@@ -32,7 +34,7 @@ from models.features.ranking_features import (
 )
 from models.history.history import EMPTY, Window, WindowPolicy, fold, until
 from nextwatch.operate.traces import window_in
-from nextwatch.why.evidence import Evidence
+from nextwatch.why.evidence import Evidence, UserEvent
 from nextwatch.why.score_parts import TOLERANCE, ScoreParts, Weights
 
 NO_MEANING = "a word that this version does not know"
@@ -151,6 +153,8 @@ def explain(evidence: Evidence, weights: Weights | str, policy: WindowPolicy) ->
     if isinstance(weights, str) and answer.bundle_id is not None:
         not_known.append(f"score parts: {weights}")
     window = _window(evidence, policy, not_known)
+    if any(_is_erasure_since(kept.event, answer) for kept in evidence.events):
+        not_known.append("what the state had of this user: the user was erased since")
     request, words = _request(log, window)
     if evidence.unreadable:
         kinds = ", ".join(f"{kind} ({num})" for kind, num in sorted(evidence.unreadable.items()))
@@ -172,6 +176,10 @@ def explain(evidence: Evidence, weights: Weights | str, policy: WindowPolicy) ->
         items=list(_items(evidence, weights)),
         not_known=not_known,
     )
+
+
+def _is_erasure_since(event: UserEvent, answer: Recommendation) -> bool:
+    return isinstance(event, UserDeletion) and event.requested_at_ms >= answer.generated_at_ms
 
 
 def _word(word: str, meanings: dict[str, str]) -> Word:
@@ -263,7 +271,11 @@ def _present_window(
     evidence: Evidence, titles: dict[str, str], not_known: list[str]
 ) -> WindowTold | None:
     """Return the window of the changelog without what is dated after the recommendation."""
-    window = window_in(evidence.window_record) if evidence.is_window_known else None
+    try:
+        window = window_in(evidence.window_record) if evidence.is_window_known else None
+    except NewerFormatError:
+        not_known.append("the window: newer code than this wrote it to the changelog")
+        return None
     if window is None or evidence.window_record is None:
         not_known.append("the window: the changelog has none of this user, or not any longer")
         return None

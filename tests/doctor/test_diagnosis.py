@@ -38,7 +38,7 @@ def test_an_error_that_nobody_foresaw_is_a_finding_with_its_name():
     [one] = examined(check)
 
     assert one.health is PartHealth.WRONG
-    assert "ZeroDivisionError" in one.found
+    assert one.found == "ZeroDivisionError: by nought"
 
 
 def test_a_check_that_hangs_ends_with_its_bound():

@@ -1,8 +1,11 @@
 """An explanation says what is recorded, names what is not, and guesses nothing."""
 
+import json
 from io import StringIO
 
+import numpy as np
 import pytest
+import xxhash
 from msgspec.structs import replace
 from rich.console import Console
 
@@ -15,6 +18,7 @@ from contract.wire.topics import (
     IMPRESSIONS,
     RANKING_LOG,
     SEARCH_EVENTS,
+    USER_DELETIONS,
     VIDEO_UPLOADS,
     WATCH_EVENTS,
     WINDOWS,
@@ -24,6 +28,7 @@ from models.bundle import bundle
 from models.history import codec
 from models.history.history import EMPTY, WindowPolicy, fold
 from models.serving.ranking import RankerParams
+from nextwatch.operate.session import to_ascii_json
 from nextwatch.why import report
 from nextwatch.why.evidence import Delivered, Evidence, find
 from nextwatch.why.explain import explain
@@ -36,7 +41,7 @@ from streams.serving.generation import ActiveGeneration
 from streams.serving.recommend import Recommender
 from streams.serving.requests import request_of
 from streams.serving.trending import Trending
-from tests.support.builders import T0, search, shown, watch
+from tests.support.builders import T0, deletion, search, shown, watch
 from tests.support.bundles import catalogue, learner_of, write
 
 EVENTS = [
@@ -252,6 +257,45 @@ def test_control_characters_of_the_wire_do_not_reach_the_terminal(answered, told
     text = printed(told(given), most_items=50)
 
     assert not {"\x1b", "\x9b", "\u202e"} & set(text)
+
+
+def test_values_that_are_not_finite_are_null_in_json_and_end_nothing(answered, told):
+    """Whoever may write to ranking-log may have made them."""
+    log = answered[1]
+    broken = np.full(len(log.candidates) // 4, np.nan, "<f4").tobytes()
+    explanation = told(records(replace(log, candidates=broken)))
+
+    item = json.loads(to_ascii_json(explanation))["items"][0]
+    assert item["pair"]["similarity"] is None
+    assert item["parts"]["rules"] is None
+    assert "nan" in printed(explanation)
+
+
+def test_json_has_no_byte_that_a_terminal_acts_on(answered, told):
+    hostile = replace(catalogue()[1], title="\x1b[31m\x7f\x9b2J\u202e")
+
+    text = to_ascii_json(told([*records(answered[1]), on(VIDEO_UPLOADS, hostile)]))
+
+    assert all(" " <= character <= "~" for character in text)
+    assert any(item["title"] == hostile.title for item in json.loads(text)["items"])
+
+
+def test_an_erasure_since_then_is_told(answered, told):
+    erased = on(USER_DELETIONS, deletion(at_ms=60_000), 0)
+
+    explanation = told([*records(answered[1]), erased])
+
+    assert any("was erased since" in line for line in explanation.not_known)
+
+
+def test_a_window_that_newer_code_wrote_is_not_known(told):
+    version = bytes([codec.VERSION + 1])
+    record = version + xxhash.xxh3_64_digest(version + b"body") + b"body"
+
+    explanation = told([Received(WINDOWS.name, 0, 0, b"u1", record)])
+
+    assert explanation.window is None
+    assert any("newer code" in line for line in explanation.not_known)
 
 
 def test_only_what_is_of_this_user_is_kept(answered, told):
