@@ -10,7 +10,7 @@ from rich.text import Text
 from models.features.ranking_features import UNKNOWN
 from nextwatch.operate.terminal import one_line
 from nextwatch.operate.when import shown
-from nextwatch.why.explain import BundleTold, Cause, Explanation, ItemTold, PastWatch, Word
+from nextwatch.why.explanation import BundleTold, Cause, Explanation, ItemTold, PastWatch, Word
 
 _MOST_CAUSES = 10
 _MAY_BE_NEGATIVE = {"similarity"}

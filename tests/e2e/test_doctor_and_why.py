@@ -72,16 +72,20 @@ def test_nothing_is_wrong_with_a_stack_that_works_and_every_check_says_so(stack)
 
 @pytest.mark.usefixtures("healthy")
 def test_a_video_that_left_the_index_is_found_and_named(stack):
-    name = _collection(stack)
+    """Tried again where another generation has come into service in the middle of it."""
     url = load(QdrantSettings, stack.env).url
     lost = {"points": [point_id("v3")]}
-    httpx.post(f"{url}/collections/{name}/points/delete?wait=true", json=lost).raise_for_status()
+    seen = []
 
-    code, findings = examined(stack)
+    def is_named():
+        at = f"{url}/collections/{_collection(stack)}/points/delete?wait=true"
+        httpx.post(at, json=lost).raise_for_status()
+        code, findings = examined(stack)
+        seen.append((code, findings))
+        is_said = any("retrievable: v3" in one["found"] and one["remedy"] for one in findings)
+        return code == 1 and is_said
 
-    assert code == 1
-    assert {("index", "number of videos"), ("index", "sample")} >= set(wrong(findings)), findings
-    assert any("v3" in one["found"] and one["remedy"] for one in findings)
+    assert eventually(is_named, within_s=40), seen[-1]
 
 
 def _collection(stack):
@@ -114,6 +118,14 @@ def test_an_index_that_is_away_is_one_finding_and_the_rest_goes_on(stack):
 
     assert (code, wrong(findings)) == (1, [("connections", "Qdrant")]), findings
     assert {one["check"] for one in findings} == set(CHECKS)
+
+
+def test_a_broker_that_is_away_is_one_finding_and_the_rest_goes_on(stack):
+    code, findings = examined(stack, NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+
+    assert (code, wrong(findings)) == (1, [("connections", "Kafka")]), findings
+    assert {one["check"] for one in findings} == set(CHECKS)
+    assert all(one["found"] for one in findings)
 
 
 def test_a_bundle_store_that_is_another_one_is_found(stack, tmp_path, answer):

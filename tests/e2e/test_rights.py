@@ -132,6 +132,24 @@ def test_the_doctor_sees_all_of_the_broker_with_exactly_the_rights_that_are_prin
     assert [one for one in asked if one["health"] == "wrong"] == []
 
 
+def test_the_doctor_tells_of_a_wrong_password_and_does_not_show_it(broker):
+    environ = inherited(os.environ) | broker.env("doctor")
+    done = subprocess.run(
+        [sys.executable, "-m", "nextwatch", "doctor", "--json"],
+        env=environ | {"NEXTWATCH_KAFKA_SASL_PASSWORD": "not-the-password"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+
+    found = json.loads(done.stdout)["findings"]
+    [kafka] = [one for one in found if (one["check"], one["what"]) == ("connections", "Kafka")]
+    assert kafka["health"] == "wrong"
+    assert "NEXTWATCH_KAFKA_SASL_PASSWORD" in kafka["remedy"]
+    assert "not-the-password" not in done.stdout + done.stderr
+
+
 def test_why_explains_with_exactly_the_rights_that_are_printed(broker, player):
     answer = player.answer_to(player.watch("u1", "v1"), within_s=30)
 
