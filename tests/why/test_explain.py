@@ -1,10 +1,12 @@
 """An explanation says what is recorded, names what is not, and guesses nothing."""
 
+import dataclasses
 import json
 from io import StringIO
 
 import numpy as np
 import pytest
+import torch
 import xxhash
 from msgspec.structs import replace
 from rich.console import Console
@@ -24,15 +26,17 @@ from contract.wire.topics import (
     WINDOWS,
     Layout,
 )
-from models.bundle import bundle
+from models.bundle import bundle, ranker_export
 from models.history import codec
 from models.history.history import EMPTY, WindowPolicy, fold
+from models.ranking.config import RANKERS
+from models.ranking.ranker import RankerModel
 from models.serving.ranking import RankerParams
 from nextwatch.operate.session import to_ascii_json
 from nextwatch.why import report
 from nextwatch.why.evidence import Delivered, Evidence, find
 from nextwatch.why.explain import explain
-from nextwatch.why.score_parts import Weights
+from nextwatch.why.score_parts import TOLERANCE, Weights
 from streams.pipeline.batch import Batch
 from streams.pipeline.feature_log import FeatureLog
 from streams.serving import generation
@@ -42,7 +46,7 @@ from streams.serving.recommend import Recommender
 from streams.serving.requests import request_of
 from streams.serving.trending import Trending
 from tests.support.builders import T0, deletion, search, shown, watch
-from tests.support.bundles import catalogue, learner_of, write
+from tests.support.bundles import catalogue, learner_of, no_features, write
 
 EVENTS = [
     shown("cooking1", "chess1", at_ms=0),
@@ -65,9 +69,8 @@ def loaded(tmp_path_factory):
     return bundle.load(write(learner_of(catalogue()), tmp_path_factory.mktemp("bundles"))[0])
 
 
-@pytest.fixture(scope="module")
-def answered(loaded):
-    """Return a recommendation made of `EVENTS`, and its ranking log."""
+def answer_to(events, loaded):
+    """Return a recommendation made of *events*, the last of which asked, and its ranking log."""
     retrieval = CandidateSource(Everything(), num_ranked=50, num_trending=0, monotonic=lambda: 0.0)
     recommender = Recommender(
         ActiveGeneration(generation.load(loaded, collection_prefix="p")),
@@ -78,11 +81,17 @@ def answered(loaded):
         clock=ManualClock(T0),
         feature_log=FeatureLog(1.0),
     )
-    window = fold(EMPTY, EVENTS, WindowPolicy())
-    batch = Batch(requests=[request_of("u1", window, [EVENTS[-1]], OFFSETS)])
+    window = fold(EMPTY, events, WindowPolicy())
+    batch = Batch(requests=[request_of("u1", window, [events[-1]], OFFSETS)])
     for stage in (recommender.encode, recommender.search, recommender.rank):
         stage(batch)
     return batch.recommendations[0], batch.ranking_logs[0]
+
+
+@pytest.fixture(scope="module")
+def answered(loaded):
+    """Return a recommendation made of `EVENTS`, and its ranking log."""
+    return answer_to(EVENTS, loaded)
 
 
 def on(topic, event, offset=0):
@@ -196,6 +205,62 @@ def test_parts_before_training_are_retrievals_term_and_that_of_popularity():
     assert parts.retrieval == pytest.approx(0.3 / 0.2 * 0.4)
     assert parts.ranker == pytest.approx(0.500775)
     assert parts.rules == pytest.approx(-parts.blended)
+
+
+def test_parts_add_up_to_the_served_score_where_no_rule_touched_it(told, loaded):
+    """The same list with the last watch completed: nothing was skipped, nothing was searched."""
+    events = [EVENTS[0], EVENTS[1], EVENTS[2], watch("trains1", at_ms=2_000, watch_ms=29_000)]
+    recommendation, log = answer_to(events, loaded)
+
+    items = told(records(log, events), recommendation=recommendation).items
+
+    assert [item.parts.blended for item in items] == pytest.approx(
+        [item.score for item in items], abs=TOLERANCE
+    )
+    assert not any("lowered" in rule or "above" in rule for item in items for rule in item.rules)
+
+
+@pytest.fixture(scope="module")
+def with_ranker(tmp_path_factory):
+    """A bundle with a network that orders the candidates, of random weights."""
+    learner = learner_of(catalogue())
+    snapshot = learner.snapshot(no_features(learner))
+    rows = np.arange(1, len(snapshot.video_ids) + 1)
+    model = RankerModel(dataclasses.replace(RANKERS["deepfm"], dim=8), seed=1)
+    nothing = np.zeros(len(rows), np.int64)
+    lengths = np.full(len(rows), 30_000.0)
+    model.describe(rows, channel=nothing, category=nothing, tag=nothing, duration_ms=lengths)
+    with torch.no_grad():
+        for parameter in model.network.parameters():  # the last layers begin with zeros
+            parameter.normal_(0.0, 0.3)
+    root = tmp_path_factory.mktemp("ranker")
+    card = learner.card(bundle_id="b1", generation=1, offsets={}, metrics={})
+    files = learner.bundle_files() | ranker_export.export(model, rows)
+    bundle.write(f"file://{root}", card, files, snapshot)
+    return bundle.load(f"file://{root}/b1")
+
+
+def test_parts_of_a_trained_ranker_add_up_to_the_served_score(told, with_ranker):
+    """Log of the expected watch time, and retrieval's logit, as serving blended them."""
+    events = [EVENTS[0], EVENTS[1], EVENTS[2], watch("trains1", at_ms=2_000, watch_ms=29_000)]
+    recommendation, log = answer_to(events, with_ranker)
+
+    explanation = told(records(log, events), Weights.of(with_ranker), recommendation)
+
+    assert explanation.bundle.ranker == "deepfm"
+    assert len({item.parts.ranker for item in explanation.items}) > 1
+    assert [item.parts.blended for item in explanation.items] == pytest.approx(
+        [item.score for item in explanation.items], abs=TOLERANCE
+    )
+
+
+def test_a_skip_lowers_the_scores_of_what_is_like_it_and_is_told(answered, told):
+    """The last watch of `EVENTS` was a skip of a video about trains."""
+    items = told(records(answered[1])).items
+
+    lowered = {item.video_id for item in items if any("lowered" in rule for rule in item.rules)}
+    assert {"trains0", "trains2", "trains3", "trains4"} <= lowered
+    assert all(item.parts.rules < 0 for item in items if item.video_id in lowered)
 
 
 def test_parts_of_a_trained_ranker_are_log_watch_time_and_retrievals_logit():
