@@ -69,7 +69,10 @@ def index_diagnoses(
     if num_points < len(videos.live):
         yield _of("number of videos", PartHealth.WRONG, told, _REBUILD)
     elif num_points > len(videos.live):
-        more = "points of videos that have no upload are harmless if the trainer learned of them"
+        more = (
+            "uploads that came meanwhile, or videos that the trainer knows and nobody has uploaded: "
+            "harmless where the number of the latter does not grow"
+        )
         yield _of("number of videos", PartHealth.NOTED, told, more)
     else:
         yield _of("number of videos", PartHealth.OK, told)
