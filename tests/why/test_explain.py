@@ -156,6 +156,7 @@ def test_events_after_the_logged_offsets_are_not_in_the_window(answered, told):
 
     explanation = told(records(answered[1], later))
 
+    assert explanation.window.is_exact
     assert [one.video_id for one in explanation.window.watches] == ["cooking0", "trains1"]
 
 
@@ -368,6 +369,7 @@ def test_only_what_is_of_this_user_is_kept(answered, told):
 
     explanation = told([*other, *records(answered[1])])
 
+    assert explanation.window.is_exact
     assert [one.video_id for one in explanation.window.watches] == ["cooking0", "trains1"]
 
 
