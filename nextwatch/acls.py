@@ -61,9 +61,11 @@ def all_needs(layout: Layout) -> list[Needs]:
         *(needs_of(app, layout) for app in PROCESSES),
         *needs_outside(layout),
         topics_needs(layout),
+        doctor_needs(layout),
         letters_needs(layout, is_replay=True),
         erase_needs(layout),
         skew_needs(layout),
+        why_needs(layout),
         models_needs(layout, is_change=True),
         batch_needs(layout),
         feed_needs(layout),
@@ -75,6 +77,15 @@ def topics_needs(layout: Layout) -> Needs:
     """Return what `nextwatch topics` needs; AlterConfigs includes DescribeConfigs."""
     rights = frozenset({Right.CREATE, Right.DESCRIBE, Right.ALTER_CONFIGS})
     return Needs("topics", dict.fromkeys(sorted([*_names(TOPICS, layout), *_dlqs(layout)]), rights))
+
+
+def doctor_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch doctor` needs: it looks at all topics, and reads two of them."""
+    looks = frozenset({Right.DESCRIBE, Right.DESCRIBE_CONFIGS})
+    rights: dict[str, Rights] = dict.fromkeys([*_names(TOPICS, layout), *_dlqs(layout)], looks)
+    for topic in (VIDEO_UPLOADS, MODEL_BUNDLES):
+        rights[layout.name(topic)] = _READS | {Right.DESCRIBE_CONFIGS}
+    return _operator("doctor", rights, layout)
 
 
 def letters_needs(layout: Layout, *, is_replay: bool) -> Needs:
@@ -101,6 +112,12 @@ def skew_needs(layout: Layout) -> Needs:
     rights: dict[str, Rights] = dict.fromkeys(_names(read, layout), _READS)
     del rights[layout.name(WINDOWS)]
     return _operator("skew", rights, layout)
+
+
+def why_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch why` needs: it reads what tells of one recommendation."""
+    read = [*_BY_USER, VIDEO_UPLOADS, MODEL_BUNDLES]
+    return _operator("why", dict.fromkeys(_names(read, layout), _READS), layout)
 
 
 def models_needs(layout: Layout, *, is_change: bool) -> Needs:

@@ -21,12 +21,14 @@ from nextwatch.commands.backfill import backfill
 from nextwatch.commands.batch import batch_app
 from nextwatch.commands.cluster import acls, repartition, topics
 from nextwatch.commands.collections import collections
+from nextwatch.commands.doctor import doctor
 from nextwatch.commands.evaluate import evaluate_app
 from nextwatch.commands.evaluate_freshness import freshness
 from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
 from nextwatch.commands.skew import skew
 from nextwatch.commands.sources import replay_app, simulate
+from nextwatch.commands.why import why
 from nextwatch.given_broker import told_of_option
 
 app = typer.Typer(
@@ -56,6 +58,8 @@ app.command("simulate")(simulate)
 app.command("backfill")(backfill)
 app.command("erase")(erase)
 app.command("skew")(skew)
+app.command("why")(why)
+app.command("doctor")(doctor)
 app.command("topics")(topics)
 app.command("acls")(acls)
 app.command("repartition")(repartition)

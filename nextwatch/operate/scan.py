@@ -54,8 +54,16 @@ class Scan:
         self.unsettled: Ends = {}
         """Of each partition that ends in an open transaction, how many offsets that hides."""
 
-    def read(self, topics: Sequence[str], until: Mapping[Position, int] = {}) -> Iterator[Received]:
+    def read(
+        self,
+        topics: Sequence[str],
+        until: Mapping[Position, int] = {},
+        *,
+        is_wanted: Callable[[Position], bool] = lambda _at: True,
+    ) -> Iterator[Received]:
         """Yield every record of *topics*; of partitions in *until* only those before that offset.
+
+        Partitions that are not *is_wanted* are left out.
 
         When it is through, `ends` has where each partition ended. Records of transactions that are
         open, or were aborted, are left out; where one is open, `unsettled` says so.
@@ -66,7 +74,8 @@ class Scan:
         """
         self.ends, self.unsettled = {}, {}
         with self._reader() as reader:
-            reader.assign(dict.fromkeys(self._places(reader, topics), OFFSET_BEGINNING))
+            places = filter(is_wanted, self._places(reader, topics))
+            reader.assign(dict.fromkeys(places, OFFSET_BEGINNING))
             for record in self._read(reader, until):
                 if record.offset < min(
                     until.get(record.at, _NEVER), reader.ends.get(record.at, _NEVER)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from contract.cluster.needs import Needs
@@ -80,6 +81,26 @@ def print_table(table: "Table") -> None:
     from rich.console import Console  # noqa: PLC0415
 
     Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
+
+
+def print_wide(told: "RenderableType") -> None:
+    """Print tables and lines as wide as the terminal; in a file without folding."""
+    from rich.console import Console  # noqa: PLC0415
+
+    Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False).print(told)
+
+
+def to_ascii_json(told: object) -> str:
+    """Return *told* as JSON that may hold text of others: no byte of it can move a terminal.
+
+    Everything beyond printable ASCII is escaped, the control characters from 0x7F on, too.
+    """
+    import json  # noqa: PLC0415
+
+    import msgspec  # noqa: PLC0415
+
+    plain = json.loads(msgspec.json.encode(told))  # which writes null for what is not finite
+    return json.dumps(plain, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def to_json(told: object) -> str:

@@ -1,5 +1,6 @@
 """On a cluster with access control the rights that `nextwatch acls` prints are enough."""
 
+import json
 import os
 import subprocess
 import sys
@@ -118,6 +119,44 @@ def test_every_command_runs_with_exactly_the_rights_that_are_printed(broker, sta
     done = run(broker, app, *arguments)
 
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_doctor_sees_all_of_the_broker_with_exactly_the_rights_that_are_printed(broker):
+    """Settings of the cluster and the index are not asked about here."""
+    done = run(broker, "doctor", "doctor", "--json")
+
+    found = json.loads(done.stdout)["findings"]
+    asked = [one for one in found if one["check"] in ("topics", "partitions", "clock")]
+    assert len(asked) >= 4, done.stderr
+    assert [one for one in asked if one["health"] == "wrong"] == []
+
+
+def test_the_doctor_tells_of_a_wrong_password_and_does_not_show_it(broker):
+    environ = inherited(os.environ) | broker.env("doctor")
+    done = subprocess.run(
+        [sys.executable, "-m", "nextwatch", "doctor", "--json"],
+        env=environ | {"NEXTWATCH_KAFKA_SASL_PASSWORD": "not-the-password"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+
+    found = json.loads(done.stdout)["findings"]
+    [kafka] = [one for one in found if (one["check"], one["what"]) == ("connections", "Kafka")]
+    assert kafka["health"] == "wrong"
+    assert "NEXTWATCH_KAFKA_SASL_PASSWORD" in kafka["remedy"]
+    assert "not-the-password" not in done.stdout + done.stderr
+
+
+def test_why_explains_with_exactly_the_rights_that_are_printed(broker, player):
+    answer = player.answer_to(player.watch("u1", "v1"), within_s=30)
+
+    done = run(broker, "why", "why", answer["recommendation_id"], "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["causes"][0]["video_id"] == "v1"
 
 
 @pytest.mark.parametrize(

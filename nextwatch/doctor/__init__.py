@@ -1,0 +1,1 @@
+"""Examine a deployment from outside, part by part, for `nextwatch doctor`."""

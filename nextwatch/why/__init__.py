@@ -1,0 +1,1 @@
+"""Explain one recommendation from what the topics hold, for `nextwatch why`."""
