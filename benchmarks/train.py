@@ -2,9 +2,9 @@
 
 One process per size, with the default model as the trainer starts it: `TrainingState`, counters
 and learner, without Kafka. Examples wait as the intake leaves them, and each batch goes through
-`TrainingState.learn`: encode the windows, validate, learn, count, note what was touched. Every two
-seconds the vectors of touched videos are computed for the generation in service, and every ten
-batches a video is uploaded between two batches.
+`TrainingState.learn`: encode the windows, validate, learn, count, note what was touched. As
+often as the trainer does it, the vectors of touched videos are computed for the generation in
+service, and every ten batches a video is uploaded between two batches.
 
 Windows have 50 watches. Videos are drawn by Zipf's law, video number r in proportion to 1 / r, for
 windows and labels alike; uploads have a title of four words, a category, two tags and a channel.
@@ -52,7 +52,7 @@ _EPOCH_MS = 1_700_000_000_000
 _GAP_MS = 100
 _NUM_WATCHES = 50
 _NUM_USERS = 4_096
-_FAST_PATH_S = 2.0
+_FAST_PATH_S = TrainerSettings().fast_path_s
 _UPLOAD_EVERY = 10
 _WARM_BATCHES = 3
 _KB_PER_MB = 1_024

@@ -60,7 +60,7 @@ from trainer.state.training_state import Pending, TrainingState
 TICK_S = 1.0
 SWAP_S = 2.0
 PUBLISH_EVERY_S = 60.0
-FAST_PATH_S = 2.0
+FAST_PATH_S = TrainerSettings().fast_path_s
 _NEVER_S = 86_400.0
 _COUNTED_AT_ONCE = 1_000
 
