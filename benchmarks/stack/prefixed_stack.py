@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,12 @@ class StackProcess:
         return [fact for fact in self.facts() if fact["event"] == event]
 
     def facts(self) -> list[dict[str, Any]]:
-        """Return every line of the log that is JSON."""
-        lines = self.child.log_path.read_text().splitlines()
-        return [json.loads(line) for line in lines if line[:1] == "{" and line[-1:] == "}"]
+        """Return every line of the log that is JSON; threads may write into each other's lines."""
+        found = []
+        for line in self.child.log_path.read_text().splitlines():
+            with suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return [fact for fact in found if isinstance(fact, dict)]
 
     def wait_ready(self, within_s: float = 40) -> None:
         """Wait until it has partitions, and the windows in them."""

@@ -272,7 +272,7 @@ def main() -> None:
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     faulthandler.enable(all_threads=False)  # names a SIGBUS, which ends this process
     with told_in_one_line("index"):

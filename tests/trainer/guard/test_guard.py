@@ -5,9 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from models.features.examples import CompletionRule
+from models.features.examples import CompletionRule, Example
 from models.features.features import FeatureEncoder
 from models.features.vocabulary import Vocabulary
+from models.history.history import EMPTY
+from tests.support.builders import T0
+from trainer.guard import guard as guard_module
 from trainer.guard.guard import MIN_EVIDENCE, Guard
 
 
@@ -35,3 +38,22 @@ def test_a_learner_that_finds_as_much_on_the_same_examples_may_have_any_norms(nu
     guard = a_guard()
     guard.versus_served.note(np.full(MIN_EVIDENCE, num_found), np.full(MIN_EVIDENCE, 0.5))
     assert guard._is_like(generation(100), generation(100)) == is_like
+
+
+@pytest.mark.parametrize("num_learned", [MIN_EVIDENCE - 1, MIN_EVIDENCE])
+def test_a_generation_is_worse_only_than_one_that_has_learned_from_enough(monkeypatch, num_learned):
+    """The first ones of a new installation differ by luck."""
+    guard = a_guard()
+    example = Example("u", EMPTY, "v", T0)
+
+    def serving(number, hit):
+        model = generation(num_learned)
+        model.generation, model.items = number, {"v"}
+        model.hits = lambda examples: np.full(len(examples), hit)
+        return model
+
+    guard.former, guard.served = serving(1, 1.0), serving(2, 0.0)
+    monkeypatch.setattr(guard_module, "learner_hits", lambda _, examples: np.zeros(len(examples)))
+    guard.score([example] * 64, SimpleNamespace(dense_weights=dict))
+
+    assert (guard.alarm is not None) == (num_learned >= MIN_EVIDENCE)
