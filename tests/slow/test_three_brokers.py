@@ -29,7 +29,10 @@ def services(cluster):
 
 @pytest.fixture
 def place(services):
-    return SeparateStack(services)
+    place = SeparateStack(services)
+    yield place
+    for worker in place.workers:  # a broker that starts needs the processor that they would take
+        worker.kill()
 
 
 @pytest.fixture
