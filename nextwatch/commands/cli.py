@@ -24,6 +24,7 @@ from nextwatch.commands.collections import collections
 from nextwatch.commands.doctor import doctor
 from nextwatch.commands.evaluate import evaluate_app
 from nextwatch.commands.evaluate_freshness import freshness
+from nextwatch.commands.evaluate_rank import rank
 from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
 from nextwatch.commands.skew import skew
@@ -51,6 +52,7 @@ app.add_typer(stack_app, name="stack")
 app.add_typer(replay_app, name="replay")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(models_app, name="models")
+evaluate_app.command("rank")(rank)
 evaluate_app.command("freshness")(freshness)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(batch_app, name="batch")

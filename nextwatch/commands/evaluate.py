@@ -13,12 +13,24 @@ from contract.errors import DatasetError
 
 if TYPE_CHECKING:
     from nextwatch.evaluate.entrants import Start
-    from nextwatch.evaluate.ranking.run import RankTrial
     from nextwatch.evaluate.run import Trial
 
 evaluate_app = typer.Typer(
     no_args_is_help=True, help="Measure models on real logs, beside the baselines to beat."
 )
+
+KuaiRandOption = Annotated[
+    str, typer.Option("--data", metavar="kuairand:DIR", help="The log, and the folder it is in.")
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="DIR", file_okay=False, help="Write table, pictures and figures there."
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
+]
 
 
 @evaluate_app.callback()
@@ -104,19 +116,12 @@ def retrieval(  # noqa: PLR0913 - options
             help="Keep each run there, and take from there what the same code and settings ran.",
         ),
     ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", file_okay=False, help="Write table, picture and figures there."
-        ),
-    ] = None,
+    report: ReportOption = None,
     page: Annotated[
         Path,
         typer.Option(metavar="FILE", dir_okay=False, help="What --all writes."),
     ] = Path("docs/results/retrieval.md"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Rank the whole catalogue before each watch of something new, then learn from it.
 
@@ -191,117 +196,10 @@ def retrieval(  # noqa: PLR0913 - options
         say_written(console, reports.write_report(results, report))
 
 
-@evaluate_app.command("rank")
-def rank(
-    *,
-    data: Annotated[
-        str, typer.Option(metavar="kuairand:DIR", help="The log, and the folder it is in.")
-    ],
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="prequential|static|techjam",
-            help="How it is measured; may be given repeatedly. Default: prequential.",
-        ),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Who takes part; may be given repeatedly. Default: everybody."
-        ),
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each model, all in one replay.")] = 1,
-    window: Annotated[
-        str,
-        typer.Option(
-            metavar="tune|test",
-            help="29-30 April, for choosing anything, or 1-4 May, for the verdict.",
-        ),
-    ] = "test",
-    ablations: Annotated[
-        bool,
-        typer.Option(
-            "--ablations",
-            help="The default ranker with one thing changed: Covington 2016, section 4.3.",
-        ),
-    ] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", file_okay=False, help="Write table, pictures and figures there."
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
-    ] = False,
-) -> None:
-    """Score every exposure before anything learns from it: is it watched, and for how long?
-
-    prequential: exposures in the order of time; all score, then learn; clicks of 1 to 4 May.
-    static: all learn from 25 to 30 April and no more. techjam: long views; order within users
-    over 29 April to 4 May, and as the mean of the days 25 to 28 April.
-
-    Order within a user (gauc, ndcg_at_5, weighted_per_user_loss) is read with the user's own
-    state still: a user's running click rate leaves out the exposure that is scored, and so gives
-    it away. The contender `control` is minus that rate; it takes part in every run and must be at
-    chance. All else (auc, log_loss, mae_s, xauc, predicted_to_watched_total) is read live.
-
-    For example:
-
-    nextwatch evaluate rank --data kuairand:../data/kuairand --json
-
-    nextwatch evaluate rank --data kuairand:../data/kuairand --model lightgbm --window tune
-
-    nextwatch evaluate rank --data kuairand:../data/kuairand --protocol static --protocol techjam
-    --seeds 3 --report out
-    """
-    from rich.console import Console  # noqa: PLC0415
-
-    try:
-        from nextwatch.evaluate.ranking import entrants, protocols  # noqa: PLC0415
-        from nextwatch.evaluate.ranking import report as reports  # noqa: PLC0415
-        from nextwatch.evaluate.ranking.run import RankTrial  # noqa: PLC0415
-        from nextwatch.evaluate.report import rounded  # noqa: PLC0415
-    except ImportError as error:
-        raise DatasetError(
-            f"evaluating needs {(error.name or '').partition('.')[0]}: pip install 'nextwatch[evaluate]'"
-        ) from None
-
-    directory = directory_of_kuairand(data)
-    names = protocol or ["prequential"]
-    for name in names:
-        protocols.protocol(name, window=window)
-    models = list(model or [])
-    entrants.check(models)
-    if ablations:
-        models += [entrants.DEFAULT.name, *entrants.ABLATIONS]
-    trials = [
-        RankTrial(
-            directory=directory,
-            protocol=name,
-            window=window,
-            models=models,
-            num_seeds=seeds,
-        )
-        for name in names
-    ]
-    console = Console(stderr=True)
-    results = [_run_rank(trial, console) for trial in trials]
-    if as_json:
-        told = results[0] if len(results) == 1 else {"trials": results}
-        typer.echo(json.dumps(reports.known(rounded(told))))
-    else:
-        typer.echo("\n".join(map(reports.table, results)))
-    if report is not None:
-        say_written(console, reports.write_report(results, report))
-
-
 @evaluate_app.command("two-stage")
 def two_stage(
     *,
-    data: Annotated[
-        str, typer.Option(metavar="kuairand:DIR", help="The log, and the folder it is in.")
-    ],
+    data: KuaiRandOption,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="Who retrieves the candidates.")
     ] = "youtube_dnn",
@@ -316,15 +214,8 @@ def two_stage(
         ),
     ] = "test",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of both stages, all in one replay.")] = 1,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", file_okay=False, help="Write table, picture and figures there."
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
-    ] = False,
+    report: ReportOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Rank the whole catalogue by both stages: retrieval finds 200 videos, a ranker orders them.
 
@@ -381,14 +272,6 @@ def directory_of_kuairand(data: str) -> Path:
     if source != "kuairand" or not directory:
         raise DatasetError(f"unknown data {data!r}; known: kuairand:DIR")
     return Path(directory)
-
-
-def _run_rank(trial: "RankTrial", console: Any) -> dict[str, Any]:
-    from nextwatch.evaluate.progress import progress  # noqa: PLC0415
-    from nextwatch.evaluate.ranking import run  # noqa: PLC0415
-
-    with progress(trial.protocol, console) as tell:
-        return run.run(trial, tell=tell)
 
 
 def _run(trial: "Trial", console: Any) -> dict[str, Any]:

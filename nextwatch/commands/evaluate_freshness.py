@@ -2,20 +2,24 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from contract.errors import DatasetError
-from nextwatch.commands.evaluate import directory_of_kuairand, overrides_of, say_written
+from nextwatch.commands.evaluate import (
+    JsonOption,
+    KuaiRandOption,
+    ReportOption,
+    directory_of_kuairand,
+    overrides_of,
+    say_written,
+)
 
 
 def freshness(
     *,
-    data: Annotated[
-        str, typer.Option(metavar="kuairand:DIR", help="The log, and the folder it is in.")
-    ],
+    data: KuaiRandOption,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="Who retrieves: any model without a tree.")
     ] = "youtube_dnn",
@@ -32,15 +36,8 @@ def freshness(
         typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the model."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch and BLAS.")] = 1,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", file_okay=False, help="Write table, picture and figures there."
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="End with one JSON object of figures on stdout.")
-    ] = False,
+    report: ReportOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Does freshness pay? Score each case with weights, counters and user vectors of many ages.
 
@@ -93,9 +90,6 @@ def freshness(
     console = Console(stderr=True)
     with progress("freshness", console) as tell:
         result = run.run(trial, tell=tell)
-    if not as_json:
-        typer.echo(reports.table(result))
+    typer.echo(json.dumps(rounded(result)) if as_json else reports.table(result))
     if report is not None:
         say_written(console, reports.write_report(result, report))
-    if as_json:
-        typer.echo(json.dumps(rounded(result)))

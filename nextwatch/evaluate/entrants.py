@@ -96,14 +96,13 @@ def model(
     *overrides* are as `nextwatch.evaluate.settings.settings` takes them. With *backlog_passes* it
     learns what comes before the tests at once, in so many passes, as a trainer does at its first
     start with NEXTWATCH_TRAINER_BACKFILL_PASSES. Where *start* is ``windows`` it learns from those
-    of as many users, and in as many passes, as a trainer does by default.
+    of as many users, and in as many passes, as a trainer with the settings of this environment.
 
     Raises:
         ValueError: there is no such model, or *overrides* has what its settings refuse.
     """
     from nextwatch.evaluate.learned import Learned  # noqa: PLC0415 - an extra
     from nextwatch.evaluate.settings import settings  # noqa: PLC0415
-    from trainer.input import backfill  # noqa: PLC0415
     from trainer.learn.registry import learner  # noqa: PLC0415
     from trainer.settings import TrainerSettings  # noqa: PLC0415
 
@@ -115,11 +114,12 @@ def model(
     backlog = replace(recipe, num_epochs=backlog_passes) if backlog_passes else None
     most = None
     if start == "windows":
-        most = TrainerSettings().backfill_users
-        recipe = replace(recipe, num_epochs=backfill.RECIPE.num_epochs)
+        trainer = TrainerSettings()
+        most = trainer.backfill_users
+        recipe = replace(recipe, num_epochs=max(1, trainer.backfill_passes))
     return Learned(
         learner(name, config, seed=seed),
-        recipe=recipe,
+        recipe=None if most == 0 else recipe,
         most=most,
         generation_ms=generation_ms,
         backlog=backlog,

@@ -136,8 +136,8 @@ def write_report(results: Sequence[Result], directory: Path) -> list[Path]:
     return [*written, figures]
 
 
-def draw(result: Result, path: Path) -> None:
-    """Draw recall@100 by day, of the models, their frozen copies, and the best baselines.
+def new_figure(width: float, height: float) -> Any:
+    """Return a new matplotlib figure, in inches, which draws without a display.
 
     Raises:
         DatasetError: matplotlib is not installed.
@@ -149,8 +149,18 @@ def draw(result: Result, path: Path) -> None:
         raise DatasetError(
             "a picture needs matplotlib: pip install 'nextwatch[evaluate]'"
         ) from error
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def draw(result: Result, path: Path) -> None:
+    """Draw recall@100 by day, of the models, their frozen copies, and the best baselines.
+
+    Raises:
+        DatasetError: matplotlib is not installed.
+    """
+    figure = new_figure(9, 5)
     axes = figure.add_subplot()
     for curve in _curves(result):
         days = sorted(curve.figures["per_day"])

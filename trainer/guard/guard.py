@@ -37,8 +37,8 @@ log = structlog.get_logger()
 
 MIN_EVIDENCE = 1_000
 """So many examples a learner has to score before it replaces a generation that is not its own; and
-a generation has to have learned from before another one can be worse. The first ones of a new
-installation differ by luck, and were gone back from: recall .33 against .46 of 15 users."""
+a generation has to have learned from before another one can be worse: the first ones of a new
+installation differ by luck."""
 MIN_SHARE_LEARNED = 0.5
 """Norms and scores are compared with a generation of at least so large a share of the examples."""
 NUM_RECENT = 256

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contract.errors import DatasetError
 from nextwatch.evaluate.freshness.entrant import COUNTERS, SYNCS_MS, USER_VECTORS_MS, Ages
+from nextwatch.evaluate.report import new_figure
 
 MEASURE = "recall_at_100"
 Result = Mapping[str, Any]
@@ -79,16 +79,8 @@ def draw(result: Result, path: Path) -> None:
     Raises:
         DatasetError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise DatasetError(
-            "a picture needs matplotlib: pip install 'nextwatch[evaluate]'"
-        ) from error
     by_ages = {_ages(row): row for row in result["rows"]}
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 5)
     axes = figure.add_subplot()
     syncs = list(SYNCS_MS)
     for color, user_vectors in enumerate(USER_VECTORS_MS):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contract.errors import DatasetError
+from nextwatch.evaluate.report import new_figure
 
 Result = Mapping[str, Any]
 
@@ -103,15 +103,7 @@ def draw(result: Result, path: Path) -> None:
     Raises:
         DatasetError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise DatasetError(
-            "a picture needs matplotlib: pip install 'nextwatch[evaluate]'"
-        ) from error
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 5)
     by_day, by_duration = figure.subplots(1, 2)
     for place, (name, told) in enumerate(in_order(result)):
         color = f"C{place % 10}"

@@ -40,3 +40,27 @@ def test_libraries_and_warnings_are_facts_like_our_own():
     assert "an API goes away" in warned["text"]
     assert "ZeroDivisionError" in crashed["exception"]
     assert ran.stdout == ""
+
+
+def test_a_line_is_written_with_its_end_in_one_piece():
+    """Another thread may write between two pieces: its line would stand in the middle of this."""
+    program = """
+import json, sys
+import structlog
+from contract.process.log_setup import configure
+class Stream:
+    pieces = []
+    def write(self, piece):
+        self.pieces.append(piece)
+    def flush(self):
+        pass
+sys.stderr = Stream()
+configure("info")
+structlog.get_logger().info("worker_started")
+print(json.dumps(Stream.pieces))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert [piece.count("\n") for piece in json.loads(ran.stdout)] == [1]
