@@ -173,8 +173,8 @@ class VideoUpload(Event, frozen=True, kw_only=True):
     uploaded_at_ms: TimeMs
 
 
-class RecommendedVideo(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """One video of a recommendation."""
+class RecommendedVideo(Event, frozen=True, kw_only=True, omit_defaults=False, gc=False):
+    """One video of a recommendation; without references the garbage collector need not know it."""
 
     video_id: Id
     expected_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)]

@@ -19,7 +19,7 @@ class KeyTable:
     """The distinct keys of *key_K*; the number of a key is a position at which it stands."""
 
     def __init__(self, key_K: Int64[np.ndarray, "K"]) -> None:
-        self._key_K = key_K
+        self.key_K = key_K
         bits = max((_PLACES_PER_KEY * len(key_K) - 1).bit_length(), _MIN_BITS)
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1
@@ -31,16 +31,16 @@ class KeyTable:
         place_M = self._places(key_M)
         number_M = self._position_P.take(place_M).astype(np.int64)
         open_U = np.flatnonzero(number_M >= 0)
-        open_U = open_U[self._key_K[number_M[open_U]] != key_M[open_U]]
+        open_U = open_U[self.key_K[number_M[open_U]] != key_M[open_U]]
         while len(open_U):
             place_M[open_U] = (place_M[open_U] + 1) & self._mask
             number_M[open_U] = self._position_P[place_M[open_U]]
             open_U = open_U[number_M[open_U] >= 0]
-            open_U = open_U[self._key_K[number_M[open_U]] != key_M[open_U]]
+            open_U = open_U[self.key_K[number_M[open_U]] != key_M[open_U]]
         return number_M
 
     def _insert(self) -> Int64[np.ndarray, "K"]:
-        place_K = self._places(self._key_K)
+        place_K = self._places(self.key_K)
         number_K = np.zeros(len(place_K), np.int64)
         open_U = np.arange(len(place_K))
         while len(open_U):
@@ -48,7 +48,7 @@ class KeyTable:
             is_free_U = self._position_P[places_U] < 0
             self._position_P[places_U[is_free_U]] = open_U[is_free_U]  # of several, one stays
             number_K[open_U] = self._position_P[places_U]
-            open_U = open_U[self._key_K[number_K[open_U]] != self._key_K[open_U]]
+            open_U = open_U[self.key_K[number_K[open_U]] != self.key_K[open_U]]
             place_K[open_U] = (place_K[open_U] + 1) & self._mask
         return number_K
 

@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Integer
+from jaxtyping import Bool, Float32, Int64, Integer
 
-from contract.wire.events import RankingLog, Recommendation
-from models.features.examples import CompletionRule
-from models.features.ranking_features import VERSION, logged_history, video_features
+from contract.points import point_id
+from contract.wire.events import MAX_HISTORY, RankingLog, Recommendation
+from models.features.ranking_features import VERSION, RequestColumns, video_features
+from models.serving.ranker_history import completed_flags
 from models.serving.ranking import RankingInputs
+from streams.serving.generation import Serving
 from streams.serving.requests import Request
 
 # Shape legend: B = requests, C = candidates of one, K = those recommended, D = width of a vector,
-# U = features of a request, P = of a pair, F = of a candidate.
+# U = features of a request, P = of a pair, F = of a candidate, H = watches of all requests.
 
 _DRAWN_BITS = 32
 
@@ -31,7 +33,9 @@ class RankedFeatures:
     vectors_BD: Float32[np.ndarray, "B D"]
     context_BU: Float32[np.ndarray, "B U"]
     candidates_BKF: Float32[np.ndarray, "B K F"]
-    completion: CompletionRule
+    history_points_H: Int64[np.ndarray, "H"]
+    is_completed_H: Bool[np.ndarray, "H"]
+    end_B: Int64[np.ndarray, "B"]
 
     @classmethod
     def of(
@@ -39,12 +43,13 @@ class RankedFeatures:
         requests: Sequence[Request],
         inputs: RankingInputs,
         columns_BK: Integer[np.ndarray, "B K"],
-        completion: CompletionRule,
+        serving: Serving,
     ) -> "RankedFeatures":
         """Return what *inputs* have of the candidates in these columns.
 
         To be called while the item store stands still: its features are those of the ranking.
         """
+        windows = [request.window for request in requests]
         size_B = (inputs.rows_BC > 0).sum(axis=1)  # candidates stand in front of the padding
         start_B1 = (np.cumsum(size_B) - size_B)[:, None]
         pair_MP, rows_BK = inputs.pairs.pair_MP, np.take_along_axis(inputs.rows_BC, columns_BK, 1)
@@ -58,8 +63,29 @@ class RankedFeatures:
             inputs.users.vectors_BD,
             inputs.pairs.context_BU,
             np.concatenate([pair_BKP, video_BKF], axis=2),
-            completion,
+            _points(inputs.users.requests, serving),
+            completed_flags(windows, serving.completion),
+            np.cumsum([len(window.watches) for window in windows]),
         )
+
+    def history(self, number: int) -> tuple[bytes, bytes]:
+        """Return the newest watches of request *number* and which of them were completed."""
+        end, size = int(self.end_B[number]), len(self.requests[number].window.watches)
+        newest = slice(end - min(size, MAX_HISTORY), end)
+        return self.history_points_H[newest].tobytes(), self.is_completed_H[newest].tobytes()
+
+
+def _points(requests: RequestColumns, serving: Serving) -> Int64[np.ndarray, "H"]:
+    """Return the points of all watches, those of known videos by their rows.
+
+    Hashing the fifty video ids of a window anew takes longer than ranking its candidates.
+    """
+    point_H = serving.points.points(requests.watch_row_H).astype("<i8")
+    unknown = np.flatnonzero(requests.watch_row_H == 0).tolist()
+    if unknown:
+        video_ids = [video_id for window in requests.windows for video_id in window.video_ids]
+        point_H[unknown] = [point_id(video_ids[place]) for place in unknown]
+    return point_H
 
 
 class FeatureLog:
@@ -82,8 +108,7 @@ class FeatureLog:
     ) -> RankingLog:
         """Return the record of a recommendation that answers request *number*."""
         candidates_KF = features.candidates_BKF[number, : len(recommendation.items)]
-        watches = features.requests[number].window.watches
-        history, history_completed = logged_history(watches, features.completion)
+        history, history_completed = features.history(number)
         return RankingLog(
             recommendation_id=recommendation.recommendation_id,
             user_id=recommendation.user_id,

@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 import structlog
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int8, Int64
 
 from contract.process.clock import Clock
 from contract.wire.events import RankingLog, Recommendation, RecommendedVideo
@@ -35,10 +35,12 @@ from streams.serving.candidates import CandidateSource, NearestVideos
 from streams.serving.generation import ActiveGeneration, Serving
 from streams.serving.requests import Request
 from streams.serving.search_matches import (
+    SOURCE_CODE_S,
+    SOURCE_NAMES,
     SearchMatcher,
     put_first,
-    source_codes,
-    sources,
+    source_numbers,
+    with_first,
     with_matches,
 )
 from streams.serving.seen import SeenRows
@@ -164,8 +166,10 @@ class Recommender:
         watched = np.concatenate(seen) if seen else np.zeros(0, np.int64)
         now_ms = [request.now_ms for request in batch.requests]
         requests = request_columns(windows, now_ms, watched, serving.points.rows)
-        source_BC = source_codes(rows_BC.shape, candidates, batch.near.source)
-        inputs = ranking_inputs(requests, batch.vectors_BD, rows_BC, source_BC, serving.items)
+        source_BC = source_numbers(rows_BC.shape, candidates, batch.near.source)
+        inputs = ranking_inputs(
+            requests, batch.vectors_BD, rows_BC, SOURCE_CODE_S.take(source_BC), serving.items
+        )
         expected_BC, score_BC, is_failed_B = model_calls.ranked(serving, inputs)
         batch.is_broken = (is_failed_B | np.array(batch.is_broken, np.bool_)).tolist()
         batch.shortages = [
@@ -188,9 +192,9 @@ class Recommender:
         order_BC[np.array(candidates.is_again, np.bool_)] = np.arange(order_BC.shape[1])
         lengths = [request.length(self._num_recommended) for request in batch.requests]
         order_BK = order_BC[:, : max(lengths)]
-        source_BC = sources(rows_BC.shape, candidates, batch.near.source, first)
+        source_BC = with_first(source_BC, first)
         if self._feature_log.is_on:
-            batch.logged = RankedFeatures.of(batch.requests, inputs, order_BK, serving.completion)
+            batch.logged = RankedFeatures.of(batch.requests, inputs, order_BK, serving)
         return _lists(
             serving,
             lengths,
@@ -260,7 +264,7 @@ def recommendation_id(user_id: str, event_ids: Sequence[str], bundle_id: str | N
 def _lists(
     serving: Serving,
     lengths: Sequence[int],
-    source_BK: Shaped[np.ndarray, "B K"],
+    source_BK: Int8[np.ndarray, "B K"],
     *,
     rows_BK: Int64[np.ndarray, "B K"],
     expected_BK: Float[np.ndarray, "B K"],
@@ -281,7 +285,7 @@ def _lists(
                 video_id=serving.items.video_id(row),
                 expected_watch_ms=expected_ms,
                 score=score,
-                source=source,
+                source=SOURCE_NAMES[source],
             )
             for row, expected_ms, score, source in islice(zip(*user, strict=True), length)
             if row

@@ -6,13 +6,13 @@ come first. How many is a share of the list, which halves with every watch that
 follows the search, as the taste takes over again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Int64, Shaped
+from jaxtyping import Float, Int, Int8, Int64
 
-from contract.wire.words import HOTTEST, SEARCH, SEEN_AGAIN, SIMILAR, TRENDING
+from contract.wire.words import HOTTEST, SEARCH, SEEN_AGAIN, SIMILAR, SOURCES, TRENDING
 from models.features.examples import CompletionRule
 from models.features.ranking_features import small_code
 from models.serving.items import ItemStore
@@ -25,7 +25,10 @@ from streams.serving.text_index import TextIndex
 MAX_AGE_MS = 30 * 60_000
 """A search that lies further back than this, from the answer, is fresh no longer."""
 MAX_MATCHES = 100
-_SOURCES = {SEARCH, SEEN_AGAIN, TRENDING, SIMILAR, HOTTEST}
+SOURCE_NAMES = tuple(SOURCES)
+SOURCE_CODE_S = np.array([small_code(name) for name in SOURCE_NAMES])
+"""The code of each source, as rankers read it."""
+_NUMBER_OF = {name: number for number, name in enumerate(SOURCE_NAMES)}
 _GRADES = 10
 """Matches are compared by tenths of their score; within a tenth the ranker decides."""
 
@@ -141,48 +144,31 @@ def put_first(
     return score_BC, columns
 
 
-def sources(
-    shape: tuple[int, ...],
-    candidates: UserCandidates,
-    near: str,
-    first: Sequence[Int64[np.ndarray, "R"]],
-) -> Shaped[np.ndarray, "B C"]:
-    """Return the source of each candidate: the search for columns *first* and added rows."""
-    names = {source: source for source in _SOURCES | {near}}
-    source_BC = _by_source(shape, candidates, names, near)
-    for user, columns in enumerate(first):
-        source_BC[user, columns] = SEARCH
-    return source_BC
-
-
-def _by_source(
-    shape: tuple[int, ...],
-    candidates: UserCandidates,
-    told: Mapping[str, str] | Mapping[str, int],
-    near: str,
-) -> Shaped[np.ndarray, "B C"]:
-    """Return what is *told* of the source of each candidate; added rows are of the search."""
-    source_BC = np.full(shape, told[SEARCH], object)
-    for user, rows in enumerate(candidates.rows):
-        source_BC[user, : len(rows)] = told[SEEN_AGAIN if candidates.is_again[user] else TRENDING]
-        start = 0
-        for source, number in (
-            (near, candidates.num_near[user]),
-            (SIMILAR, candidates.num_similar[user]),
-            (HOTTEST, candidates.num_hottest[user]),
-        ):
-            source_BC[user, start : start + number] = told[source]
-            start += number
-    return source_BC
-
-
-def source_codes(
+def source_numbers(
     shape: tuple[int, ...], candidates: UserCandidates, near: str
-) -> Int64[np.ndarray, "B C"]:
-    """Return the code of the source of each candidate, as rankers read it.
+) -> Int8[np.ndarray, "B C"]:
+    """Return the place in `SOURCE_NAMES` of the source of each candidate; added rows are matches.
 
-    Matches of the search that were found otherwise too have the other source: which of them come
-    first is known only after ranking.
+    Matches that were found otherwise too have the other source: which of them come first is known
+    only after ranking.
     """
-    codes = {source: small_code(source) for source in _SOURCES | {near}}
-    return _by_source(shape, candidates, codes, near).astype(np.int64)
+    size_B = np.array([len(rows) for rows in candidates.rows], np.int64)
+    found = (candidates.num_near, candidates.num_similar, candidates.num_hottest)
+    usual = (near, SIMILAR, HOTTEST, TRENDING, SEARCH)
+    # candidates stand in the order of their sources, and the padding behind them
+    count_BS = np.column_stack([*found, size_B - np.sum(found, axis=0), shape[1] - size_B])
+    source_BS = np.tile(np.array(list(map(_NUMBER_OF.get, usual)), np.int8), (len(size_B), 1))
+    source_BS[np.array(candidates.is_again, np.bool_), usual.index(TRENDING)] = _NUMBER_OF[
+        SEEN_AGAIN
+    ]
+    return np.repeat(source_BS.ravel(), count_BS.ravel()).reshape(shape)
+
+
+def with_first(
+    number_BC: Int8[np.ndarray, "B C"], first: Sequence[Int64[np.ndarray, "R"]]
+) -> Int8[np.ndarray, "B C"]:
+    """Return the sources with those of the columns that are put *first*: the search."""
+    number_BC = number_BC.copy()
+    for user, columns in enumerate(first):
+        number_BC[user, columns] = _NUMBER_OF[SEARCH]
+    return number_BC
