@@ -17,6 +17,7 @@ from typing import IO
 import structlog
 import uvloop
 from confluent_kafka import Consumer, Producer
+from threadpoolctl import threadpool_limits
 
 from contract.cluster import preflight
 from contract.cluster.watch import ClusterWatch
@@ -111,6 +112,7 @@ def run(environ: Mapping[str, str]) -> None:
         limit_log()
         uvloop.install()
         gc.set_threshold(*GC_THRESHOLDS)
+        threadpool_limits(1, user_api="blas")  # the stages share the processors already
         _serve(kafka, qdrant, process, settings, policy, cluster)
 
 

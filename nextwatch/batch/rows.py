@@ -7,12 +7,15 @@ with empty lists only, has the same columns as any other. pyarrow is loaded when
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, chain
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import msgspec
 from msgspec import inspect
+from msgspec.structs import FieldInfo
 
 from contract.errors import ContractError, DatasetError
 from contract.process.atomic_write import draft_of, finish_draft
@@ -158,12 +161,12 @@ class _JsonRows:
 class _ParquetRows:
     def __init__(self, path: Path, kind: type[msgspec.Struct]) -> None:
         self._arrow = pyarrow()
-        self._schema = schema_of(kind)
+        self._kind, self._schema = kind, schema_of(kind)
         self._writer = self._arrow.parquet.ParquetWriter(path, self._schema, compression=_PACKED)
-        self._rows: list[Any] = []
+        self._rows: list[msgspec.Struct] = []
 
     def write(self, rows: Sequence[msgspec.Struct]) -> None:
-        self._rows += [_whole(row) for row in rows]
+        self._rows += rows
         if len(self._rows) >= _ROWS_IN_GROUP:
             self._flush()
 
@@ -176,8 +179,8 @@ class _ParquetRows:
 
     def _flush(self) -> None:
         if self._rows:
-            table = self._arrow.Table.from_pylist(self._rows, schema=self._schema)
-            self._writer.write_table(table)
+            columns = _columns(msgspec.structs.fields(self._kind), self._rows)
+            self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
         self._rows = []
 
 
@@ -188,13 +191,32 @@ def schema_of(kind: type[msgspec.Struct]) -> Any:
     return arrow.schema([(one.name, _arrow_type(inspect.type_info(one.type))) for one in fields])
 
 
+def _columns(
+    fields: Sequence[FieldInfo] | Sequence[inspect.Field], rows: Sequence[Any]
+) -> list[Any]:
+    """Return an Arrow array for each of *fields*; column by column it takes half of the time."""
+    return [
+        _array(inspect.type_info(one.type) if isinstance(one, FieldInfo) else one.type, values)
+        for one in fields
+        for values in [list(map(attrgetter(one.name), rows))]
+    ]
+
+
+def _array(info: inspect.Type, values: Sequence[Any]) -> Any:
+    """Return *values* of a type as an Arrow array; None is null where it is a plain value."""
+    arrow, info = pyarrow(), _plain(info)
+    if isinstance(info, inspect.ListType):
+        offsets = [0, *accumulate(map(len, values))]
+        items = _array(info.item_type, list(chain.from_iterable(values)))
+        return arrow.ListArray.from_arrays(arrow.array(offsets, arrow.int32()), items)
+    if isinstance(info, inspect.StructType):
+        names = [one.encode_name for one in info.fields]
+        return arrow.StructArray.from_arrays(_columns(info.fields, values), names)
+    return arrow.array(values, _arrow_type(info))
+
+
 def _arrow_type(info: inspect.Type) -> Any:
-    arrow = pyarrow()
-    while isinstance(info, inspect.Metadata):
-        info = info.type
-    if isinstance(info, inspect.UnionType):  # with null, which any column may have
-        [info] = [one for one in info.types if not isinstance(one, inspect.NoneType)]
-        return _arrow_type(info)
+    arrow, info = pyarrow(), _plain(info)
     if isinstance(info, inspect.ListType):
         return arrow.list_(_arrow_type(info.item_type))
     if isinstance(info, inspect.StructType):
@@ -204,8 +226,11 @@ def _arrow_type(info: inspect.Type) -> Any:
     return made()
 
 
-def _whole(value: Any) -> Any:
-    """Return a struct as a dictionary of all of its fields, also of those with defaults."""
-    if isinstance(value, msgspec.Struct):
-        return {name: _whole(getattr(value, name)) for name in value.__struct_fields__}
-    return [_whole(one) for one in value] if isinstance(value, list) else value
+def _plain(info: inspect.Type) -> inspect.Type:
+    """Return the type itself, without its bounds, and without null, which any column may have."""
+    while isinstance(info, inspect.Metadata | inspect.UnionType):
+        if isinstance(info, inspect.Metadata):
+            info = info.type
+        else:
+            [info] = [one for one in info.types if not isinstance(one, inspect.NoneType)]
+    return info
