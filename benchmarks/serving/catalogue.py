@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 # Shape legend: N = videos, D = width of a vector, K = centres, F = ranking features.
 
-VERSION = 3
+VERSION = 4
 """Part of the name of what is kept: raise it when the content changes."""
 
 NUM_CENTRES = 500

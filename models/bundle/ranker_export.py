@@ -30,6 +30,7 @@ from models.serving.ranker_history import POOLS
 from models.serving.ranker_tables import (
     CARD,
     GOLDEN,
+    LEAST_S,
     MODEL,
     NORMALISED,
     NUM_PRODUCTS,
@@ -183,7 +184,7 @@ def _golden(model: RankerModel, rows_P: Int64[np.ndarray, "P"]) -> dict[str, np.
         request, rows[at_M], features, np.zeros(_GOLDEN_PAIRS, np.float32)
     )
     scores = model.score(requests, candidates)
-    factor_M = model.calibration.factor_L[model.length(candidates)]
+    served_s_M = np.clip(scores.expected_s_M, LEAST_S, model.config.max_watch_s)
     attribute = model.tables.attribute_NA[torch.from_numpy(rows)].numpy()
     arrays = {
         "place": place,
@@ -195,7 +196,7 @@ def _golden(model: RankerModel, rows_P: Int64[np.ndarray, "P"]) -> dict[str, np.
         "request": request,
         "pair": of_pair,
         "p_watched": scores.p_watched_M.astype(np.float32),
-        "expected_s": (scores.expected_s_M / factor_M).astype(np.float32),
+        "expected_s": served_s_M.astype(np.float32),
     }
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 

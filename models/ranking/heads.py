@@ -84,8 +84,14 @@ def loss(
 
 
 def p_watched(outputs_MO: Tensor) -> Tensor:
-    """Return the probability that a shown video is watched."""
-    return torch.sigmoid(outputs_MO[:, WATCHED])
+    """Return the probability that a shown video is watched.
+
+    Written out: ONNX Runtime's own sigmoid is off by 1e-7, which is 2 % of 5e-6, and the expected
+    watch time multiplies it by up to e^12.
+    """
+    inverse_odds_M = torch.exp(-outputs_MO[:, WATCHED])
+    p_M: Tensor = torch.ones_like(inverse_odds_M) / (1.0 + inverse_odds_M)
+    return p_M
 
 
 def expected_s(outputs_MO: Tensor, bin_means_Q: Tensor, *, watch_head: str) -> Tensor:

@@ -34,6 +34,9 @@ CARD = "ranker.json"
 NORMALISED = {"context": PLAIN_CONTEXT, "pair": PLAIN_PAIR, "video": VIDEO_FEATURES}
 """What is normalised by quantiles, by part of the network."""
 
+LEAST_S = 1e-3
+"""No expected watch time is less: its logarithm is part of the score."""
+
 NUM_PRODUCTS = 6
 """Beside the features of a pair: the product of the user's taste and the video, the sum of their
 biases, the product of surface and video, how often it is watched on this surface, position, and

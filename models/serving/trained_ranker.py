@@ -38,6 +38,7 @@ from models.serving.normaliser import Normaliser
 from models.serving.onnx_runtime import ort
 from models.serving.ranker_tables import (
     GOLDEN,
+    LEAST_S,
     MODEL,
     NORMALISED,
     NUM_PRODUCTS,
@@ -62,7 +63,6 @@ _PAIR_AT = [PAIR_FEATURES.index(name) for name in PLAIN_PAIR]
 _SOURCE_AT = PAIR_FEATURES.index("source")
 _SURFACE_AT = CODED_CONTEXT.index("surface")
 _LIFT_AT, _DURATION_AT = map(VIDEO_FEATURES.index, ("watch_lift", "duration_s"))
-_LEAST_S = 1e-3
 
 
 class UserParts(NamedTuple):
@@ -157,7 +157,10 @@ class RankerParts:
         row_M: Integer[np.ndarray, "M"],
         pair_MP: Float32[np.ndarray, "M P"],
     ) -> tuple[Float32[np.ndarray, "M"], Float32[np.ndarray, "M"]]:
-        """Return (P(watched), expected seconds, not calibrated) of each pair, slice by slice."""
+        """Return (P(watched), expected seconds as they are served) of each pair.
+
+        Slice by slice, so that what is computed in between stays in the processor's cache.
+        """
         p_M, seconds_M = np.empty((2, len(row_M)), np.float32)
         plain_PM, source_M = pair_MP.T, pair_MP[:, _SOURCE_AT].astype(np.int64)
         for start in range(0, len(row_M), SLICE_PAIRS):
@@ -178,6 +181,8 @@ class RankerParts:
             own_mO = users.own_BO.take(request_m, axis=0)
             inputs = {"first": first_mH, "pair": input_Xm, "own": own_mO}
             p_M[part], seconds_M[part] = _run(self._pair, ["p_watched", "expected_s"], inputs)
+        seconds_M *= videos.factor_N.take(row_M)
+        np.clip(seconds_M, LEAST_S, self.card.max_watch_s, out=seconds_M)
         return p_M, seconds_M
 
 
@@ -214,8 +219,6 @@ class TrainedRanker:
         _, seconds_M = self._parts.outputs(
             users, self._videos, candidates.request_M, candidates.row_M, pairs.pair_MP
         )
-        seconds_M *= self._videos.factor_N.take(candidates.row_M)
-        np.clip(seconds_M, _LEAST_S, self._parts.card.max_watch_s, out=seconds_M)
         expected_BC = np.zeros(inputs.rows_BC.shape)
         score_BC = np.full(inputs.rows_BC.shape, -np.inf, np.float32)
         places = candidates.request_M, inputs.column_M

@@ -262,7 +262,7 @@ def test_a_ranker_that_computes_something_else_is_refused(default):
 @pytest.mark.parametrize(
     "name",
     [
-        *("own_PW", "hashed_RW", "source_S", "surface_logit_S"),
+        *("own_PW", "hashed_RW", "source_S", "surface_logit_S", "factor_L"),
         *("pair_knots_FK", "video_knots_FK", "context_knots_FK"),
     ],
 )
