@@ -53,7 +53,7 @@ $(DEMO): pyproject.toml constraints.txt $(if $(IS_STALE),force)
 	@echo "$$TORCH" > .venv/.torch && touch $@
 
 $(ALL): $(DEMO)
-	$(PIP) install -c $(CONSTRAINTS) -e '.[$(TRAIN)embedded,replay,evaluate,dev]'
+	$(PIP) install -c $(CONSTRAINTS) -e '.[$(TRAIN)embedded,replay,evaluate,trace,dev]'
 	@touch $@
 
 install: $(ALL) ## set up .venv with everything

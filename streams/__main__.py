@@ -33,6 +33,7 @@ from contract.process.settings import (
     Settings,
     load,
 )
+from contract.process.tracing import Tracer, tracing
 from models.bundle import bundle as bundles
 from models.bundle import bundle_store
 from models.history.history import WindowPolicy
@@ -106,14 +107,14 @@ def run(environ: Mapping[str, str]) -> None:
     policy = load(WindowSettings, environ).policy
     state_dir, held = _checked_machine(settings, process)
     settings = settings.model_copy(update={"state_dir": state_dir})
-    with held:
+    with held, tracing("streams", process) as tracer:
         cluster = preflight.check_cluster(kafka, "streams", needs_leaders=False)
         check_count(settings.state_dir, kafka.user_partitions)
         limit_log()
         uvloop.install()
         gc.set_threshold(*GC_THRESHOLDS)
         threadpool_limits(1, user_api="blas")  # the stages share the processors already
-        _serve(kafka, qdrant, process, settings, policy, cluster)
+        _serve(kafka, qdrant, process, settings, policy, cluster, tracer)
 
 
 def _serve(
@@ -123,6 +124,7 @@ def _serve(
     settings: StreamsSettings,
     policy: WindowPolicy,
     cluster: preflight.Preflight,
+    tracer: Tracer | None,
 ) -> None:
     switch = serving_module.ActiveGeneration()
     memory = RocksMemory.of(settings.cache_mb)
@@ -141,7 +143,7 @@ def _serve(
     )
     taken_down: set[str] = set()
     texts = TextIndex() if settings.search_share else None
-    decoder = BatchDecoder(partitions, layout=kafka.layout, clock=system_clock)
+    decoder = BatchDecoder(partitions, layout=kafka.layout, clock=system_clock, tracer=tracer)
     stages = StageTimer(time.thread_time, time.monotonic)
     quotas = Quotas(time.monotonic)
     pipeline = Pipeline(

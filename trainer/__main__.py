@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from contract.process import readiness
 from contract.process.clock import ManualClock, system_clock
 from contract.process.entrypoint import run_process
 from contract.process.settings import KafkaSettings, ProcessSettings, Settings, load
+from contract.process.tracing import Tracer, tracing
 from models.bundle import bundle_store
 from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
@@ -48,6 +50,7 @@ from trainer.guard.rollback import Rollback
 from trainer.guard.service_watch import ServiceWatch
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, commit_listener, feed_config, identify
+from trainer.input.tracing import LearningTraces
 from trainer.input.windows import Windows
 from trainer.learn.registry import config_of, learner
 from trainer.loop import Parts, Trainer
@@ -108,11 +111,14 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
     watch.start()
+    traced = ExitStack()
+    tracer = traced.enter_context(tracing("trainer", process))
     try:
         while True:
             trainer, feed = build(
                 *(kafka, process, settings, policy, group),
                 on_refusal=cluster.doubt_group,
+                tracer=tracer,
             )
             is_ready = ready if group.is_first else None
             try:
@@ -130,6 +136,7 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
         watch.stop()
         held.close()
         group.close()
+        traced.close()
     ending.check()
     log.info("trainer_stopped")
 
@@ -198,6 +205,7 @@ def build(
     group: Group,
     *,
     on_refusal: Callable[[], None],
+    tracer: Tracer | None = None,
 ) -> tuple[Trainer, Feed]:
     """Return the trainer, put together from the real things, and the feed to close after it.
 
@@ -248,6 +256,9 @@ def build(
     state.own_features = own_features(
         model, state.windows, state.popularity, settings.completion, ranker.row_of_point
     )
+    tracing = LearningTraces(tracer) if tracer is not None else None
+    if tracing is not None:
+        state.observed = tracing.learning
     config_of_feed = feed_config(kafka) | {"on_commit": commit_listener(on_refusal)}
     feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka), group.owns)
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
@@ -274,7 +285,10 @@ def build(
         state=state,
         generations=generations,
         feed=feed,
-        intake=Intake(state, generations, outbox, kafka.layout, state_clock, rollback.quarantine),
+        intake=Intake(
+            *(state, generations, outbox, kafka.layout, state_clock, rollback.quarantine),
+            tracing=tracing,
+        ),
         outbox=outbox,
         publisher=publisher,
         checkpoints=Checkpoints(settings.checkpoint_dir),

@@ -10,7 +10,16 @@ Clock = Callable[[], int]
 
 def system_clock() -> int:
     """Return the machine's wall-clock time in milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
+    return system_clock_ns() // 1_000_000
+
+
+NanosecondClock = Callable[[], int]
+"""Returns the current time in nanoseconds since the Unix epoch; for spans alone."""
+
+
+def system_clock_ns() -> int:
+    """Return the machine's wall-clock time in nanoseconds since the Unix epoch."""
+    return time.time_ns()
 
 
 @dataclass(slots=True)

@@ -239,6 +239,18 @@ class ProcessSettings(Settings):
         "those that are announced",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    trace_url: str | None = Field(
+        default=None,
+        description="where spans are sent, OTLP over HTTP such as http://localhost:4318/v1/traces; "
+        "by default nothing is traced",
+    )
+    trace_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="of events without a traceparent header, how many begin traces; with that "
+        "header the producer decides",
+    )
 
 
 def variables(group: type[Settings]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from contract.wire.events import (
 from contract.wire.words import TRENDING
 from models.history.history import Happened
 from streams.pipeline.feature_log import RankedFeatures
+from streams.pipeline.tracing import BatchTrace
 from streams.serving.candidates import NearestVideos
 from streams.serving.generation import Serving
 from streams.serving.requests import Request
@@ -62,6 +63,7 @@ class Batch:
     """
 
     records: Sequence[Received] = ()
+    trace: BatchTrace | None = None
 
     # decode
     partitions: list[PartitionRecords] = field(default_factory=list)

@@ -13,6 +13,7 @@ from contract.errors import DecodeError
 from contract.kafka.outbox import Outgoing
 from contract.kafka.records import Received
 from contract.process.clock import Clock
+from contract.process.tracing import Tracer
 from contract.wire.dead_letters import dead_letter
 from contract.wire.decoding import check_not_future, check_place, decode
 from contract.wire.events import (
@@ -36,6 +37,7 @@ from contract.wire.topics import (
 )
 from models.history.history import Happened
 from streams.pipeline.batch import Asking, Batch, PartitionRecords
+from streams.pipeline.tracing import BatchTrace
 from streams.state.partitions import Partitions
 
 log = structlog.get_logger()
@@ -53,10 +55,18 @@ APP = "streams"
 class BatchDecoder:
     """Decodes micro-batches, and counts what was repaired or left out."""
 
-    def __init__(self, partitions: Partitions, *, layout: Layout, clock: Clock) -> None:
+    def __init__(
+        self,
+        partitions: Partitions,
+        *,
+        layout: Layout,
+        clock: Clock,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._partitions = partitions
         self._layout = layout
         self._clock = clock
+        self._tracer = tracer
         self.counts: Counter[str] = Counter()
         self.mended: Notes = Counter()
 
@@ -66,6 +76,10 @@ class BatchDecoder:
         It is later than what is accepted where this worker's clock is slow: the records say so.
         """
         return max(self._clock(), records.newest_ms) + MAX_AHEAD_MS
+
+    def new_trace(self) -> BatchTrace | None:
+        """Return what notes the traced events of a batch; None where nothing is traced."""
+        return BatchTrace(self._tracer) if self._tracer is not None else None
 
     def decode(self, batch: Batch) -> None:
         """Decode the records of *batch*, except those of partitions that are not ours."""
@@ -78,10 +92,10 @@ class BatchDecoder:
             records = found.setdefault(partition.number, PartitionRecords(partition))
             records.next_offsets[record.topic] = record.offset + 1
             records.newest_ms = max(records.newest_ms, record.ingested_at_ms)
-            self._decode(record, records, batch.dead_letters)
+            self._decode(record, records, batch)
         batch.partitions = list(found.values())
 
-    def _decode(self, record: Received, records: PartitionRecords, dead: list[Outgoing]) -> None:
+    def _decode(self, record: Received, records: PartitionRecords, batch: Batch) -> None:
         topic, kind = SOURCES[record.topic]
         num_kinds_mended = len(self.mended)
         is_answered = records.partition.positions.is_answered(topic.name, record.offset)
@@ -90,7 +104,7 @@ class BatchDecoder:
             check_place(record, event)
             check_not_future(event, ingested_at_ms=record.ingested_at_ms, clock=self._clock)
         except DecodeError as error:
-            self._refuse(record, topic, error, None if is_answered else dead)
+            self._refuse(record, topic, error, None if is_answered else batch.dead_letters)
             return
         if len(self.mended) > num_kinds_mended:  # the first of its kind: senders can do better
             log.warning("event_mended", topic=topic.name, mended=list(self.mended)[-1])
@@ -103,6 +117,8 @@ class BatchDecoder:
                 records.to_tell.add(event.user_id)
         elif not is_answered and isinstance(event, Asking):
             records.to_answer[event.user_id].append(event)
+            if batch.trace is not None:
+                batch.trace.note(record, event.event_id)
 
     def _refuse(
         self, record: Received, topic: Topic, error: DecodeError, dead: list[Outgoing] | None

@@ -21,13 +21,13 @@ is acknowledged is always everything before it.
 import asyncio
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from queue import Queue
 from typing import Protocol, TypeVar
 
-from contract.kafka.outbox import Outgoing, PendingDelivery
+from contract.kafka.outbox import Header, Outgoing, PendingDelivery
 from contract.kafka.records import Received
 from contract.wire.events import RankingLog, Recommendation
 from contract.wire.events import encode as to_json
@@ -104,7 +104,8 @@ class Pipeline:
 
     def decode(self, batch: Batch) -> None:
         """Decode the records, and sort them by partition and user."""
-        with self._timer("decode"):
+        batch.trace = self._decoder.new_trace()
+        with self._stage(batch, "decode"):
             self._decoder.decode(batch)
         self._timer.count(events=len(batch.records))
 
@@ -112,7 +113,7 @@ class Pipeline:
         """Fold the events into the windows; trending counts each watch that enters one."""
         recommender = self._recommender
         is_counting = recommender is not None and not recommender.has_bundle
-        with self._timer("fold"):
+        with self._stage(batch, "fold"):
             batch.requests = [
                 request
                 for records in batch.partitions
@@ -131,36 +132,43 @@ class Pipeline:
     def encode(self, batch: Batch) -> None:
         """Compute the user vectors."""
         if self._recommender is not None and batch.requests:
-            with self._timer("encode"):
+            with self._stage(batch, "encode"):
                 self._recommender.encode(batch)
 
     def search(self, batch: Batch) -> None:
         """Find candidates; only this stage waits for the index."""
         if self._recommender is not None and batch.requests:
-            with self._timer("search"):
+            with self._stage(batch, "search"):
                 self._recommender.search(batch)
 
     def rank(self, batch: Batch) -> None:
         """Rank the candidates."""
         if self._recommender is not None and batch.requests:
-            with self._timer("rank"):
+            with self._stage(batch, "rank"):
                 self._recommender.rank(batch)
         self.counts["recommendations"] += len(batch.recommendations)
 
     def publish(self, batch: Batch) -> None:
         """Hand everything over to the producer; the changelog records first."""
-        with self._timer("produce"):
+        with self._stage(batch, "produce"):
             outgoing = [change for records in batch.partitions for change in records.changes]
             outgoing += self._tombstones(batch)
-            outgoing += [self._outgoing(RECOMMENDATIONS, one) for one in batch.recommendations]
-            outgoing += [self._outgoing(RANKING_LOG, one) for one in batch.ranking_logs]
+            headers = self._headers(batch)
+            outgoing += [
+                self._outgoing(topic, one, headers.get(one.recommendation_id, []))
+                for topic, some in (
+                    (RECOMMENDATIONS, batch.recommendations),
+                    (RANKING_LOG, batch.ranking_logs),
+                )
+                for one in some
+            ]
             self._fence.check()
             batch.pending = self._outbox.send(outgoing + batch.dead_letters)
 
     def commit(self, batch: Batch) -> None:
         """Wait for the acknowledgements; the offsets of the batch may be committed then."""
         assert batch.pending is not None, "a batch is published before it is committed"
-        with self._timer("settle"):
+        with self._stage(batch, "settle"):
             offsets = iter(batch.pending.wait())
         for records in batch.partitions:
             partition = records.partition
@@ -168,6 +176,8 @@ class Pipeline:
             partition.positions.acknowledge(records.next_offsets)
             partition.remember()
         self._timer.count(batches=1)
+        if batch.trace is not None:
+            batch.trace.end()
 
     @property
     def is_suspect(self) -> bool:
@@ -213,8 +223,23 @@ class Pipeline:
         erased = (user for records in batch.partitions for user in sorted(records.to_tell))
         return [Outgoing(name, user_id.encode(), None) for user_id in erased]
 
-    def _outgoing(self, topic: Topic, event: Recommendation | RankingLog) -> Outgoing:
-        return Outgoing(self._layout.name(topic), event.user_id.encode(), to_json(event))
+    def _headers(self, batch: Batch) -> dict[str, list[Header]]:
+        """Return the headers of the answers to traced events, by the id of the answer."""
+        if batch.trace is None:
+            return {}
+        return {one.recommendation_id: batch.trace.headers(one) for one in batch.recommendations}
+
+    def _outgoing(
+        self, topic: Topic, event: Recommendation | RankingLog, headers: list[Header]
+    ) -> Outgoing:
+        name, key = self._layout.name(topic), event.user_id.encode()
+        return Outgoing(name, key, to_json(event), headers=headers)
+
+    @contextmanager
+    def _stage(self, batch: Batch, name: str) -> Iterator[None]:
+        """Measure the block, and note it in the trace of *batch* if there is one."""
+        with self._timer(name), batch.trace.stage(name) if batch.trace else nullcontext():
+            yield
 
 
 def run(stages: Sequence[Stage], batch: Batch) -> None:

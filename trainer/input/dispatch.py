@@ -39,6 +39,7 @@ from contract.wire.topics import (
     Topic,
 )
 from trainer.guard.quarantine import Quarantine
+from trainer.input.tracing import LearningTraces
 from trainer.publish.generations import Generations
 from trainer.state.training_state import TrainingState
 
@@ -79,6 +80,7 @@ class Intake:
         layout: Layout,
         clock: Clock,
         quarantine: Quarantine | None = None,
+        tracing: LearningTraces | None = None,
     ) -> None:
         self._state = state
         self._quarantine = quarantine
@@ -86,6 +88,7 @@ class Intake:
         self._outbox = outbox
         self._layout = layout
         self._clock = clock
+        self._tracing = tracing
         self.refused: Counter[str] = Counter()
         self._num_misplaced_logged = 0
         self.mended: Notes = Counter()
@@ -131,6 +134,8 @@ class Intake:
         if self._is_left_out(record):
             self._apply_left_out(event)
         else:
+            if self._tracing is not None and isinstance(event, Watch):
+                self._tracing.note(record, event)
             self._apply_event(event, record.partition)
 
     def _is_left_out(self, record: Received) -> bool:

@@ -19,7 +19,8 @@ year would let everything decay that was counted so far.
 
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -62,6 +63,11 @@ MAX_WAITING = 100_000
 SHARE_OF_OTHERS = 0.25
 """Negatives move all the time, and everything that is published is work for streams, index_sync and
 the index: four publications of a quarter each are as much as one."""
+
+
+def _unobserved(examples: Sequence[Example]) -> AbstractContextManager[None]:
+    del examples
+    return nullcontext()
 
 
 def no_clock() -> int:
@@ -112,6 +118,8 @@ class TrainingState:
         """What a checkpoint records of model and ranker (`trainer.config_file`)."""
         self.pending_ranking: list[RankingExample] = []
         self.guard: Guard | None = None
+        self.observed: Callable[[Sequence[Example]], AbstractContextManager[None]] = _unobserved
+        """Wraps the learning of each batch."""
         self._completion = completion
         self._clock = clock
         self._validation = validation
@@ -261,7 +269,8 @@ class TrainingState:
             self._validate(encoded)
             if self.guard is not None:
                 self.guard.score(examples, self.learner)
-            self.loss = self.learner.learn(encoded)
+            with self.observed(examples):
+                self.loss = self.learner.learn(encoded)
             self.counts["learned_examples"] += len(examples)
         self.popularity.count(self.pending.viewings)
         self.learner.count(self.pending.viewings)

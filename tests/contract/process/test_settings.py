@@ -146,5 +146,5 @@ def test_the_help_of_a_process_names_every_variable_with_its_default():
 
     assert lines[1].startswith("  NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:9092  (")
     assert any(line.startswith("  NEXTWATCH_KAFKA_SASL_PASSWORD=  (") for line in lines)
-    assert lines[-1] == "  NEXTWATCH_PROCESS_LOG_LEVEL=info"
+    assert lines[-3] == "  NEXTWATCH_PROCESS_LOG_LEVEL=info"
     assert any("READY_FILE=  (written once" in line for line in lines)
