@@ -29,7 +29,7 @@ _SHARE_BYTES, _TRACE_BYTES, _SPAN_BYTES = 4, 16, 8
 _END_WITHIN_MS = 2_000
 
 
-class Place(NamedTuple):
+class SpanPlace(NamedTuple):
     """A span by its ids; what it leads to is below it."""
 
     trace_id: int
@@ -40,24 +40,24 @@ class Place(NamedTuple):
         """The header of a record that the span has led to."""
         return HEADER, f"00-{self.trace_id:032x}-{self.span_id:016x}-{_SAMPLED:02x}".encode()
 
-    def below(self) -> "Place":
+    def below(self) -> "SpanPlace":
         """Return the place of a new span of the same trace."""
-        return Place(self.trace_id, secrets.randbits(8 * _SPAN_BYTES) or 1)
+        return SpanPlace(self.trace_id, secrets.randbits(8 * _SPAN_BYTES) or 1)
 
 
 class Traced(NamedTuple):
     """An event that is traced, and whether it *begins* its trace: its span is to be written."""
 
-    place: Place
+    place: SpanPlace
     begins: bool
 
 
-class Span(NamedTuple):
+class TraceSpan(NamedTuple):
     """A stretch of time of a trace, in nanoseconds of the wall clock."""
 
     name: str
-    place: Place
-    parent: Place | None
+    place: SpanPlace
+    parent: SpanPlace | None
     start_ns: int
     end_ns: int
     attributes: Mapping[str, str | int | float] = {}
@@ -75,13 +75,13 @@ class Sampling:
             if name == HEADER and (found := _FORM.fullmatch(value or b"")):
                 trace_id, span_id, flags = (int(part, 16) for part in found.groups())
                 is_traced = trace_id and span_id and flags & _SAMPLED
-                return Traced(Place(trace_id, span_id), begins=False) if is_traced else None
+                return Traced(SpanPlace(trace_id, span_id), begins=False) if is_traced else None
         size = _SHARE_BYTES + _TRACE_BYTES + _SPAN_BYTES
         drawn = blake2b(event_id.encode(), digest_size=size).digest()
         if int.from_bytes(drawn[:_SHARE_BYTES]) >= round(self.share * (1 << 8 * _SHARE_BYTES)):
             return None
         trace_id = int.from_bytes(drawn[_SHARE_BYTES:-_SPAN_BYTES]) or 1
-        return Traced(Place(trace_id, int.from_bytes(drawn[-_SPAN_BYTES:]) or 1), begins=True)
+        return Traced(SpanPlace(trace_id, int.from_bytes(drawn[-_SPAN_BYTES:]) or 1), begins=True)
 
 
 class Tracer:
@@ -107,12 +107,12 @@ class Tracer:
         self._resource = Resource.create({"service.name": f"nextwatch-{service}"})
         self._sender = BatchSpanProcessor(trace_exporter.OTLPSpanExporter(url))
 
-    def write(self, spans: Sequence[Span]) -> None:
+    def write(self, spans: Sequence[TraceSpan]) -> None:
         """Queue *spans*; where nobody takes them the oldest are dropped."""
         from opentelemetry import trace  # noqa: PLC0415
         from opentelemetry.sdk.trace import ReadableSpan  # noqa: PLC0415
 
-        def context(place: Place) -> trace.SpanContext:
+        def context(place: SpanPlace) -> trace.SpanContext:
             flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
             return trace.SpanContext(*place, is_remote=False, trace_flags=flags)
 

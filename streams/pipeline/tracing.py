@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from contract.kafka.outbox import Header
 from contract.kafka.records import Received
-from contract.process.tracing import Place, Span, Traced, Tracer
+from contract.process.tracing import SpanPlace, Traced, Tracer, TraceSpan
 from contract.wire.events import Recommendation
 
 _NS_PER_MS = 1_000_000
@@ -26,7 +26,7 @@ class BatchTrace:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self._events: dict[str, tuple[Traced, int]] = {}
-        self._answers: dict[str, Place] = {}
+        self._answers: dict[str, SpanPlace] = {}
         self._stages: list[tuple[str, int, int]] = []
 
     def note(self, record: Received, event_id: str) -> None:
@@ -56,12 +56,12 @@ class BatchTrace:
         for event_id, (traced, start_ns) in self._events.items():
             told = {"nextwatch.event_id": event_id}
             if traced.begins:
-                spans.append(Span("event", traced.place, None, start_ns, end_ns, told))
+                spans.append(TraceSpan("event", traced.place, None, start_ns, end_ns, told))
             answer = self._answers.get(event_id)
             if answer is not None:
-                spans.append(Span("recommend", answer, traced.place, start_ns, end_ns, told))
+                spans.append(TraceSpan("recommend", answer, traced.place, start_ns, end_ns, told))
                 spans += [
-                    Span(name, answer.below(), answer, begun_ns, ended_ns)
+                    TraceSpan(name, answer.below(), answer, begun_ns, ended_ns)
                     for name, begun_ns, ended_ns in self._stages
                 ]
         self._tracer.write(spans)

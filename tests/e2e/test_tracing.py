@@ -137,9 +137,7 @@ def test_the_trace_of_a_producer_goes_on_to_the_recommendation_and_the_training_
 
 def test_a_drawn_event_begins_a_trace_that_both_processes_know(traced):
     found, player = traced
-    event_id = next(
-        one for one in (str(uuid4()) for _ in range(99)) if Sampling(0.5).of(one, [])
-    )
+    event_id = next(one for one in (str(uuid4()) for _ in range(99)) if Sampling(0.5).of(one, []))
     place = Sampling(0.5).of(event_id, []).place
 
     watched(player, "u-drawn", event_id=event_id)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from contract.kafka.records import Received
-from contract.process.tracing import Span, Traced, Tracer
+from contract.process.tracing import Traced, Tracer, TraceSpan
 from contract.wire.events import Watch
 from models.features.examples import Example
 
@@ -43,7 +43,9 @@ class LearningTraces:
         told = {"nextwatch.batch_size": len(examples)}
         self._tracer.write(
             [
-                Span("learn", one.place.below(), one.place, start_ns, self._tracer.now_ns(), told)
+                TraceSpan(
+                    "learn", one.place.below(), one.place, start_ns, self._tracer.now_ns(), told
+                )
                 for one in found
             ]
         )

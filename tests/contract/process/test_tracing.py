@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.process.tracing import HEADER, Place, Sampling
+from contract.process.tracing import HEADER, Sampling, SpanPlace
 
 IDS = [f"event-{number}" for number in range(2_000)]
 EVENT = "event-1"
@@ -12,7 +12,7 @@ WHOLE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 def test_the_header_of_a_record_says_where_its_event_stands():
     traced = Sampling(0.0).of(EVENT, [("other", b"x"), (HEADER, WHOLE)])
 
-    assert traced.place == Place(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331)
+    assert traced.place == SpanPlace(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331)
     assert traced.place.header == (HEADER, WHOLE)
     assert not traced.begins
 
