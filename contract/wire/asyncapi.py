@@ -3,23 +3,17 @@
 ``python -m contract.wire.asyncapi > docs/asyncapi.yaml`` writes it; a test keeps the file current.
 """
 
-import inspect
 import sys
 from typing import Any
 
-import msgspec
 import yaml
 
 from contract.version import VERSION
 from contract.wire.dead_letters import REASONS
-from contract.wire.events import BundleId, EventId, Id
 from contract.wire.examples import dead_letter_example, payload_of
-from contract.wire.identifiers import EXACT_END
+from contract.wire.schemas import REF, dedented, schemas_of
 from contract.wire.topics import TOPICS, Topic
 
-_REF = "#/components/schemas/{name}"
-_SHARED_TYPES = {"Id": Id, "EventId": EventId, "BundleId": BundleId}
-_SHARED = {msgspec.json.schema(given)["description"]: name for name, given in _SHARED_TYPES.items()}
 _ON_EVERY_DEAD_LETTER = {
     "dlq.reason": "a stable word (see x-meanings), then a colon and the field if it is about one",
     "dlq.topic": "the topic it came from, without prefix",
@@ -46,8 +40,6 @@ def document() -> dict[str, Any]:
     """Return the AsyncAPI document as plain dicts and lists."""
     topics = [topic for topic in TOPICS if topic.producers]
     kinds = [topic.kind for topic in topics if topic.kind is not None]
-    _, structs = msgspec.json.schema_components(kinds, ref_template=_REF)
-    schemas = {name: _portable(schema) for name, schema in structs.items()} | _shared_types()
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {}
@@ -94,9 +86,9 @@ def document() -> dict[str, Any]:
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": operations,
-        "components": {"messages": messages, "schemas": dict(sorted(schemas.items()))},
+        "components": {"messages": messages, "schemas": schemas_of(kinds)},
     }
-    plain: dict[str, Any] = _dedented(whole)
+    plain: dict[str, Any] = dedented(whole)
     return plain
 
 
@@ -104,15 +96,6 @@ def render() -> str:
     """Return the document as YAML, the same bytes for the same contract."""
     head = "# Generated from contract/: python -m contract.wire.asyncapi > docs/asyncapi.yaml\n"
     return head + yaml.safe_dump(document(), sort_keys=False, width=100)
-
-
-def _dedented(node: Any) -> Any:
-    """Return *node* with docstrings as in Python 3.13; older versions keep the indentation."""
-    if isinstance(node, dict):
-        return {name: _dedented(child) for name, child in node.items()}
-    if isinstance(node, list):
-        return [_dedented(child) for child in node]
-    return inspect.cleandoc(node) if isinstance(node, str) and "\n" in node else node
 
 
 def _channel(address: str, description: str, *, message: str, cleanup: str) -> dict[str, Any]:
@@ -129,7 +112,7 @@ def _message(topic: Topic) -> dict[str, Any]:
     if topic.kind is None:
         payload = {"type": "string", "format": "binary"}
     else:
-        payload = {"$ref": _REF.format(name=topic.kind.__name__)}
+        payload = {"$ref": REF.format(name=topic.kind.__name__)}
     key = {"type": "string", "description": topic.key_field}
     return {
         "name": _message_name(topic),
@@ -163,27 +146,6 @@ def _dead_letter() -> dict[str, Any]:
         "headers": {"type": "object", "properties": properties},
         "payload": {"type": "string", "format": "binary"},
         "examples": [{"name": "example", **dead_letter_example()}],
-    }
-
-
-def _portable(schema: Any) -> Any:
-    """Return *schema* with ids as references, and patterns that end as JSON Schema ends them."""
-    if isinstance(schema, dict):
-        name = _SHARED.get(schema.get("description", ""))
-        if name:
-            return {"$ref": _REF.format(name=name)}
-        return {key: _portable(value) for key, value in schema.items()}
-    if isinstance(schema, list):
-        return [_portable(value) for value in schema]
-    if isinstance(schema, str) and schema.startswith("^") and schema.endswith(EXACT_END):
-        return schema.removesuffix(EXACT_END) + "$"
-    return schema
-
-
-def _shared_types() -> dict[str, Any]:
-    return {
-        name: {key: _portable(value) for key, value in msgspec.json.schema(given).items()}
-        for name, given in _SHARED_TYPES.items()
     }
 
 

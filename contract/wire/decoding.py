@@ -78,6 +78,16 @@ def decode(
     return _normalise(event, noted)
 
 
+def decode_value(topic: Topic, kind: type[E], value: bytes, notes: Notes | None = None) -> E:
+    """Return the event in *value* as `decode` does, for whoever is about to key and send it.
+
+    Raises:
+        DecodeError: with the reason, for whatever in it breaks the contract of *topic*.
+    """
+    noted: Notes = Counter() if notes is None else notes
+    return _normalise(_parse(topic, kind, value, noted), noted)
+
+
 def tombstone_id(key: bytes | None, headers: Headers = ()) -> str:
     """Return the id that a tombstone removes, from its *key*.
 
