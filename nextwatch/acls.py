@@ -25,6 +25,7 @@ from contract.wire.topics import (
     IMPRESSIONS,
     ITEM_VECTORS,
     MODEL_BUNDLES,
+    RECOMMENDATION_REQUESTS,
     RECOMMENDATIONS,
     SEARCH_EVENTS,
     SIMILAR_VIDEOS,
@@ -39,6 +40,7 @@ from contract.wire.topics import (
 
 PROCESSES = ("streams", "trainer", "index_sync")
 SIMULATE_GROUP = "nextwatch-simulate"
+GATEWAY_GROUP = "nextwatch-gateway"
 _ASKS = frozenset({Right.DESCRIBE})
 _READS = frozenset({Right.READ})
 _WRITES = frozenset({Right.WRITE})
@@ -69,6 +71,7 @@ def all_needs(layout: Layout) -> list[Needs]:
         models_needs(layout, is_change=True),
         batch_needs(layout),
         feed_needs(layout),
+        gateway_needs(layout),
         *repartition_needs(layout),
     ]
 
@@ -142,6 +145,22 @@ def feed_needs(layout: Layout, *, is_past: bool = True) -> Needs:
     if is_past:
         rights[layout.name(WINDOWS)] = _WRITES
     return Needs("simulate", rights, layout.prefix + SIMULATE_GROUP, _ASKS)
+
+
+def gateway_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch gateway` needs: it sends for players and creators, and reads."""
+    sent = (WATCH_EVENTS, SEARCH_EVENTS, IMPRESSIONS, RECOMMENDATION_REQUESTS, VIDEO_UPLOADS)
+    read = (RECOMMENDATIONS, SIMILAR_VIDEOS, HOTTEST_VIDEOS)
+    rights: dict[str, Rights] = dict.fromkeys(
+        _names(sent, layout), _WRITES | {Right.DESCRIBE_CONFIGS}
+    )
+    rights |= dict.fromkeys(_names(read, layout), _READS | {Right.DESCRIBE_CONFIGS})
+    return Needs("gateway", dict(sorted(rights.items())), gateway_group(layout), _ASKS)
+
+
+def gateway_group(layout: Layout) -> str:
+    """Return the group id of the gateway, which never joins it."""
+    return layout.prefix + GATEWAY_GROUP
 
 
 def repartition_needs(layout: Layout) -> list[Needs]:

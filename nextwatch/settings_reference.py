@@ -19,17 +19,19 @@ from contract.process.settings import (
 )
 from index_sync.settings import IndexSettings
 from models.history.settings import WindowSettings
+from nextwatch.gateway.settings import GatewaySettings
 from streams.settings import StreamsSettings
 from trainer.settings import TrainerSettings
 
 GROUPS: dict[type[Settings], str] = {
     KafkaSettings: "The broker (every process, and the command line)",
-    QdrantSettings: "The vector index (streams, index_sync)",
-    ProcessSettings: "The process (streams, trainer, index_sync)",
+    QdrantSettings: "The vector index (streams, index_sync, gateway)",
+    ProcessSettings: "The process (streams, trainer, index_sync, gateway)",
     WindowSettings: "History windows (streams and trainer, which must agree)",
     StreamsSettings: "streams",
     TrainerSettings: "trainer",
     IndexSettings: "index_sync",
+    GatewaySettings: "The HTTP gateway (`nextwatch gateway`)",
 }
 
 _HEAD = """# Settings

@@ -17,7 +17,10 @@ from contract.errors import ContractError
 from contract.wire.topics import Layout
 
 PREFIX = "NEXTWATCH_"
-GROUPS = ("KAFKA_", "QDRANT_", "STREAMS_", "TRAINER_", "INDEX_", "PROCESS_", "WINDOW_", "TEST_")
+GROUPS = (
+    *("KAFKA_", "QDRANT_", "STREAMS_", "TRAINER_", "INDEX_", "PROCESS_", "WINDOW_", "GATEWAY_"),
+    "TEST_",
+)
 
 OF_COMPOSE = frozenset(
     PREFIX + name

@@ -1,0 +1,206 @@
+"""Run the gateway as a process: the composition root of `nextwatch gateway`.
+
+uvicorn waits for the head of a request, and for an idle connection's next one, as long as it takes.
+Here both are bounded, and so are the head's size and the number of connections.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from contract.cluster.preflight import Preflight, check_ready_file, port_error
+from contract.cluster.watch import ClusterWatch
+from contract.process import log_setup, readiness
+from contract.process.clock import system_clock
+from contract.process.entrypoint import log_failure
+from contract.process.settings import (
+    PREFIX,
+    KafkaSettings,
+    ProcessSettings,
+    QdrantSettings,
+    check_all,
+    load,
+)
+from nextwatch.acls import gateway_needs
+from nextwatch.gateway.gateway import Gateway, application
+from nextwatch.gateway.problems import MEDIA_TYPE, unavailable
+from nextwatch.gateway.settings import GatewaySettings
+
+log = structlog.get_logger()
+
+GROUPS = (KafkaSettings, QdrantSettings, ProcessSettings, GatewaySettings)
+MAX_HEAD_BYTES = 65_536
+KEEP_ALIVE_S = 30
+_BACKLOG = 512
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bounds; `GatewayServer` sets them on a subclass."""
+
+    request_within_s = 10.0
+    max_connections = 500
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or turn it away when there are too many."""
+        super().connection_made(transport)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        if len(self.connections) > self.max_connections:
+            transport.write(_too_many(self.max_connections))
+            transport.close()
+            return
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass *data* on, unless the head of a request becomes too large."""
+        if self.transport.is_closing():
+            return
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Bound the time of the head of a further request."""
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is whole."""
+        self._forget_head()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is gone."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(self.request_within_s, self.transport.close)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class GatewayServer(uvicorn.Server):
+    """Serves *app*; before it waits for its requests to end, it calls *on_stop*."""
+
+    def __init__(
+        self, app: Starlette, settings: GatewaySettings, *, on_stop: Callable[[], None]
+    ) -> None:
+        bounds: dict[str, Any] = {
+            "request_within_s": settings.request_within_ms / 1_000,
+            "max_connections": settings.max_connections,
+        }
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=type("GatewayProtocol", (BoundedProtocol,), bounds),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=settings.ack_within_ms // 1_000 + 1,
+                backlog=_BACKLOG,
+            )
+        )
+        self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what waits and what follows, and then as uvicorn does."""
+        self._on_stop()
+        await super().shutdown(sockets)
+
+    def end(self) -> None:
+        """Ask the server to end; any thread may call this."""
+        self.should_exit = True
+
+
+def run(environ: Mapping[str, str]) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        ContractError: settings or topics do not fit, or the port is taken.
+        BrokerUnavailable: the broker does not answer at the start, or reading failed for good.
+    """
+    check_all(GROUPS, environ)
+    kafka = load(KafkaSettings, environ)
+    process = load(ProcessSettings, environ)
+    settings = load(GatewaySettings, environ)
+    log_setup.configure(process.log_level)
+    check_ready_file(process.ready_file)
+    readiness.withdraw(process.ready_file)
+    preflight = Preflight(kafka, gateway_needs(kafka.layout))
+    preflight.check(needs_leaders=False)
+    failures: list[BaseException] = []
+    ready = readiness.ReadyFile(process.ready_file)
+
+    def fail(error: BaseException) -> None:
+        failures.append(error)
+        log_failure(error)
+        server.end()
+
+    watch = ClusterWatch(preflight.look, on_end=fail, on_change=ready.note)
+    gateway = Gateway(
+        settings,
+        kafka,
+        load(QdrantSettings, environ),
+        clock=system_clock,
+        on_failure=fail,
+        cluster=lambda: watch.reason,
+    )
+    server = GatewayServer(application(gateway), settings, on_stop=gateway.answers.close)
+    listening = _listen(settings)
+    if gateway.key is None and not settings.is_loopback:
+        log.warning(
+            "gateway_open", host=settings.host, reason=f"{PREFIX}GATEWAY_API_KEY is not set"
+        )
+    # uvicorn stops on a signal and then raises it again for whoever handled it before
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    watch.start()
+    ready.declare()
+    log.info("gateway_served", host=settings.host, port=settings.port, has_key=bool(gateway.key))
+    try:
+        server.run(sockets=[listening])
+    finally:
+        watch.stop()
+        log.info("gateway_stopped", **gateway.counts)
+    if failures:
+        raise failures[0]
+
+
+def _listen(settings: GatewaySettings) -> socket.socket:
+    """Return a socket that listens where *settings* say.
+
+    Raises:
+        ContractError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        variable = f"{PREFIX}GATEWAY_PORT"
+        raise port_error(error, settings.host, settings.port, variable) from error
+
+
+def _too_many(most: int) -> bytes:
+    answer = unavailable("connections", f"{most:,} connections are open already").response()
+    head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {MEDIA_TYPE}\r\nRetry-After: 1\r\n"
+    body = bytes(answer.body)
+    return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
