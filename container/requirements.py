@@ -1,8 +1,9 @@
-"""Print what pyproject.toml asks for in serving, a requirement a line."""
+"""Print what pyproject.toml asks for in serving and for the gateway, a requirement a line."""
 
 import sys
 import tomllib
 from pathlib import Path
 
-for requirement in tomllib.loads(Path(sys.argv[1]).read_text())["project"]["dependencies"]:
+project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
+for requirement in (*project["dependencies"], *project["optional-dependencies"]["gateway"]):
     print(requirement)

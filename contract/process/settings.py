@@ -26,7 +26,7 @@ OF_COMPOSE = frozenset(
     PREFIX + name
     for name in (
         *("IMAGE", "TRAINER_IMAGE", "KAFKA_IMAGE", "QDRANT_IMAGE", "PYTHON_IMAGE"),
-        *("KAFKA_PORT", "QDRANT_PORT", "TORCH"),
+        *("KAFKA_PORT", "QDRANT_PORT", "HTTP_PORT", "TORCH"),
     )
 )
 """What docker-compose.yml reads; a process that finds it in its environment has no use for it."""

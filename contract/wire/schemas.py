@@ -26,6 +26,12 @@ def schemas_of(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
     return dict(sorted(schemas.items()))
 
 
+def schema_of(kind: Any) -> dict[str, Any]:
+    """Return the schema of *kind*, which is no struct."""
+    schema: dict[str, Any] = _portable(msgspec.json.schema(kind))
+    return schema
+
+
 def dedented(node: Any) -> Any:
     """Return *node* with docstrings as in Python 3.13; older versions keep the indentation."""
     if isinstance(node, dict):

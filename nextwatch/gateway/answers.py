@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LatestList:
     """The latest recommendation of a user: *value* as it is on the wire.
 
     *causes* are the keys of the events that this one and those before it were answers to, the
@@ -45,11 +45,11 @@ class Subscription:
     """Hands the recommendations of one user to one reader; a slow one gets only the newest."""
 
     def __init__(self) -> None:
-        self._newest: Answer | None = None
+        self._newest: LatestList | None = None
         self._is_changed = asyncio.Event()
         self.is_over = False
 
-    def offer(self, answer: Answer) -> None:
+    def offer(self, answer: LatestList) -> None:
         """Hand over *answer*, in place of one that was not read yet; the loop calls this."""
         self._newest = answer
         self._is_changed.set()
@@ -59,7 +59,7 @@ class Subscription:
         self.is_over = True
         self._is_changed.set()
 
-    async def next(self, *, within_s: float) -> Answer | None:
+    async def next(self, *, within_s: float) -> LatestList | None:
         """Return the next recommendation; None if none came *within_s*, or it is over."""
         try:
             async with asyncio.timeout(within_s):
@@ -75,8 +75,10 @@ class Answers:
     """The latest recommendation of as many users as *max_bytes* have room for."""
 
     def __init__(self, *, max_bytes: int) -> None:
-        self._latest: BoundedMemory[Answer] = BoundedMemory(max_bytes, _size_of)
-        self._waits: dict[str, list[tuple[str, asyncio.Future[Answer | None]]]] = defaultdict(list)
+        self._latest: BoundedMemory[LatestList] = BoundedMemory(max_bytes, _size_of)
+        self._waits: dict[str, list[tuple[str, asyncio.Future[LatestList | None]]]] = defaultdict(
+            list
+        )
         self._subscriptions: dict[str, list[Subscription]] = defaultdict(list)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = Lock()
@@ -109,7 +111,7 @@ class Answers:
         with self._lock:
             before = self._latest.get(user_id)
             causes = ((before.causes if before else ()) + caused)[-NUM_CAUSES:]
-            answer = Answer(recommendation.recommendation_id, value, causes)
+            answer = LatestList(recommendation.recommendation_id, value, causes)
             self._latest.put(user_id, answer)
             answered = frozenset(map(event_key, recommendation.caused_by))
             waits = [
@@ -128,18 +130,20 @@ class Answers:
         with self._lock:
             self._latest.remove(user_id)
 
-    def latest(self, user_id: str) -> Answer | None:
+    def latest(self, user_id: str) -> LatestList | None:
         """Return the latest recommendation of a user, None if none is known."""
         with self._lock:
             return self._latest.get(user_id)
 
     @contextmanager
-    def expecting(self, user_id: str, event_id: str) -> Iterator["asyncio.Future[Answer | None]"]:
+    def expecting(
+        self, user_id: str, event_id: str
+    ) -> Iterator["asyncio.Future[LatestList | None]"]:
         """Yield a future of the answer to *event_id*, a later one if that has come already.
 
         Its result is None when the gateway stops. An event that is sent inside is not missed.
         """
-        wait: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        wait: asyncio.Future[LatestList | None] = asyncio.get_running_loop().create_future()
         with self._lock:
             known = self._latest.get(user_id)
             if known is not None and known.follows(event_id):
@@ -184,10 +188,10 @@ class Answers:
                 self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _size_of(answer: Answer) -> int:
+def _size_of(answer: LatestList) -> int:
     return len(answer.value) + _KEY_BYTES * len(answer.causes)
 
 
-def _settle(wait: "asyncio.Future[Answer | None]", answer: Answer | None) -> None:
+def _settle(wait: "asyncio.Future[LatestList | None]", answer: LatestList | None) -> None:
     if not wait.done():
         wait.set_result(answer)

@@ -11,13 +11,16 @@ import msgspec
 from msgspec import Meta
 
 from contract.wire.events import (
+    Country,
     EventId,
     HottestVideos,
     Id,
+    Label,
     Recommendation,
     SimilarVideo,
     TimeMs,
 )
+from contract.wire.schemas import schema_of
 from contract.wire.topics import (
     IMPRESSIONS,
     SEARCH_EVENTS,
@@ -29,7 +32,6 @@ from contract.wire.topics import (
 DEFAULT_WAIT_MS = 1_000
 DEFAULT_NUMBER = 20
 MOST_VIDEOS = 200
-MAX_LABEL = 64
 WINDOWS = ("1h", "24h", "7d")
 DEFAULT_WINDOW = "24h"
 ANSWERS_EVENT = "Nextwatch-Answers-Event"
@@ -211,12 +213,12 @@ def endpoints(*, max_wait_ms: int) -> tuple[Endpoint, ...]:
                 Parameter(
                     "country",
                     "of one country (ISO 3166-1); of all where there is no list of it",
-                    {"type": "string", "pattern": "^[A-Z]{2}$"},
+                    schema_of(Country),
                 ),
                 Parameter(
                     "category",
                     "of one category, without a country",
-                    {"type": "string", "minLength": 1, "maxLength": MAX_LABEL},
+                    schema_of(Label),
                 ),
                 _NUMBER,
             ),

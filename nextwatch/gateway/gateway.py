@@ -13,7 +13,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
 from contract.process.clock import Clock
 from contract.process.settings import KafkaSettings, QdrantSettings
@@ -42,6 +43,18 @@ _UNAVAILABLE = 503
 Condition = Callable[[], str]
 """Returns why it does not hold; an empty string when it does."""
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class EncodedRoute(Route):
+    """A route that matches the path as it was sent: a slash within an id is percent-encoded there.
+
+    In the decoded path taking down ``v1/similar`` and a wrong method on ``similar`` are the same.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether this route answers the request of *scope*."""
+        raw_path: bytes = scope.get("raw_path") or b""
+        return super().matches({**scope, "path": raw_path.partition(b"?")[0].decode("latin-1")})
 
 
 class Gateway:
@@ -113,7 +126,7 @@ class Gateway:
         """Return the routes of all endpoints, and of the OpenAPI document."""
         routes: list[BaseRoute] = [Route("/openapi.json", self._answer_openapi, methods=["GET"])]
         routes += [
-            Route(_matching(each.path), self._handler(each), methods=[each.method], name=each.name)
+            EncodedRoute(each.path, self._handler(each), methods=[each.method], name=each.name)
             for each in self.endpoints
         ]
         return routes
@@ -186,11 +199,6 @@ def _with_event(handlers: Handlers, topic: Topic, kind: type[Event]) -> Handler:
         return await handlers.post_event(request, topic, kind)
 
     return handle
-
-
-def _matching(path: str) -> str:
-    """Return *path* with ids that may contain slashes."""
-    return path.replace("_id}", "_id:path}")
 
 
 def _health(body: msgspec.Struct, *, is_good: bool) -> Response:

@@ -5,12 +5,15 @@ A `Problem` tells what is out of bounds. Nothing is read beyond what an event ma
 
 import asyncio
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from starlette.requests import Request
 
 from contract.wire.decoding import is_id
 from contract.wire.identifiers import ID_RULE, MAX_ID_BYTES, is_nil
+from contract.wire.schemas import schema_of
 from nextwatch.gateway.problems import of_field, problem, too_large, too_slow
 
 MEDIA_TYPE = "application/json"
@@ -47,14 +50,13 @@ async def body_of(request: Request, *, most: int, within_s: float) -> bytes:
 
 
 def path_id(request: Request, name: str) -> str:
-    """Return the id *name* in the path.
+    """Return the id *name* in the path, which is percent-encoded there.
 
     Raises:
         Problem: it is no id.
     """
-    text: str = request.path_params[name]
     try:
-        unquote_to_bytes(request.scope["raw_path"]).decode()
+        text = unquote_to_bytes(request.path_params[name]).decode()
     except UnicodeDecodeError:
         raise of_field("bad_id", name, "the path is not UTF-8", _ID_BOUND) from None
     if not is_id(text):
@@ -74,17 +76,21 @@ def event_id_of(request: Request) -> str | None:
     return text
 
 
-def text_of(request: Request, name: str, *, most: int) -> str | None:
-    """Return the parameter *name*, None if it is not given.
+def text_of(request: Request, name: str, kind: Any) -> str | None:
+    """Return the parameter *name*, a text of *kind* of the contract; None if it is not given.
 
     Raises:
-        Problem: it is empty, or longer than *most* characters.
+        Problem: it is out of the bounds of *kind*.
     """
     text = request.query_params.get(name)
-    if text is not None and not 1 <= len(text) <= most:
-        bound = {"type": "string", "minLength": 1, "maxLength": most}
-        raise of_field("length", name, f"1 to {most} characters", bound)
-    return text
+    if text is None:
+        return None
+    try:
+        return str(msgspec.convert(text, kind))
+    except msgspec.ValidationError as error:
+        word = "pattern" if "regex" in str(error) else "length"
+        bound = schema_of(kind)
+        raise of_field(word, name, bound.get("description", str(error)), bound) from None
 
 
 def number_of(request: Request, name: str, *, default: int, least: int, most: int | None) -> int:

@@ -21,8 +21,10 @@ from contract.kafka.outbox import Outgoing
 from contract.process.clock import Clock
 from contract.wire.decoding import check_not_future, decode_value
 from contract.wire.events import (
+    Country,
     Event,
     Impressions,
+    Label,
     RecommendationRequest,
     Search,
     VideoUpload,
@@ -31,14 +33,13 @@ from contract.wire.events import (
 )
 from contract.wire.mending import Notes
 from contract.wire.topics import RECOMMENDATION_REQUESTS, VIDEO_UPLOADS, Layout, Topic
-from nextwatch.gateway.answers import Answer, Answers
+from nextwatch.gateway.answers import Answers, LatestList
 from nextwatch.gateway.endpoints import (
     ANSWERS_EVENT,
     DEFAULT_NUMBER,
     DEFAULT_WAIT_MS,
     DEFAULT_WINDOW,
     EVENT_STREAM,
-    MAX_LABEL,
     MOST_VIDEOS,
     WINDOWS,
     EventAccepted,
@@ -61,7 +62,6 @@ from nextwatch.gateway.settings import GatewaySettings
 
 HEARTBEAT_S = 15.0
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_COUNTRY_LENGTH = 2
 
 
 class Handlers:
@@ -160,8 +160,8 @@ class Handlers:
     async def get_hottest(self, request: Request) -> Response:
         """Answer with a published list of the hottest videos."""
         window = choice_of(request, "window", default=DEFAULT_WINDOW, choices=WINDOWS)
-        country = text_of(request, "country", most=_COUNTRY_LENGTH)
-        category = text_of(request, "category", most=MAX_LABEL)
+        country = text_of(request, "country", Country)
+        category = text_of(request, "category", Label)
         number = _number(request)
         if country is not None and category is not None:
             bound = {"description": "country or category, not both"}
@@ -182,7 +182,7 @@ class Handlers:
         except NextwatchError as error:
             raise unavailable("kafka", str(error)) from error
 
-    async def _asked(self, user_id: str, within_s: float) -> Answer | None:
+    async def _asked(self, user_id: str, within_s: float) -> LatestList | None:
         """Return the list that a user is given who asks for one; None if it does not come."""
         request = RecommendationRequest(
             request_id=str(uuid4()), user_id=user_id, event_time_ms=self._clock()
@@ -203,7 +203,7 @@ class Handlers:
                 yield _event_of(answer) if answer else b":\n\n"
 
 
-async def _within(wait: "asyncio.Future[Answer | None]", within_s: float) -> Answer | None:
+async def _within(wait: "asyncio.Future[LatestList | None]", within_s: float) -> LatestList | None:
     try:
         async with asyncio.timeout(within_s):
             return await wait
@@ -225,7 +225,7 @@ def _accepted(event: Event, mended: list[str]) -> msgspec.Struct:
     )
 
 
-def _event_of(answer: Answer) -> bytes:
+def _event_of(answer: LatestList) -> bytes:
     """Return *answer* as a server-sent event; a line break in JSON is a blank."""
     data = answer.value.replace(b"\r", b" ").replace(b"\n", b" ")
     head = f"event: recommendation\nid: {answer.recommendation_id}\ndata: "

@@ -14,11 +14,13 @@ from benchmarks.stack.waiting import eventually
 from contract.cluster.needs import needs_of
 from contract.cluster.preflight import Preflight
 from contract.errors import BrokerUnavailable, ContractError
+from contract.process.clock import system_clock
 from contract.process.exit_codes import ExitCode
 from contract.process.settings import KafkaSettings, load
 from nextwatch.embedded.process.plans import inherited
 from nextwatch.embedded.process.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
+from tests.gateway.running import running_gateway
 from tests.support.brokers import SecuredBroker
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -157,6 +159,26 @@ def test_why_explains_with_exactly_the_rights_that_are_printed(broker, player):
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["causes"][0]["video_id"] == "v1"
+
+
+def test_the_gateway_serves_with_exactly_the_rights_that_are_printed(broker, stack):
+    """Each topic that it writes and reads is used once."""
+    with running_gateway(stack, env=broker.env("gateway")) as gateway:
+        upload = {"video_id": "v1", "uploaded_at_ms": system_clock()}
+        event = {"event_id": "e1", "user_id": "u1", "event_time_ms": system_clock()}
+        shown = {"videos": [{"video_id": "v1", "position": 0}]}
+        posted = [
+            gateway.post_watch("u1"),
+            gateway.client.post("/v1/events/search", json=event | {"query": "cats"}),
+            gateway.client.post("/v1/events/impressions", json=event | shown),
+            gateway.client.post("/v1/videos", json=upload),
+        ]
+        caused = gateway.client.get(posted[0].json()["recommendations"] + "&wait_ms=10000")
+        asked = gateway.recommendations("new", wait_ms=10_000)
+
+    assert [answer.status_code for answer in posted] == [202] * 4
+    assert caused.headers["nextwatch-answers-event"] == "true"
+    assert asked.status_code == 200
 
 
 @pytest.mark.parametrize(

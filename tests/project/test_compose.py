@@ -25,7 +25,7 @@ def test_image_tags_and_label_bear_the_version():
 def test_one_image_serves_all_but_the_trainer_and_is_built_once():
     ours = {name: each for name, each in SERVICES.items() if "NEXTWATCH_IMAGE" in each["image"]}
 
-    assert set(ours) == {"topics", "streams", "index_sync", "audience"}
+    assert set(ours) == {"topics", "streams", "index_sync", "audience", "gateway"}
     assert [name for name, each in ours.items() if "build" in each] == ["topics"]
 
 
@@ -53,7 +53,7 @@ def test_ports_are_variables_on_loopback():
     """Two projects run beside each other, and nobody else reaches either."""
     ports = [port for each in SERVICES.values() for port in each.get("ports", ())]
 
-    assert len(ports) == 2
+    assert len(ports) == 3
     assert all(
         re.fullmatch(r"127\.0\.0\.1:\$\{NEXTWATCH_\w+_PORT:-\d+}:\d+", port) for port in ports
     )
