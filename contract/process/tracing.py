@@ -29,6 +29,11 @@ _SHARE_BYTES, _TRACE_BYTES, _SPAN_BYTES = 4, 16, 8
 _END_WITHIN_MS = 2_000
 
 
+def is_header(value: bytes) -> bool:
+    """Return whether *value* names a trace, as the header `HEADER` of a record or a request."""
+    return _FORM.fullmatch(value) is not None
+
+
 class SpanPlace(NamedTuple):
     """A span by its ids; what it leads to is below it."""
 

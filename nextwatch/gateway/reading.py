@@ -11,6 +11,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.requests import Request
 
+from contract.kafka.outbox import Header
+from contract.process import tracing
 from contract.wire.decoding import is_id
 from contract.wire.identifiers import ID_RULE, MAX_ID_BYTES, is_nil
 from contract.wire.schemas import schema_of
@@ -47,6 +49,12 @@ async def body_of(request: Request, *, most: int, within_s: float) -> bytes:
     if num_bytes > most:
         raise too_large(most)
     return bytes(body)
+
+
+def trace_headers(request: Request) -> list[Header]:
+    """Return the headers by which an event belongs to the trace of *request*, none for no trace."""
+    value = request.headers.get(tracing.HEADER, "").encode("latin-1")
+    return [(tracing.HEADER, value)] if tracing.is_header(value) else []
 
 
 def path_id(request: Request, name: str) -> str:

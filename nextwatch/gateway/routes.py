@@ -6,7 +6,7 @@ What may wait is bounded: an acknowledgement by ``ack_within_ms``, a recommendat
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from urllib.parse import quote
 from uuid import uuid4
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from contract.errors import DecodeError, IndexUnavailable, NextwatchError
-from contract.kafka.outbox import Outgoing
+from contract.kafka.outbox import Header, Outgoing
 from contract.process.clock import Clock
 from contract.wire.decoding import check_not_future, decode_value
 from contract.wire.events import (
@@ -56,6 +56,7 @@ from nextwatch.gateway.reading import (
     number_of,
     path_id,
     text_of,
+    trace_headers,
 )
 from nextwatch.gateway.sending import EventSender
 from nextwatch.gateway.settings import GatewaySettings
@@ -98,7 +99,7 @@ class Handlers:
             check_not_future(event, ingested_at_ms=now_ms, clock=lambda: now_ms)
         except DecodeError as error:
             raise of_decoding(error, kind) from None
-        await self._send(topic, getattr(event, topic.key_field), body)
+        await self._send(topic, getattr(event, topic.key_field), body, trace_headers(request))
         return _json(_accepted(event, sorted(notes)), HTTPStatus.ACCEPTED)
 
     async def delete_video(self, request: Request) -> Response:
@@ -176,9 +177,12 @@ class Handlers:
             raise _none("no such list: `nextwatch batch hottest --publish` makes them")
         return _json(msgspec.structs.replace(found, videos=found.videos[:number]))
 
-    async def _send(self, topic: Topic, key: str, value: bytes | None) -> None:
+    async def _send(
+        self, topic: Topic, key: str, value: bytes | None, headers: Sequence[Header] = ()
+    ) -> None:
+        name = self._layout.name(topic)
         try:
-            await self._sender.send(Outgoing(self._layout.name(topic), key.encode(), value))
+            await self._sender.send(Outgoing(name, key.encode(), value, headers=[*headers]))
         except NextwatchError as error:
             raise unavailable("kafka", str(error)) from error
 

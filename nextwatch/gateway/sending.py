@@ -87,7 +87,11 @@ class EventSender:
     ) -> None:
         try:
             self._producer.produce(
-                record.topic, key=record.key, value=record.value, on_delivery=on_delivery
+                record.topic,
+                key=record.key,
+                value=record.value,
+                headers=record.headers,
+                on_delivery=on_delivery,
             )
         except BufferError:
             raise BrokerUnavailable(f"{MAX_WAITING:,} records wait for Kafka already") from None

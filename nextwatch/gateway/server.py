@@ -95,10 +95,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class GatewayServer(uvicorn.Server):
-    """Serves *app*; before it waits for its requests to end, it calls *on_stop*."""
+    """Serves *app*; it calls *on_start* when it does, *on_stop* before it waits for requests."""
 
     def __init__(
-        self, app: Starlette, settings: GatewaySettings, *, on_stop: Callable[[], None]
+        self,
+        app: Starlette,
+        settings: GatewaySettings,
+        *,
+        on_start: Callable[[], None],
+        on_stop: Callable[[], None],
     ) -> None:
         bounds: dict[str, Any] = {
             "request_within_s": settings.request_within_ms / 1_000,
@@ -119,7 +124,13 @@ class GatewayServer(uvicorn.Server):
                 backlog=_BACKLOG,
             )
         )
+        self._on_start = on_start
         self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and tell it."""
+        await super().startup(sockets)
+        self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what waits and what follows, and then as uvicorn does."""
@@ -164,7 +175,9 @@ def run(environ: Mapping[str, str]) -> None:
         on_failure=fail,
         cluster=lambda: watch.reason,
     )
-    server = GatewayServer(application(gateway), settings, on_stop=gateway.answers.close)
+    server = GatewayServer(
+        application(gateway), settings, on_start=ready.declare, on_stop=gateway.answers.close
+    )
     listening = _listen(settings)
     if gateway.key is None and not settings.is_loopback:
         log.warning(
@@ -174,7 +187,6 @@ def run(environ: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     watch.start()
-    ready.declare()
     log.info("gateway_served", host=settings.host, port=settings.port, has_key=bool(gateway.key))
     try:
         server.run(sockets=[listening])

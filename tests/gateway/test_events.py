@@ -125,6 +125,22 @@ def test_what_is_posted_comes_to_kafka_byte_for_byte(gateway, player, path, topi
     assert found[0].key() == "précis".encode()
 
 
+def test_an_event_belongs_to_the_trace_of_its_request(gateway, player):
+    """Anything else that calls itself a trace is left out."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for name, header in (("traced", trace), ("untraced", "00-x-01")):
+        event = watch(name)
+        gateway.client.post("/v1/events/watch", json=event, headers={"traceparent": header})
+
+    def both():
+        found = {m.key(): m.headers() for m in player.poll("watch-events")}
+        return found if found.keys() >= {b"traced", b"untraced"} else None
+
+    found = eventually(both)
+    assert found[b"traced"] == [("traceparent", trace.encode())]
+    assert found[b"untraced"] is None
+
+
 def test_a_video_is_uploaded_and_taken_down(gateway, player):
     video_id = "show/1 ü%2F?"
     upload = {"video_id": video_id, "title": "a", "uploaded_at_ms": system_clock()}
