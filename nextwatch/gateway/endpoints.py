@@ -172,8 +172,8 @@ def endpoints(*, max_wait_ms: int) -> tuple[Endpoint, ...]:
             parameters=(_USER, _EVENT, wait),
             problems=(404, 422, 503),
             headers={
-                ANSWERS_EVENT: "with event_id: `true` if this list is the answer to that event or a "
-                "later one; `false` if none came in time, and this is the latest before it"
+                ANSWERS_EVENT: "with event_id: `true` if this list is the answer to that event or "
+                "a later one; `false` if none came in time, and this is the latest before it"
             },
         ),
         Endpoint(

@@ -17,8 +17,8 @@ from nextwatch.gateway.reading import MEDIA_TYPE as JSON
 _KEY = "api_key"
 _RETRY_AFTER = {"Retry-After": "seconds until it is worth another try"}
 _DESCRIPTION = """
-Events in, recommendations out: a gateway to the Kafka topics that docs/asyncapi.yaml describes, with
-the same events, bounds and words. Times are epoch milliseconds, durations milliseconds.
+Events in, recommendations out: a gateway to the Kafka topics that docs/asyncapi.yaml describes,
+with the same events, bounds and words. Times are epoch milliseconds, durations milliseconds.
 
 An event is acknowledged by Kafka before it is answered with 202. A repeated event_id with the same
 body is answered alike and has one effect: history windows know each event by its id. After 503,
@@ -105,7 +105,7 @@ def _responses(endpoint: Endpoint, *, has_key: bool) -> dict[str, Any]:
         good["headers"] = _headers(endpoint.headers)
     if endpoint.media_type == EVENT_STREAM:
         good["description"] += (
-            "; `event: recommendation`, `id:` the recommendation_id, `data:` a Recommendation as JSON"
+            "; `event: recommendation`, `id:` the recommendation_id, `data:` a Recommendation"
         )
     responses = {str(endpoint.status): good}
     if endpoint.answer in (Alive, Ready):

@@ -188,15 +188,23 @@ class Handlers:
 
     async def _asked(self, user_id: str, within_s: float) -> LatestList | None:
         """Return the list that a user is given who asks for one; None if it does not come."""
+        if not within_s:
+            return None
         request = RecommendationRequest(
             request_id=str(uuid4()), user_id=user_id, event_time_ms=self._clock()
         )
+        is_sent = False
         try:
             async with asyncio.timeout(within_s):
                 with self._answers.expecting(user_id, request.request_id) as wait:
                     await self._send(RECOMMENDATION_REQUESTS, user_id, encode(request))
+                    is_sent = True
                     return await wait
         except TimeoutError:
+            if not is_sent:
+                raise unavailable(
+                    "kafka", f"no acknowledgement from Kafka within {within_s:g} s"
+                ) from None
             return self._answers.latest(user_id)
 
     async def _events(self, user_id: str) -> AsyncIterator[bytes]:

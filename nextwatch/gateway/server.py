@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from contract.cluster.preflight import Preflight, check_ready_file, port_error
 from contract.cluster.watch import ClusterWatch
@@ -67,6 +67,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
             self.transport.close()
+        elif self._head_timer is None and self._waits_for_nothing():
+            self._await_head()  # line breaks before a request begin none
 
     def on_message_begin(self) -> None:
         """Bound the time of the head of a further request."""
@@ -83,6 +85,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Note that the connection is gone."""
         self._forget_head()
         super().connection_lost(exc)
+
+    def _waits_for_nothing(self) -> bool:
+        """Return whether neither a request runs nor a timer of idleness does."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+        if cycle is not None and not cycle.response_complete:
+            return False
+        return self.timeout_keep_alive_task is None and not self.transport.is_closing()
 
     def _await_head(self) -> None:
         self._head_bytes = 0

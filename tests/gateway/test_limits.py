@@ -98,6 +98,18 @@ def test_a_second_request_on_a_connection_has_the_same_bounds(strict):
     assert answer.count(b"HTTP/1.1") == 1
 
 
+def test_line_breaks_between_requests_keep_no_connection_open(strict):
+    """They end the timer of idleness, and begin no request."""
+    with connect(strict) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        started_s = time.monotonic()
+        connection.sendall(b"\r\n")
+
+        assert received(connection) == b""
+        assert time.monotonic() - started_s < REQUEST_WITHIN_MS / 1_000 + 2
+
+
 def test_an_endless_head_is_cut_off(strict):
     with connect(strict) as connection:
         started_s = time.monotonic()
