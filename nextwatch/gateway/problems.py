@@ -55,7 +55,8 @@ class Problem(Exception):  # noqa: N818 - the name of RFC 9457
     def response(self) -> Response:
         """Return the answer."""
         body = msgspec.json.encode(self.details)
-        return Response(body, self.details.status, self.headers, media_type=MEDIA_TYPE)
+        headers = {**self.headers, "X-Content-Type-Options": "nosniff"}
+        return Response(body, self.details.status, headers, media_type=MEDIA_TYPE)
 
 
 def problem(
