@@ -174,7 +174,9 @@ class VideoUpload(Event, frozen=True, kw_only=True):
 
 
 class RecommendedVideo(Event, frozen=True, kw_only=True, omit_defaults=False, gc=False):
-    """One video of a recommendation; without references the garbage collector need not know it."""
+    """One video of a recommendation."""
+
+    # gc=False: it refers to nothing that could refer back: no work for the garbage collector
 
     video_id: Id
     expected_watch_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)]
