@@ -39,7 +39,7 @@ class GatewayFigures(msgspec.Struct):
     resident_mib: float
 
 
-class Viewers:
+class HttpViewers:
     """Post a watch and wait for its list, each thread on a connection of its own."""
 
     def __init__(self, url: str) -> None:
@@ -74,7 +74,7 @@ def measure(*, rate: float, seconds: float) -> GatewayFigures:
     with EmbeddedStack(os.environ, processes=("broker", "index", "streams")) as stack:
         argv = [sys.executable, "-m", "nextwatch", "gateway", "--port", str(port)]
         child = stack.add_process("gateway", argv)
-        viewers = Viewers(f"http://127.0.0.1:{port}")
+        viewers = HttpViewers(f"http://127.0.0.1:{port}")
         if not eventually(lambda: _is_ready(port), within_s=_START_WITHIN_S):
             raise SystemExit(child.log_tail())
         for number in range(_SETTLE):
