@@ -365,8 +365,61 @@ def test_a_restart_continues_at_the_offsets_of_the_checkpoint(tmp_path):
     again = Room(tmp_path, [received(MODEL_BUNDLES, announcement(1))]).start()
 
     assert again.learner.seen == ["u1/v1/0", "u1/v2/1"]
-    assert again.feed.opened[0][1] == {"video-uploads": {0: 10}, "watch-events": {0: 2}}
+    assert again.feed.opened[-1][1] == {"video-uploads": {0: 10}, "watch-events": {0: 2}}
     assert again.outbox.announcements() == []
+
+
+class FollowingFeed(ScriptedFeed):
+    """Has read a topic when no batch has a record of it left."""
+
+    def has_read(self, topics):
+        names = {topic.name for topic in topics}
+        return not any(record.topic in names for batch in self.batches for record in batch)
+
+
+class SilentFeed(ScriptedFeed):
+    """A broker of which the partition of the announcements is away."""
+
+    is_away = True
+
+    def has_read(self, topics):
+        return not (self.is_away and MODEL_BUNDLES in topics) and super().has_read(topics)
+
+
+def test_a_catalogue_is_read_to_its_end_however_long_that_takes(tmp_path):
+    """100,000 videos took longer than the five seconds, and a third of them came too late."""
+    feed = FollowingFeed(*([one] for one in UPLOADS))
+    Room(tmp_path, feed=feed, catalogue_wait_s=0.0).trainer.start(lambda: False)
+
+    assert feed.next_offsets == {VIDEO_UPLOADS.name: {0: 10}}
+    manifest = next((tmp_path / "bundles").glob("*/manifest.json")).parent
+    assert len(bundle.load(f"file://{manifest}").snapshot.video_ids) == 10
+
+
+def test_a_restart_reads_what_serves_before_a_backlog(tmp_path):
+    """Otherwise it takes the catalogue for one that nothing serves, and offers unasked."""
+    Room(tmp_path, UPLOADS).start()
+    said = [received(MODEL_BUNDLES, announcement(n, BundleState.IN_SERVICE)) for n in (1, 2)]
+    feed = FollowingFeed(said, watches("v1"), watches("v2", offset=1))
+    again = Room(tmp_path, feed=feed)
+    again.trainer.start(lambda: False)
+
+    assert feed.opened[0] == (["model-bundles"], {})
+    assert again.generations.in_service == 2
+    assert again.outbox.announcements() == []
+
+
+def test_nothing_is_offered_before_it_is_known_what_serves(tmp_path):
+    """A generation could be numbered as one that there is, and would be compared with none."""
+    room = Room(tmp_path, UPLOADS, feed=SilentFeed(UPLOADS), catalogue_wait_s=0.0)
+    room.trainer.start(lambda: False)
+    assert room.outbox.announcements() == []
+    assert room.trainer.withheld == "the announcements are not read to their end yet"
+
+    room.feed.is_away = False
+    room.trainer.take()
+    room.trainer.offer_next()
+    assert [offered.generation for offered in room.outbox.announcements()] == [1]
 
 
 def test_a_restart_offers_what_a_checkpoint_holds_but_was_not_announced(tmp_path):
@@ -527,9 +580,6 @@ class LosingFeed(ScriptedFeed):
         if self.opened[-1][1]:
             raise BrokerLostRecordsError("lost")
         return super().poll(most=most, timeout_s=timeout_s)
-
-    def has_read(self, topics):
-        return not self.opened[-1][1] and super().has_read(topics)
 
 
 class RecreatedFeed(ScriptedFeed):
