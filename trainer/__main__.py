@@ -260,7 +260,10 @@ def build(
     if tracing is not None:
         state.observed = tracing.learning
     config_of_feed = feed_config(kafka) | {"on_commit": commit_listener(on_refusal)}
-    feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka), group.owns)
+    feed = Feed(
+        *(Consumer(config_of_feed), kafka.layout, identify(kafka), group.owns),
+        announcing=Consumer(config_of_feed),
+    )
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     rollback = Rollback(settings.checkpoint_dir)
