@@ -300,6 +300,7 @@ def build(
         clock=system_clock,
         state_clock=state_clock,
         watch=watch,
+        rollback=rollback,
     )
     return Member(parts, settings, group) if group.size > 1 else Trainer(parts, settings), feed
 

@@ -36,6 +36,7 @@ from contract.process.clock import Clock, ManualClock
 from contract.wire.events import BundleAnnouncement, ItemVector
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS, Topic
 from models.bundle.bundle import Bundle
+from trainer.guard.rollback import Rollback
 from trainer.guard.service_watch import ServiceWatch
 from trainer.input import backfill
 from trainer.input.dispatch import SOURCES, Intake
@@ -97,6 +98,7 @@ class Parts:
     clock: Clock
     state_clock: ManualClock
     watch: ServiceWatch | None = None
+    rollback: Rollback | None = None
 
 
 class Trainer:
@@ -554,6 +556,8 @@ class Trainer:
             log.warning("broker_loss_accepted", reason=str(error))
             self._is_catching_up = False
             parts.journal.clear()
+            if parts.rollback is not None:
+                parts.rollback.forget_logs()
             parts.feed.forget()
             parts.feed.open(ALL, {})
             self._has_changed = True

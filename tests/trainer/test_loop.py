@@ -33,6 +33,7 @@ from tests.trainer.doubles import (
     state_of,
 )
 from tests.trainer.ranking import facts
+from trainer.guard.rollback import Rollback
 from trainer.input.dispatch import Intake
 from trainer.input.feed import BrokerLostRecordsError
 from trainer.loop import Parts, Trainer
@@ -50,7 +51,7 @@ NEVER = 3_600.0
 class Room:
     """A trainer among stand-ins, all of which write into one journal."""
 
-    def __init__(self, tmp_path, *batches, feed=None, guarding=None, **settings):
+    def __init__(self, tmp_path, *batches, feed=None, guarding=None, rollback=None, **settings):
         self.journal = []
         self.learner = RecordingLearner(self.journal)
         self.state = state_of(learner=self.learner)
@@ -68,7 +69,10 @@ class Room:
                 state=self.state,
                 generations=self.generations,
                 feed=self.feed,
-                intake=Intake(self.state, self.generations, self.outbox, layout, clock),
+                intake=Intake(
+                    *(self.state, self.generations, self.outbox, layout, clock),
+                    rollback.quarantine if rollback is not None else None,
+                ),
                 outbox=self.outbox,
                 publisher=publisher,
                 checkpoints=self.checkpoints,
@@ -77,6 +81,7 @@ class Room:
                 clock=clock,
                 state_clock=clock,
                 watch=guarding,
+                rollback=rollback,
             ),
             TrainerSettings(
                 **{**rhythm, "batch_wait_ms": 0, "batch_size": 4, "backfill_users": 0, **settings}
@@ -633,6 +638,24 @@ def test_after_an_accepted_loss_it_reads_from_the_beginning_and_keeps_its_state(
     assert again.feed.opened[-1][1] == {}
     assert again.learner.seen == ["u1/v1/0", "u1/v2/0"]
     assert len(again.outbox.announcements()) == 1
+
+
+def test_after_an_accepted_loss_nothing_is_left_out_for_the_offset_of_another_record(tmp_path):
+    """New records have the offsets of old ones, and a checkpoint of before knows the old logs."""
+    Room(tmp_path, UPLOADS).start()
+    old = Rollback(tmp_path / "checkpoints")
+    old.keep(1, next((tmp_path / "checkpoints").glob("ckpt-*")))
+    old.quarantine.add(
+        reason="bad", now_ms=T0, generation=1, first={}, end={WATCH_EVENTS.name: {0: 5}}
+    )
+    rollback = Rollback(tmp_path / "checkpoints")
+    feed = LosingFeed(watches("v2"))
+    again = Room(tmp_path, feed=feed, rollback=rollback, after_broker_loss="continue").start()
+    again.trainer.step()
+
+    assert again.learner.seen == ["u1/v2/0"]
+    assert rollback.generations == []
+    assert Rollback(tmp_path / "checkpoints").quarantine.entries == []
 
 
 def _after(num_steps):
