@@ -81,9 +81,7 @@ def test_what_was_learned_between_is_left_out_also_after_a_restart(tmp_path, che
 def test_a_damaged_list_of_what_is_left_out_is_told_with_the_remedy(tmp_path):
     """Taking it for empty would teach what did harm once."""
     (tmp_path / "quarantine.json").write_bytes(b'[{"reason"')
-    with pytest.raises(
-        ContractError, match=r"quarantine.json cannot.*or delete it"
-    ):
+    with pytest.raises(ContractError, match=r"quarantine.json cannot.*or delete it"):
         Quarantine(tmp_path)
 
 
