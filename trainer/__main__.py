@@ -151,12 +151,13 @@ def learn_windows(
     num_passes: int,
     should_stop: Callable[[], bool],
     on_pass: Callable[[], None],
-) -> int:
+) -> tuple[int, bool]:
     """Learn from the history windows that *read* returns; leave a checkpoint to go on from.
 
-    Return how many users have one. With *num_users* the model learns from so many of them, by lot.
-    *on_pass* is called when it has learned from all of them once more. `run` with the same
-    *environ* goes on live from the checkpoint. If it is to stop, there is none.
+    Return how many users have one, and whether the checkpoint is saved. With *num_users* the model
+    learns from so many of them, by lot. *on_pass* is called when it has learned from all of them
+    once more. `run` with the same *environ* goes on live from the checkpoint. If it is to stop,
+    there is none.
 
     Raises:
         ContractError: a setting is wrong, there is a checkpoint, no video, or nothing to learn.
@@ -176,7 +177,7 @@ def learn_windows(
     parts = kafka, process, settings, policy, group
     trainer, feed = build(*parts, on_refusal=cluster.doubt_group)
     try:
-        trainer.learn_windows(
+        is_saved = trainer.learn_windows(
             records,
             lambda: not should_stop(),
             num_learned=min(num_users or len(records), len(records)),
@@ -187,7 +188,7 @@ def learn_windows(
         feed.close()
         held.close()
         group.close()
-    return len(records)
+    return len(records), is_saved
 
 
 def _configuration(settings: TrainerSettings) -> Configuration:

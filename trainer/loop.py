@@ -471,8 +471,8 @@ class Trainer:
         num_learned: int,
         num_passes: int,
         on_pass: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Learn from history windows given as *records*, and save the first checkpoint.
+    ) -> bool:
+        """Learn from history windows given as *records*; return whether the checkpoint is saved.
 
         `run` goes on from it, in this process or in another: with the uploads from where they were
         read to, and all else from its beginning. Nothing is saved if it no longer *goes_on*, which
@@ -514,6 +514,7 @@ class Trainer:
             self._is_catching_up, self._has_changed = False, True
             self.checkpoint()
             self._finish_saving(wait=True)
+        return bool(parts.checkpoints.newest_number)
 
     def _learn_backlog(self, should_stop: Stop) -> None:
         """Read what the topics hold, learn from it in passes; the next record read is the next.
