@@ -264,7 +264,12 @@ def _sizes(text: str) -> list[int]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--json", action="store_true", help="accepted for symmetry: always JSON")
     parser.add_argument("--videos", type=_sizes, default=list(SIZES), help="sizes, by commas")
     parser.add_argument("--seconds", type=float, default=20.0, help="of learning, for each size")

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import fsspec
 import structlog
@@ -40,7 +41,7 @@ from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
 from models.parallel.data_parallel import DataParallel
 from models.ranking.config import RANKERS
-from trainer.config_file import configured
+from trainer.config_file import VARIABLE, Configuration, configured
 from trainer.evaluate.popularity import Popularity
 from trainer.evaluate.sample import ValidationBudget
 from trainer.group.group import Group, joined
@@ -103,8 +104,8 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     policy = load(WindowSettings, environ).policy
     _check_machine(settings, process)
     group = joined(environ)
-    settings = in_own_directory(settings, group)
-    held = preflight.hold_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
+    shared, settings = settings.checkpoint_dir, in_own_directory(settings, group)
+    held = hold_directories(shared, settings.checkpoint_dir, group)
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")
     torch.set_num_threads(settings.threads)
@@ -134,7 +135,8 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
             log.warning("trainer_starts_over", reason="it has gone back to an older checkpoint")
     finally:
         watch.stop()
-        held.close()
+        for file in held:
+            file.close()
         group.close()
         traced.close()
     ending.check()
@@ -149,12 +151,13 @@ def learn_windows(
     num_passes: int,
     should_stop: Callable[[], bool],
     on_pass: Callable[[], None],
-) -> int:
+) -> tuple[int, bool]:
     """Learn from the history windows that *read* returns; leave a checkpoint to go on from.
 
-    Return how many users have one. With *num_users* the model learns from so many of them, by lot.
-    *on_pass* is called when it has learned from all of them once more. `run` with the same
-    *environ* goes on live from the checkpoint. If it is to stop, there is none.
+    Return how many users have one, and whether the checkpoint is saved. With *num_users* the model
+    learns from so many of them, by lot. *on_pass* is called when it has learned from all of them
+    once more. `run` with the same *environ* goes on live from the checkpoint. If it is to stop,
+    there is none.
 
     Raises:
         ContractError: a setting is wrong, there is a checkpoint, no video, or nothing to learn.
@@ -174,7 +177,7 @@ def learn_windows(
     parts = kafka, process, settings, policy, group
     trainer, feed = build(*parts, on_refusal=cluster.doubt_group)
     try:
-        trainer.learn_windows(
+        is_saved = trainer.learn_windows(
             records,
             lambda: not should_stop(),
             num_learned=min(num_users or len(records), len(records)),
@@ -185,10 +188,29 @@ def learn_windows(
         feed.close()
         held.close()
         group.close()
-    return len(records)
+    return len(records), is_saved
+
+
+def _configuration(settings: TrainerSettings) -> Configuration:
+    """Return what learns, with what the file of `TrainerSettings.config` changes.
+
+    Raises:
+        ContractError: the file cannot be read, or names or sets what there is not.
+    """
+    return configured(
+        settings.config,
+        dataclasses.replace(
+            config_of(settings.model),
+            completion=settings.completion,
+            max_videos=settings.max_videos,
+            id_expiry_ms=settings.id_expiry_ms,
+        ),
+        RANKERS[settings.ranker],
+    )
 
 
 def _check_machine(settings: TrainerSettings, process: ProcessSettings) -> None:
+    _configuration(settings)
     preflight.check_directory(settings.checkpoint_dir, CHECKPOINT_DIR)
     preflight.check_ready_file(process.ready_file)
     bundle_store.check_url(process.bundle_url)
@@ -211,17 +233,11 @@ def build(
 
     *on_refusal* is called when its consumer group has refused a commit.
     """
-    configuration = configured(
-        settings.config,
-        dataclasses.replace(
-            config_of(settings.model),
-            completion=settings.completion,
-            max_videos=settings.max_videos,
-            id_expiry_ms=settings.id_expiry_ms,
-        ),
-        RANKERS[settings.ranker],
-    )
-    model = learner(settings.model, configuration.model, seed=settings.seed)
+    configuration = _configuration(settings)
+    try:
+        model = learner(settings.model, configuration.model, seed=settings.seed)
+    except (ValueError, RuntimeError) as error:  # a loss that there is not, widths beyond memory
+        raise ContractError(f"{VARIABLE}: [model]: {error}") from error
     model.share_steps(DataParallel(group.rank, group.size))
     state_clock = ManualClock(system_clock())
     state = TrainingState(
@@ -260,7 +276,10 @@ def build(
     if tracing is not None:
         state.observed = tracing.learning
     config_of_feed = feed_config(kafka) | {"on_commit": commit_listener(on_refusal)}
-    feed = Feed(Consumer(config_of_feed), kafka.layout, identify(kafka), group.owns)
+    feed = Feed(
+        *(Consumer(config_of_feed), kafka.layout, identify(kafka), group.owns),
+        announcing=Consumer(config_of_feed),
+    )
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     rollback = Rollback(settings.checkpoint_dir)
@@ -297,6 +316,7 @@ def build(
         clock=system_clock,
         state_clock=state_clock,
         watch=watch,
+        rollback=rollback,
     )
     return Member(parts, settings, group) if group.size > 1 else Trainer(parts, settings), feed
 
@@ -320,6 +340,18 @@ def in_own_directory(settings: TrainerSettings, group: Group) -> TrainerSettings
         )
     own.mkdir(parents=True, exist_ok=True)
     return settings.model_copy(update={"checkpoint_dir": own})
+
+
+def hold_directories(shared: Path, own: Path, group: Group) -> list[IO[bytes]]:
+    """Lock *own*, the directory of this rank's checkpoints; rank 0 locks *shared*, too.
+
+    So a trainer alone and a group are not started on one directory, nor are two groups.
+
+    Raises:
+        ContractError: another process has one of them.
+    """
+    directories = {own, shared} if group.is_first else {own}
+    return [preflight.hold_directory(one, CHECKPOINT_DIR) for one in sorted(directories)]
 
 
 def _go_on_quietly(ready: readiness.ReadyFile | None, niceness: int) -> None:

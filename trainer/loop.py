@@ -34,8 +34,9 @@ from contract.kafka.outbox import Outbox
 from contract.kafka.records import Received
 from contract.process.clock import Clock, ManualClock
 from contract.wire.events import BundleAnnouncement, ItemVector
-from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS
+from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS, Topic
 from models.bundle.bundle import Bundle
+from trainer.guard.rollback import Rollback
 from trainer.guard.service_watch import ServiceWatch
 from trainer.input import backfill
 from trainer.input.dispatch import SOURCES, Intake
@@ -97,6 +98,7 @@ class Parts:
     clock: Clock
     state_clock: ManualClock
     watch: ServiceWatch | None = None
+    rollback: Rollback | None = None
 
 
 class Trainer:
@@ -128,6 +130,7 @@ class Trainer:
         self._num_erasures = 0
         self._num_naming_erased = 0
         self._has_caught_up = False
+        self._knows_generations = False
         self._fast_path_warned: int | None = None
         self.withheld = ""
         """Why the newest bundle was not offered; empty if it was."""
@@ -186,8 +189,8 @@ class Trainer:
         if self._report.is_due():
             self._log_progress()
 
-    def take(self) -> None:
-        """Apply new records; a full batch is learned before the next record is applied."""
+    def take(self) -> int:
+        """Apply new records, and return how many; a full batch is learned before the next one."""
         feed, transitions = self._parts.feed, self._transitions
         records = feed.poll(most=MAX_POLLED, timeout_s=POLL_S)
         self._note_lag(records)
@@ -197,6 +200,7 @@ class Trainer:
             self._has_changed = True
         if was_empty or transitions.num_full_batches > num_batches:
             self._batch_age.restart()
+        return len(records)
 
     def _note_lag(self, records: Sequence[Received]) -> None:
         """Note how old the oldest of *records* is."""
@@ -273,7 +277,7 @@ class Trainer:
         started_s = time.monotonic()
         state, generations = self._parts.state, self._parts.generations
         generation = max(generations.newest, *state.touched, 0) + 1
-        reason = self._why_not() or self._why_not_offer()
+        reason = self._why_unknown() or self._why_not() or self._why_not_offer()
         if reason is None:
             try:
                 in_service = generations.in_service
@@ -314,6 +318,14 @@ class Trainer:
         self._parts.state.counts["bundles_withheld"] += 1
         self.withheld = reason
         log.error("bundle_withheld", reason=reason, generation=generation)
+
+    def _why_unknown(self) -> str | None:
+        """Return why it is not known what serves: then no generation may be numbered, or judged."""
+        if not self._knows_generations:
+            self._knows_generations = self._parts.feed.has_read((MODEL_BUNDLES,))
+        return (
+            None if self._knows_generations else "the announcements are not read to their end yet"
+        )
 
     def _why_not_offer(self) -> str | None:
         watch = self._parts.watch
@@ -417,16 +429,15 @@ class Trainer:
         if num_passes:
             parts.journal.clear()
         elif transitions := parts.journal.resume(0):
+            self._read_announcements(should_stop)
             parts.feed.open(ALL, {})
             self._repeat(transitions, should_stop)
-            self._read_until(lambda: parts.feed.has_read([MODEL_BUNDLES]), should_stop)
             return
         records = self._streams_windows(should_stop)
         self._is_catching_up = bool(records or num_passes)
         if records:
             parts.journal.clear()
-        parts.feed.open(CATALOGUE, {})
-        self._read_until(lambda: parts.feed.has_read(CATALOGUE), should_stop)
+        self._read(CATALOGUE, should_stop)
         if records and not should_stop():
             backfill.take_over(
                 parts.state,
@@ -460,8 +471,8 @@ class Trainer:
         num_learned: int,
         num_passes: int,
         on_pass: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Learn from history windows given as *records*, and save the first checkpoint.
+    ) -> bool:
+        """Learn from history windows given as *records*; return whether the checkpoint is saved.
 
         `run` goes on from it, in this process or in another: with the uploads from where they were
         read to, and all else from its beginning. Nothing is saved if it no longer *goes_on*, which
@@ -479,8 +490,7 @@ class Trainer:
         parts.journal.clear()
         if parts.state.joiner is not None:
             parts.state.joiner.load(None)
-        parts.feed.open(CATALOGUE, {})
-        self._read_until(lambda: parts.feed.has_read(CATALOGUE), lambda: not goes_on())
+        self._read(CATALOGUE, lambda: not goes_on())
         if not len(parts.state.learner.vocabulary):
             raise ContractError(
                 f"{VIDEO_UPLOADS.name} has no video: publish the catalogue first, since watches of "
@@ -504,6 +514,7 @@ class Trainer:
             self._is_catching_up, self._has_changed = False, True
             self.checkpoint()
             self._finish_saving(wait=True)
+        return bool(parts.checkpoints.newest_number)
 
     def _learn_backlog(self, should_stop: Stop) -> None:
         """Read what the topics hold, learn from it in passes; the next record read is the next.
@@ -529,6 +540,7 @@ class Trainer:
 
     def _resume(self, checkpoint: Checkpoint, should_stop: Stop) -> None:
         parts = self._parts
+        self._read_announcements(should_stop)
         checkpoint_codec.restore(parts.state, checkpoint.files, checkpoint.directories)
         self._saving.go_on_from(checkpoint.number)
         self._note_erasures(is_new=False)
@@ -538,20 +550,19 @@ class Trainer:
         try:
             parts.feed.open(ALL, checkpoint.offsets, checkpoint.topic_ids)
             self._repeat(transitions, should_stop)
-            self._read_until(
-                lambda: parts.feed.is_verified and parts.feed.has_read([MODEL_BUNDLES]), should_stop
-            )
+            self._verify(should_stop)
         except BrokerLostRecordsError as error:
             if self._settings.after_broker_loss == "stop":
                 raise
             log.warning("broker_loss_accepted", reason=str(error))
             self._is_catching_up = False
             parts.journal.clear()
+            if parts.rollback is not None:
+                parts.rollback.forget_logs()
             parts.feed.forget()
             parts.feed.open(ALL, {})
             self._has_changed = True
             self._checkpoint_if_possible()
-            self._read_until(lambda: parts.feed.has_read([MODEL_BUNDLES]), should_stop)
 
     def _repeat(self, transitions: list[Transition], should_stop: Stop) -> None:
         """Do again what happened after the checkpoint; nothing is saved before that is done."""
@@ -564,12 +575,26 @@ class Trainer:
         log.info("journal_repeated", transitions=len(transitions), took_s=_since(started_s),
                  examples=self._parts.state.progressive.num_examples)  # fmt: skip
 
-    def _read_until(self, is_enough: Callable[[], bool], should_stop: Stop) -> None:
-        patience = Interval(self._settings.catalogue_wait_s)
-        while not is_enough() and not should_stop():
-            if patience.is_due():
+    def _read_announcements(self, should_stop: Stop) -> None:
+        """Read what serves, before anything is restored: behind a backlog it would come late."""
+        self._read((MODEL_BUNDLES,), should_stop)
+
+    def _read(self, topics: Sequence[Topic], should_stop: Stop) -> None:
+        """Read *topics* alone to their ends, unless nothing comes for as long as is waited."""
+        feed, patience = self._parts.feed, Interval(self._settings.catalogue_wait_s)
+        feed.open(topics, {})
+        while not feed.has_read(topics) and not should_stop():
+            if self.take():
+                patience.restart()
+            elif patience.is_due():
                 log.warning("reading_cut_short", waited_s=self._settings.catalogue_wait_s)
-                return
+                break
+        self._why_unknown()
+
+    def _verify(self, should_stop: Stop) -> None:
+        """Go on until the topics are known to reach to where reading them started."""
+        feed, patience = self._parts.feed, Interval(self._settings.catalogue_wait_s)
+        while not feed.is_verified and not should_stop() and not patience.is_due():
             self.take()
             self.learn_due()
 

@@ -60,7 +60,11 @@ class TrainerSettings(Settings):
         default=500, ge=0, le=60_000, description="how long a batch waits to fill"
     )
     catalogue_wait_s: float = Field(
-        default=5.0, ge=0, le=600, description="before the first bundle, at the very first start"
+        default=5.0,
+        ge=0,
+        le=600,
+        description="at a start: for the next record of the catalogue, or the next announcement, "
+        "while they are not read to their ends",
     )
     backfill_users: int = Field(
         default=20_000,

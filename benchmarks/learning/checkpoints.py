@@ -122,7 +122,12 @@ def _new_bytes(path: Path) -> int:
 
 def main() -> None:
     """Print one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning.checkpoints",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--users", type=int, default=200_000)
     parser.add_argument("--changed", type=int, default=15_000, help="users between checkpoints")
     parser.add_argument("--json", action="store_true", help="print JSON, which it always does")

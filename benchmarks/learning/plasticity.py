@@ -157,7 +157,9 @@ def _example(at_ms: int, watched: int, label: int) -> Example:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure as asked, print one JSON object, and fail when learning has hardened."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning.plasticity", description=__doc__
+        prog="python -m benchmarks.learning.plasticity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", help="kuairand:DIR; a planted pattern without")
     parser.add_argument("--exposures", type=int, default=3_000, help="of a pass")

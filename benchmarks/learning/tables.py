@@ -98,7 +98,9 @@ def run(
 def main() -> None:
     """Run it as asked."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning.tables", description=__doc__
+        prog="python -m benchmarks.learning.tables",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--ids", type=int, default=100_000_000, help="distinct videos")
     parser.add_argument("--max-videos", type=int, default=500_000, help="the ceiling of rows")

@@ -162,7 +162,12 @@ def clean(log: WatchLog, *, num_learned: int, is_blind: bool) -> dict[str, Any]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.poison",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--data", type=Path, required=True, help="the KuaiRand log")
     parser.add_argument("--json", action="store_true", help="the output is JSON in any case")
     parser.add_argument("--seeds", type=int, default=3)

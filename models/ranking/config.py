@@ -1,5 +1,6 @@
 """Configure a ranker: which heads it has, its widths, its learning rates."""
 
+import math
 from dataclasses import dataclass
 
 HEADS = ("weighted_logistic", "distribution")
@@ -42,6 +43,14 @@ class RankerConfig:
             raise ValueError(f"watch_head is one of {HEADS}, got {self.watch_head!r}")
         if self.dim < 1 or self.buckets < 2 or min(self.hidden, default=1) < 1:  # noqa: PLR2004
             raise ValueError(f"widths must be positive, got {self}")
+        for name in ("dense_lr", "table_lr", "history_lr", "max_watch_s"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("table_penalty", "retrieval_weight", "history_passes"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
 
 RANKERS = {

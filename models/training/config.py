@@ -3,6 +3,7 @@
 The trainer is configured with it; what serving needs of it travels in the bundle's manifest.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from models.features.examples import CompletionRule
@@ -12,6 +13,17 @@ from models.serving.ranking import RankerParams
 
 DIM = 64
 """Width of item input vectors, item output vectors and user vectors alike: they share a space."""
+
+_AT_LEAST = {
+    0: ("min_id_count", "num_replayed", "sample_alpha", "first_moment"),
+    1: ("dim", "hidden_dim", "context_dim", "num_negatives", "examples_per_step", "num_bands",
+        "id_expiry_ms", "max_videos", "replay_size", "frequency_half_life_ms"),
+    2: ("content_buckets", "context_buckets"),  # row 0 means nothing, so one more
+}  # fmt: skip
+_ABOVE_ZERO = {
+    1.0: ("lr_share_after_histories", "id_moment_decay", "content_moment_decay"),
+    math.inf: ("dense_lr", "id_lr", "content_lr", "max_grad_norm", "max_row_grad_norm"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +95,18 @@ class TowerConfig:
     def __post_init__(self) -> None:
         if not self.pools or min(self.pools) < 1:
             raise ValueError(f"pools must be counts of watches, got {self.pools}")
-        if not 0.0 < self.lr_share_after_histories <= 1.0:
-            raise ValueError(
-                f"lr_share_after_histories must be in (0, 1], got {self.lr_share_after_histories}"
-            )
         if self.max_per_user is not None and self.max_per_user < 1:
             raise ValueError(f"max_per_user must be at least 1, got {self.max_per_user}")
-        if self.min_id_count < 0:
-            raise ValueError(f"min_id_count must be at least 0, got {self.min_id_count}")
-        for name in (
-            "dim",
-            "hidden_dim",
-            "context_dim",
-            "num_negatives",
-            "examples_per_step",
-            "num_bands",
-            "id_expiry_ms",
-            "max_videos",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("content_buckets", "context_buckets"):
-            if getattr(self, name) < 2:  # noqa: PLR2004 - row 0 means nothing, so one more
-                raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")
+        for least, names in _AT_LEAST.items():
+            for name in names:
+                if not least <= getattr(self, name) < math.inf:
+                    raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for most, names in _ABOVE_ZERO.items():
+            for name in names:
+                value = getattr(self, name)
+                if not 0.0 < value <= most or value == math.inf:
+                    bounds = "above 0" if most == math.inf else f"in (0, {most:g}]"
+                    raise ValueError(f"{name} must be {bounds}, got {value}")
 
     @property
     def temperature(self) -> float:

@@ -26,7 +26,8 @@ def backfill(
     """Let the trainer learn histories from files before its first start.
 
     Settings are those of the trainer, from the environment. The catalogue must be on the broker.
-    What is left is a checkpoint; python -m trainer with the same settings goes on from it.
+    What is left is a checkpoint; python -m trainer with the same settings goes on from it. Stopped
+    on the way it leaves none, and exits with 1.
 
     For example:
 
@@ -43,4 +44,5 @@ def backfill(
         raise typer.BadParameter(
             f"{error.name} is not installed: pip install 'nextwatch[train]'"
         ) from None
-    warm_start.run(Path(directory), passes=passes, users=users, as_json=as_json)
+    if not warm_start.run(Path(directory), passes=passes, users=users, as_json=as_json):
+        raise typer.Exit(1)

@@ -10,7 +10,7 @@ from nextwatch.operate.session import (
     outbox_of,
     print_table,
     scan_of,
-    to_json,
+    to_ascii_json,
     usage_errors,
 )
 
@@ -29,6 +29,10 @@ returns within seconds, and the trainer goes back to the checkpoint of the gener
 Generation = Annotated[int, typer.Argument(min=0, metavar="GENERATION")]
 Reason = Annotated[
     str, typer.Option(metavar="WORDS", help="Why; it is announced, and listed afterwards.")
+]
+Unread = Annotated[
+    bool,
+    typer.Option("--unread", help="Also if its bundle cannot be read from here."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be announced.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -50,7 +54,7 @@ def list_models(*, as_json: Json = False) -> None:
 
     log = _log()
     if as_json:
-        typer.echo(to_json(models.bundles(log)))
+        typer.echo(to_ascii_json(models.bundles(log)))
     elif len(log):
         print_table(models.table(log, now_ms=system_clock()))
     else:
@@ -67,7 +71,7 @@ def show_model(generation: Generation) -> None:
 
     log = _log()
     with usage_errors():
-        typer.echo(to_json(models.found(log, generation)))
+        typer.echo(to_ascii_json(models.found(log, generation)))
 
 
 @models_app.command("rollback")
@@ -99,11 +103,17 @@ def rollback(
 
 @models_app.command("promote")
 def promote(
-    generation: Generation, *, reason: Reason = "by an operator", dry_run: DryRun = False
+    generation: Generation,
+    *,
+    reason: Reason = "by an operator",
+    unread: Unread = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Put a generation in service, by withdrawing the later ones.
 
     One that was withdrawn is offered again. The next generation that the trainer offers follows it.
+    Its bundle is read first, from NEXTWATCH_PROCESS_BUNDLE_URL: without it the later ones would be
+    withdrawn for nothing.
 
     Example: nextwatch models promote 7 --reason "the alarm was false"
     """
@@ -115,7 +125,29 @@ def promote(
         plan = models.plan_promotion(
             log, generation, now_ms=system_clock(), reason=reason[:_MAX_REASON]
         )
+        if not unread:
+            _check_bundle(models.found(log, generation))
     _announce(plan, is_dry=dry_run)
+
+
+def _check_bundle(announcement: "BundleAnnouncement") -> None:
+    """Check that the workers will find the bundle.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    from contract.errors import NextwatchError  # noqa: PLC0415
+    from contract.process.settings import ProcessSettings, load  # noqa: PLC0415
+    from models.bundle.bundle import load_announced  # noqa: PLC0415
+
+    root_url = load(ProcessSettings, os.environ).bundle_url
+    try:
+        load_announced(root_url, announcement)
+    except (NextwatchError, OSError) as error:
+        raise ValueError(
+            f"nothing was announced, since no worker could serve it: {error}; --unread announces "
+            "it nevertheless"
+        ) from error
 
 
 @models_app.command("diff")
@@ -141,7 +173,7 @@ def diff(first: Generation, second: Generation, *, as_json: Json = False) -> Non
         typer.echo(f"only the metrics are compared: {error}", err=True)
     told = models.difference(one, other, loaded)
     if as_json:
-        typer.echo(to_json(told))
+        typer.echo(to_ascii_json(told))
     else:
         print_table(models.difference_table(told))
 
@@ -160,9 +192,10 @@ def _announce(plan: "list[BundleAnnouncement]", *, is_dry: bool) -> None:
     from contract.cluster.preflight import Preflight  # noqa: PLC0415
     from nextwatch.acls import models_needs  # noqa: PLC0415
     from nextwatch.operate import models  # noqa: PLC0415
+    from nextwatch.operate.terminal import one_line  # noqa: PLC0415
 
     for each in plan:
-        typer.echo(f"generation {each.generation}: {each.state.value} ({each.reason})")
+        typer.echo(f"generation {each.generation}: {each.state.value} ({one_line(each.reason)})")
     if is_dry:
         typer.echo("nothing was announced")
         return

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from contract.bundle_log import SERVABLE, BundleLog
 from contract.errors import DecodeError
@@ -18,7 +19,9 @@ from contract.wire.decoding import decode, tombstone_id
 from contract.wire.events import BundleAnnouncement, BundleState, encode
 from contract.wire.topics import MODEL_BUNDLES, Layout
 from models.bundle.bundle import Bundle
+from nextwatch.operate.terminal import one_line
 
+_MOST_REASON = 256
 SHOWN = {
     "progressive_examples": "examples",
     "recent_progressive_recall_at_100": "recall@100",
@@ -168,14 +171,13 @@ def table(log: BundleLog, *, now_ms: int) -> Table:
     for bundle in reversed(bundles(log)):
         serves = bundle.generation == log.in_service
         state = "in service" if serves else bundle.state.value.replace("_", " ")
-        values = (bundle.metrics.get(name) for name in SHOWN)
         shown.add_row(
             str(bundle.generation),
             bundle.bundle_id,
             state if serves or bundle.state is not BundleState.IN_SERVICE else "kept",
             f"{max(0, now_ms - bundle.announced_at_ms) // 1_000} s",
-            *("" if value is None else f"{value:.4g}" for value in values),
-            bundle.reason,
+            *(_number(bundle.metrics.get(name)) for name in SHOWN),
+            Text(one_line(bundle.reason, most=_MOST_REASON)),
         )
     return shown
 
@@ -184,7 +186,7 @@ def difference_table(told: Difference) -> Table:
     """Return *told* as a table."""
     shown = Table("", str(told.first), str(told.second))
     for name, values in told.metrics.items():
-        shown.add_row(name, *("" if value is None else f"{value:.4g}" for value in values))
+        shown.add_row(Text(one_line(name)), *map(_number, values))
     if told.num_videos is not None:
         shown.add_row("videos", *map(str, told.num_videos))
         shown.add_row("videos added, removed", str(told.num_added), str(told.num_removed))
@@ -192,6 +194,12 @@ def difference_table(told: Difference) -> Table:
     for topic, count in told.records_between.items():
         shown.add_row(f"records of {topic} between them", "", str(count))
     return shown
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
 
 
 def _withdrawals(

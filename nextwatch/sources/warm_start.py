@@ -36,8 +36,10 @@ def windows(directory: Path, policy: WindowPolicy) -> Mapping[str, bytes]:
     return {key.decode(): value for key, value in found}
 
 
-def run(directory: Path, *, passes: int, users: int | None, as_json: bool) -> None:
+def run(directory: Path, *, passes: int, users: int | None, as_json: bool) -> bool:
     """Learn the histories in *directory* in *passes* passes, and show the progress.
+
+    Return whether that is saved.
 
     Raises:
         DatasetError, BrokerUnavailable, ContractError: each with its remedy.
@@ -49,7 +51,7 @@ def run(directory: Path, *, passes: int, users: int | None, as_json: bool) -> No
     )
     with stop_on_signals() as stop, Progress(*columns, console=console) as bar:
         task = bar.add_task("histories", total=passes)
-        num_users = learn_windows(
+        num_users, is_saved = learn_windows(
             os.environ,
             lambda policy: windows(directory, policy),
             num_users=users,
@@ -57,10 +59,11 @@ def run(directory: Path, *, passes: int, users: int | None, as_json: bool) -> No
             should_stop=stop.is_set,
             on_pass=lambda: bar.advance(task),
         )
-    told = {"users": num_users, "passes": passes, "saved": not stop.is_set()}
+    told = {"users": num_users, "passes": passes, "saved": is_saved}
     if as_json:
         sys.stdout.write(to_json(told) + "\n")
-    elif told["saved"]:
+    elif is_saved:
         console.print(f"{num_users:,} users learned: python -m trainer goes on from there")
     else:
-        console.print("stopped: nothing was saved")
+        console.print("nothing was saved: python -m trainer would start with nothing learned")
+    return is_saved

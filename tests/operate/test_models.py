@@ -1,13 +1,21 @@
 """`nextwatch models`: which announcements put another generation in service."""
 
+import io
+import re
+
 import msgspec
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from contract.bundle_log import BundleLog
 from contract.wire.events import BundleAnnouncement, BundleState
 from contract.wire.topics import MODEL_BUNDLES
+from nextwatch.commands import cli
 from nextwatch.operate import models
+from nextwatch.operate.terminal import one_line
 from tests.support.builders import T0
+from tests.support.bundles import catalogue, learner_of, write
 from tests.trainer.doubles import received
 
 OFFERED, INDEXED = BundleState.OFFERED, BundleState.INDEXED
@@ -108,6 +116,74 @@ def test_records_that_cannot_be_read_hide_no_others():
         received(MODEL_BUNDLES, good, offset=1),
     ]
     assert models.log_of(records).in_service == 1
+
+
+def drawn(table):
+    """Return *table* as a terminal gets it."""
+    console = Console(width=200, force_terminal=True, color_system=None, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "reason", ["see [/runbook]", "[red]a[/red]", "a\x1b]0;title\x07\x1b[2J\nb"]
+)
+def test_a_reason_is_shown_as_it_is_and_moves_no_terminal(reason):
+    """Whoever may write to the topic chooses it; an operator's own ended the list once."""
+    log = BundleLog()
+    log.apply(said(1, WITHDRAWN, reason=reason, metrics={"[/loss]": 1.0}))
+
+    assert one_line(reason) in drawn(models.table(log, now_ms=T0))
+    [bundle] = models.bundles(log)
+    assert "[/loss]" in drawn(models.difference_table(models.difference(bundle, bundle)))
+
+
+def test_counts_are_shown_as_counts():
+    log = BundleLog()
+    log.apply(said(1, IN_SERVICE, metrics={"progressive_examples": 13_483.0, "ranker_gauc": 0.61}))
+    told = drawn(models.table(log, now_ms=T0))
+    assert "13,483" in told
+    assert "0.61" in told
+
+
+@pytest.fixture
+def announced(monkeypatch):
+    """What the commands announce; generation 1 was withdrawn, and 2 serves."""
+    log = log_of((1, IN_SERVICE), (1, WITHDRAWN), (2, IN_SERVICE))
+    told = []
+    monkeypatch.setattr("nextwatch.commands.models._log", lambda: log)
+    monkeypatch.setattr(
+        "nextwatch.commands.models._announce", lambda plan, **_options: told.append(planned(plan))
+    )
+    return told
+
+
+def promote(*options, root):
+    env = {"NEXTWATCH_PROCESS_BUNDLE_URL": f"file://{root}", "COLUMNS": "200", "TERM": "dumb"}
+    return CliRunner().invoke(cli.app, ["models", "promote", "1", *options], env=env)
+
+
+def test_a_generation_whose_bundle_is_gone_is_not_promoted_by_mistake(announced, tmp_path):
+    """The later ones would be withdrawn for it, and it could not serve."""
+    answer = promote(root=tmp_path)
+    assert answer.exit_code == 2
+    told = re.sub(r"[\s│]+", " ", answer.output)
+    assert "nothing was announced, since no worker could serve it" in told
+    assert announced == []
+
+    assert promote("--unread", root=tmp_path).exit_code == 0
+    assert announced == [[(2, WITHDRAWN, 0), (1, OFFERED, 1)]]
+
+
+def test_a_generation_whose_bundle_is_there_is_promoted(announced, tmp_path, monkeypatch):
+    _, manifest = write(learner_of(catalogue()), tmp_path)
+    log = BundleLog()
+    log.apply(msgspec.structs.replace(said(1, WITHDRAWN), manifest_sha256=manifest.sha256))
+    log.apply(said(2, IN_SERVICE))
+    monkeypatch.setattr("nextwatch.commands.models._log", lambda: log)
+
+    assert promote(root=tmp_path).exit_code == 0
+    assert announced == [[(2, WITHDRAWN, 0), (1, OFFERED, 1)]]
 
 
 def test_the_difference_of_two_generations_has_both_values_of_each_metric():

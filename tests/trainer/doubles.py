@@ -167,13 +167,12 @@ class JournalOutbox(MemoryOutbox):
 
 
 class ScriptedFeed:
-    """Gives one batch of records at each poll; the first is what there was at the start."""
+    """Gives of one batch at each poll what is open; the first is what there was at the start."""
 
     def __init__(self, *batches):
         self.batches = list(batches)
         self.next_offsets = {}
         self.topic_ids = {}
-        self.is_verified = True
         self.opened = []
         self.told = []
         self.num_polls = 0
@@ -184,13 +183,21 @@ class ScriptedFeed:
 
     def open(self, topics, offsets, topic_ids=()):
         self.opened.append(([topic.name for topic in topics], dict(offsets)))
+        self.num_polls = 0
+
+    @property
+    def is_verified(self):
+        return self.num_polls > 0
 
     def note_ids(self):
         self.topic_ids |= dict.fromkeys(self.next_offsets, 7)
 
     def poll(self, *, most, timeout_s):
         self.num_polls += 1
-        records = self.batches.pop(0) if self.batches else []
+        batch = self.batches.pop(0) if self.batches else []
+        records = [record for record in batch if record.topic in self.opened[-1][0]]
+        if later := [record for record in batch if record not in records]:
+            self.batches.insert(0, later)
         for record in records:
             self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
         return records

@@ -33,6 +33,7 @@ from tests.trainer.doubles import (
     state_of,
 )
 from tests.trainer.ranking import facts
+from trainer.guard.rollback import Rollback
 from trainer.input.dispatch import Intake
 from trainer.input.feed import BrokerLostRecordsError
 from trainer.loop import Parts, Trainer
@@ -50,7 +51,7 @@ NEVER = 3_600.0
 class Room:
     """A trainer among stand-ins, all of which write into one journal."""
 
-    def __init__(self, tmp_path, *batches, feed=None, guarding=None, **settings):
+    def __init__(self, tmp_path, *batches, feed=None, guarding=None, rollback=None, **settings):
         self.journal = []
         self.learner = RecordingLearner(self.journal)
         self.state = state_of(learner=self.learner)
@@ -68,7 +69,10 @@ class Room:
                 state=self.state,
                 generations=self.generations,
                 feed=self.feed,
-                intake=Intake(self.state, self.generations, self.outbox, layout, clock),
+                intake=Intake(
+                    *(self.state, self.generations, self.outbox, layout, clock),
+                    rollback.quarantine if rollback is not None else None,
+                ),
                 outbox=self.outbox,
                 publisher=publisher,
                 checkpoints=self.checkpoints,
@@ -77,6 +81,7 @@ class Room:
                 clock=clock,
                 state_clock=clock,
                 watch=guarding,
+                rollback=rollback,
             ),
             TrainerSettings(
                 **{**rhythm, "batch_wait_ms": 0, "batch_size": 4, "backfill_users": 0, **settings}
@@ -365,8 +370,61 @@ def test_a_restart_continues_at_the_offsets_of_the_checkpoint(tmp_path):
     again = Room(tmp_path, [received(MODEL_BUNDLES, announcement(1))]).start()
 
     assert again.learner.seen == ["u1/v1/0", "u1/v2/1"]
-    assert again.feed.opened[0][1] == {"video-uploads": {0: 10}, "watch-events": {0: 2}}
+    assert again.feed.opened[-1][1] == {"video-uploads": {0: 10}, "watch-events": {0: 2}}
     assert again.outbox.announcements() == []
+
+
+class FollowingFeed(ScriptedFeed):
+    """Has read a topic when no batch has a record of it left."""
+
+    def has_read(self, topics):
+        names = {topic.name for topic in topics}
+        return not any(record.topic in names for batch in self.batches for record in batch)
+
+
+class SilentFeed(ScriptedFeed):
+    """A broker of which the partition of the announcements is away."""
+
+    is_away = True
+
+    def has_read(self, topics):
+        return not (self.is_away and MODEL_BUNDLES in topics) and super().has_read(topics)
+
+
+def test_a_catalogue_is_read_to_its_end_however_long_that_takes(tmp_path):
+    """100,000 videos took longer than the five seconds, and a third of them came too late."""
+    feed = FollowingFeed(*([one] for one in UPLOADS))
+    Room(tmp_path, feed=feed, catalogue_wait_s=0.0).trainer.start(lambda: False)
+
+    assert feed.next_offsets == {VIDEO_UPLOADS.name: {0: 10}}
+    manifest = next((tmp_path / "bundles").glob("*/manifest.json")).parent
+    assert len(bundle.load(f"file://{manifest}").snapshot.video_ids) == 10
+
+
+def test_a_restart_reads_what_serves_before_a_backlog(tmp_path):
+    """Otherwise it takes the catalogue for one that nothing serves, and offers unasked."""
+    Room(tmp_path, UPLOADS).start()
+    said = [received(MODEL_BUNDLES, announcement(n, BundleState.IN_SERVICE)) for n in (1, 2)]
+    feed = FollowingFeed(said, watches("v1"), watches("v2", offset=1))
+    again = Room(tmp_path, feed=feed)
+    again.trainer.start(lambda: False)
+
+    assert feed.opened[0] == (["model-bundles"], {})
+    assert again.generations.in_service == 2
+    assert again.outbox.announcements() == []
+
+
+def test_nothing_is_offered_before_it_is_known_what_serves(tmp_path):
+    """A generation could be numbered as one that there is, and would be compared with none."""
+    room = Room(tmp_path, UPLOADS, feed=SilentFeed(UPLOADS), catalogue_wait_s=0.0)
+    room.trainer.start(lambda: False)
+    assert room.outbox.announcements() == []
+    assert room.trainer.withheld == "the announcements are not read to their end yet"
+
+    room.feed.is_away = False
+    room.trainer.take()
+    room.trainer.offer_next()
+    assert [offered.generation for offered in room.outbox.announcements()] == [1]
 
 
 def test_a_restart_offers_what_a_checkpoint_holds_but_was_not_announced(tmp_path):
@@ -528,9 +586,6 @@ class LosingFeed(ScriptedFeed):
             raise BrokerLostRecordsError("lost")
         return super().poll(most=most, timeout_s=timeout_s)
 
-    def has_read(self, topics):
-        return not self.opened[-1][1] and super().has_read(topics)
-
 
 class RecreatedFeed(ScriptedFeed):
     """A broker whose topics were created again: opening them with ids says so."""
@@ -583,6 +638,24 @@ def test_after_an_accepted_loss_it_reads_from_the_beginning_and_keeps_its_state(
     assert again.feed.opened[-1][1] == {}
     assert again.learner.seen == ["u1/v1/0", "u1/v2/0"]
     assert len(again.outbox.announcements()) == 1
+
+
+def test_after_an_accepted_loss_nothing_is_left_out_for_the_offset_of_another_record(tmp_path):
+    """New records have the offsets of old ones, and a checkpoint of before knows the old logs."""
+    Room(tmp_path, UPLOADS).start()
+    old = Rollback(tmp_path / "checkpoints")
+    old.keep(1, next((tmp_path / "checkpoints").glob("ckpt-*")))
+    old.quarantine.add(
+        reason="bad", now_ms=T0, generation=1, first={}, end={WATCH_EVENTS.name: {0: 5}}
+    )
+    rollback = Rollback(tmp_path / "checkpoints")
+    feed = LosingFeed(watches("v2"))
+    again = Room(tmp_path, feed=feed, rollback=rollback, after_broker_loss="continue").start()
+    again.trainer.step()
+
+    assert again.learner.seen == ["u1/v2/0"]
+    assert rollback.generations == []
+    assert Rollback(tmp_path / "checkpoints").quarantine.entries == []
 
 
 def _after(num_steps):

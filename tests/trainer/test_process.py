@@ -250,6 +250,33 @@ def test_a_trainer_that_cannot_start_prints_one_line(tmp_path, name, value, code
     assert name in line
 
 
+def test_a_file_of_settings_that_is_wrong_is_told_before_the_broker_is_asked(tmp_path):
+    """Ten seconds of asking would hide what is to be mended."""
+    path = tmp_path / "trainer.toml"
+    path.write_text("[model]\ndense_lr = nan\n")
+    done = run(
+        NEXTWATCH_TRAINER_CONFIG=str(path),
+        NEXTWATCH_TRAINER_CHECKPOINT_DIR=str(tmp_path / "checkpoints"),
+        NEXTWATCH_PROCESS_BUNDLE_URL=(tmp_path / "bundles").as_uri(),
+        NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1",
+    )
+
+    assert done.returncode == ExitCode.MISCONFIGURED
+    assert done.stderr == (
+        "trainer: NEXTWATCH_TRAINER_CONFIG: [model] dense_lr: dense_lr must be above 0, got nan\n"
+    )
+
+
+def test_a_loss_that_there_is_not_is_told_with_those_that_there_are(kafka, tmp_path):
+    path = tmp_path / "trainer.toml"
+    path.write_text('[model]\nloss = "hierarchical"\n')
+    done = Process(kafka, tmp_path, config=path).run()
+
+    assert done.returncode == ExitCode.MISCONFIGURED
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("trainer: ")]
+    assert "NEXTWATCH_TRAINER_CONFIG: [model]: unknown loss 'hierarchical'; known: bpr_max" in line
+
+
 def test_a_second_trainer_on_one_directory_ends_with_the_remedy(process, neighbours, kafka):
     """Both would write checkpoints of different offsets under one another's numbers."""
     neighbours.wait_until(process.ready.exists)

@@ -6,14 +6,13 @@ What came after it is done again from the same offsets: each example counts once
 may differ from the first time, since a group keeps no journal.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
 
 from contract.errors import ContractError
-from contract.wire.topics import MODEL_BUNDLES
+from contract.wire.topics import MODEL_BUNDLES, Topic
 from trainer.group.exchange import Exchange
 from trainer.group.group import Group
 from trainer.loop import ALL, CATALOGUE, MAX_POLLED, POLL_S, Parts, Stop, Trainer
@@ -73,8 +72,8 @@ class Member(Trainer):
         if self._report.is_due():
             self._log_progress()
 
-    def take(self) -> None:
-        """Take new records, and learn what all ranks have."""
+    def take(self) -> int:
+        """Take new records, and learn what all ranks have; return how many this one has taken."""
         feed = self._parts.feed
         records = feed.poll(most=MAX_POLLED, timeout_s=POLL_S)
         self._parts.state_clock.now_ms = self._parts.clock()
@@ -85,6 +84,7 @@ class Member(Trainer):
             self._has_changed = True
         if was_empty:
             self._batch_age.restart()
+        return len(records)
 
     def checkpoint(self) -> None:
         """Ask for a checkpoint; all ranks save it at the end of this round."""
@@ -114,15 +114,15 @@ class Member(Trainer):
         if checkpoint is None:
             if state.joiner is not None:
                 state.joiner.load(None)
-            feed.open(CATALOGUE, {})
-            self._read_together(lambda: feed.has_read(CATALOGUE), stop)
+            self._read_together(CATALOGUE, stop)
             feed.open(ALL, {})
         else:
+            self._read_together((MODEL_BUNDLES,), stop)
             checkpoint_codec.restore(state, checkpoint.files, checkpoint.directories)
             self._saving.go_on_from(checkpoint.number)
             log.info("checkpoint_resumed", number=checkpoint.number, rank=self._group.rank)
             feed.open(ALL, checkpoint.offsets, checkpoint.topic_ids)
-            self._read_together(lambda: feed.is_verified and feed.has_read([MODEL_BUNDLES]), stop)
+            self._verify_together(stop)
         if self._group.is_first and not self._parts.generations.has_any:
             self.offer()
         for interval in (self._fast_path, self._slow_path, self._next_checkpoint):
@@ -150,12 +150,24 @@ class Member(Trainer):
                 return found
             at_most = min(numbers)
 
-    def _read_together(self, is_enough: Callable[[], bool], stop: Stop) -> None:
-        started_s, patience = time.monotonic(), Interval(self._settings.catalogue_wait_s)
-        while not self._group.all(is_enough()):
+    def _read_together(self, topics: Sequence[Topic], stop: Stop) -> None:
+        """Read *topics* alone to their ends, unless nothing comes for as long as is waited."""
+        feed, patience = self._parts.feed, Interval(self._settings.catalogue_wait_s)
+        feed.open(topics, {})
+        while not self._group.all(feed.has_read(topics)):
             if stop():
-                return
-            if self._group.any(patience.is_due()):
-                log.warning("reading_cut_short", waited_s=round(time.monotonic() - started_s, 3))
+                break
+            if self._group.any(bool(self.take())):
+                patience.restart()
+            elif self._group.any(patience.is_due()):
+                log.warning("reading_cut_short", waited_s=self._settings.catalogue_wait_s)
+                break
+        self._why_unknown()
+
+    def _verify_together(self, stop: Stop) -> None:
+        """Go on until the topics are known to reach to where reading them started."""
+        patience = Interval(self._settings.catalogue_wait_s)
+        while not self._group.all(self._parts.feed.is_verified):
+            if stop() or self._group.any(patience.is_due()):
                 return
             self.take()

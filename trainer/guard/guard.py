@@ -25,7 +25,7 @@ from trainer.evaluate.progressive import hits
 from trainer.guard.checks import MAX_CHANGES, Truth, changes, why_refused
 from trainer.guard.labels import THRESHOLD, LabelMonitor
 from trainer.guard.movement import NUM_IN_A_ROW, MovementMonitor
-from trainer.guard.paired import MOST_LOST, PairedRecall
+from trainer.guard.paired import PairedRecall
 from trainer.guard.served import ServedModel, in_parts, opened
 from trainer.guard.shown import WatchedShares
 from trainer.guard.traffic import TrafficMonitor
@@ -141,13 +141,13 @@ class Guard:
         if not sample or self.served is None:
             return
         started_s = self._cpu_s()
-        served_B = self.served.hits(sample)
-        self.versus_served.note(learner_hits(learner, sample), served_B)
+        served_B, user_ids = self.served.hits(sample), [one.user_id for one in sample]
+        self.versus_served.note(learner_hits(learner, sample), served_B, user_ids)
         self._has_reached |= (
             self.versus_served.num_examples >= MIN_EVIDENCE and self.versus_served.reaches
         )
         if self.former is not None and self.former.num_examples >= MIN_EVIDENCE:
-            self.versus_former.note(served_B, self.former.hits(sample))
+            self.versus_former.note(served_B, self.former.hits(sample), user_ids)
         self._budget_s -= self._cpu_s() - started_s
 
     def start_over(self) -> None:
@@ -193,6 +193,8 @@ class Guard:
         kept = [example for example in self._recent if example.user_id != user_id]
         self._recent = deque(kept, maxlen=NUM_RECENT)
         self.traffic.forget(user_id)
+        self.versus_served.forget(user_id)
+        self.versus_former.forget(user_id)
 
     def model_of(self, generation: int) -> ServedModel | None:
         """Return the model that has *generation*, for vectors that are published for it."""
@@ -315,8 +317,8 @@ class Guard:
         return {
             "labels": self.labels.evidence / THRESHOLD,
             "movement": self.movement.num_far / NUM_IN_A_ROW,
-            "versus_served": self.versus_served.lost / MOST_LOST,
-            "versus_former": self.versus_former.lost / MOST_LOST,
+            "versus_served": self.versus_served.share_of_bound,
+            "versus_former": self.versus_former.share_of_bound,
         } | {name: change / MAX_CHANGES[name] for name, change in self.changes.items()}
 
     def _worse(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from contract.errors import ContractError
 from contract.process.atomic_write import replace_file
 from contract.wire.topics import IMPRESSIONS, RANKING_LOG, WATCH_EVENTS
 
@@ -48,6 +49,11 @@ class Quarantine:
     """The list in one directory."""
 
     def __init__(self, directory: Path) -> None:
+        """Read the list.
+
+        Raises:
+            ContractError: it is damaged.
+        """
         self._path = directory / FILE
         self.entries: list[Entry] = self._read()
         self._ends = self._last_ends()
@@ -75,6 +81,15 @@ class Quarantine:
         replace_file(self._path, msgspec.json.encode(self.entries))
         return entry
 
+    def clear(self) -> None:
+        """Leave nothing out any more.
+
+        Raises:
+            OSError: the disk cannot be written to.
+        """
+        self._path.unlink(missing_ok=True)
+        self.entries, self._ends = [], {}
+
     def has(self, topic: str, partition: int, offset: int) -> bool:
         """Return whether the record must not be learned from."""
         if offset >= self._ends.get((topic, partition), 0):
@@ -95,3 +110,8 @@ class Quarantine:
             return msgspec.json.decode(self._path.read_bytes(), type=list[Entry])
         except FileNotFoundError:
             return []
+        except msgspec.MsgspecError as error:
+            raise ContractError(
+                f"{self._path} cannot be read: {error}: it lists the records that must not be "
+                "learned from; restore it, or delete it to learn from all of them"
+            ) from error

@@ -94,6 +94,17 @@ class Rollback:
         for generation in generations:
             shutil.rmtree(self._path(generation), ignore_errors=True)
 
+    def forget_logs(self) -> None:
+        """Forget what is left out, and what there is to go back to: the topics are others now.
+
+        Their new records have the offsets of the old ones, and would be left out for those.
+
+        Raises:
+            OSError: the disk cannot be written to.
+        """
+        self.quarantine.clear()
+        self.drop(self.generations)
+
     def offsets(self, generation: int) -> Offsets:
         """Return up to where the checkpoint of *generation* had learned; none if it is damaged."""
         newest = Checkpoints(self._path(generation)).newest()

@@ -6,6 +6,10 @@ own tools, which show the lag by it; it is never read back. One process reads al
 An offset is only valid for the log it came from. A topic of another id than the checkpoint
 remembers was created again, and a log that ends before the offset was cut.
 
+Announcements of bundles have a consumer of their own, and come first: what was fetched of the other
+topics may be minutes of work, and a generation that is withdrawn must not be followed meanwhile by
+one that knows what it knew.
+
 A restart takes the records of the journal in its order (`follow`), whatever order they are fetched
 in; what is fetched too early waits, and a partition of which too much waits is paused.
 """
@@ -38,7 +42,7 @@ from contract.kafka.records import Position, Received, received
 from contract.kafka.topic_ids import topic_ids
 from contract.kafka.topic_reader import TopicReader, is_lasting, is_out_of_range
 from contract.process.settings import KafkaSettings
-from contract.wire.topics import Layout, Topic
+from contract.wire.topics import MODEL_BUNDLES, Layout, Topic
 from trainer.state.checkpoint import Offsets
 from trainer.state.journal import Run
 
@@ -102,13 +106,18 @@ class Feed:
         layout: Layout,
         identify: Identify,
         owns: Callable[[Position], bool] = lambda _at: True,
+        *,
+        announcing: Consumer | None = None,
     ) -> None:
-        """Read with *consumer* the partitions that it *owns*."""
+        """Read with *consumer* the partitions that it *owns*, announcements with *announcing*."""
         self._consumer = consumer
         self._owns = owns
         self._layout = layout
         self._identify = identify
         self._reader = TopicReader(consumer, layout, on_error=self._is_dealt_with)
+        self._readers = [self._reader]
+        if announcing is not None:
+            self._readers.append(TopicReader(announcing, layout, on_error=self._is_dealt_with))
         self._unverified: dict[Position, int] = {}
         self._waiting: dict[Position, deque[Received]] = {}
         self._paused: set[Position] = set()
@@ -143,21 +152,30 @@ class Feed:
                 self.next_offsets.setdefault(at.topic, {})[at.partition] = known[at.partition]
             start[at] = known.get(at.partition, OFFSET_BEGINNING)
         self._check_ids(topics, {**topic_ids, **self.topic_ids})
-        self._reader.assign(start)
+        for reader in self._readers:
+            reader.assign(
+                {at: first for at, first in start.items() if self._reader_of(at) is reader}
+            )
 
     def poll(self, *, most: int, timeout_s: float) -> list[Received]:
         """Return up to *most* records as soon as there is one, none after *timeout_s*.
+
+        What *announcing* has comes beside, without being waited for.
 
         Raises:
             BrokerUnavailable: the broker refused.
             ContractError: a right is missing.
             BrokerLostRecordsError: a partition ends before the offset it was to be read from.
         """
+        announced = [
+            record for reader in self._readers[1:] for record in self._received(reader, most, 0.0)
+        ]
+        self._note(announced)
         if self._waiting:
-            return self._ahead(most)
-        records = self._fetch(most, timeout_s)
+            return announced + self._ahead(most)
+        records = self._fetch(most, 0.0 if announced else timeout_s)
         self._note(records)
-        return records
+        return announced + records
 
     def follow(self, run: Run, should_stop: Callable[[], bool] = lambda: False) -> list[Received]:
         """Return the records of *run* that the broker still has; records of others wait.
@@ -212,7 +230,7 @@ class Feed:
     def has_read(self, topics: Sequence[Topic]) -> bool:
         """Return whether *topics* were read to their ends at least once since `open`."""
         names = {topic.name for topic in topics}
-        unread = {*self._reader.unread, *self._waiting}
+        unread = {*self._unread, *self._waiting}
         return not any(at.topic in names for at in unread)
 
     @property
@@ -230,7 +248,7 @@ class Feed:
 
     def records_left(self) -> int:
         """Return how many offsets are unread in the partitions whose ends are known."""
-        ends = {at: self._reader.cached_end(at) for at in self._reader.unread}
+        ends = {at: self._reader_of(at).cached_end(at) for at in self._unread}
         return sum(
             max(0, end - self.next_offsets.get(at.topic, {}).get(at.partition, 0))
             for at, end in ends.items()
@@ -244,7 +262,15 @@ class Feed:
 
     def close(self) -> None:
         """Leave the broker."""
-        self._reader.close()
+        for reader in self._readers:
+            reader.close()
+
+    def _reader_of(self, at: Position) -> TopicReader:
+        return self._readers[-1 if at.topic == MODEL_BUNDLES.name else 0]
+
+    @property
+    def _unread(self) -> set[Position]:
+        return {at for reader in self._readers for at in reader.unread}
 
     def _note(self, records: Sequence[Received]) -> None:
         """Note that *records* are handed over."""
@@ -252,11 +278,15 @@ class Feed:
             self.next_offsets.setdefault(record.topic, {})[record.partition] = record.offset + 1
 
     def _fetch(self, most: int, timeout_s: float) -> list[Received]:
-        messages = self._reader.poll(most, within_s=timeout_s)
-        records = [received(message, self._layout) for message in messages]
+        records = self._received(self._reader, most, timeout_s)
         if self._unverified:
             self._verify()
         return records
+
+    def _received(self, reader: TopicReader, most: int, timeout_s: float) -> list[Received]:
+        return [
+            received(message, self._layout) for message in reader.poll(most, within_s=timeout_s)
+        ]
 
     def _reaches(self, at: Position, last: int) -> bool:
         """Return whether all records up to *last* wait, or the log is known to have no more."""
@@ -304,7 +334,7 @@ class Feed:
 
         librdkafka has stopped reading the partition, and seeks in none that it does not read.
         """
-        first = self._reader.first_offset(at, within_s=_TIMEOUT_S)
+        first = self._reader_of(at).first_offset(at, within_s=_TIMEOUT_S)
         waiting = self._waiting.get(at)
         wanted = self.next_offsets.get(at.topic, {}).get(at.partition, 0)
         if waiting:
@@ -322,7 +352,7 @@ class Feed:
         self._unverified.pop(at, None)
         if not waiting:
             self.next_offsets.setdefault(at.topic, {})[at.partition] = first
-        self._reader.seek(at, first)
+        self._reader_of(at).seek(at, first)
 
     def _check_ids(self, topics: Sequence[Topic], remembered: Mapping[str, int]) -> None:
         """Compare the ids of *topics* that have offsets with those that are *remembered*."""
@@ -345,7 +375,7 @@ class Feed:
         The end that a fetch tells is right everywhere; the one that ListOffsets tells is not.
         """
         for at, start in list(self._unverified.items()):
-            end = self._reader.cached_end(at)
+            end = self._reader_of(at).cached_end(at)
             if end >= 0:
                 del self._unverified[at]
                 if end < start:

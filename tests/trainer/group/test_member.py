@@ -4,6 +4,7 @@ import pytest
 
 from contract.errors import ContractError
 from tests.trainer.test_loop import Room
+from trainer.__main__ import hold_directories, in_own_directory
 from trainer.group.group import Group
 from trainer.group.member import Member
 from trainer.settings import TrainerSettings
@@ -20,3 +21,38 @@ def test_a_group_refuses_to_learn_in_passes_before_it_reads_or_saves_anything(tm
 
     assert room.feed.opened == []
     assert room.checkpoints.newest() is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Group(), Group(rank=0, size=2)),
+        (Group(rank=0, size=2), Group()),
+        (Group(rank=0, size=2), Group(rank=0, size=3)),
+        (Group(rank=1, size=2), Group(rank=1, size=2)),
+    ],
+)
+def test_one_directory_is_for_one_trainer_or_one_group(tmp_path, first, second):
+    """Before the first checkpoint nothing else tells them of one another."""
+
+    def started(group):
+        settings = TrainerSettings(checkpoint_dir=tmp_path)
+        own = in_own_directory(settings, group).checkpoint_dir
+        return hold_directories(tmp_path, own, group)
+
+    held = started(first)
+    with pytest.raises(ContractError, match="another process uses"):
+        started(second)
+    for file in held:
+        file.close()
+    for file in started(second):
+        file.close()
+
+
+def test_the_ranks_of_a_group_do_not_keep_one_another_out(tmp_path):
+    settings, held = TrainerSettings(checkpoint_dir=tmp_path), []
+    for rank in range(3):
+        group = Group(rank=rank, size=3)
+        held += hold_directories(tmp_path, in_own_directory(settings, group).checkpoint_dir, group)
+    for file in held:
+        file.close()

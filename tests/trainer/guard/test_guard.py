@@ -36,7 +36,9 @@ def test_what_has_learned_from_much_more_may_have_any_norms(num_served, num_cand
 @pytest.mark.parametrize(("num_found", "is_like"), [(0.5, False), (0.4, True)])
 def test_a_learner_that_finds_as_much_on_the_same_examples_may_have_any_norms(num_found, is_like):
     guard = a_guard()
-    guard.versus_served.note(np.full(MIN_EVIDENCE, num_found), np.full(MIN_EVIDENCE, 0.5))
+    user_ids = [f"u{n}" for n in range(MIN_EVIDENCE)]
+    found_B, served_B = np.full(MIN_EVIDENCE, num_found), np.full(MIN_EVIDENCE, 0.5)
+    guard.versus_served.note(found_B, served_B, user_ids)
     assert guard._is_like(generation(100), generation(100)) == is_like
 
 
@@ -44,7 +46,7 @@ def test_a_learner_that_finds_as_much_on_the_same_examples_may_have_any_norms(nu
 def test_a_generation_is_worse_only_than_one_that_has_learned_from_enough(monkeypatch, num_learned):
     """The first ones of a new installation differ by luck."""
     guard = a_guard()
-    example = Example("u", EMPTY, "v", T0)
+    examples = [Example(f"u{n}", EMPTY, "v", T0) for n in range(64)]
 
     def serving(number, hit):
         model = generation(num_learned)
@@ -54,6 +56,6 @@ def test_a_generation_is_worse_only_than_one_that_has_learned_from_enough(monkey
 
     guard.former, guard.served = serving(1, 1.0), serving(2, 0.0)
     monkeypatch.setattr(guard_module, "learner_hits", lambda _, examples: np.zeros(len(examples)))
-    guard.score([example] * 64, SimpleNamespace(dense_weights=dict))
+    guard.score(examples, SimpleNamespace(dense_weights=dict))
 
     assert (guard.alarm is not None) == (num_learned >= MIN_EVIDENCE)

@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from contract.errors import ContractError
 from tests.support.builders import T0
 from trainer.guard.quarantine import Quarantine
 from trainer.guard.rollback import KEPT_GENERATIONS, Rollback
@@ -75,6 +76,13 @@ def test_what_was_learned_between_is_left_out_also_after_a_restart(tmp_path, che
         assert left_out == list(range(12, 30))
         assert not quarantine.has("video-uploads", 0, 15)
         assert not quarantine.has("watch-events", 1, 15)
+
+
+def test_a_damaged_list_of_what_is_left_out_is_told_with_the_remedy(tmp_path):
+    """Taking it for empty would teach what did harm once."""
+    (tmp_path / "quarantine.json").write_bytes(b'[{"reason"')
+    with pytest.raises(ContractError, match=r"quarantine.json cannot.*or delete it"):
+        Quarantine(tmp_path)
 
 
 def test_a_checkpoint_that_cannot_be_kept_leaves_nothing_of_it(tmp_path, checkpoints, monkeypatch):

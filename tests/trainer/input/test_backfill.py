@@ -1,11 +1,17 @@
 """The first start beside windows that are there: they are known, counted and learned from."""
 
+import errno
+import json
+
 import pytest
+from typer.testing import CliRunner
 
 from contract.wire.topics import VIDEO_UPLOADS, WATCH_EVENTS, WINDOWS
 from models.features.examples import CompletionRule
 from models.history import codec as history_codec
 from models.history.history import EMPTY, WindowPolicy, fold
+from nextwatch.commands import cli
+from nextwatch.sources import warm_start
 from tests.support.builders import upload, watch
 from tests.trainer.doubles import RecordingLearner, ScriptedFeed, received, state_of
 from tests.trainer.test_loop import Room
@@ -163,6 +169,32 @@ def test_a_stop_before_the_passes_are_done_saves_nothing_and_the_next_start_begi
     assert [users for users, _ in room.learner.studied] == [["anna"]]
     assert room.checkpoints.newest() is not None
     assert sum(room.state.popularity.popularity_N) == pytest.approx(4.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("trouble", ["none", "stopped", "disk full"])
+def test_histories_count_as_saved_only_once_there_is_a_checkpoint(tmp_path, trouble):
+    """A script would start the trainer next, and it would know nothing."""
+    uploads = [received(VIDEO_UPLOADS, one, offset=n) for n, one in enumerate(UPLOADS)]
+    room = Room(tmp_path, uploads)
+    if trouble == "disk full":
+
+        def fail(*_args, **_kwargs):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        room.checkpoints.save = fail
+    goes_on = lambda: trouble != "stopped" or not room.learner.studied  # noqa: E731
+    is_saved = room.trainer.learn_windows(RECORDS, goes_on, num_learned=2, num_passes=1)
+
+    assert is_saved == (trouble == "none") == (room.checkpoints.newest_number > 0)
+
+
+@pytest.mark.parametrize(("is_saved", "code"), [(True, 0), (False, 1)])
+def test_the_command_fails_if_nothing_was_saved(monkeypatch, is_saved, code):
+    monkeypatch.setattr(warm_start, "learn_windows", lambda *_args, **_options: (6, is_saved))
+    answer = CliRunner().invoke(cli.app, ["backfill", "--data", "kuairand:somewhere", "--json"])
+
+    assert answer.exit_code == code
+    assert json.loads(answer.stdout) == {"users": 6, "passes": 2, "saved": is_saved}
 
 
 def test_windows_are_not_read_unless_configured(tmp_path):

@@ -20,11 +20,12 @@ from contract.errors import BrokerUnavailable, ContractError
 from contract.kafka.client import client_config, producer_config
 from contract.kafka.outbox import Outbox, Outgoing
 from contract.wire.events import encode
-from contract.wire.topics import SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
+from contract.wire.topics import MODEL_BUNDLES, SEARCH_EVENTS, VIDEO_UPLOADS, WATCH_EVENTS, Layout
 from nextwatch.topics.topics import reconcile, wanted_topics
 from nextwatch.unread import num_unread_by
 from tests.support.builders import search, upload, watch
 from tests.support.memory_consumer import MemoryConsumer, MemoryLog
+from tests.trainer.doubles import announcement
 from trainer.input import feed as feed_module
 from trainer.input.feed import BrokerLostRecordsError, Feed, commit_listener, feed_config, identify
 from trainer.state.journal import Run
@@ -132,6 +133,26 @@ def test_records_lost_by_the_broker_are_detected(feed, outbox, kafka, held):
 
     with pytest.raises(BrokerLostRecordsError, match=r"watch-events\[0\] ends before offset 400"):
         read_all(feed, [WATCH_EVENTS])
+
+
+def test_announcements_do_not_wait_behind_a_backlog(outbox, kafka):
+    """A generation that is withdrawn is known of at once, however much was fetched before."""
+    config = feed_config(kafka)
+    feed = Feed(Consumer(config), kafka.layout, identify(kafka), announcing=Consumer(config))
+    produce(outbox, kafka, WATCH_EVENTS, *some_watches(3_000))
+    feed.open([WATCH_EVENTS, MODEL_BUNDLES], {})
+    assert eventually(lambda: feed.poll(most=1, timeout_s=0.1))
+    produce(outbox, kafka, MODEL_BUNDLES, announcement(1))
+
+    def is_heard():
+        return any(record.topic == MODEL_BUNDLES.name for record in feed.poll(most=1, timeout_s=0))
+
+    assert eventually(is_heard, every_s=0.02)
+    assert feed.next_offsets["watch-events"][0] < 3_000
+
+    read_all(feed, [WATCH_EVENTS, MODEL_BUNDLES])
+    assert feed.next_offsets == {"watch-events": {0: 3_000}, "model-bundles": {0: 1}}
+    feed.close()
 
 
 def test_a_missing_topic_is_named(feed):
