@@ -248,19 +248,23 @@ def feature_log(bench: ServingBench) -> Report:
     Both take turns. The cost is that of throughput, and the processor's time of the worker.
     """
     rates: dict[str, list[float]] = {"0.0": [], "1.0": []}
-    cpu_ms: dict[str, list[float]] = {"0.0": [], "1.0": []}
+    cost: dict[str, dict[str, float]] = {}
     for _ in range(bench.repeats):
         for share, found in rates.items():
             with bench.rig(env={"NEXTWATCH_STREAMS_RANKING_LOG_SHARE": share}) as rig:
                 drive = _warm(rig).drive(bench.everything)
+                stages = rig.stages()
             found.append(drive.measured.rates()[0])
-            cpu_ms[share].append(drive.cpu_ms_per_event()["worker"])
+            cost[share] = drive.cpu_ms_per_event() | _per("events", stages)
             bench.say(f"feature log, share {share}: {found[-1]:.0f} answers/s {_flaws(drive)}")
     by_share = {share: statistics.median(found) for share, found in rates.items()}
     return {
         "feature_log": {
             "eps_by_share": {share: round(eps, 1) for share, eps in by_share.items()},
-            "worker_cpu_ms_by_share": {s: statistics.median(found) for s, found in cpu_ms.items()},
+            "last_cpu_ms_by_share": {
+                share: {name: ms for name, ms in found.items() if not name.endswith("_wall")}
+                for share, found in cost.items()
+            },
             "ratio": round(by_share["1.0"] / by_share["0.0"], 3),
         }
     }
