@@ -38,8 +38,27 @@ class ContractError(NextwatchError):
     """Two processes disagree on a format."""
 
 
+BUNDLE_FAULTS = {
+    "not_announced": "its manifest is not the one that was announced",
+    "missing": "its store does not have it",
+    "incomplete": "a file is missing, cut, or foreign to the manifest",
+    "checksum": "a file has another sha256 than the manifest says",
+    "unreadable": "a file or the manifest cannot be decoded",
+    "format": "it was made for another format, or for features that this code does not compute",
+    "not_finite": "a matrix has values that are not finite",
+    "unsafe_model": "an ONNX file has what no model of ours needs",
+    "outputs_differ": "a model does not reproduce its golden outputs here",
+    "misfit": "its parts do not fit each other, or anything else",
+}
+"""Every word that the ``word`` of a `BundleError` may be, and its meaning."""
+
+
 class BundleError(ContractError):
-    """A model bundle is missing, damaged or does not fit this code."""
+    """A model bundle is missing, damaged or does not fit; *word* is of `BUNDLE_FAULTS`."""
+
+    def __init__(self, message: str, *, word: str = "misfit") -> None:
+        super().__init__(message)
+        self.word = word
 
 
 class WindowError(ContractError):

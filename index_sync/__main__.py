@@ -29,7 +29,9 @@ from contract.process.settings import (
     QdrantSettings,
     Settings,
     load,
+    variables,
 )
+from contract.status.status_server import StatusServer
 from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from index_sync.background import Background
 from index_sync.bundles.loaded_bundle import open_bundle
@@ -63,6 +65,21 @@ def run(environ: Mapping[str, str], *, stopping: Event) -> None:
     qdrant = load(QdrantSettings, environ)
     process = load(ProcessSettings, environ)
     settings = load(IndexSettings, environ)
+    variable = variables(IndexSettings)["http_port"]
+    with StatusServer(
+        "index_sync", host=settings.http_host, port=settings.http_port, variable=variable
+    ) as server:
+        _run(kafka, qdrant, process, settings, server, stopping)
+
+
+def _run(
+    kafka: KafkaSettings,
+    qdrant: QdrantSettings,
+    process: ProcessSettings,
+    settings: IndexSettings,
+    server: StatusServer,
+    stopping: Event,
+) -> None:
     preflight.check_ready_file(process.ready_file)
     bundle_store.check_url(process.bundle_url)
     readiness.withdraw(process.ready_file)
@@ -101,11 +118,27 @@ def run(environ: Mapping[str, str], *, stopping: Event) -> None:
 
     watch = ClusterWatch(cluster.look, on_end=end, on_change=ready.note)
     watch.start()
+    started = Event()
+    server.show(
+        conditions={
+            "started": lambda: "" if started.is_set() else "it reads the catalogue",
+            "cluster_fits": lambda: watch.reason,
+            "index_reachable": lambda: index.outage.reason,
+        },
+        metrics=lambda: worker.metrics.samples(
+            worker.counts.copy(),
+            catalogue=worker.catalogue,
+            held=worker.held,
+            is_building=lambda: worker.building is not None,
+            num_failed=lambda: index.outage.num_failed,
+        ),
+    )
     try:
         with suppress(IndexUnavailable):  # it is time to stop; nothing is half done
             collections.claim()
             worker.start()
             ready.declare()
+            started.set()
             while not stopping.is_set():
                 worker.turn()
     finally:

@@ -19,5 +19,13 @@ class IndexSettings(Settings):
     max_held_vectors: int = Field(
         default=10_000, ge=1, description="vectors that wait for their bundle to be announced"
     )
+    http_host: str = "127.0.0.1"
+    http_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="/metrics, /healthz and /readyz; 0: not served; without it the first free one "
+        "from 9790",
+    )
     idle_wait_ms: int = Field(default=10, ge=1, le=1_000)
     retry_wait_ms: int = Field(default=500, ge=1, le=60_000)

@@ -41,6 +41,9 @@ class Source:
         self._reader = TopicReader(self._consumer, settings.layout, patience_s=ANSWER_S)
         self._topic = topic.name
         self.committed: dict[int, int] = {}
+        self._next: dict[Position, int] = {}
+        self.newest_ms: dict[Position, int] = {}
+        """By partition the timestamp of the newest record that was taken."""
 
     def open(self, *, from_beginning: bool) -> None:
         """Start reading, at the beginning or at the committed offsets.
@@ -78,7 +81,7 @@ class Source:
         Raises:
             BrokerUnavailable: nothing came for `ANSWER_S` before the end was reached.
         """
-        return [received(message, self._layout) for message in self._reader.read()]
+        return self._noted([received(message, self._layout) for message in self._reader.read()])
 
     def take(self, count: int, *, wait_s: float = 0.0) -> list[Received]:
         """Return up to *count* records; wait only for the first one.
@@ -88,7 +91,11 @@ class Source:
             ContractError: a right is missing.
         """
         messages = self._reader.poll(count, within_s=wait_s)
-        return [received(message, self._layout) for message in messages]
+        return self._noted([received(message, self._layout) for message in messages])
+
+    def num_behind(self) -> dict[Position, int]:
+        """Return how many offsets of each partition were not taken, as far as its end is known."""
+        return self._reader.num_behind(self._next)
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
         """Commit *next_offsets*, by partition, and wait for the acknowledgement.
@@ -112,3 +119,9 @@ class Source:
     def close(self) -> None:
         """Leave the broker."""
         self._reader.close()
+
+    def _noted(self, records: list[Received]) -> list[Received]:
+        for record in records:
+            self._next[record.at] = record.offset + 1
+            self.newest_ms[record.at] = record.ingested_at_ms
+        return records

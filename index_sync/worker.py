@@ -40,6 +40,7 @@ from index_sync.collections.build import Building, build
 from index_sync.collections.collections import GenerationCollections
 from index_sync.collections.generation import Generation
 from index_sync.held import HeldVectors
+from index_sync.metrics import STORE_UNAVAILABLE, IndexMetrics
 from index_sync.publisher import Publisher
 from index_sync.records import BadRecord, Facts, newest_facts, next_offsets, read, unreadable
 from index_sync.route import route
@@ -70,12 +71,14 @@ class Worker:
     refilling: Iterator[None] | None = None
     bundles: Bundles = field(init=False)
     held: HeldVectors = field(init=False)
+    metrics: IndexMetrics = field(init=False)
     reached: dict[int, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.bundles = Bundles(self.settings.kept_generations, monotonic=self.monotonic)
         self.held = HeldVectors(self.settings.max_held_vectors, monotonic=self.monotonic)
+        self.metrics = IndexMetrics(self.clock, self.monotonic)
 
     def start(self) -> None:
         """Read all announcements and uploads, find the collections, and catch up."""
@@ -101,6 +104,7 @@ class Worker:
 
     def turn(self) -> None:
         """Process the records there are, uploads first; wait briefly for an upload if idle."""
+        self._note_round()
         most = self.settings.batch_records
         is_busy = self.building is not None or self.refilling is not None
         wait_s = 0.0 if is_busy else self.settings.idle_wait_ms / 1_000
@@ -124,6 +128,7 @@ class Worker:
             self.publisher.vectors(vectors)
         self.publisher.tombstones(facts.tombstones)
         self._settle(self.uploads, next_offsets(records), facts.bad)
+        self.metrics.note_uploads(records)
         self.counts.update(uploads=len(facts.given), takedowns=len(facts.tombstones))
         self.counts.update({f"mended:{what}": n for what, n in facts.mended.items()})
 
@@ -158,6 +163,7 @@ class Worker:
             return
         except StoreUnavailable as error:
             self.bundles.postpone(offered.bundle_id, reason=str(error))
+            self.metrics.refused[STORE_UNAVAILABLE] += 1
             return
         self.building = Building(offered, self._steps(generation, opened), opening.started_s)
         self._sort_in(self.held.take())
@@ -177,6 +183,7 @@ class Worker:
         self.publisher.announcement(indexed)
         self.publisher.flush()
         self.bundles.on_announcement(indexed)
+        self.metrics.build_s.observe(monotonic() - building.started_s)
         log.info(
             "generation_indexed",
             generation=offered.generation,
@@ -190,6 +197,14 @@ class Worker:
         """Add one slice of the uploads that the generation which serves again has missed."""
         if self.refilling is not None and next(self.refilling, _DONE) is _DONE:
             self.refilling = None
+
+    def _note_round(self) -> None:
+        metrics = self.metrics
+        metrics.begin_round()
+        metrics.generation = self.bundles.in_service or 0
+        if metrics.is_look_due():
+            for source in (self.uploads, self.announcements, self.vectors):
+                metrics.note_lag(source.num_behind(), source.newest_ms)
 
     @property
     def _newest(self) -> int | None:
@@ -290,6 +305,8 @@ class Worker:
         self.publisher.flush()
         source.commit(offsets)
         self.counts["dead_letters"] += len(bad)
+        for letter in bad:
+            self.metrics.dead.note(letter.record.topic, letter.error.reason)
 
     def _open_collections(self) -> bool:
         """Find the collections that are kept; return whether one was lost and made anew."""
@@ -332,6 +349,7 @@ class Worker:
     def _refuse(self, announcement: BundleAnnouncement, error: BundleError) -> None:
         self.bundles.reject(announcement.bundle_id, reason=str(error))
         self.counts["bundles_refused"] += 1
+        self.metrics.refused[error.word] += 1
 
     def _tidy(self) -> None:
         """Point the alias to the newest generation, then delete and forget all that is not kept.

@@ -9,19 +9,19 @@ each needs a NEXTWATCH_STREAMS_STATE_DIR of its own, or one that they share
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 import structlog
 import uvloop
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 from threadpoolctl import threadpool_limits
 
 from contract.cluster import preflight
 from contract.cluster.watch import ClusterWatch
-from contract.kafka.client import consumer_config, producer_config, read_to_end
+from contract.kafka.client import producer_config
 from contract.kafka.outbox import Outbox
 from contract.process import readiness
 from contract.process.clock import system_clock
@@ -32,23 +32,23 @@ from contract.process.settings import (
     QdrantSettings,
     Settings,
     load,
+    variables,
 )
 from contract.process.tracing import Tracer, tracing
-from models.bundle import bundle as bundles
+from contract.status.status_server import StatusServer
 from models.bundle import bundle_store
 from models.history.history import WindowPolicy
 from models.history.settings import WindowSettings
-from streams import liveness
+from streams import liveness, tail
 from streams.faust import app as faust_app
 from streams.faust.group import limit_log
 from streams.faust.membership import GroupMembership
 from streams.faust.worker import run_worker
 from streams.follower.catch_up import CatchUp
-from streams.follower.follower import Follower, FollowerThread, announcer
 from streams.follower.offline_lists import OfflineLists
+from streams.lifecycle.metrics import WorkerMetrics
 from streams.lifecycle.pause_guard import PauseGuard
 from streams.lifecycle.quotas import Quotas
-from streams.lifecycle.stage_timer import StageTimer
 from streams.pipeline.decode import BatchDecoder
 from streams.pipeline.feature_log import FeatureLog
 from streams.pipeline.pipeline import Pipeline
@@ -85,10 +85,6 @@ MAX_IDLE_MS = 3 * 86_400_000
 """A store left alone for longer is rebuilt: half of the changelog's delete retention."""
 
 
-FIRST_READ_S = 0.5
-END_WITHIN_MS = 100
-"""How long a broker holds back the answer by which the tail learns that it is at an end."""
-
 STANDBY_EVERY_S = 2.0
 """How far a warm copy may lag; each refresh is one fetch for each partition."""
 
@@ -107,14 +103,21 @@ def run(environ: Mapping[str, str]) -> None:
     policy = load(WindowSettings, environ).policy
     state_dir, held = _checked_machine(settings, process)
     settings = settings.model_copy(update={"state_dir": state_dir})
-    with held, tracing("streams", process) as tracer:
+    with held, _status_server(settings) as server, tracing("streams", process) as tracer:
         cluster = preflight.check_cluster(kafka, "streams", needs_leaders=False)
         check_count(settings.state_dir, kafka.user_partitions)
         limit_log()
         uvloop.install()
         gc.set_threshold(*GC_THRESHOLDS)
         threadpool_limits(1, user_api="blas")  # the stages share the processors already
-        _serve(kafka, qdrant, process, settings, policy, cluster, tracer)
+        _serve(kafka, qdrant, process, settings, policy, cluster, server, tracer)
+
+
+def _status_server(settings: StreamsSettings) -> StatusServer:
+    variable = variables(StreamsSettings)["http_port"]
+    return StatusServer(
+        "streams", host=settings.http_host, port=settings.http_port, variable=variable
+    )
 
 
 def _serve(
@@ -124,6 +127,7 @@ def _serve(
     settings: StreamsSettings,
     policy: WindowPolicy,
     cluster: preflight.Preflight,
+    server: StatusServer,
     tracer: Tracer | None,
 ) -> None:
     switch = serving_module.ActiveGeneration()
@@ -144,7 +148,7 @@ def _serve(
     taken_down: set[str] = set()
     texts = TextIndex() if settings.search_share else None
     decoder = BatchDecoder(partitions, layout=kafka.layout, clock=system_clock, tracer=tracer)
-    stages = StageTimer(time.thread_time, time.monotonic)
+    metrics = WorkerMetrics(system_clock, time.monotonic, time.thread_time, is_on=server.is_on)
     quotas = Quotas(time.monotonic)
     pipeline = Pipeline(
         decoder,
@@ -154,7 +158,8 @@ def _serve(
         fence,
         layout=kafka.layout,
         policy=policy,
-        timer=stages,
+        timer=metrics.stages,
+        on_done=metrics.note_batch,
     )
     stop = threading.Event()
     ready = readiness.ReadyFile(process.ready_file)
@@ -170,26 +175,17 @@ def _serve(
         declare_ready()
 
     catch_up = CatchUp(on_end=declare_ready)
-    tail = threading.Thread(
-        target=_follow,
-        args=(
-            kafka,
-            lambda: _follower(
-                kafka,
-                process.bundle_url,
-                qdrant.prefix(kafka),
-                switch,
-                taken_down,
-                texts,
-                offline,
-            ),
-            catch_up,
-            stop,
+    tail.start(
+        kafka,
+        lambda: tail.new_follower(
+            *(kafka, process.bundle_url, qdrant.prefix(kafka), switch, taken_down),
+            texts=texts,
+            offline=offline,
+            metrics=metrics.follower,
         ),
-        name="tail",
-        daemon=True,
+        catch_up,
+        stop,
     )
-    tail.start()
     watch = ClusterWatch(cluster.look, on_end=end_now, on_change=ready.note)
 
     def note_refusal() -> None:
@@ -222,16 +218,20 @@ def _serve(
         settings,
         num_moved=lambda: reader.num_read + pipeline.counts["windows_published_anew"],
         on_stall=partial(liveness.end_stalled, app),
+        on_look=partial(liveness.note_lag, app, metrics.lag, metrics.batches.done_ms),
     )
-    app.health = liveness.server(
-        app,
-        watchdog,
-        settings,
-        cluster=watch,
-        switch=switch,
-        catch_up=catch_up,
-        retrieval=retrieval,
-        index=index,
+    server.show(
+        alive=partial(liveness.concern, app, watchdog, fence),
+        conditions=liveness.conditions(
+            app,
+            settings,
+            cluster=watch,
+            switch=switch,
+            catch_up=catch_up,
+            retrieval=retrieval,
+            index=index,
+        ),
+        metrics=partial(metrics.samples, decoder, pipeline, switch, retrieval, partitions),
     )
     try:
         run_worker(app)
@@ -242,7 +242,7 @@ def _serve(
             app.standby.close()
         partitions.close()
         end_watch.set()
-        log.info("stages_measured", **stages.totals())
+        log.info("stages_measured", **metrics.stages.totals())
         log.info(
             "streams_stopped", mended=dict(decoder.mended), **decoder.counts, **pipeline.counts
         )
@@ -279,8 +279,6 @@ def _checked_machine(settings: StreamsSettings, process: ProcessSettings) -> tup
     preflight.check_directory(settings.state_dir, "NEXTWATCH_STREAMS_STATE_DIR")
     preflight.check_ready_file(process.ready_file)
     bundle_store.check_url(process.bundle_url)
-    if settings.http_port is not None:
-        preflight.check_port(settings.http_host, settings.http_port, "NEXTWATCH_STREAMS_HTTP_PORT")
     if settings.state_dir_shared:
         state_dir, held = preflight.hold_own_directory(settings.state_dir)
     else:
@@ -346,55 +344,6 @@ def _offline_lists(settings: StreamsSettings) -> OfflineLists | None:
     if not (settings.num_similar or settings.num_hottest):
         return None
     return OfflineLists(num_similar=settings.num_similar, num_hottest=settings.num_hottest)
-
-
-def _follower(
-    kafka: KafkaSettings,
-    bundle_url: str,
-    collection_prefix: str,
-    switch: serving_module.ActiveGeneration,
-    taken_down: set[str],
-    texts: TextIndex | None,
-    offline: OfflineLists | None,
-) -> Follower:
-    def make_serving(bundle: bundles.Bundle) -> serving_module.Serving:
-        serving = serving_module.load(bundle, collection_prefix=collection_prefix)
-        gc.collect()  # what is garbage now would stay for ever; 1 to 15 ms with 100,000 videos
-        gc.freeze()  # a hundred thousand ids that stay: the collector need not look at them again
-        return serving
-
-    follower = Follower(
-        switch,
-        load_bundle=partial(bundles.load_announced, bundle_url),
-        make_serving=make_serving,
-        announce=announcer(Outbox(Producer(producer_config(kafka))), kafka.layout),
-        taken_down=taken_down,
-        clock=system_clock,
-        texts=texts,
-    )
-    if offline is not None:
-        follower.follow_lists(offline)
-    return follower
-
-
-def _follow(
-    kafka: KafkaSettings,
-    make_follower: Callable[[], Follower],
-    catch_up: CatchUp,
-    stop: threading.Event,
-) -> None:
-    try:
-        config = consumer_config(kafka, group_id=kafka.layout.streams_group)
-        tail = FollowerThread(
-            Consumer(read_to_end(config, within_ms=END_WITHIN_MS)),
-            kafka.layout,
-            make_follower(),
-            monotonic=time.monotonic,
-            catch_up=catch_up,
-        )
-        tail.run(stop.is_set, first_read_s=FIRST_READ_S)
-    except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: never die silently
-        end_now(error)
 
 
 if __name__ == "__main__":

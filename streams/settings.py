@@ -87,7 +87,11 @@ class StreamsSettings(Settings):
     )
     http_host: str = "127.0.0.1"
     http_port: int | None = Field(
-        default=None, ge=1, le=65_535, description="/healthz and /readyz; none, not served"
+        default=None,
+        ge=0,
+        le=65_535,
+        description="/metrics, /healthz and /readyz; 0: not served; without it the first free one "
+        "from 9750",
     )
     watchdog_ms: int = Field(
         default=60_000,

@@ -34,8 +34,15 @@ from contract.kafka.outbox import Outbox
 from contract.process import readiness
 from contract.process.clock import ManualClock, system_clock
 from contract.process.entrypoint import run_process
-from contract.process.settings import KafkaSettings, ProcessSettings, Settings, load
+from contract.process.settings import (
+    KafkaSettings,
+    ProcessSettings,
+    Settings,
+    load,
+    variables,
+)
 from contract.process.tracing import Tracer, tracing
+from contract.status.status_server import StatusServer
 from models.bundle import bundle_store
 from models.history.history import HOUR_MS, WindowPolicy
 from models.history.settings import WindowSettings
@@ -55,6 +62,7 @@ from trainer.input.tracing import LearningTraces
 from trainer.input.windows import Windows
 from trainer.learn.registry import config_of, learner
 from trainer.loop import Parts, Trainer
+from trainer.metrics import TrainerMetrics
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.ranking.join_store import RocksJoinStore
@@ -106,12 +114,45 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
     group = joined(environ)
     shared, settings = settings.checkpoint_dir, in_own_directory(settings, group)
     held = hold_directories(shared, settings.checkpoint_dir, group)
+    with StatusServer(
+        "trainer",
+        host=settings.http_host,
+        port=settings.http_port,
+        variable=variables(TrainerSettings)["http_port"],
+        rank=group.rank,
+    ) as server:
+        _learn(kafka, process, settings, policy, group, held, server, should_stop)
+
+
+def _learn(
+    kafka: KafkaSettings,
+    process: ProcessSettings,
+    settings: TrainerSettings,
+    policy: WindowPolicy,
+    group: Group,
+    held: Sequence[IO[bytes]],
+    server: StatusServer,
+    should_stop: Callable[[], bool],
+) -> None:
     readiness.withdraw(process.ready_file)
     cluster = preflight.check_cluster(kafka, "trainer")
     torch.set_num_threads(settings.threads)
+    metrics, started = TrainerMetrics(), threading.Event()
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
     watch = ClusterWatch(cluster.look, on_end=ending.note, on_change=ready.note)
     watch.start()
+    server.show(
+        conditions={
+            "started": lambda: "" if started.is_set() else "it reads and learns what it has missed",
+            "cluster_fits": lambda: watch.reason,
+        },
+        metrics=metrics.samples,
+    )
+
+    def declare_ready() -> None:
+        _go_on_quietly(ready if group.is_first else None, settings.niceness)
+        started.set()
+
     traced = ExitStack()
     tracer = traced.enter_context(tracing("trainer", process))
     try:
@@ -120,18 +161,16 @@ def run(environ: Mapping[str, str], *, should_stop: Callable[[], bool]) -> None:
                 *(kafka, process, settings, policy, group),
                 on_refusal=cluster.doubt_group,
                 tracer=tracer,
+                metrics=metrics,
             )
-            is_ready = ready if group.is_first else None
             try:
-                trainer.run(
-                    lambda: should_stop() or ending.is_near,
-                    on_ready=partial(_go_on_quietly, is_ready, settings.niceness),
-                )
+                trainer.run(lambda: should_stop() or ending.is_near, on_ready=declare_ready)
             finally:
                 feed.close()
                 trainer.close()
             if not trainer.has_gone_back:
                 break
+            started.clear()
             log.warning("trainer_starts_over", reason="it has gone back to an older checkpoint")
     finally:
         watch.stop()
@@ -228,6 +267,7 @@ def build(
     *,
     on_refusal: Callable[[], None],
     tracer: Tracer | None = None,
+    metrics: TrainerMetrics | None = None,
 ) -> tuple[Trainer, Feed]:
     """Return the trainer, put together from the real things, and the feed to close after it.
 
@@ -283,6 +323,7 @@ def build(
     outbox = Outbox(Producer(producer_config(kafka, linger_ms=LINGER_MS)))
     generations = Generations()
     rollback = Rollback(settings.checkpoint_dir)
+    metrics = metrics or TrainerMetrics()
     publisher = BundlePublisher(
         outbox, kafka.layout, process.bundle_url, system_clock, settings.keep_bundles
     )
@@ -306,6 +347,7 @@ def build(
         feed=feed,
         intake=Intake(
             *(state, generations, outbox, kafka.layout, state_clock, rollback.quarantine),
+            on_refusal=metrics.note_refusal,
             tracing=tracing,
         ),
         outbox=outbox,
@@ -317,6 +359,7 @@ def build(
         state_clock=state_clock,
         watch=watch,
         rollback=rollback,
+        metrics=metrics,
     )
     return Member(parts, settings, group) if group.size > 1 else Trainer(parts, settings), feed
 

@@ -24,7 +24,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -41,6 +41,7 @@ from trainer.guard.service_watch import ServiceWatch
 from trainer.input import backfill
 from trainer.input.dispatch import SOURCES, Intake
 from trainer.input.feed import BrokerLostRecordsError, Feed
+from trainer.metrics import TrainerMetrics
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher, why_withheld
 from trainer.ranking.joiner import WATERMARKED
@@ -99,6 +100,7 @@ class Parts:
     state_clock: ManualClock
     watch: ServiceWatch | None = None
     rollback: Rollback | None = None
+    metrics: TrainerMetrics = field(default_factory=TrainerMetrics)
 
 
 class Trainer:
@@ -123,7 +125,6 @@ class Trainer:
         self._saving = Saving(parts.checkpoints, parts.journal, parts.writer)
         self._idle = IdlePlaces(WATERMARKED, idle_ms=settings.joining.idle_ms, clock=parts.clock)
         self._offered: tuple[BundleAnnouncement, float] | None = None
-        self._num_published = 0
         self._lag_ms = 0
         self._has_changed = False
         self._is_catching_up = False
@@ -192,15 +193,25 @@ class Trainer:
     def take(self) -> int:
         """Apply new records, and return how many; a full batch is learned before the next one."""
         feed, transitions = self._parts.feed, self._transitions
-        records = feed.poll(most=MAX_POLLED, timeout_s=POLL_S)
-        self._note_lag(records)
+        records = self._poll()
         idle = self._idle.note(feed.at_end(), {record.at for record in records})
         was_empty, num_batches = not self._is_waiting, transitions.num_full_batches
-        if transitions.take(records, idle, now_ms=self._parts.clock()):
-            self._has_changed = True
+        with self._parts.metrics.phase("take"):
+            is_changed = transitions.take(records, idle, now_ms=self._parts.clock())
+        self._has_changed |= is_changed
         if was_empty or transitions.num_full_batches > num_batches:
             self._batch_age.restart()
         return len(records)
+
+    def _poll(self) -> list[Received]:
+        """Return new records, which begin a round."""
+        metrics, feed = self._parts.metrics, self._parts.feed
+        metrics.begin_round()
+        records = feed.poll(most=MAX_POLLED, timeout_s=POLL_S)
+        self._note_lag(records)
+        metrics.note_records(records, feed.num_behind)
+        metrics.show_if_due(self._parts.state, in_service=self._parts.generations.in_service)
+        return records
 
     def _note_lag(self, records: Sequence[Received]) -> None:
         """Note how old the oldest of *records* is."""
@@ -211,7 +222,8 @@ class Trainer:
         """Learn from the batch that waits, if it has waited long enough."""
         if self._is_waiting and self._batch_age.is_due():
             self._has_changed = True
-            self._transitions.learn()
+            with self._parts.metrics.phase("learn"):
+                self._transitions.learn()
 
     @property
     def _is_waiting(self) -> bool:
@@ -237,10 +249,11 @@ class Trainer:
             self._warn_of_fast_path(generation)
         elif state.touched.is_waiting(generation) and self._why_not() is None:
             most = self._settings.fast_path_videos
-            num_published = self._parts.publisher.publish_vectors(
-                state, generation, most=most, on_vectors=self._note_vectors
-            )
-            self._num_published += num_published
+            with self._parts.metrics.phase("publish"):
+                num_published = self._parts.publisher.publish_vectors(
+                    state, generation, most=most, on_vectors=self._note_vectors
+                )
+            self._parts.metrics.counts["vectors"] += num_published
             self._transitions.note_published(generation, most)
             self._has_changed = True
 
@@ -265,6 +278,7 @@ class Trainer:
         if generations.is_backed_up and not self._patience.is_due():
             log.warning("bundle_withheld", reason="the last ones are not in service yet",
                         newest=generations.newest, in_service=generations.in_service)  # fmt: skip
+            self._parts.metrics.withheld["backed_up"] += 1
             return
         self.offer()
 
@@ -277,27 +291,32 @@ class Trainer:
         started_s = time.monotonic()
         state, generations = self._parts.state, self._parts.generations
         generation = max(generations.newest, *state.touched, 0) + 1
-        reason = self._why_unknown() or self._why_not() or self._why_not_offer()
+        word, reason = "unknown", self._why_unknown()
+        if reason is None:
+            word, reason = "metrics" if math.isfinite(state.loss) else "loss", self._why_not()
+        if reason is None:
+            word, reason = "guard", self._why_not_offer()
         if reason is None:
             try:
                 in_service = generations.in_service
                 self._transitions.note_freeze(generation, in_service)
-                announcement = self._parts.publisher.prepare(
-                    state,
-                    generation,
-                    self._offsets(),
-                    in_service=in_service,
-                    why_refused=self._why_refused,
-                )
+                with self._parts.metrics.phase("offer"):
+                    announcement = self._parts.publisher.prepare(
+                        state,
+                        generation,
+                        self._offsets(),
+                        in_service=in_service,
+                        why_refused=self._why_refused,
+                    )
                 self._offered = announcement, started_s
                 self._has_changed = True
                 self.checkpoint()
             except (BundleError, StoreUnavailable, OSError) as error:
-                reason = str(error)
+                word, reason = "refused" if isinstance(error, BundleError) else "store", str(error)
                 if generation not in state.touched:  # its bundle was refused, or not written
                     self._transitions.note_drop(generation)
         if reason is not None:
-            self._withhold(generation, reason)
+            self._withhold(generation, word, reason)
 
     def _announce(self, announcement: BundleAnnouncement, started_s: float) -> None:
         self.withheld = ""
@@ -305,6 +324,7 @@ class Trainer:
         self._parts.generations.note(announcement)
         self._parts.publisher.discard_old(self._parts.generations.needed)
         self._patience.restart()
+        self._parts.metrics.counts["offered"] += 1
         log.info(
             "bundle_offered",
             bundle_id=announcement.bundle_id,
@@ -313,8 +333,9 @@ class Trainer:
             took_s=_since(started_s),
         )
 
-    def _withhold(self, generation: int, reason: str) -> None:
+    def _withhold(self, generation: int, word: str, reason: str) -> None:
         self._offered = None
+        self._parts.metrics.withheld[word] += 1
         self._parts.state.counts["bundles_withheld"] += 1
         self.withheld = reason
         log.error("bundle_withheld", reason=reason, generation=generation)
@@ -347,7 +368,8 @@ class Trainer:
         """
         self._next_checkpoint.restart()
         if self._has_changed or self._num_naming_erased:
-            self._save()
+            with self._parts.metrics.phase("checkpoint"):
+                self._save()
 
     def _save(self, number: int | None = None) -> None:
         """Begin to save a checkpoint, under *number* or the next one."""
@@ -376,12 +398,14 @@ class Trainer:
             saved = self._saving.poll(wait=wait)
         except (OSError, NotFiniteError) as error:
             self._has_changed = True
+            self._parts.metrics.counts["failed_checkpoints"] += 1
             log.error("checkpoint_failed", reason=str(error))  # noqa: TRY400 - no traceback of ours
             if self._offered is not None:
-                self._withhold(self._offered[0].generation, str(error))
+                self._withhold(self._offered[0].generation, "checkpoint", str(error))
             return
         if saved is None:
             return
+        self._parts.metrics.note_saved()
         self._parts.feed.commit(saved.offsets)
         log.info("checkpoint_saved", name=saved.path.name, waited_s=_since(started_s))
         if self._offered is not None:
@@ -389,7 +413,7 @@ class Trainer:
             try:
                 self._keep(offered[0].generation, saved.path)
             except OSError as error:  # without it there would be no way back to this generation
-                self._withhold(offered[0].generation, str(error))
+                self._withhold(offered[0].generation, "checkpoint", str(error))
                 return
             self._announce(*offered)
 
@@ -414,6 +438,7 @@ class Trainer:
         try:
             self.checkpoint()
         except OSError as error:
+            self._parts.metrics.counts["failed_checkpoints"] += 1
             log.error("checkpoint_failed", reason=str(error))  # noqa: TRY400 - no traceback of ours
 
     def _begin(self, should_stop: Stop) -> None:
@@ -621,7 +646,7 @@ class Trainer:
             lag_s=round(self._lag_ms / 1_000, 1),
             users=len(state.windows),
             waiting_watches=len(state.waiting),
-            vectors=self._num_published,
+            vectors=self._parts.metrics.counts["vectors"],
             refused=self._parts.intake.refused.total(),
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,

@@ -167,6 +167,14 @@ class TrainerSettings(Settings):
     )
     niceness: int = Field(default=10, ge=0, le=19, description="serving goes first on shared cores")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    http_host: str = "127.0.0.1"
+    http_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="/metrics, /healthz and /readyz; 0: not served; without it the first free one "
+        "from 9770; of a trainer that torchrun started, its rank is added",
+    )
 
     @model_validator(mode="after")
     def _keeps_two_windows(self) -> Self:

@@ -74,6 +74,7 @@ class TopicReader:
         self._on_error = on_error
         self._num_heard = 0
         self._until: Mapping[Position, int] = {}
+        self._start: Mapping[Position, int] = {}
         self.unread: frozenset[Position] = frozenset()
         """The partitions whose end was not reached since they were assigned."""
         self.ends: dict[Position, int] = {}
@@ -99,6 +100,7 @@ class TopicReader:
     def assign(self, start: Mapping[Position, int]) -> None:
         """Read the partitions in *start*, from their offsets on, and no others."""
         self.unread, self.ends, self.hidden, self._until = frozenset(start), {}, {}, {}
+        self._start = dict(start)
         self._consumer.assign([self.place(at, offset) for at, offset in start.items()])
 
     def unassign(self) -> None:
@@ -156,6 +158,20 @@ class TopicReader:
         """Return the end of *at* from the newest fetch response; below 0 while unknown."""
         _, end = self._consumer.get_watermark_offsets(self.place(at), cached=True)
         return int(end)
+
+    def num_behind(self, next_offsets: Mapping[Position, int]) -> dict[Position, int]:
+        """Return how many offsets of each partition lie before its end, as far as it is known.
+
+        *next_offsets* are those after what was done with. A partition whose end was reached, and
+        has not moved since, has none, whatever marks of transactions lie before it.
+        """
+        found = {}
+        for at, start in self._start.items():
+            end, done = self.cached_end(at), next_offsets.get(at, max(0, start))
+            if end >= 0:
+                is_at_end = self.newest_ends.get(at, -1) >= end
+                found[at] = 0 if is_at_end else max(0, end - done)
+        return found
 
     def first_offset(self, at: Position, *, within_s: float) -> int:
         """Return the offset of the first record that *at* still has.

@@ -60,5 +60,5 @@ def open_again(open_bundle: OpenBundle, announcement: BundleAnnouncement) -> Loa
         )
     except StoreUnavailable as error:
         if error.is_missing:
-            raise BundleError(str(error)) from error
+            raise BundleError(str(error), word="missing") from error
         raise

@@ -82,7 +82,7 @@ class VectorIndex:
         self._name = name
         self.owner = owner
         self._longest_wait_s = retry_wait_ms / 1_000
-        self._outage = Outage(monotonic)
+        self.outage = Outage(monotonic)
 
     def collections(self) -> set[str]:
         """Return the names of all collections."""
@@ -245,7 +245,7 @@ class VectorIndex:
                 is_server_error = status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
                 if not is_server_error and status not in _PASSING:
                     raise _final(name, status, reason) from error
-                self._outage.failed(name, status, reason)
+                self.outage.failed(name, status, reason)
                 if monotonic() - asked_s > self._patience_s:
                     raise IndexUnavailable(
                         f"{self._name} did not answer for {self._patience_s:g} s ({reason}): "
@@ -255,7 +255,7 @@ class VectorIndex:
                     raise IndexUnavailable("told to stop while the index was away") from error
                 wait_s = min(2 * wait_s, self._longest_wait_s)
             else:
-                self._outage.answered()
+                self.outage.answered()
                 return result
 
 

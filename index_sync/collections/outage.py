@@ -22,6 +22,8 @@ class Outage:
     monotonic: Callable[[], float]
     _since_s: float | None = None
     _num_failed: int = 0
+    num_failed: int = 0
+    """All failed requests so far."""
     _is_logged: bool = False
     _quiet_until_s: float = float("-inf")
     _lock: Lock = field(default_factory=Lock)
@@ -31,6 +33,7 @@ class Outage:
         with self._lock:
             now_s = self.monotonic()
             self._num_failed += 1
+            self.num_failed += 1
             if self._since_s is None:
                 self._since_s = now_s
             if self._is_logged or now_s < self._quiet_until_s:
@@ -38,6 +41,14 @@ class Outage:
             self._is_logged = True
             self._quiet_until_s = now_s + QUIET_S
             log.warning("index_unavailable", request=request, status=status, reason=reason)
+
+    @property
+    def reason(self) -> str:
+        """Since when no request has succeeded; empty while the last one has."""
+        since_s = self._since_s
+        if since_s is None:
+            return ""
+        return f"it has not answered for {self.monotonic() - since_s:.1f} s"
 
     def answered(self) -> None:
         """Note a request that succeeded."""

@@ -104,7 +104,7 @@ class Bundle:
             BundleError: the bundle has no such file.
         """
         if name not in self.files:
-            raise BundleError(f"bundle {self.manifest.bundle_id} has no {name}")
+            raise BundleError(f"bundle {self.manifest.bundle_id} has no {name}", word="incomplete")
         return self.files[name]
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
@@ -156,7 +156,9 @@ def load_announced(root_url: str, announcement: BundleAnnouncement) -> Bundle:
         loaded = load(url, manifest_sha256=announcement.manifest_sha256)
         announced = (announcement.bundle_id, announcement.generation)
         if (loaded.manifest.bundle_id, loaded.manifest.generation) != announced:
-            raise BundleError(f"the bundle at {url} is not the announced one: {announced}")
+            raise BundleError(
+                f"the bundle at {url} is not the announced one: {announced}", word="not_announced"
+            )
         return loaded
 
 
@@ -168,7 +170,9 @@ def refused_on_error() -> Iterator[None]:
     except (BundleError, StoreUnavailable):
         raise
     except Exception as error:
-        raise BundleError(f"it cannot be opened: {type(error).__name__}: {error}") from error
+        raise BundleError(
+            f"it cannot be opened: {type(error).__name__}: {error}", word="unreadable"
+        ) from error
 
 
 def load(url: str, *, manifest_sha256: str | None = None) -> Bundle:
@@ -188,7 +192,7 @@ def load(url: str, *, manifest_sha256: str | None = None) -> Bundle:
     files = {name: place.read(name) for name in manifest.files}
     for name, entry in manifest.files.items():
         if hashlib.sha256(files[name]).hexdigest() != entry.sha256:
-            raise BundleError(f"{name} does not have the sha256 of the manifest")
+            raise BundleError(f"{name} does not have the sha256 of the manifest", word="checksum")
         if name.endswith(".safetensors"):
             _tensors(name, files[name])
         elif name.endswith(".onnx"):
@@ -205,23 +209,30 @@ def _read_manifest(
 ) -> BundleManifest:
     size = sizes[MANIFEST]
     if size is None or size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"no {MANIFEST} of at most {MAX_MANIFEST_BYTES} bytes, got {size}")
+        raise BundleError(
+            f"no {MANIFEST} of at most {MAX_MANIFEST_BYTES} bytes, got {size}", word="incomplete"
+        )
     data = place.read(MANIFEST)
     if expected_sha256 is not None and hashlib.sha256(data).hexdigest() != expected_sha256:
-        raise BundleError(f"{MANIFEST} is not the one that was announced")
+        raise BundleError(f"{MANIFEST} is not the one that was announced", word="not_announced")
     try:
         version = msgspec.json.decode(data, type=_Versioned).format_version
         if version != FORMAT_VERSION:
-            raise BundleError(f"bundle of format {version}; this code reads {FORMAT_VERSION}")
+            raise BundleError(
+                f"bundle of format {version}; this code reads {FORMAT_VERSION}", word="format"
+            )
         manifest = msgspec.json.decode(data, type=BundleManifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-        raise BundleError(f"{MANIFEST} cannot be read: {error}") from error
+        raise BundleError(f"{MANIFEST} cannot be read: {error}", word="unreadable") from error
     if manifest.feature_version != features.VERSION:
         raise BundleError(
-            f"trained on features {manifest.feature_version}; this code has {features.VERSION}"
+            f"trained on features {manifest.feature_version}; this code has {features.VERSION}",
+            word="format",
         )
     if manifest.feature_names not in (RANKING_FEATURE_NAMES, _FIRST_FEATURE_NAMES):
-        raise BundleError(f"ranking features {manifest.feature_names} are not of this contract")
+        raise BundleError(
+            f"ranking features {manifest.feature_names} are not of this contract", word="format"
+        )
     return manifest
 
 
@@ -232,7 +243,7 @@ class _Versioned(msgspec.Struct):
 def _check_names(manifest: BundleManifest) -> None:
     for name in manifest.files:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
-            raise BundleError(f"not a name of a file in a bundle: {name[:80]!r}")
+            raise BundleError(f"not a name of a file in a bundle: {name[:80]!r}", word="unreadable")
 
 
 def _check_not_too_large(manifest: BundleManifest) -> None:
@@ -249,20 +260,24 @@ def _check_sizes(manifest: BundleManifest, sizes: Mapping[str, int | None]) -> N
     expected = {name: entry.size for name, entry in manifest.files.items()}
     found = {name: size for name, size in sizes.items() if name != MANIFEST}
     if strays := sorted(found.keys() ^ expected.keys()):
-        raise BundleError(f"files missing from or foreign to the manifest: {strays[:5]}")
+        raise BundleError(
+            f"files missing from or foreign to the manifest: {strays[:5]}", word="incomplete"
+        )
     for name, size in expected.items():
         if found[name] != size:
-            raise BundleError(f"{name} has {found[name]} bytes, the manifest says {size}")
+            raise BundleError(
+                f"{name} has {found[name]} bytes, the manifest says {size}", word="incomplete"
+            )
 
 
 def _tensors(name: str, data: bytes) -> dict[str, np.ndarray]:
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise BundleError(f"{name} cannot be read: {error}") from error
+        raise BundleError(f"{name} cannot be read: {error}", word="unreadable") from error
     for key, array in arrays.items():
         if not np.isfinite(array).all():
-            raise BundleError(f"{key} in {name} has values that are not finite")
+            raise BundleError(f"{key} in {name} has values that are not finite", word="not_finite")
     return arrays
 
 
@@ -287,7 +302,7 @@ def _read_snapshot(files: Mapping[str, bytes], manifest: BundleManifest) -> Item
         features_NF = _with_all_columns(arrays["features"], manifest)
         snapshot = ItemSnapshot(video_ids, arrays["input_ND"], arrays["output_ND"], features_NF)
     except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
-        raise BundleError(f"the snapshot cannot be read: {error}") from error
+        raise BundleError(f"the snapshot cannot be read: {error}", word="unreadable") from error
     _check_snapshot(snapshot, manifest)
     return snapshot
 
@@ -311,7 +326,7 @@ def _check_snapshot(snapshot: ItemSnapshot, manifest: BundleManifest) -> None:
         if array.shape != (num_videos, width):
             raise BundleError(f"{name} has shape {array.shape}, expected {(num_videos, width)}")
         if not np.isfinite(array).all():
-            raise BundleError(f"{name} has values that are not finite")
+            raise BundleError(f"{name} has values that are not finite", word="not_finite")
     norms = np.linalg.norm(snapshot.output_ND, axis=1)
     if num_videos and np.abs(norms - 1.0).max() > _MAX_NORM_ERROR:
         raise BundleError("output vectors are not of unit norm")

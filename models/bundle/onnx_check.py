@@ -41,22 +41,24 @@ def check(name: str, data: bytes) -> None:
             outside of itself, or uses anything that is not on the list.
     """
     if len(data) > MAX_MODEL_BYTES:
-        raise BundleError(f"{name} has {len(data)} bytes, at most {MAX_MODEL_BYTES}")
+        raise BundleError(
+            f"{name} has {len(data)} bytes, at most {MAX_MODEL_BYTES}", word="unsafe_model"
+        )
     num_graphs = 0
     for field, value in _fields(name, memoryview(data)):
         if field == _MODEL_FUNCTIONS:
-            raise BundleError(f"{name} defines functions")
+            raise BundleError(f"{name} defines functions", word="unsafe_model")
         if field == _MODEL_GRAPH:
             num_graphs += 1
             _check_graph(name, _message(name, value))
     if num_graphs != 1:
-        raise BundleError(f"{name} holds {num_graphs} graphs, expected 1")
+        raise BundleError(f"{name} holds {num_graphs} graphs, expected 1", word="unsafe_model")
 
 
 def _check_graph(name: str, graph: memoryview) -> None:
     for field, value in _fields(name, graph):
         if field == _GRAPH_SPARSE:
-            raise BundleError(f"{name} has sparse weights")
+            raise BundleError(f"{name} has sparse weights", word="unsafe_model")
         if field == _GRAPH_INITIALIZER:
             _check_tensor(name, _message(name, value))
         elif field == _GRAPH_NODE:
@@ -68,9 +70,11 @@ def _check_node(name: str, node: memoryview) -> None:
         if field == _NODE_OP_TYPE:
             operator = bytes(_message(name, value)).decode("ascii", "replace")
             if operator not in OPERATORS:
-                raise BundleError(f"{name} uses the operator {operator[:40]!r}")
+                raise BundleError(
+                    f"{name} uses the operator {operator[:40]!r}", word="unsafe_model"
+                )
         elif field == _NODE_DOMAIN and len(_message(name, value)):
-            raise BundleError(f"{name} uses operators of another domain")
+            raise BundleError(f"{name} uses operators of another domain", word="unsafe_model")
         elif field == _NODE_ATTRIBUTE:
             _check_attribute(name, _message(name, value))
 
@@ -78,7 +82,7 @@ def _check_node(name: str, node: memoryview) -> None:
 def _check_attribute(name: str, attribute: memoryview) -> None:
     for field, value in _fields(name, attribute):
         if field in _ATTRIBUTE_GRAPHS_AND_SPARSE:
-            raise BundleError(f"{name} has subgraphs or sparse weights")
+            raise BundleError(f"{name} has subgraphs or sparse weights", word="unsafe_model")
         if field in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
             _check_tensor(name, _message(name, value))
 
@@ -86,12 +90,12 @@ def _check_attribute(name: str, attribute: memoryview) -> None:
 def _check_tensor(name: str, tensor: memoryview) -> None:
     for field, value in _fields(name, tensor):
         if field == _TENSOR_EXTERNAL or (field == _TENSOR_LOCATION and value != 0):
-            raise BundleError(f"{name} refers to data outside of itself")
+            raise BundleError(f"{name} refers to data outside of itself", word="unsafe_model")
 
 
 def _message(name: str, value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        raise BundleError(f"{name} is not an ONNX model")
+        raise BundleError(f"{name} is not an ONNX model", word="unsafe_model")
     return value
 
 
@@ -110,9 +114,9 @@ def _fields(name: str, data: memoryview) -> Iterator[tuple[int, int | memoryview
         elif kind in (_FIXED64, _FIXED32):
             size = 8 if kind == _FIXED64 else 4
         else:
-            raise BundleError(f"{name} is not an ONNX model")
+            raise BundleError(f"{name} is not an ONNX model", word="unsafe_model")
         if at + size > len(data):
-            raise BundleError(f"{name} is cut")
+            raise BundleError(f"{name} is cut", word="unsafe_model")
         yield key >> 3, data[at : at + size]
         at += size
 
@@ -123,4 +127,4 @@ def _varint(name: str, data: memoryview, at: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << (7 * place)
         if byte < 0x80:  # noqa: PLR2004 - the high bit says that more follows
             return number, at + place + 1
-    raise BundleError(f"{name} is cut")
+    raise BundleError(f"{name} is cut", word="unsafe_model")

@@ -175,7 +175,7 @@ def session(model: bytes) -> ort.InferenceSession:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # onnxruntime's exceptions share no parent of their own
-        raise BundleError("ONNX Runtime refused a model") from error
+        raise BundleError("ONNX Runtime refused a model", word="unsafe_model") from error
 
 
 def check_golden(
@@ -198,11 +198,15 @@ def check_golden(
         found: np.ndarray = session.run([output], inputs_used_by(session, golden))[0]
     except Exception as error:
         # onnxruntime's exceptions share no parent of their own
-        raise BundleError(f"{what} does not take its golden inputs") from error
+        raise BundleError(
+            f"{what} does not take its golden inputs", word="outputs_differ"
+        ) from error
     expected = golden.get(output)
     if expected is None or found.shape != expected.shape or not found.size:
-        raise BundleError(f"{what} has another shape than its golden outputs")
+        raise BundleError(
+            f"{what} has another shape than its golden outputs", word="outputs_differ"
+        )
     scale = 1.0 + np.abs(expected).max() if is_relative else 1.0
     if not np.abs(found - expected).max() <= MAX_DIFFERENCE * scale:
-        raise BundleError(f"{what} does not reproduce its golden outputs")
+        raise BundleError(f"{what} does not reproduce its golden outputs", word="outputs_differ")
     return found

@@ -67,10 +67,12 @@ def card_of(bundle: Bundle) -> RankerCard:
     try:
         card = msgspec.json.decode(bundle.file(CARD), type=RankerCard)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BundleError(f"{CARD} cannot be read: {error}") from error
+        raise BundleError(f"{CARD} cannot be read: {error}", word="unreadable") from error
     found = card.feature_version, card.context_features, card.candidate_features
     if found != (VERSION, CONTEXT_FEATURES, CANDIDATE_FEATURES):
-        raise BundleError(f"the ranker reads features {found}, which are not those of this code")
+        raise BundleError(
+            f"the ranker reads features {found}, which are not those of this code", word="format"
+        )
     return card
 
 

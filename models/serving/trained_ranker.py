@@ -302,12 +302,18 @@ def check_golden(parts: RankerParts, golden: dict[str, np.ndarray]) -> None:
         raise
     except Exception as error:
         # onnxruntime's exceptions share no parent of their own
-        raise BundleError("the ranker does not take its golden inputs") from error
+        raise BundleError(
+            "the ranker does not take its golden inputs", word="outputs_differ"
+        ) from error
     for one, other in zip(found, expected, strict=True):
         if one.shape != other.shape or not one.size:
-            raise BundleError("the ranker has another shape than its golden outputs")
+            raise BundleError(
+                "the ranker has another shape than its golden outputs", word="outputs_differ"
+            )
         if not np.abs(one - other).max() <= MAX_DIFFERENCE * (1.0 + np.abs(other).max()):
-            raise BundleError("the ranker does not reproduce its golden outputs")
+            raise BundleError(
+                "the ranker does not reproduce its golden outputs", word="outputs_differ"
+            )
 
 
 def _normaliser(part: str, arrays: dict[str, np.ndarray], *, has_roots: bool) -> Normaliser:

@@ -129,7 +129,7 @@ def _form(bundle: Bundle) -> Form:
     try:
         form = msgspec.json.decode(bundle.file(FORM), type=Form)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BundleError(f"{FORM} cannot be read: {error}") from error
+        raise BundleError(f"{FORM} cannot be read: {error}", word="unreadable") from error
     if form.shape.depth > 24 or not 0.0 <= form.blend <= 1.0:  # noqa: PLR2004 - 16 million leaves
         raise BundleError(f"{FORM} describes no tree of ours: {form}")
     return form

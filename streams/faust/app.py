@@ -33,7 +33,6 @@ from streams.faust.faust_settings import configuration
 from streams.faust.fetch import Fetch, fetch_config
 from streams.faust.group import Consumer, Transport, leave_group_for
 from streams.faust.membership import GroupMembership
-from streams.lifecycle.health import HealthServer
 from streams.lifecycle.pause_guard import PauseGuard
 from streams.lifecycle.quotas import Quotas
 from streams.lifecycle.watchdog import Membership, Reading
@@ -70,7 +69,6 @@ class App(faust.App):
     assigned: Mapping[Position, int | None]
     opening: asyncio.Lock
     quotas: Quotas
-    health: HealthServer | None = None
     standby: Standby | None = None
     membership = Membership.JOINING
     group_membership: GroupMembership
@@ -79,14 +77,12 @@ class App(faust.App):
         return Transport(self.conf.broker_consumer, self)
 
     async def on_start(self) -> None:
-        """Start the health endpoint before the worker has joined its group."""
+        """Start to fetch, before the worker has joined its group."""
         if self.conf.consumer_group_instance_id is None and (member := self._last_member()):
             await leave_group_for(self.conf, member)
         self.assigned, self.lost, self.opening = {}, set(), asyncio.Lock()
         await super().on_start()
         self.fetch = self.start_fetch()
-        if self.health is not None:
-            await _until_failure(self.health.start, self.on_failure)
         await _until_failure(self._publish_kept, self.on_failure)
 
     async def _publish_kept(self) -> None:
@@ -289,8 +285,6 @@ class App(faust.App):
         if self.membership is Membership.SERVING:
             await self.consumer.commit_everything()
         await self.fetch.close()
-        if self.health is not None:
-            await self.health.stop()
 
 
 def build(

@@ -20,7 +20,6 @@ the video comes back by vectors of its content alone, since one more vector from
 overtaken the tombstone; after the latter by a new upload, up to which its vectors are withheld.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from logging import INFO, WARNING
 from time import monotonic
@@ -56,6 +55,7 @@ from contract.wire.topics import (
 )
 from models.bundle.bundle import Bundle, refused_on_error
 from streams.follower.catch_up import CatchUp, Place
+from streams.follower.metrics import STORE_UNAVAILABLE, FollowerMetrics
 from streams.follower.offers import BundleOffers
 from streams.follower.offline_lists import OfflineLists
 from streams.follower.waiting import WaitingVectors
@@ -68,7 +68,7 @@ log = structlog.get_logger()
 class Follower:
     """Applies records of its topics; has no Kafka client."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - composition by keyword
         self,
         switch: ActiveGeneration,
         *,
@@ -79,8 +79,11 @@ class Follower:
         clock: Clock,
         texts: TextIndex | None = None,
         monotonic: Callable[[], float] = monotonic,
+        metrics: FollowerMetrics | None = None,
     ) -> None:
         self._switch = switch
+        self.metrics = metrics or FollowerMetrics()
+        self._monotonic = monotonic
         self._offline: OfflineLists | None = None
         self.topics: tuple[Topic, ...] = (MODEL_BUNDLES, ITEM_VECTORS, VIDEO_UPLOADS)
         self._texts = texts
@@ -92,7 +95,7 @@ class Follower:
         self._taken_down = taken_down
         self._withheld: dict[str, ItemVector | None] = {}  # newest, of videos without an upload
         self._to_take_down: set[str] = set()
-        self.counts: Counter[str] = Counter()
+        self.counts = self.metrics.counts
         self._offers = BundleOffers(monotonic)
         self._waiting = WaitingVectors(self._offers, self.counts)
 
@@ -220,12 +223,13 @@ class Follower:
         That is the newest servable bundle if it is newer; an older one if the one in service is
         withdrawn.
         """
-        offer = self._offers.best()
+        offer, began_s = self._offers.best(), self._monotonic()
         if offer is None:
             return False
         previous, self._previous = self._previous, None
         if previous is not None and previous.bundle_id == offer.bundle_id:
             self._swap(offer, previous)
+            self.metrics.load_s.observe(self._monotonic() - began_s)
             return True
         del previous
         try:
@@ -234,11 +238,14 @@ class Follower:
         except BundleError as error:
             self._offers.refuse(offer.bundle_id, reason=str(error))
             self.counts["bundles_refused"] += 1
+            self.metrics.refused[error.word] += 1
             return False
         except StoreUnavailable as error:
             self._offers.postpone(offer.bundle_id, reason=str(error))
+            self.metrics.refused[STORE_UNAVAILABLE] += 1
             return False
         self._swap(offer, serving)
+        self.metrics.load_s.observe(self._monotonic() - began_s)
         return True
 
     def _swap(self, offer: BundleAnnouncement, serving: Serving) -> None:
@@ -374,6 +381,8 @@ class FollowerThread:
             HOTTEST_VIDEOS.name: self._follower.on_hottest,
         }[record.topic]
         take(record.key, record.value, record.headers)
+        if record.topic == ITEM_VECTORS.name:
+            self._follower.metrics.note_vector(record.ingested_at_ms)
 
     def _place(self, at: Position) -> Place:
         return self._layout.prefix + at.topic, at.partition

@@ -27,16 +27,18 @@ class PauseGuard:
         self.check()
         self._beaten_at = self._monotonic()
 
+    @property
+    def silent_s(self) -> float:
+        """How long ago the event loop ran; 0 before its first beat."""
+        return 0.0 if self._beaten_at is None else self._monotonic() - self._beaten_at
+
     def check(self) -> None:
         """Raise after a pause longer than the limit, counted from the first beat.
 
         Raises:
             WorkerPausedError: with the length of the silence.
         """
-        if self._beaten_at is None:
-            return
-        silent_s = self._monotonic() - self._beaten_at
-        if silent_s > self._limit_s:
+        if (silent_s := self.silent_s) > self._limit_s:
             raise WorkerPausedError(
                 f"stood still for {silent_s:.1f} s, at most {self._limit_s:.1f} s are safe"
             )

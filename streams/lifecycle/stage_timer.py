@@ -1,21 +1,36 @@
 """Measure processor and wall time of each stage, summed over all batches.
 
-Logged once, at the end of the process. Costs about a microsecond a step, so it is always on.
+Logged once, at the end of the process, and shown as metrics. Costs about a microsecond a step, so
+it is always on.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+from contract.metrics.buckets import BucketCounts
+from contract.metrics.definitions import STAGE_CPU, STAGE_SECONDS
+from contract.metrics.metric import Sample
 
 
 class StageTimer:
-    """Sums up the time between entering and leaving each named stage, by any thread."""
+    """Sums up the time between entering and leaving each named stage, by any thread.
 
-    def __init__(self, thread_time: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    With *bounds* the wall times are counted in buckets, too.
+    """
+
+    def __init__(
+        self,
+        thread_time: Callable[[], float],
+        monotonic: Callable[[], float],
+        bounds: Sequence[float] = (),
+    ) -> None:
         self._thread_time = thread_time
         self._monotonic = monotonic
+        self._bounds = bounds
         self._cpu_s: dict[str, float] = defaultdict(float)
         self._wall_s: dict[str, float] = defaultdict(float)
+        self._buckets: dict[str, BucketCounts] = {}
         self._counts: Counter[str] = Counter()
 
     @contextmanager
@@ -25,8 +40,13 @@ class StageTimer:
         try:
             yield
         finally:
+            took_s = self._monotonic() - wall_s
             self._cpu_s[stage] += self._thread_time() - cpu_s
-            self._wall_s[stage] += self._monotonic() - wall_s
+            self._wall_s[stage] += took_s
+            if self._bounds:
+                if stage not in self._buckets:
+                    self._buckets[stage] = BucketCounts(self._bounds)
+                self._buckets[stage].observe(took_s)
 
     def count(self, **amounts: int) -> None:
         """Add to the counts that the times are to be divided by; each is one thread's."""
@@ -37,3 +57,10 @@ class StageTimer:
         cpu = {f"{stage}_ms": round(spent * 1_000, 1) for stage, spent in self._cpu_s.items()}
         wall = {f"{s}_wall_ms": round(spent * 1_000, 1) for s, spent in self._wall_s.items()}
         return {**cpu, **wall, **self._counts}
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the times of each stage."""
+        for stage, buckets in self._buckets.copy().items():
+            yield Sample(STAGE_SECONDS, buckets.snapshot(), (stage,))
+        for stage, spent_s in self._cpu_s.copy().items():
+            yield Sample(STAGE_CPU, spent_s, (stage,))

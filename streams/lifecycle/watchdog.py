@@ -46,6 +46,28 @@ class Reading:
     has_leader: bool = True
     changelog: int = 0
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a record waits: fetched and not acknowledged, or said to be there."""
+        knows_end = self.position is not None and self.end is not None
+        return self._has_unacknowledged or (knows_end and self.position < self.end)  # type: ignore[operator]
+
+    @property
+    def num_behind(self) -> int | None:
+        """How many offsets are not acknowledged, 0 at the end; None while that is not known.
+
+        At the end is a reader that has acknowledged all that there is to read: the last offsets
+        may be marks of transactions.
+        """
+        if self.end is None:
+            return None
+        newest = max(self.end, self.fetched or 0)
+        return max(1, newest - self.acknowledged) if self.is_behind else 0
+
+    @property
+    def _has_unacknowledged(self) -> bool:
+        return self.fetched is not None and self.acknowledged < self.fetched
+
     def lane(self, patience_s: float) -> WatchedProgress:
         """Return the progress to watch: acknowledgements if the partition is behind, else fetches.
 
@@ -54,14 +76,11 @@ class Reading:
         leads the partition, only what was fetched already is waited for. Windows that are
         published count as a move: a whole store of them may have to be.
         """
-        has_unacknowledged = self.fetched is not None and self.acknowledged < self.fetched
-        knows_end = self.position is not None and self.end is not None
-        is_behind = has_unacknowledged or (knows_end and self.position < self.end)  # type: ignore[operator]
-        if is_behind:
+        if self.is_behind:
             mark: Hashable = ("acknowledged", self.acknowledged, self.changelog)
         else:
             mark = ("answered", self.num_answers)
-        is_waiting = self.has_leader or has_unacknowledged
+        is_waiting = self.has_leader or self._has_unacknowledged
         return WatchedProgress(mark, is_waiting=is_waiting, patience_s=patience_s)
 
 

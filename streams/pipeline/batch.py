@@ -39,7 +39,8 @@ class PartitionRecords:
     A request asks and is no event: it changes no window. ``erased`` are the users with a
     deletion, ``to_tell`` those of them whose deletion `recommendations` has not been told of.
     ``copies`` are users of other partitions with a deletion for all of them. ``newest_ms`` is the
-    latest record timestamp. ``changes`` are the changelog records of the fold.
+    latest record timestamp, ``ingested_ms`` that of the last record of each topic. ``changes`` are
+    the changelog records of the fold.
     """
 
     partition: Partition
@@ -50,6 +51,7 @@ class PartitionRecords:
     copies: set[str] = field(default_factory=set)
     to_tell: set[str] = field(default_factory=set)
     newest_ms: int = 0
+    ingested_ms: dict[str, int] = field(default_factory=dict)
     changes: list[Outgoing] = field(default_factory=list)
 
 
@@ -59,7 +61,8 @@ class Batch:
 
     The *serving* that a batch was encoded with is the one that it is ranked with. *vectors_BD*
     holds zeros where the model is broken; ``is_broken`` says for whom. ``shortages`` says for each
-    user why there is nothing new to recommend, and is empty where there is.
+    user why there is nothing new to recommend, and is empty where there is. *asked_ms* are the
+    record timestamps of the events that are answered.
     """
 
     records: Sequence[Received] = ()
@@ -68,6 +71,7 @@ class Batch:
     # decode
     partitions: list[PartitionRecords] = field(default_factory=list)
     dead_letters: list[Outgoing] = field(default_factory=list)
+    asked_ms: list[int] = field(default_factory=list)
 
     # fold
     requests: Sequence[Request] = ()

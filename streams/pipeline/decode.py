@@ -12,6 +12,8 @@ import structlog
 from contract.errors import DecodeError
 from contract.kafka.outbox import Outgoing
 from contract.kafka.records import Received
+from contract.metrics.definitions import SKIPPED
+from contract.metrics.refusals import RefusalCounts
 from contract.process.clock import Clock
 from contract.process.tracing import Tracer
 from contract.wire.dead_letters import dead_letter
@@ -68,6 +70,7 @@ class BatchDecoder:
         self._clock = clock
         self._tracer = tracer
         self.counts: Counter[str] = Counter()
+        self.skipped = RefusalCounts(SKIPPED)
         self.mended: Notes = Counter()
 
     def latest_ms(self, records: PartitionRecords) -> int:
@@ -92,6 +95,7 @@ class BatchDecoder:
             records = found.setdefault(partition.number, PartitionRecords(partition))
             records.next_offsets[record.topic] = record.offset + 1
             records.newest_ms = max(records.newest_ms, record.ingested_at_ms)
+            records.ingested_ms[record.topic] = record.ingested_at_ms
             self._decode(record, records, batch)
         batch.partitions = list(found.values())
 
@@ -117,6 +121,7 @@ class BatchDecoder:
                 records.to_tell.add(event.user_id)
         elif not is_answered and isinstance(event, Asking):
             records.to_answer[event.user_id].append(event)
+            batch.asked_ms.append(record.ingested_at_ms)
             if batch.trace is not None:
                 batch.trace.note(record, event.event_id)
 
@@ -126,6 +131,7 @@ class BatchDecoder:
         """Count a record that breaks the contract; it goes to *dead*, if it is for us to tell."""
         if topic.dead_lettered_by != APP:
             self.counts[f"skipped:{error.reason}"] += 1
+            self.skipped.note(topic.name, error.reason)
             return
         self.counts[f"dead:{error.reason}"] += 1
         if dead is not None:

@@ -61,12 +61,14 @@ class RecordSender(Protocol):
 class Pipeline:
     """The stages of a micro-batch of any partitions; without a recommender it only folds.
 
+    *on_done* is called with each batch once it is acknowledged, by the thread that commits.
+
     `publish` and `heal` raise `WorkerPausedError` where this process may no longer own its
     partitions. All that produces raises `BrokerUnavailable` where a record is not acknowledged, and
     `ContractError` where it never will be: then nothing of the batch may be committed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - composition by keyword
         self,
         decoder: BatchDecoder,
         partitions: Partitions,
@@ -77,6 +79,7 @@ class Pipeline:
         layout: Layout,
         policy: WindowPolicy,
         timer: StageTimer,
+        on_done: Callable[[Batch], None] = lambda _batch: None,
     ) -> None:
         self._decoder = decoder
         self._partitions = partitions
@@ -86,6 +89,7 @@ class Pipeline:
         self._layout = layout
         self._policy = policy
         self._timer = timer
+        self._on_done = on_done
         self.counts: Counter[str] = Counter()
 
     @property
@@ -176,6 +180,7 @@ class Pipeline:
             partition.positions.acknowledge(records.next_offsets)
             partition.remember()
         self._timer.count(batches=1)
+        self._on_done(batch)
         if batch.trace is not None:
             batch.trace.end()
 

@@ -105,6 +105,8 @@ class CandidateSource:
         self._rest_s = REST_S
         self._failed_at = self._rests_until = float("-inf")
         self._failure = ""
+        self.num_failures = 0
+        """Searches that the index did not answer in time."""
         self._last_good: OrderedDict[str, Sequence[int]] = OrderedDict()
 
     def failure_within(self, seconds: float) -> str:
@@ -122,6 +124,7 @@ class CandidateSource:
             found = self._index.nearest(serving.collection, vectors_BD, self._num_ranked)
         except IndexUnavailable as error:
             self._failed_at, self._failure = self._monotonic(), str(error)
+            self.num_failures += 1
             self._rests_until = self._failed_at + self._rest_s
             log.warning("index_unavailable", reason=self._failure, rest_s=self._rest_s)
             self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)

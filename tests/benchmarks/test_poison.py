@@ -139,10 +139,10 @@ def test_the_fast_path_learns_nothing_from_a_trouble_that_goes_on(directory):
     rig.watch.look(rig.trainer._offsets())
     rig.watch.has_gone_back = False
 
-    num_sent = rig.trainer._num_published
+    num_sent = rig.trainer._parts.metrics.counts["vectors"]
     rig.run(LOG.since(rig.next_watch), for_s=10.0)
     rig.offer()
-    assert rig.trainer._num_published == num_sent
+    assert rig.trainer._parts.metrics.counts["vectors"] == num_sent
     assert "it has gone back" in rig.trainer.withheld
 
 

@@ -15,7 +15,7 @@ from contract.errors import ContractError
 from contract.wire.topics import MODEL_BUNDLES, Topic
 from trainer.group.exchange import Exchange
 from trainer.group.group import Group
-from trainer.loop import ALL, CATALOGUE, MAX_POLLED, POLL_S, Parts, Stop, Trainer
+from trainer.loop import ALL, CATALOGUE, Parts, Stop, Trainer
 from trainer.settings import TrainerSettings
 from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoint
@@ -75,13 +75,13 @@ class Member(Trainer):
     def take(self) -> int:
         """Take new records, and learn what all ranks have; return how many this one has taken."""
         feed = self._parts.feed
-        records = feed.poll(most=MAX_POLLED, timeout_s=POLL_S)
+        records = self._poll()
         self._parts.state_clock.now_ms = self._parts.clock()
         idle = self._idle.note(feed.at_end(), {record.at for record in records})
         is_aged = self._is_waiting and self._batch_age.is_due()
         was_empty = not self._is_waiting
-        if self._exchange.take(records, idle, is_aged=is_aged):
-            self._has_changed = True
+        with self._parts.metrics.phase("take"):
+            self._has_changed |= self._exchange.take(records, idle, is_aged=is_aged)
         if was_empty:
             self._batch_age.restart()
         return len(records)

@@ -101,4 +101,6 @@ def opened(bundle: Bundle) -> ServedModel:
     except BundleError:
         raise
     except Exception as error:
-        raise BundleError(f"it cannot be opened: {type(error).__name__}: {error}") from error
+        raise BundleError(
+            f"it cannot be opened: {type(error).__name__}: {error}", word="unreadable"
+        ) from error

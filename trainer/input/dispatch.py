@@ -5,7 +5,7 @@ is also dead-lettered; those of all other topics are kept by other processes.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -80,6 +80,7 @@ class Intake:
         layout: Layout,
         clock: Clock,
         quarantine: Quarantine | None = None,
+        on_refusal: Callable[[Topic, DecodeError], None] = lambda _topic, _error: None,
         tracing: LearningTraces | None = None,
     ) -> None:
         self._state = state
@@ -88,6 +89,7 @@ class Intake:
         self._outbox = outbox
         self._layout = layout
         self._clock = clock
+        self._on_refusal = on_refusal
         self._tracing = tracing
         self.refused: Counter[str] = Counter()
         self._num_misplaced_logged = 0
@@ -100,6 +102,7 @@ class Intake:
             self._apply(topic, record)
         except DecodeError as error:
             self.refused[f"{topic.name}:{error.reason}"] += 1
+            self._on_refusal(topic, error)
             if topic.dead_lettered_by == "trainer":
                 self._dead_letter(topic, record, error)
 

@@ -254,6 +254,16 @@ class Feed:
             for at, end in ends.items()
         )
 
+    def num_behind(self) -> dict[Position, int]:
+        """Return how many offsets of each partition are unread, as far as its end is known."""
+        return self._reader.num_behind(
+            {
+                Position(topic, number): offset
+                for topic, offsets in self.next_offsets.items()
+                for number, offset in offsets.items()
+            }
+        )
+
     def forget(self) -> None:
         """Forget every offset, so that `open` reads from the beginning."""
         self.next_offsets = {}

@@ -12,7 +12,6 @@ from contract.cluster import preflight
 from contract.cluster.preflight import (
     check_cluster,
     check_directory,
-    check_port,
     hold_own_directory,
 )
 from contract.errors import (
@@ -105,13 +104,6 @@ def test_a_certificate_that_is_not_there_is_named_with_its_variable_and_path():
         ContractError, match=r"NEXTWATCH_KAFKA_SSL_CA_LOCATION: /nowhere/ca\.pem: No"
     ):
         producer_config(kafka)
-
-
-def test_a_port_that_is_taken_is_named(taken_port):
-    """Before anything else is started."""
-    with pytest.raises(ContractError, match=f"PORT: port {taken_port} of 127.0.0.1 is taken"):
-        check_port("127.0.0.1", taken_port, "NEXTWATCH_STREAMS_HTTP_PORT")
-    check_port("127.0.0.1", *free_ports(1), "NEXTWATCH_STREAMS_HTTP_PORT")
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):

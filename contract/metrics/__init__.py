@@ -1,0 +1,1 @@
+"""Metrics of every process: their definitions, their recording and their exposition."""

@@ -1,0 +1,189 @@
+"""Record and read the metrics of the trainer.
+
+What changes while it learns is read by the loop itself, every few seconds, and shown as it was
+then: a scrape comes from another thread, which must not look into a model that is being trained.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from contract.errors import DecodeError
+from contract.kafka.records import Position, Received
+from contract.metrics.buckets import BucketCounts
+from contract.metrics.definitions import (
+    BUNDLES_OFFERED,
+    BUNDLES_WITHHELD,
+    CHECKPOINT_AGE,
+    CHECKPOINTS_FAILED,
+    DEAD_LETTERS,
+    EXAMPLES,
+    EXAMPLES_SCORED,
+    GENERATION,
+    GUARD_ALARMS,
+    GUARD_SHARE,
+    JOINED,
+    JOINER_ENTRIES,
+    LOOP_AGE,
+    LOSS,
+    PHASE_SECONDS,
+    RANKER_CALIBRATION,
+    RANKER_EXAMPLES,
+    RANKER_GAUC,
+    RANKER_LOG_LOSS,
+    RECALL,
+    SECONDS,
+    SKIPPED,
+    TRAINER_RECORDS,
+    TRAINER_VIDEOS,
+    USERS,
+    VECTORS_PUBLISHED,
+    WAITING_WATCHES,
+)
+from contract.metrics.lag import LagTracker
+from contract.metrics.metric import TRAINER, Sample
+from contract.metrics.refusals import RefusalCounts
+from contract.process.clock import Clock, system_clock
+from contract.wire.topics import Topic
+from trainer.evaluate.progressive import CUTOFFS, SYSTEMS
+from trainer.input.dispatch import SOURCES
+from trainer.state.training_state import TrainingState
+from trainer.timer import Interval
+
+SHOW_EVERY_S = 5.0
+LOOK_EVERY_S = 0.5
+PHASES = ("take", "learn", "publish", "offer", "checkpoint")
+WITHHELD = {
+    "loss": "the loss is not finite",
+    "metrics": "the progressive metrics are worse than those of the newest bundle",
+    "guard": "the guard holds it back: it is worse than what serves, or something is unclear",
+    "refused": "it does not pass the checks that readers make",
+    "store": "the store of bundles, or the disk, does not take it",
+    "checkpoint": "its checkpoint could not be saved",
+    "backed_up": "the bundles before it are not in service yet",
+}
+"""Every reason of bundles that are withheld, and its meaning."""
+JOINED_RESULTS = {
+    "positive": "ranking_positives",
+    "negative": "ranking_negatives",
+    "late": "ranking_late",
+    "unmatched_impression": "ranking_unmatched",
+    "unmatched_watch": "ranking_unmatched_watches",
+    "too_old": "ranking_too_old",
+    "dropped": "ranking_dropped",
+}
+"""What the joiner made of a record, and under which name the training state counts it."""
+_GAUCS = {
+    "ranker": "ranker_gauc",
+    "served": "ranker_served_gauc",
+    "similarity": "ranker_similarity_gauc",
+}
+
+
+class TrainerMetrics:
+    """What the loop records; its thread writes, a scrape reads."""
+
+    def __init__(
+        self, clock: Clock = system_clock, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._monotonic = monotonic
+        self._round_s = monotonic()
+        self._saved_s: float | None = None
+        self._phases = {name: BucketCounts(SECONDS) for name in PHASES}
+        self._records = Counter(dict.fromkeys(SOURCES, 0))
+        self._newest_ms: dict[Position, int] = {}
+        self._shown: tuple[Sample, ...] = ()
+        self._is_show_due = Interval(SHOW_EVERY_S, monotonic)
+        self._is_look_due = Interval(LOOK_EVERY_S, monotonic)
+        ours = [topic.name for topic in SOURCES.values() if topic.dead_lettered_by == TRAINER]
+        self.dead = RefusalCounts(DEAD_LETTERS, ours)
+        self.skipped = RefusalCounts(SKIPPED)
+        self.withheld = Counter(dict.fromkeys(WITHHELD, 0))
+        self.counts = Counter(dict.fromkeys(("offered", "vectors", "failed_checkpoints"), 0))
+        self.lag = LagTracker(clock, monotonic)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure one of `PHASES`."""
+        began_s = self._monotonic()
+        try:
+            yield
+        finally:
+            self._phases[name].observe(self._monotonic() - began_s)
+
+    def begin_round(self) -> None:
+        """Note that the loop begins a round."""
+        self._round_s = self._monotonic()
+
+    def note_saved(self) -> None:
+        """Note that a checkpoint is on disk."""
+        self._saved_s = self._monotonic()
+
+    def note_records(
+        self, records: Sequence[Received], behind: Callable[[], Mapping[Position, int]]
+    ) -> None:
+        """Count *records*; now and then note how many records are *behind* them."""
+        for record in records:
+            self._records[record.topic] += 1
+            self._newest_ms[record.at] = record.ingested_at_ms
+        if self._is_look_due.is_due():
+            for at, count in behind().items():
+                self.lag.note(at, records=count, done_ms=self._newest_ms.get(at, 0))
+
+    def note_refusal(self, topic: Topic, error: DecodeError) -> None:
+        """Count a record of *topic* that breaks the contract."""
+        refused = self.dead if topic.dead_lettered_by == TRAINER else self.skipped
+        refused.note(topic.name, error.reason)
+
+    def show_if_due(self, state: TrainingState, *, in_service: int | None) -> None:
+        """Show from now on what *state* is now, if the last time was a while ago."""
+        if self._is_show_due.is_due():
+            self._shown = (Sample(GENERATION, in_service or 0), *_of_state(state))
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield everything that the trainer shows."""
+        for part in (self.lag, self.dead, self.skipped):
+            yield from part.samples()
+        yield from self._shown
+        for name, buckets in self._phases.items():
+            yield Sample(PHASE_SECONDS, buckets.snapshot(), (name,))
+        for topic, count in self._records.copy().items():
+            yield Sample(TRAINER_RECORDS, count, (topic,))
+        for reason, count in self.withheld.copy().items():
+            yield Sample(BUNDLES_WITHHELD, count, (reason,))
+        yield Sample(BUNDLES_OFFERED, self.counts["offered"])
+        yield Sample(VECTORS_PUBLISHED, self.counts["vectors"])
+        yield Sample(CHECKPOINTS_FAILED, self.counts["failed_checkpoints"])
+        yield Sample(LOOP_AGE, self._monotonic() - self._round_s)
+        if self._saved_s is not None:
+            yield Sample(CHECKPOINT_AGE, self._monotonic() - self._saved_s)
+
+
+def _of_state(state: TrainingState) -> Iterator[Sample]:
+    metrics, counts = state.metrics(), state.counts
+    yield Sample(EXAMPLES, counts["learned_examples"])
+    yield Sample(EXAMPLES_SCORED, metrics["progressive_examples"])
+    yield Sample(LOSS, metrics["loss"])
+    for system in SYSTEMS:
+        for cutoff in CUTOFFS:
+            recall = metrics[f"recent_{system}_recall_at_{cutoff}"]
+            yield Sample(RECALL, recall, (system, str(cutoff)))
+    yield Sample(USERS, len(state.windows))
+    yield Sample(TRAINER_VIDEOS, int(state.learner.vocabulary.is_live_N.sum()))
+    yield Sample(WAITING_WATCHES, len(state.waiting))
+    if state.joiner is not None:
+        yield Sample(JOINER_ENTRIES, len(state.joiner))
+        for result, name in JOINED_RESULTS.items():
+            yield Sample(JOINED, counts[name], (result,))
+    if state.ranker is not None:
+        yield Sample(RANKER_EXAMPLES, metrics["ranker_examples"])
+    if "ranker_gauc" in metrics:
+        for system, name in _GAUCS.items():
+            yield Sample(RANKER_GAUC, metrics[name], (system,))
+        yield Sample(RANKER_LOG_LOSS, metrics["ranker_log_loss"])
+        yield Sample(RANKER_CALIBRATION, metrics["ranker_predicted_to_watched"])
+    yield Sample(GUARD_ALARMS, counts["alarms"])
+    if state.guard is not None:
+        for check, share in state.guard.shares_of_bounds().items():
+            yield Sample(GUARD_SHARE, share, (check,))
