@@ -15,6 +15,8 @@ are medians of the repeats, with the lowest and highest beside them as ``..._ran
 * ``gib_per_million_users``  what 200,000 users of 50 watches add to the worker's memory, times 5
 * ``hotkey``, ``burst`` one user with 1,000 events/s; 50,000 events at once
 * ``feature_log``       answers/s with the features of all recommendations logged, by those without
+* ``metrics``           answers/s, and CPU of the worker, with metrics recorded and scraped every
+                        second, by those without
 * ``load_1m``           the load average before anything started: above 0.5, others took part
 """
 
@@ -26,7 +28,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.serving import figures
+from benchmarks.serving import figures, metrics_cost
 from benchmarks.serving.audience import ServingAudience
 from benchmarks.serving.catalogue import open_catalogue
 from benchmarks.serving.figures import LOAD_SHARE, Report, ServingBench
@@ -39,6 +41,7 @@ EXTREMES = {
     "hotkey": figures.hotkey,
     "burst": figures.burst,
     "feature_log": figures.feature_log,
+    "metrics": metrics_cost.metrics,
 }
 PARTS = ("floor", "serve", "latency", *EXTREMES)
 

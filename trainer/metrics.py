@@ -48,32 +48,13 @@ from contract.process.clock import Clock, system_clock
 from contract.wire.topics import Topic
 from trainer.evaluate.progressive import CUTOFFS, SYSTEMS
 from trainer.input.dispatch import SOURCES
+from trainer.reasons import JOINED_RESULTS, WITHHELD
 from trainer.state.training_state import TrainingState
 from trainer.timer import Interval
 
 SHOW_EVERY_S = 5.0
 LOOK_EVERY_S = 0.5
 PHASES = ("take", "learn", "publish", "offer", "checkpoint")
-WITHHELD = {
-    "loss": "the loss is not finite",
-    "metrics": "the progressive metrics are worse than those of the newest bundle",
-    "guard": "the guard holds it back: it is worse than what serves, or something is unclear",
-    "refused": "it does not pass the checks that readers make",
-    "store": "the store of bundles, or the disk, does not take it",
-    "checkpoint": "its checkpoint could not be saved",
-    "backed_up": "the bundles before it are not in service yet",
-}
-"""Every reason of bundles that are withheld, and its meaning."""
-JOINED_RESULTS = {
-    "positive": "ranking_positives",
-    "negative": "ranking_negatives",
-    "late": "ranking_late",
-    "unmatched_impression": "ranking_unmatched",
-    "unmatched_watch": "ranking_unmatched_watches",
-    "too_old": "ranking_too_old",
-    "dropped": "ranking_dropped",
-}
-"""What the joiner made of a record, and under which name the training state counts it."""
 _GAUCS = {
     "ranker": "ranker_gauc",
     "served": "ranker_served_gauc",
@@ -174,7 +155,7 @@ def _of_state(state: TrainingState) -> Iterator[Sample]:
     yield Sample(WAITING_WATCHES, len(state.waiting))
     if state.joiner is not None:
         yield Sample(JOINER_ENTRIES, len(state.joiner))
-        for result, name in JOINED_RESULTS.items():
+        for result, (name, _) in JOINED_RESULTS.items():
             yield Sample(JOINED, counts[name], (result,))
     if state.ranker is not None:
         yield Sample(RANKER_EXAMPLES, metrics["ranker_examples"])

@@ -79,7 +79,7 @@ class ServingBench:
     def saturated(self, num_workers: int) -> tuple[Drive, dict[str, float]]:
         """Send everything at once; return what came of it, and the workers' stages."""
         with self.rig(num_workers) as rig:
-            return _warm(rig).drive(self.everything), rig.stages()
+            return warm(rig).drive(self.everything), rig.stages()
 
     @property
     def everything(self) -> Load:
@@ -112,7 +112,7 @@ def throughput(
         for number in workers if has_stack else ():
             drive, stages = bench.saturated(number)
             answers_eps, events_eps = drive.measured.rates()
-            bench.say(f"{repeat}: {number} workers {answers_eps:.0f} answers/s {_flaws(drive)}")
+            bench.say(f"{repeat}: {number} workers {answers_eps:.0f} answers/s {flaws(drive)}")
             if number == 1:
                 runs.append((drive, stages))
                 rates.setdefault("serve_eps", []).append(answers_eps)
@@ -141,10 +141,10 @@ def latency(bench: ServingBench, rate_eps: float) -> Report:
         with bench.rig() as rig:
             num_events = int(rate_eps * bench.seconds)
             load = Load(num_events=num_events, rate_eps=rate_eps, first_event=_WARM_UP)
-            drives.append(_warm(rig).drive(load))
+            drives.append(warm(rig).drive(load))
             stages = rig.stages()
         cuts = _cuts(drives[-1].measured)
-        bench.say(f"latency at {rate_eps:.0f}/s: {cuts} {_flaws(drives[-1])}")
+        bench.say(f"latency at {rate_eps:.0f}/s: {cuts} {flaws(drives[-1])}")
     each = [_cuts(drive.measured) for drive in drives]
     return {
         "latency_ms": {name: statistics.median(cuts[name] for cuts in each) for name in _CUTS},
@@ -212,7 +212,7 @@ def hotkey(bench: ServingBench) -> Report:
             first_event=_WARM_UP,
         )
         with bench.rig() as rig:
-            drive = _warm(rig).drive(load)
+            drive = warm(rig).drive(load)
         measured = drive.measured
         report[name] = _cuts(measured) | {"unanswered": measured.num_unanswered}
         report[name]["rss_mb"] = round(drive.peak_rss_mb, 1)
@@ -229,14 +229,14 @@ def burst(bench: ServingBench) -> Report:
     """Measure memory, time and answers when 50,000 events come at once."""
     load = Load(num_events=_BURST_EVENTS, first_event=_WARM_UP, patience_s=_PATIENCE_S)
     with bench.rig() as rig:
-        before_mb = _warm(rig).rss_mb()
+        before_mb = warm(rig).rss_mb()
         drive = rig.drive(load)
     found = {
         "events": _BURST_EVENTS,
         "rss_mb_before": round(before_mb, 1),
         "rss_mb_peak": round(drive.peak_rss_mb, 1),
         "drained_s": round(drive.measured.drained_s, 1),
-        **_flaws(drive),
+        **flaws(drive),
     }
     bench.say(f"burst: {found}")
     return {"burst": found}
@@ -252,11 +252,11 @@ def feature_log(bench: ServingBench) -> Report:
     for _ in range(bench.repeats):
         for share, found in rates.items():
             with bench.rig(env={"NEXTWATCH_STREAMS_RANKING_LOG_SHARE": share}) as rig:
-                drive = _warm(rig).drive(bench.everything)
+                drive = warm(rig).drive(bench.everything)
                 stages = rig.stages()
             found.append(drive.measured.rates()[0])
             cost[share] = drive.cpu_ms_per_event() | _per("events", stages)
-            bench.say(f"feature log, share {share}: {found[-1]:.0f} answers/s {_flaws(drive)}")
+            bench.say(f"feature log, share {share}: {found[-1]:.0f} answers/s {flaws(drive)}")
     by_share = {share: statistics.median(found) for share, found in rates.items()}
     return {
         "feature_log": {
@@ -270,7 +270,7 @@ def feature_log(bench: ServingBench) -> Report:
     }
 
 
-def _warm(rig: Rig) -> Rig:
+def warm(rig: Rig) -> Rig:
     """Drive a first load, so that threads, caches and connections are warm."""
     rig.drive(Load(num_events=_WARM_UP))
     return rig
@@ -280,8 +280,8 @@ def _costs(runs: Sequence[tuple[Drive, dict[str, float]]]) -> Report:
     """Return what the run of the median rate cost, and the flaws of all runs."""
     by_rate = sorted(runs, key=lambda run: run[0].measured.rates()[0])
     drive, stages = by_rate[len(by_rate) // 2]
-    flaws = [_flaws(run) for run, _ in runs]
-    report: Report = {name: sum(each[name] for each in flaws) for name in flaws[0]}
+    found = [flaws(run) for run, _ in runs]
+    report: Report = {name: sum(each[name] for each in found) for name in found[0]}
     report["cpu_ms_per_event"] = drive.cpu_ms_per_event()
     if stages:
         report["stage_ms_per_event"] = _per("events", stages)
@@ -302,7 +302,8 @@ def _cuts(measured: Measured, *, is_hot: bool = False) -> dict[str, float]:
     return {name: round(float(cut), 1) for name, cut in zip(_CUTS, cuts, strict=True)}
 
 
-def _flaws(drive: Drive) -> dict[str, int]:
+def flaws(drive: Drive) -> dict[str, int]:
+    """Return how many answers were missing, degraded or short."""
     measured = drive.measured
     return {
         "unanswered": measured.num_unanswered,

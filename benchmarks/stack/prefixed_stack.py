@@ -39,6 +39,12 @@ class StackProcess:
                 found.append(json.loads(line))
         return [fact for fact in found if isinstance(fact, dict)]
 
+    @property
+    def status_url(self) -> str:
+        """Where it serves its status, as its log says."""
+        [served] = self.logged("status_served")
+        return f"http://127.0.0.1:{served['port']}"
+
     def wait_ready(self, within_s: float = 40) -> None:
         """Wait until it has partitions, and the windows in them."""
         assert eventually(self.ready_file.exists, within_s=within_s), self.child.log_tail()

@@ -286,6 +286,17 @@ def settings_page() -> None:
     typer.echo(settings_reference.render(), nl=False)
 
 
+@app.command("metrics")
+def metrics_page() -> None:
+    """Print every metric of every process, with its type and its labels, as Markdown.
+
+    Example: nextwatch metrics | grep lag
+    """
+    from nextwatch import metrics_reference  # noqa: PLC0415
+
+    typer.echo(metrics_reference.render(), nl=False)
+
+
 @app.command()
 def version() -> None:
     """Print the version of nextwatch."""

@@ -94,10 +94,16 @@ def _show(
     interruption: Interruption,
 ) -> Show:
     checklist = Checklist(lambda: process_age_s(system_clock), on_done=screen.say)
+
+    def on_step(step: str) -> None:
+        if url := stack.status_urls.get(step):
+            checklist.notes[step] = f"metrics at {url}/metrics"
+        checklist.done(step)
+
     stack = EmbeddedStack(
         environ,
         state_dir=options.state_dir,
-        on_step=checklist.done,
+        on_step=on_step,
         broker=broker,
         env=_own_topics() if broker.engine is None else {},
         env_of=feed.env_of,

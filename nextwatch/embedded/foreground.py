@@ -37,6 +37,8 @@ def run(
             write(env_file, stack.env)
             for line in banner(stack.env, env_file):
                 tell(line)
+            for name, url in stack.status_urls.items():
+                tell(f"status  {url}/metrics, /healthz and /readyz of {name}")
             tell(f"files   {stack.directory}; Ctrl-C stops the stack")
             while not is_over.wait(_CHECK_EVERY_S):
                 stack.check()

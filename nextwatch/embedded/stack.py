@@ -31,7 +31,7 @@ from nextwatch.embedded.broker import (
 )
 from nextwatch.embedded.kafka import node
 from nextwatch.embedded.process.plans import PROCESSES, STORAGE, WORKERS, Plans, inherited
-from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process.ports import LOOPBACK, free_ports, ports_of
 from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.embedded.process.supervision import Supervisor
 from nextwatch.embedded.space import SpaceWatch, check_room, shortage
@@ -161,6 +161,16 @@ class EmbeddedStack:
         """The processes started so far."""
         broker = () if self._broker is None else (self._broker.child,)
         return broker + tuple(self._others)
+
+    @property
+    def status_urls(self) -> dict[str, str]:
+        """Where each running worker serves `/metrics`, `/healthz` and `/readyz`, by its name.
+
+        A worker takes the first free port of its own, and listens on no other.
+        """
+        running = [child for child in self.children if child.is_running]
+        names = {child.name: ports_of(child.pid) for child in running if child.name in WORKERS}
+        return {name: f"http://{LOOPBACK}:{min(ports)}" for name, ports in names.items() if ports}
 
     def process(self, name: str) -> Child:
         """Return the process *name*.

@@ -20,6 +20,7 @@ class StandIn:
 
     env = ENV
     directory = "somewhere"
+    status_urls = {}  # noqa: RUF012 - of a stack without workers
 
     def __init__(self, fails_with=None):
         self.fails_with = fails_with

@@ -70,7 +70,7 @@ def write(learner, root, *, bundle_id="b1", generation=1):
     return f"file://{root}/{bundle_id}", manifest
 
 
-def offer_bundle(place, player):
+def offer_bundle(place, player, *, manifest_sha256=None):
     """Write a bundle, fill its collection and announce it, as trainer and index_sync would."""
     root = urlsplit(load(ProcessSettings, place.env).bundle_url).path
     url, manifest = write(learner_of(catalogue()), root)
@@ -89,7 +89,7 @@ def offer_bundle(place, player):
         generation=manifest.generation,
         state=BundleState.INDEXED,
         url=url,
-        manifest_sha256=manifest.sha256,
+        manifest_sha256=manifest_sha256 or manifest.sha256,
         announced_at_ms=T0,
     )
     player.produce("model-bundles", offer.bundle_id, encode(offer))

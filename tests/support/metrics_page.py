@@ -1,5 +1,7 @@
 """Read a page of metrics with Prometheus' own parser."""
 
+from collections import Counter
+
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,8 +30,11 @@ class MetricsPage:
         return sum(v for (found, has), v in self._values.items() if found == name and wanted <= has)
 
     def by_label(self, name, label):
-        """Return the values of the series that are not zero, by one of their labels."""
-        found = {dict(has)[label]: v for (each, has), v in self._values.items() if each == name}
+        """Return the sums that are not zero, by one label."""
+        found = Counter()
+        for (each, has), value in self._values.items():
+            if each == name:
+                found[dict(has)[label]] += value
         return {key: value for key, value in found.items() if value}
 
     @property
