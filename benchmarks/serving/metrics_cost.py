@@ -9,14 +9,31 @@ import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from time import monotonic, thread_time
+from typing import cast
 
 import httpx
 
-from benchmarks.serving.figures import Report, ServingBench, flaws, warm
+from benchmarks.serving.figures import USUAL_BATCH, Report, ServingBench, flaws, warm
+from benchmarks.serving.rig import NUM_PARTITIONS
+from contract.kafka.records import Received
+from contract.metrics.definitions import MILLISECONDS
+from contract.process.clock import system_clock
+from contract.wire.events import Recommendation
+from contract.wire.topics import WATCH_EVENTS
+from contract.wire.words import DEFAULT_ARM
+from models.history.history import WindowPolicy
 from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from streams.lifecycle.stage_timer import StageTimer
+from streams.pipeline.batch import Batch, PartitionRecords
+from streams.pipeline.batch_metrics import BatchMetrics
+from streams.state.partition import Partition
+from streams.state.store import WindowStore
 
 SCRAPE_EVERY_S = 1.0
 """Fifteen times as often as ops/prometheus scrapes."""
+
+STAGES = ("decode", "fold", "encode", "search", "rank", "produce", "settle")
 
 _PORT = "NEXTWATCH_STREAMS_HTTP_PORT"
 
@@ -46,10 +63,60 @@ def metrics(bench: ServingBench) -> Report:
             "eps_off": round(statistics.median(rates[False]), 1),
             **_ratios("eps_ratio", rates),
             **_ratios("cpu_ratio", cpu_ms),
+            "recording_us_per_event": round(recording_us(), 2),
             "scrapes": len(scrape_ms),
             "scrape_ms_p50": round(statistics.median(scrape_ms or [0.0]), 1),
         }
     }
+
+
+def recording_us(num_events: int = USUAL_BATCH, *, repeats: int = 2_000) -> float:
+    """Return the CPU microseconds an event that recording takes, in batches of *num_events*.
+
+    In a thread that does nothing else, so that a machine that is busy changes little.
+    """
+    batch = _batch(num_events)
+    with_buckets = BatchMetrics(system_clock), StageTimer(thread_time, monotonic, MILLISECONDS)
+    without = None, StageTimer(thread_time, monotonic)
+    spent_s = {}
+    for recorded, timer in (with_buckets, without):
+        began_s = thread_time()
+        for _ in range(repeats):
+            for stage in STAGES:
+                with timer(stage):
+                    pass
+            if recorded is not None:
+                recorded.note(batch)
+        spent_s[recorded is not None] = thread_time() - began_s
+    return 1e6 * (spent_s[True] - spent_s[False]) / (repeats * num_events)
+
+
+def _batch(num_events: int) -> Batch:
+    """Return a batch of watches of all partitions that was answered."""
+    now_ms = system_clock()
+    record = Received(WATCH_EVENTS.name, partition=0, offset=1, key=b"u", value=b"{}")
+    answer = Recommendation(
+        recommendation_id="r",
+        user_id="u",
+        generated_at_ms=now_ms,
+        caused_by=["e"],
+        bundle_id="b",
+        generation=1,
+        arm=DEFAULT_ARM,
+        items=[],
+    )
+    policy, no_store = WindowPolicy(), cast("WindowStore", None)  # recording looks into none
+    return Batch(
+        [record] * num_events,
+        partitions=[
+            PartitionRecords(
+                Partition(number, no_store, policy), ingested_ms={WATCH_EVENTS.name: now_ms}
+            )
+            for number in range(NUM_PARTITIONS)
+        ],
+        asked_ms=[now_ms - 15] * num_events,
+        recommendations=[answer] * num_events,
+    )
 
 
 def _ratios(name: str, found: dict[bool, list[float]]) -> Report:

@@ -57,9 +57,8 @@ def selectors(expression):
         part = parts.pop()
         if isinstance(part, promql_parser.VectorSelector):
             yield part
-        for name in ("expr", "lhs", "rhs", "vector_selector"):
-            if (inner := getattr(part, name, None)) is not None:
-                parts.append(inner)
+        inner = [getattr(part, name, None) for name in ("expr", "lhs", "rhs", "vector_selector")]
+        parts += [one for one in inner if one is not None]
         parts += list(getattr(part, "args", None) or [])
 
 
