@@ -24,7 +24,7 @@ from contract.metrics.definitions import (
     UPLOAD_TO_INDEXED,
 )
 from contract.metrics.lag import LagTracker
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 from contract.metrics.refusals import RefusalCounts
 from contract.process.clock import Clock
 from contract.wire.topics import ITEM_VECTORS, VIDEO_UPLOADS
@@ -82,22 +82,22 @@ class IndexMetrics:
         held: Sized,
         is_building: Callable[[], bool],
         num_failed: Callable[[], int],
-    ) -> Iterator[Sample]:
+    ) -> Iterator[MetricSample]:
         """Yield everything, with what the worker counts."""
         yield from self.lag.samples()
         yield from self.dead.samples()
-        yield Sample(INDEX_STALENESS, self.lag.longest_s(_INTO_INDEX))
-        yield Sample(UPLOAD_TO_INDEXED, self._upload_s.snapshot())
-        yield Sample(INDEX_BUILDS, self.build_s.snapshot())
-        yield Sample(INDEX_UPLOADS, counts.get("uploads", 0))
-        yield Sample(INDEX_TAKEDOWNS, counts.get("takedowns", 0))
-        yield Sample(INDEX_VECTORS, counts.get("vectors", 0), ("written",))
-        yield Sample(INDEX_VECTORS, counts.get("vectors_ignored", 0), ("ignored",))
-        yield Sample(INDEX_VIDEOS, len(catalogue))
-        yield Sample(INDEX_HELD, len(held))
-        yield Sample(INDEX_IS_BUILDING, is_building())
-        yield Sample(INDEX_REQUESTS_FAILED, num_failed())
-        yield Sample(GENERATION, self.generation)
-        yield Sample(LOOP_AGE, self._monotonic() - self._round_s)
+        yield MetricSample(INDEX_STALENESS, self.lag.longest_s(_INTO_INDEX))
+        yield MetricSample(UPLOAD_TO_INDEXED, self._upload_s.snapshot())
+        yield MetricSample(INDEX_BUILDS, self.build_s.snapshot())
+        yield MetricSample(INDEX_UPLOADS, counts.get("uploads", 0))
+        yield MetricSample(INDEX_TAKEDOWNS, counts.get("takedowns", 0))
+        yield MetricSample(INDEX_VECTORS, counts.get("vectors", 0), ("written",))
+        yield MetricSample(INDEX_VECTORS, counts.get("vectors_ignored", 0), ("ignored",))
+        yield MetricSample(INDEX_VIDEOS, len(catalogue))
+        yield MetricSample(INDEX_HELD, len(held))
+        yield MetricSample(INDEX_IS_BUILDING, is_building())
+        yield MetricSample(INDEX_REQUESTS_FAILED, num_failed())
+        yield MetricSample(GENERATION, self.generation)
+        yield MetricSample(LOOP_AGE, self._monotonic() - self._round_s)
         for reason, count in self.refused.copy().items():
-            yield Sample(BUNDLES_REFUSED, count, (reason,))
+            yield MetricSample(BUNDLES_REFUSED, count, (reason,))

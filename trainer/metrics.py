@@ -42,7 +42,7 @@ from contract.metrics.definitions import (
     WAITING_WATCHES,
 )
 from contract.metrics.lag import LagTracker
-from contract.metrics.metric import TRAINER, Sample
+from contract.metrics.metric import TRAINER, MetricSample
 from contract.metrics.refusals import RefusalCounts
 from contract.process.clock import Clock, system_clock
 from contract.wire.topics import Topic
@@ -74,7 +74,7 @@ class TrainerMetrics:
         self._phases = {name: BucketCounts(SECONDS) for name in PHASES}
         self._records = Counter(dict.fromkeys(SOURCES, 0))
         self._newest_ms: dict[Position, int] = {}
-        self._shown: tuple[Sample, ...] = ()
+        self._shown: tuple[MetricSample, ...] = ()
         self._is_show_due = Interval(SHOW_EVERY_S, monotonic)
         self._is_look_due = Interval(LOOK_EVERY_S, monotonic)
         ours = [topic.name for topic in SOURCES.values() if topic.dead_lettered_by == TRAINER]
@@ -120,51 +120,51 @@ class TrainerMetrics:
     def show_if_due(self, state: TrainingState, *, in_service: int | None) -> None:
         """Show from now on what *state* is now, if the last time was a while ago."""
         if self._is_show_due.is_due():
-            self._shown = (Sample(GENERATION, in_service or 0), *_of_state(state))
+            self._shown = (MetricSample(GENERATION, in_service or 0), *_of_state(state))
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Yield everything that the trainer shows."""
         for part in (self.lag, self.dead, self.skipped):
             yield from part.samples()
         yield from self._shown
         for name, buckets in self._phases.items():
-            yield Sample(PHASE_SECONDS, buckets.snapshot(), (name,))
+            yield MetricSample(PHASE_SECONDS, buckets.snapshot(), (name,))
         for topic, count in self._records.copy().items():
-            yield Sample(TRAINER_RECORDS, count, (topic,))
+            yield MetricSample(TRAINER_RECORDS, count, (topic,))
         for reason, count in self.withheld.copy().items():
-            yield Sample(BUNDLES_WITHHELD, count, (reason,))
-        yield Sample(BUNDLES_OFFERED, self.counts["offered"])
-        yield Sample(VECTORS_PUBLISHED, self.counts["vectors"])
-        yield Sample(CHECKPOINTS_FAILED, self.counts["failed_checkpoints"])
-        yield Sample(LOOP_AGE, self._monotonic() - self._round_s)
+            yield MetricSample(BUNDLES_WITHHELD, count, (reason,))
+        yield MetricSample(BUNDLES_OFFERED, self.counts["offered"])
+        yield MetricSample(VECTORS_PUBLISHED, self.counts["vectors"])
+        yield MetricSample(CHECKPOINTS_FAILED, self.counts["failed_checkpoints"])
+        yield MetricSample(LOOP_AGE, self._monotonic() - self._round_s)
         if self._saved_s is not None:
-            yield Sample(CHECKPOINT_AGE, self._monotonic() - self._saved_s)
+            yield MetricSample(CHECKPOINT_AGE, self._monotonic() - self._saved_s)
 
 
-def _of_state(state: TrainingState) -> Iterator[Sample]:
+def _of_state(state: TrainingState) -> Iterator[MetricSample]:
     metrics, counts = state.metrics(), state.counts
-    yield Sample(EXAMPLES, counts["learned_examples"])
-    yield Sample(EXAMPLES_SCORED, metrics["progressive_examples"])
-    yield Sample(LOSS, metrics["loss"])
+    yield MetricSample(EXAMPLES, counts["learned_examples"])
+    yield MetricSample(EXAMPLES_SCORED, metrics["progressive_examples"])
+    yield MetricSample(LOSS, metrics["loss"])
     for system in SYSTEMS:
         for cutoff in CUTOFFS:
             recall = metrics[f"recent_{system}_recall_at_{cutoff}"]
-            yield Sample(RECALL, recall, (system, str(cutoff)))
-    yield Sample(USERS, len(state.windows))
-    yield Sample(TRAINER_VIDEOS, int(state.learner.vocabulary.is_live_N.sum()))
-    yield Sample(WAITING_WATCHES, len(state.waiting))
+            yield MetricSample(RECALL, recall, (system, str(cutoff)))
+    yield MetricSample(USERS, len(state.windows))
+    yield MetricSample(TRAINER_VIDEOS, int(state.learner.vocabulary.is_live_N.sum()))
+    yield MetricSample(WAITING_WATCHES, len(state.waiting))
     if state.joiner is not None:
-        yield Sample(JOINER_ENTRIES, len(state.joiner))
+        yield MetricSample(JOINER_ENTRIES, len(state.joiner))
         for result, (name, _) in JOINED_RESULTS.items():
-            yield Sample(JOINED, counts[name], (result,))
+            yield MetricSample(JOINED, counts[name], (result,))
     if state.ranker is not None:
-        yield Sample(RANKER_EXAMPLES, metrics["ranker_examples"])
+        yield MetricSample(RANKER_EXAMPLES, metrics["ranker_examples"])
     if "ranker_gauc" in metrics:
         for system, name in _GAUCS.items():
-            yield Sample(RANKER_GAUC, metrics[name], (system,))
-        yield Sample(RANKER_LOG_LOSS, metrics["ranker_log_loss"])
-        yield Sample(RANKER_CALIBRATION, metrics["ranker_predicted_to_watched"])
-    yield Sample(GUARD_ALARMS, counts["alarms"])
+            yield MetricSample(RANKER_GAUC, metrics[name], (system,))
+        yield MetricSample(RANKER_LOG_LOSS, metrics["ranker_log_loss"])
+        yield MetricSample(RANKER_CALIBRATION, metrics["ranker_predicted_to_watched"])
+    yield MetricSample(GUARD_ALARMS, counts["alarms"])
     if state.guard is not None:
         for check, share in state.guard.shares_of_bounds().items():
-            yield Sample(GUARD_SHARE, share, (check,))
+            yield MetricSample(GUARD_SHARE, share, (check,))

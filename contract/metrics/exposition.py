@@ -17,12 +17,12 @@ from prometheus_client.registry import Collector
 
 from contract.metrics.buckets import HistogramCounts
 from contract.metrics.definitions import BUILD_INFO
-from contract.metrics.metric import Metric, Sample
+from contract.metrics.metric import Metric, MetricSample
 from contract.version import VERSION
 
 log = structlog.get_logger()
 
-Read = Callable[[], Iterable[Sample]]
+Read = Callable[[], Iterable[MetricSample]]
 """Returns the samples of this moment; called from the thread of a scrape."""
 
 _INFINITY = "+Inf"
@@ -58,8 +58,8 @@ class SampleCollector(Collector):
                 _add(families[name], sample)
         yield from families.values()
 
-    def _info(self) -> Iterator[Sample]:
-        yield Sample(BUILD_INFO, 1, (self._process, VERSION))
+    def _info(self) -> Iterator[MetricSample]:
+        yield MetricSample(BUILD_INFO, 1, (self._process, VERSION))
 
 
 class Exposition:
@@ -91,7 +91,7 @@ def _family(metric: Metric, process: str) -> Family:
     return GaugeMetricFamily(metric.name, metric.text, labels=labels)
 
 
-def _add(family: Family, sample: Sample) -> None:
+def _add(family: Family, sample: MetricSample) -> None:
     labels, value = list(sample.labels), sample.value
     assert len(labels) == len(sample.metric.labels), f"{family.name} has labels {labels}"
     if isinstance(value, HistogramCounts):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from contract.kafka.records import Position
 from contract.metrics.definitions import LAG_RECORDS, LAG_SECONDS
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 from contract.process.clock import Clock
 
 
@@ -62,9 +62,9 @@ class LagTracker:
         found = [seen for at, seen in self._seen.copy().items() if at.topic in topics]
         return max(map(self._seconds, found), default=0.0)
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Yield the lag of each partition."""
         for at, seen in sorted(self._seen.copy().items()):
             labels = at.topic, str(at.partition)
-            yield Sample(LAG_RECORDS, seen.records, labels)
-            yield Sample(LAG_SECONDS, self._seconds(seen), labels)
+            yield MetricSample(LAG_RECORDS, seen.records, labels)
+            yield MetricSample(LAG_SECONDS, self._seconds(seen), labels)

@@ -40,7 +40,7 @@ class Metric:
         return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
 
 
-class Sample(NamedTuple):
+class MetricSample(NamedTuple):
     """The value of *metric* for one set of *labels*, which stand in the order of the metric's."""
 
     metric: Metric

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from contract.metrics.metric import Metric, Sample
+from contract.metrics.metric import Metric, MetricSample
 from contract.wire.dead_letters import REASONS
 
 OTHER = "other"
@@ -29,7 +29,7 @@ class RefusalCounts:
         """Return how many records were refused."""
         return self._counts.total()
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Yield the count of each topic and reason."""
         for labels, count in self._counts.copy().items():
-            yield Sample(self._metric, count, labels)
+            yield MetricSample(self._metric, count, labels)

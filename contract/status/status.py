@@ -1,4 +1,4 @@
-"""Answer `/metrics`, `/healthz` and `/readyz` of a process; no answer has data of users.
+"""StatusAnswer `/metrics`, `/healthz` and `/readyz` of a process; no answer has data of users.
 
 `/healthz` answers 200 while the process is alive by its own account; it is for what restarts
 processes. `/readyz` answers 200 while every condition holds and gives the reason when one does not;
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from contract.metrics.definitions import READY
 from contract.metrics.exposition import Exposition, Read
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 
 Condition = Callable[[], str]
 """Returns why it does not hold; an empty string when it does. May block for a moment."""
@@ -22,7 +22,7 @@ _OK, _NOT_FOUND, _UNAVAILABLE = 200, 404, 503
 _JSON = "application/json; charset=utf-8"
 
 
-class Answer(NamedTuple):
+class StatusAnswer(NamedTuple):
     """An HTTP answer."""
 
     status: int
@@ -45,11 +45,11 @@ class Status:
         metrics: Read,
         alive: Condition = lambda: "",
     ) -> None:
-        """Answer from now on by *alive*, by all of *conditions*, and with *metrics*."""
+        """StatusAnswer from now on by *alive*, by all of *conditions*, and with *metrics*."""
         self._alive, self._conditions = alive, conditions
         self._exposition.show(self._ready, metrics)
 
-    def answer(self, path: str, accepted: str = "") -> Answer:
+    def answer(self, path: str, accepted: str = "") -> StatusAnswer:
         """Return the answer to a request for *path*; *accepted* is its header ``Accept``."""
         if path == "/healthz":
             reason = self._alive()
@@ -58,10 +58,10 @@ class Status:
         if path == "/readyz":
             return self._readyz()
         if path == "/metrics":
-            return Answer(_OK, *self._exposition.page(accepted))
-        return Answer(_NOT_FOUND, "text/plain; charset=utf-8", b"not found\n")
+            return StatusAnswer(_OK, *self._exposition.page(accepted))
+        return StatusAnswer(_NOT_FOUND, "text/plain; charset=utf-8", b"not found\n")
 
-    def _readyz(self) -> Answer:
+    def _readyz(self) -> StatusAnswer:
         reasons = self._reasons()
         is_ready = not any(reasons.values())
         body: dict[str, object] = {"ready": is_ready}
@@ -76,9 +76,9 @@ class Status:
             found = threads.map(lambda condition: condition(), conditions.values())
             return dict(zip(conditions, found, strict=True))
 
-    def _ready(self) -> Iterator[Sample]:
-        yield Sample(READY, not any(self._reasons().values()))
+    def _ready(self) -> Iterator[MetricSample]:
+        yield MetricSample(READY, not any(self._reasons().values()))
 
 
-def _json(body: Mapping[str, object], *, is_good: bool) -> Answer:
-    return Answer(_OK if is_good else _UNAVAILABLE, _JSON, json.dumps(body).encode())
+def _json(body: Mapping[str, object], *, is_good: bool) -> StatusAnswer:
+    return StatusAnswer(_OK if is_good else _UNAVAILABLE, _JSON, json.dumps(body).encode())

@@ -15,7 +15,7 @@ from contract.metrics.definitions import (
     SKIPPED,
     VECTORS_AGE,
 )
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 from contract.metrics.refusals import RefusalCounts
 from contract.process.clock import Clock, system_clock
 from contract.wire.topics import (
@@ -56,17 +56,17 @@ class FollowerMetrics:
         """Note the timestamp of a record of `item-vectors` that was applied."""
         self.newest_vector_ms = max(self.newest_vector_ms, ingested_ms)
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Yield everything that was counted."""
         loads = self.load_s.snapshot()
-        yield Sample(BUNDLE_LOAD_SECONDS, loads)
-        yield Sample(BUNDLE_LOADS, sum(loads.counts))
-        yield Sample(ROLLBACKS, self.counts["rollbacks"])
+        yield MetricSample(BUNDLE_LOAD_SECONDS, loads)
+        yield MetricSample(BUNDLE_LOADS, sum(loads.counts))
+        yield MetricSample(ROLLBACKS, self.counts["rollbacks"])
         for reason, count in self.refused.copy().items():
-            yield Sample(BUNDLES_REFUSED, count, (reason,))
+            yield MetricSample(BUNDLES_REFUSED, count, (reason,))
         if self.newest_vector_ms:
             age_ms = self.clock() - self.newest_vector_ms
-            yield Sample(VECTORS_AGE, max(0, age_ms) / 1_000)
+            yield MetricSample(VECTORS_AGE, max(0, age_ms) / 1_000)
         yield from self._skipped().samples()
 
     def _skipped(self) -> RefusalCounts:

@@ -11,7 +11,7 @@ from contract.metrics.definitions import (
     WINDOWS_HEALED,
 )
 from contract.metrics.lag import LagTracker
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 from contract.process.clock import Clock
 from streams.follower.metrics import FollowerMetrics
 from streams.lifecycle.stage_timer import StageTimer
@@ -55,13 +55,13 @@ class WorkerMetrics:
         switch: ActiveGeneration,
         retrieval: CandidateSource,
         partitions: Partitions,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[MetricSample]:
         """Yield everything that a worker of these parts shows."""
         for part in (self.batches, self.stages, self.follower, self.lag, decoder.skipped):
             yield from part.samples()
         serving = switch.current
-        yield Sample(GENERATION, serving.generation if serving is not None else 0)
-        yield Sample(VIDEOS, len(serving.items) if serving is not None else 0)
-        yield Sample(INDEX_FAILURES, retrieval.num_failures)
-        yield Sample(WINDOWS_HEALED, sum(pipeline.counts[name] for name in _PUBLISHED_AGAIN))
-        yield Sample(PARTITIONS_OWNED, len({at.partition for at in partitions.marks()}))
+        yield MetricSample(GENERATION, serving.generation if serving is not None else 0)
+        yield MetricSample(VIDEOS, len(serving.items) if serving is not None else 0)
+        yield MetricSample(INDEX_FAILURES, retrieval.num_failures)
+        yield MetricSample(WINDOWS_HEALED, sum(pipeline.counts[name] for name in _PUBLISHED_AGAIN))
+        yield MetricSample(PARTITIONS_OWNED, len({at.partition for at in partitions.marks()}))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from contract.metrics.buckets import BucketCounts
 from contract.metrics.definitions import STAGE_CPU, STAGE_SECONDS
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 
 
 class StageTimer:
@@ -58,9 +58,9 @@ class StageTimer:
         wall = {f"{s}_wall_ms": round(spent * 1_000, 1) for s, spent in self._wall_s.items()}
         return {**cpu, **wall, **self._counts}
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Yield the times of each stage."""
         for stage, buckets in self._buckets.copy().items():
-            yield Sample(STAGE_SECONDS, buckets.snapshot(), (stage,))
+            yield MetricSample(STAGE_SECONDS, buckets.snapshot(), (stage,))
         for stage, spent_s in self._cpu_s.copy().items():
-            yield Sample(STAGE_CPU, spent_s, (stage,))
+            yield MetricSample(STAGE_CPU, spent_s, (stage,))

@@ -19,7 +19,7 @@ from contract.metrics.definitions import (
     RECORDS,
     SIZES,
 )
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 from contract.metrics.refusals import RefusalCounts
 from contract.process.clock import Clock
 from contract.wire import words
@@ -72,13 +72,13 @@ class BatchMetrics:
         assert isinstance(reason, bytes)
         self._dead.note(topic.decode(), reason.decode())
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Yield everything that was counted."""
-        yield Sample(RECOMMENDATIONS, self._recommendations)
-        yield Sample(EVENT_TO_RECOMMENDATION, self._answer_s.snapshot())
-        yield Sample(BATCH_RECORDS, self._sizes.snapshot())
+        yield MetricSample(RECOMMENDATIONS, self._recommendations)
+        yield MetricSample(EVENT_TO_RECOMMENDATION, self._answer_s.snapshot())
+        yield MetricSample(BATCH_RECORDS, self._sizes.snapshot())
         for reason, count in self._degraded.copy().items():
-            yield Sample(DEGRADED, count, (reason,))
+            yield MetricSample(DEGRADED, count, (reason,))
         for topic, count in self._records.copy().items():
-            yield Sample(RECORDS, count, (topic,))
+            yield MetricSample(RECORDS, count, (topic,))
         yield from self._dead.samples()

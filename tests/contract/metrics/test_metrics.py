@@ -12,7 +12,7 @@ from contract.metrics.buckets import BucketCounts
 from contract.metrics.definitions import DEAD_LETTERS, METRICS, STAGE_SECONDS
 from contract.metrics.exposition import Exposition
 from contract.metrics.lag import LagTracker
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 from contract.metrics.refusals import RefusalCounts
 from contract.process.clock import ManualClock
 from contract.wire.dead_letters import REASONS
@@ -78,7 +78,7 @@ def test_a_histogram_is_exposed_with_its_sum_and_cumulative_buckets():
     buckets = BucketCounts(STAGE_SECONDS.buckets)
     buckets.observe_all([0.0004, 0.02, 7])
     exposition = Exposition("streams")
-    exposition.show(lambda: [Sample(STAGE_SECONDS, buckets.snapshot(), ("rank",))])
+    exposition.show(lambda: [MetricSample(STAGE_SECONDS, buckets.snapshot(), ("rank",))])
     page = MetricsPage(exposition.page()[1].decode())
 
     name = "nextwatch_streams_stage_seconds"

@@ -9,7 +9,7 @@ import pytest
 
 from contract.errors import ContractError
 from contract.metrics.definitions import GENERATION
-from contract.metrics.metric import Sample
+from contract.metrics.metric import MetricSample
 from contract.status.status import Status
 from contract.status.status_server import FIRST_PORTS, StatusServer
 from contract.version import VERSION
@@ -111,7 +111,7 @@ def test_metrics_that_cannot_be_read_leave_the_others_to_be_scraped():
     """They are needed most when something is wrong."""
 
     def broken():
-        yield Sample(GENERATION, 7)
+        yield MetricSample(GENERATION, 7)
         raise RuntimeError("a part that is being taken apart")
 
     page = page_of(status(metrics=broken))
