@@ -639,6 +639,7 @@ class Trainer:
 
     def _log_progress(self) -> None:
         state, metrics = self._parts.state, self._parts.state.metrics()
+        self._parts.metrics.show_progress(metrics)
         log.info(
             "progress_made",
             **{name: round(metrics[name], 4) for name in REPORTED},

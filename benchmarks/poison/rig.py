@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.stack.inline_executor import InlineExecutor
 from contract.kafka.outbox import Outgoing
-from contract.kafka.records import Received
+from contract.kafka.records import Position, Received
 from contract.process.clock import ManualClock
 from contract.wire.decoding import decode
 from contract.wire.events import (
@@ -106,6 +106,10 @@ class LogFeed:
     def at_end(self) -> Collection[tuple[str, int]]:
         """Return nothing: every topic that is joined goes on."""
         return ()
+
+    def num_behind(self) -> Mapping[Position, int]:
+        """Return nothing: nobody asks for the lag here."""
+        return {}
 
     def note_ids(self) -> None:
         """Do nothing."""

@@ -169,7 +169,7 @@ class TopicReader:
         for at, start in self._start.items():
             end, done = self.cached_end(at), next_offsets.get(at, max(0, start))
             if end >= 0:
-                is_at_end = self.newest_ends.get(at, -1) >= end
+                is_at_end = at not in self.unread and self.newest_ends.get(at, -1) >= end
                 found[at] = 0 if is_at_end else max(0, end - done)
         return found
 

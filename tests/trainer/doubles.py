@@ -208,6 +208,9 @@ class ScriptedFeed:
     def at_end(self):
         return set()
 
+    def num_behind(self):
+        return {}
+
     def records_left(self):
         return sum(len(batch) for batch in self.batches)
 

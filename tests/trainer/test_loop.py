@@ -717,6 +717,7 @@ def test_a_bundle_whose_checkpoint_cannot_be_kept_is_not_announced(tmp_path):
     assert room.outbox.announcements() == []
     assert "No space left" in room.trainer.withheld
     assert room.state.counts["bundles_withheld"] == 1
+    assert +room.trainer._parts.metrics.withheld == {"checkpoint": 1}
 
     disk.is_full = False
     room.trainer.offer()

@@ -99,6 +99,22 @@ class TopicReaderConformance:
         assert reader.ends == {FIRST: 3}
         assert reader.cached_end(FIRST) == 3
 
+    def test_what_lies_before_the_end_is_counted_and_no_transaction_marker(self, broker):
+        """It is the lag: records that wait, and 0 for a reader that has them all."""
+        broker.produce(FIRST, 4)
+        broker.produce_transaction(FIRST)
+        broker.produce(SECOND, 2)
+        reader = broker.reader()
+        reader.assign({FIRST: OFFSET_BEGINNING, SECOND: OFFSET_BEGINNING})
+        list(reader.read())
+        at_end = reader.num_behind({FIRST: 5, SECOND: 2})
+        reader.assign({SECOND: OFFSET_BEGINNING})
+        while not reader.poll(1, within_s=1):
+            pass
+
+        assert at_end == {FIRST: 0, SECOND: 0}
+        assert reader.num_behind({SECOND: 1}) == {SECOND: 1}
+
     def test_a_partition_ends_at_the_first_record_beyond_a_bound(self, broker):
         """One that is written all the time may never be at its end."""
         broker.produce(FIRST, 4)

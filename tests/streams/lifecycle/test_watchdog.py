@@ -107,6 +107,22 @@ def test_a_transaction_marker_at_the_end_does_not_count_as_lag():
     assert first.lane(1.0).mark != later.lane(1.0).mark
 
 
+@pytest.mark.parametrize(
+    ("reading", "behind"),
+    [
+        (Reading(acknowledged=5, fetched=7, position=7, end=7), 2),
+        (Reading(acknowledged=5, fetched=5, position=5, end=9), 4),
+        (Reading(acknowledged=5, fetched=8, position=5, end=7), 3),
+        (Reading(acknowledged=5, fetched=5, position=6, end=6), 0),
+        (Reading(acknowledged=5, fetched=5, position=5, end=5), 0),
+        (Reading(acknowledged=5, fetched=7), None),
+    ],
+)
+def test_the_lag_counts_what_is_not_acknowledged(reading, behind):
+    """The end may be half a second old; a marker at the end is none; unknown is not 0."""
+    assert reading.num_behind == behind
+
+
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
 def test_a_partition_that_is_all_acknowledged_moves_by_being_asked(offset, fetched, num_answers):
     """With no lag it is alive as long as the broker answers its fetches, and only so long."""
