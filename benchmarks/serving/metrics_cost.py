@@ -57,13 +57,15 @@ def metrics(bench: ServingBench) -> Report:
                 f"metrics {'on' if is_on else 'off'}: {rates[is_on][-1]:.0f} answers/s, "
                 f"{cpu_ms[is_on][-1]:.3f} ms of CPU an event {flaws(drive)}"
             )
+    recording = recording_us()
     return {
         "metrics": {
             "eps_on": round(statistics.median(rates[True]), 1),
             "eps_off": round(statistics.median(rates[False]), 1),
             **_ratios("eps_ratio", rates),
             **_ratios("cpu_ratio", cpu_ms),
-            "recording_us_per_event": round(recording_us(), 2),
+            "recording_us_per_event": round(recording, 2),
+            "recording_share": round(recording / (1e3 * statistics.median(cpu_ms[False])), 5),
             "scrapes": len(scrape_ms),
             "scrape_ms_p50": round(statistics.median(scrape_ms or [0.0]), 1),
         }
