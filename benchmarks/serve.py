@@ -15,8 +15,8 @@ are medians of the repeats, with the lowest and highest beside them as ``..._ran
 * ``gib_per_million_users``  what 200,000 users of 50 watches add to the worker's memory, times 5
 * ``hotkey``, ``burst`` one user with 1,000 events/s; 50,000 events at once
 * ``feature_log``       answers/s with the features of all recommendations logged, by those without
-* ``metrics``           answers/s, and CPU of the worker, with metrics recorded and scraped every
-                        second, by those without
+* ``metrics``           CPU of an event in a worker that records metrics and is scraped every
+                        second, by that in one beside it that does neither
 * ``load_1m``           the load average before anything started: above 0.5, others took part
 """
 

@@ -62,19 +62,22 @@ class ServingBench:
     ) -> AbstractContextManager[Rig]:
         """Return a new stack; its workers start with no windows at all if it *is_empty*."""
         windows = None if is_empty else self.windows
-        settings = {
-            "NEXTWATCH_STREAMS_NUM_CANDIDATES": str(NUM_CANDIDATES),
-            "NEXTWATCH_STREAMS_SEARCH": self.search,
-            **(env or {}),
-        }
         return running(
             self.audience,
             root=self.root,
             windows=windows,
             num_workers=num_workers,
             num_brokers=self.num_brokers,
-            env=settings,
+            env={**self.settings, **(env or {})},
         )
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings that every worker has."""
+        return {
+            "NEXTWATCH_STREAMS_NUM_CANDIDATES": str(NUM_CANDIDATES),
+            "NEXTWATCH_STREAMS_SEARCH": self.search,
+        }
 
     def saturated(self, num_workers: int) -> tuple[Drive, dict[str, float]]:
         """Send everything at once; return what came of it, and the workers' stages."""

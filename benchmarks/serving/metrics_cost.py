@@ -1,8 +1,9 @@
 """Measure what metrics cost: a worker that records them and is scraped, beside one without.
 
-Both run in turns, and in the other order every second time: a machine that is busy for a while, or
-warms up, then slows both. What is compared are the pairs, since two runs that follow each other
-differ less than two of different hours.
+Both are workers of one group at the same time, and each answers the users of two of the four
+partitions: whatever else the machine does, and however fast it is just then, slows both. They take
+turns at being the one with metrics. What is compared is the CPU that an event takes, which is what
+bounds the throughput of a worker.
 """
 
 import statistics
@@ -11,11 +12,12 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic, thread_time
 from typing import cast
+from urllib.request import urlopen
 
-import httpx
+import psutil
 
 from benchmarks.serving.figures import USUAL_BATCH, Report, ServingBench, flaws, warm
-from benchmarks.serving.rig import NUM_PARTITIONS
+from benchmarks.serving.rig import NUM_PARTITIONS, facts, more_worker, wait_serving
 from contract.kafka.records import Received
 from contract.metrics.definitions import MILLISECONDS
 from contract.process.clock import system_clock
@@ -24,6 +26,7 @@ from contract.wire.topics import WATCH_EVENTS
 from contract.wire.words import DEFAULT_ARM
 from models.history.history import WindowPolicy
 from nextwatch.embedded.process.ports import LOOPBACK, free_ports
+from nextwatch.embedded.process.process import Child
 from streams.lifecycle.stage_timer import StageTimer
 from streams.pipeline.batch import Batch, PartitionRecords
 from streams.pipeline.batch_metrics import BatchMetrics
@@ -39,37 +42,57 @@ _PORT = "NEXTWATCH_STREAMS_HTTP_PORT"
 
 
 def metrics(bench: ServingBench) -> Report:
-    """Measure answers a second and the worker's CPU, with metrics and without."""
-    rates: dict[bool, list[float]] = {True: [], False: []}
+    """Measure the CPU of an event with metrics and without, and what recording alone takes."""
     cpu_ms: dict[bool, list[float]] = {True: [], False: []}
     scrape_ms: list[float] = []
     for repeat in range(bench.repeats):
-        for is_on in (True, False) if repeat % 2 else (False, True):
-            port = free_ports(1)[0] if is_on else 0
-            with bench.rig(env={_PORT: str(port)}) as rig:
-                warm(rig)
-                with scraped(port) as took_ms:
-                    drive = rig.drive(bench.everything)
-            scrape_ms += took_ms
-            rates[is_on].append(drive.measured.rates()[0])
-            cpu_ms[is_on].append(drive.cpu_ms_per_event()["worker"])
-            bench.say(
-                f"metrics {'on' if is_on else 'off'}: {rates[is_on][-1]:.0f} answers/s, "
-                f"{cpu_ms[is_on][-1]:.3f} ms of CPU an event {flaws(drive)}"
-            )
-    recording = recording_us()
+        [port] = free_ports(1)
+        ports = (0, port) if repeat % 2 else (port, 0)
+        found = _side_by_side(bench, ports, port, scrape_ms)
+        for its_port, spent_ms in zip(ports, found, strict=True):
+            cpu_ms[its_port > 0].append(spent_ms)
+        bench.say(f"metrics: CPU ms an event on {cpu_ms[True][-1]:.3f} off {cpu_ms[False][-1]:.3f}")
+    ratios = [on / off for on, off in zip(cpu_ms[True], cpu_ms[False], strict=True)]
+    off_ms, recording = statistics.median(cpu_ms[False]), recording_us()
     return {
         "metrics": {
-            "eps_on": round(statistics.median(rates[True]), 1),
-            "eps_off": round(statistics.median(rates[False]), 1),
-            **_ratios("eps_ratio", rates),
-            **_ratios("cpu_ratio", cpu_ms),
+            "cpu_ms_on": round(statistics.median(cpu_ms[True]), 3),
+            "cpu_ms_off": round(off_ms, 3),
+            "throughput_ratio": round(1 / statistics.median(ratios), 3),
+            "cpu_ratios": [round(ratio, 3) for ratio in ratios],
             "recording_us_per_event": round(recording, 2),
-            "recording_share": round(recording / (1e3 * statistics.median(cpu_ms[False])), 5),
+            "recording_share": round(recording / (1e3 * off_ms), 5),
             "scrapes": len(scrape_ms),
             "scrape_ms_p50": round(statistics.median(scrape_ms or [0.0]), 1),
         }
     }
+
+
+def _side_by_side(
+    bench: ServingBench, ports: tuple[int, int], scraped_port: int, scrape_ms: list[float]
+) -> list[float]:
+    """Return the CPU milliseconds of an event of two workers that serve on *ports*, 0 for none."""
+    first, second = ({_PORT: str(port)} for port in ports)
+    with bench.rig(env=first) as rig:
+        rig.workers.append(more_worker(rig, 2, bench.windows, {**bench.settings, **second}))
+        wait_serving(rig, 2)
+        before_s = [_cpu_s(worker) for worker in rig.workers]
+        warm(rig)
+        with scraped(scraped_port) as took_ms:
+            drive = rig.drive(bench.everything)
+        spent_s = [
+            _cpu_s(worker) - before for worker, before in zip(rig.workers, before_s, strict=True)
+        ]
+        bench.say(f"metrics: {drive.measured.rates()[0]:.0f} answers/s of both {flaws(drive)}")
+        scrape_ms += took_ms
+        rig.stages()
+        events = [facts(worker.log_path, "stages_measured")[-1]["events"] for worker in rig.workers]
+    return [1e3 * spent / count for spent, count in zip(spent_s, events, strict=True)]
+
+
+def _cpu_s(worker: Child) -> float:
+    times = psutil.Process(worker.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def recording_us(num_events: int = USUAL_BATCH, *, repeats: int = 2_000) -> float:
@@ -121,29 +144,18 @@ def _batch(num_events: int) -> Batch:
     )
 
 
-def _ratios(name: str, found: dict[bool, list[float]]) -> Report:
-    """Return the median of the pairs' ratios, with metrics by without, and all of them."""
-    ratios = [on / off for on, off in zip(found[True], found[False], strict=True)]
-    return {
-        name: round(statistics.median(ratios), 3),
-        f"{name}s": [round(ratio, 3) for ratio in ratios],
-    }
-
-
 @contextmanager
 def scraped(port: int) -> Iterator[list[float]]:
     """Scrape *port* every second during the block; yield the milliseconds of each scrape."""
     took_ms: list[float] = []
-    if not port:
-        yield took_ms
-        return
     is_over = Event()
 
     def scrape() -> None:
         while not is_over.wait(SCRAPE_EVERY_S):
-            answer = httpx.get(f"http://{LOOPBACK}:{port}/metrics", timeout=10)
-            answer.raise_for_status()
-            took_ms.append(answer.elapsed.total_seconds() * 1_000)
+            began_s = monotonic()
+            with urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=10) as answer:
+                answer.read()
+            took_ms.append(1e3 * (monotonic() - began_s))
 
     thread = Thread(target=scrape, name="scrapes")
     thread.start()

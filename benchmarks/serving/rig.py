@@ -204,9 +204,9 @@ def running(
         stack.start_workers()
         rig.workers.append(stack.process("streams"))
         rig.workers += [
-            _more(rig, number, windows, env or {}) for number in range(2, num_workers + 1)
+            more_worker(rig, number, windows, env or {}) for number in range(2, num_workers + 1)
         ]
-        _wait_serving(rig, num_workers)
+        wait_serving(rig, num_workers)
         yield rig
 
 
@@ -238,7 +238,8 @@ def _announce(rig: Rig) -> None:
     outbox.deliver([Outgoing(name, offer.bundle_id.encode(), encode(offer))])
 
 
-def _more(rig: Rig, number: int, windows: Path | None, env: Mapping[str, str]) -> Child:
+def more_worker(rig: Rig, number: int, windows: Path | None, env: Mapping[str, str]) -> Child:
+    """Start worker *number* with *env* and stores as in *windows*; it is not one of the rig yet."""
     state_dir = rig.stack.directory / f"streams{number}"
     if windows is not None:
         shutil.copytree(windows, state_dir)
@@ -248,7 +249,7 @@ def _more(rig: Rig, number: int, windows: Path | None, env: Mapping[str, str]) -
     )
 
 
-def _wait_serving(rig: Rig, num_workers: int) -> None:
+def wait_serving(rig: Rig, num_workers: int) -> None:
     """Wait until every worker has the bundle in service and its fair share of partitions."""
     share = rig.stack.kafka.user_partitions // num_workers
     deadline_s = monotonic() + START_S
