@@ -15,8 +15,9 @@ are medians of the repeats, with the lowest and highest beside them as ``..._ran
 * ``gib_per_million_users``  what 200,000 users of 50 watches add to the worker's memory, times 5
 * ``hotkey``, ``burst`` one user with 1,000 events/s; 50,000 events at once
 * ``feature_log``       answers/s with the features of all recommendations logged, by those without
-* ``metrics``           CPU of an event in a worker that records metrics and is scraped every
-                        second, by that in one beside it that does neither
+* ``metrics``           ``cpu_ratio``: CPU of an event in a worker that records metrics and is
+                        scraped every second, by that in one beside it that does neither;
+                        ``cost_share``: the share of the CPU that recording and scrapes take
 * ``load_1m``           the load average before anything started: above 0.5, others took part
 """
 
