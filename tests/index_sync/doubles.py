@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from contract.errors import BundleError, ContractError, StoreUnavailable
-from contract.kafka.records import Received
+from contract.kafka.records import Position, Received
 from contract.process.clock import ManualClock
 from contract.wire.events import BundleAnnouncement, BundleState, encode
 from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS, Layout
@@ -125,6 +125,7 @@ class LogSource:
     def __init__(self, log):
         self.log = log
         self.committed = dict(log.committed)
+        self.newest_ms = {}
         self._at = None
 
     def open(self, *, from_beginning):
@@ -136,7 +137,11 @@ class LogSource:
     def take(self, count, *, wait_s=0.0):
         taken = self.log.records[self._at : self._at + count]
         self._at += len(taken)
+        self.newest_ms |= {record.at: record.ingested_at_ms for record in taken}
         return taken
+
+    def num_behind(self):
+        return {Position(self.log.topic.name, 0): len(self.log.records) - (self._at or 0)}
 
     def commit(self, next_offsets):
         if next_offsets:
