@@ -1,6 +1,7 @@
 """Name why bundles are withheld, and what the joiner makes of records: labels of metrics."""
 
 WITHHELD = {
+    "unknown": "the announcements of bundles are not read to their end yet",
     "loss": "the loss is not finite",
     "metrics": "the progressive metrics are worse than those of the newest bundle",
     "guard": "the guard holds it back: it is worse than what serves, or that is not known yet",

@@ -5,6 +5,7 @@ nobody puts them, one without its topics would wait for ever, and one that canno
 state would find out in the middle of it. Each ends at once, with one line that says what to do.
 """
 
+import errno
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -265,6 +266,14 @@ def check_ready_file(ready_file: Path | None) -> None:
     """Check that *ready_file*, if there is one, can be written, as `check_directory` does."""
     if ready_file is not None:
         check_directory(ready_file.parent, "NEXTWATCH_PROCESS_READY_FILE")
+
+
+def port_error(error: OSError, host: str, port: int, variable: str) -> ContractError:
+    """Return the error for a *port* that cannot be listened on; it names its setting, *variable*."""
+    if error.errno == errno.EADDRINUSE:
+        return ContractError(f"{variable}: port {port} of {host} is taken: name another port")
+    reason = error.strerror or str(error)
+    return ContractError(f"{variable}: {host}:{port}: {reason}: name another host or port")
 
 
 def _admin(kafka: KafkaSettings, said: ClientLog) -> AdminClient:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from contract.errors import ContractError
+from contract.cluster.preflight import port_error
 from contract.metrics.exposition import Read
 from contract.status.status import Condition, Status
 
@@ -147,15 +147,5 @@ def _bound(
             return kind((host, port), handler)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or port == ports[-1]:
-                raise _port_error(error, host, port, variable) from error
+                raise port_error(error, host, port, variable) from error
     raise AssertionError("one port is tried at least")
-
-
-def _port_error(error: OSError, host: str, port: int, variable: str) -> ContractError:
-    if error.errno == errno.EADDRINUSE:
-        return ContractError(
-            f"{variable}: port {port} of {host} is taken: name another port, or unset it for the "
-            "first free one"
-        )
-    reason = error.strerror or str(error)
-    return ContractError(f"{variable}: {host}:{port}: {reason}: name another host or port")
