@@ -269,7 +269,7 @@ def check_ready_file(ready_file: Path | None) -> None:
 
 
 def port_error(error: OSError, host: str, port: int, variable: str) -> ContractError:
-    """Return the error for a *port* that cannot be listened on; it names its setting, *variable*."""
+    """Return the error for a *port* that cannot be listened on, with its setting, *variable*."""
     if error.errno == errno.EADDRINUSE:
         return ContractError(f"{variable}: port {port} of {host} is taken: name another port")
     reason = error.strerror or str(error)
