@@ -2,26 +2,21 @@
 ARG PYTHON_IMAGE=python:3.11-slim
 
 # What changes seldom and costs minutes, from versions that are pinned. Nothing but
-# /install reaches the image: no compiler, no cache, no pip of this stage.
-FROM ${PYTHON_IMAGE} AS requirements
-COPY pyproject.toml /
-COPY container/requirements.py /
-RUN python /requirements.py /pyproject.toml > /requirements.txt
-LABEL dev.nextwatch.stage="requirements"
-
+# /install reaches the image: no compiler, no cache, no pip of this stage. pip takes no file whose
+# sha256 is not in the lock, whatever index it is given.
 FROM ${PYTHON_IMAGE} AS dependencies
 ENV SOURCE_DATE_EPOCH=315532800 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY constraints.txt /
-COPY --from=requirements /requirements.txt /
+COPY requirements.lock /
 COPY container/trim.py /
-RUN pip install --prefix=/install -c /constraints.txt -r /requirements.txt && python /trim.py /install
+RUN pip install --prefix=/install --require-hashes -r /requirements.lock && python /trim.py /install
 LABEL dev.nextwatch.stage="dependencies"
 
 FROM ${PYTHON_IMAGE} AS product
 ENV SOURCE_DATE_EPOCH=315532800 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN pip install "setuptools==82.0.1"
+COPY container/build.lock /
+RUN pip install --require-hashes -r /build.lock
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY contract contract
 COPY models models
 COPY streams streams

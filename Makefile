@@ -13,11 +13,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := .venv/.demo
 ALL := .venv/.all
 CONSTRAINTS := .venv/constraints.txt
+LOCK := --quiet --universal --python-version 3.11 --constraints constraints.txt --generate-hashes \
+  --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 TRAIN := $(if $(filter none,$(TORCH)),,train,)
-PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks examples
+PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks examples ops
 
 .DEFAULT_GOAL := help
-.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients newcomer-check check fmt lint types floors docs dist \
+.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients newcomer-check check fmt lint types floors docs lock dist audit \
   bench bench-peers bench-retrieval-peers clean
 
 help: ## show this list
@@ -82,11 +84,19 @@ test-clients: $(ALL) ## confluent-kafka, aiokafka, kafkajs and kcat against a st
 newcomer-check: ## install from a clone in an empty home, and run README's examples; the last line is JSON
 	$(PYTHON) -m benchmarks.newcomer
 
-dist: $(ALL) ## build sdist and wheel into dist/, and run the wheel in an environment of its own
+lock: $(ALL) ## write requirements.lock and container/build.lock anew: the pins of constraints.txt with their hashes
+	$(BIN)/uv pip compile $(LOCK) --extra gateway --output-file requirements.lock pyproject.toml
+	echo hatchling | $(BIN)/uv pip compile $(LOCK) --output-file container/build.lock -
+
+audit: $(ALL) ## ask for known vulnerabilities of what requirements.lock pins
+	$(BIN)/python ops/release/audit.py
+
+dist: $(ALL) ## build sdist, wheel, bill of materials and release notes into dist/, the same bytes each time
 	rm -rf dist build
-	$(BIN)/python -m build
+	$(BIN)/python ops/release/distribution.py dist
 	$(BIN)/python -m venv --clear build/venv
-	build/venv/bin/python -m pip install --disable-pip-version-check --quiet -c $(CONSTRAINTS) dist/*.whl
+	build/venv/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	build/venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps dist/*.whl
 	cd build && venv/bin/nextwatch --version
 	rm -rf build
 

@@ -38,9 +38,7 @@ def test_the_distribution_takes_its_version_from_the_contract():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
     assert project["project"]["dynamic"] == ["version"]
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {
-        "attr": "contract.version.VERSION"
-    }
+    assert project["tool"]["hatch"]["version"] == {"path": "contract/version.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
