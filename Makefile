@@ -116,10 +116,11 @@ fmt: $(ALL) ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(PACKAGES)
 	$(BIN)/ruff format $(PACKAGES)
 
-docs: $(ALL) ## write docs/asyncapi.yaml, docs/settings.md and docs/metrics.md anew
+docs: $(ALL) ## write the generated pages anew: AsyncAPI, settings, metrics, events
 	$(BIN)/python -m contract.wire.asyncapi > docs/asyncapi.yaml
 	$(BIN)/python -m nextwatch.settings_reference > docs/settings.md
 	$(BIN)/python -m nextwatch.metrics_reference > docs/metrics.md
+	$(BIN)/python -m nextwatch.event_reference > docs/events.md
 
 bench: $(ALL) ## run the demo for a minute and print its figures as JSON
 	$(BIN)/nextwatch demo --headless --seconds 60 --json
