@@ -19,7 +19,7 @@ TRAIN := $(if $(filter none,$(TORCH)),,train,)
 PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks examples ops
 
 .DEFAULT_GOAL := help
-.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients newcomer-check check fmt lint types floors docs lock dist audit \
+.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients newcomer-check check fmt lint types floors docs site lock dist audit \
   bench bench-peers bench-retrieval-peers clean
 
 help: ## show this list
@@ -55,7 +55,7 @@ $(DEMO): pyproject.toml constraints.txt $(if $(IS_STALE),force)
 	@echo "$$TORCH" > .venv/.torch && touch $@
 
 $(ALL): $(DEMO)
-	$(PIP) install -c $(CONSTRAINTS) -e '.[$(TRAIN)embedded,replay,evaluate,trace,dev]'
+	$(PIP) install -c $(CONSTRAINTS) -e '.[$(TRAIN)embedded,replay,evaluate,trace,dev,docs]'
 	@touch $@
 
 install: $(ALL) ## set up .venv with everything
@@ -83,6 +83,9 @@ test-clients: $(ALL) ## confluent-kafka, aiokafka, kafkajs and kcat against a st
 
 newcomer-check: ## install from a clone in an empty home, and run README's examples; the last line is JSON
 	$(PYTHON) -m benchmarks.newcomer
+
+site: $(ALL) ## write the docs site into site/: open site/index.html, it needs no server and no internet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
 
 lock: $(ALL) ## write requirements.lock and container/build.lock anew: the pins of constraints.txt with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra gateway --output-file requirements.lock pyproject.toml
