@@ -15,11 +15,12 @@ ALL := .venv/.all
 CONSTRAINTS := .venv/constraints.txt
 LOCK := --quiet --universal --python-version 3.11 --constraints constraints.txt --generate-hashes \
   --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+HELM := helm.sh/helm/v4/cmd/helm@v4.3.1
 TRAIN := $(if $(filter none,$(TORCH)),,train,)
 PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks examples ops
 
 .DEFAULT_GOAL := help
-.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients newcomer-check check fmt lint types floors docs site lock dist audit \
+.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients newcomer-check check fmt lint types floors docs site lock dist audit helm \
   bench bench-peers bench-retrieval-peers clean
 
 help: ## show this list
@@ -90,6 +91,9 @@ site: $(ALL) ## write the docs site into site/: open site/index.html, it needs n
 lock: $(ALL) ## write requirements.lock and container/build.lock anew: the pins of constraints.txt with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra gateway --output-file requirements.lock pyproject.toml
 	echo hatchling | $(BIN)/uv pip compile $(LOCK) --output-file container/build.lock -
+
+helm: $(ALL) ## build helm into .venv/bin where there is Go, for the tests of the chart
+	GOBIN=$(abspath $(BIN)) go install $(HELM)
 
 audit: $(ALL) ## ask for known vulnerabilities of what requirements.lock pins
 	$(BIN)/python ops/release/audit.py
