@@ -44,6 +44,7 @@ SECURED = {
     },
     "qdrant": {"url": "https://qdrant.example:6333", "apiKeySecret": {"name": "qdrant"}},
     "autoscaling": {"enabled": True},
+    "gateway": {"enabled": True, "apiKeySecret": {"name": "gateway"}},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "image": {"digest": "sha256:" + "a" * 64},
     "imagePullSecrets": [{"name": "registry"}],
@@ -209,12 +210,11 @@ def test_every_process_is_restarted_by_its_health_and_rolled_out_by_its_readines
         if labels["app.kubernetes.io/component"] in {"topics", "doctor"}:
             continue
 
-        assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}, name
-        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
-        [group] = {each.split("_")[1] for each in _env(container) if each.endswith("_HTTP_PORT")}
-        assert _env(container)[f"NEXTWATCH_{group}_HTTP_PORT"]["value"] == str(
-            container["ports"][0]["containerPort"]
-        )
+        [port] = container["ports"]
+        assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": port["name"]}
+        [variable] = [each for each in _env(container) if each.endswith("_PORT")]
+        assert _env(container)[variable]["value"] == str(port["containerPort"]), name
 
 
 def test_secrets_are_named_and_never_shown(rendered):
@@ -303,6 +303,9 @@ def test_what_selects_pods_selects_some(rendered):
         if not selector:
             continue
         targets = [service["metadata"]["labels"] for service in services]
+        if each["kind"] == "ServiceMonitor":
+            ports = [one["name"] for service in services for one in service["spec"]["ports"]]
+            assert {one["port"] for one in spec["endpoints"]} <= set(ports)
         found = targets if each["kind"] == "ServiceMonitor" else pods
 
         assert [one for one in found if selector["matchLabels"].items() <= one.items()], each

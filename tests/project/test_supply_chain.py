@@ -17,6 +17,8 @@ from packaging.utils import canonicalize_name
 
 from contract.version import VERSION
 
+pytestmark = pytest.mark.timeout(600)  # two builds, also where others have the processors
+
 ROOT = Path(__file__).parents[2]
 RELEASE = ROOT / "ops" / "release"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

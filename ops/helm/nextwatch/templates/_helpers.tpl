@@ -100,22 +100,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   value: "8080"
 {{- end -}}
 
-{{/* Of /readyz the kubelet learns whether an update may go on; /healthz says whether to restart. */}}
+{{/* Of /readyz the kubelet learns whether an update may go on; /healthz says whether to restart. Call
+     with the name of the port. */}}
 {{- define "nextwatch.probes" -}}
 ports:
-  - { name: http, containerPort: 8080 }
+  - { name: {{ . }}, containerPort: 8080 }
 startupProbe:
-  httpGet: { path: /healthz, port: http }
+  httpGet: { path: /healthz, port: {{ . }} }
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 90
 livenessProbe:
-  httpGet: { path: /healthz, port: http }
+  httpGet: { path: /healthz, port: {{ . }} }
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 3
 readinessProbe:
-  httpGet: { path: /readyz, port: http }
+  httpGet: { path: /readyz, port: {{ . }} }
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 3
