@@ -29,9 +29,6 @@ KUBERNETES = ("1.27", "1.30", "1.33", "1.37")
 CUSTOM = {each.__name__: each for each in (ScaledObject, TriggerAuthentication, ServiceMonitor)}
 """Kinds of KEDA and of the Prometheus operator, as models made from their CRDs."""
 
-OF_METRICS = {
-    f"NEXTWATCH_{group}_HTTP_{what}" for group in ("TRAINER", "INDEX") for what in ("HOST", "PORT")
-}
 SECURED = {
     "kafka": {
         "bootstrapServers": "a:9093,b:9093",
@@ -171,7 +168,7 @@ def test_every_name_is_unique(resources):
 
 def test_no_process_is_given_a_setting_that_it_does_not_know(resources):
     """An unknown variable stops the start; so would the links that Kubernetes adds by itself."""
-    known = OF_METRICS | {
+    known = {
         group.model_config.get("env_prefix", "") + field.upper()
         for group in settings_reference.GROUPS
         for field in group.model_fields
