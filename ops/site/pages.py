@@ -25,7 +25,7 @@ EXAMPLES = "examples.md"
 LANGUAGES = {".py": "python", ".js": "javascript", ".json": "json"}
 FETCHED = "https://unpkg.com/iframe-worker/shim"
 WORKER = "assets/frame-worker.js"
-LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s]+)\)")
+LINK = re.compile(r"\[([^\[\]]*)\]\((?!https?:|mailto:|#)([^)\s]+)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -56,21 +56,27 @@ def on_post_template(output: str, **_: Any) -> str:
 
 
 def _led(text: str, source: str, page: str) -> str:
-    """Return *text* of the file *source* with links as the page *page* has to have them."""
+    """Return *text* of the file *source* with links as the page *page* has to have them.
+
+    What is linked and is on no page of the site stays as words, which name its place.
+    """
 
     def link(found: re.Match[str]) -> str:
-        path, mark, anchor = found[1].partition("#")
+        path, mark, anchor = found[2].partition("#")
         target = _page_of(normpath(str(Path(source).parent / path)))
-        return f"]({relpath(target, Path(page).parent)}{mark}{anchor})"
+        if target is None:
+            return found[1]
+        return f"[{found[1]}]({relpath(target, Path(page).parent)}{mark}{anchor})"
 
     return LINK.sub(link, text)
 
 
-def _page_of(path: str) -> str:
-    """Return the page of the site that has the file *path* of the repository."""
-    if path.partition("/")[0] == "examples":
-        return EXAMPLES
-    return PAGES.get(path) or path.removeprefix("docs/")
+def _page_of(path: str) -> str | None:
+    """Return the file of the site that has the file *path* of the repository, if there is one."""
+    folder, _, rest = path.partition("/")
+    if folder == "docs":
+        return rest
+    return EXAMPLES if folder == "examples" else PAGES.get(path)
 
 
 def _examples() -> str:

@@ -308,6 +308,19 @@ def test_what_selects_pods_selects_some(rendered):
         assert [one for one in found if selector["matchLabels"].items() <= one.items()], each
 
 
+def test_prometheus_scrapes_each_process_as_the_job_that_alerts_and_dashboards_know(rendered):
+    """An alert about a job of another name never fires."""
+    scrapes = yaml.safe_load((ROOT / "ops" / "prometheus" / "prometheus.yml").read_text())
+    [monitor] = [each for each in rendered["secured"] if each["kind"] == "ServiceMonitor"]
+    jobs = {
+        each["metadata"]["labels"][monitor["spec"]["jobLabel"]]
+        for each in rendered["secured"]
+        if each["kind"] == "Service" and each["spec"]["ports"][0]["name"] == "http"
+    }
+
+    assert jobs == {each["job_name"] for each in scrapes["scrape_configs"]}
+
+
 def test_nobody_connects_to_a_process_but_who_scrapes_it(rendered):
     [policy] = [each for each in rendered["defaults"] if each["kind"] == "NetworkPolicy"]
     [alone] = [each for each in rendered["small"] if each["kind"] == "NetworkPolicy"]
