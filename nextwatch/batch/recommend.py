@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from contract.errors import ContractError
 from contract.process.atomic_write import draft_of, replace_file
+from contract.process.collector import no_garbage_collector
 from contract.wire.events import Recommendation
 from models.history.history import EMPTY, Window
 from nextwatch.batch.progress import Tell
@@ -134,6 +135,7 @@ class RecommendRun:
             return _Part(answers(own.recommender, chunk), chunk[-1][0])
 
         with (
+            no_garbage_collector(),  # one third of the time that threads wait for each other
             # threads of the matrix library wait for each other in loops: 1.4 instead of 0.8 ms of
             # processor time a user on two cores
             threadpool_limits(1, user_api="blas"),
