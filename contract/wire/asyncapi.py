@@ -12,7 +12,8 @@ from contract.version import VERSION
 from contract.wire.dead_letters import REASONS
 from contract.wire.examples import dead_letter_example, payload_of
 from contract.wire.schemas import REF, dedented, schemas_of
-from contract.wire.topics import TOPICS, Topic
+from contract.wire.stages import STAGES, STAGES_HEADER
+from contract.wire.topics import RECOMMENDATIONS, TOPICS, Topic
 
 _ON_EVERY_DEAD_LETTER = {
     "dlq.reason": "a stable word (see x-meanings), then a colon and the field if it is about one",
@@ -33,6 +34,17 @@ _ON_A_CUT_DEAD_LETTER = {
     "dlq.key_length": "bytes of the original key, if it was cut",
     "dlq.key_sha256": "checksum of the whole original key, if it was cut",
     "dlq.lost_headers": "how many of the original headers are not kept, if not all are",
+}
+_STAGES = {
+    "type": "object",
+    "properties": {
+        STAGES_HEADER: {
+            "type": "string",
+            "description": "for people who look: a JSON object with the milliseconds that each "
+            f"stage ({', '.join(STAGES)}) took of the micro-batch that it was made in; absent in a "
+            "tombstone, and a re-delivery may have other times",
+        }
+    },
 }
 
 
@@ -114,10 +126,12 @@ def _message(topic: Topic) -> dict[str, Any]:
     else:
         payload = {"$ref": REF.format(name=topic.kind.__name__)}
     key = {"type": "string", "description": topic.key_field}
+    headers = {"headers": _STAGES} if topic is RECOMMENDATIONS else {}
     return {
         "name": _message_name(topic),
         "contentType": "application/json" if topic.kind else "application/octet-stream",
         "description": _size_limit(topic),
+        **headers,
         "payload": payload,
         "bindings": {"kafka": {"key": key}},
         "examples": [_example(topic)],

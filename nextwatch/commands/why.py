@@ -5,17 +5,11 @@ What a command needs is imported when it runs: `--help` must not wait for Kafka.
 
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from nextwatch.operate.session import kafka_settings, print_wide, scan_of, to_ascii_json
-
-if TYPE_CHECKING:
-    from contract.wire.topics import Layout
-    from nextwatch.operate.scan import Scan
-    from nextwatch.why.evidence import Delivered, Evidence
-    from nextwatch.why.score_parts import Weights
 
 
 def why(
@@ -39,23 +33,19 @@ def why(
     nextwatch why 6f1c0f4e-8a39-4a55-b7d9-0d0a4a1c2b3d --json | jq '.items[0]'
     """
     from contract.process.settings import ProcessSettings, load  # noqa: PLC0415
-    from contract.wire.topics import RECOMMENDATIONS  # noqa: PLC0415
     from models.history.settings import WindowSettings  # noqa: PLC0415
     from nextwatch.acls import why_needs  # noqa: PLC0415
-    from nextwatch.why import evidence as found_on  # noqa: PLC0415
     from nextwatch.why import report  # noqa: PLC0415
-    from nextwatch.why.explain import explain  # noqa: PLC0415
+    from nextwatch.why.lookup import explained  # noqa: PLC0415
 
     wanted = _id_of(recommendation)
     kafka = kafka_settings()
     url = load(ProcessSettings, os.environ).bundle_url
     policy = load(WindowSettings, os.environ).policy
     with scan_of(kafka, why_needs(kafka.layout)) as scan:
-        delivered = found_on.find(scan.read([RECOMMENDATIONS.name]), wanted)
-        if delivered is None:
-            _end_unknown(wanted)
-        evidence = _gathered(delivered, scan, kafka.layout)
-    told = explain(evidence, _weights(evidence, url), policy)
+        told = explained(wanted, scan, kafka.layout, bundle_url=url, policy=policy)
+    if told is None:
+        _end_unknown(wanted)
     if as_json:
         typer.echo(to_ascii_json(told))
     else:
@@ -79,33 +69,3 @@ def _end_unknown(recommendation_id: str) -> NoReturn:
         err=True,
     )
     raise typer.Exit(1)
-
-
-def _gathered(delivered: "Delivered", scan: "Scan", layout: "Layout") -> "Evidence":
-    """Read what else is kept of the user and of the videos."""
-    from nextwatch.why.evidence import SHARED_TOPICS, USER_TOPICS, Evidence  # noqa: PLC0415
-
-    evidence = Evidence(delivered)
-    names = [topic.name for topic in (*USER_TOPICS, *SHARED_TOPICS)]
-    for record in scan.read(names, is_wanted=lambda at: evidence.is_wanted(at, layout)):
-        evidence.take(record)
-    return evidence
-
-
-def _weights(evidence: "Evidence", url: str) -> "Weights | str":
-    """Return the weights of the bundle, or why they are not known."""
-    from contract.errors import BundleError, StoreUnavailable  # noqa: PLC0415
-    from models.bundle import bundle as bundles  # noqa: PLC0415
-    from nextwatch.why.score_parts import Weights  # noqa: PLC0415
-
-    bundle_id = evidence.delivered.recommendation.bundle_id
-    if bundle_id is None:
-        return "no model was in service"
-    try:
-        with bundles.refused_on_error():
-            return Weights.of(bundles.load(f"{url.rstrip('/')}/{bundle_id}"))
-    except StoreUnavailable as error:
-        away = "is not there any longer" if error.is_missing else "cannot be read now"
-        return f"its bundle {away} under NEXTWATCH_PROCESS_BUNDLE_URL"
-    except BundleError:
-        return "its bundle is damaged, or of a format that this code does not read"

@@ -5,7 +5,7 @@ it is always on.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 
 from contract.metrics.buckets import BucketCounts
@@ -34,8 +34,13 @@ class StageTimer:
         self._counts: Counter[str] = Counter()
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to *stage*; a stage belongs to one thread."""
+    def __call__(
+        self, stage: str, noted_s: MutableMapping[str, float] | None = None
+    ) -> Iterator[None]:
+        """Add the time of the block to *stage*, and note it in *noted_s*.
+
+        A stage belongs to one thread.
+        """
         cpu_s, wall_s = self._thread_time(), self._monotonic()
         try:
             yield
@@ -43,6 +48,8 @@ class StageTimer:
             took_s = self._monotonic() - wall_s
             self._cpu_s[stage] += self._thread_time() - cpu_s
             self._wall_s[stage] += took_s
+            if noted_s is not None:
+                noted_s[stage] = took_s
             if self._bounds:
                 if stage not in self._buckets:
                     self._buckets[stage] = BucketCounts(self._bounds)

@@ -67,6 +67,8 @@ class Batch:
 
     records: Sequence[Received] = ()
     trace: BatchTrace | None = None
+    took_s: dict[str, float] = field(default_factory=dict)
+    """The wall time of each stage so far."""
 
     # decode
     partitions: list[PartitionRecords] = field(default_factory=list)

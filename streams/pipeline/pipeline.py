@@ -31,6 +31,7 @@ from contract.kafka.outbox import Header, Outgoing, PendingDelivery
 from contract.kafka.records import Received
 from contract.wire.events import RankingLog, Recommendation
 from contract.wire.events import encode as to_json
+from contract.wire.stages import STAGES_HEADER, stages_value
 from contract.wire.topics import IMPRESSIONS, RANKING_LOG, RECOMMENDATIONS, Layout, Topic
 from models.history.history import WindowPolicy
 from streams.lifecycle.pause_guard import PauseGuard
@@ -158,11 +159,12 @@ class Pipeline:
             outgoing = [change for records in batch.partitions for change in records.changes]
             outgoing += self._tombstones(batch)
             headers = self._headers(batch)
+            stages: list[Header] = [(STAGES_HEADER, stages_value(batch.took_s))]
             outgoing += [
-                self._outgoing(topic, one, headers.get(one.recommendation_id, []))
-                for topic, some in (
-                    (RECOMMENDATIONS, batch.recommendations),
-                    (RANKING_LOG, batch.ranking_logs),
+                self._outgoing(topic, one, own + headers.get(one.recommendation_id, []))
+                for topic, some, own in (
+                    (RECOMMENDATIONS, batch.recommendations, stages),
+                    (RANKING_LOG, batch.ranking_logs, []),
                 )
                 for one in some
             ]
@@ -243,7 +245,7 @@ class Pipeline:
     @contextmanager
     def _stage(self, batch: Batch, name: str) -> Iterator[None]:
         """Measure the block, and note it in the trace of *batch* if there is one."""
-        with self._timer(name), batch.trace.stage(name) if batch.trace else nullcontext():
+        with self._timer(name, batch.took_s), batch.trace.stage(name) if batch.trace else nullcontext():
             yield
 
 

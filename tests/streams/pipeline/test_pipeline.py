@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from contract.errors import BrokerUnavailable, WorkerPausedError
 from contract.kafka.records import Position
 from contract.wire.events import RecommendationRequest
+from contract.wire.stages import STAGES, stages_of
 from models.history import codec as history_codec
 from models.history.history import EMPTY, fold
 from tests.streams.worlds import POLICY, World
@@ -282,3 +283,14 @@ def test_a_wrong_clock_changes_no_window_and_rejects_no_event(skew_ms):
 
     assert wrong.store.get(["u1"]) == right.store.get(["u1"])
     assert wrong.outbox.to("watch-events.dlq") == []
+
+
+def test_a_recommendation_tells_how_long_each_stage_took():
+    """The console shows a viewer where the milliseconds went."""
+    world = World()
+
+    world.pipeline.process([world.record(watch("A"))])
+
+    [answer] = world.outbox.to("recommendations")
+    assert list(stages_of(answer.headers)) == list(STAGES)
+    assert world.outbox.to("nextwatch-streams-windows")[0].headers == []
