@@ -72,6 +72,7 @@ def all_needs(layout: Layout) -> list[Needs]:
         batch_needs(layout),
         feed_needs(layout),
         gateway_needs(layout),
+        console_needs(layout),
         *repartition_needs(layout),
     ]
 
@@ -156,6 +157,22 @@ def gateway_needs(layout: Layout) -> Needs:
     )
     rights |= dict.fromkeys(_names(read, layout), _READS | {Right.DESCRIBE_CONFIGS})
     return Needs("gateway", dict(sorted(rights.items())), gateway_group(layout), _ASKS)
+
+
+def console_needs(layout: Layout) -> Needs:
+    """Return what `nextwatch console` needs: what the gateway and the operator's commands do."""
+    parts = (
+        gateway_needs(layout),
+        why_needs(layout),
+        models_needs(layout, is_change=True),
+        letters_needs(layout, is_replay=True),
+        erase_needs(layout),
+    )
+    rights: dict[str, Rights] = defaultdict(frozenset)
+    for part in parts:
+        for name, wanted in part.topics.items():
+            rights[name] |= wanted
+    return _operator("console", dict(rights), layout)
 
 
 def gateway_group(layout: Layout) -> str:

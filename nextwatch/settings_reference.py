@@ -19,6 +19,7 @@ from contract.process.settings import (
 )
 from index_sync.settings import IndexSettings
 from models.history.settings import WindowSettings
+from nextwatch.console.settings import ConsoleSettings
 from nextwatch.gateway.settings import GatewaySettings
 from streams.settings import StreamsSettings
 from trainer.settings import TrainerSettings
@@ -32,6 +33,7 @@ GROUPS: dict[type[Settings], str] = {
     TrainerSettings: "trainer",
     IndexSettings: "index_sync",
     GatewaySettings: "The HTTP gateway (`nextwatch gateway`)",
+    ConsoleSettings: "The console (`nextwatch console`)",
 }
 
 _HEAD = """# Settings

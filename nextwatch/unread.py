@@ -42,13 +42,27 @@ def num_unread_by(kafka: KafkaSettings, app: str, counts: Mapping[str, int]) -> 
     consumer = Consumer(consumer_config(kafka, group_id=group) | {"log_level": 0})
     asked = [TopicPartition(name, number) for name in names for number in range(counts[name])]
     try:
-        committed = retried(
-            lambda left_s: check_partitions(consumer.committed(asked, timeout=left_s)),
-            within_s=_TIMEOUT_S,
-        )
+        committed = committed_by(consumer, asked)
         if app == "trainer" and all(at.offset < 0 for at in committed):
             return 0
-        logs = [(at, *consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)) for at in committed]
-        return sum(end - max(first, at.offset) for at, first, end in logs)
+        return sum(unread_of(consumer, at) for at in committed)
     finally:
         consumer.close()
+
+
+def committed_by(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+    """Return *asked* with the offsets that the group of *consumer* has committed, < 0 for none.
+
+    Raises:
+        BrokerUnavailable: nobody answers.
+    """
+    return retried(
+        lambda left_s: check_partitions(consumer.committed(asked, timeout=left_s)),
+        within_s=_TIMEOUT_S,
+    )
+
+
+def unread_of(consumer: Consumer, committed: TopicPartition) -> int:
+    """Return how many records of a partition come after the offset that is *committed*."""
+    first, end = consumer.get_watermark_offsets(committed, timeout=_TIMEOUT_S)
+    return max(0, int(end) - max(int(first), committed.offset))

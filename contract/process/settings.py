@@ -19,6 +19,7 @@ from contract.wire.topics import Layout
 PREFIX = "NEXTWATCH_"
 GROUPS = (
     *("KAFKA_", "QDRANT_", "STREAMS_", "TRAINER_", "INDEX_", "PROCESS_", "WINDOW_", "GATEWAY_"),
+    "CONSOLE_",
     "TEST_",
 )
 

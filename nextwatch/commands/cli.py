@@ -29,7 +29,7 @@ from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
 from nextwatch.commands.skew import skew
 from nextwatch.commands.sources import replay_app, simulate
-from nextwatch.commands.web import gateway
+from nextwatch.commands.web import console, gateway
 from nextwatch.commands.why import why
 from nextwatch.given_broker import told_of_option
 
@@ -64,6 +64,7 @@ app.command("skew")(skew)
 app.command("why")(why)
 app.command("doctor")(doctor)
 app.command("gateway")(gateway)
+app.command("console")(console)
 app.command("topics")(topics)
 app.command("acls")(acls)
 app.command("repartition")(repartition)

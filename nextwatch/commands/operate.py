@@ -243,26 +243,23 @@ def erase(
     from nextwatch.acls import erase_needs  # noqa: PLC0415
     from nextwatch.operate import erase as erasing  # noqa: PLC0415
 
-    kafka, before_ms, is_confirmed = kafka_settings(), None, None
+    kafka, directories = kafka_settings(), state_dir or ()
     with usage_errors():
         deletion = erasing.deletion_of(user, before, now_ms=system_clock())
     with scan_of(kafka, erase_needs(kafka.layout)) as scan:
-        if not check:
-            before_ms = deletion.erase_before_ms
-            is_confirmed = erasing.ask(
-                deletion, scan, outbox_of(kafka), kafka.layout, timeout_s=timeout
+        if check:
+            report = erasing.check(user, scan, kafka, state_dirs=directories, is_quick=quick)
+        else:
+            report = erasing.erased(
+                deletion,
+                scan,
+                outbox_of(kafka),
+                kafka,
+                monotonic=monotonic,
+                timeout_s=timeout,
+                state_dirs=directories,
+                is_quick=quick,
             )
-            if is_confirmed:
-                erasing.await_changelog(deletion, scan, monotonic=monotonic, within_s=timeout)
-        report = erasing.check(
-            user,
-            scan,
-            kafka,
-            state_dirs=state_dir or (),
-            erase_before_ms=before_ms,
-            is_confirmed=is_confirmed,
-            is_quick=quick,
-        )
     if as_json:
         typer.echo(to_json(report))
     else:

@@ -33,10 +33,37 @@ def gateway(
 
     Example: NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=broker:9092 nextwatch gateway --port 8088
     """
-    if any(find_spec(module) is None for module in _NEEDS):
-        raise StackError("this needs the extra gateway: pip install 'nextwatch[gateway]'")
+    _require("gateway", _NEEDS)
     from nextwatch.gateway import server  # noqa: PLC0415
 
     given = {"NEXTWATCH_GATEWAY_HOST": host, "NEXTWATCH_GATEWAY_PORT": port}
     options = {name: str(value) for name, value in given.items() if value is not None}
     server.run(dict(os.environ) | options)
+
+
+def console(
+    *,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65_535, help="Instead of NEXTWATCH_CONSOLE_PORT.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Serve the console, for viewers, creators and operators, on this machine until Ctrl-C.
+
+    It listens on 127.0.0.1:8090 and nowhere else: whoever reaches it may do everything. docs/console.md
+    explains its pages.
+
+    Example: NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=broker:9092 nextwatch console
+    """
+    _require("embedded", (*_NEEDS, "psutil"))
+    from nextwatch.console import server  # noqa: PLC0415
+
+    options = {} if port is None else {"NEXTWATCH_CONSOLE_PORT": str(port)}
+    server.run(dict(os.environ) | options, tell=typer.echo)
+
+
+def _require(extra: str, modules: tuple[str, ...]) -> None:
+    if any(find_spec(module) is None for module in modules):
+        raise StackError(f"this needs the extra {extra}: pip install 'nextwatch[{extra}]'")

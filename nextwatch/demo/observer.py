@@ -40,6 +40,8 @@ _GROUP_ID = "nextwatch-observer"
 _CONTEXT_FETCH_MS = 100  # events and bundles bear their own times
 
 Handler = Callable[[Message], None]
+Listener = Callable[[str, Message], None]
+"""Takes the contract's name of the topic, and a record of it."""
 
 
 @dataclass(slots=True)
@@ -53,11 +55,14 @@ class Observer:
     lock: Lock = field(default_factory=Lock)
     probe: Probe = field(init=False)
     failure: BaseException | None = None
+    listeners: list[Listener] = field(default_factory=list)
+    """Are told of each record after it was counted, by the thread that read it; set before
+    `start` to miss none."""
     _is_over: Event = field(default_factory=Event)
     _threads: list[Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.probe = Probe(RestIndex(self.qdrant.url), self.clock, self._collection)
+        self.probe = Probe(RestIndex(self.qdrant.url), self.clock, self.collection)
 
     def start(self) -> None:
         """Begin to observe: catalogue and bundles from their beginning, the rest from now on.
@@ -139,10 +144,14 @@ class Observer:
         with closing(reader):
             while not self._is_over.is_set():
                 for message in reader.poll(within_s=_POLL_S):
+                    topic = reader.position(message).topic
                     with self.lock:
-                        handlers[reader.position(message).topic](message)
+                        handlers[topic](message)
+                    for listener in self.listeners:
+                        listener(topic, message)
 
-    def _collection(self) -> str | None:
+    def collection(self) -> str | None:
+        """Return the collection of the generation in service; None without one."""
         generation = self.tally.generation
         return collection_name(self.qdrant.prefix(self.kafka), generation) if generation else None
 

@@ -63,6 +63,12 @@ class RestIndex:
         found = self._post(f"/collections/{collection}/points", asked, _POINTS)
         return {p.id: p.vector for p in found.result if p.vector} if found else {}
 
+    def kept(self, collection: str, point_ids: Sequence[int]) -> set[int] | None:
+        """Return those *point_ids* that are in *collection*; None if the index does not answer."""
+        asked = {"ids": list(point_ids), "with_vector": False, "with_payload": False}
+        found = self._post(f"/collections/{collection}/points", asked, _POINTS)
+        return None if found is None else {point.id for point in found.result}
+
     def nearest(self, collection: str, vectors: Sequence[list[float]], k: int) -> list[Neighbours]:
         """Return the *k* nearest points of each of *vectors*."""
         searches = [{"query": vector, "limit": k} for vector in vectors]
@@ -91,6 +97,8 @@ class Probe:
     collection: Callable[[], str | None]
     latencies: Latencies = field(default_factory=Latencies)
     num_unmeasured: int = 0
+    on_found: Callable[[int, int], None] | None = None
+    """Is told the point id of each upload that was found, and when."""
     _waiting: dict[int, int] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     _has_work: Event = field(default_factory=Event)
@@ -144,6 +152,8 @@ class Probe:
             uploaded_ms = self._waiting.pop(point, None)
         if uploaded_ms is not None:
             self.latencies.add(now_ms - uploaded_ms, ended_ms=now_ms)
+            if self.on_found is not None:
+                self.on_found(point, now_ms)
 
 
 def _is_among(point: int, neighbours: Neighbours) -> bool:

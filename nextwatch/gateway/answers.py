@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar
 
+from contract.kafka.records import Headers
 from contract.wire.events import Recommendation
 from contract.wire.identifiers import event_key
 from nextwatch.gateway.memory import BoundedMemory
@@ -29,12 +30,13 @@ class LatestList:
     """The latest recommendation of a user: *value* as it is on the wire.
 
     *causes* are the keys of the events that this one and those before it were answers to, the
-    newest last.
+    newest last. *headers* are those of the record.
     """
 
     recommendation_id: str
     value: bytes
     causes: tuple[bytes, ...]
+    headers: Headers = ()
 
     def follows(self, event_id: str) -> bool:
         """Return whether it is the answer to *event_id*, or a later one."""
@@ -104,14 +106,14 @@ class Answers:
         """How many readers follow a user."""
         return sum(map(len, self._subscriptions.values()))
 
-    def put(self, recommendation: Recommendation, value: bytes) -> None:
+    def put(self, recommendation: Recommendation, value: bytes, headers: Headers = ()) -> None:
         """Take the next recommendation of its user; any one thread calls this."""
         user_id = recommendation.user_id
         caused = tuple(event_key(event_id) for event_id in recommendation.caused_by[-NUM_CAUSES:])
         with self._lock:
             before = self._latest.get(user_id)
             causes = ((before.causes if before else ()) + caused)[-NUM_CAUSES:]
-            answer = LatestList(recommendation.recommendation_id, value, causes)
+            answer = LatestList(recommendation.recommendation_id, value, causes, headers)
             self._latest.put(user_id, answer)
             answered = frozenset(map(event_key, recommendation.caused_by))
             waits = [

@@ -94,7 +94,8 @@ class ViewReader:
             if value is None:
                 self._answers.forget(gone)
                 return
-            self._answers.put(decode(RECOMMENDATIONS, Recommendation, key, value, headers), value)
+            answer = decode(RECOMMENDATIONS, Recommendation, key, value, headers)
+            self._answers.put(answer, value, headers)
         elif record.topic == SIMILAR_VIDEOS.name:
             if value is not None:
                 gone = decode(SIMILAR_VIDEOS, SimilarVideos, key, value, headers).video_id

@@ -90,6 +90,38 @@ def ask(
         return watcher.wait_for(is_answer, within_s=timeout_s)
 
 
+def erased(
+    deletion: UserDeletion,
+    scan: Scan,
+    outbox: Outbox,
+    kafka: KafkaSettings,
+    *,
+    monotonic: Callable[[], float],
+    timeout_s: float,
+    state_dirs: Sequence[Path] = (),
+    is_quick: bool = False,
+) -> ErasureReport:
+    """Do all of it: ask, wait for the worker and the changelog, and look for what is left.
+
+    Raises:
+        BrokerUnavailable: nobody answers, or the request was not acknowledged.
+        ContractError: a topic does not exist.
+        WindowError: a window record is damaged.
+    """
+    is_confirmed = ask(deletion, scan, outbox, kafka.layout, timeout_s=timeout_s)
+    if is_confirmed:
+        await_changelog(deletion, scan, monotonic=monotonic, within_s=timeout_s)
+    return check(
+        deletion.user_id,
+        scan,
+        kafka,
+        state_dirs=state_dirs,
+        erase_before_ms=deletion.erase_before_ms,
+        is_confirmed=is_confirmed,
+        is_quick=is_quick,
+    )
+
+
 def await_changelog(
     deletion: UserDeletion, scan: Scan, *, monotonic: Callable[[], float], within_s: float
 ) -> None:

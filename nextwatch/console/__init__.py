@@ -1,0 +1,1 @@
+"""The web application for viewers, creators and operators; read `console.py` first."""

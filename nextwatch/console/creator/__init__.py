@@ -1,0 +1,1 @@
+"""The page of a creator: uploads, and when they took effect."""

@@ -1,0 +1,1 @@
+"""The page of an operator: figures, models, dead letters, erasure and faults."""

@@ -1,0 +1,104 @@
+"""Kill a process of the embedded stack, and time its recovery.
+
+The supervisor of the stack takes the kill for an accident. Recovered is a process that is ready
+again; of streams also the first recommendation after that is told, by `note_answer`.
+"""
+
+from collections.abc import Sequence
+from threading import Lock
+from time import monotonic, sleep
+
+import msgspec
+
+from contract.errors import StackError
+from contract.process.clock import Clock
+from nextwatch.embedded.process.plans import WORKERS
+from nextwatch.embedded.process.process import Child
+from nextwatch.embedded.stack import EmbeddedStack
+
+KILLABLE = (*WORKERS, "index")
+MOST = 20
+_LOOK_EVERY_S = 0.02
+_PATIENCE_S = 120.0
+
+
+class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of the stack."""
+
+    name: str
+    pid: int
+    is_ready: bool
+    restarts: int
+    is_killable: bool
+
+
+class Fault(msgspec.Struct, kw_only=True):
+    """One kill; durations are from the kill, None while they are not over."""
+
+    process: str
+    killed_ms: int
+    ready_after_ms: int | None = None
+    answered_after_ms: int | None = None
+
+
+class Faults:
+    """The processes of *stack*, and the kills of this run."""
+
+    def __init__(self, stack: EmbeddedStack, clock: Clock) -> None:
+        self._stack = stack
+        self._clock = clock
+        self._faults: list[Fault] = []
+        self._lock = Lock()
+
+    def processes(self) -> list[ProcessState]:
+        """Return the processes of the stack."""
+        restarts = self._stack.restarts
+        return [
+            ProcessState(
+                name=child.name,
+                pid=child.pid,
+                is_ready=child.is_ready(),
+                restarts=restarts.get(child.name, 0),
+                is_killable=child.name in KILLABLE,
+            )
+            for child in self._stack.children
+        ]
+
+    def all(self) -> Sequence[Fault]:
+        """Return the newest kills, the latest first."""
+        with self._lock:
+            return [msgspec.structs.replace(fault) for fault in reversed(self._faults)]
+
+    def kill(self, name: str) -> None:
+        """Kill the process *name* (SIGKILL), and return once it is ready again, or a while passed.
+
+        Raises:
+            StackError: it is none that may be killed.
+        """
+        if name not in KILLABLE:
+            raise StackError(f"{name!r} may not be killed here; only: {', '.join(KILLABLE)}")
+        child = self._stack.process(name)
+        began_s, before = monotonic(), child.pid
+        fault = Fault(process=name, killed_ms=self._clock())
+        child.kill(is_wanted=True)
+        with self._lock:
+            self._faults = [*self._faults[1 - MOST :], fault]
+        if _is_back(child, before):
+            fault.ready_after_ms = round((monotonic() - began_s) * 1_000)
+
+    def note_answer(self, now_ms: int) -> None:
+        """Note that a recommendation came."""
+        for fault in self._faults:
+            if fault.process == "streams" and fault.answered_after_ms is None:
+                passed_ms = now_ms - fault.killed_ms
+                if fault.ready_after_ms is not None and passed_ms >= fault.ready_after_ms:
+                    fault.answered_after_ms = passed_ms
+
+
+def _is_back(child: Child, pid_before: int) -> bool:
+    deadline_s = monotonic() + _PATIENCE_S
+    while monotonic() < deadline_s:
+        if child.pid != pid_before and child.is_ready():
+            return True
+        sleep(_LOOK_EVERY_S)
+    return False

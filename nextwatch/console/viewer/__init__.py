@@ -1,0 +1,1 @@
+"""The page of a viewer: a feed that follows what is watched."""

@@ -1,0 +1,25 @@
+"""One broker, index, streams worker and console for all tests here that share them."""
+
+import pytest
+
+from benchmarks.stack.player import player_of
+from tests.console.running import running_console
+from tests.support.stacks import running_stack
+
+
+@pytest.fixture(scope="package")
+def stack():
+    with running_stack("embedded", processes=("streams", "index_sync")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="package")
+def console(stack):
+    with running_console(stack) as console:
+        yield console
+
+
+@pytest.fixture
+def player(stack):
+    with player_of(stack) as player:
+        yield player
