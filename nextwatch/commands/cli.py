@@ -29,7 +29,7 @@ from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
 from nextwatch.commands.skew import skew
 from nextwatch.commands.sources import replay_app, simulate
-from nextwatch.commands.web import console, gateway
+from nextwatch.commands import web
 from nextwatch.commands.why import why
 from nextwatch.given_broker import told_of_option
 
@@ -63,8 +63,8 @@ app.command("erase")(erase)
 app.command("skew")(skew)
 app.command("why")(why)
 app.command("doctor")(doctor)
-app.command("gateway")(gateway)
-app.command("console")(console)
+app.command("gateway")(web.gateway)
+app.command("console")(web.console)
 app.command("topics")(topics)
 app.command("acls")(acls)
 app.command("repartition")(repartition)
@@ -184,6 +184,18 @@ def demo(
     state_dir: StateDir = None,
     broker: Broker = None,
     bootstrap: Bootstrap = None,
+    console: Annotated[
+        bool, typer.Option("--console/--no-console", help="Serve the console, for a browser.")
+    ] = True,
+    console_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_535,
+            show_default=False,
+            help="Where the console listens. Without it 8090 when that is free, else another.",
+        ),
+    ] = None,
 ) -> None:
     """Watch recommendations follow the events: everything runs on this machine until Ctrl-C.
 
@@ -209,6 +221,8 @@ def demo(
             state_dir=state_dir,
             broker=broker,
             bootstrap=bootstrap,
+            has_console=console,
+            console_port=console_port,
         ),
         dict(os.environ),
     )

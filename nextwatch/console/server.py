@@ -3,24 +3,19 @@
 The composition root of `nextwatch console`. It listens on loopback alone.
 """
 
-import errno
 import signal
 import socket
 from collections.abc import Callable, Mapping
 from threading import Thread
 from time import monotonic
-from types import TracebackType
-from typing import Self
 
 import structlog
 
-from contract.cluster.preflight import Preflight, check_ready_file, port_error
-from contract.errors import ContractError
+from contract.cluster.preflight import Preflight, check_ready_file
 from contract.process import log_setup, readiness
 from contract.process.clock import Clock, system_clock
 from contract.process.entrypoint import log_failure
 from contract.process.settings import (
-    PREFIX,
     KafkaSettings,
     ProcessSettings,
     QdrantSettings,
@@ -30,11 +25,11 @@ from contract.process.settings import (
 from models.history.settings import WindowSettings
 from nextwatch.acls import console_needs
 from nextwatch.console.console import Console, ConsoleParts
+from nextwatch.console.listening import listen, url_of
 from nextwatch.console.operator.faults import Faults
 from nextwatch.console.settings import ConsoleSettings
 from nextwatch.demo.figures.report import Course, Report
 from nextwatch.demo.observer import Observer
-from nextwatch.embedded.process.ports import LOOPBACK
 from nextwatch.gateway.server import GatewayServer
 from nextwatch.gateway.settings import GatewaySettings
 
@@ -44,8 +39,7 @@ GROUPS = (
     *(KafkaSettings, QdrantSettings, ProcessSettings, WindowSettings),
     *(GatewaySettings, ConsoleSettings),
 )
-_BACKLOG = 64
-_STOP_S = 1.0
+_STOP_S = 0.5
 
 
 def run(environ: Mapping[str, str], *, tell: Callable[[str], None]) -> None:
@@ -90,7 +84,7 @@ def run(environ: Mapping[str, str], *, tell: Callable[[str], None]) -> None:
         signal.signal(number, lambda *_: None)  # uvicorn raises it again once it has stopped
     observer.start()
     readiness.ReadyFile(process.ready_file).declare()
-    tell(f"console at http://{LOOPBACK}:{settings.port}/")
+    tell(f"console at {url_of(listening)}")
     log.info("console_served", port=settings.port)
     try:
         server.run(sockets=[listening])
@@ -136,44 +130,13 @@ def server_of(console: Console, settings: GatewaySettings) -> GatewayServer:
     return GatewayServer(console.application(), settings, on_stop=console.end_streams)
 
 
-def listen(port: int) -> socket.socket:
-    """Return a socket that listens on *port* of the loopback interface; 0 is any free one.
-
-    Raises:
-        ContractError: the port is taken, or may not be used.
-    """
-    try:
-        return socket.create_server((LOOPBACK, port), backlog=_BACKLOG)
-    except OSError as error:
-        raise port_error(error, LOOPBACK, port, f"{PREFIX}CONSOLE_PORT") from error
-
-
 class ConsoleThread:
-    """The console beside other work of this process; it ends with the block, or on `stop`."""
+    """The console beside other work of this process, on a socket that listens already."""
 
-    def __init__(self, parts: ConsoleParts, *, port: int, is_fixed: bool) -> None:
-        """Listen on *port*; unless it *is_fixed*, on any free one where that is taken.
-
-        Raises:
-            ContractError: the port is taken, or may not be used.
-        """
-        self._socket = _listen_near(port, is_fixed=is_fixed)
-        self.url = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}/"
-        """The address for a browser."""
+    def __init__(self, parts: ConsoleParts, listening: socket.socket) -> None:
+        self._socket = listening
         self._server = server_of(Console(parts), parts.gateway)
         self._thread = Thread(target=self._run, name="console", daemon=True)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Begin to serve."""
@@ -187,13 +150,3 @@ class ConsoleThread:
     def _run(self) -> None:
         self._server.run(sockets=[self._socket])
 
-
-def _listen_near(port: int, *, is_fixed: bool) -> socket.socket:
-    try:
-        return listen(port)
-    except ContractError as error:
-        cause = error.__cause__
-        is_taken = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
-        if is_fixed or not is_taken:
-            raise
-        return listen(0)

@@ -18,8 +18,12 @@ from rich.markup import escape
 from contract.errors import BrokerUnavailable
 from contract.process import log_setup as logging
 from contract.process.clock import system_clock
+from contract.process.settings import load, variables
+from nextwatch.console.listening import listen_near
+from nextwatch.console.settings import ConsoleSettings
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.checklist import Checklist
+from nextwatch.demo.console import DemoConsole
 from nextwatch.demo.display import Display, display
 from nextwatch.demo.feed import DemoFeed, parse
 from nextwatch.demo.figures.report import as_json
@@ -34,7 +38,10 @@ from nextwatch.topics import topics
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `nextwatch demo`; *rate* is events per second."""
+    """The options of `nextwatch demo`; *rate* is events per second.
+
+    Without a *console_port* the console listens on its usual one, or any that is free.
+    """
 
     data: str | None = None
     rate: float = 50.0
@@ -44,6 +51,8 @@ class Options:
     state_dir: Path | None = None
     broker: str | None = None
     bootstrap: str | None = None
+    has_console: bool = True
+    console_port: int | None = None
 
 
 def run(options: Options, environ: Mapping[str, str]) -> None:
@@ -57,10 +66,11 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     broker = choose_broker(environ, broker=options.broker, bootstrap_servers=options.bootstrap)
     if broker.warning:
         console.print(f"[yellow]{escape(broker.warning)}[/]", highlight=False)
+    serving = _console(options, environ)
     with interruptible() as interruption, ExitStack() as ending:
         with display(console, is_headless=options.is_headless) as screen:
             log_to(screen.note)
-            show = _show(options, environ, broker, feed, screen, interruption)
+            show = _show(options, environ, broker, feed, screen, interruption, serving)
             if broker.engine is None:
                 ending.callback(_delete_topics, show)
             ending.enter_context(_stopped(show))
@@ -92,8 +102,13 @@ def _show(
     feed: DemoFeed,
     screen: Display,
     interruption: Interruption,
+    serving: DemoConsole | None,
 ) -> Show:
-    checklist = Checklist(lambda: process_age_s(system_clock), on_done=screen.say)
+    checklist = Checklist(
+        lambda: process_age_s(system_clock),
+        on_done=screen.say,
+        left_out=frozenset() if serving else frozenset({"console"}),
+    )
 
     def on_step(step: str) -> None:
         if url := stack.status_urls.get(step):
@@ -117,7 +132,23 @@ def _show(
         seconds=options.seconds,
         bootstrap_servers=options.bootstrap,
         clock=system_clock,
+        console=serving,
     )
+
+
+def _console(options: Options, environ: Mapping[str, str]) -> DemoConsole | None:
+    """Return the console of the run, which listens already; None where none is wanted.
+
+    Raises:
+        ContractError: the port that was named is taken.
+    """
+    if not options.has_console:
+        return None
+    settings = load(ConsoleSettings, environ)
+    variable = variables(ConsoleSettings)["port"]
+    is_fixed = options.console_port is not None or variable in environ
+    port = options.console_port or settings.port
+    return DemoConsole(listen_near(port, is_fixed=is_fixed))
 
 
 def _own_topics() -> dict[str, str]:

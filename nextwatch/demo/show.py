@@ -13,6 +13,7 @@ from contract.process.clock import Clock
 from nextwatch.demo.age import process_age_s
 from nextwatch.demo.boot import LOOK_EVERY_S, boot, wait_until
 from nextwatch.demo.checklist import Checklist
+from nextwatch.demo.console import DemoConsole
 from nextwatch.demo.display import Display
 from nextwatch.demo.feed import DemoFeed
 from nextwatch.demo.figures.report import Course, Report, Uploads, report
@@ -56,6 +57,7 @@ class Show:
         seconds: float | None,
         clock: Clock,
         bootstrap_servers: str | None = None,
+        console: DemoConsole | None = None,
     ) -> None:
         self.stack = stack
         self.screen = screen
@@ -65,6 +67,7 @@ class Show:
         self.most_s = seconds
         self.clock = clock
         self.bootstrap_servers = bootstrap_servers
+        self.console = console
         self.failure: Exception | None = None
         self.has_waited = False
         self.startup_s: float | None = None
@@ -83,6 +86,8 @@ class Show:
         except KeyboardInterrupt:
             self.stack.kill()
         finally:
+            if self.console is not None:
+                self.console.stop()
             if self._observer is not None:
                 self._observer.stop()
 
@@ -105,11 +110,15 @@ class Show:
         return self._observer.report(course)
 
     def _run(self, feed: DemoFeed) -> None:
+        if self.console is not None:
+            self.console.prepare()
         booted = boot(self.stack, feed, self.checklist, clock=self.clock, tick=self._while_booting)
         observer, events = booted.observer, booted.events
         self._observer, self._events = observer, events
         booted.open_gate(self.clock)
         self._await_first_recommendation(observer, events)
+        self._serve_console(observer)
+        self.screen.keep(self.checklist.table())
         self.interruption.is_orderly = True
         try:
             self._watch(observer, events)
@@ -136,7 +145,12 @@ class Show:
         ago_ms = self.clock() - (observer.tally.first_recommendation_ms or 0)
         self.startup_s = process_age_s(self.clock) - ago_ms / 1000
         self.checklist.done("recommendation")
-        self.screen.keep(self.checklist.table())
+
+    def _serve_console(self, observer: Observer) -> None:
+        if self.console is not None:
+            self.console.start(self.stack, observer, self.figures, self.clock)
+            self.checklist.notes["console"] = self.console.url
+            self.checklist.done("console")
 
     def _watch(self, observer: Observer, events: Child) -> None:
         """Show how it goes until the time is up, the feed is at its end, or somebody stops it."""

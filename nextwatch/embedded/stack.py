@@ -439,6 +439,7 @@ def unused_settings(environ: Mapping[str, str], *, is_kafka_given: bool) -> list
         if name.startswith("NEXTWATCH_")
         and name not in used
         and not name.startswith("NEXTWATCH_TEST_")
+        and not name.startswith("NEXTWATCH_CONSOLE_")
         and not (is_kafka_given and name.startswith("NEXTWATCH_KAFKA_"))
     )
 

@@ -4,8 +4,8 @@ import { h, s } from "./dom.js";
 
 const WIDTH = 560;
 const HEIGHT = 150;
-const LEFT = 44;
-const BOTTOM = 18;
+const LEFT = 62;
+const BOTTOM = 20;
 
 // series: [{ name, values: [number | null] }], at most three; labels: the first and the last place.
 export function chart(series, { unit = "", from = "", to = "", least = 0 }) {
@@ -20,7 +20,7 @@ export function chart(series, { unit = "", from = "", to = "", least = 0 }) {
     const y = yOf(portion * top, top);
     svg.append(s("line", { class: "axis", x1: LEFT, x2: WIDTH, y1: y, y2: y }), s("text", { x: LEFT - 4, y: y + 4, "text-anchor": "end" }, text(portion * top)));
   }
-  svg.append(s("text", { x: LEFT, y: HEIGHT - 3 }, from), s("text", { x: WIDTH, y: HEIGHT - 3, "text-anchor": "end" }, to));
+  svg.append(s("text", { x: LEFT, y: HEIGHT - 5 }, from), s("text", { x: WIDTH, y: HEIGHT - 5, "text-anchor": "end" }, to));
   series.forEach((one, number) => {
     for (const points of runs(one.values, top)) {
       if (points.length === 1) points.push(`${Number(points[0].split(",")[0]) + 2},${points[0].split(",")[1]}`);

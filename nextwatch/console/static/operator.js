@@ -4,6 +4,8 @@ import { ago, cell, find, h, ms, replace, share } from "./dom.js";
 import { chart } from "./charts.js";
 import { ask, follow, userPath } from "./wire.js";
 
+const PROGRESSIVE = "progressive_examples";
+const RANKER = "ranker_examples";
 let stop = () => {};
 
 export function start() {
@@ -47,11 +49,11 @@ function draw(told) {
     { unit: " ms", from: report.minutes.length ? `minute ${report.minutes[0].minute}` : "", to: report.minutes.length ? `minute ${report.minutes.at(-1).minute}` : "" }));
   const measured = told.bundles.filter((bundle) => bundle.metrics);
   const ends = { from: measured.length ? `generation ${measured[0].generation}` : "", to: measured.length ? `generation ${measured.at(-1).generation}` : "" };
-  const of = (name, key) => ({ name, values: measured.map((bundle) => bundle.metrics[key] ?? null) });
+  const of = (name, key, counted) => ({ name, values: measured.map((bundle) => measuredOf(bundle, key, counted)) });
   find("chart-recall").replaceChildren(...chart(
-    [of("recall@20, live model", "progressive_recall_at_20"), of("popularity", "popularity_recall_at_20")], { ...ends }));
+    [of("recall@20, live model", "progressive_recall_at_20", PROGRESSIVE), of("popularity", "popularity_recall_at_20", PROGRESSIVE)], { ...ends }));
   find("chart-gauc").replaceChildren(...chart(
-    [of("GAUC of the ranker", "ranker_gauc"), of("order of retrieval alone", "ranker_similarity_gauc")], { ...ends }));
+    [of("GAUC of the ranker", "ranker_gauc", RANKER), of("order of retrieval alone", "ranker_similarity_gauc", RANKER)], { ...ends }));
   drawModels(told);
   drawLag(told);
   drawProcesses(told);
@@ -76,16 +78,22 @@ function drawModels(told) {
   replace(find("models"), [...told.bundles].reverse().map((bundle) => {
     const serves = bundle.generation === told.in_service;
     const state = serves ? "in service" : bundle.state === "in_service" ? "kept" : bundle.state;
-    const metric = (name) => cell(share((bundle.metrics || {})[name]), true);
+    const metric = (name, counted) => cell(share(measuredOf(bundle, name, counted)));
     const number = bundle.generation;
     const isBefore = told.in_service !== null && number < told.in_service && ["kept", "indexed"].includes(state);
     return h("tr", { "data-generation": number },
       h("th", { scope: "row" }, number), cell(state), cell(ago(bundle.announced_at_ms, told.now_ms)),
-      metric("progressive_recall_at_20"), metric("popularity_recall_at_20"), metric("ranker_gauc"), cell(bundle.reason || ""),
+      metric("progressive_recall_at_20", PROGRESSIVE), metric("popularity_recall_at_20", PROGRESSIVE), metric("ranker_gauc", RANKER), cell(bundle.reason || ""),
       h("td", {},
         isBefore ? h("button", { type: "button", "data-key": `back:${number}`, onclick: () => change("/console/models/rollback", { generation: number }, `Roll back to generation ${number}?`) }, `Roll back to ${number}`) : null,
         state === "withdrawn" ? h("button", { type: "button", "data-key": `promote:${number}`, onclick: () => change("/console/models/promote", { generation: number }, `Put generation ${number} in service again?`) }, `Promote ${number}`) : null));
   }));
+}
+
+// A metric of nothing is 0 on the wire: without examples there is none.
+function measuredOf(bundle, name, counted) {
+  const metrics = bundle.metrics || {};
+  return metrics[counted] ? metrics[name] ?? null : null;
 }
 
 function drawLag(told) {
@@ -103,7 +111,7 @@ function drawLag(told) {
   find("lag").replaceChildren(
     h("caption", { class: "hidden" }, "Records that are not committed, by topic and partition"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Reader and topic"), ...numbers.map((n) => h("th", { scope: "col", class: "number" }, `partition ${n}`)))),
-    h("tbody", {}, ...[...rows].map(([name, of]) => h("tr", {}, h("th", { scope: "row" }, name), ...numbers.map((n) => cell(of.has(n) ? of.get(n) ?? "none committed" : "", true))))));
+    h("tbody", {}, ...[...rows].map(([name, of]) => h("tr", {}, h("th", { scope: "row" }, name), ...numbers.map((n) => cell(of.has(n) ? of.get(n) ?? "–" : "", true))))));
 }
 
 function drawProcesses(told) {
@@ -111,8 +119,8 @@ function drawProcesses(told) {
   replace(find("processes"), told.processes.map((one) => h("tr", { "data-process": one.name },
     h("th", { scope: "row" }, one.name),
     h("td", { class: one.is_ready ? "good" : "bad" }, one.is_ready ? "ready" : "not ready"),
-    cell(one.pid, true), cell(one.restarts, true),
-    cell(told.report.cpu_percent[one.name]?.last_10_s === undefined ? "–" : `${told.report.cpu_percent[one.name].last_10_s} %`, true),
+    cell(one.pid), cell(one.restarts),
+    cell(told.report.cpu_percent[one.name]?.last_10_s === undefined ? "–" : `${told.report.cpu_percent[one.name].last_10_s} %`),
     h("td", {}, one.is_killable ? h("button", { type: "button", class: "danger", "data-key": `kill:${one.name}`, onclick: () => kill(one.name) }, `Kill ${one.name}`) : null))));
   find("faults").replaceChildren(...told.faults.map((fault) => h("li", { "data-fault": fault.process },
     `${fault.process} was killed ${ago(fault.killed_ms, told.now_ms)} ago: `,
