@@ -20,8 +20,8 @@ TRAIN := $(if $(filter none,$(TORCH)),,train,)
 PACKAGES := contract models streams trainer index_sync nextwatch tests benchmarks examples ops
 
 .DEFAULT_GOAL := help
-.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients newcomer-check check fmt lint types floors docs site lock dist audit helm \
-  bench bench-peers bench-retrieval-peers clean
+.PHONY: help force install demo test test-slow test-containers test-e2e test-models test-clients test-browser newcomer newcomer-check check fmt lint types floors docs site lock dist audit helm \
+  bench bench-console bench-peers bench-retrieval-peers clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -82,6 +82,12 @@ test-models: $(ALL) ## every model of the trainer on a whole stack, one after an
 test-clients: $(ALL) ## confluent-kafka, aiokafka, kafkajs and kcat against a stack; the last line is JSON
 	$(BIN)/python -m benchmarks.clients
 
+test-browser: $(ALL) ## the console in a real Chromium (Debian: apt-get install chromium): all pages, bad input, axe
+	$(BIN)/pytest tests/browser
+
+newcomer: $(ALL) ## twelve tasks of a newcomer in Chromium, with the seconds of each; the last line is JSON
+	$(BIN)/python -m benchmarks.console.newcomer
+
 newcomer-check: ## install from a clone in an empty home, and run README's examples; the last line is JSON
 	$(PYTHON) -m benchmarks.newcomer
 
@@ -131,6 +137,9 @@ docs: $(ALL) ## write the generated pages anew: AsyncAPI, settings, metrics, eve
 
 bench: $(ALL) ## run the demo for a minute and print its figures as JSON
 	$(BIN)/nextwatch demo --headless --seconds 60 --json
+
+bench-console: $(ALL) ## from a click in Chromium to the feed, at 50 events/s; the last line is JSON
+	$(BIN)/python -m benchmarks.console --json
 
 bench-peers: $(ALL) ## the same job on Quix Streams and plain Faust, beside ours: docs/results/serving.md
 	$(BIN)/python -m benchmarks.peers --report

@@ -27,7 +27,7 @@ def stages_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, float]:
         if name == STAGES_HEADER and value and len(value) <= _MAX_BYTES:
             try:
                 told = _DECODER.decode(value)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 return {}
             return {stage: told[stage] for stage in STAGES if told.get(stage, -1) >= 0}
     return {}

@@ -17,6 +17,7 @@ from contract.errors import ContractError, StackError
 from contract.process import log_setup as logging
 from contract.process.exit_codes import told_in_one_line
 from contract.version import VERSION
+from nextwatch.commands import web
 from nextwatch.commands.backfill import backfill
 from nextwatch.commands.batch import batch_app
 from nextwatch.commands.cluster import acls, repartition, topics
@@ -29,7 +30,6 @@ from nextwatch.commands.models import models_app
 from nextwatch.commands.operate import dlq_app, erase
 from nextwatch.commands.skew import skew
 from nextwatch.commands.sources import replay_app, simulate
-from nextwatch.commands import web
 from nextwatch.commands.why import why
 from nextwatch.given_broker import told_of_option
 
@@ -159,7 +159,7 @@ def nextwatch(
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913 - one argument an option
     *,
     data: Annotated[
         str | None,

@@ -52,8 +52,8 @@ def console(
 ) -> None:
     """Serve the console, for viewers, creators and operators, on this machine until Ctrl-C.
 
-    It listens on 127.0.0.1:8090 and nowhere else: whoever reaches it may do everything. docs/console.md
-    explains its pages.
+    It listens on 127.0.0.1:8090 and nowhere else: whoever reaches it may do everything.
+    docs/console.md explains its pages.
 
     Example: NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=broker:9092 nextwatch console
     """

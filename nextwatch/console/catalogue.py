@@ -16,7 +16,7 @@ MAX_BYTES = 64 << 20
 _FIELDS_BYTES = 256
 
 
-class Video(msgspec.Struct, frozen=True, kw_only=True):
+class VideoCard(msgspec.Struct, frozen=True, kw_only=True):
     """What a card shows of a video."""
 
     video_id: str
@@ -27,11 +27,11 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     uploaded_at_ms: int
 
 
-class Catalogue:
+class KnownVideos:
     """The videos that were uploaded and not taken down; one thread puts, any thread asks."""
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
-        self._videos: BoundedMemory[Video] = BoundedMemory(max_bytes, _size_of)
+        self._videos: BoundedMemory[VideoCard] = BoundedMemory(max_bytes, _size_of)
         self._lock = Lock()
 
     def take(self, record: Received) -> None:
@@ -45,7 +45,7 @@ class Catalogue:
             upload = decode(VIDEO_UPLOADS, VideoUpload, record.key, record.value, record.headers)
         except DecodeError:
             return
-        video = Video(
+        video = VideoCard(
             video_id=upload.video_id,
             title=upload.title,
             category=upload.category or "",
@@ -56,12 +56,12 @@ class Catalogue:
         with self._lock:
             self._videos.put(video.video_id, video)
 
-    def of(self, video_ids: Iterable[str]) -> dict[str, Video]:
+    def of(self, video_ids: Iterable[str]) -> dict[str, VideoCard]:
         """Return those of *video_ids* that are known."""
         with self._lock:
             found = {video_id: self._videos.get(video_id) for video_id in video_ids}
         return {video_id: video for video_id, video in found.items() if video is not None}
 
 
-def _size_of(video: Video) -> int:
+def _size_of(video: VideoCard) -> int:
     return _FIELDS_BYTES + 4 * (len(video.title) + len(video.category) + len(video.channel_id))

@@ -30,18 +30,18 @@ from contract.wire.topics import (
     WATCH_EVENTS,
 )
 from models.history.history import WindowPolicy
-from nextwatch.console.catalogue import Catalogue
+from nextwatch.console.catalogue import KnownVideos
 from nextwatch.console.creator.page import CreatorPage
+from nextwatch.console.creator.uploads import TimedUploads
+from nextwatch.console.guards import guards
 from nextwatch.console.operator.faults import Faults
 from nextwatch.console.operator.figures import Figures
-from nextwatch.console.guards import guards
 from nextwatch.console.operator.lag import LagReader
 from nextwatch.console.operator.page import OperatorPage
 from nextwatch.console.pages import page_routes
-from nextwatch.console.viewer.people import People
 from nextwatch.console.topics_work import TopicsWork
-from nextwatch.console.creator.uploads import Uploads
 from nextwatch.console.viewer.page import ViewerPage
+from nextwatch.console.viewer.people import UserActivity
 from nextwatch.demo.figures.report import Report
 from nextwatch.demo.observer import Observer
 from nextwatch.gateway.gateway import Gateway
@@ -91,9 +91,9 @@ class Console:
             clock=parts.clock,
             on_failure=parts.on_failure,
         )
-        self._catalogue = Catalogue()
-        self._people = People()
-        self._uploads = Uploads(observer.probe.index, observer.collection, parts.clock)
+        self._catalogue = KnownVideos()
+        self._people = UserActivity()
+        self._uploads = TimedUploads(observer.probe.index, observer.collection, parts.clock)
         self._figures = Figures(
             observer, parts.report, LagReader(parts.kafka), parts.faults, parts.clock
         )

@@ -17,19 +17,10 @@ from nextwatch.gateway.problems import problem
 
 OUR_HEADER = "nextwatch-console"
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _ON_EVERY_ANSWER = {
     "Content-Security-Policy": POLICY,

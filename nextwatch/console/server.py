@@ -79,12 +79,15 @@ def run(environ: Mapping[str, str], *, tell: Callable[[str], None]) -> None:
         )
     )
     listening = listen(settings.port)
-    server = server_of(console, load(GatewaySettings, environ))
+
+    def say_ready() -> None:
+        readiness.ReadyFile(process.ready_file).declare()
+        tell(f"console at {url_of(listening)}")
+
+    server = server_of(console, load(GatewaySettings, environ), on_start=say_ready)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises it again once it has stopped
     observer.start()
-    readiness.ReadyFile(process.ready_file).declare()
-    tell(f"console at {url_of(listening)}")
     log.info("console_served", port=settings.port)
     try:
         server.run(sockets=[listening])
@@ -125,9 +128,13 @@ def parts_of(
     )
 
 
-def server_of(console: Console, settings: GatewaySettings) -> GatewayServer:
+def server_of(
+    console: Console, settings: GatewaySettings, *, on_start: Callable[[], None] = lambda: None
+) -> GatewayServer:
     """Return the server of *console*, with the bounds of the gateway."""
-    return GatewayServer(console.application(), settings, on_stop=console.end_streams)
+    return GatewayServer(
+        console.application(), settings, on_start=on_start, on_stop=console.end_streams
+    )
 
 
 class ConsoleThread:
@@ -149,4 +156,3 @@ class ConsoleThread:
 
     def _run(self) -> None:
         self._server.run(sockets=[self._socket])
-

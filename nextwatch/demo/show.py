@@ -46,7 +46,7 @@ class Show:
     With *bootstrap_servers* the stack uses a Kafka that a person has named.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - composition by keyword
         self,
         stack: EmbeddedStack,
         screen: Display,

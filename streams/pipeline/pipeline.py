@@ -245,7 +245,10 @@ class Pipeline:
     @contextmanager
     def _stage(self, batch: Batch, name: str) -> Iterator[None]:
         """Measure the block, and note it in the trace of *batch* if there is one."""
-        with self._timer(name, batch.took_s), batch.trace.stage(name) if batch.trace else nullcontext():
+        with (
+            self._timer(name, batch.took_s),
+            batch.trace.stage(name) if batch.trace else nullcontext(),
+        ):
             yield
 
 

@@ -43,7 +43,10 @@ def test_a_video_that_was_taken_down_has_its_time(console):
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [({"title": "x", "duration_ms": -1}, "duration_ms"), ({"title": "x", "uploaded_at_ms": 1}, None)],
+    [
+        ({"title": "x", "duration_ms": -1}, "duration_ms"),
+        ({"title": "x", "uploaded_at_ms": 1}, None),
+    ],
 )
 def test_an_upload_that_breaks_a_bound_names_the_field(console, body, field):
     answer = console.client.post("/console/uploads", json=body)

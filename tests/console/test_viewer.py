@@ -58,9 +58,7 @@ def test_the_cards_have_the_titles_of_the_catalogue(console):
     with console.stream(f"/console/users/{someone}/feed") as events:
         console.watch(someone, "v1")
         told = next(
-            data
-            for name, data in events
-            if name == "recommendation" and video_id in data["videos"]
+            data for name, data in events if name == "recommendation" and video_id in data["videos"]
         )
 
     assert told["videos"][video_id]["title"] == "A <b>bold</b> title"

@@ -158,3 +158,13 @@ def test_sample_follows_one_user_until_it_is_idle():
     tally.event(at(2), watch("c", "u2"), 1_002 + tally_module.SAMPLE_PATIENCE_MS)
 
     assert tally.sample.user_id == "u2"
+
+
+def test_a_record_that_is_nested_too_deep_is_counted_and_ends_nothing():
+    """It once ended the observer, and with it all figures of the run."""
+    tally = Tally()
+
+    tally.event(("watch-events", 0, 0), b'{"a":' * 3_000, 1_000)
+    tally.upload("v1", b"[" * 100_000, 1_000)
+
+    assert tally.ledger.num_unreadable == 1

@@ -15,8 +15,8 @@ from contract.process.clock import Clock
 from contract.wire.decoding import decode_value
 from contract.wire.events import VideoUpload
 from contract.wire.topics import VIDEO_UPLOADS, Layout
+from nextwatch.console.creator.uploads import TimedUploads
 from nextwatch.console.streaming import answer_of, repeated, stream_of
-from nextwatch.console.creator.uploads import Uploads
 from nextwatch.gateway.problems import of_decoding, unavailable
 from nextwatch.gateway.reading import body_of, path_id
 from nextwatch.gateway.sending import EventSender
@@ -30,7 +30,7 @@ class CreatorPage:
 
     def __init__(
         self,
-        uploads: Uploads,
+        uploads: TimedUploads,
         sender: EventSender,
         layout: Layout,
         *,
@@ -61,9 +61,7 @@ class CreatorPage:
 
     async def upload(self, request: Request) -> Response:
         """Send the upload in the body, whose id and time are made here."""
-        body = await body_of(
-            request, most=VIDEO_UPLOADS.max_value_bytes, within_s=_BODY_WITHIN_S
-        )
+        body = await body_of(request, most=VIDEO_UPLOADS.max_value_bytes, within_s=_BODY_WITHIN_S)
         value = _with_own_fields(body, f"console-{uuid4().hex[:12]}", self._clock())
         try:
             video = decode_value(VIDEO_UPLOADS, VideoUpload, value)
@@ -92,7 +90,7 @@ def _with_own_fields(body: bytes, video_id: str, now_ms: int) -> bytes:
     """Return *body* with the id and the time; as it is where it is no JSON object."""
     try:
         given = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return body
     if not isinstance(given, dict):
         return body

@@ -32,7 +32,7 @@ class Upload(msgspec.Struct, kw_only=True):
     gone_ms: int | None = None
 
 
-class Uploads:
+class TimedUploads:
     """The newest `MOST` uploads of this console."""
 
     def __init__(

@@ -46,6 +46,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     processes: list[ProcessState]
     faults: list[Fault]
     is_embedded: bool
+    failure: str
+    """Why the figures do not go on; empty while they do."""
 
 
 class Figures:
@@ -110,8 +112,7 @@ class Figures:
                 report=msgspec.structs.replace(report, minutes=report.minutes[-NUM_MINUTES:]),
                 events_per_s=round(tally.events_per_s(now_ms=now_ms), 1),
                 course={
-                    f"p{percent}": latencies.course(percent, now_ms=now_ms)
-                    for percent in _PERCENTS
+                    f"p{percent}": latencies.course(percent, now_ms=now_ms) for percent in _PERCENTS
                 },
                 rates=[count for _second, count in sorted(tally.events_by_second.items())[:-1]],
                 unanswered=tally.ledger.num_owed,
@@ -123,6 +124,7 @@ class Figures:
                 processes=self._faults.processes() if self._faults else [],
                 faults=list(self._faults.all()) if self._faults else [],
                 is_embedded=self._faults is not None,
+                failure=repr(observer.failure) if observer.failure else "",
             )
 
     def _read_lag(self) -> None:

@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from contract.errors import NextwatchError, StackError
+from contract.bundle_log import BundleLog
+from contract.errors import StackError
 from contract.kafka.outbox import Outbox
 from contract.process.clock import Clock
 from contract.wire.events import BundleAnnouncement
@@ -25,7 +26,7 @@ from nextwatch.console.operator.figures import Figures
 from nextwatch.console.operator.letters import letters_told
 from nextwatch.console.streaming import answer_of, repeated, stream_of
 from nextwatch.console.topics_work import TopicsWork
-from nextwatch.gateway.problems import problem, unavailable
+from nextwatch.gateway.problems import problem
 from nextwatch.gateway.reading import body_of, path_id
 from nextwatch.operate import erase, models
 from nextwatch.operate.letters import Choice, letter_of, place_of, topic_called
@@ -192,9 +193,7 @@ class OperatorPage:
         task.add_done_callback(self._kills.discard)
         return answer_of({"killed": name}, HTTPStatus.ACCEPTED)
 
-    async def _change(
-        self, plan: Callable[[models.BundleLog], list[BundleAnnouncement]]
-    ) -> Response:
+    async def _change(self, plan: Callable[[BundleLog], list[BundleAnnouncement]]) -> Response:
         layout = self._work.kafka.layout
 
         def announced(scan: Scan) -> list[BundleAnnouncement]:
@@ -213,7 +212,7 @@ async def _body(request: Request, kind: type[B]) -> B:
     body = await body_of(request, most=_MOST_BODY, within_s=_BODY_WITHIN_S)
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _unprocessable("the body is not what this request takes") from None
 
 

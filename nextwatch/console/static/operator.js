@@ -41,6 +41,7 @@ async function change(path, body, question) {
 
 function draw(told) {
   const { report } = told;
+  if (told.failure) say(`The figures stand still: ${told.failure}`);
   drawTiles(told, report);
   find("chart-latency").replaceChildren(...chart(
     Object.entries(told.course).map(([name, values]) => ({ name, values })), { unit: " ms", from: "a minute ago", to: "now" }));

@@ -23,11 +23,11 @@ from contract.wire.stages import stages_of
 from contract.wire.topics import WINDOWS
 from contract.wire.words import DEGRADED, SOURCES
 from models.history.history import Window, WindowPolicy
-from nextwatch.console.catalogue import Catalogue, Video
-from nextwatch.console.viewer.people import Deed, People, deeds_in
+from nextwatch.console.catalogue import KnownVideos, VideoCard
 from nextwatch.console.streaming import HEARTBEAT_S, answer_of, event_of, stream_of
 from nextwatch.console.topics_work import TopicsWork
-from nextwatch.gateway.answers import Answer, Answers
+from nextwatch.console.viewer.people import Deed, UserActivity, deeds_in
+from nextwatch.gateway.answers import Answers, LatestList
 from nextwatch.gateway.problems import Problem, problem, unavailable
 from nextwatch.gateway.reading import path_id
 from nextwatch.operate.scan import Scan
@@ -43,14 +43,14 @@ class FeedTold(msgspec.Struct, frozen=True, kw_only=True):
     recommendation: Recommendation
     stages: dict[str, float]
     received_ms: int
-    videos: dict[str, Video]
+    videos: dict[str, VideoCard]
 
 
 class DeedTold(msgspec.Struct, frozen=True, kw_only=True):
     """What the user did, with the videos of it."""
 
     deeds: list[Deed]
-    videos: dict[str, Video]
+    videos: dict[str, VideoCard]
 
 
 class ViewerPage:
@@ -59,8 +59,8 @@ class ViewerPage:
     def __init__(
         self,
         answers: Answers,
-        people: People,
-        catalogue: Catalogue,
+        people: UserActivity,
+        catalogue: KnownVideos,
         work: TopicsWork,
         *,
         bundle_url: str,
@@ -137,7 +137,7 @@ class ViewerPage:
             self._num_streams -= 1
 
     def _event(self, name: str, found: object) -> bytes:
-        if isinstance(found, Answer):
+        if isinstance(found, LatestList):
             return event_of("recommendation", self._told(found.value, found.headers))
         if isinstance(found, Deed):
             if found.erased:

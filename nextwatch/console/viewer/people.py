@@ -38,7 +38,7 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 Deeds = asyncio.Queue[Deed]
 
 
-class People:
+class UserActivity:
     """The users that are followed, and those seen last."""
 
     def __init__(self) -> None:

@@ -200,5 +200,5 @@ _ANNOUNCEMENT = msgspec.json.Decoder(_Announcement)
 def _read(decoder: "msgspec.json.Decoder[T]", value: bytes | None) -> T | None:
     try:
         return decoder.decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -13,7 +13,16 @@ def test_the_times_are_milliseconds_in_the_order_of_the_stages():
 
 @pytest.mark.parametrize(
     "value",
-    [None, b"", b"{", b"[]", b'{"decode": "1"}', b"\xff", b'{"decode": -1}', b'{"x": 1}' + b" " * 600],
+    [
+        None,
+        b"",
+        b"{",
+        b"[]",
+        b'{"decode": "1"}',
+        b"\xff",
+        b'{"decode": -1}',
+        b'{"x": 1}' + b" " * 600,
+    ],
 )
 def test_a_header_that_cannot_be_read_tells_nothing(value):
     assert stages_of([("other", b"1"), (STAGES_HEADER, value)]) == {}
