@@ -3,6 +3,8 @@
 One JSON object as the last line:
 
 * ``click_to_feed_ms``: {p50, p99} from a click on Watch to the feed with the answer in the page;
+* ``parts_ms``: the medians of its parts: Kafka to streams, state, tower, search, ranking, the rest;
+* ``event_to_recommendation_ms``: {p50, p99} of all events meanwhile, by an independent consumer;
 * ``page_ready_ms``: the median of the times from opening the address to the page that can be used;
 * ``console_cpu_share``: the share of one core that a console of its own process takes, with the
   page of the viewer open and clicked, and ``idle_cpu_share`` with no page open;
@@ -29,6 +31,7 @@ from benchmarks.console.rig import ConsoleRig, running_rig
 from benchmarks.json_report import exit_with, log_errors_only
 from benchmarks.stack.browser import browser, missing
 from benchmarks.stack.waiting import eventually
+from nextwatch.demo.figures.latency import Latencies
 from nextwatch.demo.figures.usage import cpu_s
 from nextwatch.embedded.process.ports import free_ports
 
@@ -40,7 +43,8 @@ _IDLE_S = 15.0
 _PAUSE_MS = 150
 _WITHIN_MS = 60_000
 _READY_WITHIN_S = 60.0
-_MEASURED = """() => performance.getEntriesByName("click_to_feed").map((one) => one.duration)"""
+_MEASURED = """() => performance.getEntriesByName("click_to_feed")
+  .map((one) => [one.duration, ...one.detail])"""
 _READY = """() => performance.getEntriesByName("page_ready")[0].startTime"""
 
 
@@ -62,10 +66,14 @@ def main() -> None:
         page.set_default_timeout(_WITHIN_MS)
         _become_viewer(page, url)
         heap_mb = [_heap_mb(page)]
+        latencies = rig.observer.tally.ledger.latencies = Latencies()
         figures["console_cpu_share"] = _share(pid, lambda: _click(page, given.clicks))
         heap_mb.append(_heap_mb(page))
         times = page.evaluate(_MEASURED)
-    p50, p99 = np.percentile(times, [50, 99])
+        figures["event_to_recommendation_ms"] = latencies.percentiles(50, 99)
+    totals, *parts = np.array(times).T
+    p50, p99 = np.percentile(totals, [50, 99])
+    figures["parts_ms"] = [round(float(np.median(part)), 1) for part in parts]
     figures["click_to_feed_ms"] = {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
     figures["answered"] = len(times)
     figures["page_heap_mb"] = heap_mb

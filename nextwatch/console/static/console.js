@@ -27,7 +27,10 @@ function show() {
   }
   document.title = `${name[0].toUpperCase()}${name.slice(1)} – Nextwatch console`;
   PAGES[name].show(showConnection);
-  if (!isFirst) find("main").focus();
+  if (!isFirst) {
+    find("main").focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
 }
 
 function setTheme(theme) {

@@ -99,8 +99,9 @@ function take(told) {
   if (state.answer?.recommendation_id !== answer.recommendation_id) drawFeed(answer);
   if (clicked) {
     const total = performance.now() - clicked.startedAt;
-    performance.measure("click_to_feed", { start: clicked.startedAt, duration: total });
-    drawTimes(timesOf(told, clicked, total));
+    const times = timesOf(told, clicked, total);
+    performance.measure("click_to_feed", { start: clicked.startedAt, duration: total, detail: times.parts });
+    drawTimes(times);
     const first = answer.items[0] ? `, first is ${titleOf(answer.items[0].video_id)}` : "";
     say(`Feed updated ${Math.round(total)} ms after the click${first}.`);
   }
