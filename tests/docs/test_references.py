@@ -29,7 +29,7 @@ OTHER_VARIABLES = {
     PREFIX + name
     for name in (
         *("TEST_REQUIRE", "TEST_DATA", "TEST_BOOTSTRAP", "TEST_QDRANT_URL", "TEST_MODELS"),
-        *("TEST_CONTAINERS", "TEST_KAFKA_IMAGE", "TEST_QDRANT_IMAGE"),
+        *("TEST_CONTAINERS", "TEST_KAFKA_IMAGE", "TEST_QDRANT_IMAGE", "TEST_CHROMIUM"),
     )
 } | OF_COMPOSE
 """Variables of the test suite and of docker-compose.yml, which no process reads."""
