@@ -3,7 +3,8 @@
 One JSON object as the last line:
 
 * ``click_to_feed_ms``: {p50, p99} from a click on Watch to the feed with the answer in the page;
-* ``parts_ms``: the medians of its parts: Kafka to streams, state, tower, search, ranking, the rest;
+* ``parts_ms``: the medians of its parts: Kafka to streams, state, tower, search, ranking, Kafka
+  back, page;
 * ``event_to_recommendation_ms``: {p50, p99} of all events meanwhile, by an independent consumer;
 * ``page_ready_ms``: the median of the times from opening the address to the page that can be used;
 * ``console_cpu_share``: the share of one core that a console of its own process takes, with the

@@ -58,7 +58,7 @@ def test_the_strip_says_where_the_milliseconds_went(open_page):
     total = times.pop("Click to feed")
     assert set(times) == {
         *("Kafka, to streams", "State", "Tower"),
-        *("Search", "Ranking", "Kafka, back, and page"),
+        *("Search", "Ranking", "Kafka, back", "Page"),
     }
     assert times["Ranking"] > 0
     assert sum(times.values()) >= total - 1

@@ -1,13 +1,16 @@
 """The demo as a person runs it: it ends when told to, and leaves no process behind."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
+import httpx
 import msgspec
 import psutil
 import pytest
@@ -60,10 +63,15 @@ def wait_until(holds, timeout_s=60.0):
 
 def read_until(stream, text: str) -> None:
     """Read lines until one has *text* in it."""
+    line_with(stream, text)
+
+
+def line_with(stream, text: str) -> str:
+    """Return the next line that has *text* in it."""
     for line in stream:
         if text in line:
-            return
-    pytest.fail(f"{text!r} never came")
+            return line
+    return pytest.fail(f"{text!r} never came")
 
 
 def children_of(process, *, at_least: int) -> list[psutil.Process]:
@@ -144,12 +152,18 @@ def test_a_failing_process_ends_the_demo_with_its_log(start, tmp_path):
 
 @pytest.mark.timeout(240)
 def test_ctrl_c_tells_the_figures_and_leaves_nothing(start, tmp_path):
-    """A summary for the person, one JSON object for the program, and no process or file."""
+    """A summary for the person, one JSON object for the program, and no process or file.
+
+    A page of the console that is still open does not keep it.
+    """
     demo = start("demo", "--headless", "--json")
+    url = re.search(r"http://\S+/", line_with(demo.stderr, "console ("))[0]
     read_until(demo.stderr, "whole run")
     children = demo.children(recursive=True)
-    demo.send_signal(signal.SIGINT)
-    output, errors = demo.communicate(timeout=60)
+    with httpx.stream("GET", f"{url}console/figures", timeout=20) as page:
+        assert any(line.startswith("data: ") for line in page.iter_lines())
+        demo.send_signal(signal.SIGINT)
+        output, errors = demo.communicate(timeout=60)
     figures = msgspec.json.decode(output.splitlines()[-1])
 
     assert (demo.returncode, figures["interrupted"], figures["error"]) == (0, True, None)
@@ -184,7 +198,7 @@ def test_killed_simulator_ends_the_demo_with_its_figures(start, tmp_path):
 @pytest.mark.timeout(240)
 def test_demo_ends_by_itself_with_its_figures(start):
     """The last line is one JSON object, and every event has got its recommendation."""
-    demo = start("demo", "--headless", "--seconds", "4", "--rate", "20", "--json")
+    demo = start("demo", "--headless", "--no-console", "--seconds", "4", "--rate", "20", "--json")
     output, errors = demo.communicate(timeout=200)
     assert demo.returncode == 0, errors
     figures = msgspec.json.decode(output.splitlines()[-1])
@@ -195,6 +209,20 @@ def test_demo_ends_by_itself_with_its_figures(start):
     assert figures["catalogue_videos"] == 2_000
     assert figures["event_to_recommendation_ms"]["p50"] > 0
     assert "first recommendation" in errors
+    assert "console" not in errors
+
+
+def test_a_console_port_that_is_taken_is_told_before_anything_starts(start, tmp_path):
+    """The remedy names what to change, and nothing is left."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        demo = start("demo", "--headless", "--console-port", str(port))
+        _, errors = demo.communicate(timeout=60)
+
+    assert demo.returncode == ExitCode.MISCONFIGURED
+    assert str(port) in errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.glob("nextwatch-*"))
 
 
 def test_stack_in_a_terminal_is_found_by_another(start, tmp_path):

@@ -158,6 +158,13 @@ def test_checklist_shows_what_is_still_to_come():
     assert "catalogue (2000 videos)" in shown
 
 
+def test_a_step_that_is_left_out_is_not_shown():
+    """Without a console nobody waits for its address."""
+    checklist = Checklist(lambda: 1.0, left_out=frozenset({"console"}))
+
+    assert "console" not in drawn(checklist.table())
+
+
 def test_no_terminal_gets_lines_and_no_pictures():
     """Where output goes to a file, there are no control characters in it."""
     console = Console(file=io.StringIO(), width=80, force_terminal=False)

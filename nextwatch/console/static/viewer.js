@@ -4,7 +4,7 @@ import { find, h, ms, replace } from "./dom.js";
 import { explain } from "./why.js";
 import { ask, follow, userPath } from "./wire.js";
 
-const PARTS = ["Kafka, to streams", "State", "Tower", "Search", "Ranking", "Kafka, back, and page"];
+const PARTS = ["Kafka, to streams", "State", "Tower", "Search", "Ranking", "Kafka, back", "Page"];
 const SHOWN_AFTER_MS = 1000;
 const MOST_PENDING = 100;
 
@@ -114,7 +114,8 @@ function timesOf(told, clicked, total) {
   const { decode = 0, fold = 0, encode = 0, search: found = 0, rank = 0 } = told.stages;
   const stages = decode + fold + encode + found + rank;
   const there = Math.max(0, told.recommendation.generated_at_ms - clicked.epochMs - stages);
-  const parts = [there, decode + fold, encode, found, rank];
+  const back = Math.max(0, told.received_ms - told.recommendation.generated_at_ms);
+  const parts = [there, decode + fold, encode, found, rank, back];
   const sum = parts.reduce((a, b) => a + b, 0);
   return { parts: [...parts, Math.max(0, total - sum)], total, isKnown: stages > 0 };
 }
@@ -129,7 +130,7 @@ function drawTimes(times) {
     }),
   );
   const rows = PARTS.map((name, n) => {
-    const isStage = n > 0 && n < PARTS.length - 1;
+    const isStage = n > 0 && n < PARTS.length - 2;
     const known = times && (times.isKnown || !isStage);
     return h("tr", {},
       h("th", { scope: "row" }, h("span", { class: `key part-${n + 1}` }), name),

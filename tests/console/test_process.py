@@ -1,0 +1,45 @@
+"""The console as a process: where it listens, and how it ends."""
+
+import signal
+import socket
+import sys
+
+import psutil
+import pytest
+
+from contract.process.exit_codes import ExitCode
+from tests.console.running import running_console
+
+pytestmark = pytest.mark.stack
+
+
+def test_it_listens_on_loopback_alone(console):
+    listening = {
+        one.laddr.ip
+        for one in psutil.Process(console.child.pid).net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    }
+
+    assert listening == {"127.0.0.1"}
+
+
+def test_it_ends_on_a_signal_although_a_page_is_open(stack):
+    with running_console(stack, name="ending") as console:
+        with console.stream("/console/figures") as events:
+            next(events)
+            console.child.terminate()
+            ended = console.child.wait_ended(10)
+
+        assert ended
+        assert console.child.exit_code == -signal.SIGTERM
+
+
+def test_a_port_that_is_taken_is_told_with_its_setting(stack):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env = {"NEXTWATCH_CONSOLE_PORT": str(taken.getsockname()[1])}
+        command = [sys.executable, "-m", "nextwatch", "console"]
+        child = stack.add_process("refused", command, env)
+        assert child.wait_ended(60)
+
+    assert child.exit_code == ExitCode.MISCONFIGURED
+    assert "NEXTWATCH_CONSOLE_PORT" in child.log_tail()
