@@ -153,10 +153,15 @@ class FirstVisit:
         assert self._page.locator("#erased p.good").count(), self._page.inner_text("#erased")
 
     def read_metrics(self) -> None:
-        """Read latency, lag and memory."""
+        """Read latency and lag, and the metrics that streams serves."""
         told = self._page.inner_text("#metrics")
         assert re.search(r"Event → recommendation, whole run\s+p50 [0-9]", told)
         assert re.search(r"Lag of streams\s+[0-9]+ records", told)
+        with self._page.expect_popup() as opened:
+            self._page.get_by_role("link", name="metrics of streams").click()
+        opened.value.wait_for_load_state()
+        assert "nextwatch_" in opened.value.inner_text("body")
+        opened.value.close()
 
     def _go(self, name: str) -> None:
         self._page.get_by_role("link", name=name, exact=True).click()

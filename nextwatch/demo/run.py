@@ -68,6 +68,8 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
         console.print(f"[yellow]{escape(broker.warning)}[/]", highlight=False)
     serving = _console(options, environ)
     with interruptible() as interruption, ExitStack() as ending:
+        if serving is not None:
+            ending.callback(serving.stop)
         with display(console, is_headless=options.is_headless) as screen:
             log_to(screen.note)
             show = _show(options, environ, broker, feed, screen, interruption, serving)

@@ -22,6 +22,16 @@ def test_the_figures_come_by_themselves(open_page):
     )
 
 
+def test_the_metrics_of_a_process_are_a_link_away(open_page):
+    page = open_page("operator")
+
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="metrics of streams").click()
+
+    opened.value.wait_for_load_state()
+    assert "nextwatch_" in opened.value.inner_text("body")
+
+
 def test_a_worker_that_is_killed_comes_back(open_page, rig):
     page = open_page("operator")
     before = rig.stack.process("streams").pid

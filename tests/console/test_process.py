@@ -1,6 +1,5 @@
 """The console as a process: where it listens, and how it ends."""
 
-import signal
 import socket
 import sys
 
@@ -31,7 +30,7 @@ def test_it_ends_on_a_signal_although_a_page_is_open(stack):
             ended = console.child.wait_ended(10)
 
         assert ended
-        assert console.child.exit_code == -signal.SIGTERM
+        assert console.child.exit_code == ExitCode.STOPPED
 
 
 def test_a_port_that_is_taken_is_told_with_its_setting(stack):

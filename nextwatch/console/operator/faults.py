@@ -30,6 +30,7 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     is_ready: bool
     restarts: int
     is_killable: bool
+    metrics_url: str = ""
 
 
 class Fault(msgspec.Struct, kw_only=True):
@@ -49,10 +50,12 @@ class Faults:
         self._clock = clock
         self._faults: list[Fault] = []
         self._lock = Lock()
+        self._addresses: dict[int, str] = {}
 
     def processes(self) -> list[ProcessState]:
         """Return the processes of the stack."""
-        restarts = self._stack.restarts
+        children, restarts = self._stack.children, self._stack.restarts
+        self._look_for_addresses(children)
         return [
             ProcessState(
                 name=child.name,
@@ -60,8 +63,9 @@ class Faults:
                 is_ready=_says_ready(child),
                 restarts=restarts.get(child.name, 0),
                 is_killable=child.name in KILLABLE,
+                metrics_url=self._addresses.get(child.pid, ""),
             )
-            for child in self._stack.children
+            for child in children
         ]
 
     def all(self) -> Sequence[Fault]:
@@ -85,6 +89,15 @@ class Faults:
             self._faults = [*self._faults[1 - MOST :], fault]
         if _is_back(child, before):
             fault.ready_after_ms = round((monotonic() - began_s) * 1_000)
+
+    def _look_for_addresses(self, children: Sequence[Child]) -> None:
+        """Note where ready workers serve metrics, once for each: to find that out costs time."""
+        ready = {c.pid: c.name for c in children if c.name in WORKERS and _says_ready(c)}
+        if not ready.keys() <= self._addresses.keys():
+            urls = self._stack.status_urls
+            self._addresses = {
+                pid: f"{urls[name]}/metrics" for pid, name in ready.items() if name in urls
+            }
 
     def note_answer(self, now_ms: int) -> None:
         """Note that a recommendation came."""

@@ -122,6 +122,7 @@ function drawProcesses(told) {
     h("td", { class: one.is_ready ? "good" : "bad" }, one.is_ready ? "ready" : "not ready"),
     cell(one.pid), cell(one.restarts),
     cell(told.report.cpu_percent[one.name]?.last_10_s === undefined ? "–" : `${told.report.cpu_percent[one.name].last_10_s} %`),
+    h("td", {}, one.metrics_url.startsWith("http://127.0.0.1:") ? h("a", { href: one.metrics_url, target: "_blank", rel: "noreferrer", "data-key": `metrics:${one.name}` }, `metrics of ${one.name}`) : "–"),
     h("td", {}, one.is_killable ? h("button", { type: "button", class: "danger", "data-key": `kill:${one.name}`, onclick: () => kill(one.name) }, `Kill ${one.name}`) : null))));
   find("faults").replaceChildren(...told.faults.map((fault) => h("li", { "data-fault": fault.process },
     `${fault.process} was killed ${ago(fault.killed_ms, told.now_ms)} ago: `,
