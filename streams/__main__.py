@@ -7,6 +7,8 @@ each needs a NEXTWATCH_STREAMS_STATE_DIR of its own, or one that they share
 """
 
 import gc
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +28,7 @@ from contract.kafka.outbox import Outbox
 from contract.process import readiness
 from contract.process.clock import system_clock
 from contract.process.entrypoint import end_now, run_process
+from contract.process.exit_codes import ExitCode
 from contract.process.settings import (
     KafkaSettings,
     ProcessSettings,
@@ -96,6 +99,7 @@ def main() -> None:
 
 def run(environ: Mapping[str, str]) -> None:
     """Build everything from *environ* and run the Faust worker."""
+    signal.signal(signal.SIGTERM, _end_before_it_runs)
     kafka = load(KafkaSettings, environ)
     qdrant = load(QdrantSettings, environ)
     process = load(ProcessSettings, environ)
@@ -111,6 +115,11 @@ def run(environ: Mapping[str, str]) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
         threadpool_limits(1, user_api="blas")  # the stages share the processors already
         _serve(kafka, qdrant, process, settings, policy, cluster, server, tracer)
+
+
+def _end_before_it_runs(_number: int, _frame: object) -> None:
+    """End in order on a SIGTERM that comes before Faust listens for it; nothing was begun."""
+    sys.exit(ExitCode.STOPPED)
 
 
 def _status_server(settings: StreamsSettings) -> StatusServer:

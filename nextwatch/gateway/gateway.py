@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
+from contract.kafka.client import producer_config
 from contract.process.clock import Clock
 from contract.process.settings import KafkaSettings, QdrantSettings
 from contract.wire.events import Event
@@ -34,7 +35,7 @@ from nextwatch.gateway.problems import (
     answer_problem,
 )
 from nextwatch.gateway.routes import Handlers
-from nextwatch.gateway.sending import EventSender, sending_config
+from nextwatch.gateway.sending import EventSender, sending_bounds
 from nextwatch.gateway.settings import GatewaySettings
 
 _MIB = 1 << 20
@@ -83,7 +84,7 @@ class Gateway:
         self._cluster = cluster
         ack_within_s = settings.ack_within_ms / 1_000
         self.sender = EventSender(
-            Producer(sending_config(kafka, ack_within_s=ack_within_s)),
+            Producer(producer_config(kafka) | sending_bounds(ack_within_s=ack_within_s)),
             ack_within_s=ack_within_s,
             on_failure=self._on_failure,
         )

@@ -14,9 +14,8 @@ from threading import Event, Thread
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract.errors import BrokerUnavailable, NextwatchError
-from contract.kafka.client import ClientConfig, failure, producer_config
+from contract.kafka.client import ClientConfig, failure
 from contract.kafka.outbox import Outgoing
-from contract.process.settings import KafkaSettings
 
 MAX_WAITING = 10_000
 MAX_WAITING_KIB = 65_536
@@ -25,12 +24,12 @@ _FLUSH_S = 1.0
 _RECONNECT_MS = 1_000
 
 
-def sending_config(kafka: KafkaSettings, *, ack_within_s: float) -> ClientConfig:
-    """Return the configuration of a producer that gives each record up after *ack_within_s*.
+def sending_bounds(*, ack_within_s: float) -> ClientConfig:
+    """Return the settings of a producer that gives each record up after *ack_within_s*.
 
     What waits for a broker that is away is bounded, and its return is noticed within a second.
     """
-    return producer_config(kafka) | {
+    return {
         "delivery.timeout.ms": round(ack_within_s * 1_000),
         "queue.buffering.max.messages": MAX_WAITING,
         "queue.buffering.max.kbytes": MAX_WAITING_KIB,

@@ -196,7 +196,9 @@ def test_every_command_says_in_the_same_line_why_it_cannot_reach_the_broker(
     with pytest.raises(SystemExit) as ended:
         cli.main()
 
-    [line] = capfd.readouterr().err.splitlines()
+    written = capfd.readouterr().err.splitlines()
+    # clients that tests before have left behind may still tell of their own broker
+    [line] = [one for one in written if not one.startswith("%") or value in one]
     assert ended.value.code == code
     assert line.startswith("nextwatch: ")
     assert name in line

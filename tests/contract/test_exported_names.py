@@ -30,7 +30,7 @@ EXPORTED = {
         MODEL_BROKEN NO_BUNDLE SEARCH SEEN_AGAIN SIMILAR SOURCES TDM TRENDING
     """,
     "errors": """
-        BrokerUnavailable BundleError ContractError DatasetError DecodeError IndexUnavailable
+        BUNDLE_FAULTS BrokerUnavailable BundleError ContractError DatasetError DecodeError IndexUnavailable
         NewerFormatError NextwatchError StackError StorageFull StoreError StoreUnavailable
         WindowError WorkerPausedError
     """,
@@ -38,15 +38,15 @@ EXPORTED = {
         MAX_KEPT_BYTES MAX_KEPT_HEADER_BYTES MAX_KEPT_KEY_BYTES REASONS dead_letter
     """,
     "wire.decoding": """
-        E MAX_HEADERS MAX_HEADER_BYTES MAX_SKEW_MS check_not_future check_place decode is_id
-        tombstone_id
+        E MAX_HEADERS MAX_HEADER_BYTES MAX_SKEW_MS check_not_future check_place decode
+        decode_value is_id tombstone_id
     """,
     "wire.identifiers": """
         BUNDLE_ID_BODY EXACT_END ID_BODY ID_RULE MAX_ID_BYTES UUID_BODY as_uuid event_key is_nil
         is_too_long matching
     """,
     "wire.keys": "MAX_KEY_BYTES murmur2 partition_of",
-    "process.clock": "Clock ManualClock system_clock",
+    "process.clock": "Clock ManualClock NanosecondClock system_clock system_clock_ns",
     "version": "VERSION",
 }
 

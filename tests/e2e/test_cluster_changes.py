@@ -34,6 +34,7 @@ from nextwatch.embedded.process.ports import free_ports
 from nextwatch.embedded.process.process import Child, Plan
 from nextwatch.operate.scan import Scan
 from nextwatch.topics.topics import reconcile
+from streams.lifecycle.watchdog import Membership
 from tests.support.brokers import broker_with
 from tests.support.oracle import all_answered
 
@@ -313,16 +314,18 @@ def test_a_stranger_in_the_group_is_named(place, protocol):
     assert "somebody-elses" in line
 
 
-def test_a_worker_that_is_told_to_stop_while_it_joins_leaves_in_order(tmp_path):
+@pytest.mark.parametrize("awaited", ["", Membership.JOINING.value], ids=["starts", "joins"])
+def test_a_worker_that_is_told_to_stop_before_it_serves_leaves_in_order(awaited, tmp_path):
     """The group lets it wait; nothing was begun, so nothing can be lost."""
     with broker_with(tmp_path, group_initial_rebalance_delay_ms="60000") as broker:
         place = PrefixedStack(Stack(broker, tmp_path), "join-")
         worker: StackProcess = place.worker(HTTP_PORT=free_ports(1)[0])
         assert eventually(lambda: worker.health("/healthz")[0] == 200, within_s=30)
+        assert eventually(lambda: awaited in str(worker.health("/readyz")[1]), within_s=30)
         worker.child.terminate()
         try:
-            code, _ = ended(worker, within_s=10)
+            assert worker.child.wait_ended(10), worker.child.log_tail()
         finally:
             worker.child.kill()
 
-    assert code == ExitCode.STOPPED
+    assert worker.child.exit_code == ExitCode.STOPPED, worker.child.log_tail()

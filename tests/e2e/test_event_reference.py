@@ -94,7 +94,7 @@ def _first(bootstrap_servers, name):
 
 def test_python_programs_that_read_print_what_is_on_their_topic(bootstrap_servers, tmp_path):
     """All side by side, since each joins a group of its own."""
-    producer = Producer({"bootstrap.servers": bootstrap_servers})
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     for name in READ:
         value, headers = _value(name)
         producer.produce(name, key="k", value=value, headers=headers)

@@ -32,7 +32,10 @@ def stack():
 
 def produce(stack, events, *, topic="watch-events", timestamp_ms=None, **config):
     """Produce *events* with a producer of somebody else; return (partition, error) of each."""
-    producer, reports = Producer({"bootstrap.servers": stack.bootstrap_servers} | config), []
+    producer, reports = (
+        Producer({"bootstrap.servers": stack.bootstrap_servers, "log_level": 0} | config),
+        [],
+    )
 
     def report(error, message):
         reports.append((message.partition(), error))
@@ -101,7 +104,7 @@ def test_erasing_reaches_a_window_where_the_key_does_not_lead(stack, player):
     take(player, [event_of(erased, "v1")])
     worker.stop(8)
     stray = fold(EMPTY, [watch("v2", user_id=erased)], WindowPolicy())
-    producer = Producer({"bootstrap.servers": stack.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": stack.bootstrap_servers, "log_level": 0})
     producer.produce(CHANGELOG, history_codec.encode(stray), erased.encode(), partition=elsewhere)
     producer.flush(20)
     worker.start()

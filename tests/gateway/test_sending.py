@@ -7,10 +7,11 @@ import pytest
 from confluent_kafka import Producer
 
 from contract.errors import BrokerUnavailable
+from contract.kafka.client import producer_config
 from contract.kafka.outbox import Outgoing
 from contract.process.settings import KafkaSettings
 from nextwatch.embedded.process.ports import free_ports
-from nextwatch.gateway.sending import EventSender, sending_config
+from nextwatch.gateway.sending import EventSender, sending_bounds
 
 ACK_WITHIN_S = 0.5
 
@@ -19,7 +20,7 @@ ACK_WITHIN_S = 0.5
 def sender():
     """A sender without a broker, in which two records have room."""
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_ports(1)[0]}")
-    config = sending_config(kafka, ack_within_s=ACK_WITHIN_S)
+    config = producer_config(kafka) | sending_bounds(ack_within_s=ACK_WITHIN_S)
     failures = []
     producer = Producer(config | {"queue.buffering.max.messages": 2, "log_level": 0})
     sender = EventSender(producer, ack_within_s=ACK_WITHIN_S, on_failure=failures.append)

@@ -19,7 +19,12 @@ from trainer.state.checkpoint import Checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NUM_VIDEOS, NUM_USERS, NUM_WATCHES, NUM_TASTES = 60, 40, 1_200, 4
-SETTINGS = {"batch_size": 32, "checkpoint_every_s": 2, "catalogue_wait_s": 60}
+SETTINGS = {
+    "batch_size": 32,
+    "backlog_batch_size": 32,  # alike, whether read live or behind
+    "checkpoint_every_s": 2,
+    "catalogue_wait_s": 60,
+}
 
 
 @pytest.fixture
