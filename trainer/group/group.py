@@ -81,8 +81,22 @@ def joined(environ: Mapping[str, str] = os.environ) -> Group:
     size = int(environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Group()
+    timeout = timedelta(seconds=TIMEOUT_S)
     try:
-        torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=TIMEOUT_S))
+        met = torch.distributed.rendezvous("env://", timeout=timeout)  # type: ignore[attr-defined]
+        store, rank, size = next(iter(met))
+        # torchrun keeps its store over restarts: without a prefix a rank may read where one that
+        # was killed has listened, and be refused there
+        attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        torch.distributed.init_process_group(
+            "gloo",
+            store=torch.distributed.PrefixStore(  # type: ignore[attr-defined]
+                f"attempt-{attempt}", store
+            ),
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
+        )
     except (RuntimeError, ValueError) as error:
         raise ContractError(
             f"the {size} trainers that torchrun started do not reach each other: {error}"
