@@ -132,7 +132,7 @@ def test_the_trace_of_a_producer_goes_on_to_the_recommendation_and_the_training_
     assert spans["learn"][0] == "nextwatch-trainer"
     assert spans["learn"][1].parent_span_id.hex() == parent_id
     leads_on = f"00-{trace_id}-{recommend.span_id.hex()}-01".encode()
-    assert answer.headers() == [(HEADER, leads_on)]
+    assert (HEADER, leads_on) in answer.headers()
 
 
 def test_a_drawn_event_begins_a_trace_that_both_processes_know(traced):
@@ -157,6 +157,6 @@ def test_an_event_that_is_not_traced_leaves_no_span_and_no_header(traced):
 
     _, answer = watched(player, "u-untraced", [header])
 
-    assert not answer.headers()
+    assert HEADER not in dict(answer.headers() or ())
     assert len(found.of("0af7651916cd43dd8448eb211c80319d")) == 0
     assert len(found.spans) == before
