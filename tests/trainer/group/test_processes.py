@@ -115,7 +115,7 @@ def test_two_ranks_reach_the_recall_and_the_examples_of_one(kafka, tmp_path):
 
     assert of_ranks[0] == of_ranks[1]  # bit for bit, weights and all
     assert of_ranks[0][0] == examples
-    # read as they came, in batches that did not wait to be full: learned from a little sooner
+    # runs differ by up to .07 (.76 against .82 and .83): probably by where batches end
     assert of_ranks[0][1] == pytest.approx(recall, abs=0.1)
     second = Process(kafka, tmp_path / "two", **SETTINGS)
     done = second.run()
