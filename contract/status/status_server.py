@@ -64,8 +64,13 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 16
 
     def server_bind(self) -> None:
-        """Bind without a look-up of the host's name, which may take seconds."""
-        socket.socket.bind(self.socket, self.server_address)
+        """Bind without a look-up of the host's name, which may take seconds.
+
+        A connection of a scrape that a predecessor closed holds the port for a minute in
+        TIME_WAIT; it must not keep a restarted process from its own port.
+        """
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 

@@ -173,6 +173,15 @@ def test_a_given_port_that_is_taken_names_the_setting():
     assert f"{VARIABLE}: port {first.port} of {LOOPBACK} is taken" in str(refused.value)
 
 
+def test_a_restarted_process_has_its_port_although_it_was_just_scraped():
+    """The scrape's connection, closed by the predecessor, rests for a minute."""
+    with served(free_ports(1)[0]) as first:
+        httpx.get(f"http://{LOOPBACK}:{first.port}/healthz")
+
+    with served(first.port) as second:
+        assert httpx.get(f"http://{LOOPBACK}:{second.port}/healthz").status_code == 200
+
+
 def test_without_a_port_each_worker_of_a_machine_takes_the_next_free_one():
     """All of them may have the same settings."""
     with served() as first, served() as second:
