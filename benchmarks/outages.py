@@ -7,10 +7,8 @@ the broker. The last line is one JSON object; the exit code is 1 if a promise br
 """
 
 import argparse
-import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +19,7 @@ from typing import Any
 import psutil
 
 from benchmarks.json_report import exit_with
+from benchmarks.stack.demo_process import demo_process, ended_figures
 from benchmarks.windows import oracle
 from benchmarks.windows.reading import kept_windows, published_windows, read_all
 from contract.process.settings import KafkaSettings
@@ -29,7 +28,7 @@ from contract.wire.events import Search, Watch
 from contract.wire.topics import SEARCH_EVENTS, WATCH_EVENTS, Topic
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.embedded.process.plans import inherited
-from nextwatch.embedded.process.process import Child, Plan
+from nextwatch.embedded.process.process import Child
 
 NUM_PARTITIONS = 4
 """Of the user topics in the embedded stack."""
@@ -57,21 +56,16 @@ def main() -> None:
 
 def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Run the demo in *folder* through its outages, and return what came of it."""
-    log_path, state_dir = folder / "demo.log", folder / "state"
+    state_dir = folder / "state"
     seconds = 60 * given.minutes
-    arguments = ("--headless", "--json", "--seconds", f"{seconds:g}", "--rate", f"{given.rate:g}")
-    argv = (sys.executable, "-m", "nextwatch", "demo", *arguments, "--state-dir", str(state_dir))
-    demo = Child(Plan("demo", argv, inherited(os.environ), log_path))
+    options = ("--state-dir", str(state_dir))
+    demo = demo_process(folder, seconds=seconds, rate=given.rate, options=options)
     demo.start()
     try:
         num_outages = _play(demo, seconds, given)
-        if not demo.wait_ended(_END_WITHIN_S):
-            raise SystemExit(f"the demo did not end:\n{demo.log_tail()}")
+        shown = ended_figures(demo, within_s=_END_WITHIN_S)
     finally:
         demo.kill()
-    shown = _figures(log_path)
-    if shown is None:
-        raise SystemExit(demo.exit_report())
     windows = _compared_windows(state_dir)
     errors = list(error_lines(state_dir / "logs"))
     others = [line for line in errors if not ABOUT_BROKER.search(line)]
@@ -113,15 +107,6 @@ def _end_broker(demo: Child, *, is_killed: bool) -> int:
                 (process.kill if is_killed else process.terminate)()
                 return 1
     return 0
-
-
-def _figures(log_path: Path) -> dict[str, Any] | None:
-    """Return the JSON object that the demo ends with."""
-    for line in reversed(log_path.read_text(errors="replace").splitlines()):
-        if line.startswith("{") and '"events_in"' in line:
-            found: dict[str, Any] = json.loads(line)
-            return found
-    return None
 
 
 def error_lines(logs: Path) -> Iterator[str]:
