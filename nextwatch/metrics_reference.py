@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from contract.errors import BUNDLE_FAULTS
 from contract.metrics.definitions import METRICS
-from contract.metrics.metric import PROCESSES, Metric
+from contract.metrics.metric import OVER_HTTP, PROCESSES, Metric
 from contract.status.status_server import FIRST_PORTS
 from contract.wire.words import DEGRADED
 from index_sync.metrics import STORE_UNAVAILABLE
@@ -16,8 +16,9 @@ from trainer.reasons import JOINED_RESULTS, WITHHELD
 
 _HEAD = """# Metrics
 
-Every process serves `/metrics`, `/healthz` and `/readyz` on a port of its own
-([operations.md](operations.md#metrics-and-health)). `nextwatch metrics` prints this page.
+Every process serves `/metrics`, `/healthz` and `/readyz`: those of the three loops on a port of
+their own ([operations.md](operations.md#metrics-and-health)), gateway and console on the one they
+serve. `nextwatch metrics` prints this page.
 
 No label names a user, a video or a generation; those of a metric have few values, which are known
 beforehand or bounded by topics and partitions. A counter begins again with the process, unless its
@@ -25,7 +26,8 @@ line says that it goes on from the checkpoint. Lag and ages are measured by the 
 brokers and workers: they are as good as these agree.
 """
 
-_TITLES = ("Every process", "streams", "index_sync", "trainer")
+_EVERY, _OVER_HTTP = "Every process", " and ".join(OVER_HTTP)
+_TITLES = (_EVERY, "streams", "index_sync", "trainer", _OVER_HTTP)
 
 
 def render() -> str:
@@ -50,17 +52,20 @@ def _ports() -> Iterator[str]:
 
 
 def _title(metric: Metric) -> str:
-    return metric.processes[0] if len(metric.processes) == 1 else "Every process"
+    if metric.processes == OVER_HTTP:
+        return _OVER_HTTP
+    return metric.processes[0] if len(metric.processes) == 1 else _EVERY
 
 
 def _row(metric: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
-    only = "" if metric.processes in (PROCESSES, metric.processes[:1]) else _only(metric)
+    is_plain = metric.processes in (PROCESSES, OVER_HTTP, metric.processes[:1])
+    only = "" if is_plain else _only(metric)
     return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.text}{only} |"
 
 
 def _only(metric: Metric) -> str:
-    return f" ({' and '.join(metric.processes)})"
+    return f" ({', '.join(metric.processes)})"
 
 
 def _words() -> Mapping[str, Mapping[str, str]]:

@@ -4,7 +4,15 @@
 and check that dashboards and alert rules name nothing that is not here.
 """
 
-from contract.metrics.metric import INDEX_SYNC, PROCESSES, STREAMS, TRAINER, Metric
+from contract.metrics.metric import (
+    INDEX_SYNC,
+    LOOPS,
+    OVER_HTTP,
+    PROCESSES,
+    STREAMS,
+    TRAINER,
+    Metric,
+)
 
 _S, _T, _X = (STREAMS,), (TRAINER,), (INDEX_SYNC,)
 
@@ -53,28 +61,28 @@ LAG_RECORDS = Metric(
     "nextwatch_consumer_lag_records", "gauge",
     "records of a partition that are not done: in streams not acknowledged, in trainer not applied, "
     "in index_sync not committed; at most half a second old",
-    PROCESSES, ("topic", "partition"),
+    LOOPS, ("topic", "partition"),
 )  # fmt: skip
 LAG_SECONDS = Metric(
     "nextwatch_consumer_lag_seconds", "gauge",
     "how long the oldest record of a partition that is not done has waited, as an upper bound; 0 at "
     "the end",
-    PROCESSES, ("topic", "partition"),
+    LOOPS, ("topic", "partition"),
 )  # fmt: skip
 DEAD_LETTERS = Metric(
     "nextwatch_dead_letters_total", "counter",
     "records sent to `<topic>.dlq`, by the word that `dlq.reason` begins with",
-    PROCESSES, ("topic", "reason"),
+    LOOPS, ("topic", "reason"),
 )  # fmt: skip
 SKIPPED = Metric(
     "nextwatch_records_skipped_total", "counter",
     "records that break the contract and that another process sends to `<topic>.dlq`",
-    (STREAMS, TRAINER), ("topic", "reason"),
+    (STREAMS, TRAINER, *OVER_HTTP), ("topic", "reason"),
 )  # fmt: skip
 GENERATION = Metric(
     "nextwatch_generation_in_service", "gauge",
     "the generation that serves: in streams by itself, elsewhere by the announcements; 0: none",
-    PROCESSES,
+    LOOPS,
 )  # fmt: skip
 BUNDLES_REFUSED = Metric(
     "nextwatch_bundles_refused_total", "counter",
@@ -267,6 +275,36 @@ GUARD_ALARMS = Metric(
 GUARD_SHARE = Metric(
     "nextwatch_trainer_guard_bound_ratio", "gauge",
     "what the guard compares with a bound, by the bound; at 1 it alarms", _T, ("check",),
+)  # fmt: skip
+
+REQUESTS = Metric(
+    "nextwatch_http_requests_total", "counter",
+    "requests by the endpoint's name in the OpenAPI document and the status of the answer; `other`: "
+    "pages of the console, and paths that are none",
+    OVER_HTTP, ("endpoint", "status"),
+)  # fmt: skip
+REQUEST_SECONDS = Metric(
+    "nextwatch_http_request_seconds", "histogram",
+    "from the head of a request to the first byte of its answer, the waiting for the broker or for "
+    "a list included",
+    OVER_HTTP, ("endpoint",), ANSWER,
+)  # fmt: skip
+STREAMS_OPEN = Metric(
+    "nextwatch_http_user_streams", "gauge", "connections that follow a user now", OVER_HTTP,
+)  # fmt: skip
+VIEW_RECORDS = Metric(
+    "nextwatch_http_records_total", "counter",
+    "records taken into what is answered from, by topic", OVER_HTTP, ("topic",),
+)  # fmt: skip
+VIEW_LISTS = Metric(
+    "nextwatch_http_lists", "gauge",
+    "lists in memory: the latest of each user (`recommendations`), and those of batch jobs",
+    OVER_HTTP, ("topic",),
+)  # fmt: skip
+VIEW_BYTES = Metric(
+    "nextwatch_http_lists_bytes", "gauge",
+    "what these lists take; `NEXTWATCH_GATEWAY_RECOMMENDATIONS_MIB` and `_LISTS_MIB` bound it",
+    OVER_HTTP, ("topic",),
 )  # fmt: skip
 
 METRICS: tuple[Metric, ...] = tuple(

@@ -12,7 +12,12 @@ from typing import Literal, NamedTuple
 from contract.metrics.buckets import HistogramCounts
 
 STREAMS, TRAINER, INDEX_SYNC = "streams", "trainer", "index_sync"
-PROCESSES = (STREAMS, TRAINER, INDEX_SYNC)
+GATEWAY, CONSOLE = "gateway", "console"
+LOOPS = (STREAMS, TRAINER, INDEX_SYNC)
+"""The processes of the three loops."""
+OVER_HTTP = (GATEWAY, CONSOLE)
+"""The processes that answer over HTTP; a console has the endpoints of a gateway, too."""
+PROCESSES = (*LOOPS, *OVER_HTTP)
 
 Kind = Literal["counter", "gauge", "histogram"]
 

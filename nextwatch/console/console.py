@@ -20,6 +20,7 @@ from contract.errors import NextwatchError
 from contract.kafka.client import producer_config
 from contract.kafka.outbox import Outbox
 from contract.kafka.records import received
+from contract.metrics.metric import CONSOLE
 from contract.process.clock import Clock
 from contract.process.settings import KafkaSettings, QdrantSettings
 from contract.wire.topics import (
@@ -44,7 +45,7 @@ from nextwatch.console.viewer.page import ViewerPage
 from nextwatch.console.viewer.people import UserActivity
 from nextwatch.demo.figures.report import Report
 from nextwatch.demo.observer import Observer
-from nextwatch.gateway.gateway import Gateway
+from nextwatch.gateway.gateway import Gateway, meter
 from nextwatch.gateway.problems import (
     Problem,
     answer_failure,
@@ -90,6 +91,7 @@ class Console:
             parts.qdrant,
             clock=parts.clock,
             on_failure=parts.on_failure,
+            process=CONSOLE,
         )
         self._catalogue = KnownVideos()
         self._people = UserActivity()
@@ -142,7 +144,7 @@ class Console:
                 *operator.routes(),
                 *self.gateway.routes(),
             ],
-            middleware=guards(),
+            middleware=[meter(self.gateway), *guards()],
             exception_handlers={
                 Problem: answer_problem,
                 HTTPException: answer_http_error,

@@ -106,6 +106,12 @@ class Answers:
         """How many readers follow a user."""
         return sum(map(len, self._subscriptions.values()))
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """How many users have a list here, and the bytes of all."""
+        with self._lock:
+            return len(self._latest), self._latest.num_bytes
+
     def put(self, recommendation: Recommendation, value: bytes, headers: Headers = ()) -> None:
         """Take the next recommendation of its user; any one thread calls this."""
         user_id = recommendation.user_id

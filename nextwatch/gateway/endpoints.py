@@ -97,7 +97,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method on one path. With a *topic* the body is an event of it."""
+    """One method on one path. With a *topic* the body is an event of it.
+
+    One that *is_open* needs no API key; one that *is_of_process* tells of the gateway itself.
+    """
 
     name: str
     method: Literal["GET", "POST", "DELETE"]
@@ -111,6 +114,7 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
     is_open: bool = False
+    is_of_process: bool = False
 
 
 _ID = {"$ref": "#/components/schemas/Id"}
@@ -224,12 +228,24 @@ def endpoints(*, max_wait_ms: int) -> tuple[Endpoint, ...]:
             ),
             problems=(404, 422),
         ),
+        _of_process("healthz", "Whether the process works", Alive),
+        _of_process("readyz", "Whether Kafka answers", Ready),
         Endpoint(
-            "healthz", "GET", "/healthz", "Whether the process works", 200, Alive, is_open=True
+            "metrics",
+            "GET",
+            "/metrics",
+            "What Prometheus scrapes",
+            200,
+            None,
+            media_type="text/plain",
+            is_of_process=True,
         ),
-        Endpoint("readyz", "GET", "/readyz", "Whether Kafka answers", 200, Ready, is_open=True),
     )
 
 
 def _event(name: str, path: str, what: str, topic: Topic) -> Endpoint:
     return Endpoint(name, "POST", path, what, 202, EventAccepted, topic, problems=_SENDING)
+
+
+def _of_process(name: str, what: str, answer: type[msgspec.Struct]) -> Endpoint:
+    return Endpoint(name, "GET", f"/{name}", what, 200, answer, is_open=True, is_of_process=True)

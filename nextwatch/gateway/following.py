@@ -5,7 +5,7 @@ every partition, so that any of them answers for any user.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from math import ceil
 from threading import Event, Thread
@@ -17,6 +17,9 @@ from contract.errors import DecodeError
 from contract.kafka.client import consumer_config, read_to_end, retried
 from contract.kafka.records import Position, Received, received
 from contract.kafka.topic_reader import TopicReader
+from contract.metrics.definitions import SKIPPED, VIEW_RECORDS
+from contract.metrics.metric import MetricSample
+from contract.metrics.refusals import RefusalCounts
 from contract.process.settings import KafkaSettings
 from contract.wire.decoding import decode, tombstone_id
 from contract.wire.events import HottestVideos, Recommendation, SimilarVideos
@@ -54,7 +57,8 @@ class ViewReader:
         self._is_over = Event()
         self._thread = Thread(target=self._run, name="gateway-views", daemon=True)
         self._unread: frozenset[Position] | None = None
-        self.counts: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter({topic.name: 0 for topic in FOLLOWED})
+        self._skipped = RefusalCounts(SKIPPED, [topic.name for topic in FOLLOWED])
 
     def start(self) -> None:
         """Begin to read."""
@@ -78,14 +82,25 @@ class ViewReader:
         names = sorted({at.topic for at in self._unread})
         return f"not yet read to the end: {', '.join(names)}" if names else ""
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many records of each topic were taken, and how many of all skipped."""
+        return {**self._taken, "skipped": self._skipped.total()}
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield the counts of records."""
+        for topic, count in self._taken.copy().items():
+            yield MetricSample(VIEW_RECORDS, count, (topic,))
+        yield from self._skipped.samples()
+
     def take(self, record: Received) -> None:
         """Apply one record; what breaks the contract is counted and skipped."""
         try:
             self._apply(record)
         except DecodeError as error:
-            self.counts[f"skipped:{record.topic}:{error.reason}"] += 1
+            self._skipped.note(record.topic, error.reason)
             return
-        self.counts[record.topic] += 1
+        self._taken[record.topic] += 1
 
     def _apply(self, record: Received) -> None:
         key, value, headers = record.key, record.value, record.headers

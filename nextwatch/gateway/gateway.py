@@ -4,23 +4,33 @@ Whoever serves more than the gateway, such as a console, takes `Gateway.routes` 
 of its own, or gives `application` more routes; `Gateway.answers` has the feed of each user.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 from confluent_kafka import Producer
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from contract.kafka.client import producer_config
+from contract.metrics.definitions import (
+    READY,
+    STREAMS_OPEN,
+    VIEW_BYTES,
+    VIEW_LISTS,
+)
+from contract.metrics.exposition import Exposition
+from contract.metrics.metric import GATEWAY, MetricSample
 from contract.process.clock import Clock
 from contract.process.settings import KafkaSettings, QdrantSettings
 from contract.wire.events import Event
-from contract.wire.topics import Topic
+from contract.wire.topics import RECOMMENDATIONS, Topic
 from nextwatch.gateway.answers import Answers
 from nextwatch.gateway.endpoints import Alive, Endpoint, Ready, endpoints
 from nextwatch.gateway.following import ViewReader
@@ -37,6 +47,7 @@ from nextwatch.gateway.problems import (
 from nextwatch.gateway.routes import Handlers
 from nextwatch.gateway.sending import EventSender, sending_bounds
 from nextwatch.gateway.settings import GatewaySettings
+from nextwatch.request_metrics import ENDPOINT, RequestCounts, RequestMeter
 
 _MIB = 1 << 20
 _UNAVAILABLE = 503
@@ -55,13 +66,16 @@ class EncodedRoute(Route):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Return whether this route answers the request of *scope*."""
         raw_path: bytes = scope.get("raw_path") or b""
-        return super().matches({**scope, "path": raw_path.partition(b"?")[0].decode("latin-1")})
+        path = raw_path.partition(b"?")[0].decode("latin-1")
+        match, found = super().matches({**scope, "path": path})
+        return match, {**found, ENDPOINT: self.name}
 
 
 class Gateway:
     """The gateway to one cluster. `start` and `stop` are called in the event loop that serves.
 
-    *on_failure* is told once of what only a new start mends; *cluster* says what is missing there.
+    *on_failure* is told once of what only a new start mends; *cluster* says what is missing there;
+    *process* is what metrics call it.
     """
 
     def __init__(
@@ -73,7 +87,11 @@ class Gateway:
         clock: Clock,
         on_failure: Callable[[BaseException], None],
         cluster: Condition = str,
+        process: str = GATEWAY,
     ) -> None:
+        self.requests = RequestCounts()
+        self._exposition = Exposition(process)
+        self._exposition.show(self.requests.samples, self._samples)
         self.settings = settings
         self.key = settings.key()
         self.endpoints = endpoints(max_wait_ms=settings.max_wait_ms)
@@ -140,15 +158,15 @@ class Gateway:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many records of each topic were read, and skipped for which reason."""
-        return dict(self._views.counts)
+        """How many records of each topic were read, and how many of all skipped."""
+        return self._views.counts
 
     def _handler(self, endpoint: Endpoint) -> Handler:
         topic = endpoint.topic
         if topic is not None and topic.kind is not None:
             return _with_event(self._handlers, topic, topic.kind)
-        own: Handler = getattr(self if endpoint.is_open else self._handlers, endpoint.name)
-        return own
+        found: Handler = getattr(self if endpoint.is_of_process else self._handlers, endpoint.name)
+        return found
 
     async def healthz(self, _request: Request) -> Response:
         """Answer whether the process works: the loop does, else nobody would answer."""
@@ -159,6 +177,21 @@ class Gateway:
         """Answer whether requests can be answered."""
         reasons = self.unreadiness
         return _health(Ready(ready=not reasons, reasons=reasons), is_good=not reasons)
+
+    async def metrics(self, request: Request) -> Response:
+        """Answer what Prometheus scrapes."""
+        accepted = request.headers.get("accept", "")
+        content_type, page = await run_in_threadpool(self._exposition.page, accepted)
+        return Response(page, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+    def _samples(self) -> Iterator[MetricSample]:
+        yield MetricSample(READY, not self.unreadiness)
+        yield MetricSample(STREAMS_OPEN, self.answers.num_subscriptions)
+        yield from self._views.samples()
+        kept = {RECOMMENDATIONS.name: self.answers.memory, **self.lists.memory}
+        for topic, (count, num_bytes) in kept.items():
+            yield MetricSample(VIEW_LISTS, count, (topic,))
+            yield MetricSample(VIEW_BYTES, num_bytes, (topic,))
 
     async def _answer_openapi(self, _request: Request) -> Response:
         return Response(self._openapi, media_type="application/json")
@@ -183,7 +216,7 @@ def application(gateway: Gateway, *, more_routes: Sequence[BaseRoute] = ()) -> S
 
     app = Starlette(
         routes=[*gateway.routes(), *more_routes],
-        middleware=guards(gateway.settings, gateway.key),
+        middleware=[meter(gateway), *guards(gateway.settings, gateway.key)],
         exception_handlers={
             Problem: answer_problem,
             HTTPException: answer_http_error,
@@ -193,6 +226,11 @@ def application(gateway: Gateway, *, more_routes: Sequence[BaseRoute] = ()) -> S
     )
     app.router.redirect_slashes = False
     return app
+
+
+def meter(gateway: Gateway) -> Middleware:
+    """Return what counts the requests of *gateway*; it stands before what turns some away."""
+    return Middleware(RequestMeter, counts=gateway.requests)
 
 
 def _with_event(handlers: Handlers, topic: Topic, kind: type[Event]) -> Handler:

@@ -9,6 +9,7 @@ from threading import Lock
 import msgspec
 
 from contract.wire.events import HottestVideos, SimilarVideos
+from contract.wire.topics import HOTTEST_VIDEOS, SIMILAR_VIDEOS
 from nextwatch.gateway.memory import BoundedMemory
 
 
@@ -37,6 +38,13 @@ class PublishedLists:
         """Return a list of the hottest videos, None if there is none."""
         value = self._get(self._hottest, list_name)
         return msgspec.json.decode(value, type=HottestVideos) if value else None
+
+    @property
+    def memory(self) -> dict[str, tuple[int, int]]:
+        """By topic how many lists are here, and the bytes of all."""
+        kept = {SIMILAR_VIDEOS.name: self._similar, HOTTEST_VIDEOS.name: self._hottest}
+        with self._lock:
+            return {topic: (len(lists), lists.num_bytes) for topic, lists in kept.items()}
 
     def _put(self, lists: BoundedMemory[bytes], key: str, value: bytes | None) -> None:
         with self._lock:

@@ -7,7 +7,9 @@ import psutil
 import pytest
 
 from contract.process.exit_codes import ExitCode
+from contract.version import VERSION
 from tests.console.running import running_console
+from tests.support.metrics_page import scraped
 
 pytestmark = pytest.mark.stack
 
@@ -42,3 +44,10 @@ def test_a_port_that_is_taken_is_told_with_its_setting(stack):
 
     assert child.exit_code == ExitCode.MISCONFIGURED
     assert "NEXTWATCH_CONSOLE_PORT" in child.log_tail()
+
+
+def test_the_console_serves_metrics_of_its_own(console):
+    page = scraped(console.url)
+
+    assert page.value("nextwatch_build_info", process="console", version=VERSION) == 1
+    assert page.total("nextwatch_http_requests_total", endpoint="readyz", status="200") >= 1

@@ -310,15 +310,17 @@ def test_what_selects_pods_selects_some(rendered):
 
 def test_prometheus_scrapes_each_process_as_the_job_that_alerts_and_dashboards_know(rendered):
     """An alert about a job of another name never fires."""
-    scrapes = yaml.safe_load((ROOT / "ops" / "prometheus" / "prometheus.yml").read_text())
+    text = (ROOT / "ops" / "prometheus" / "prometheus.yml").read_text()
     [monitor] = [each for each in rendered["secured"] if each["kind"] == "ServiceMonitor"]
     jobs = {
         each["metadata"]["labels"][monitor["spec"]["jobLabel"]]
         for each in rendered["secured"]
-        if each["kind"] == "Service" and each["spec"]["ports"][0]["name"] == "http"
+        if each["kind"] == "Service"
     }
+    authorizations = [one.get("authorization") for one in monitor["spec"]["endpoints"]]
 
-    assert jobs == {each["job_name"] for each in scrapes["scrape_configs"]}
+    assert jobs == set(re.findall(r"job_name: (\S+)", text))
+    assert authorizations == [None, {"credentials": {"name": "gateway", "key": "api-key"}}]
 
 
 def test_nobody_connects_to_a_process_but_who_scrapes_it(rendered):

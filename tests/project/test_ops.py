@@ -18,12 +18,13 @@ from trainer.reasons import JOINED_RESULTS, WITHHELD
 
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
-JOBS = {"nextwatch-streams", "nextwatch-trainer", "nextwatch-index-sync"}
+LOOPS = {"nextwatch-streams", "nextwatch-trainer", "nextwatch-index-sync"}
+JOBS = LOOPS | {"nextwatch-gateway"}
 OF_PROMETHEUS = {"up"}
 OF_EVERY_SERIES = {"job", "instance", "le"}
 BY_SERIES = {name: metric for metric in METRICS for name in metric.series}
 WORDS = {*REASONS, *DEGRADED, *WITHHELD, *JOINED_RESULTS, *PHASES, *BY_NAME, "store_unavailable"}
-WORDS |= {"progressive", "retrieval", "popularity", "20", "100"}
+WORDS |= {"progressive", "retrieval", "popularity", "20", "100", "5.."}
 
 
 def dashboards():
@@ -155,7 +156,7 @@ def test_dashboards_work_with_any_prometheus():
 def test_the_jobs_of_the_scrapes_are_those_of_the_alerts(name):
     scrapes = yaml.safe_load((OPS / "prometheus" / name).read_text())
 
-    assert {job["job_name"] for job in scrapes["scrape_configs"]} == JOBS
+    assert {job["job_name"] for job in scrapes["scrape_configs"]} == LOOPS
     assert scrapes["rule_files"] == ["alerts.yml"]
 
 

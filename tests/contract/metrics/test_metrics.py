@@ -21,7 +21,7 @@ from tests.support.metrics_page import MetricsPage
 AT = Position("watch-events", 3)
 BOUNDED_LABELS = {
     *("process", "version", "topic", "partition", "reason", "stage", "phase", "result"),
-    *("system", "k", "check"),
+    *("system", "k", "check", "endpoint", "status"),
 }
 
 
