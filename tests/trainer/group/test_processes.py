@@ -115,7 +115,9 @@ def test_two_ranks_reach_the_recall_and_the_examples_of_one(kafka, tmp_path):
 
     assert of_ranks[0] == of_ranks[1]  # bit for bit, weights and all
     assert of_ranks[0][0] == examples
-    # runs differ by up to .07 (.76 against .82 and .83): probably by where batches end
+    # The order of the partitions changes from run to run, and what was learned before an example is
+    # scored with it. Twelve runs on one log: one rank .795 to .820, two .792 to .857, in the mean
+    # .810 and .816.
     assert of_ranks[0][1] == pytest.approx(recall, abs=0.1)
     second = Process(kafka, tmp_path / "two", **SETTINGS)
     done = second.run()
