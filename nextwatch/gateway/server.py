@@ -1,7 +1,8 @@
 """Run the gateway as a process: the composition root of `nextwatch gateway`.
 
 uvicorn waits for the head of a request, and for an idle connection's next one, as long as it takes.
-Here both are bounded, and so are the head's size and the number of connections.
+Here both are bounded, and so are the head's size and the number of connections. And it loses the
+body of a request that offers an upgrade, as every first one of Java's HttpClient does (h2c).
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import httptools
 import structlog
 import uvicorn
 from starlette.applications import Starlette
@@ -41,6 +43,42 @@ KEEP_ALIVE_S = 30
 _BACKLOG = 512
 
 
+class _PlainParser(httptools.HttpRequestParser):
+    """httptools' parser, to which an offered upgrade is a header without a meaning (RFC 9110, 7.8).
+
+    httptools ends a request at the head that offers one, whatever body follows. So such a head is
+    parsed again without the offer.
+    """
+
+    def __init__(self, protocol: "BoundedProtocol") -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+
+    @property
+    def offers_upgrade(self) -> bool:
+        """Whether the request offers an upgrade, which CONNECT does not."""
+        return self.should_upgrade() and self.get_method() != b"CONNECT"
+
+    def feed_data(self, data: Any) -> None:
+        """Parse *data*; the protocol is told what is in it."""
+        while True:
+            try:
+                super().feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self.offers_upgrade:
+                    raise
+                data = self._plain_head() + data[upgrade.args[0] :]
+                super().__init__(self._protocol)  # from the beginning
+            else:
+                return
+
+    def _plain_head(self) -> bytes:
+        version = self.get_http_version().encode()
+        begin = b"%b %b HTTP/%b" % (self.get_method(), self._protocol.url, version)
+        headers = [b"%b: %b" % one for one in self._protocol.headers if one[0] != b"upgrade"]
+        return b"\r\n".join([begin, *headers, b"", b""])
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds; `GatewayServer` sets them on a subclass."""
 
@@ -52,6 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._plain_parser = self.parser = _PlainParser(self)
         if len(self.connections) > self.max_connections:
             transport.write(_too_many(self.max_connections))
             transport.close()
@@ -77,9 +116,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await_head()
 
     def on_headers_complete(self) -> None:
-        """Note that the head is whole."""
-        self._forget_head()
-        super().on_headers_complete()
+        """Note that the head is whole; that of an upgrade comes once more, as a plain one."""
+        if not self._plain_parser.offers_upgrade:
+            self._forget_head()
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the body is whole."""
+        if not self._plain_parser.offers_upgrade:
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is gone."""

@@ -157,6 +157,26 @@ def test_a_body_of_exactly_the_bound_is_accepted(strict):
     assert (len(body), answer.status_code) == (65_536, 202)
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked", "in two pieces"])
+def test_an_offer_to_upgrade_costs_no_body(strict, framing):
+    """The first request of Java's HttpClient offers HTTP/2 (h2c)."""
+    body = json.dumps(watch("u1")).encode()
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2_Settings": "AAEAAE"}
+    with connect(strict) as connection:
+        if framing == "chunked":
+            chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            connection.sendall(head(None, Transfer_Encoding="chunked", **offer) + chunks)
+        else:
+            begun = 10 if framing == "in two pieces" else len(body)
+            connection.sendall(head(len(body), **offer) + body[:begun])
+            time.sleep(0.1)
+            connection.sendall(body[begun:])
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 202")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
 def test_too_many_connections_are_turned_away_and_it_goes_on(stack):
     with running_gateway(stack, name="crowded", max_connections=MAX_CONNECTIONS) as crowded:
         with ExitStack() as connections:
