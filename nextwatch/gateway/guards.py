@@ -17,24 +17,35 @@ from nextwatch.gateway.settings import GatewaySettings
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """Answered without a key: none of them has data of users."""
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked by the address of the process, which is no name: by kubelets and by Prometheus."""
 EXPOSED = ("Nextwatch-Answers-Event", "Retry-After")
 _PREFLIGHT_S = 600
 
 
 class HostGuard:
-    """Answers only requests whose Host is one of *allowed*, in lower case and without port."""
+    """Answers only requests whose Host is one of *allowed*, in lower case and without port.
 
-    def __init__(self, app: ASGIApp, *, allowed: frozenset[str]) -> None:
+    Those for *open_paths* may have any.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, allowed: frozenset[str], open_paths: frozenset[str] = frozenset()
+    ) -> None:
         self._app = app
         self._allowed = allowed
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        hosts = _values(scope, b"host")
-        if scope["type"] == "http" and [_name(host) in self._allowed for host in hosts] != [True]:
+        if scope["type"] == "http" and not self._is_allowed(scope):
             await _STRANGE_HOST.response()(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        hosts = [_name(host) in self._allowed for host in _values(scope, b"host")]
+        return hosts == [True] or scope["path"] in self._open_paths
 
 
 class KeyGuard:
@@ -66,7 +77,8 @@ def guards(settings: GatewaySettings, key: str | None) -> list[Middleware]:
     """Return what stands before all routes, the outermost first."""
     found = []
     if allowed := settings.allowed_hosts:
-        found.append(Middleware(HostGuard, allowed=allowed))
+        open_paths = frozenset[str]() if settings.is_loopback else PROBES
+        found.append(Middleware(HostGuard, allowed=allowed, open_paths=open_paths))
     if settings.origins:
         found.append(
             Middleware(

@@ -68,6 +68,17 @@ def test_a_name_that_was_bound_to_this_machine_by_somebody_else_is_not(host):
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_probes_come_by_address_where_others_than_this_machine_call():
+    """A kubelet asks for the address of the pod; it would restart what does not answer."""
+    client = client_of(host="0.0.0.0", hosts="api.example.org")
+    asked = {"host": "10.1.2.3:8080"}
+
+    assert client.get("/healthz", headers=asked).status_code == 200
+    assert client.get("/readyz", headers=asked).status_code == 200
+    assert client.get("/metrics", headers=asked).status_code == 200
+    assert client.get("/v1/hottest", headers=asked).status_code == 421
+
+
 def test_two_hosts_are_none():
     headers = [("host", "localhost"), ("host", "attacker.example")]
 
