@@ -197,7 +197,8 @@ class Answers:
 
 
 def _size_of(answer: LatestList) -> int:
-    return len(answer.value) + _KEY_BYTES * len(answer.causes)
+    headers = sum(_KEY_BYTES + len(name) + len(value or b"") for name, value in answer.headers)
+    return len(answer.value) + _KEY_BYTES * len(answer.causes) + headers
 
 
 def _settle(wait: "asyncio.Future[LatestList | None]", answer: LatestList | None) -> None:

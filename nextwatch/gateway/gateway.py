@@ -113,9 +113,7 @@ class Gateway:
             tail_records=settings.tail_records,
             on_failure=self._on_failure,
         )
-        self._neighbours = NeighbourIndex(
-            qdrant, qdrant.prefix(kafka), within_s=settings.index_within_ms / 1_000
-        )
+        self._neighbours = NeighbourIndex(qdrant, qdrant.prefix(kafka))
         self._handlers = Handlers(
             settings,
             kafka.layout,

@@ -14,7 +14,9 @@ from contract.points import point_id
 from contract.process.settings import QdrantSettings
 from contract.wire.events import SimilarVideo
 
-_NUM_CONNECTIONS = 4
+NUM_CONNECTIONS = 8
+"""More are not asked at a time."""
+_LEAST_S = 0.001
 
 
 class _Payload(msgspec.Struct):
@@ -38,9 +40,9 @@ _REPLY = msgspec.json.Decoder(_Reply)
 
 
 class NeighbourIndex:
-    """The item index, asked within *within_s*; any thread may ask."""
+    """The item index; any thread may ask."""
 
-    def __init__(self, settings: QdrantSettings, collection: str, *, within_s: float) -> None:
+    def __init__(self, settings: QdrantSettings, collection: str) -> None:
         key = settings.api_key
         self._path = f"/collections/{collection}/points/query"
         self._headers = {"content-type": "application/json"} | (
@@ -48,19 +50,23 @@ class NeighbourIndex:
         )
         self._settings = settings
         self._pool = urllib3.connection_from_url(
-            settings.url, timeout=within_s, retries=False, maxsize=_NUM_CONNECTIONS
+            settings.url, retries=False, maxsize=NUM_CONNECTIONS
         )
 
-    def nearest(self, video_id: str, number: int) -> list[SimilarVideo] | None:
+    def nearest(self, video_id: str, number: int, *, within_s: float) -> list[SimilarVideo] | None:
         """Return up to *number* videos, the nearest first; None if the index has no such video.
 
         Raises:
-            IndexUnavailable: it does not answer in time, or rejects the request.
+            IndexUnavailable: it does not answer *within_s*, or rejects the request.
         """
         asked = {"query": point_id(video_id), "limit": number, "with_payload": ["video_id"]}
         try:
             reply = self._pool.request(
-                "POST", self._path, body=msgspec.json.encode(asked), headers=self._headers
+                "POST",
+                self._path,
+                body=msgspec.json.encode(asked),
+                headers=self._headers,
+                timeout=urllib3.Timeout(total=max(within_s, _LEAST_S)),
             )
         except urllib3.exceptions.HTTPError as error:
             raise IndexUnavailable(f"the index does not answer: {type(error).__name__}") from error

@@ -51,6 +51,12 @@ async def body_of(request: Request, *, most: int, within_s: float) -> bytes:
     return bytes(body)
 
 
+async def client_gone(request: Request) -> None:
+    """Return when the connection of *request* has ended; a body that comes is thrown away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def trace_headers(request: Request) -> list[Header]:
     """Return the headers by which an event belongs to the trace of *request*, none for no trace."""
     value = request.headers.get(tracing.HEADER, "").encode("latin-1")
@@ -112,9 +118,10 @@ def number_of(request: Request, name: str, *, default: int, least: int, most: in
         return default
     bound: dict[str, object] = {"type": "integer", "minimum": least}
     bound |= {} if most is None else {"maximum": most}
-    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+    if not (text.isascii() and text.isdigit()):
         raise of_field("type", name, "not a whole number in decimal digits", bound)
-    number = int(text)
+    digits = text.lstrip("0") or "0"
+    number = int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
     if number < least or (most is not None and number > most):
         limits = f"{least} or more" if most is None else f"{least} to {most}"
         raise of_field("range", name, limits, bound)

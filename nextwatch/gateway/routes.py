@@ -8,13 +8,14 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from contract.errors import DecodeError, IndexUnavailable, NextwatchError
 from contract.kafka.outbox import Header, Outgoing
@@ -27,6 +28,7 @@ from contract.wire.events import (
     Label,
     RecommendationRequest,
     Search,
+    SimilarVideo,
     VideoUpload,
     Watch,
     encode,
@@ -39,7 +41,6 @@ from nextwatch.gateway.endpoints import (
     DEFAULT_NUMBER,
     DEFAULT_WAIT_MS,
     DEFAULT_WINDOW,
-    EVENT_STREAM,
     MOST_VIDEOS,
     WINDOWS,
     EventAccepted,
@@ -47,11 +48,12 @@ from nextwatch.gateway.endpoints import (
     VideoAccepted,
 )
 from nextwatch.gateway.lists import PublishedLists
-from nextwatch.gateway.neighbours import NeighbourIndex
+from nextwatch.gateway.neighbours import NUM_CONNECTIONS, NeighbourIndex
 from nextwatch.gateway.problems import Problem, of_decoding, of_field, problem, unavailable
 from nextwatch.gateway.reading import (
     body_of,
     choice_of,
+    client_gone,
     event_id_of,
     number_of,
     path_id,
@@ -60,6 +62,7 @@ from nextwatch.gateway.reading import (
 )
 from nextwatch.gateway.sending import EventSender
 from nextwatch.gateway.settings import GatewaySettings
+from nextwatch.gateway.streams import OpenStreams
 
 HEARTBEAT_S = 15.0
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -86,6 +89,8 @@ class Handlers:
         self._lists = lists
         self._neighbours = neighbours
         self._clock = clock
+        self._streams = OpenStreams(settings.max_streams)
+        self._asking = asyncio.Semaphore(NUM_CONNECTIONS)
 
     async def post_event(self, request: Request, topic: Topic, kind: type[Event]) -> Response:
         """Send the event in the body, as it came, and answer once Kafka has acknowledged it."""
@@ -117,10 +122,12 @@ class Handlers:
         )
         headers = dict(_HEADERS)
         if event_id is None:
-            answer = self._answers.latest(user_id) or await self._asked(user_id, wait_ms / 1_000)
+            answer = self._answers.latest(user_id) or await self._asked(
+                request, user_id, wait_ms / 1_000
+            )
         else:
             with self._answers.expecting(user_id, event_id) as wait:
-                answer = await _within(wait, wait_ms / 1_000)
+                answer = await _within(request, wait, wait_ms / 1_000)
             headers[ANSWERS_EVENT] = "true" if answer else "false"
             answer = answer or self._answers.latest(user_id)
         if answer is None:
@@ -129,14 +136,7 @@ class Handlers:
 
     async def follow_recommendations(self, request: Request) -> Response:
         """Answer with the lists of a user as server-sent events, until the client goes."""
-        user_id = path_id(request, "user_id")
-        if self._answers.num_subscriptions >= self._settings.max_streams:
-            raise unavailable("streams", f"{self._settings.max_streams:,} streams are open already")
-        return StreamingResponse(
-            self._events(user_id),
-            headers={**_HEADERS, "X-Accel-Buffering": "no"},
-            media_type=EVENT_STREAM,
-        )
+        return self._streams.answer(self._events(path_id(request, "user_id")), _HEADERS)
 
     async def get_similar(self, request: Request) -> Response:
         """Answer with the published list of a video, else with its nearest neighbours."""
@@ -151,7 +151,7 @@ class Handlers:
                 )
             )
         try:
-            found = await run_in_threadpool(self._neighbours.nearest, video_id, number)
+            found = await self._nearest(video_id, number)
         except IndexUnavailable as error:
             raise unavailable("index", str(error)) from None
         if found is None:
@@ -186,7 +186,28 @@ class Handlers:
         except NextwatchError as error:
             raise unavailable("kafka", str(error)) from error
 
-    async def _asked(self, user_id: str, within_s: float) -> LatestList | None:
+    async def _nearest(self, video_id: str, number: int) -> list[SimilarVideo] | None:
+        """Ask the index, a few at a time; waiting for a turn counts, so a hung index costs no more.
+
+        Raises:
+            IndexUnavailable: it does not answer in time.
+        """
+        loop, within_s = asyncio.get_running_loop(), self._settings.index_within_ms / 1_000
+        deadline_s = loop.time() + within_s
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self._asking.acquire()
+        except TimeoutError:
+            raise IndexUnavailable("too many wait for the index already") from None
+        try:
+            left_s = deadline_s - loop.time()
+            return await run_in_threadpool(
+                self._neighbours.nearest, video_id, number, within_s=left_s
+            )
+        finally:
+            self._asking.release()
+
+    async def _asked(self, asking: Request, user_id: str, within_s: float) -> LatestList | None:
         """Return the list that a user is given who asks for one; None if it does not come."""
         if not within_s:
             return None
@@ -199,7 +220,7 @@ class Handlers:
                 with self._answers.expecting(user_id, request.request_id) as wait:
                     await self._send(RECOMMENDATION_REQUESTS, user_id, encode(request))
                     is_sent = True
-                    return await wait
+                    return await _unless_gone(asking, wait)
         except TimeoutError:
             if not is_sent:
                 raise unavailable(
@@ -215,12 +236,31 @@ class Handlers:
                 yield _event_of(answer) if answer else b":\n\n"
 
 
-async def _within(wait: "asyncio.Future[LatestList | None]", within_s: float) -> LatestList | None:
+async def _within(
+    request: Request, wait: "asyncio.Future[LatestList | None]", within_s: float
+) -> LatestList | None:
     try:
         async with asyncio.timeout(within_s):
-            return await wait
+            return await _unless_gone(request, wait)
     except TimeoutError:
         return None
+
+
+async def _unless_gone(
+    request: Request, wait: "asyncio.Future[LatestList | None]"
+) -> LatestList | None:
+    """Return what *wait* brings, None as soon as the client has gone.
+
+    Whoever asks and goes would else leave something behind that no bound of connections counts.
+    """
+    if not wait.done():
+        gone = asyncio.ensure_future(client_gone(request))
+        try:
+            either: set[asyncio.Future[Any]] = {wait, gone}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+    return wait.result() if wait.done() else None
 
 
 def _accepted(event: Event, mended: list[str]) -> msgspec.Struct:

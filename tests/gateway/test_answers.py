@@ -9,7 +9,7 @@ from nextwatch.gateway.memory import ENTRY_BYTES, BoundedMemory
 from tests.support.builders import T0, event_id
 
 
-def put(answers, user_id, *causes):
+def put(answers, user_id, *causes, headers=()):
     """Put a recommendation of a user, as the reading thread does."""
     made = Recommendation(
         recommendation_id=event_id(f"{user_id}/{causes}"),
@@ -21,7 +21,7 @@ def put(answers, user_id, *causes):
         arm="default",
         items=[],
     )
-    answers.put(made, encode(made))
+    answers.put(made, encode(made), headers)
     return made.recommendation_id
 
 
@@ -118,6 +118,17 @@ def test_an_answer_that_comes_while_the_wait_begins_is_never_missed():
                 async with asyncio.timeout(10):
                     assert await wait is not None
         thread.join()
+
+    run(test)
+
+
+def test_headers_count_as_memory_too():
+    """Whoever may write lists may write a megabyte of headers beside each."""
+
+    async def test(answers):
+        for number in range(20):
+            put(answers, f"u{number}", "e", headers=(("x", b"x" * 100_000),))
+        assert sum(answers.latest(f"u{number}") is not None for number in range(20)) == 10
 
     run(test)
 
