@@ -50,7 +50,9 @@ def num_unread_by(kafka: KafkaSettings, app: str, counts: Mapping[str, int]) -> 
         consumer.close()
 
 
-def committed_by(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+def committed_by(
+    consumer: Consumer, asked: list[TopicPartition], *, within_s: float = _TIMEOUT_S
+) -> list[TopicPartition]:
     """Return *asked* with the offsets that the group of *consumer* has committed, < 0 for none.
 
     Raises:
@@ -58,11 +60,19 @@ def committed_by(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicP
     """
     return retried(
         lambda left_s: check_partitions(consumer.committed(asked, timeout=left_s)),
-        within_s=_TIMEOUT_S,
+        within_s=within_s,
     )
 
 
-def unread_of(consumer: Consumer, committed: TopicPartition) -> int:
-    """Return how many records of a partition come after the offset that is *committed*."""
-    first, end = consumer.get_watermark_offsets(committed, timeout=_TIMEOUT_S)
+def unread_of(
+    consumer: Consumer, committed: TopicPartition, *, within_s: float = _TIMEOUT_S
+) -> int:
+    """Return how many records of a partition come after the offset that is *committed*.
+
+    Raises:
+        BrokerUnavailable: nobody answers.
+    """
+    first, end = retried(
+        lambda left_s: consumer.get_watermark_offsets(committed, timeout=left_s), within_s=within_s
+    )
     return max(0, int(end) - max(int(first), committed.offset))

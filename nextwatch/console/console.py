@@ -40,6 +40,7 @@ from nextwatch.console.operator.figures import Figures
 from nextwatch.console.operator.lag import LagReader
 from nextwatch.console.operator.page import OperatorPage
 from nextwatch.console.pages import page_routes
+from nextwatch.console.streaming import MAX_STREAMS
 from nextwatch.console.topics_work import TopicsWork
 from nextwatch.console.viewer.page import ViewerPage
 from nextwatch.console.viewer.people import UserActivity
@@ -53,6 +54,7 @@ from nextwatch.gateway.problems import (
     answer_problem,
 )
 from nextwatch.gateway.settings import GatewaySettings
+from nextwatch.gateway.streams import OpenStreams
 from nextwatch.operate.scan import Scan
 
 log = structlog.get_logger()
@@ -111,11 +113,13 @@ class Console:
         """Return the web application, which starts and stops what it needs."""
         is_over = self._is_over = asyncio.Event()
         parts, work = self._parts, TopicsWork(self._parts.kafka)
+        streams = OpenStreams(MAX_STREAMS)
         viewer = ViewerPage(
             self.gateway.answers,
             self._people,
             self._catalogue,
             work,
+            streams,
             bundle_url=parts.bundle_url,
             policy=parts.policy,
             clock=parts.clock,
@@ -124,6 +128,7 @@ class Console:
             self._uploads,
             self.gateway.sender,
             parts.kafka.layout,
+            streams,
             clock=parts.clock,
             is_over=is_over,
         )
@@ -132,6 +137,7 @@ class Console:
             work,
             self._outbox,
             parts.faults,
+            streams,
             erase_within_s=parts.erase_within_s,
             clock=parts.clock,
             is_over=is_over,

@@ -4,20 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 HEARTBEAT_S = 15.0
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+MAX_STREAMS = 32
+"""Of all pages together: each page has one, and each costs a look every moment."""
+STREAM_HEADERS = {"Cache-Control": "no-store"}
 
 
 def event_of(name: str, data: object) -> bytes:
     """Return *data*, plain values and structs, as one event; JSON has no raw line breaks."""
     return f"event: {name}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"
-
-
-def stream_of(events: AsyncIterator[bytes]) -> StreamingResponse:
-    """Return the answer that sends *events*."""
-    return StreamingResponse(events, headers=_HEADERS, media_type="text/event-stream")
 
 
 async def repeated(

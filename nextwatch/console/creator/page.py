@@ -16,10 +16,11 @@ from contract.wire.decoding import decode_value
 from contract.wire.events import VideoUpload
 from contract.wire.topics import VIDEO_UPLOADS, Layout
 from nextwatch.console.creator.uploads import TimedUploads
-from nextwatch.console.streaming import answer_of, repeated, stream_of
+from nextwatch.console.streaming import STREAM_HEADERS, answer_of, repeated
 from nextwatch.gateway.problems import of_decoding, unavailable
 from nextwatch.gateway.reading import body_of, path_id
 from nextwatch.gateway.sending import EventSender
+from nextwatch.gateway.streams import OpenStreams
 
 _EVERY_S = 0.1
 _BODY_WITHIN_S = 10.0
@@ -33,6 +34,7 @@ class CreatorPage:
         uploads: TimedUploads,
         sender: EventSender,
         layout: Layout,
+        streams: OpenStreams,
         *,
         clock: Clock,
         is_over: asyncio.Event,
@@ -40,6 +42,7 @@ class CreatorPage:
         self._uploads = uploads
         self._sender = sender
         self._layout = layout
+        self._streams = streams
         self._clock = clock
         self._is_over = is_over
 
@@ -57,7 +60,8 @@ class CreatorPage:
         async def look() -> object:
             return {"uploads": self._uploads.all()}
 
-        return stream_of(repeated("uploads", look, every_s=_EVERY_S, is_over=self._is_over))
+        events = repeated("uploads", look, every_s=_EVERY_S, is_over=self._is_over)
+        return self._streams.answer(events, STREAM_HEADERS)
 
     async def upload(self, request: Request) -> Response:
         """Send the upload in the body, whose id and time are made here."""

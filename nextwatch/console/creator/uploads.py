@@ -33,7 +33,7 @@ class Upload(msgspec.Struct, kw_only=True):
 
 
 class TimedUploads:
-    """The newest `MOST` uploads of this console."""
+    """The newest `MOST` videos that were uploaded, or taken down, by this console."""
 
     def __init__(
         self, index: RestIndex, collection: Callable[[], str | None], clock: Clock
@@ -60,20 +60,13 @@ class TimedUploads:
     def add(self, video_id: str, title: str) -> None:
         """Follow *video_id* from now on; call it before the upload is sent."""
         with self._lock:
-            self._known[video_id] = Upload(
-                video_id=video_id, title=title, uploaded_ms=self._clock()
-            )
-            self._known.move_to_end(video_id)
-            if len(self._known) > MOST:
-                self._known.popitem(last=False)
+            self._follow(video_id, title)
             self._note_wanted()
 
     def remove(self, video_id: str) -> None:
         """Note that *video_id* was taken down, whoever uploaded it."""
         with self._lock:
-            upload = self._known.setdefault(
-                video_id, Upload(video_id=video_id, title="", uploaded_ms=self._clock())
-            )
+            upload = self._known.get(video_id) or self._follow(video_id, "")
             upload.taken_down_ms = self._clock()
             upload.gone_ms = None
             self._note_wanted()
@@ -105,6 +98,14 @@ class TimedUploads:
         """Return the uploads, the newest first."""
         with self._lock:
             return [msgspec.structs.replace(one) for one in reversed(self._known.values())]
+
+    def _follow(self, video_id: str, title: str) -> Upload:
+        upload = Upload(video_id=video_id, title=title, uploaded_ms=self._clock())
+        self._known[video_id] = upload
+        self._known.move_to_end(video_id)
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)
+        return upload
 
     def _note_wanted(self) -> None:
         self._wanted = {

@@ -4,7 +4,7 @@ The report is that of the demo's panel (`nextwatch.demo.figures`), measured by t
 """
 
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, Thread
 from time import monotonic
 
 import msgspec
@@ -26,6 +26,7 @@ from nextwatch.operate.models import bundles
 NUM_MINUTES = 60
 NUM_BUNDLES = 60
 _LAG_EVERY_S = 2.0
+_CLOSE_WITHIN_S = 1.0
 _PERCENTS = (50, 95, 99)
 
 
@@ -95,11 +96,12 @@ class Figures:
         return await run_in_threadpool(self._look)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._lag.close()
+        """Close the connections, unless the broker is being asked and does not answer."""
+        if self._lag_turn.acquire(timeout=_CLOSE_WITHIN_S):
+            self._lag.close()
 
     def _look(self) -> Told:
-        self._read_lag()
+        self._begin_lag()
         observer, now_ms = self._observer, self._clock()
         report = self._report()
         with self._lock:
@@ -127,10 +129,15 @@ class Figures:
                 failure=repr(observer.failure) if observer.failure else "",
             )
 
+    def _begin_lag(self) -> None:
+        """Ask the broker in a thread, so that one that is away keeps no figures back.
+
+        It is not asked when it just was, or is being asked.
+        """
+        if monotonic() >= self._lag_due_s and self._lag_turn.acquire(blocking=False):
+            Thread(target=self._read_lag, name="console-lag", daemon=True).start()
+
     def _read_lag(self) -> None:
-        """Ask the broker, unless it was just asked or another thread is asking."""
-        if monotonic() < self._lag_due_s or not self._lag_turn.acquire(blocking=False):
-            return
         try:
             self._lags, self._lag_error = self._lag.read(), ""
         except NextwatchError as error:

@@ -13,6 +13,7 @@ from contract.wire.topics import TOPICS, WINDOWS
 from nextwatch.unread import committed_by, unread_of
 
 APPS = ("streams", "trainer")
+_WITHIN_S = 5.0
 
 
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,10 +58,10 @@ class LagReader:
             if topic.key_field == "user_id" and app in topic.consumers and topic is not WINDOWS
             for number in range(layout.num_partitions(topic))
         ]
-        for at in committed_by(consumer, asked):
+        for at in committed_by(consumer, asked, within_s=_WITHIN_S):
             yield PartitionLag(
                 app=app,
                 topic=at.topic.removeprefix(layout.prefix),
                 partition=at.partition,
-                records=None if at.offset < 0 else unread_of(consumer, at),
+                records=None if at.offset < 0 else unread_of(consumer, at, within_s=_WITHIN_S),
             )

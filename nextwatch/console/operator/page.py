@@ -24,10 +24,11 @@ from contract.wire.topics import MODEL_BUNDLES
 from nextwatch.console.operator.faults import Faults
 from nextwatch.console.operator.figures import Figures
 from nextwatch.console.operator.letters import letters_told
-from nextwatch.console.streaming import answer_of, repeated, stream_of
+from nextwatch.console.streaming import STREAM_HEADERS, answer_of, repeated
 from nextwatch.console.topics_work import TopicsWork
 from nextwatch.gateway.problems import problem
 from nextwatch.gateway.reading import body_of, path_id
+from nextwatch.gateway.streams import OpenStreams
 from nextwatch.operate import erase, models
 from nextwatch.operate.letters import Choice, letter_of, place_of, topic_called
 from nextwatch.operate.replay import Replay, ReplayPolicy
@@ -64,6 +65,7 @@ class OperatorPage:
         work: TopicsWork,
         outbox: Outbox,
         faults: Faults | None,
+        streams: OpenStreams,
         *,
         erase_within_s: float,
         clock: Clock,
@@ -73,6 +75,7 @@ class OperatorPage:
         self._work = work
         self._outbox = outbox
         self._faults = faults
+        self._streams = streams
         self._erase_within_s = erase_within_s
         self._clock = clock
         self._is_over = is_over
@@ -92,9 +95,8 @@ class OperatorPage:
 
     async def follow(self, _request: Request) -> Response:
         """Answer with the stream of all figures."""
-        return stream_of(
-            repeated("figures", self._figures.look, every_s=EVERY_S, is_over=self._is_over)
-        )
+        events = repeated("figures", self._figures.look, every_s=EVERY_S, is_over=self._is_over)
+        return self._streams.answer(events, STREAM_HEADERS)
 
     async def roll_back(self, request: Request) -> Response:
         """Withdraw the generation in service, and those after the wanted one."""

@@ -24,17 +24,16 @@ from contract.wire.topics import WINDOWS
 from contract.wire.words import DEGRADED, SOURCES
 from models.history.history import Window, WindowPolicy
 from nextwatch.console.catalogue import KnownVideos, VideoCard
-from nextwatch.console.streaming import HEARTBEAT_S, answer_of, event_of, stream_of
+from nextwatch.console.streaming import HEARTBEAT_S, STREAM_HEADERS, answer_of, event_of
 from nextwatch.console.topics_work import TopicsWork
 from nextwatch.console.viewer.people import Deed, UserActivity, deeds_in
 from nextwatch.gateway.answers import Answers, LatestList
-from nextwatch.gateway.problems import Problem, problem, unavailable
+from nextwatch.gateway.problems import Problem, problem
 from nextwatch.gateway.reading import path_id
+from nextwatch.gateway.streams import OpenStreams
 from nextwatch.operate.scan import Scan
 from nextwatch.operate.traces import window_in
 from nextwatch.why.lookup import explained
-
-MAX_STREAMS = 32
 
 
 class FeedTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +61,7 @@ class ViewerPage:
         people: UserActivity,
         catalogue: KnownVideos,
         work: TopicsWork,
+        streams: OpenStreams,
         *,
         bundle_url: str,
         policy: WindowPolicy,
@@ -71,10 +71,10 @@ class ViewerPage:
         self._people = people
         self._catalogue = catalogue
         self._work = work
+        self._streams = streams
         self._bundle_url = bundle_url
         self._policy = policy
         self._clock = clock
-        self._num_streams = 0
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of the page."""
@@ -95,10 +95,7 @@ class ViewerPage:
 
     async def follow(self, request: Request) -> Response:
         """Answer with the stream of one user: history, deeds, recommendations."""
-        user_id = path_id(request, "user_id")
-        if self._num_streams >= MAX_STREAMS:
-            raise unavailable("streams", f"{MAX_STREAMS} streams are open already")
-        return stream_of(self._events(user_id))
+        return self._streams.answer(self._events(path_id(request, "user_id")), STREAM_HEADERS)
 
     async def get_why(self, request: Request) -> Response:
         """Answer with all that is known of one recommendation."""
@@ -116,25 +113,21 @@ class ViewerPage:
         return answer_of(told)
 
     async def _events(self, user_id: str) -> AsyncIterator[bytes]:
-        self._num_streams += 1
-        try:
-            with (
-                self._answers.following(user_id) as subscription,
-                self._people.following(user_id) as deeds,
-            ):
-                yield b"retry: 1000\n\n"
-                sources = Sources(
-                    {
-                        "answer": lambda: subscription.next(within_s=HEARTBEAT_S),
-                        "deed": deeds.get,
-                        "history": lambda: self._history_of(user_id),
-                    },
-                    once={"history"},
-                )
-                async for name, found in sources.results(until=lambda: subscription.is_over):
-                    yield self._event(name, found)
-        finally:
-            self._num_streams -= 1
+        with (
+            self._answers.following(user_id) as subscription,
+            self._people.following(user_id) as deeds,
+        ):
+            yield b"retry: 1000\n\n"
+            sources = Sources(
+                {
+                    "answer": lambda: subscription.next(within_s=HEARTBEAT_S),
+                    "deed": deeds.get,
+                    "history": lambda: self._history_of(user_id),
+                },
+                once={"history"},
+            )
+            async for name, found in sources.results(until=lambda: subscription.is_over):
+                yield self._event(name, found)
 
     def _event(self, name: str, found: object) -> bytes:
         if isinstance(found, LatestList):
