@@ -77,7 +77,10 @@ class Exposition:
 
     def page(self, accepted: str = "") -> tuple[str, bytes]:
         """Return the content type and the page, in the format that is *accepted*."""
-        encode, content_type = choose_encoder(accepted)
+        try:
+            encode, content_type = choose_encoder(accepted)
+        except (ValueError, TypeError):  # a version that is none
+            encode, content_type = choose_encoder("")
         return content_type, encode(self._registry)
 
 

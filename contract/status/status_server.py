@@ -1,5 +1,7 @@
 """Serve the status of a process over HTTP, from threads of its own.
 
+Each connection has a thread for a few seconds at most, also one that sends byte by byte.
+
 The port is bound before anything else is done, so that one that is taken ends the start with the
 setting to mend. Without a port in the settings it is the first free one of the process's own, since
 several workers of one machine may have the same settings; a scrape names all of them.
@@ -8,17 +10,19 @@ several workers of one machine may have the same settings; a scrape names all of
 import errno
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Self
+from time import monotonic
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import structlog
 
 from contract.cluster.preflight import port_error
 from contract.metrics.exposition import Read
-from contract.status.status import Condition, Status
+from contract.status.status import Condition, Status, StatusAnswer
 
 log = structlog.get_logger()
 
@@ -30,7 +34,11 @@ NUM_PORTS = 20
 
 OFF = 0
 _READ_WITHIN_S = 5.0
+_OPEN_WITHIN_S = 10.0
 _STOP_WITHIN_S = 0.1
+
+
+_FAILED = StatusAnswer(500, "text/plain; charset=utf-8", b"failed; the log has the reason\n")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -45,15 +53,22 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*args)  # type: ignore[arg-type]  # as socketserver gives them
 
     def do_GET(self) -> None:
-        """Answer a GET."""
+        """Answer a GET; where the answer cannot be made, the log has the reason."""
         path = urlsplit(self.path).path
-        answer = self._status.answer(path, self.headers.get("Accept", ""))
+        try:
+            answer = self._status.answer(path, self.headers.get("Accept", ""))
+        except Exception:  # the outermost frame of a request
+            log.exception("status_failed", path=path)
+            answer = _FAILED
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(answer.body)
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
 
     def log_message(self, *_: object) -> None:
         """Log no requests."""
@@ -62,6 +77,27 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 16
+
+    def __init__(self, *args: Any) -> None:
+        self._open: dict[socket.socket, float] = {}
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, and note since when."""
+        self._open[request] = monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End what is open for too long: a timeout of reading begins anew with each byte."""
+        for request, since_s in self._open.copy().items():
+            if monotonic() - since_s > _OPEN_WITHIN_S:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
         """Bind without a look-up of the host's name, which may take seconds.

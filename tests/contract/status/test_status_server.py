@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from contextlib import closing
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from contract.errors import ContractError
 from contract.metrics.definitions import GENERATION
 from contract.metrics.metric import MetricSample
+from contract.status import status_server
 from contract.status.status import Status
 from contract.status.status_server import FIRST_PORTS, StatusServer
 from contract.version import VERSION
@@ -203,3 +205,51 @@ def test_port_0_serves_nothing():
 
     assert (server.port, server.is_on) == (0, False)
     server.stop()
+
+
+def test_a_client_that_sends_byte_by_byte_is_not_waited_for(monkeypatch):
+    """Each byte on its own begins the timeout of reading anew."""
+    monkeypatch.setattr(status_server, "_OPEN_WITHIN_S", 0.3)
+    with served() as server, socket.create_connection((LOOPBACK, server.port)) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+        began_s = time.monotonic()
+        while not is_closed(client) and time.monotonic() - began_s < 5:
+            time.sleep(0.05)
+
+        assert time.monotonic() - began_s < 3
+
+
+def is_closed(client):
+    """Send a byte, and return whether the other side has gone."""
+    try:
+        client.sendall(b"x")
+    except OSError:
+        return True
+    return False
+
+
+def test_head_is_answered_as_some_probes_ask():
+    with served() as server:
+        server.show(conditions={}, metrics=lambda: ())
+        answer = httpx.head(f"http://{LOOPBACK}:{server.port}/readyz")
+
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_an_answer_that_cannot_be_made_is_500_and_not_silence(capsys):
+    def broken():
+        raise RuntimeError("a condition that is wrong")
+
+    with served() as server:
+        server.show(conditions={"broken": broken}, metrics=lambda: ())
+        answer = httpx.get(f"http://{LOOPBACK}:{server.port}/readyz")
+
+    assert answer.status_code == 500
+    assert "a condition that is wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("accepted", ["application/openmetrics-text;version=abc", ";;=", "\xe9"])
+def test_whoever_accepts_nonsense_gets_the_plain_page(accepted):
+    content_type = status(ok="").answer("/metrics", accepted).content_type
+
+    assert content_type.startswith("text/plain; version=0.0.4")
