@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks.stack.player import player_of
-from tests.console.running import running_console
 from tests.support.stacks import running_stack
+from tests.support.web import running_console
 
 
 @pytest.fixture(scope="package")

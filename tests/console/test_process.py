@@ -8,8 +8,8 @@ import pytest
 
 from contract.process.exit_codes import ExitCode
 from contract.version import VERSION
-from tests.console.running import running_console
 from tests.support.metrics_page import scraped
+from tests.support.web import running_console
 
 pytestmark = pytest.mark.stack
 

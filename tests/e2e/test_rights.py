@@ -20,8 +20,8 @@ from contract.process.settings import KafkaSettings, load
 from nextwatch.embedded.process.plans import inherited
 from nextwatch.embedded.process.ports import free_ports
 from nextwatch.embedded.stack import EmbeddedStack
-from tests.gateway.running import running_gateway
 from tests.support.brokers import SecuredBroker
+from tests.support.web import running_gateway
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks.stack.player import player_of
-from tests.gateway.running import running_gateway
 from tests.support.stacks import running_stack
+from tests.support.web import running_gateway
 
 
 @pytest.fixture(scope="package")

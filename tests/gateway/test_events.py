@@ -11,7 +11,7 @@ from benchmarks.stack.waiting import eventually
 from contract.process.clock import system_clock
 from contract.wire.events import HottestVideos, HotVideo, SimilarVideo, SimilarVideos, encode
 from models.history import codec
-from tests.gateway.running import running_gateway, watch
+from tests.support.web import running_gateway, watch
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 

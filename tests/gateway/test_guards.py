@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from nextwatch.gateway.guards import OPEN_PATHS, guards
 from nextwatch.gateway.settings import GatewaySettings
-from tests.gateway.running import running_gateway, watch
+from tests.support.web import running_gateway, watch
 
 KEY = "canary-key-0123456789"
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from benchmarks.stack.waiting import eventually
-from tests.gateway.running import running_gateway, watch
+from tests.support.web import running_gateway, watch
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 

@@ -14,8 +14,8 @@ from contract.metrics.definitions import METRICS, REQUEST_SECONDS, REQUESTS
 from contract.metrics.metric import GATEWAY
 from nextwatch.gateway.gateway import EncodedRoute
 from nextwatch.request_metrics import OTHER, RequestCounts, RequestMeter
-from tests.gateway.running import running_gateway
 from tests.support.metrics_page import MetricsPage, scraped
+from tests.support.web import running_gateway
 
 KEY = "a key of sixteen characters".replace(" ", "-")
 

@@ -7,7 +7,7 @@ from contract.points import collection_name, point_id
 from contract.process.settings import QdrantSettings, load
 from index_sync.collections.index import connected
 from nextwatch.embedded.process.ports import free_ports
-from tests.gateway.running import running_gateway
+from tests.support.web import running_gateway
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
 

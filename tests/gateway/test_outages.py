@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.stack.player import player_of
 from benchmarks.stack.waiting import eventually
-from tests.gateway.running import running_gateway, watch
 from tests.support.stacks import running_stack
+from tests.support.web import running_gateway, watch
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from contract.wire.dead_letters import REASONS
-from tests.gateway.running import watch
+from tests.support.web import watch
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
