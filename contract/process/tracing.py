@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from threading import Thread
 from typing import NamedTuple
 
 from contract.errors import ContractError
@@ -26,7 +27,7 @@ HEADER = "traceparent"
 _FORM = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _SAMPLED = 1
 _SHARE_BYTES, _TRACE_BYTES, _SPAN_BYTES = 4, 16, 8
-_END_WITHIN_MS = 2_000
+_END_WITHIN_S = 2.0
 
 
 def is_header(value: bytes) -> bool:
@@ -110,7 +111,8 @@ class Tracer:
             ) from None
         self.sampling, self.now_ns = sampling, now_ns
         self._resource = Resource.create({"service.name": f"nextwatch-{service}"})
-        self._sender = BatchSpanProcessor(trace_exporter.OTLPSpanExporter(url))
+        self._exporter = trace_exporter.OTLPSpanExporter(url)
+        self._sender = BatchSpanProcessor(self._exporter)
 
     def write(self, spans: Sequence[TraceSpan]) -> None:
         """Queue *spans*; where nobody takes them the oldest are dropped."""
@@ -135,9 +137,16 @@ class Tracer:
             )
 
     def close(self) -> None:
-        """Send what was written, within two seconds, and end the thread."""
-        self._sender.force_flush(_END_WITHIN_MS)
-        self._sender.shutdown()  # type: ignore[no-untyped-call]
+        """Send what was written, for two seconds at most, and end the thread.
+
+        OpenTelemetry's own bounds are no bounds: where no collector answers, it tries for half a
+        minute, and longer than a process has to end.
+        """
+        ending = Thread(target=self._sender.shutdown, name="traces-end", daemon=True)
+        ending.start()
+        ending.join(_END_WITHIN_S)
+        if ending.is_alive():
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

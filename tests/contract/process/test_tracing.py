@@ -1,8 +1,12 @@
 """Which events are traced, and where they stand in their trace."""
 
+import logging
+import socket
+import time
+
 import pytest
 
-from contract.process.tracing import HEADER, Sampling, SpanPlace
+from contract.process.tracing import HEADER, Sampling, SpanPlace, Tracer, TraceSpan
 
 IDS = [f"event-{number}" for number in range(2_000)]
 EVENT = "event-1"
@@ -49,3 +53,20 @@ def test_who_is_traced_at_a_small_share_is_traced_at_a_larger_one():
 
     assert small
     assert small <= {one for one in IDS if Sampling(0.3).of(one, ())}
+
+
+@pytest.mark.parametrize("is_listening", [True, False])
+def test_a_collector_that_does_not_answer_holds_no_process_at_its_end(is_listening, monkeypatch):
+    """A process that is killed in the middle of its end has not told its group that it leaves."""
+    pytest.importorskip("opentelemetry.sdk", reason="the extra trace is not installed")
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # its thread may outlive the test's log
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        url = f"http://127.0.0.1:{collector.getsockname()[1]}/v1/traces"
+        if not is_listening:
+            collector.close()
+        tracer = Tracer("streams", url, Sampling(1.0))
+        tracer.write([TraceSpan("one", SpanPlace(1, 2), None, 1, 2)])
+        began_s = time.monotonic()
+        tracer.close()
+
+    assert time.monotonic() - began_s < 5
