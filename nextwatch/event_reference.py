@@ -21,8 +21,9 @@ The machine-readable form is [asyncapi.yaml](asyncapi.yaml) (AsyncAPI 3), and th
 from it.
 
 The programs are whole, and want a broker at `127.0.0.1:9092` (`nextwatch stack up`) and one client:
-kcat, `pip install confluent-kafka`, or `npm install kafkajs`. They send what other applications
-send, and read the other topics; [clients.md](clients.md) says what a client has to set and why.
+kcat, `pip install confluent-kafka`, or `npm install kafkajs` and a file that ends in `.mjs`. They
+send what other applications send, and read the other topics; [clients.md](clients.md) says what a
+client has to set and why.
 
 Keys are UTF-8, values are JSON, times are epoch milliseconds, durations are milliseconds. Unknown
 fields are ignored. A topic that is *compacted* keeps the newest record of each key, and a record
