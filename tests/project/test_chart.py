@@ -288,6 +288,22 @@ def test_keda_scales_streams_by_the_lag_of_its_group_up_to_the_partitions(render
     assert {each["metadata"]["sasl"] for each in scaled["triggers"]} == {"scram_sha512"}
 
 
+def test_a_large_number_is_written_as_digits(helm):
+    """Helm reads numbers as floats, and writes a million as 1e+06."""
+    values = {"autoscaling": {"enabled": True, "lagThreshold": 1_000_000}}
+    done = helm("template", "shop", str(CHART), values=values)
+
+    assert 'lagThreshold: "1000000"' in done.stdout
+
+
+def test_a_gateway_answers_until_its_service_has_noticed_that_it_leaves(rendered):
+    [container] = _one(rendered["secured"], "Deployment", "shop-nextwatch-gateway")["spec"][
+        "template"
+    ]["spec"]["containers"]
+
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+
+
 def test_what_selects_pods_selects_some(rendered):
     """A budget or a policy of nobody protects nobody."""
     pods = [labels for _, _, labels in _pods(rendered["secured"])]
