@@ -94,6 +94,12 @@ def too_slow(within_s: float) -> Problem:
     return problem(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail, headers=_CLOSED)
 
 
+def cut_off() -> Problem:
+    """Return the problem of a body whose sender has gone; it is counted, and nobody reads it."""
+    detail = "the connection ended before the body did"
+    return problem(HTTPStatus.BAD_REQUEST, "cut_off", detail, headers=_CLOSED)
+
+
 def of_decoding(error: DecodeError, kind: type[Event]) -> Problem:
     """Return the problem of an event of *kind* that breaks the contract."""
     word, _, field = error.reason.partition(":")

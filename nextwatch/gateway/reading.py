@@ -9,14 +9,14 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from contract.kafka.outbox import Header
 from contract.process import tracing
 from contract.wire.decoding import is_id
 from contract.wire.identifiers import ID_RULE, MAX_ID_BYTES, is_nil
 from contract.wire.schemas import schema_of
-from nextwatch.gateway.problems import of_field, problem, too_large, too_slow
+from nextwatch.gateway.problems import cut_off, of_field, problem, too_large, too_slow
 
 MEDIA_TYPE = "application/json"
 _MOST_DISCARDED = 1_048_576
@@ -29,7 +29,7 @@ async def body_of(request: Request, *, most: int, within_s: float) -> bytes:
     """Return the JSON body of *request*, which has at most *most* bytes.
 
     Raises:
-        Problem: it is not JSON by its headers, too large, or did not come *within_s*.
+        Problem: it is not JSON by its headers, too large, or did not come whole *within_s*.
     """
     _check_media_type(request)
     length = request.headers.get("content-length", "")
@@ -46,6 +46,8 @@ async def body_of(request: Request, *, most: int, within_s: float) -> bytes:
                     break
     except TimeoutError:
         raise too_slow(within_s) from None
+    except ClientDisconnect:
+        raise cut_off() from None
     if num_bytes > most:
         raise too_large(most)
     return bytes(body)

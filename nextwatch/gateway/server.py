@@ -40,6 +40,7 @@ log = structlog.get_logger()
 GROUPS = (KafkaSettings, QdrantSettings, ProcessSettings, GatewaySettings)
 MAX_HEAD_BYTES = 65_536
 KEEP_ALIVE_S = 30
+_BODY_AT_END_S = 1.0
 _BACKLOG = 512
 
 
@@ -130,6 +131,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Note that the connection is gone."""
         self._forget_head()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End the connection when its request is answered; a body has a moment left to come."""
+        super().shutdown()
+        self.loop.call_later(_BODY_AT_END_S, self._end_body)
+
+    def _end_body(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_complete:
+            self.transport.close()
 
     def _waits_for_nothing(self) -> bool:
         """Return whether neither a request runs nor a timer of idleness does."""

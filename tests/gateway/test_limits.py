@@ -157,6 +157,31 @@ def test_a_body_of_exactly_the_bound_is_accepted(strict):
     assert (len(body), answer.status_code) == (65_536, 202)
 
 
+def test_a_client_that_goes_within_its_body_is_no_failure_of_the_gateway(stack):
+    """Whoever likes could fill the log with tracebacks, and set off the alert of failures."""
+    with running_gateway(stack, name="hung up on") as gateway:
+        with connect(gateway) as connection:
+            connection.sendall(head(100) + b'{"event_id"')
+            time.sleep(0.1)
+        counted = 'nextwatch_http_requests_total{endpoint="post_watch",status="400"} 1.0'
+        assert eventually(lambda: counted in gateway.client.get("/metrics").text)
+
+        assert "Traceback" not in gateway.log
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_at_the_end(stack):
+    with running_gateway(stack, name="ending") as gateway, connect(gateway) as connection:
+        connection.sendall(head(100) + b'{"event_id"')
+        assert eventually(gateway.is_ready)
+        began_s = time.monotonic()
+        gateway.child.terminate()
+
+        assert gateway.child.wait_ended(20)
+        assert time.monotonic() - began_s < 5
+        assert "Traceback" not in gateway.log
+        assert received(connection) == b""
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked", "in two pieces"])
 def test_an_offer_to_upgrade_costs_no_body(strict, framing):
     """The first request of Java's HttpClient offers HTTP/2 (h2c)."""
