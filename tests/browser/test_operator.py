@@ -22,6 +22,23 @@ def test_the_figures_come_by_themselves(open_page):
     )
 
 
+BECOME = """visibility => {
+  Object.defineProperty(document, "hidden", { value: visibility === "hidden", configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_tab_that_nobody_sees_holds_no_stream(open_page):
+    """A browser opens six connections to one address: after six tabs nothing would load."""
+    page = open_page("operator")
+    page.wait_for_selector(".tile >> text=Event → recommendation")
+
+    with page.expect_event("requestfailed", lambda request: "/console/figures" in request.url):
+        page.evaluate(BECOME, "hidden")
+    with page.expect_request("**/console/figures"):
+        page.evaluate(BECOME, "visible")
+
+
 def test_the_metrics_of_a_process_are_a_link_away(open_page):
     page = open_page("operator")
 

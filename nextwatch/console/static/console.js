@@ -1,4 +1,4 @@
-// The pages, one at a time: only the page that is shown holds a stream open.
+// The pages, one at a time: only the page that is shown, in a tab that is seen, holds a stream open.
 
 import { find } from "./dom.js";
 import * as creator from "./creator.js";
@@ -48,6 +48,11 @@ find("theme").addEventListener("click", () => {
 });
 window.addEventListener("hashchange", () => {
   if (location.hash !== "#main") show();
+});
+// A browser opens six connections to one address: a tab that nobody sees leaves its own to others.
+document.addEventListener("visibilitychange", () => {
+  PAGES[shown].hide();
+  if (!document.hidden) PAGES[shown].show(showConnection);
 });
 for (const page of Object.values(PAGES)) page.start();
 show();
