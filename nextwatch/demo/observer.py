@@ -62,7 +62,7 @@ class Observer:
     _threads: list[Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.probe = Probe(RestIndex(self.qdrant.url), self.clock, self.collection)
+        self.probe = Probe(RestIndex(self.qdrant), self.clock, self.collection)
 
     def start(self) -> None:
         """Begin to observe: catalogue and bundles from their beginning, the rest from now on.

@@ -15,6 +15,7 @@ import urllib3
 
 from contract.points import point_id
 from contract.process.clock import Clock
+from contract.process.settings import QdrantSettings
 from nextwatch.demo.figures.latency import Latencies
 
 NEAREST = 10
@@ -51,11 +52,15 @@ Neighbours = list[tuple[int, float]]
 class RestIndex:
     """Query Qdrant's REST API without a client library: a request takes a millisecond.
 
-    Both answers are empty when the index does not know the collection.
+    All answers are empty when the index does not know the collection, or rejects the request.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
-        self._pool = urllib3.connection_from_url(url, timeout=timeout_s, retries=False)
+    def __init__(self, settings: QdrantSettings, *, timeout_s: float = 2.0) -> None:
+        self._pool = urllib3.connection_from_url(settings.url, timeout=timeout_s, retries=False)
+        key = settings.api_key
+        self._headers = {"Content-Type": "application/json"} | (
+            {"api-key": key.get_secret_value()} if key else {}
+        )
 
     def vectors(self, collection: str, point_ids: Sequence[int]) -> dict[int, list[float]]:
         """Return the vectors of those *point_ids* that are in *collection*."""
@@ -78,10 +83,9 @@ class RestIndex:
         return [[(point.id, point.score) for point in answer.points] for answer in answers]
 
     def _post(self, path: str, body: object, decoder: "msgspec.json.Decoder[R]") -> R | None:
-        headers = {"Content-Type": "application/json"}
         try:
             answer = self._pool.request(
-                "POST", path, body=msgspec.json.encode(body), headers=headers
+                "POST", path, body=msgspec.json.encode(body), headers=self._headers
             )
         except urllib3.exceptions.HTTPError:
             return None

@@ -1,11 +1,15 @@
 """The probe: an upload counts once the index itself returns it."""
 
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
 import pytest
 
 from contract.points import point_id
 from contract.process.clock import ManualClock
+from contract.process.settings import QdrantSettings
 from nextwatch.demo import retrievable
-from nextwatch.demo.retrievable import NEAREST, Probe
+from nextwatch.demo.retrievable import NEAREST, Probe, RestIndex
 
 
 class StandIn:
@@ -98,3 +102,28 @@ def test_nothing_is_asked_before_a_generation_serves(index, clock):
     probe.look()
 
     assert probe.num_waiting == 1
+
+
+class SecuredIndex(BaseHTTPRequestHandler):
+    """Has one point, and answers whoever bears the key."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"result": [{"id": 7}]}'
+        self.send_response(200 if self.headers["api-key"] == "a secret" else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(("key", "kept"), [("a secret", {7}), (None, None)])
+def test_an_index_with_a_key_is_asked_with_it(key, kept):
+    """Without it no upload ever is retrievable."""
+    with HTTPServer(("127.0.0.1", 0), SecuredIndex) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+
+        assert RestIndex(QdrantSettings(url=url, api_key=key)).kept("videos", [7]) == kept
