@@ -46,7 +46,7 @@ from nextwatch.console.viewer.page import ViewerPage
 from nextwatch.console.viewer.people import UserActivity
 from nextwatch.demo.figures.report import Report
 from nextwatch.demo.observer import Observer
-from nextwatch.gateway.gateway import Gateway, meter
+from nextwatch.gateway.gateway import Condition, Gateway, meter
 from nextwatch.gateway.problems import (
     Problem,
     answer_failure,
@@ -73,6 +73,7 @@ class ConsoleParts:
     policy: WindowPolicy
     clock: Clock
     on_failure: Callable[[BaseException], None]
+    cluster: Condition = str
     erase_within_s: float = 30.0
     faults: Faults | None = None
 
@@ -93,6 +94,7 @@ class Console:
             parts.qdrant,
             clock=parts.clock,
             on_failure=parts.on_failure,
+            cluster=parts.cluster,
             process=CONSOLE,
         )
         self._catalogue = KnownVideos()

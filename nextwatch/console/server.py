@@ -12,6 +12,7 @@ from time import monotonic
 import structlog
 
 from contract.cluster.preflight import Preflight, check_ready_file
+from contract.cluster.watch import ClusterWatch
 from contract.process import log_setup, readiness
 from contract.process.clock import Clock, system_clock
 from contract.process.entrypoint import log_failure
@@ -30,6 +31,7 @@ from nextwatch.console.operator.faults import Faults
 from nextwatch.console.settings import ConsoleSettings
 from nextwatch.demo.figures.report import Course, Report
 from nextwatch.demo.observer import Observer
+from nextwatch.gateway.gateway import Condition
 from nextwatch.gateway.server import GatewayServer
 from nextwatch.gateway.settings import GatewaySettings
 
@@ -56,7 +58,8 @@ def run(environ: Mapping[str, str], *, tell: Callable[[str], None]) -> None:
     log_setup.configure(process.log_level)
     check_ready_file(process.ready_file)
     readiness.withdraw(process.ready_file)
-    Preflight(kafka, console_needs(kafka.layout)).check(needs_leaders=False)
+    preflight = Preflight(kafka, console_needs(kafka.layout))
+    preflight.check(needs_leaders=False)
     observer = Observer(kafka, qdrant, system_clock)
     observer.tally.feed_started_ms = system_clock()
     failures: list[BaseException] = []
@@ -66,6 +69,8 @@ def run(environ: Mapping[str, str], *, tell: Callable[[str], None]) -> None:
         log_failure(error)
         server.end()
 
+    ready = readiness.ReadyFile(process.ready_file)
+    watch = ClusterWatch(preflight.look, on_end=fail, on_change=ready.note)
     began_s = monotonic()
     console = Console(
         parts_of(
@@ -76,22 +81,25 @@ def run(environ: Mapping[str, str], *, tell: Callable[[str], None]) -> None:
             ),
             clock=system_clock,
             on_failure=fail,
+            cluster=lambda: watch.reason,
         )
     )
     listening = listen(settings.port)
 
     def say_ready() -> None:
-        readiness.ReadyFile(process.ready_file).declare()
+        ready.declare()
         tell(f"console at {url_of(listening)}")
 
     server = server_of(console, load(GatewaySettings, environ), on_start=say_ready)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises it again once it has stopped
     observer.start()
+    watch.start()
     log.info("console_served", port=settings.port)
     try:
         server.run(sockets=[listening])
     finally:
+        watch.stop()
         observer.stop()
         log.info("console_stopped")
     if failures:
@@ -106,6 +114,7 @@ def parts_of(
     report: Callable[[], Report],
     clock: Clock,
     on_failure: Callable[[BaseException], None],
+    cluster: Condition = str,
     faults: Faults | None = None,
 ) -> ConsoleParts:
     """Return the parts of a console by the settings in *environ*.
@@ -123,6 +132,7 @@ def parts_of(
         policy=load(WindowSettings, environ).policy,
         clock=clock,
         on_failure=on_failure,
+        cluster=cluster,
         erase_within_s=load(ConsoleSettings, environ).erase_within_s,
         faults=faults,
     )

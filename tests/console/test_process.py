@@ -6,9 +6,11 @@ import sys
 import psutil
 import pytest
 
+from benchmarks.stack.waiting import eventually
 from contract.process.exit_codes import ExitCode
 from contract.version import VERSION
 from tests.support.metrics_page import scraped
+from tests.support.stacks import running_stack
 from tests.support.web import running_console
 
 pytestmark = pytest.mark.stack
@@ -33,6 +35,26 @@ def test_it_ends_on_a_signal_although_a_page_is_open(stack):
 
         assert ended
         assert console.child.exit_code == ExitCode.STOPPED
+
+
+@pytest.mark.timeout(240)
+def test_it_is_ready_while_the_broker_answers_and_follows_again_after_an_outage():
+    with (
+        running_stack("embedded", processes=("streams",)) as stack,
+        running_console(stack) as console,
+    ):
+        broker = stack.process("broker")
+        broker.kill(is_wanted=True)
+        assert eventually(lambda: not console.is_ready(), within_s=30)
+        assert console.client.get("/healthz").status_code == 200
+        broker.start()
+        broker.wait_ready(60)
+        assert eventually(console.is_ready, within_s=60)
+        with console.stream("/console/users/returning/feed") as events:
+            event_id = console.watch("returning", "v1")
+            answered = (data for name, data in events if name == "recommendation")
+
+            assert event_id in next(answered)["recommendation"]["caused_by"]
 
 
 def test_a_port_that_is_taken_is_told_with_its_setting(stack):
