@@ -1,8 +1,9 @@
 """Run the gateway as a process: the composition root of `nextwatch gateway`.
 
-uvicorn waits for the head of a request, and for an idle connection's next one, as long as it takes.
-Here both are bounded, and so are the head's size and the number of connections. And it loses the
-body of a request that offers an upgrade, as every first one of Java's HttpClient does (h2c).
+uvicorn waits for the head of a request, for an idle connection's next one, and for an answer to be
+taken, as long as it takes. Here all three are bounded, and so are the head's size and the number of
+connections. And it loses the body of a request that offers an upgrade, as every first one of Java's
+HttpClient does (h2c).
 """
 
 import asyncio
@@ -90,6 +91,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a connection, or turn it away when there are too many."""
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        transport.set_write_buffer_limits(high=0)  # whatever is not taken at once pauses writing
         self._head_bytes = 0
         self._plain_parser = self.parser = _PlainParser(self)
         if len(self.connections) > self.max_connections:
@@ -130,7 +133,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is gone."""
         self._forget_head()
+        self._forget_write()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take what was written, but not for ever."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self.request_within_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: all was taken."""
+        self._forget_write()
+        super().resume_writing()
 
     def shutdown(self) -> None:
         """End the connection when its request is answered; a body has a moment left to come."""
@@ -157,6 +171,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _forget_write(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
 
 class GatewayServer(uvicorn.Server):

@@ -53,7 +53,8 @@ class GatewaySettings(Settings):
         default=10_000,
         ge=100,
         le=60_000,
-        description="within so long the head of a request must have come, and then its body",
+        description="within so long the head of a request must have come, then its body, and what "
+        "is answered must have been taken",
     )
     index_within_ms: int = Field(
         default=1_000, ge=10, le=60_000, description="how long the vector index is waited for"

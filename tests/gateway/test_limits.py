@@ -182,6 +182,17 @@ def test_a_body_that_does_not_come_is_not_waited_for_at_the_end(stack):
         assert received(connection) == b""
 
 
+def test_answers_that_nobody_takes_end_the_connection(strict):
+    """A window of no bytes is acknowledged for ever: the place of the connection would be lost."""
+    number = 1_000
+    with connect(strict) as connection:
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        connection.sendall(request * number)
+        time.sleep(REQUEST_WITHIN_MS / 1_000 + 2)
+
+        assert received(connection).count(b"HTTP/1.1 200") < number
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked", "in two pieces"])
 def test_an_offer_to_upgrade_costs_no_body(strict, framing):
     """The first request of Java's HttpClient offers HTTP/2 (h2c)."""
