@@ -46,6 +46,7 @@ from nextwatch.console.viewer.page import ViewerPage
 from nextwatch.console.viewer.people import UserActivity
 from nextwatch.demo.figures.report import Report
 from nextwatch.demo.observer import Observer
+from nextwatch.gateway.bounds.streams import OpenStreams
 from nextwatch.gateway.gateway import Condition, Gateway, meter
 from nextwatch.gateway.problems import (
     Problem,
@@ -54,7 +55,6 @@ from nextwatch.gateway.problems import (
     answer_problem,
 )
 from nextwatch.gateway.settings import GatewaySettings
-from nextwatch.gateway.streams import OpenStreams
 from nextwatch.operate.scan import Scan
 
 log = structlog.get_logger()

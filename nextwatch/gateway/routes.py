@@ -36,6 +36,7 @@ from contract.wire.events import (
 from contract.wire.mending import Notes
 from contract.wire.topics import RECOMMENDATION_REQUESTS, VIDEO_UPLOADS, Layout, Topic
 from nextwatch.gateway.answers import Answers, LatestList
+from nextwatch.gateway.bounds.streams import OpenStreams
 from nextwatch.gateway.endpoints import (
     ANSWERS_EVENT,
     DEFAULT_NUMBER,
@@ -62,7 +63,6 @@ from nextwatch.gateway.reading import (
 )
 from nextwatch.gateway.sending import EventSender
 from nextwatch.gateway.settings import GatewaySettings
-from nextwatch.gateway.streams import OpenStreams
 
 HEARTBEAT_S = 15.0
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

@@ -23,8 +23,8 @@ from contract.process.settings import (
     load,
 )
 from nextwatch.acls import gateway_needs
+from nextwatch.gateway.bounds.protocol import BoundedProtocol
 from nextwatch.gateway.gateway import Gateway, application
-from nextwatch.gateway.protocol import BoundedProtocol
 from nextwatch.gateway.settings import GatewaySettings
 
 log = structlog.get_logger()

@@ -2,8 +2,8 @@
 
 import asyncio
 
+from nextwatch.gateway.bounds.streams import OpenStreams
 from nextwatch.gateway.problems import Problem
-from nextwatch.gateway.streams import OpenStreams
 
 SCOPE = {"type": "http", "method": "GET", "asgi": {"version": "3.0", "spec_version": "2.3"}}
 

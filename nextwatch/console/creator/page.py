@@ -17,10 +17,10 @@ from contract.wire.events import VideoUpload
 from contract.wire.topics import VIDEO_UPLOADS, Layout
 from nextwatch.console.creator.uploads import TimedUploads
 from nextwatch.console.streaming import STREAM_HEADERS, answer_of, repeated
+from nextwatch.gateway.bounds.streams import OpenStreams
 from nextwatch.gateway.problems import of_decoding, unavailable
 from nextwatch.gateway.reading import body_of, path_id
 from nextwatch.gateway.sending import EventSender
-from nextwatch.gateway.streams import OpenStreams
 
 _EVERY_S = 0.1
 _BODY_WITHIN_S = 10.0

@@ -26,9 +26,9 @@ from nextwatch.console.operator.figures import Figures
 from nextwatch.console.operator.letters import letters_told
 from nextwatch.console.streaming import STREAM_HEADERS, answer_of, repeated
 from nextwatch.console.topics_work import TopicsWork
+from nextwatch.gateway.bounds.streams import OpenStreams
 from nextwatch.gateway.problems import problem
 from nextwatch.gateway.reading import body_of, path_id
-from nextwatch.gateway.streams import OpenStreams
 from nextwatch.operate import erase, models
 from nextwatch.operate.letters import Choice, letter_of, place_of, topic_called
 from nextwatch.operate.replay import Replay, ReplayPolicy

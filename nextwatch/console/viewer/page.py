@@ -28,9 +28,9 @@ from nextwatch.console.streaming import HEARTBEAT_S, STREAM_HEADERS, answer_of, 
 from nextwatch.console.topics_work import TopicsWork
 from nextwatch.console.viewer.people import Deed, UserActivity, deeds_in
 from nextwatch.gateway.answers import Answers, LatestList
+from nextwatch.gateway.bounds.streams import OpenStreams
 from nextwatch.gateway.problems import Problem, problem
 from nextwatch.gateway.reading import path_id
-from nextwatch.gateway.streams import OpenStreams
 from nextwatch.operate.scan import Scan
 from nextwatch.operate.traces import window_in
 from nextwatch.why.lookup import explained

@@ -1,0 +1,1 @@
+"""The bounds of connections, and of the streams on them."""
