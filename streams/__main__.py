@@ -84,6 +84,10 @@ GC_THRESHOLDS = 20_000, 50, 100
 """A batch makes thousands of objects and no cycles; with Python's 700 the collector takes a third
 of the time of encoding (measured)."""
 
+SWITCH_S = 0.001
+"""How long one thread may keep others from Python. The follower computes for tens of milliseconds
+when it loads a bundle, and a batch changes threads at every stage: each waited Python's 5 ms."""
+
 MAX_IDLE_MS = 3 * 86_400_000
 """A store left alone for longer is rebuilt: half of the changelog's delete retention."""
 
@@ -113,6 +117,7 @@ def run(environ: Mapping[str, str]) -> None:
         limit_log()
         uvloop.install()
         gc.set_threshold(*GC_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_S)
         threadpool_limits(1, user_api="blas")  # the stages share the processors already
         _serve(kafka, qdrant, process, settings, policy, cluster, server, tracer)
 

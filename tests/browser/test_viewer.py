@@ -96,6 +96,21 @@ def test_an_existing_user_has_a_history(open_page):
     page.wait_for_selector("#history li")
 
 
+def test_the_history_keeps_the_newest_hundred(open_page):
+    """A page that stays open for days does not grow."""
+    page = open_page()
+    become_new(page)
+    page.evaluate(
+        "() => { for (let n = 0; n < 150; n += 1)"
+        " document.getElementById('history').append(document.createElement('li')); }"
+    )
+    watched(page)
+    page.wait_for_selector("#history li >> text=/^Watched/")
+
+    assert page.locator("#history li").count() == 100
+    assert page.locator("#history li").first.inner_text().startswith("Watched")
+
+
 def test_the_page_is_used_by_the_keyboard_alone(open_page):
     page = open_page()
     page.focus("#user-id")

@@ -7,8 +7,10 @@ import { ask, follow, userPath } from "./wire.js";
 const PARTS = ["Kafka, to streams", "State", "Tower", "Search", "Ranking", "Kafka, back", "Page"];
 const SHOWN_AFTER_MS = 1000;
 const MOST_PENDING = 100;
+const MOST_DEEDS = 100;
+const MOST_VIDEOS = 2000;
 
-const state = { user: "", answer: null, videos: {}, pending: new Map(), places: new Map() };
+const state = { user: "", answer: null, videos: new Map(), pending: new Map(), places: new Map() };
 let words = { sources: {}, degraded: {} };
 let stop = () => {};
 let tellConnection = () => {};
@@ -91,9 +93,19 @@ async function connect() {
   });
 }
 
+// A page may stay open for days: of the videos that it has seen it keeps the newest.
+function know(videos) {
+  for (const [id, video] of Object.entries(videos)) {
+    state.videos.delete(id);
+    state.videos.set(id, video);
+  }
+  const known = state.videos.keys();
+  while (state.videos.size > MOST_VIDEOS) state.videos.delete(known.next().value);
+}
+
 function take(told) {
   const answer = told.recommendation;
-  Object.assign(state.videos, told.videos);
+  know(told.videos);
   const clicked = answer.caused_by.map((id) => state.pending.get(id)).find((one) => one);
   for (const id of answer.caused_by) state.pending.delete(id);
   if (state.answer?.recommendation_id !== answer.recommendation_id) drawFeed(answer);
@@ -141,7 +153,7 @@ function drawTimes(times) {
 }
 
 function titleOf(id) {
-  return state.videos[id]?.title || id;
+  return state.videos.get(id)?.title || id;
 }
 
 function drawFeed(answer) {
@@ -157,7 +169,7 @@ function drawFeed(answer) {
 }
 
 function card(item, place, before) {
-  const video = state.videos[item.video_id] || {};
+  const video = state.videos.get(item.video_id) || {};
   const was = before.get(item.video_id);
   const isMoved = before.size > 0 && was !== place;
   const moved = was === undefined ? "new" : was > place ? `up ${was - place}` : `down ${place - was}`;
@@ -190,7 +202,7 @@ async function sendEvent(path, fields, event) {
 }
 
 function watch(item, portion, event) {
-  const duration_ms = state.videos[item.video_id]?.duration_ms || 0;
+  const duration_ms = state.videos.get(item.video_id)?.duration_ms || 0;
   const watch_ms = Math.round((duration_ms || 30000) * portion);
   return sendEvent("/v1/events/watch", {
     video_id: item.video_id, watch_ms, duration_ms, recommendation_id: state.answer.recommendation_id,
@@ -214,18 +226,19 @@ function sendImpressions(answer) {
 }
 
 function takeHistory(told) {
-  Object.assign(state.videos, told.videos);
+  know(told.videos);
   const known = new Set([...find("history").children].map((row) => row.dataset.id));
   const rows = told.deeds.filter((deed) => !known.has(idOf(deed))).map(row).reverse();
   find("history").append(...rows);
 }
 
 function takeDeeds(told) {
-  Object.assign(state.videos, told.videos);
+  know(told.videos);
   for (const deed of told.deeds) {
     const known = [...find("history").children].some((one) => one.dataset.id === idOf(deed));
     if (!known) find("history").prepend(row(deed));
   }
+  while (find("history").childElementCount > MOST_DEEDS) find("history").lastElementChild.remove();
 }
 
 const idOf = (deed) => `${deed.event_time_ms}:${deed.video_id || ""}:${deed.query || ""}`;

@@ -106,7 +106,7 @@ class CollectionStore:
             index_create.create(draft, settings)
             return
         as_json = msgspec.json.encode(settings).decode()
-        exit_code = await index_child.run("index_create", str(draft), as_json)
+        exit_code = await index_child.run("index_create", str(draft), as_json, niceness=10)
         if exit_code:
             raise Refused(500, f"Service error: creating the collection ended with {exit_code}")
 
