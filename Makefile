@@ -64,10 +64,13 @@ install: $(ALL) ## set up .venv with everything
 demo: $(DEMO) ## run the whole system on this machine and watch recommendations follow the events
 	$(BIN)/nextwatch demo $(ARGS)
 
-test: $(ALL) ## run all tests, end-to-end ones on the embedded stack included, two files at a time
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(ALL) ## the tests that need three brokers, security or minutes
+test: $(ALL) ## run all tests but the slow ones, end-to-end ones on the embedded stack included
+	$(BIN)/pytest $(TWO_AT_A_TIME) -m "not long"
+
+test-slow: $(ALL) ## the tests that need tens of seconds, three brokers, security or minutes
+	$(BIN)/pytest $(TWO_AT_A_TIME) -m long
 	$(BIN)/pytest tests/slow
 
 test-containers: $(ALL) ## the tests on a whole stack in containers, and docker-compose.yml as its users have it

@@ -13,6 +13,7 @@ from contract.metrics.definitions import (
 from contract.metrics.lag import LagTracker
 from contract.metrics.metric import MetricSample
 from contract.process.clock import Clock
+from contract.wire.stages import STAGES
 from streams.follower.metrics import FollowerMetrics
 from streams.lifecycle.stage_timer import StageTimer
 from streams.pipeline.batch import Batch
@@ -38,7 +39,9 @@ class WorkerMetrics:
         is_on: bool,
     ) -> None:
         self._is_on = is_on
-        self.stages = StageTimer(thread_time, monotonic, MILLISECONDS if is_on else ())
+        self.stages = StageTimer(
+            thread_time, monotonic, MILLISECONDS if is_on else (), (*STAGES, "produce", "settle")
+        )
         self.batches = BatchMetrics(clock)
         self.follower = FollowerMetrics(clock)
         self.lag = LagTracker(clock, monotonic)

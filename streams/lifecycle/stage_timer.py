@@ -16,7 +16,7 @@ from contract.metrics.metric import MetricSample
 class StageTimer:
     """Sums up the time between entering and leaving each named stage, by any thread.
 
-    With *bounds* the wall times are counted in buckets, too.
+    With *bounds* the wall times are counted in buckets, too. *stages* stand at 0 until they run.
     """
 
     def __init__(
@@ -24,11 +24,12 @@ class StageTimer:
         thread_time: Callable[[], float],
         monotonic: Callable[[], float],
         bounds: Sequence[float] = (),
+        stages: Sequence[str] = (),
     ) -> None:
         self._thread_time = thread_time
         self._monotonic = monotonic
         self._bounds = bounds
-        self._cpu_s: dict[str, float] = defaultdict(float)
+        self._cpu_s: dict[str, float] = defaultdict(float, dict.fromkeys(stages, 0.0))
         self._wall_s: dict[str, float] = defaultdict(float)
         self._buckets: dict[str, BucketCounts] = {}
         self._counts: Counter[str] = Counter()

@@ -16,6 +16,8 @@ from tests.support.builders import T0, upload, watch
 from trainer.guard.paired import MOST_LOST
 from trainer.state.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("torch")
 
 SMALL = TowerConfig(dim=16, hidden_dim=16, content_buckets=1_024, context_buckets=64)

@@ -37,6 +37,7 @@ def test_it_ends_on_a_signal_although_a_page_is_open(stack):
         assert console.child.exit_code == ExitCode.STOPPED
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_it_is_ready_while_the_broker_answers_and_follows_again_after_an_outage():
     with (

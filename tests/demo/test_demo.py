@@ -176,6 +176,7 @@ def test_ctrl_c_tells_the_figures_and_leaves_nothing(start, tmp_path):
     assert not list(tmp_path.glob("nextwatch-*"))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_killed_simulator_ends_the_demo_with_its_figures(start, tmp_path):
     """The run fails in order: its figures, the cause, and the logs under the path that is told."""

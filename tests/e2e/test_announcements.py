@@ -16,7 +16,7 @@ from tests.support.bundles import offer_bundle
 from tests.support.stacks import running_stack
 from tests.support.stub_index import answering
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

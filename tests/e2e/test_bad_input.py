@@ -29,7 +29,7 @@ from tests.support.builders import watch
 from tests.support.mutations import mutations
 from tests.support.stacks import running_stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(420), pytest.mark.long]
 
 TOPICS = ("watch-events", "search-events", "recommendation-requests", "user-deletions")
 PARTITIONS = range(4)

@@ -38,7 +38,7 @@ from streams.lifecycle.watchdog import Membership
 from tests.support.brokers import broker_with
 from tests.support.oracle import all_answered
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.long]
 
 USERS = [f"u{number}" for number in range(40)]
 OTHER_KEYS = ("video", "item", "model", "similar", "hottest")

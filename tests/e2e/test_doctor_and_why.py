@@ -14,7 +14,7 @@ from contract.process.settings import QdrantSettings, load
 from nextwatch.commands import cli
 from nextwatch.doctor.examination import CHECKS
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240), pytest.mark.long]
 
 NUM_VIDEOS = 12
 

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from benchmarks.stack.waiting import eventually
 from tests.support.stacks import running_stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180), pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

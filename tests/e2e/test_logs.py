@@ -19,7 +19,7 @@ from nextwatch.topics.topics import reconcile
 from tests.support.oracle import all_answered
 from tests.support.stacks import running_stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180), pytest.mark.long]
 
 CHANGELOG = "nextwatch-streams-windows"
 

@@ -11,7 +11,7 @@ from benchmarks.stack.waiting import eventually
 from tests.support.stacks import running_stack
 from trainer.learn.registry import NAMES
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.long]
 
 ALWAYS = ("tdm",)
 """The one that streams serves otherwise than all others; the default is in every other module."""

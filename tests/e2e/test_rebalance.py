@@ -10,7 +10,7 @@ from benchmarks.windows.oracle import drawn
 from tests.support.oracle import all_answered, events, expected_windows, published_windows
 from tests.support.stacks import running_stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180), pytest.mark.long]
 
 NUM_EVENTS = 6_000
 

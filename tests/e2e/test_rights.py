@@ -23,7 +23,7 @@ from nextwatch.embedded.stack import EmbeddedStack
 from tests.support.brokers import SecuredBroker
 from tests.support.web import running_gateway
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.long]
 
 PROCESSES = ("streams", "trainer", "index_sync")
 

@@ -48,6 +48,7 @@ def test_json_has_every_figure(kuairand):
     assert set(told["per_day"]) == {"2022-05-01", "2022-05-02"}
 
 
+@pytest.mark.long
 def test_a_model_is_measured_as_the_trainer_starts_for_the_first_time_too(kuairand):
     """Beside windows, of which it learns by its defaults; where nobody is known there are none."""
     pytest.importorskip("torch", reason="the train extra is not installed")

@@ -22,6 +22,7 @@ CHECKS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.stack
 @pytest.mark.timeout(300)
 def test_schemathesis_finds_no_answer_that_the_document_does_not_describe(gateway, tmp_path):

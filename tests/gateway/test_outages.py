@@ -13,7 +13,7 @@ from benchmarks.stack.waiting import eventually
 from tests.support.stacks import running_stack
 from tests.support.web import running_gateway, watch
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240), pytest.mark.long]
 
 ACK_WITHIN_MS = 1_500
 SLACK_S = 1.5

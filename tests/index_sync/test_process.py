@@ -32,6 +32,8 @@ from nextwatch.topics.topics import reconcile
 from tests.support.builders import T0, item_vector, upload
 from trainer.learn.learner import Learner
 
+pytestmark = pytest.mark.long
+
 CATALOGUE = [f"v{number}" for number in range(40)]
 
 

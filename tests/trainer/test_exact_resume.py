@@ -42,7 +42,7 @@ from trainer.state.journal import (
     VectorsPublished,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.long]
 SEED = int(os.environ.get("NEXTWATCH_TEST_SEED", "1"))
 NUM_KILLS = int(os.environ.get("NEXTWATCH_TEST_KILLS", "6"))
 NUM_VIDEOS = 50

@@ -22,7 +22,7 @@ from tests.support.dataset_logs import T0, exposure, write_kuairand
 from tests.trainer.real_process import PATIENCE_S, ROOT, Neighbours, Process
 from trainer.state.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 NUM_VIDEOS = 60
 
 

@@ -20,7 +20,7 @@ from trainer.settings import TrainerSettings
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.journal import Journal
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 NUM_VIDEOS = 40
 NUM_EVENTS = 200
 

@@ -17,7 +17,7 @@ from tests.trainer.real_process import Neighbours, Process
 from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoints
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 NUM_VIDEOS, NUM_USERS, NUM_WATCHES, NUM_TASTES = 60, 40, 1_200, 4
 SETTINGS = {
     "batch_size": 32,
