@@ -86,7 +86,7 @@ of the time of encoding (measured)."""
 
 SWITCH_S = 0.001
 """How long one thread may keep others from Python. The follower computes for tens of milliseconds
-when it loads a bundle, and a batch changes threads at every stage: each waited Python's 5 ms."""
+when it loads a bundle, and a batch changes threads at every stage; each may wait Python's 5 ms."""
 
 MAX_IDLE_MS = 3 * 86_400_000
 """A store left alone for longer is rebuilt: half of the changelog's delete retention."""

@@ -67,7 +67,7 @@ log = structlog.get_logger()
 
 PUT_TOGETHER = 50
 """A change waits for each stage of the pipeline, and those wait for it: so many vectors, 1 ms
-of work, are put in at once. One by one the vectors of a second delayed answers by 20 ms."""
+of work, are put in at once."""
 
 
 class Follower:

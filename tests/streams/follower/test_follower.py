@@ -478,3 +478,33 @@ def test_the_lists_of_batch_jobs_are_followed_until_a_tombstone():
     world.follower.on_similar(b"v1", None)
     world.follower.on_hottest(b"hottest:24h:all", None)
     assert len(lists) == 0
+
+
+def test_vectors_that_are_taken_together_stop_the_stages_once(monkeypatch):
+    """Each change waits for every stage, and every stage for it."""
+    world = World(a=(1.0, 0.0))
+    world.announce(1)
+    changes, changing = [], ActiveGeneration.changing
+    monkeypatch.setattr(
+        ActiveGeneration, "changing", lambda self: changes.append(1) or changing(self)
+    )
+    with world.follower.together():
+        for number in range(20):
+            world.put(f"v{number}", 1)
+        assert not world.switch.current.items.row("v3")
+
+    assert len(changes) == 1
+    assert world.switch.current.items.row("v3")
+
+
+def test_a_take_down_among_vectors_that_are_taken_together_keeps_its_place():
+    world = World(a=(1.0, 0.0))
+    world.announce(1)
+    with world.follower.together():
+        world.put("gone", 1)
+        world.take_down("gone")
+        world.take_down("back")
+        world.put("back", 1, origin=Origin.CONTENT)
+
+    items = world.switch.current.items
+    assert (bool(items.row("gone")), bool(items.row("back"))) == (False, True)
