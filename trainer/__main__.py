@@ -13,9 +13,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -61,8 +61,9 @@ from trainer.input.feed import Feed, commit_listener, feed_config, identify
 from trainer.input.tracing import LearningTraces
 from trainer.input.windows import Windows
 from trainer.learn.registry import config_of, learner
-from trainer.loop import Parts, Trainer
+from trainer.loop import Trainer
 from trainer.metrics import TrainerMetrics
+from trainer.parts import Parts
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.ranking.join_store import RocksJoinStore
@@ -274,10 +275,8 @@ def build(
     *on_refusal* is called when its consumer group has refused a commit.
     """
     configuration = _configuration(settings)
-    try:
+    with _told_with_table("model"):
         model = learner(settings.model, configuration.model, seed=settings.seed)
-    except (ValueError, RuntimeError) as error:  # a loss that there is not, widths beyond memory
-        raise ContractError(f"{VARIABLE}: [model]: {error}") from error
     model.share_steps(DataParallel(group.rank, group.size))
     state_clock = ManualClock(system_clock())
     state = TrainingState(
@@ -300,14 +299,15 @@ def build(
         clock=state_clock,
         counts=state.counts,
     )
-    ranker = RankingLearner(
-        configuration.ranker,
-        model.vocabulary,
-        state.popularity,
-        settings.completion,
-        temperature=model.ranker_params.temperature,
-        seed=settings.seed,
-    )
+    with _told_with_table("ranker"):
+        ranker = RankingLearner(
+            configuration.ranker,
+            model.vocabulary,
+            state.popularity,
+            settings.completion,
+            temperature=model.ranker_params.temperature,
+            seed=settings.seed,
+        )
     state.ranker = ranker
     state.own_features = own_features(
         model, state.windows, state.popularity, settings.completion, ranker.row_of_point
@@ -340,6 +340,7 @@ def build(
             publisher,
             process.bundle_url,
             system_clock,
+            metrics.counts,
         )
     parts = Parts(
         state=state,
@@ -362,6 +363,20 @@ def build(
         metrics=metrics,
     )
     return Member(parts, settings, group) if group.size > 1 else Trainer(parts, settings), feed
+
+
+@contextmanager
+def _told_with_table(table: str) -> Iterator[None]:
+    """Raise what a model cannot be built with as a fault of this table of the configuration.
+
+    Raises:
+        ContractError: there is no such loss, or no memory for tables of this size.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ContractError(f"{VARIABLE}: [{table}]: {reason}") from error
 
 
 def in_own_directory(settings: TrainerSettings, group: Group) -> TrainerSettings:

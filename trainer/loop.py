@@ -20,40 +20,29 @@ generations that know of it are withdrawn, and the process starts over from the 
 one that serves again, without the records that did it.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
-from contract.errors import BundleError, ContractError, StoreUnavailable
-from contract.kafka.outbox import Outbox
+from contract.errors import ContractError
 from contract.kafka.records import Received
-from contract.process.clock import Clock, ManualClock
-from contract.wire.events import BundleAnnouncement, ItemVector
+from contract.process.memory import give_back_memory
 from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, WINDOWS, Topic
-from models.bundle.bundle import Bundle
-from trainer.guard.rollback import Rollback
-from trainer.guard.service_watch import ServiceWatch
 from trainer.input import backfill
-from trainer.input.dispatch import SOURCES, Intake
-from trainer.input.feed import BrokerLostRecordsError, Feed
-from trainer.metrics import TrainerMetrics
-from trainer.publish.generations import Generations
-from trainer.publish.publishing import BundlePublisher, why_withheld
+from trainer.input.dispatch import SOURCES
+from trainer.input.feed import BrokerLostRecordsError
+from trainer.parts import Parts
+from trainer.publish.offering import Offering
 from trainer.ranking.joiner import WATERMARKED
 from trainer.ranking.watermarks import IdlePlaces
 from trainer.settings import TrainerSettings
 from trainer.state import checkpoint_codec
-from trainer.state.checkpoint import Checkpoint, Checkpoints, Offsets
+from trainer.state.checkpoint import Checkpoint, Offsets
 from trainer.state.checkpoint_codec import NotFiniteError
-from trainer.state.journal import Journal, Transition
+from trainer.state.journal import Transition
 from trainer.state.saving import Saving
-from trainer.state.training_state import TrainingState
-from trainer.timer import Interval
+from trainer.timer import Interval, since
 from trainer.transitions import BatchSizes, Transitions
 
 log = structlog.get_logger()
@@ -76,31 +65,6 @@ REPORTED = (
     "retrieval_recall_at_20",
     "popularity_recall_at_20",
 )
-PATIENCE = 10  # a backed-up index is waited for so many times the usual time between bundles
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a trainer, chosen by the composition root.
-
-    *state_clock* is the clock of the state and of the intake, which the trainer sets; *writer* runs
-    what writes checkpoints.
-    """
-
-    state: TrainingState
-    generations: Generations
-    feed: Feed
-    intake: Intake
-    outbox: Outbox
-    publisher: BundlePublisher
-    checkpoints: Checkpoints
-    journal: Journal
-    writer: Executor
-    clock: Clock
-    state_clock: ManualClock
-    watch: ServiceWatch | None = None
-    rollback: Rollback | None = None
-    metrics: TrainerMetrics = field(default_factory=TrainerMetrics)
 
 
 class Trainer:
@@ -114,7 +78,6 @@ class Trainer:
         self._slow_path = Interval(settings.publish_every_s)
         self._next_checkpoint = Interval(settings.checkpoint_every_s)
         self._report = Interval(REPORT_EVERY_S)
-        self._patience = Interval(PATIENCE * settings.publish_every_s)
         self._transitions = Transitions(
             parts.state,
             parts.intake,
@@ -124,17 +87,18 @@ class Trainer:
         )
         self._saving = Saving(parts.checkpoints, parts.journal, parts.writer)
         self._idle = IdlePlaces(WATERMARKED, idle_ms=settings.joining.idle_ms, clock=parts.clock)
-        self._offered: tuple[BundleAnnouncement, float] | None = None
         self._lag_ms = 0
         self._has_changed = False
         self._is_catching_up = False
-        self._num_erasures = 0
+        self._num_erasures = self._num_erasures_begun = 0
         self._num_naming_erased = 0
-        self._has_caught_up = False
-        self._knows_generations = False
-        self._fast_path_warned: int | None = None
-        self.withheld = ""
-        """Why the newest bundle was not offered; empty if it was."""
+        self.offering = Offering(
+            parts,
+            settings,
+            self._transitions,
+            offsets=self._offsets,
+            save=self._save_offered,
+        )
 
     def run(self, should_stop: Stop, on_ready: Callable[[], None]) -> None:
         """Start, call *on_ready*, learn until *should_stop*, then save a checkpoint."""
@@ -169,7 +133,7 @@ class Trainer:
             self._resume(checkpoint, should_stop)
         self._finish_saving(wait=True)  # an offer saves one of its own
         if not self._parts.generations.has_any and not should_stop():
-            self.offer()
+            self.offering.offer()
         for interval in (self._fast_path, self._slow_path, self._next_checkpoint):
             interval.restart()
 
@@ -181,10 +145,10 @@ class Trainer:
         if self.has_gone_back:
             return
         if self._fast_path.is_due():
-            self.publish_vectors()
+            self._has_changed |= self.offering.publish_vectors()
         self._finish_saving()
         if not self._saving.is_running and self._slow_path.is_due():
-            self.offer_next()
+            self.offering.offer_next()
         if not self._saving.is_running and self._next_checkpoint.is_due():
             self._checkpoint_if_possible()
         if self._report.is_due():
@@ -234,130 +198,13 @@ class Trainer:
         """Let the guard know what serves, and go back if that has turned bad."""
         if self._parts.watch is None or self._saving.is_running:
             return  # a checkpoint that is being written would be newer than the one gone back to
-        if not self._has_caught_up and self._parts.feed.has_read(ALL):
-            self._has_caught_up = True
+        if not self._parts.watch.has_caught_up and self._parts.feed.has_read(ALL):
             self._parts.watch.caught_up()
         self._parts.watch.look(self._offsets())
 
-    def publish_vectors(self) -> None:
-        """Publish the vectors of touched videos for the generation in service (fast path)."""
-        generation, state = self._parts.generations.in_service, self._parts.state
-        watch = self._parts.watch
-        if generation is None or (watch is not None and watch.is_held):
-            return
-        if generation not in state.touched:
-            self._warn_of_fast_path(generation)
-        elif state.touched.is_waiting(generation) and self._why_not() is None:
-            most = self._settings.fast_path_videos
-            with self._parts.metrics.phase("publish"):
-                num_published = self._parts.publisher.publish_vectors(
-                    state, generation, most=most, on_vectors=self._note_vectors
-                )
-            self._parts.metrics.counts["vectors"] += num_published
-            self._transitions.note_published(generation, most)
-            self._has_changed = True
-
-    def _note_vectors(self, vectors: Sequence[ItemVector]) -> None:
-        if self._parts.watch is not None:
-            self._parts.watch.note_vectors(vectors)
-
-    def _warn_of_fast_path(self, generation: int) -> None:
-        """Warn, once for each generation, that its vectors stand still until the next one."""
-        if generation != self._fast_path_warned:
-            self._fast_path_warned = generation
-            log.warning("fast_path_stopped", generation=generation,
-                        reason="this trainer has not frozen that generation")  # fmt: skip
-        self._parts.state.counts["fast_path_skipped"] += 1
-
-    def offer_next(self) -> None:
-        """Offer a bundle if there is none, or something new and no bundle pending (slow path)."""
-        generations = self._parts.generations
-        told = generations.metrics.get("progressive_examples", 0.0)
-        if generations.has_any and told == self._parts.state.progressive.num_examples:
-            return
-        if generations.is_backed_up and not self._patience.is_due():
-            log.warning("bundle_withheld", reason="the last ones are not in service yet",
-                        newest=generations.newest, in_service=generations.in_service)  # fmt: skip
-            self._parts.metrics.withheld["backed_up"] += 1
-            return
-        self.offer()
-
-    def offer(self) -> None:
-        """Offer what was learned as the next generation, unless the metrics forbid it.
-
-        The order of effects is in `trainer.publish.publishing`; it is announced once the checkpoint
-        that has it is on disk.
-        """
-        started_s = time.monotonic()
-        state, generations = self._parts.state, self._parts.generations
-        generation = max(generations.newest, *state.touched, 0) + 1
-        word, reason = "unknown", self._why_unknown()
-        if reason is None:
-            word, reason = "metrics" if math.isfinite(state.loss) else "loss", self._why_not()
-        if reason is None:
-            word, reason = "guard", self._why_not_offer()
-        if reason is None:
-            try:
-                in_service = generations.in_service
-                self._transitions.note_freeze(generation, in_service)
-                with self._parts.metrics.phase("offer"):
-                    announcement = self._parts.publisher.prepare(
-                        state,
-                        generation,
-                        self._offsets(),
-                        in_service=in_service,
-                        why_refused=self._why_refused,
-                    )
-                self._offered = announcement, started_s
-                self._has_changed = True
-                self.checkpoint()
-            except (BundleError, StoreUnavailable, OSError) as error:
-                word, reason = "refused" if isinstance(error, BundleError) else "store", str(error)
-                if generation not in state.touched:  # its bundle was refused, or not written
-                    self._transitions.note_drop(generation)
-        if reason is not None:
-            self._withhold(generation, word, reason)
-
-    def _announce(self, announcement: BundleAnnouncement, started_s: float) -> None:
-        self.withheld = ""
-        self._parts.publisher.announce(announcement)
-        self._parts.generations.note(announcement)
-        self._parts.publisher.discard_old(self._parts.generations.needed)
-        self._patience.restart()
-        self._parts.metrics.counts["offered"] += 1
-        log.info(
-            "bundle_offered",
-            bundle_id=announcement.bundle_id,
-            generation=announcement.generation,
-            videos=len(self._parts.state.learner.vocabulary),
-            took_s=_since(started_s),
-        )
-
-    def _withhold(self, generation: int, word: str, reason: str) -> None:
-        self._offered = None
-        self._parts.metrics.withheld[word] += 1
-        self._parts.state.counts["bundles_withheld"] += 1
-        self.withheld = reason
-        log.error("bundle_withheld", reason=reason, generation=generation)
-
-    def _why_unknown(self) -> str | None:
-        """Return why it is not known what serves: then no generation may be numbered, or judged."""
-        if not self._knows_generations:
-            self._knows_generations = self._parts.feed.has_read((MODEL_BUNDLES,))
-        return (
-            None if self._knows_generations else "the announcements are not read to their end yet"
-        )
-
-    def _why_not_offer(self) -> str | None:
-        watch = self._parts.watch
-        return None if watch is None else watch.why_not_offer(has_caught_up=self._has_caught_up)
-
-    def _why_refused(self, bundle: Bundle) -> str | None:
-        return None if self._parts.watch is None else self._parts.watch.why_refused(bundle)
-
-    def _keep(self, generation: int, checkpoint: Path | None) -> None:
-        if self._parts.watch is not None and checkpoint is not None:
-            self._parts.watch.keep(generation, checkpoint)
+    def _save_offered(self) -> None:
+        self._has_changed = True
+        self.checkpoint()
 
     def checkpoint(self) -> None:
         """Begin to save everything learned, with the offsets it was learned from.
@@ -377,8 +224,11 @@ class Trainer:
         self._parts.outbox.flush()
         self._parts.feed.note_ids()
         offsets, ids, state = self._offsets(), self._parts.feed.topic_ids, self._parts.state
-        if state.counts["erasures"] > self._num_erasures:
+        num_erasures, watch = state.counts["erasures"], self._parts.watch
+        if num_erasures > self._num_erasures:
             state.windows.forget_base()
+            if watch is not None:
+                watch.note_erasure()
         self._saving.begin(
             state,
             offsets,
@@ -387,8 +237,8 @@ class Trainer:
             number=number,
         )
         self._has_changed = False
-        self._note_erasures()
-        log.info("checkpoint_begun", paused_s=_since(started_s))
+        self._num_erasures_begun = num_erasures
+        log.info("checkpoint_begun", paused_s=since(started_s))
         self._finish_saving()
 
     def _finish_saving(self, *, wait: bool = False) -> None:
@@ -400,37 +250,29 @@ class Trainer:
             self._has_changed = True
             self._parts.metrics.counts["failed_checkpoints"] += 1
             log.error("checkpoint_failed", reason=str(error))  # noqa: TRY400 - no traceback of ours
-            if self._offered is not None:
-                self._withhold(self._offered[0].generation, "checkpoint", str(error))
+            self.offering.note_unsaved(str(error))
             return
         if saved is None:
             return
         self._parts.metrics.note_saved()
+        self._note_erasures(self._num_erasures_begun)
+        if self._parts.watch is not None and not self._num_naming_erased:
+            self._parts.watch.drop_erased()
         self._parts.feed.commit(saved.offsets)
-        log.info("checkpoint_saved", name=saved.path.name, waited_s=_since(started_s))
-        if self._offered is not None:
-            offered, self._offered = self._offered, None
-            try:
-                self._keep(offered[0].generation, saved.path)
-            except OSError as error:  # without it there would be no way back to this generation
-                self._withhold(offered[0].generation, "checkpoint", str(error))
-                return
-            self._announce(*offered)
+        log.info("checkpoint_saved", name=saved.path.name, waited_s=since(started_s))
+        self.offering.note_saved(saved.path)
+        give_back_memory()  # its copy was freed, in holes: without this 110 MiB after half an hour
 
-    def _note_erasures(self, *, is_new: bool = True) -> None:
-        """Count how many older checkpoints may have a user whom this one has not.
+    def _note_erasures(self, num_erasures: int) -> None:
+        """Count how many older checkpoints may have a user whom the newest one has not.
 
-        Those that are kept for generations are deleted with the last of them.
+        It is on disk, and was begun after so many erasures. Those that are kept for generations are
+        deleted with the last of them.
         """
-        num_erasures, watch = self._parts.state.counts["erasures"], self._parts.watch
         if num_erasures > self._num_erasures:
             self._num_naming_erased = self._parts.checkpoints.keep - 1
-            if watch is not None and is_new:
-                watch.note_erasure()
         else:
             self._num_naming_erased = max(0, self._num_naming_erased - 1)
-        if watch is not None and not self._num_naming_erased:
-            watch.drop_erased()
         self._num_erasures = num_erasures
 
     def _checkpoint_if_possible(self) -> None:
@@ -568,7 +410,7 @@ class Trainer:
         self._read_announcements(should_stop)
         checkpoint_codec.restore(parts.state, checkpoint.files, checkpoint.directories)
         self._saving.go_on_from(checkpoint.number)
-        self._note_erasures(is_new=False)
+        self._note_erasures(parts.state.counts["erasures"])
         log.info("checkpoint_resumed", number=checkpoint.number,
                  examples=parts.state.progressive.num_examples)  # fmt: skip
         transitions = parts.journal.resume(checkpoint.number)
@@ -597,7 +439,7 @@ class Trainer:
         self._is_catching_up = self._has_changed = True
         self._transitions.repeat(transitions, self._parts.feed, should_stop)
         self._is_catching_up = should_stop()
-        log.info("journal_repeated", transitions=len(transitions), took_s=_since(started_s),
+        log.info("journal_repeated", transitions=len(transitions), took_s=since(started_s),
                  examples=self._parts.state.progressive.num_examples)  # fmt: skip
 
     def _read_announcements(self, should_stop: Stop) -> None:
@@ -614,7 +456,7 @@ class Trainer:
             elif patience.is_due():
                 log.warning("reading_cut_short", waited_s=self._settings.catalogue_wait_s)
                 break
-        self._why_unknown()
+        self.offering.why_unknown()
 
     def _verify(self, should_stop: Stop) -> None:
         """Go on until the topics are known to reach to where reading them started."""
@@ -622,12 +464,6 @@ class Trainer:
         while not feed.is_verified and not should_stop() and not patience.is_due():
             self.take()
             self.learn_due()
-
-    def _why_not(self) -> str | None:
-        state = self._parts.state
-        if not math.isfinite(state.loss):
-            return f"the loss is {state.loss}"
-        return why_withheld(state.metrics(), self._parts.generations.metrics)
 
     def _offsets(self) -> Offsets:
         """Return where the feed stands; what is read at starts alone has no place in it."""
@@ -643,20 +479,15 @@ class Trainer:
         log.info(
             "progress_made",
             **{name: round(metrics[name], 4) for name in REPORTED},
-            **state.counts,
+            **{**state.counts, **self._parts.metrics.counts},
             lag_s=round(self._lag_ms / 1_000, 1),
             users=len(state.windows),
             waiting_watches=len(state.waiting),
-            vectors=self._parts.metrics.counts["vectors"],
             refused=self._parts.intake.refused.total(),
             mended=self._parts.intake.mended.total(),
             in_service=self._parts.generations.in_service,
-            withheld=self.withheld,
+            withheld=self.offering.withheld,
             **({} if self._parts.watch is None else self._parts.watch.progress()),
         )
         state.waiting.warn()
         self._parts.intake.warn_of_misplaced()
-
-
-def _since(started_s: float) -> float:
-    return round(time.monotonic() - started_s, 3)

@@ -57,6 +57,11 @@ from trainer.timer import Interval
 SHOW_EVERY_S = 1.0
 LOOK_EVERY_S = 0.5
 PHASES = ("take", "learn", "publish", "offer", "checkpoint")
+COUNTED = (
+    *("offered", "bundles_withheld", "vectors", "fast_path_skipped"),
+    *("failed_checkpoints", "alarms", "notices"),
+)
+"""What the process does, and not what it learns: going back to a checkpoint forgets none of it."""
 _GAUCS = {
     "ranker": "ranker_gauc",
     "served": "ranker_served_gauc",
@@ -80,11 +85,11 @@ class TrainerMetrics:
         self._measured: tuple[MetricSample, ...] = ()
         self._is_show_due = Interval(SHOW_EVERY_S, monotonic)
         self._is_look_due = Interval(LOOK_EVERY_S, monotonic)
-        ours = [topic.name for topic in SOURCES.values() if topic.dead_lettered_by == TRAINER]
-        self.dead = RefusalCounts(DEAD_LETTERS, ours)
-        self.skipped = RefusalCounts(SKIPPED)
+        ours = {name for name, topic in SOURCES.items() if topic.dead_lettered_by == TRAINER}
+        self.dead = RefusalCounts(DEAD_LETTERS, sorted(ours))
+        self.skipped = RefusalCounts(SKIPPED, [name for name in SOURCES if name not in ours])
         self.withheld = Counter(dict.fromkeys(WITHHELD, 0))
-        self.counts = Counter(dict.fromkeys(("offered", "vectors", "failed_checkpoints"), 0))
+        self.counts = Counter(dict.fromkeys(COUNTED, 0))
         self.lag = LagTracker(clock, monotonic)
 
     @contextmanager
@@ -144,6 +149,7 @@ class TrainerMetrics:
         yield MetricSample(BUNDLES_OFFERED, self.counts["offered"])
         yield MetricSample(VECTORS_PUBLISHED, self.counts["vectors"])
         yield MetricSample(CHECKPOINTS_FAILED, self.counts["failed_checkpoints"])
+        yield MetricSample(GUARD_ALARMS, self.counts["alarms"])
         yield MetricSample(LOOP_AGE, self._monotonic() - self._round_s)
         if self._saved_s is not None:
             yield MetricSample(CHECKPOINT_AGE, self._monotonic() - self._saved_s)
@@ -161,7 +167,6 @@ def _counted(state: TrainingState) -> Iterator[MetricSample]:
         yield MetricSample(JOINER_ENTRIES, len(state.joiner))
         for result, (name, _) in JOINED_RESULTS.items():
             yield MetricSample(JOINED, counts[name], (result,))
-    yield MetricSample(GUARD_ALARMS, counts["alarms"])
     if state.guard is not None:
         for check, share in state.guard.shares_of_bounds().items():
             yield MetricSample(GUARD_SHARE, share, (check,))

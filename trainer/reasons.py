@@ -1,9 +1,9 @@
 """Name why bundles are withheld, and what the joiner makes of records: labels of metrics."""
 
 WITHHELD = {
-    "unknown": "the announcements of bundles are not read to their end yet",
+    "unknown": "the announcements of bundles are not read to their end yet, or leave no number",
     "loss": "the loss is not finite",
-    "metrics": "the progressive metrics are worse than those of the newest bundle",
+    "metrics": "the progressive metrics are worse than those of the newest bundle that is not withdrawn",
     "guard": "the guard holds it back: it is worse than what serves, or that is not known yet",
     "refused": "it does not pass the checks that readers make",
     "store": "the store of bundles, or the disk, does not take it",

@@ -4,6 +4,11 @@ import time
 from collections.abc import Callable
 
 
+def since(started_s: float) -> float:
+    """Return how long ago *started_s* of the monotonic clock was, in seconds."""
+    return round(time.monotonic() - started_s, 3)
+
+
 class Interval:
     """A timer that is due once every *interval_s* seconds."""
 

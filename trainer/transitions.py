@@ -148,21 +148,26 @@ class Transitions:
         self._state.join(idle)
 
     def _apply(self, records: Sequence[Received]) -> None:
-        # announcements are not journalled, so that they do not count
-        num_taken = sum(record.topic != MODEL_BUNDLES.name for record in records)
+        # announcements are not journalled: they neither count nor end a batch
+        num_taken = sum(is_journalled(record) for record in records)
         for record in records:
             self._intake.take(record)
+            if not is_journalled(record):
+                continue
             if self._batches.is_full(self._state.pending.examples, num_taken=num_taken):
                 self._state.learn()
                 self.num_full_batches += 1
 
 
+def is_journalled(record: Received) -> bool:
+    """Return whether the journal has *record*; announcements are read anew at each start."""
+    return record.topic != MODEL_BUNDLES.name
+
+
 def runs_of(records: Sequence[Received]) -> list[Run]:
     """Return *records* as runs, without announcements of bundles."""
     runs: list[Run] = []
-    for record in records:
-        if record.topic == MODEL_BUNDLES.name:
-            continue
+    for record in filter(is_journalled, records):
         last = runs[-1] if runs else None
         if last and (last.topic, last.partition) == (record.topic, record.partition):
             runs[-1] = Run(*record.at, last.first, record.offset, last.count + 1)

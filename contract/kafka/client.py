@@ -18,6 +18,11 @@ from contract.kafka.client_log import CLIENT_LOG
 from contract.process.settings import KafkaSettings
 
 UNHURRIED_FETCH_BYTES = 65_536
+QUEUED_KB = 16_384
+"""Of records that a consumer has fetched and nobody has taken. librdkafka would keep 64 MB: in a
+backlog that is most of what a process holds, and malloc does not give all of it back."""
+QUEUE_BACKOFF_MS = 50
+"""How long a partition is not fetched from once so much waits; librdkafka's second would show."""
 END_WITHIN_MS = 20
 RETRY_WAIT_S = 0.05
 LONGEST_RETRY_WAIT_S = 1.0
@@ -146,6 +151,8 @@ def consumer_config(settings: KafkaSettings, *, group_id: str) -> ClientConfig:
         "isolation.level": "read_committed",
         "auto.offset.reset": "earliest",
         "fetch.wait.max.ms": settings.fetch_max_wait_ms,
+        "queued.max.messages.kbytes": QUEUED_KB,
+        "fetch.queue.backoff.ms": QUEUE_BACKOFF_MS,
         "session.timeout.ms": settings.session_timeout_ms,
         "heartbeat.interval.ms": settings.session_timeout_ms // 3,
         "enable.partition.eof": False,

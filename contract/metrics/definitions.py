@@ -152,6 +152,18 @@ WINDOWS_HEALED = Metric(
     "nextwatch_streams_windows_republished_total", "counter",
     "windows published again since somebody else wrote the changelog, or it was replaced", _S,
 )  # fmt: skip
+FOLLOWED_LAG_RECORDS = Metric(
+    "nextwatch_streams_followed_lag_records", "gauge",
+    "records that are not applied, of a partition that every worker follows whole: item vectors, "
+    "announcements, uploads, lists; as of the newest fetch",
+    _S, ("topic", "partition"),
+)  # fmt: skip
+FOLLOWED_LAG_SECONDS = Metric(
+    "nextwatch_streams_followed_lag_seconds", "gauge",
+    "how long the oldest record of such a partition that is not applied has waited, as an upper "
+    "bound; 0 at the end",
+    _S, ("topic", "partition"),
+)  # fmt: skip
 PARTITIONS_OWNED = Metric(
     "nextwatch_streams_partitions_owned", "gauge", "partitions that are open here", _S,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from contract.kafka.records import Position
 from contract.metrics.definitions import LAG_RECORDS, LAG_SECONDS
-from contract.metrics.metric import MetricSample
+from contract.metrics.metric import Metric, MetricSample
 from contract.process.clock import Clock
 
 
@@ -24,11 +24,23 @@ class _Seen:
 
 
 class LagTracker:
-    """The lag of each partition; one thread notes it, any may read `samples`."""
+    """The lag of each partition; one thread notes it, any may read `samples`.
 
-    def __init__(self, clock: Clock, monotonic: Callable[[], float]) -> None:
+    It is shown by the metrics *in_records* and *in_seconds*.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        *,
+        in_records: Metric = LAG_RECORDS,
+        in_seconds: Metric = LAG_SECONDS,
+    ) -> None:
         self._clock = clock
         self._monotonic = monotonic
+        self._in_records = in_records
+        self._in_seconds = in_seconds
         self._seen: dict[Position, _Seen] = {}
 
     def note(self, at: Position, *, records: int, done_ms: int) -> None:
@@ -66,5 +78,5 @@ class LagTracker:
         """Yield the lag of each partition."""
         for at, seen in sorted(self._seen.copy().items()):
             labels = at.topic, str(at.partition)
-            yield MetricSample(LAG_RECORDS, seen.records, labels)
-            yield MetricSample(LAG_SECONDS, self._seconds(seen), labels)
+            yield MetricSample(self._in_records, seen.records, labels)
+            yield MetricSample(self._in_seconds, self._seconds(seen), labels)

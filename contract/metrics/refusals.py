@@ -13,11 +13,11 @@ OTHER = "other"
 class RefusalCounts:
     """Refused records of each topic; one thread counts, any may read `samples`."""
 
-    def __init__(self, metric: Metric, topics: Iterable[str] = ()) -> None:
+    def __init__(self, metric: Metric, topics: Iterable[str]) -> None:
         """Show every reason of *topics* from the start, so that the first refusal is a rise."""
         self._metric = metric
         self._counts: Counter[tuple[str, str]] = Counter(
-            {(topic, reason): 0 for topic in topics for reason in REASONS}
+            {(topic, reason): 0 for topic in topics for reason in (*REASONS, OTHER)}
         )
 
     def note(self, topic: str, reason: str, count: int = 1) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 DRAFT_SUFFIX = ".tmp"
 
+Content = bytes | Callable[[Path], None]
+"""The bytes of a file, or what writes it at a path, for what is too large to be in memory twice."""
+
 
 def draft_of(final: Path) -> Path:
     """Return where the draft of *final* is written."""
@@ -20,7 +23,7 @@ def draft_of(final: Path) -> Path:
 
 def write_directory(
     final: Path,
-    files: Mapping[str, bytes],
+    files: Mapping[str, Content],
     directories: Mapping[str, Callable[[Path], None]] = {},
     *,
     last_files: Callable[[Path], Mapping[str, bytes]] = lambda _draft: {},
@@ -41,8 +44,14 @@ def write_directory(
     shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
     draft.mkdir()
     try:
-        for name, data in files.items():
-            _write(draft / name, data)
+        for name, content in files.items():
+            if isinstance(content, bytes):
+                _write(draft / name, content)
+            else:
+                content(draft / name)
+                # as any other file, whatever mode a library gives to its own
+                (draft / name).chmod(draft.stat().st_mode & 0o666)
+                _sync(draft / name)
         for name, make in directories.items():
             make(draft / name)
             for path in (*sorted((draft / name).iterdir()), draft / name):

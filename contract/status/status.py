@@ -1,4 +1,4 @@
-"""StatusAnswer `/metrics`, `/healthz` and `/readyz` of a process; no answer has data of users.
+"""Answer `/metrics`, `/healthz` and `/readyz` of a process; no answer has data of users.
 
 `/healthz` answers 200 while the process is alive by its own account; it is for what restarts
 processes. `/readyz` answers 200 while every condition holds and gives the reason when one does not;
@@ -44,7 +44,7 @@ class Status:
         metrics: Read,
         alive: Condition = lambda: "",
     ) -> None:
-        """StatusAnswer from now on by *alive*, by all of *conditions*, and with *metrics*."""
+        """Answer from now on by *alive*, by all of *conditions*, and with *metrics*."""
         self._alive, self._conditions = alive, conditions
         self._exposition.show(self._ready, metrics)
 

@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a GET; where the answer cannot be made, the log has the reason."""
-        path = urlsplit(self.path).path
+        path = _path_of(self.path)
         try:
             answer = self._status.answer(path, self.headers.get("Accept", ""))
         except Exception:  # the outermost frame of a request
@@ -72,6 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Log no requests."""
+
+
+def _path_of(target: str) -> str:
+    """Return the path of the *target* of a request; empty for one that is not a URL."""
+    try:
+        return urlsplit(target).path
+    except ValueError:
+        return ""
 
 
 class _Server(ThreadingHTTPServer):

@@ -73,7 +73,8 @@ ShortLabel = Annotated[str, Meta(min_length=1, max_length=32)]
 Number = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Component = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Vector = Annotated[list[Component], Meta(min_length=1, max_length=MAX_VECTOR_LENGTH)]
-Generation = Annotated[int, Meta(ge=0, le=2**53)]
+MAX_GENERATION = 2**53
+Generation = Annotated[int, Meta(ge=0, le=MAX_GENERATION)]
 
 
 def _words(meanings: Mapping[str, str], description: str) -> Meta:

@@ -16,6 +16,7 @@ draw the user vector towards it. `streams.serving.skips` turns away from it what
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import xxhash
@@ -41,6 +42,12 @@ MAX_TOKENS = 96
 _MAX_LOG_AGE = float(np.log1p(30 * DAY_MS / 1_000))
 _NGRAM_SHARE = 0.5
 """Of the sum of squares of a word's weights; its n-grams share it, the whole word has the rest."""
+
+MAX_CACHED_CHARACTERS = 32
+MAX_CACHED_QUERY = 64
+"""Characters of a word or name, and of a query, whose rows are cached. Those of 256 random letters
+take 20 to 45 KB: searches for such would fill the caches with hundreds of MB. A query of 40 that is
+not cached costs each event of its user 4 us."""
 
 Weighted = dict[int, float]
 """Rows of the content table with their weights."""
@@ -181,7 +188,7 @@ class FeatureEncoder:
             return {}
         newest_first: Weighted = {}
         for search in reversed(window.searches[-MAX_SEARCHES:]):
-            for row, weight in self.text_rows(search.query):
+            for row, weight in self.query_rows(search.query):
                 newest_first[row] = newest_first.get(row, 0.0) + weight
             if len(newest_first) >= MAX_TOKENS:
                 break
@@ -195,6 +202,12 @@ class FeatureEncoder:
     def text_rows(self, text: str) -> Sequence[tuple[int, float]]:
         """Return the rows for the words of *text* and their n-grams, with weights."""
         return _text_rows(text, self.content_buckets)
+
+    def query_rows(self, query: str) -> Sequence[tuple[int, float]]:
+        """Return `text_rows` of a query, which comes again with each event of its user."""
+        if len(query) > MAX_CACHED_QUERY:
+            return self.text_rows(query)
+        return _cached_query_rows(query, self.content_buckets)
 
     def content_rows(self, upload: VideoUpload) -> Weighted:
         """Return the rows of the content table that describe *upload*, with their weights."""
@@ -261,19 +274,38 @@ def tag_text(tag: str) -> str:
     return "" if any(map(str.isdigit, text)) else text
 
 
-@lru_cache(maxsize=16_384)
 def _text_rows(text: str, num_buckets: int) -> tuple[tuple[int, float], ...]:
-    found: list[tuple[int, float]] = []
-    for word in words(text):
-        parts = ngrams(word)
-        share = _NGRAM_SHARE if parts else 0.0
-        found.append((_hashed("word", word, num_buckets), (1.0 - share) ** 0.5))
-        weight = (share / max(len(parts), 1)) ** 0.5
-        found += [(_hashed("ngram", part, num_buckets), weight) for part in parts]
-    return tuple(found)
+    """Return the rows of *text*; words come again in other titles, titles do not."""
+    return tuple(chain.from_iterable(_word_rows(word, num_buckets) for word in words(text)))
 
 
-@lru_cache(maxsize=65_536)
+def _word_rows(word: str, num_buckets: int) -> tuple[tuple[int, float], ...]:
+    if len(word) > MAX_CACHED_CHARACTERS:
+        return _computed_word_rows(word, num_buckets)
+    return _cached_word_rows(word, num_buckets)
+
+
+def _computed_word_rows(word: str, num_buckets: int) -> tuple[tuple[int, float], ...]:
+    parts = ngrams(word)
+    share = _NGRAM_SHARE if parts else 0.0
+    weight = (share / max(len(parts), 1)) ** 0.5
+    return (
+        (_hashed("word", word, num_buckets), (1.0 - share) ** 0.5),
+        *((_hashed("ngram", part, num_buckets), weight) for part in parts),
+    )
+
+
 def _hashed(kind: str, value: str, num_buckets: int) -> int:
     """Return a row from 1 on; row 0 means nothing."""
+    if len(value) > MAX_CACHED_CHARACTERS:
+        return _computed_hash(kind, value, num_buckets)
+    return _cached_hash(kind, value, num_buckets)
+
+
+def _computed_hash(kind: str, value: str, num_buckets: int) -> int:
     return 1 + xxhash.xxh3_64_intdigest(f"{kind}={value}".encode()) % (num_buckets - 1)
+
+
+_cached_query_rows = lru_cache(maxsize=8_192)(_text_rows)
+_cached_word_rows = lru_cache(maxsize=8_192)(_computed_word_rows)
+_cached_hash = lru_cache(maxsize=65_536)(_computed_hash)

@@ -1,4 +1,8 @@
-"""Grow arrays by doubling, so that adding rows one by one costs little."""
+"""Grow arrays by a quarter, so that adding rows one by one costs little.
+
+Small ones double. Large ones do not: a process has some fifty arrays with a row for each video, and
+all of them would double with the same upload. At 4,096 videos that made 49 MB of a trainer.
+"""
 
 import numpy as np
 
@@ -11,7 +15,7 @@ def grown(array: np.ndarray, num_rows: int) -> np.ndarray:
     if num_rows <= capacity:
         return array
     while capacity < num_rows:
-        capacity = max(2 * capacity, 1)
+        capacity += max(capacity // 4, min(capacity, FIRST_CAPACITY), 1)
     larger = np.zeros((capacity, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger

@@ -162,10 +162,15 @@ def inputs_used_by(
 def session(model: bytes) -> ort.InferenceSession:
     """Return an ONNX Runtime session of one thread that does not spin.
 
+    It has no memory arena of its own: each generation brings new sessions, of which each would keep
+    up to 8 MB. What they compute with comes from malloc, which is as fast (30 to 200 us for 1 to
+    64 users with and without).
+
     Raises:
         BundleError: ONNX Runtime rejects the model.
     """
     options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = False
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

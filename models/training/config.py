@@ -22,8 +22,11 @@ _AT_LEAST = {
 }  # fmt: skip
 _ABOVE_ZERO = {
     1.0: ("lr_share_after_histories", "id_moment_decay", "content_moment_decay"),
-    math.inf: ("dense_lr", "id_lr", "content_lr", "max_grad_norm", "max_row_grad_norm"),
+    10.0: ("dense_lr", "id_lr", "content_lr"),
+    math.inf: ("max_grad_norm", "max_row_grad_norm"),
 }
+_MOST = 2**53
+"""The largest count or time: JSON and float64 have no larger integers one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,14 @@ class TowerConfig:
             raise ValueError(f"max_per_user must be at least 1, got {self.max_per_user}")
         for least, names in _AT_LEAST.items():
             for name in names:
-                if not least <= getattr(self, name) < math.inf:
-                    raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+                value = getattr(self, name)
+                if not least <= value <= _MOST:
+                    raise ValueError(f"{name} must be in [{least}, {_MOST}], got {value}")
+        if self.num_replayed > self.replay_size:
+            raise ValueError(
+                f"num_replayed must be at most replay_size ({self.replay_size}), "
+                f"got {self.num_replayed}"
+            )
         for most, names in _ABOVE_ZERO.items():
             for name in names:
                 value = getattr(self, name)

@@ -117,6 +117,12 @@ class ReplayBuffer:
         self.arrays["user_hash"][slots] = [_hashed(example.user_id) for example in examples]
         return slots
 
+    def clear(self) -> None:
+        """Erase every example; the next ones are kept in the same slots."""
+        for array in self.arrays.values():
+            array[: len(self)] = 0
+        self.num_added = 0
+
     def draw(
         self, rng: np.random.Generator, size: int, *, max_per_user: int | None = None
     ) -> Int64[np.ndarray, "K"]:

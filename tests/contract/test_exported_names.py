@@ -15,8 +15,8 @@ EXPORTED = {
     "wire.events": """
         BundleAnnouncement BundleId BundleState Code Component Context Country DurationMs Event EventId
         Generation HotVideo HottestVideos Id ImpressedVideo Impressions ItemVector Label Language FLOAT32_BYTES
-        MAX_AHEAD_MS MAX_CANDIDATES_BYTES MAX_DURATION_MS MAX_FEATURES MAX_HISTORY MAX_TIME_MS
-        MAX_VECTOR_LENGTH MIN_TIME_MS Number Origin RankingFeatures RankingLog
+        MAX_AHEAD_MS MAX_CANDIDATES_BYTES MAX_DURATION_MS MAX_FEATURES MAX_GENERATION MAX_HISTORY
+        MAX_TIME_MS MAX_VECTOR_LENGTH MIN_TIME_MS Number Origin RankingFeatures RankingLog
         Recommendation RecommendationId RecommendationRequest RecommendedVideo Search Sha256
         ShortLabel SimilarVideo SimilarVideos TimeMs UserDeletion Vector VideoUpload Watch WatchMs encode
     """,

@@ -40,6 +40,7 @@ class RecordingLearner(Learner):
         self.forgotten = []
         self.studied = []
         self.loss = 1.0
+        self.num_steps = 0
         self.touched = set()
 
     def upload(self, upload):
@@ -273,16 +274,21 @@ def announcement(generation, state=BundleState.OFFERED, metrics=None):
 
 
 class RecordingRanker:
-    """Keeps what it is given to learn."""
+    """Keeps what it is given to learn, and whom it is told to forget."""
 
     def __init__(self):
         self.learned = []
+        self.forgotten = []
 
     def learn(self, examples):
         self.learned += examples
 
     def upload(self, upload):
         """Note nothing of a video."""
+
+    def forget(self, user_id):
+        """Note who is forgotten."""
+        self.forgotten.append(user_id)
 
     def metrics(self):
         """Return no measures."""

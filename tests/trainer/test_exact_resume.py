@@ -29,7 +29,7 @@ from contract.wire.topics import (
 from models.history.history import WindowPolicy
 from nextwatch.topics.topics import reconcile
 from tests.support.builders import deletion, search, shown, upload, watch
-from tests.trainer.real_process import Neighbours, Process
+from tests.trainer.real_process import PATIENCE_S, Neighbours, Process
 from trainer.input.windows import Windows
 from trainer.ranking.join_store import RocksJoinStore
 from trainer.state import checkpoint_codec
@@ -177,12 +177,24 @@ def killed_at_random(process, neighbours, rng):
     else:
         neighbours.wait_until(process.ready.exists)
         sleep(rng.uniform(0.0, 3.0))
-    end_s = monotonic() + 10
+    end_s = monotonic() + PATIENCE_S
     while kind == "saving" and not list(process.checkpoints.glob("ckpt-*.tmp")):
         assert monotonic() < end_s
         sleep(0.001)
     sleep(rng.uniform(0.0, 0.02))
     process.end(signal.SIGKILL)
+    process.ready.unlink(missing_ok=True)
+
+
+def ended_once_one_published(process, neighbours, archive):
+    """Let the trainer live until one has published vectors, however slow the machine; end it."""
+    process.start()
+    neighbours.wait_until(process.ready.exists)
+    tag = VectorsPublished.__struct_config__.tag.encode()
+    neighbours.wait_until(
+        lambda: any(tag in segment.read_bytes() for segment in archive.glob("journal-*"))
+    )
+    assert process.end(signal.SIGTERM) == 0
     process.ready.unlink(missing_ok=True)
 
 
@@ -215,6 +227,7 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_as_if_it_had_not_been(kafka, s
 
     for _ in range(NUM_KILLS):
         killed_at_random(process, neighbours, rng)
+    ended_once_one_published(process, neighbours, tmp_path / "archive")
     players.stop()
     last = started("killed", **QUIET, catalogue_wait_s=300)
     last.start()

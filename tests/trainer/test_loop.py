@@ -10,8 +10,9 @@ import structlog
 
 from benchmarks.stack.inline_executor import InlineExecutor
 from contract.errors import StoreUnavailable
+from contract.process import memory
 from contract.process.clock import ManualClock
-from contract.wire.events import BundleState
+from contract.wire.events import MAX_GENERATION, BundleState
 from contract.wire.topics import (
     IMPRESSIONS,
     MODEL_BUNDLES,
@@ -36,11 +37,13 @@ from tests.trainer.ranking import facts
 from trainer.guard.rollback import Rollback
 from trainer.input.dispatch import Intake
 from trainer.input.feed import BrokerLostRecordsError
-from trainer.loop import Parts, Trainer
+from trainer.loop import ALL, Trainer
+from trainer.parts import Parts
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.ranking.join_store import RocksJoinStore
 from trainer.settings import TrainerSettings
+from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.journal import Journal
 from trainer.transitions import BACKLOG_SPAN_MS
@@ -111,10 +114,10 @@ class Room:
 class KeepsNothing(Mock):
     """A watch of what serves that lets everything pass, on a disk that may be full."""
 
-    has_gone_back = is_held = False
+    has_gone_back = is_held = has_caught_up = False
     is_full = True
 
-    def why_not_offer(self, **_given):
+    def why_not_offer(self):
         return None
 
     def why_refused(self, _bundle):
@@ -230,7 +233,7 @@ def test_the_next_generation_is_beyond_all_that_were_announced(tmp_path):
     room = Room(tmp_path, [*UPLOADS, running], watches("v1")).start()
 
     room.trainer.step()
-    room.trainer.offer_next()
+    room.trainer.offering.offer_next()
 
     assert [offered.generation for offered in room.outbox.announcements()] == [8]
 
@@ -260,7 +263,7 @@ def test_a_batch_that_is_not_full_waits(tmp_path):
 def test_nothing_is_offered_when_nothing_was_learned(tmp_path):
     room = Room(tmp_path, UPLOADS).start()
 
-    room.trainer.offer_next()
+    room.trainer.offering.offer_next()
 
     assert room.journal == []
 
@@ -275,10 +278,10 @@ def test_a_first_bundle_that_could_not_be_written_is_offered_once_it_can(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(bundle, "write", fail)
         room.start()
-        room.trainer.offer_next()
+        room.trainer.offering.offer_next()
     assert room.outbox.announcements() == []
 
-    room.trainer.offer_next()
+    room.trainer.offering.offer_next()
     assert len(room.outbox.announcements()) == 1
 
 
@@ -291,7 +294,7 @@ def test_an_index_that_cannot_follow_is_waited_for(tmp_path):
     room = Room(tmp_path, [*UPLOADS, *waiting], watches("v1")).start()
 
     room.trainer.step()
-    room.trainer.offer_next()
+    room.trainer.offering.offer_next()
 
     assert room.outbox.announcements() == []
 
@@ -305,8 +308,8 @@ def test_nothing_is_published_while_the_loss_is_not_finite(tmp_path, loss):
     room.trainer.step()
     room.journal.clear()
 
-    room.trainer.publish_vectors()
-    room.trainer.offer_next()
+    room.trainer.offering.publish_vectors()
+    room.trainer.offering.offer_next()
 
     assert room.journal == []
 
@@ -315,11 +318,11 @@ def test_vectors_are_for_the_generation_in_service(tmp_path):
     room = Room(tmp_path, UPLOADS, watches("v1")).start()
     room.trainer.step()
 
-    room.trainer.publish_vectors()
+    room.trainer.offering.publish_vectors()
     assert "item-vectors" not in room.effects()
 
     room.generations.note(announcement(1, BundleState.IN_SERVICE))
-    room.trainer.publish_vectors()
+    room.trainer.offering.publish_vectors()
     assert room.effects()[-2:] == ["item-vectors", "acknowledged"]
 
 
@@ -331,7 +334,7 @@ def test_vectors_of_an_upload_with_other_content_are_published_without_learning(
     room.generations.note(announcement(1, BundleState.IN_SERVICE))
     room.trainer.step()
 
-    room.trainer.publish_vectors()
+    room.trainer.offering.publish_vectors()
 
     sent = [record.key for record in room.outbox.sent if record.topic == "item-vectors"]
     assert sent == [b"v3"]
@@ -355,7 +358,7 @@ def test_no_vectors_are_published_for_a_generation_that_is_not_kept(tmp_path):
     room.trainer.step()
     room.generations.note(announcement(9, BundleState.IN_SERVICE))
 
-    room.trainer.publish_vectors()
+    room.trainer.offering.publish_vectors()
 
     assert "item-vectors" not in room.effects()
 
@@ -419,11 +422,11 @@ def test_nothing_is_offered_before_it_is_known_what_serves(tmp_path):
     room = Room(tmp_path, UPLOADS, feed=SilentFeed(UPLOADS), catalogue_wait_s=0.0)
     room.trainer.start(lambda: False)
     assert room.outbox.announcements() == []
-    assert room.trainer.withheld == "the announcements are not read to their end yet"
+    assert room.trainer.offering.withheld == "the announcements are not read to their end yet"
 
     room.feed.is_away = False
     room.trainer.take()
-    room.trainer.offer_next()
+    room.trainer.offering.offer_next()
     assert [offered.generation for offered in room.outbox.announcements()] == [1]
 
 
@@ -443,7 +446,7 @@ def test_what_is_learned_while_starting_is_offered_too(tmp_path):
     room = Room(tmp_path, [received(MODEL_BUNDLES, announcement(1)), *watches("v1")]).start()
     assert room.learner.seen == ["u1/v1/0"]
 
-    room.trainer.offer_next()
+    room.trainer.offering.offer_next()
 
     assert [offered.generation for offered in room.outbox.announcements()] == [2]
 
@@ -474,6 +477,57 @@ def test_after_an_erasure_even_an_idle_trainer_replaces_every_checkpoint_that_na
         room.trainer.checkpoint()
 
     assert room.effects() == ["acknowledged", "checkpoint"] * 3
+    assert b"the-erased-user" not in bytes_below(tmp_path / "checkpoints")
+
+
+def keeps_generations(rollback):
+    """Return a watch that lets everything pass, and keeps checkpoints in a real directory."""
+    watch = KeepsNothing()
+    watch.keep, watch.note_erasure = rollback.keep, rollback.note_erasure
+    watch.drop_erased = rollback.drop_erased
+    return watch
+
+
+def test_a_restart_does_not_forget_which_kept_checkpoints_name_an_erased_user(tmp_path):
+    """It came before the second checkpoint after the erasure, and nothing new is offered."""
+    directory = tmp_path / "checkpoints"
+    erasure = received(USER_DELETIONS, deletion(user_id="the-erased-user", at_ms=9))
+    guarding = keeps_generations(Rollback(directory))
+    room = Room(tmp_path, UPLOADS, watches("v1", user_id="the-erased-user"), [erasure],
+                guarding=guarding).start()  # fmt: skip
+    room.trainer.step()
+    room.learner.seen.clear()  # the stand-in writes down what it was shown
+    room.trainer.offering.offer()
+    assert b"the-erased-user" in bytes_below(directory / "generations" / "2")
+    room.trainer.step()
+    room.trainer.checkpoint()
+    again = restarted(tmp_path, [received(MODEL_BUNDLES, announcement(2))],
+                      guarding=keeps_generations(Rollback(directory))).start()  # fmt: skip
+
+    for _ in range(9):
+        again.trainer.checkpoint()
+
+    assert b"the-erased-user" not in bytes_below(directory)
+    assert again.journal.count(("checkpoint",)) == 2
+
+
+def test_a_checkpoint_that_fails_after_an_erasure_is_not_counted_as_one(tmp_path, monkeypatch):
+    """Else the last of three older ones, which names the user, stays as long as nothing happens."""
+    erasure = received(USER_DELETIONS, deletion(user_id="the-erased-user", at_ms=9))
+    room = Room(tmp_path, UPLOADS, watches("v1", user_id="the-erased-user"), [erasure]).start()
+    room.trainer.step()
+    for _ in range(3):
+        room.learner.seen.clear()
+        room.trainer._has_changed = True
+        room.trainer.checkpoint()
+    room.trainer.step()
+    with monkeypatch.context() as patched:
+        patched.setattr(room.checkpoints, "save", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+        room.trainer.checkpoint()
+
+    for _ in range(9):
+        room.trainer.checkpoint()
+
     assert b"the-erased-user" not in bytes_below(tmp_path / "checkpoints")
 
 
@@ -519,6 +573,63 @@ def test_each_checkpoint_commits_its_offsets(tmp_path):
     room.trainer.run(_after(3), lambda: None)
 
     assert room.feed.told[-1] == room.checkpoints.newest().offsets
+
+
+def test_freed_memory_is_given_back_before_each_bundle_and_after_its_checkpoint(
+    tmp_path, monkeypatch
+):
+    """What batches have freed is no part of the most that a process takes with its bundle."""
+    room = Room(tmp_path, UPLOADS, watches("v1")).start()
+    for place in ("trainer.loop", "trainer.publish.offering"):
+        monkeypatch.setattr(f"{place}.give_back_memory", lambda: room.journal.append(("free",)))
+    export = room.learner.bundle_files
+    monkeypatch.setattr(
+        room.learner, "bundle_files", lambda: room.journal.append(("bundle",)) or export()
+    )
+
+    room.trainer.offering.offer()
+    room.trainer.run(_after(1), lambda: None)
+
+    of_memory = [one for one in room.effects() if one in {"free", "bundle", "checkpoint"}]
+    assert of_memory[:4] == ["free", "bundle", "checkpoint", "free"]
+
+
+def test_the_guard_is_told_once_that_all_is_read(tmp_path):
+    """Until then no bundle follows that of another trainer."""
+    watch = KeepsNothing()
+    watch.is_full, told = False, []
+    room = Room(tmp_path, UPLOADS, watches("v1"), guarding=watch)
+
+    def caught_up():
+        told.append(room.feed.has_read(ALL))
+        watch.has_caught_up = True
+
+    watch.caught_up = caught_up
+    room.trainer.run(_after(4), lambda: None)
+
+    assert told == [True]
+
+
+def test_a_bundle_and_its_checkpoint_are_made_of_blocks_that_are_mapped_apart(
+    tmp_path, monkeypatch
+):
+    """Each is a little larger than the last: in the heap they would leave holes that fit none."""
+    room, are_apart = Room(tmp_path, UPLOADS, watches("v1")).start(), []
+    snapshot, export = checkpoint_codec.snapshot, room.learner.bundle_files
+    monkeypatch.setattr(
+        checkpoint_codec,
+        "snapshot",
+        lambda state: are_apart.append(memory._num_apart) or snapshot(state),
+    )
+    monkeypatch.setattr(
+        room.learner, "bundle_files", lambda: are_apart.append(memory._num_apart) or export()
+    )
+
+    room.trainer.offering.offer()
+
+    assert len(are_apart) == 2
+    assert all(are_apart)
+    assert memory._num_apart == 0
 
 
 class RankingRoom(Room):
@@ -681,7 +792,7 @@ def test_a_restart_does_again_what_the_journal_says_before_it_takes_anything_new
     room = Room(tmp_path, UPLOADS, watches("v1", "v2"), watches("v3", offset=2)).start()
     room.trainer.take()
     room.trainer.learn_due()
-    room.trainer.offer_next()
+    room.trainer.offering.offer_next()
     room.trainer.take()
     seen = [effect for effect in room.journal if effect[0] in ("learn", "freeze")]
     announced = [received(MODEL_BUNDLES, announcement(2))]
@@ -695,6 +806,39 @@ def test_a_restart_does_again_what_the_journal_says_before_it_takes_anything_new
     assert [effect for effect in again.journal if effect[0] in ("learn", "freeze")] == seen
     assert [one.video_id for one in again.state.pending.examples] == ["v3"]
     assert again.feed.next_offsets["watch-events"] == {0: 3}
+
+
+def test_an_announcement_with_the_highest_number_is_told_with_the_remedy(tmp_path):
+    """All that followed would be rejected by every reader, and nobody would say so."""
+    room = Room(tmp_path, [*UPLOADS, received(MODEL_BUNDLES, announcement(MAX_GENERATION))]).start()
+
+    room.trainer.offering.offer()
+
+    assert room.outbox.announcements() == []
+    assert f"b{MAX_GENERATION} was announced" in room.trainer.offering.withheld
+    assert "tombstone" in room.trainer.offering.withheld
+
+
+@pytest.mark.parametrize("with_records", [False, True])
+def test_an_announcement_never_ends_a_batch(tmp_path, monkeypatch, with_records):
+    """Announcements are not journalled: a batch that one ended would end elsewhere if repeated.
+
+    Of a backlog more than a usual batch waits, and would be full once fewer records come.
+    """
+    users = [watches("v1", user_id=f"u{n}", offset=n)[0] for n in range(7)]
+    later = watches("v2", user_id="u7", offset=7) if with_records else []
+    room = Room(tmp_path, UPLOADS, backlog(monkeypatch, users),
+                [received(MODEL_BUNDLES, announcement(1)), *later], batch_wait_ms=60_000,
+                backlog_batch_size=10).start()  # fmt: skip
+    for _ in range(2):
+        room.trainer.take()
+    again = restarted(tmp_path, replayed=users + later, batch_wait_ms=60_000,
+                      backlog_batch_size=10)  # fmt: skip
+
+    again.trainer.start(lambda: False)
+
+    assert learned_batches(room) == learned_batches(again) == ([8] if with_records else [])
+    assert again.state.pending.examples == room.state.pending.examples
 
 
 def test_a_trainer_that_is_stopped_while_it_repeats_the_journal_saves_nothing(tmp_path):
@@ -715,12 +859,12 @@ def test_a_bundle_whose_checkpoint_cannot_be_kept_is_not_announced(tmp_path):
     room = Room(tmp_path, UPLOADS, guarding=disk)
     room.trainer.start(lambda: False)
     assert room.outbox.announcements() == []
-    assert "No space left" in room.trainer.withheld
-    assert room.state.counts["bundles_withheld"] == 1
+    assert "No space left" in room.trainer.offering.withheld
+    assert room.trainer._parts.metrics.counts["bundles_withheld"] == 1
     assert +room.trainer._parts.metrics.withheld == {"checkpoint": 1}
 
     disk.is_full = False
-    room.trainer.offer()
+    room.trainer.offering.offer()
     room.trainer.step()
     assert [one.generation for one in room.outbox.announcements()] == [2]
-    assert room.trainer.withheld == ""
+    assert room.trainer.offering.withheld == ""

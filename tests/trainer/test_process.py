@@ -263,18 +263,27 @@ def test_a_file_of_settings_that_is_wrong_is_told_before_the_broker_is_asked(tmp
 
     assert done.returncode == ExitCode.MISCONFIGURED
     assert done.stderr == (
-        "trainer: NEXTWATCH_TRAINER_CONFIG: [model] dense_lr: dense_lr must be above 0, got nan\n"
+        "trainer: NEXTWATCH_TRAINER_CONFIG: [model] dense_lr: dense_lr must be in (0, 10], got nan\n"
     )
 
 
-def test_a_loss_that_there_is_not_is_told_with_those_that_there_are(kafka, tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ('[model]\nloss = "hierarchical"', "[model]: unknown loss 'hierarchical'; known: bpr_max"),
+        ("[model]\nreplay_size = 1000000000000", "[model]: Unable to allocate"),
+        ("[ranker]\ndim = 10000000000", "[ranker]: "),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_told_with_its_table(kafka, tmp_path, settings, told):
+    """A loss that there is not, with those that there are; tables beyond memory."""
     path = tmp_path / "trainer.toml"
-    path.write_text('[model]\nloss = "hierarchical"\n')
+    path.write_text(settings)
     done = Process(kafka, tmp_path, config=path).run()
 
     assert done.returncode == ExitCode.MISCONFIGURED
     [line] = [line for line in done.stderr.splitlines() if line.startswith("trainer: ")]
-    assert "NEXTWATCH_TRAINER_CONFIG: [model]: unknown loss 'hierarchical'; known: bpr_max" in line
+    assert f"NEXTWATCH_TRAINER_CONFIG: {told}" in line
 
 
 def test_a_second_trainer_on_one_directory_ends_with_the_remedy(process, neighbours, kafka):

@@ -13,7 +13,8 @@ from tests.support.builders import T0, upload, watch
 from tests.trainer.doubles import RecordingLearner, state_of
 from trainer.input.dispatch import Intake
 from trainer.input.feed import Feed, feed_config, identify
-from trainer.loop import Parts, Trainer
+from trainer.loop import Trainer
+from trainer.parts import Parts
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.settings import TrainerSettings

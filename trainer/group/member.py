@@ -15,7 +15,8 @@ from contract.errors import ContractError
 from contract.wire.topics import MODEL_BUNDLES, Topic
 from trainer.group.exchange import Exchange
 from trainer.group.group import Group
-from trainer.loop import ALL, CATALOGUE, Parts, Stop, Trainer
+from trainer.loop import ALL, CATALOGUE, Stop, Trainer
+from trainer.parts import Parts
 from trainer.settings import TrainerSettings
 from trainer.state import checkpoint_codec
 from trainer.state.checkpoint import Checkpoint
@@ -63,9 +64,13 @@ class Member(Trainer):
         self._finish_saving()
         if self._group.is_first:
             if self._fast_path.is_due():
-                self.publish_vectors()
-            if not self._saving.is_running and self._offered is None and self._slow_path.is_due():
-                self.offer_next()
+                self._has_changed |= self.offering.publish_vectors()
+            if (
+                not self._saving.is_running
+                and not self.offering.is_pending
+                and self._slow_path.is_due()
+            ):
+                self.offering.offer_next()
             if self._next_checkpoint.is_due():
                 self._is_wanted = True
         self._save_together()
@@ -124,7 +129,7 @@ class Member(Trainer):
             feed.open(ALL, checkpoint.offsets, checkpoint.topic_ids)
             self._verify_together(stop)
         if self._group.is_first and not self._parts.generations.has_any:
-            self.offer()
+            self.offering.offer()
         for interval in (self._fast_path, self._slow_path, self._next_checkpoint):
             interval.restart()
 
@@ -162,7 +167,7 @@ class Member(Trainer):
             elif self._group.any(patience.is_due()):
                 log.warning("reading_cut_short", waited_s=self._settings.catalogue_wait_s)
                 break
-        self._why_unknown()
+        self.offering.why_unknown()
 
     def _verify_together(self, stop: Stop) -> None:
         """Go on until the topics are known to reach to where reading them started."""

@@ -133,7 +133,9 @@ class Guard:
     def score(self, examples: Sequence[Example], learner: Learner) -> None:
         """Score some of *examples*, which were not learned from yet, with all three models."""
         self._recent.extend(examples)
-        self.movement.note(learner.dense_weights(), num_plays=self.num_plays)
+        self.movement.note(
+            learner.dense_weights(), num_taken=learner.num_steps, num_plays=self.num_plays
+        )
         known = [] if self.served is None else [
             one for one in examples if one.video_id in self.served.items
         ]  # fmt: skip

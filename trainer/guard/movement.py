@@ -2,6 +2,10 @@
 
 How far the dense weights move in a step follows the learning rate and hardly anything else, so a
 wrong one shows after a few steps, long before it shows in what is found.
+
+Several steps between two looks count as so many: a batch of a backlog takes four, one of live
+traffic one. Uncounted, a trainer that had been late for minutes was told to move 5.7 times as far
+as usual, and went back.
 """
 
 from dataclasses import dataclass
@@ -30,13 +34,18 @@ class MovementMonitor:
     """The number of plays at the first of those."""
     _last: float = 0.0
     _weights_P: np.ndarray | None = None
+    _num_taken: int = 0
 
-    def note(self, weights_P: Float32[np.ndarray, "P"], *, num_plays: int) -> None:
-        """Look at the weights as they are now; the same as the last time are no step."""
+    def note(self, weights_P: Float32[np.ndarray, "P"], *, num_taken: int, num_plays: int) -> None:
+        """Look at the weights as they are after *num_taken* steps of learning.
+
+        The same weights as the last time are no step.
+        """
         before_P, self._weights_P = self._weights_P, weights_P
+        num_steps, self._num_taken = num_taken - self._num_taken, num_taken
         if before_P is None or len(before_P) != len(weights_P):
             return
-        moved = float(np.linalg.norm(weights_P - before_P))
+        moved = float(np.linalg.norm(weights_P - before_P)) / max(1, num_steps)
         if not moved:
             return
         self._last = moved

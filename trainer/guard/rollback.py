@@ -1,8 +1,8 @@
 """Keep the checkpoint of each offered generation, and go back to one.
 
 A kept checkpoint is made of hard links, so it takes no space before the checkpoint it came from is
-deleted. Going back is prepared on disk, and done by starting over from the newest checkpoint, as
-after a crash:
+deleted; where the file system has no links it is a copy. Going back is prepared on disk, and done
+by starting over from the newest checkpoint, as after a crash:
 
 1. the quarantine is written: what must not be learned from again;
 2. the kept checkpoint becomes the newest one, and those after it are deleted;
@@ -12,14 +12,17 @@ A kept checkpoint of a withdrawn generation says that this was not done to its e
 does it again.
 
 That nothing is to be published yet after going back is a file beside the checkpoints, and not in
-them: the one gone back to is older than the trouble.
+them: the one gone back to is older than the trouble. So is which kept checkpoints may have a user
+who was erased since: a restart must not forget to delete them.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from contract.process.atomic_write import DRAFT_SUFFIX, replace_file
@@ -30,8 +33,9 @@ log = structlog.get_logger()
 
 KEPT_GENERATIONS = 4
 _DIRECTORY = "generations"
-_CHECKPOINT = "ckpt-"
 _HELD = "held"
+_NAMING_ERASED = "naming_erased.json"
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 class Rollback:
@@ -60,11 +64,33 @@ class Rollback:
         (self._directory / _HELD).unlink(missing_ok=True)
 
     @property
+    def naming_erased(self) -> list[int]:
+        """The generations whose kept checkpoints may have a user who was erased."""
+        try:
+            return msgspec.json.decode(self._naming_erased.read_bytes(), type=list[int])
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return self.generations if self._naming_erased.exists() else []
+
+    def note_erasure(self) -> None:
+        """Remember that the checkpoints kept so far may have a user who was erased.
+
+        Raises:
+            OSError: the disk cannot be written to.
+        """
+        if self.generations:
+            replace_file(self._naming_erased, msgspec.json.encode(self.generations))
+
+    def drop_erased(self) -> None:
+        """Delete the kept checkpoints that may have a user who was erased."""
+        self.drop(self.naming_erased)
+        self._naming_erased.unlink(missing_ok=True)
+
+    @property
     def generations(self) -> list[int]:
         """The generations whose checkpoints are kept, oldest first."""
         kept = self._directory / _DIRECTORY
-        names = [path.name for path in kept.iterdir()] if kept.is_dir() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        names = [path.name for path in kept.iterdir() if path.is_dir()] if kept.is_dir() else []
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def keep(self, generation: int, checkpoint: Path) -> None:
         """Keep *checkpoint* as that of *generation*; delete the oldest ones that are kept.
@@ -131,16 +157,14 @@ class Rollback:
         entry = self.quarantine.add(
             reason=reason, now_ms=now_ms, generation=generation, first=first, end=end
         )
-        [source] = self._path(generation).glob(f"{_CHECKPOINT}*")
-        target = self._directory / source.name
+        checkpoints = Checkpoints(self._directory)
+        target = checkpoints.path(kept.number)
         if not target.exists():
             draft = target.with_name(target.name + DRAFT_SUFFIX)
             shutil.rmtree(draft, ignore_errors=True)
-            _link(source, draft)
+            _link(Checkpoints(self._path(generation)).path(kept.number), draft)
             draft.rename(target)
-        for path in sorted(self._directory.glob(f"{_CHECKPOINT}*"), reverse=True):
-            if path.name > target.name:
-                shutil.rmtree(path)
+        checkpoints.drop_after(kept.number)
         for later in self.generations:
             if later > generation:
                 shutil.rmtree(self._path(later))
@@ -154,11 +178,24 @@ class Rollback:
         )
         return entry
 
+    @property
+    def _naming_erased(self) -> Path:
+        return self._directory / _NAMING_ERASED
+
     def _path(self, generation: int) -> Path:
         return self._directory / _DIRECTORY / str(generation)
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make *target* a copy of the directory *source*, of hard links."""
+    """Make *target* a copy of the directory *source*, of hard links where there are some."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, target, copy_function=os.link)
+    shutil.copytree(source, target, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(source, target)

@@ -14,7 +14,7 @@ that starts again meanwhile waits anew.
 """
 
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,13 +62,15 @@ class ServiceWatch:
     publisher: Announcing
     bundle_url: str
     clock: Clock
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of the process: alarms, and notices of traffic."""
     is_after_return: bool = field(init=False)
     """Whether it has gone back, and nothing may be published before that is over."""
     has_gone_back: bool = False
+    has_caught_up: bool = False
     _candidate: ServedModel | None = None
     _held_until: int = 0
     _held_since_ms: int | None = None
-    _naming_erased: list[int] = field(default_factory=list)
     _has_noticed: bool = False
     _has_looked: bool = False
     _marks: deque[tuple[int, Offsets]] = field(default_factory=lambda: deque(maxlen=_MAX_MARKS))
@@ -86,6 +88,7 @@ class ServiceWatch:
 
     def caught_up(self) -> None:
         """Note that the topics were read to their ends: from now on comparisons are fair."""
+        self.has_caught_up = True
         self.guard.start_over()
         self._hold()
 
@@ -131,7 +134,7 @@ class ServiceWatch:
             for vector in vectors:
                 model.items.put(vector)
 
-    def why_not_offer(self, *, has_caught_up: bool) -> str | None:
+    def why_not_offer(self) -> str | None:
         """Return why no bundle may be offered now; None when one may be.
 
         While it is behind, a learner cannot be compared with the generation of another one, which
@@ -141,7 +144,7 @@ class ServiceWatch:
         if in_service is None:
             return None
         is_own = in_service in self.state.touched
-        if not has_caught_up and (self.is_after_return or not is_own):
+        if not self.has_caught_up and (self.is_after_return or not is_own):
             return "it has not read the topics to their ends yet"
         if self.is_held:
             left = self._held_until - self.guard.num_plays
@@ -170,13 +173,16 @@ class ServiceWatch:
             self._candidate = None
 
     def note_erasure(self) -> None:
-        """Note that the checkpoints kept so far may have a user who was erased."""
-        self._naming_erased = self.rollback.generations
+        """Note that the checkpoints kept so far may have a user who was erased.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        self.rollback.note_erasure()
 
     def drop_erased(self) -> None:
         """Delete the kept checkpoints that may have a user who was erased."""
-        self.rollback.drop(self._naming_erased)
-        self._naming_erased = []
+        self.rollback.drop_erased()
 
     def progress(self) -> dict[str, float]:
         """Return what the guard sees, for the log."""
@@ -186,11 +192,11 @@ class ServiceWatch:
         notice = self.guard.traffic.notice
         if notice is not None and not self._has_noticed:
             log.warning("traffic_noticed", reason=notice)
-            self.state.counts["notices"] += 1
+            self.counts["notices"] += 1
         self._has_noticed = notice is not None
 
     def _react(self, alarm: Alarm, offsets: Offsets) -> None:
-        self.state.counts["alarms"] += 1
+        self.counts["alarms"] += 1
         clean = self._clean(alarm)
         log.error(
             "guard_alarmed",

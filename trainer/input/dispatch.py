@@ -127,7 +127,8 @@ class Intake:
             self._state.take_down(video_id)
             return
         if topic is MODEL_BUNDLES and record.value is None:
-            return  # index_sync has forgotten a bundle that nobody serves any more
+            self._generations.forget(tombstone_id(record.key, record.headers))
+            return
         assert topic.kind is not None
         event = decode(topic, topic.kind, record.key, record.value, record.headers, self.mended)
         check_place(record, event)

@@ -276,6 +276,8 @@ class Learner:
             most_steps = len(self._waiting) // self.config.examples_per_step
             steps = np.array_split(self._waiting, min(most_steps, STEPS_OF_A_BATCH))
             self._waiting, self._loss = [], float(np.mean([self._step(new) for new in steps]))
+            if not self.config.num_replayed:
+                self._replay.clear()
         self._frequency.add(label_rows)
         self._touch(label_rows)
         self._touch(known.users.watch_rows_BT)

@@ -15,8 +15,18 @@ MAX_OUTSTANDING = 2
 class Generations:
     """The announced generations; the newest announcement of each counts."""
 
-    metrics: dict[str, float] = field(default_factory=dict)
     _log: BundleLog = field(default_factory=BundleLog)
+    _metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics that were announced of the newest generation that is not withdrawn.
+
+        Those of a withdrawn one may be what bots did, which nobody reaches again.
+        """
+        newest_first = reversed(self._log.not_withdrawn)
+        known = (self._metrics.get(bundle.generation) for bundle in newest_first)
+        return next((metrics for metrics in known if metrics), {})
 
     @property
     def in_service(self) -> int | None:
@@ -53,12 +63,31 @@ class Generations:
         """Apply one announcement; they come in the order of their offsets."""
         self._log.apply(announcement)
         in_service = self._log.in_service
-        if announcement.metrics and announcement.generation == self.newest:
-            self.metrics = dict(announcement.metrics)
+        if announcement.metrics:  # later states of a bundle need not have them
+            self._metrics[announcement.generation] = dict(announcement.metrics)
         self._log.forget_least(
             lambda bundle: (bundle.generation == in_service, bundle.generation),
             most=MAX_REMEMBERED,
         )
+        self._drop_metrics()
+
+    def forget(self, bundle_id: str) -> None:
+        """Forget a bundle whose tombstone was read: index_sync has deleted its collection.
+
+        One that was withdrawn is not forgotten, since it may have to be gone back from, nor the one
+        in service.
+        """
+        in_service = self._log.of_generation(self._log.in_service)
+        is_needed = in_service is not None and in_service.bundle_id == bundle_id
+        if not is_needed and self._log.state(bundle_id) is not BundleState.WITHDRAWN:
+            self._log.forget(bundle_id)
+            self._drop_metrics()
+
+    def _drop_metrics(self) -> None:
+        """Forget the metrics of generations that are not remembered any more."""
+        if len(self._metrics) > len(self._log):
+            known = {bundle.generation for bundle in self._log}
+            self._metrics = {g: of_one for g, of_one in self._metrics.items() if g in known}
 
     @property
     def has_any(self) -> bool:

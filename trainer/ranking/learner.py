@@ -107,6 +107,11 @@ class RankingLearner:
         }
         self.model.forget(rows)
 
+    def forget(self, user_id: str) -> None:
+        """Erase the measures of what was shown to a user."""
+        erased = _hashed(user_id)
+        self._recent = deque((row for row in self._recent if row[0] != erased), maxlen=NUM_RECENT)
+
     def row_of_point(self, point: int) -> int:
         """Return the row of the video with this point, 0 when it is unknown."""
         return self._row_of_point.get(point, 0)
@@ -162,7 +167,7 @@ class RankingLearner:
             similarity_n,
             served_n,
         )
-        users = [xxhash.xxh3_64_intdigest(one.user_id.encode()) for one in known]
+        users = [_hashed(one.user_id) for one in known]
         rows = zip(users, *(column.tolist() for column in columns), strict=True)
         self._recent.extend(row for row, is_first in zip(rows, first_n, strict=True) if is_first)
         self._loss = self.model.learn(requests, candidates, labels)
@@ -271,6 +276,10 @@ class RankingLearner:
             count(row_n[which], time_ms_n[which], surface_n[which], watched=watched)
         for is_watched in is_watched_n.tolist():
             self._num_by_label[is_watched] += 1
+
+
+def _hashed(user_id: str) -> int:
+    return xxhash.xxh3_64_intdigest(user_id.encode())
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ import structlog
 
 from contract.errors import ContractError, StoreUnavailable
 from contract.kafka.retries import until_answered
-from contract.process.atomic_write import DRAFT_SUFFIX, write_directory
+from contract.process.atomic_write import DRAFT_SUFFIX, Content, write_directory
 
 log = structlog.get_logger()
 
@@ -38,6 +39,7 @@ MANIFEST_SUM = "manifest.sha256"
 READ_WITHIN_S = 30.0
 """How long a disk that does not give a checkpoint is asked again."""
 _PREFIX = "ckpt-"
+_NAME = re.compile(f"{_PREFIX}([0-9]{{12}})")
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _LIBRARIES = ("numpy", "torch", "msgspec", "safetensors")
 
@@ -94,7 +96,7 @@ class Checkpoints:
 
     def save(
         self,
-        files: Mapping[str, bytes],
+        files: Mapping[str, Content],
         *,
         offsets: Offsets,
         created_at_ms: int,
@@ -113,24 +115,23 @@ class Checkpoints:
             OSError: it could not be written.
         """
         for abandoned in self.directory.glob(f"{_PREFIX}*{DRAFT_SUFFIX}"):
-            shutil.rmtree(abandoned)
+            remove(abandoned)
         if number is None:
             number = self.newest_number + 1
-        final = self._path(number)
+        final = self.path(number)
         entries = self._entries(shared_with, shared)
         libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
         def last_files(draft: Path) -> dict[str, bytes]:
             for name in shared:
-                _share(self._path(shared_with) / name, draft / name)
+                _share(self.path(shared_with) / name, draft / name)
             encoded = msgspec.json.encode(
                 CheckpointManifest(
                     number=number,
                     created_at_ms=created_at_ms,
                     offsets=offsets,
                     topic_ids=dict(topic_ids),
-                    files=entries
-                    | {name: _File(_sha256(data), len(data)) for name, data in files.items()},
+                    files=entries | {name: _entry(draft / name) for name in files},
                     directories={name: _sizes(draft / name) for name in directories},
                     libraries=libraries | {"python": platform.python_version()},
                 )
@@ -139,8 +140,17 @@ class Checkpoints:
 
         write_directory(final, files, directories, last_files=last_files)
         for old in sorted(self._numbers())[: -self.keep]:
-            shutil.rmtree(self._path(old))
+            remove(self.path(old))
         return final
+
+    def drop_after(self, number: int) -> None:
+        """Delete the checkpoints after *number*, the newest first; what has another name stays.
+
+        Raises:
+            OSError: the disk cannot be written to.
+        """
+        for newer in sorted((n for n in self._numbers() if n > number), reverse=True):
+            remove(self.path(newer))
 
     @property
     def newest_number(self) -> int:
@@ -192,12 +202,12 @@ class Checkpoints:
             raise
         except OSError as error:
             raise StoreUnavailable(
-                f"{self._path(number)} cannot be read: {error.strerror or error}: mend the disk, or "
+                f"{self.path(number)} cannot be read: {error.strerror or error}: mend the disk, or "
                 "move the directory away to go on from the checkpoint before it"
             ) from error
 
     def _verified(self, number: int) -> Checkpoint:
-        path = self._path(number)
+        path = self.path(number)
         encoded = (path / MANIFEST).read_bytes()
         if _sha256(encoded).encode() != (path / MANIFEST_SUM).read_bytes():
             raise ValueError(f"{MANIFEST} does not have the sha256 beside it")
@@ -217,16 +227,17 @@ class Checkpoints:
         """Return what the manifest of checkpoint *number* says of the files *names*."""
         if not names:
             return {}
-        encoded = (self._path(number) / MANIFEST).read_bytes()
+        encoded = (self.path(number) / MANIFEST).read_bytes()
         files = msgspec.json.decode(encoded, type=CheckpointManifest).files
         return {name: files[name] for name in names}
 
-    def _path(self, number: int) -> Path:
+    def path(self, number: int) -> Path:
+        """Return where checkpoint *number* is, or would be."""
         return self.directory / f"{_PREFIX}{number:012d}"
 
     def _numbers(self) -> list[int]:
-        names = [path.name.removeprefix(_PREFIX) for path in self.directory.glob(f"{_PREFIX}*")]
-        return [int(name) for name in names if name.isdigit()]
+        matches = (_NAME.fullmatch(path.name) for path in self.directory.glob(f"{_PREFIX}*"))
+        return [int(match[1]) for match in matches if match is not None]
 
 
 def _content(path: Path, entry: _File) -> bytes:
@@ -238,6 +249,14 @@ def _content(path: Path, entry: _File) -> bytes:
     return data
 
 
+def remove(path: Path) -> None:
+    """Delete *path*, a directory with all in it or whatever else has the name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def _share(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -247,6 +266,11 @@ def _share(source: Path, target: Path) -> None:
 
 def _sizes(directory: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in sorted(directory.iterdir())}
+
+
+def _entry(path: Path) -> _File:
+    with path.open("rb") as file:
+        return _File(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
 def _sha256(data: bytes) -> str:

@@ -6,12 +6,13 @@ What is here and what the offsets of the same checkpoint say belong together: a 
 reads on from those offsets repeats no example and skips none.
 
 `snapshot` copies what learning goes on to change, which takes milliseconds; the rest of the work,
-from bytes to hashes and the disk, is done beside learning (`trainer.state.saving`).
+writing and hashing, is done beside learning (`trainer.state.saving`).
 """
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import safetensors.numpy
 import structlog
 
 from contract.errors import ContractError
+from contract.process.atomic_write import Content
 from models.features.vocabulary import Vocabulary
 from models.history.history import WatchEntry
 from trainer.config_file import check_same
@@ -77,22 +79,33 @@ class Snapshot:
         """The names of the files that are those of the checkpoint before."""
         return (WINDOWS,) if self.windows.base is None else ()
 
-    def files(self) -> dict[str, bytes]:
+    def files(self) -> dict[str, Content]:
         """Return the files of the checkpoint, without those that are shared.
+
+        Arrays are written straight from the copies: as bytes they would be in memory three times.
 
         Raises:
             NotFiniteError: it has numbers that are not finite, and must not be gone back to.
         """
         check_finite(self.arrays)
-        base = {} if self.windows.base is None else {WINDOWS: self.windows.encode_base()}
-        return base | {
+        files: dict[str, Content] = {
             # not msgspec: the state of a random generator may have integers of 128 bits
             LEARNER_META: json.dumps(self.learner_meta, allow_nan=False).encode(),
             WINDOWS_SINCE: self.windows.encode_changes(),
             CONFIGURATION: self.configuration,
             REST: self.rest,
-            **{name: safetensors.numpy.save(arrays) for name, arrays in self.arrays.items()},
+            **{name: partial(_write_arrays, arrays) for name, arrays in self.arrays.items()},
         }
+        return (
+            files if self.windows.base is None else {WINDOWS: self.windows.encode_base(), **files}
+        )
+
+
+def _write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    try:
+        safetensors.numpy.save_file(dict(arrays), path)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def check_finite(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
@@ -137,12 +150,6 @@ def snapshot(state: TrainingState) -> Snapshot:
     configuration = msgspec.json.encode(state.configuration)
     encoded = msgspec.msgpack.encode(rest)
     return Snapshot(by_file, meta, state.windows.snapshot(), encoded, configuration)
-
-
-def to_files(state: TrainingState) -> dict[str, bytes]:
-    """Return *state* as named files, none of them shared with another checkpoint."""
-    state.windows.forget_base()
-    return snapshot(state).files()
 
 
 def directories(state: TrainingState) -> dict[str, Callable[[Path], None]]:

@@ -16,6 +16,7 @@ It has topics, partitions, offsets and times, and nothing of what the records sa
 """
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ import structlog
 log = structlog.get_logger()
 
 _PREFIX = "journal-"
+_NAME = re.compile(f"{_PREFIX}([0-9]{{12}})")
 _FRAME = struct.Struct("<II")
 _MAX_ENTRY_BYTES = 1 << 24
 
@@ -190,8 +192,9 @@ class Journal:
         return self._directory / f"{_PREFIX}{number:012d}"
 
     def _numbers(self) -> list[int]:
-        names = [path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*")]
-        return [int(name) for name in names if name.isdigit()]
+        paths = (path for path in self._directory.glob(f"{_PREFIX}*") if path.is_file())
+        matches = (_NAME.fullmatch(path.name) for path in paths)
+        return [int(match[1]) for match in matches if match is not None]
 
 
 def _read(path: Path) -> tuple[_Header | None, list[Transition], int]:

@@ -1,8 +1,8 @@
 """Save checkpoints beside learning.
 
 The learning thread makes a consistent copy of the state (`checkpoint_codec.snapshot`), links the
-files of the joiner's store, and begins a segment of the journal; a thread of its own turns the copy
-into bytes, hashes, writes and syncs it. One checkpoint is written at a time.
+files of the joiner's store, and begins a segment of the journal; a thread of its own writes the
+copy, syncs and hashes it. One checkpoint is written at a time.
 
 The order of effects: copy, new segment of the journal, checkpoint on disk, old segments deleted. A
 crash after any of them finds the checkpoint before it and every segment since.
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from contract.process.memory import mapped_apart
 from trainer.state import checkpoint_codec
-from trainer.state.checkpoint import Checkpoints, Offsets
+from trainer.state.checkpoint import Checkpoints, Offsets, remove
 from trainer.state.checkpoint_codec import Snapshot
 from trainer.state.journal import Journal
 from trainer.state.training_state import TrainingState
@@ -58,8 +59,9 @@ class Saving:
         """Let the next checkpoint share files with checkpoint *number*, which was restored."""
         self._newest = number
         for stage in self._checkpoints.directory.glob(f"{_STAGE}*"):
-            shutil.rmtree(stage)
+            remove(stage)
 
+    @mapped_apart()
     def begin(
         self,
         state: TrainingState,
@@ -80,7 +82,11 @@ class Saving:
         number = self.next_number if number is None else number
         staged = self._staged(state, number)
         self._state, copied = state, checkpoint_codec.snapshot(state)
-        self._journal.begin(number)
+        try:
+            self._journal.begin(number)
+        except OSError:
+            state.windows.forget_base()  # the one of this copy is not written
+            raise
         self._running = self._executor.submit(
             self._write, number, copied, offsets, dict(topic_ids), staged, created_at_ms
         )
@@ -126,8 +132,10 @@ class Saving:
         created_at_ms: int,
     ) -> Saved:
         try:
+            with mapped_apart():
+                files = copied.files()
             path = self._checkpoints.save(
-                copied.files(),
+                files,
                 offsets=offsets,
                 topic_ids=topic_ids,
                 directories={name: partial(_move, place) for name, place in staged.items()},

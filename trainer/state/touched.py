@@ -83,10 +83,10 @@ class Touched:
         for order_N in self._orders():
             order_N[row] = self._first
 
-    def discard(self, row: int) -> None:
-        """Take *row* out of every generation."""
+    def discard(self, rows: Integer[np.ndarray, "n"]) -> None:
+        """Take *rows* out of every generation."""
         for order_N in self._orders():
-            order_N[row] = 0
+            order_N[rows] = 0
 
     def take(
         self, generation: int, most: int, *, most_others: int | None = None

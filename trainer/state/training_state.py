@@ -107,6 +107,7 @@ class TrainingState:
         self.loss = 0.0
         self.counts: Counter[str] = Counter()
         self.touched = Touched(learner.vocabulary)
+        learner.vocabulary.when_freed(self.touched.discard)
         self.viewers = Viewers()
         self.waiting = WaitingWatches(max_waiting)
         self.joiner: Joiner | None = None
@@ -144,7 +145,7 @@ class TrainingState:
     def take_down(self, video_id: str) -> None:
         """Stop recommending a video; waiting examples of it are left out."""
         self.learner.remove(video_id)
-        self.touched.discard(self.learner.vocabulary.row(video_id))
+        self.touched.discard(self.learner.vocabulary.rows([video_id]))
         if self.guard is not None:
             self.guard.remove(video_id)
         self.counts["takedowns"] += 1
@@ -205,7 +206,7 @@ class TrainingState:
             self.waiting.add(user_id, entry)
 
     def erase(self, event: UserDeletion) -> None:
-        """Erase a user: the window, whatever waits, and the examples kept by the learner."""
+        """Erase a user: the window, whatever waits, and what the learners keep of examples."""
         before, _ = self.windows.fold(event, latest_ms=self.latest_ms)
         for entry in (*before.watches, *before.repeats):
             if entry.event_time_ms <= event.erase_before_ms:
@@ -214,6 +215,8 @@ class TrainingState:
         self.learner.forget(event.user_id)
         if self.guard is not None:
             self.guard.forget(event.user_id)
+        if self.ranker is not None:
+            self.ranker.forget(event.user_id)
         if self.joiner is not None:
             self.joiner.erase(event)
         self.pending_ranking = [

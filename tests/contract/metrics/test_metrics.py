@@ -3,19 +3,23 @@
 import ast
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from contract.errors import BUNDLE_FAULTS
 from contract.kafka.records import Position
 from contract.metrics.buckets import BucketCounts
-from contract.metrics.definitions import DEAD_LETTERS, METRICS, STAGE_SECONDS
+from contract.metrics.definitions import DEAD_LETTERS, METRICS, SKIPPED, STAGE_SECONDS
 from contract.metrics.exposition import Exposition
 from contract.metrics.lag import LagTracker
 from contract.metrics.metric import MetricSample
-from contract.metrics.refusals import RefusalCounts
+from contract.metrics.refusals import OTHER, RefusalCounts
 from contract.process.clock import ManualClock
 from contract.wire.dead_letters import REASONS
+from contract.wire.topics import Layout
+from streams.follower.metrics import FollowerMetrics
+from streams.pipeline.decode import BatchDecoder
 from tests.support.metrics_page import MetricsPage
 
 AT = Position("watch-events", 3)
@@ -95,17 +99,52 @@ def test_every_reason_of_a_dead_letter_is_shown_from_the_start():
     found = {sample.labels: sample.value for sample in refused.samples()}
 
     assert found.pop(("watch-events", "missing")) == 1
-    assert found == {("watch-events", reason): 0 for reason in REASONS if reason != "missing"}
+    assert found == {
+        ("watch-events", reason): 0 for reason in (*REASONS, OTHER) if reason != "missing"
+    }
+
+
+def _skipped_by(process):
+    """Return the samples of skipped records of a process that has just started."""
+    if process == "trainer":
+        return pytest.importorskip("trainer.metrics").TrainerMetrics().samples()
+    partitions = SimpleNamespace()
+    decoder = BatchDecoder(partitions, layout=Layout(), clock=ManualClock(0))
+    return [*decoder.skipped.samples(), *FollowerMetrics().samples()]
+
+
+@pytest.mark.parametrize(
+    ("process", "others"),
+    [
+        (
+            "streams",
+            {"impressions", "item-vectors", "video-uploads", "model-bundles", "similar-videos"}
+            | {"hottest-videos"},
+        ),
+        (
+            "trainer",
+            {"watch-events", "search-events", "video-uploads", "model-bundles", "ranking-log"}
+            | {"user-deletions"},
+        ),
+    ],
+)
+def test_every_topic_that_a_process_skips_records_of_is_shown_from_the_start(process, others):
+    """The first skipped record is a rise, also where nothing was ever skipped before it."""
+    skipped = [s.labels for s in _skipped_by(process) if s.metric is SKIPPED]
+
+    assert set(skipped) == {(topic, reason) for topic in others for reason in (*REASONS, OTHER)}
+    assert len(set(skipped)) == len(skipped)
 
 
 def test_a_reason_that_nobody_knows_makes_no_series_of_its_own():
     """The word of an error could be anything."""
-    refused = RefusalCounts(DEAD_LETTERS)
+    refused = RefusalCounts(DEAD_LETTERS, ["watch-events"])
     for number in range(100):
         refused.note("watch-events", f"surprise{number}:field")
 
-    [sample] = refused.samples()
-    assert (sample.labels, sample.value) == (("watch-events", "other"), 100)
+    samples = list(refused.samples())
+    assert len(samples) == len(REASONS) + 1
+    assert [(s.labels, s.value) for s in samples if s.value] == [(("watch-events", OTHER), 100)]
 
 
 def test_every_word_of_a_bundle_error_is_in_the_table():

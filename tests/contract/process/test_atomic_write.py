@@ -45,6 +45,31 @@ def test_files_and_draft_are_on_disk_before_the_name_and_the_name_before_the_ret
     ]
 
 
+def test_a_file_that_writes_itself_is_on_disk_before_the_name_too(tmp_path, done):
+    """What is too large to be in memory twice is written by a function."""
+    write_directory(tmp_path / "b1", {"weights": lambda path: path.write_bytes(b"w")})
+
+    assert done == [
+        ("fsync", "weights"),
+        ("fsync", "b1.tmp"),
+        ("rename", "b1"),
+        ("fsync", tmp_path.name),
+    ]
+    assert (tmp_path / "b1" / "weights").read_bytes() == b"w"
+
+
+def test_a_file_that_writes_itself_has_the_mode_of_the_others(tmp_path):
+    """A library that writes a file of its own and renames it keeps others from reading it."""
+
+    def write(path):
+        path.touch(mode=0o600)
+
+    write_directory(tmp_path / "b1", {"weights": write, "manifest.json": b"m"})
+
+    modes = [path.stat().st_mode for path in (tmp_path / "b1").iterdir()]
+    assert modes[0] == modes[1]
+
+
 def test_an_existing_directory_is_never_replaced(tmp_path):
     """Whoever reads it may open it again."""
     write_directory(tmp_path / "b1", FILES)

@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx
 import pytest
@@ -192,9 +192,17 @@ def test_without_a_port_each_worker_of_a_machine_takes_the_next_free_one():
     assert FIRST_PORTS["streams"] <= ports[0] < ports[1]
 
 
+def free_port_before_another():
+    """Return a free port that is followed by a free one."""
+    for port in free_ports(50):
+        with suppress(OSError), socket.create_server((LOOPBACK, port + 1)):
+            return port
+    raise AssertionError("no two free ports are next to each other")
+
+
 def test_ranks_of_a_group_are_served_side_by_side():
     """One environment starts all of them."""
-    [port] = free_ports(1)
+    port = free_port_before_another()
     with served(port) as first, served(port, rank=1) as second:
         assert (first.port, second.port) == (port, port + 1)
 
@@ -234,6 +242,15 @@ def test_head_is_answered_as_some_probes_ask():
         answer = httpx.head(f"http://{LOOPBACK}:{server.port}/readyz")
 
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_target_that_is_not_a_url_is_not_found():
+    """Not a closed connection, which looks like a process that has ended."""
+    with served() as server, socket.create_connection((LOOPBACK, server.port), 5) as client:
+        client.sendall(b"GET http://[ HTTP/1.1\r\n\r\n")
+        answer = client.recv(1_024)
+
+    assert answer.startswith(b"HTTP/1.0 404 ")
 
 
 def test_an_answer_that_cannot_be_made_is_500_and_not_silence(capsys):

@@ -1,5 +1,7 @@
 """The one feature encoder: the same window gives the same numbers everywhere."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -178,6 +180,46 @@ def test_a_search_is_nearer_to_a_title_with_a_form_of_its_words(query, title, ot
 
     assert likeness(title) > 2 * likeness(other)
     assert likeness(title) > 0.2
+
+
+def kept_bytes(work):
+    """Return what *work*, done once before, leaves in memory."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_titles_of_known_words_leave_nothing_in_memory():
+    """A service that runs for years meets new titles every second, and few new words."""
+    known = [f"word{number}" for number in range(30)]
+    rng = np.random.default_rng(0)
+
+    def encode_titles():
+        for _ in range(1_000):
+            title = " ".join(rng.choice(known, 8))
+            FEATURES.content_rows(VideoUpload(video_id="v1", title=title, uploaded_at_ms=T0))
+
+    encode_titles()
+
+    assert kept_bytes(encode_titles) < 100_000
+
+
+def test_long_words_and_searches_that_do_not_come_again_leave_nothing_in_memory():
+    """Anybody can search for 256 random letters; kept, their rows are 100 times the query."""
+    rng = np.random.default_rng(0)
+
+    def encode_noise():
+        for _ in range(200):
+            noise = "".join(rng.choice(list("abcdefgh"), 256))
+            FEATURES.content_rows(VideoUpload(video_id="v1", title=noise, uploaded_at_ms=T0))
+            encoded(window_of(search(noise)))
+
+    encode_noise()
+
+    assert kept_bytes(encode_noise) < 200_000
 
 
 def test_the_weights_of_a_search_have_norm_1_and_padding_has_none():

@@ -52,6 +52,7 @@ class World:
     """A ranker in torch, the bundle that it was exported into, and both ways to rank."""
 
     def __init__(self, name, root):
+        rng = np.random.default_rng(0)  # of its own: the same ranker in whatever order tests run
         learner = learner_of(catalogue(), dataclasses.replace(SMALL, has_live_signals=False))
         columns = np.array([feature_row(features_of(n)) for n in range(len(learner.video_ids))])
         snapshot = learner.snapshot(columns)
@@ -65,11 +66,11 @@ class World:
             for parameter in self.model.network.parameters():  # the last layers begin with zeros
                 parameter.normal_(0.0, 0.3)
         for quantiles in self.model.quantiles.values():
-            sample = np.exp(RNG.normal(1, 3, (2_000, len(quantiles.knots_FK))))
+            sample = np.exp(rng.normal(1, 3, (2_000, len(quantiles.knots_FK))))
             quantiles.see(sample.astype(np.float32))
-        surfaces = RNG.integers(0, NUM_CODES + 1, 50_000)
-        self.model.surfaces.count(surfaces, RNG.random(len(surfaces)) < surfaces / NUM_CODES)
-        lengths, seconds = np.arange(NUM_LENGTHS), 1e4 * np.exp(RNG.normal(size=(2, NUM_LENGTHS)))
+        surfaces = rng.integers(0, NUM_CODES + 1, 50_000)
+        self.model.surfaces.count(surfaces, rng.random(len(surfaces)) < surfaces / NUM_CODES)
+        lengths, seconds = np.arange(NUM_LENGTHS), 1e4 * np.exp(rng.normal(size=(2, NUM_LENGTHS)))
         self.model.calibration.count(lengths, *seconds)
         card = learner.card(bundle_id="b1", generation=1, offsets={}, metrics={})
         files = learner.bundle_files() | ranker_export.export(self.model, self.rows)

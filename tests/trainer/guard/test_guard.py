@@ -56,6 +56,6 @@ def test_a_generation_is_worse_only_than_one_that_has_learned_from_enough(monkey
 
     guard.former, guard.served = serving(1, 1.0), serving(2, 0.0)
     monkeypatch.setattr(guard_module, "learner_hits", lambda _, examples: np.zeros(len(examples)))
-    guard.score(examples, SimpleNamespace(dense_weights=dict))
+    guard.score(examples, SimpleNamespace(dense_weights=dict, num_steps=0))
 
     assert (guard.alarm is not None) == (num_learned >= MIN_EVIDENCE)

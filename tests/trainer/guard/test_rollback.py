@@ -1,6 +1,7 @@
 """Going back on disk: which checkpoint is the newest, and what is left out."""
 
 import errno
+from unittest.mock import Mock
 
 import pytest
 
@@ -101,6 +102,32 @@ def test_a_checkpoint_that_cannot_be_kept_leaves_nothing_of_it(tmp_path, checkpo
         rollback.keep(1, path)
 
     assert list((tmp_path / "generations").iterdir()) == []
+
+
+def test_a_file_system_without_links_gets_copies(tmp_path, checkpoints, monkeypatch):
+    """No bundle would ever be offered there."""
+    monkeypatch.setattr("os.link", Mock(side_effect=PermissionError(errno.EPERM, "no links")))
+    rollback = Rollback(tmp_path)
+    offered(rollback, checkpoints, 1, 2)
+
+    go_back(rollback, 1)
+
+    assert checkpoints.newest().offsets == offsets(10)
+
+
+def test_what_an_operator_has_put_aside_is_neither_deleted_nor_in_the_way(tmp_path, checkpoints):
+    """A copy, and an archive of one: going back failed at the archive, and deleted the copy."""
+    rollback = Rollback(tmp_path)
+    offered(rollback, checkpoints, 1, 2)
+    (tmp_path / "ckpt-before-the-upgrade").mkdir()
+    (tmp_path / "ckpt-000000000002.tar").touch()
+    (tmp_path / "ckpt-000000000009").touch()
+
+    go_back(rollback, 1)
+
+    assert checkpoints.newest().offsets == offsets(10)
+    assert (tmp_path / "ckpt-before-the-upgrade").is_dir()
+    assert (tmp_path / "ckpt-000000000002.tar").is_file()
 
 
 def test_a_kill_in_the_middle_is_told_by_the_generation_that_is_still_there(

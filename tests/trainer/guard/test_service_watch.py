@@ -4,17 +4,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from contract.metrics.definitions import GUARD_ALARMS
 from contract.process.clock import ManualClock
 from contract.wire.events import BundleState
 from models.features.examples import CompletionRule
 from models.features.features import FeatureEncoder
 from models.features.vocabulary import Vocabulary
 from tests.support.builders import T0
-from tests.trainer.doubles import announcement
+from tests.trainer.doubles import announcement, state_of
 from trainer.guard.guard import Guard
 from trainer.guard.paired import MOST_LOST
 from trainer.guard.rollback import Rollback
 from trainer.guard.service_watch import HELD_PLAYS, ServiceWatch
+from trainer.metrics import TrainerMetrics
 from trainer.publish.generations import Generations
 from trainer.state.checkpoint import Checkpoints
 
@@ -35,19 +37,21 @@ class Place:
         self.announced = []
         self.generations = Generations()
 
-    def started(self):
-        """Return the watch of a trainer that has started, and has read everything."""
+    def started(self, metrics=None, *, has_caught_up=True):
+        """Return the watch of a trainer that has started, and usually has read everything."""
         guard = a_guard()
         watch = ServiceWatch(
-            SimpleNamespace(counts={"alarms": 0}, touched={2, 3}, metrics=dict),
+            SimpleNamespace(touched={2, 3}, metrics=dict),
             guard,
             self.generations,
             Rollback(self.directory),
             SimpleNamespace(announce_all=self.announced.extend),
             str(self.directory / "bundles"),
             ManualClock(T0),
+            *(() if metrics is None else (metrics.counts,)),
         )
-        watch.caught_up()
+        if has_caught_up:
+            watch.caught_up()
         return watch
 
     def keep(self, *generations):
@@ -141,11 +145,11 @@ def test_a_trainer_that_crashes_after_going_back_still_publishes_nothing(place):
 def test_while_it_is_behind_a_trainer_replaces_its_own_generations_alone(place):
     """A backlog may take an hour, in which the first generation, which knows nothing, serves."""
     place.hear(g2=SERVES)
-    watch = place.started()
-    assert watch.why_not_offer(has_caught_up=False) is None
+    watch = place.started(has_caught_up=False)
+    assert watch.why_not_offer() is None
 
     place.hear(g7=SERVES)
-    assert "read the topics" in watch.why_not_offer(has_caught_up=False)
+    assert "read the topics" in watch.why_not_offer()
 
 
 def test_what_a_generation_knows_of_outlives_a_restart(place):
@@ -174,3 +178,38 @@ def test_a_generation_that_is_worse_than_the_one_before_is_withdrawn(place):
 
     assert [(one.generation, one.state) for one in place.announced] == [(3, WITHDRAWN)]
     assert watch.has_gone_back
+
+
+def test_a_generation_that_index_sync_has_deleted_is_not_gone_back_to(place):
+    """What was shown is known ten generations later: all were withdrawn for one that was gone."""
+    place.keep(9)
+    place.hear(g2=SERVES, g8=SERVES, g9=SERVES)
+    place.generations.forget("b2")
+    watch = place.started()
+    watch.look(READ)
+    shares = watch.guard.shares
+    shares.shown, shares.watched = {2: 5_000, 9: 5_000}, {2: 2_500, 9: 100}
+
+    watch.look(READ)
+
+    assert watch.counts["alarms"] == 1
+    assert place.announced == []
+    assert place.generations.in_service == 9
+    assert not watch.has_gone_back
+
+
+def test_an_alarm_is_still_counted_after_going_back(place):
+    """The counts of what is learned are those of the older checkpoint; the alert went by them."""
+    place.keep(2, 3)
+    place.hear(g2=SERVES, g3=SERVES)
+    metrics = TrainerMetrics()
+    watch = place.started(metrics)
+    watch.look(READ)
+    watch.guard.former = SimpleNamespace(generation=2)
+    watch.guard.versus_former.lost = MOST_LOST
+    watch.look(READ)
+    assert watch.has_gone_back
+
+    metrics.show_if_due(state_of(), in_service=2)
+
+    assert [one.value for one in metrics.samples() if one.metric is GUARD_ALARMS] == [1]

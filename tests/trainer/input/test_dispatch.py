@@ -192,10 +192,13 @@ def test_a_tombstone_with_an_invalid_key_does_nothing(room, key):
     assert room.state.is_live("v1")
 
 
-def test_a_tombstone_of_a_bundle_is_not_an_error(room):
-    """index_sync forgets what nobody serves; the trainer had forgotten it before."""
-    room.take(MODEL_BUNDLES, key=b"b1", value=None)
+def test_a_tombstone_of_a_bundle_forgets_it(room):
+    """index_sync has deleted its collection: nobody can serve it any more."""
+    room.take(MODEL_BUNDLES, announcement(1, BundleState.INDEXED))
+    for bundle_id in (b"b1", b"unknown"):
+        room.take(MODEL_BUNDLES, key=bundle_id, value=None)
 
+    assert not room.generations.not_withdrawn
     assert not room.intake.refused
 
 

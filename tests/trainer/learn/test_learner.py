@@ -341,6 +341,19 @@ def test_a_forgotten_user_teaches_nothing_any_more():
     assert not any(arrays[name].any() for name in arrays if name.startswith("replay."))
 
 
+@pytest.mark.parametrize(("num_replayed", "num_kept"), [(0, 0), (1, 8)])
+def test_examples_are_kept_only_where_they_are_replayed(num_replayed, num_kept):
+    """A trainer that replays nothing holds, and saves, those that wait for a step alone."""
+    learner = learner_of(
+        catalogue(), dataclasses.replace(SMALL, num_replayed=num_replayed, examples_per_step=4)
+    )
+    learner.learn(learner.encode(pairs(8)))
+    assert len(learner.state()[0]["replay.label_rows"]) == num_kept
+
+    learner.learn(learner.encode(pairs(3)))
+    assert len(learner.state()[0]["replay.label_rows"]) == num_kept + 3
+
+
 def test_a_loss_that_is_not_finite_changes_nothing():
     """One poisoned value does not spread; the caller sees the loss and decides."""
     learner = learner_of(catalogue())

@@ -58,6 +58,28 @@ def test_remembers_the_metrics_of_the_newest_bundle():
     assert generations.metrics == {"loss": 2.0}
 
 
+def test_metrics_of_a_withdrawn_generation_are_not_what_the_next_has_to_reach():
+    """Bots watch what is recommended to them: without them it is not found again, ever."""
+    generations = Generations()
+    generations.note(announcement(1, IN_SERVICE, metrics={"recall": 0.3}))
+    generations.note(announcement(2, IN_SERVICE, metrics={"recall": 0.9}))
+    generations.note(announcement(2, WITHDRAWN, metrics={"recall": 0.9}))
+
+    assert generations.metrics == {"recall": 0.3}
+
+
+def test_a_bundle_with_a_tombstone_is_forgotten_and_its_number_is_not():
+    """It cannot serve any more; what is withdrawn or in service says what is to be done."""
+    generations = after((1, IN_SERVICE), (2, IN_SERVICE), (3, IN_SERVICE), (4, OFFERED),
+                        (5, IN_SERVICE), (5, WITHDRAWN))  # fmt: skip
+
+    for bundle_id in ("b1", "b3", "b4", "b5", "unknown"):
+        generations.forget(bundle_id)
+
+    assert [bundle.generation for bundle in generations.not_withdrawn] == [2, 3]
+    assert (generations.withdrawn, generations.newest) == ({5}, 5)
+
+
 def test_a_month_of_announcements_is_not_remembered():
     """Two a minute: what lies behind the one in service says nothing any more."""
     generations = after(*[(n, state) for n in range(1, 2_000) for state in (OFFERED, IN_SERVICE)])

@@ -76,6 +76,18 @@ def batch(number, *, similarity_of_good=0.0):
     ]
 
 
+def test_of_an_erased_user_no_measure_is_left():
+    """They are kept with a hash of the user id, of the newest 20,000 videos that were shown."""
+    learner, _ = learner_of()
+    learner.learn([example("good", is_watched=True, user=user) for user in ("u1", "gone", "u1")])
+
+    learner.forget("gone")
+
+    state = learner.state()
+    assert len(state["recent"]) == len(state["recent_user"]) == 2
+    assert len(set(state["recent_user"].tolist())) == 1
+
+
 def test_what_is_watched_is_learned():
     learner, _ = learner_of()
     for number in range(60):

@@ -189,6 +189,7 @@ def test_a_crash_at_any_point_leaves_the_one_before(tmp_path, monkeypatch, num_e
 def test_a_draft_that_was_left_behind_is_cleared(tmp_path):
     (tmp_path / "ckpt-000000000001.tmp").mkdir()
     (tmp_path / "ckpt-000000000001.tmp" / "half").write_bytes(b"x")
+    (tmp_path / "ckpt-000000000002.tmp").write_bytes(b"a file, such as a tool leaves")
 
     save(Checkpoints(tmp_path))
 

@@ -1,12 +1,16 @@
 """A training state goes through a checkpoint and comes out the same."""
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from contract.errors import ContractError
+from contract.process.atomic_write import write_directory
 from contract.process.clock import ManualClock
 from models.history.history import DAY_MS
 from tests.support.builders import T0, search, upload, watch
@@ -46,14 +50,28 @@ def go_on(state):
     return state
 
 
+def written(snapshot):
+    """Return the bytes of the files of *snapshot*, by name."""
+    with TemporaryDirectory() as folder:
+        directory = Path(folder) / "checkpoint"
+        write_directory(directory, snapshot.files())
+        return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def files_of(state):
+    """Return the bytes of the files of *state*, none of them shared with another checkpoint."""
+    state.windows.forget_base()
+    return written(checkpoint_codec.snapshot(state))
+
+
 @pytest.mark.parametrize("learner", [RecordingLearner, lambda: Learner(SMALL, seed=0)])
 def test_a_restored_state_learns_as_an_undisturbed_one(learner):
     """Byte for byte: every file of the next checkpoint is the same."""
     state = lived(state_of(learner=learner()))
     restored = state_of(learner=learner())
-    checkpoint_codec.restore(restored, checkpoint_codec.to_files(state))
+    checkpoint_codec.restore(restored, files_of(state))
 
-    undisturbed, resumed = (checkpoint_codec.to_files(go_on(one)) for one in (state, restored))
+    undisturbed, resumed = (files_of(go_on(one)) for one in (state, restored))
 
     assert undisturbed.keys() == resumed.keys()
     assert [name for name in undisturbed if undisturbed[name] != resumed[name]] == []
@@ -61,7 +79,7 @@ def test_a_restored_state_learns_as_an_undisturbed_one(learner):
 
 def test_a_checkpoint_of_0_2_is_read():
     """It knows neither who has counted today nor what waits for its upload."""
-    files = checkpoint_codec.to_files(lived(state_of()))
+    files = files_of(lived(state_of()))
     del files[checkpoint_codec.VIEWERS]
     rest = msgspec.msgpack.decode(files[checkpoint_codec.REST])
     del rest["waiting"]
@@ -82,7 +100,7 @@ def test_clocks_of_a_checkpoint_in_the_future_are_turned_back():
     ahead.learn()
     restored = state_of(learner=learner_with_signals(), clock=ManualClock(T0))
     with capture_logs() as told:
-        checkpoint_codec.restore(restored, checkpoint_codec.to_files(ahead))
+        checkpoint_codec.restore(restored, files_of(ahead))
     restored.watch(watch("v1", user_id="u2", at_ms=0))
     restored.learn()
 
@@ -98,7 +116,7 @@ def learner_with_signals():
 
 
 def test_a_checkpoint_of_other_code_is_refused():
-    files = checkpoint_codec.to_files(lived(state_of()))
+    files = files_of(lived(state_of()))
     del files[checkpoint_codec.POPULARITY]
 
     with pytest.raises(ContractError, match="other code or of another configuration"):
@@ -106,7 +124,7 @@ def test_a_checkpoint_of_other_code_is_refused():
 
 
 def test_a_checkpoint_of_another_configuration_is_refused():
-    files = checkpoint_codec.to_files(lived(state_of(learner=Learner(SMALL, seed=0))))
+    files = files_of(lived(state_of(learner=Learner(SMALL, seed=0))))
 
     with pytest.raises(ContractError, match="other code or of another configuration"):
         checkpoint_codec.restore(state_of(learner=Learner(replace(SMALL, dim=32), seed=0)), files)
@@ -114,8 +132,8 @@ def test_a_checkpoint_of_another_configuration_is_refused():
 
 def test_counters_of_other_videos_than_the_models_are_rejected():
     """Rows would mean other videos."""
-    files = checkpoint_codec.to_files(lived(state_of()))
-    other = checkpoint_codec.to_files(state_of(upload("x")))
+    files = files_of(lived(state_of()))
+    other = files_of(state_of(upload("x")))
 
     with pytest.raises(ContractError, match="videos of its model"):
         checkpoint_codec.restore(
@@ -127,8 +145,16 @@ def test_a_snapshot_does_not_change_when_learning_goes_on():
     """Another thread makes the files of it meanwhile."""
     state = lived(state_of(learner=Learner(SMALL, seed=0)))
     snapshot = checkpoint_codec.snapshot(state)
-    before = snapshot.files()
+    before = written(snapshot)
 
     go_on(state)
 
-    assert snapshot.files() == before
+    assert written(snapshot) == before
+
+
+def test_arrays_that_cannot_be_written_are_an_error_of_the_disk(tmp_path):
+    """As any other file: it is logged, and the next checkpoint tries again."""
+    with pytest.raises(OSError, match=r"learner\.safetensors cannot be written"):
+        checkpoint_codec._write_arrays(
+            {"x": np.zeros(3)}, tmp_path / "gone" / "learner.safetensors"
+        )

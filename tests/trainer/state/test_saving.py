@@ -88,6 +88,23 @@ def test_after_a_failed_checkpoint_the_next_one_shares_nothing(tmp_path, monkeyp
     assert restored(tmp_path).windows.get("u3") == state.windows.get("u3")
 
 
+def test_after_a_checkpoint_that_could_not_begin_the_next_one_shares_nothing(tmp_path, monkeypatch):
+    """The disk had no room for the next segment of the journal: u1 was lost with the windows."""
+    state, saving = lived(), Saving(Checkpoints(tmp_path), Journal(tmp_path), InlineExecutor())
+    saving.begin(state, OFFSETS, {}, created_at_ms=T0)
+    saving.poll()
+    state.windows.forget_base()
+    state.watch(watch("v2", user_id="u1", at_ms=50, name="again"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "begin", _full)
+        with pytest.raises(OSError, match="full"):
+            saving.begin(state, OFFSETS, {}, created_at_ms=T0)
+    saving.begin(state, OFFSETS, {}, created_at_ms=T0)
+    saving.poll()
+
+    assert restored(tmp_path).windows.get("u1") == state.windows.get("u1")
+
+
 def test_old_segments_of_the_journal_go_with_their_checkpoints(tmp_path):
     journal = Journal(tmp_path)
     journal.begin(0)

@@ -68,7 +68,7 @@ def test_what_is_taken_down_waits_no_longer(vocabulary):
     touched = Touched(vocabulary)
     touched.start(1)
     touched.add(np.array([4, 6]))
-    touched.discard(4)
+    touched.discard(np.array([4]))
 
     assert taken(touched) == [6]
 

@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 
 from contract.process.clock import ManualClock
 from models.features.features import FeatureEncoder
+from models.features.vocabulary import Vocabulary
 from models.history.history import DAY_MS, EMPTY, WindowPolicy
 from tests.support.builders import T0, deletion, search, upload, watch
-from tests.trainer.doubles import RecordingLearner, state_of
+from tests.trainer.doubles import FEATURES, RecordingLearner, RecordingRanker, state_of
 from trainer.learn.registry import config_of, learner
 from trainer.state.training_state import Pending
 
@@ -33,6 +34,22 @@ def test_the_window_of_an_example_is_as_it_was_before_the_watch():
         state.watch(watch(video_id, at_ms=at_ms))
 
     assert examples_of(state) == [((), "v1"), (("v1",), "v2"), (("v1", "v2"), "v3")]
+
+
+def test_a_video_whose_row_is_freed_waits_no_longer_for_publication():
+    """The newcomer that gets the row did not move; a restart, which goes by ids, knows neither."""
+    taught = RecordingLearner()
+    taught.vocabulary = Vocabulary(FEATURES, max_videos=2)
+    state = state_of(*VIDEOS[:2], learner=taught)
+    state.freeze(1)
+    state.watch(watch("v1"))
+    state.learn()
+    assert state.touched.video_ids() == {1: ["v1"]}
+
+    state.upload(VIDEOS[2])
+
+    assert taught.vocabulary.video_ids == ["v3", "v2"]
+    assert state.touched.video_ids() == {1: []}
 
 
 def test_a_user_without_any_past_makes_an_example():
@@ -203,6 +220,15 @@ def test_the_number_of_waiting_watches_is_bounded():
 
     assert [label for _, label in examples_of(state)] == ["b", "c", "d"]
     assert state.waiting.num_dropped == 2
+
+
+def test_an_erasure_reaches_both_learners():
+    state = state_of(*VIDEOS)
+    state.ranker = RecordingRanker()
+
+    state.erase(deletion(user_id="gone", at_ms=5))
+
+    assert state.learner.forgotten == state.ranker.forgotten == ["gone"]
 
 
 def test_an_erased_user_does_not_wait():
