@@ -224,11 +224,11 @@ class Worker:
         self.refilling = self._refill(number)
 
     def _refill(self, number: int) -> Iterator[None]:
-        uploads, size = list(self.catalogue.uploads), self.settings.build_slice_videos
-        for start in range(0, len(uploads), size):
+        video_ids, size = list(self.catalogue), self.settings.build_slice_videos
+        for start in range(0, len(video_ids), size):
             if number not in self.collections.generations:
                 return
-            known = (self.catalogue.uploads.get(key) for key in uploads[start : start + size])
+            known = map(self.catalogue.get, video_ids[start : start + size])
             given = [upload for upload in known if upload is not None]
             self.publisher.vectors(self.collections.add(number, given, now_ms=self.clock()))
             self.publisher.flush()

@@ -15,7 +15,8 @@ from contract.process.entrypoint import end_now
 from contract.process.settings import KafkaSettings
 from models.bundle import bundle as bundles
 from streams.follower.catch_up import CatchUp
-from streams.follower.follower import Follower, FollowerThread, announcer
+from streams.follower.follower import Follower, announcer
+from streams.follower.follower_thread import FollowerThread
 from streams.follower.metrics import FollowerMetrics
 from streams.follower.offline_lists import OfflineLists
 from streams.serving import generation as serving_module

@@ -66,4 +66,5 @@ def _slice(
 
 def _missing(catalogue: UploadCatalogue, generation: Generation, count: int) -> list[VideoUpload]:
     done = generation.versions.keys() | generation.unfit
-    return list(islice((up for key, up in catalogue.uploads.items() if key not in done), count))
+    missing = islice((video_id for video_id in catalogue if video_id not in done), count)
+    return [upload for video_id in missing if (upload := catalogue.get(video_id)) is not None]

@@ -2,12 +2,13 @@
 
 The lists of batch jobs, on `similar-videos` and `hottest-videos`, are followed by the same thread.
 
-One thread, one consumer without a group: every worker sees every record. Vectors of the
-generation in service go straight into its item store; vectors of generations to come wait
-for their bundle (`streams.follower.waiting`); older ones are ignored. A bundle that is announced as
-indexed, of a higher generation than the one in service (`streams.follower.offers`), is loaded here,
-beside the traffic, and then swapped in by one assignment. A bundle that cannot be loaded is
-refused, and one whose store does not answer is tried again: the one in service stays.
+One thread (`streams.follower.follower_thread`), one consumer without a group: every worker sees
+every record. Vectors of the generation in service go straight into its item store; vectors of
+generations to come wait for their bundle (`streams.follower.waiting`); older ones are ignored. A
+bundle that is announced as indexed, of a higher generation than the one in service
+(`streams.follower.offers`), is loaded here, beside the traffic, and then swapped in by one
+assignment. A bundle that cannot be loaded is refused, and one whose store does not answer is tried
+again: the one in service stays.
 
 The generation that was in service before is kept ready, item store and all: when the one in service
 is withdrawn, going back to it is one assignment, too. It is let go of when the next bundle is
@@ -27,12 +28,10 @@ from time import monotonic
 
 import msgspec
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 
 from contract.errors import BundleError, DecodeError, StoreUnavailable
 from contract.kafka.outbox import Outbox, Outgoing
-from contract.kafka.records import Headers, Position, received
-from contract.kafka.topic_reader import TopicReader
+from contract.kafka.records import Headers
 from contract.process.clock import Clock
 from contract.wire.decoding import decode, tombstone_id
 from contract.wire.events import (
@@ -55,7 +54,6 @@ from contract.wire.topics import (
     Topic,
 )
 from models.bundle.bundle import Bundle, refused_on_error
-from streams.follower.catch_up import CatchUp, Place
 from streams.follower.metrics import STORE_UNAVAILABLE, FollowerMetrics
 from streams.follower.offers import BundleOffers
 from streams.follower.offline_lists import OfflineLists
@@ -332,95 +330,3 @@ def announcer(outbox: Outbox, layout: Layout) -> Callable[[BundleAnnouncement], 
         outbox.deliver([Outgoing(layout.name(MODEL_BUNDLES), key, encode(announcement))])
 
     return announce
-
-
-class FollowerThread:
-    """Feeds a `Follower` from the broker until it is stopped.
-
-    The announcements are read first, to their end, so that it is known which vectors are wanted;
-    *consumer* must report the end of a partition (``enable.partition.eof``).
-    """
-
-    def __init__(
-        self,
-        consumer: Consumer,
-        layout: Layout,
-        follower: Follower,
-        *,
-        monotonic: Callable[[], float],
-        catch_up: CatchUp | None = None,
-    ) -> None:
-        self._catch_up = catch_up or CatchUp()
-        self._monotonic = monotonic
-        self._layout = layout
-        self._follower = follower
-        self._reader = TopicReader(consumer, layout, on_error=_note_error)
-        self._start = {
-            Position(topic.name, number): OFFSET_BEGINNING
-            for topic in follower.topics
-            for number in range(layout.num_partitions(topic))
-        }
-        self._catch_up.expect([self._place(at) for at in self._start])
-        bundles = {at: first for at, first in self._start.items() if at.topic == MODEL_BUNDLES.name}
-        self._reader.assign(bundles)
-
-    def run(self, should_stop: Callable[[], bool], *, first_read_s: float = 0.0) -> None:
-        """Follow until *should_stop*; no bundle before all is read, or *first_read_s* are over.
-
-        So a restarted worker knows what was taken down before its first bundle serves, or, where
-        there is much to read or a partition has no leader, most of it.
-        """
-        started_s = self._monotonic()
-        try:
-            while self._catch_up.is_unread(self._layout.name(MODEL_BUNDLES)) and not should_stop():
-                self._take_some()
-            self._reader.assign(self._start)  # the few announcements are read once more
-            first_read_until_s = self._monotonic() + first_read_s
-            while not should_stop():
-                self._take_some()
-                is_read = not self._catch_up.is_unread()
-                if is_read or self._monotonic() >= first_read_until_s:
-                    self._follower.swap_if_newer()
-                if is_read and not self._catch_up.is_over:
-                    log.info("catalogue_read", read_ms=round(1e3 * (self._monotonic() - started_s)))
-                    self._catch_up.end()
-        finally:
-            self._reader.close()
-
-    def _take_some(self) -> None:
-        messages = self._reader.poll(within_s=0.1)
-        with self._follower.together():
-            for message in messages:
-                self._take(message)
-        for at in self._reader.ends:
-            self._catch_up.note_end(self._place(at))
-        if not self._catch_up.is_unread(self._layout.name(VIDEO_UPLOADS)):
-            self._follower.take_down_withheld()
-
-    def _take(self, message: Message) -> None:
-        record = received(message, self._layout)
-        self._catch_up.note_record(
-            self._place(record.at), record.offset, lambda: self._reader.cached_end(record.at)
-        )
-        if record.partition != record.home:  # index_sync keeps it as a dead letter
-            self._follower.counts[f"{record.topic}:misplaced"] += 1
-            return
-        take = {
-            MODEL_BUNDLES.name: self._follower.on_announcement,
-            VIDEO_UPLOADS.name: self._follower.on_upload,
-            ITEM_VECTORS.name: self._follower.on_item_vector,
-            SIMILAR_VIDEOS.name: self._follower.on_similar,
-            HOTTEST_VIDEOS.name: self._follower.on_hottest,
-        }[record.topic]
-        take(record.key, record.value, record.headers)
-        if record.topic == ITEM_VECTORS.name:
-            self._follower.metrics.note_vector(record.ingested_at_ms)
-
-    def _place(self, at: Position) -> Place:
-        return self._layout.prefix + at.topic, at.partition
-
-
-def _note_error(at: Position, error: KafkaError) -> bool:
-    """Log *error*: the worker goes on, and serves what else there is."""
-    log.warning("fetch_failed", topic=at.topic, partition=at.partition, reason=error.str())
-    return True

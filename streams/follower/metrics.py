@@ -1,20 +1,29 @@
-"""Count what the follower takes in: bundles, item vectors, and records that it cannot read."""
+"""Count what the follower takes in: bundles, item vectors, and records that it cannot read.
+
+How far it is behind is noted before records are applied, too: the lag of a follower that stands
+still on them grows.
+"""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 
 from contract.errors import BUNDLE_FAULTS
+from contract.kafka.records import Position
 from contract.metrics.buckets import BucketCounts
 from contract.metrics.definitions import (
     BUNDLE_LOAD_SECONDS,
     BUNDLE_LOADS,
     BUNDLES_REFUSED,
+    FOLLOWED_LAG_RECORDS,
+    FOLLOWED_LAG_SECONDS,
     ROLLBACKS,
     SECONDS,
     SKIPPED,
     VECTORS_AGE,
 )
+from contract.metrics.lag import LagTracker
 from contract.metrics.metric import MetricSample
 from contract.metrics.refusals import RefusalCounts
 from contract.process.clock import Clock, system_clock
@@ -45,12 +54,29 @@ class FollowerMetrics:
     """
 
     clock: Clock = system_clock
+    monotonic: Callable[[], float] = monotonic
     counts: Counter[str] = field(default_factory=Counter)
     load_s: BucketCounts = field(default_factory=lambda: BucketCounts(SECONDS))
     refused: Counter[str] = field(
         default_factory=lambda: Counter(dict.fromkeys([*BUNDLE_FAULTS, STORE_UNAVAILABLE], 0))
     )
     newest_vector_ms: int = 0
+    done_ms: dict[Position, int] = field(default_factory=dict)
+    """By partition the timestamp of the newest record that was applied."""
+    lag: LagTracker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lag = LagTracker(
+            self.clock,
+            self.monotonic,
+            in_records=FOLLOWED_LAG_RECORDS,
+            in_seconds=FOLLOWED_LAG_SECONDS,
+        )
+
+    def note_lag(self, behind: Mapping[Position, int]) -> None:
+        """Note how many records of each partition are not applied."""
+        for at, records in behind.items():
+            self.lag.note(at, records=records, done_ms=self.done_ms.get(at, 0))
 
     def note_vector(self, ingested_ms: int) -> None:
         """Note the timestamp of a record of `item-vectors` that was applied."""
@@ -67,10 +93,11 @@ class FollowerMetrics:
         if self.newest_vector_ms:
             age_ms = self.clock() - self.newest_vector_ms
             yield MetricSample(VECTORS_AGE, max(0, age_ms) / 1_000)
+        yield from self.lag.samples()
         yield from self._skipped().samples()
 
     def _skipped(self) -> RefusalCounts:
-        skipped = RefusalCounts(SKIPPED)
+        skipped = RefusalCounts(SKIPPED, _SKIPPED.values())
         for name, count in self.counts.copy().items():
             what, _, reason = name.partition(":")
             if reason and (topic := _SKIPPED.get(what, what)) in BY_NAME:

@@ -43,7 +43,7 @@ class WorkerMetrics:
             thread_time, monotonic, MILLISECONDS if is_on else (), (*STAGES, "produce", "settle")
         )
         self.batches = BatchMetrics(clock)
-        self.follower = FollowerMetrics(clock)
+        self.follower = FollowerMetrics(clock, monotonic)
         self.lag = LagTracker(clock, monotonic)
 
     def note_batch(self, batch: Batch) -> None:

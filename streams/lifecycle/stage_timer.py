@@ -31,7 +31,7 @@ class StageTimer:
         self._bounds = bounds
         self._cpu_s: dict[str, float] = defaultdict(float, dict.fromkeys(stages, 0.0))
         self._wall_s: dict[str, float] = defaultdict(float)
-        self._buckets: dict[str, BucketCounts] = {}
+        self._buckets = {stage: BucketCounts(bounds) for stage in stages if bounds}
         self._counts: Counter[str] = Counter()
 
     @contextmanager

@@ -70,7 +70,8 @@ class BatchDecoder:
         self._clock = clock
         self._tracer = tracer
         self.counts: Counter[str] = Counter()
-        self.skipped = RefusalCounts(SKIPPED)
+        others = [topic.name for topic, _ in SOURCES.values() if topic.dead_lettered_by != APP]
+        self.skipped = RefusalCounts(SKIPPED, others)
         self.mended: Notes = Counter()
 
     def latest_ms(self, records: PartitionRecords) -> int:

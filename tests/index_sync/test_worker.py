@@ -104,7 +104,7 @@ def test_only_the_newest_record_of_a_video_in_a_batch_is_written(world):
     world.settled(worker)
 
     assert set(world.points(1)) == {"old", "a"}
-    assert worker.catalogue.uploads["a"].category == "news"
+    assert worker.catalogue.get("a").category == "news"
 
 
 def test_a_turn_takes_few_vectors_so_that_an_upload_waits_for_few(world):

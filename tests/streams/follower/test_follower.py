@@ -6,10 +6,11 @@ from contract.errors import BundleError, StoreUnavailable
 from contract.process.clock import ManualClock
 from contract.wire.events import BundleState, HottestVideos, Origin, SimilarVideos, encode
 from contract.wire.keys import partition_of
-from contract.wire.topics import VIDEO_UPLOADS, Layout
+from contract.wire.topics import MODEL_BUNDLES, VIDEO_UPLOADS, Layout
 from streams.follower import waiting
 from streams.follower.catch_up import CatchUp
-from streams.follower.follower import Follower, FollowerThread
+from streams.follower.follower import Follower
+from streams.follower.follower_thread import FollowerThread
 from streams.follower.offers import MAX_OFFERS
 from streams.follower.offline_lists import OfflineLists
 from streams.serving.generation import ActiveGeneration
@@ -438,16 +439,21 @@ def test_a_video_uploaded_again_is_back_in_whatever_order_the_topics_are_read(is
     assert world.knows("again")
 
 
+def empty_logs(follower, layout):
+    """Return a log for each partition of what *follower* follows."""
+    return {
+        (layout.name(topic), number): MemoryLog()
+        for topic in follower.topics
+        for number in range(layout.num_partitions(topic))
+    }
+
+
 def test_a_misplaced_upload_is_not_searchable():
     """index_sync keeps it as a dead letter; here it must not come into any list either."""
     layout, texts, catch_up = Layout(), TextIndex(), CatchUp()
     follower = World().follower
     follower._texts = texts
-    logs = {
-        (layout.name(topic), number): MemoryLog()
-        for topic in follower.topics
-        for number in range(layout.num_partitions(topic))
-    }
+    logs = empty_logs(follower, layout)
     for video_id in ("v1", "v2"):
         home = partition_of(video_id.encode(), layout.video_partitions)
         number = (home + (video_id == "v2")) % layout.video_partitions
@@ -460,6 +466,27 @@ def test_a_misplaced_upload_is_not_searchable():
     assert [video_id for video_id, _ in texts.find("cooking", 9)] == ["v1"]
     assert follower.counts == {"video-uploads:misplaced": 1}
     assert consumer.is_closed
+
+
+def test_memory_that_a_swap_frees_is_given_back(monkeypatch):
+    """Each bundle leaves holes in the heap, which only grow when nobody gives them back."""
+    world, layout, catch_up, given_back = World(), Layout(), CatchUp(), []
+    monkeypatch.setattr(
+        "streams.follower.follower_thread.give_back_memory",
+        lambda: given_back.append(world.switch.current.generation),
+    )
+    logs = empty_logs(world.follower, layout)
+    indexed = offer(1)
+    record = indexed.bundle_id.encode(), encode(indexed)
+    logs[layout.name(MODEL_BUNDLES), 0].records.append(record)
+    consumer = MemoryConsumer(logs)
+    tail = FollowerThread(
+        consumer, layout, world.follower, monotonic=lambda: 0.0, catch_up=catch_up
+    )
+
+    tail.run(lambda: catch_up.is_over)
+
+    assert given_back == [1]
 
 
 def test_the_lists_of_batch_jobs_are_followed_until_a_tombstone():

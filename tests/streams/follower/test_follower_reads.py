@@ -1,6 +1,7 @@
 """The tail on a real broker: announcements first, then everything else, then what comes."""
 
 import os
+from collections import Counter
 from threading import Event, Thread
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from confluent_kafka.admin import (
 
 from benchmarks.stack.waiting import eventually
 from contract.kafka.client import client_config, consumer_config, producer_config
+from contract.metrics.definitions import FOLLOWED_LAG_RECORDS, FOLLOWED_LAG_SECONDS
 from contract.process.clock import ManualClock
 from contract.process.settings import KafkaSettings
 from contract.wire.events import BundleState, encode
@@ -23,7 +25,8 @@ from contract.wire.topics import ITEM_VECTORS, MODEL_BUNDLES, VIDEO_UPLOADS
 from nextwatch.embedded.broker import EmbeddedBroker
 from nextwatch.topics.topics import reconcile
 from streams.follower.catch_up import CatchUp
-from streams.follower.follower import Follower, FollowerThread
+from streams.follower.follower import Follower
+from streams.follower.follower_thread import FollowerThread
 from streams.serving.generation import ActiveGeneration
 from tests.streams.servings import offer, serving
 from tests.support.builders import T0, item_vector, upload
@@ -114,6 +117,36 @@ def world(broker):
     world.stop.set()
     world.thread.join(10)
     assert not world.failures
+
+
+def lag_of(world):
+    """Return the lag of the follower in records by topic, and the longest in seconds."""
+    samples = list(world.follower.metrics.lag.samples())
+    records = Counter()
+    for sample in samples:
+        if sample.metric is FOLLOWED_LAG_RECORDS:
+            records[sample.labels[0]] += sample.value
+    return dict(records), max(s.value for s in samples if s.metric is FOLLOWED_LAG_SECONDS)
+
+
+def test_the_lag_of_a_follower_that_stands_still_grows_and_ends_when_it_goes_on(world, monkeypatch):
+    world.start()
+    topics = [topic.name for topic in world.follower.topics]
+    assert eventually(lambda: world.catch_up.is_over, within_s=30)
+    assert lag_of(world) == (dict.fromkeys(topics, 0), 0.0)
+    goes_on, on_upload = Event(), world.follower.on_upload
+    monkeypatch.setattr(
+        world.follower, "on_upload", lambda *given: (goes_on.wait(30), on_upload(*given))
+    )
+    for video_id in VIDEOS[:5]:
+        world.send(VIDEO_UPLOADS, upload(video_id))
+    world.producer.flush()
+
+    # as of the newest fetch, which has one of them at least
+    assert eventually(lambda: lag_of(world)[0][VIDEO_UPLOADS.name] > 0, within_s=30), lag_of(world)
+    assert lag_of(world)[1] > 0
+    goes_on.set()
+    assert eventually(lambda: lag_of(world) == (dict.fromkeys(topics, 0), 0.0), within_s=30)
 
 
 def test_a_start_keeps_the_vectors_of_what_will_serve_and_no_others(world):
