@@ -204,5 +204,11 @@ def format_directory(distribution: Distribution, settings: Path) -> None:
 
 
 def random_id() -> str:
-    """Return a new id as Kafka writes them: 16 random bytes in URL-safe base 64."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """Return a new id as Kafka writes them: 16 random bytes in URL-safe base 64.
+
+    None begins with a dash, as none of Kafka's does: its tools would take it for an option.
+    """
+    while True:
+        name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not name.startswith("-"):
+            return name

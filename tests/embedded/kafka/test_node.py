@@ -1,5 +1,7 @@
 """The node: its settings, and its formatted directory."""
 
+import uuid
+
 import pytest
 
 from contract.errors import StackError
@@ -127,3 +129,12 @@ def test_options_for_other_javas_do_not_reach_ours():
 
     assert env["PATH"] == "/bin"
     assert "JAVA_TOOL_OPTIONS" not in env
+
+
+def test_no_id_begins_with_a_dash(monkeypatch):
+    """Kafka's tools would take it for an option, and the broker would not start: one of 64 did."""
+    dashed, plain = (uuid.UUID(bytes=bytes([first]) + bytes(15)) for first in (0xF8, 0x10))
+    drawn = iter([dashed, plain])
+    monkeypatch.setattr(node.uuid, "uuid4", lambda: next(drawn))
+
+    assert node.random_id() == "EAAAAAAAAAAAAAAAAAAAAA"
