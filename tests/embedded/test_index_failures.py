@@ -21,6 +21,7 @@ from nextwatch.embedded.index_server import build_app
 
 EMPTY = {"vectors": {"size": 2, "distance": "Cosine"}}
 POINTS = {"points": [{"id": 1, "vector": [0.0, 1.0], "payload": {}}]}
+MANY_POINTS = {"points": [POINTS["points"][0] | {"id": id_} for id_ in range(200)]}
 
 
 class Client:
@@ -107,6 +108,17 @@ def test_a_collection_that_the_disk_has_no_room_to_open_ends_the_start(client, t
     client.collections.close()
     disk.free = COLLECTION_BYTES
     CollectionStore(tmp_path).close()
+
+
+def test_a_collection_stays_open_when_there_is_no_room_to_index_it(client, disk):
+    """The engine closes it for the build, and would not open it again on a full disk."""
+    assert client.put("/collections/c/points", json=MANY_POINTS).status_code == 200
+    disk.free = WRITE_BYTES - 1
+    wanted = {"optimizers_config": {"indexing_threshold": 1}}
+    refused = client.send("PATCH", "/collections/c", wanted)
+
+    assert (refused.status_code, "No space left" in reason(refused)) == (507, True)
+    assert client.post("/collections/c/points/count", json={}).json()["result"]["count"] == 200
 
 
 @pytest.fixture
