@@ -23,7 +23,8 @@ from it.
 The programs are whole, and want a broker at `127.0.0.1:9092` (`nextwatch stack up`) and one client:
 kcat, `pip install confluent-kafka`, or `npm install kafkajs` and a file that ends in `.mjs`. They
 send what other applications send, and read the other topics; [clients.md](clients.md) says what a
-client has to set and why.
+client has to set and why. A reader begins at the beginning of its topic, and goes on where it was
+when it is started again: with nothing new there, it prints nothing.
 
 Keys are UTF-8, values are JSON, times are epoch milliseconds, durations are milliseconds. Unknown
 fields are ignored. A topic that is *compacted* keeps the newest record of each key, and a record
@@ -236,13 +237,16 @@ def _readers(name: str, *, is_json: bool, has_headers: bool = False) -> Iterator
                 f'settings = {{"group.id": "reader-of-{name}", "auto.offset.reset": "earliest"}}',
                 'consumer = Consumer({"bootstrap.servers": "127.0.0.1:9092", **settings})',
                 f'consumer.subscribe(["{name}"])',
-                "while True:",
-                "    message = consumer.poll(1.0)",
-                "    if message is None or message.error():",
-                "        continue  # nothing came, or the broker is away",
-                "    value = message.value()",
-                f"    shown = None if value is None else {value}",
-                f"    print(message.key().decode(), shown{extra}, flush=True)",
+                "try:",
+                "    while True:",
+                "        message = consumer.poll(1.0)",
+                "        if message is None or message.error():",
+                "            continue  # nothing came, or the broker is away",
+                "        value = message.value()",
+                f"        shown = None if value is None else {value}",
+                f"        print(message.key().decode(), shown{extra}, flush=True)",
+                "except KeyboardInterrupt:",
+                "    consumer.close()  # leaves the group",
             ]
         ),
     )
@@ -255,6 +259,8 @@ def _readers(name: str, *, is_json: bool, has_headers: bool = False) -> Iterator
                 'import { Kafka } from "kafkajs";\n',
                 'const kafka = new Kafka({ brokers: ["127.0.0.1:9092"] });',
                 f'const consumer = kafka.consumer({{ groupId: "js-reader-of-{name}" }});',
+                "const leave = () => consumer.disconnect().finally(() => process.exit());",
+                'for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, leave);',
                 "await consumer.connect();",
                 f'await consumer.subscribe({{ topic: "{name}", fromBeginning: true }});',
                 "await consumer.run({",

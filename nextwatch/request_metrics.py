@@ -4,7 +4,7 @@ The event loop counts; a scrape may read from any thread.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,15 +16,21 @@ from contract.metrics.metric import MetricSample
 ENDPOINT = "nextwatch.endpoint"
 """Where a route writes its name into the scope of a request; the names are few."""
 OTHER = "other"
+FAILED = 500
+"""No document has it, and any endpoint may answer it."""
 
 
 class RequestCounts:
     """How many requests each endpoint answered with which status, and how fast."""
 
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
+    def __init__(self, statuses: Mapping[str, Iterable[int]] = {}) -> None:
+        """Show the *statuses* of each endpoint from the start, so that the first one is a rise."""
+        self._counts: Counter[tuple[str, str]] = Counter(
+            {(endpoint, str(status)): 0 for endpoint, each in statuses.items() for status in each}
+        )
         self._seconds: dict[str, BucketCounts] = defaultdict(
-            lambda: BucketCounts(REQUEST_SECONDS.buckets)
+            lambda: BucketCounts(REQUEST_SECONDS.buckets),
+            {endpoint: BucketCounts(REQUEST_SECONDS.buckets) for endpoint in statuses},
         )
 
     def note(self, endpoint: str, status: int, seconds: float) -> None:

@@ -19,7 +19,8 @@ from contract.process.settings import KafkaSettings
 from models.bundle import bundle as bundles
 from nextwatch.acls import operator_group
 from streams.follower.catch_up import CatchUp
-from streams.follower.follower import Follower, FollowerThread
+from streams.follower.follower import Follower
+from streams.follower.follower_thread import FollowerThread
 from streams.follower.offline_lists import OfflineLists
 from streams.serving import generation
 from streams.serving.candidates import CandidateSource

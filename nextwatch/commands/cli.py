@@ -171,6 +171,15 @@ def demo(  # noqa: PLR0913 - one argument an option
         float,
         typer.Option(min=0.1, callback=_finite, help="Watches and searches per second."),
     ] = 50.0,
+    upload_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            callback=_finite,
+            show_default=False,
+            help="New videos per second of the simulated audience, 1 without it.",
+        ),
+    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
@@ -215,6 +224,7 @@ def demo(  # noqa: PLR0913 - one argument an option
         Options(
             data=data,
             rate=rate,
+            upload_rate=upload_rate,
             seconds=seconds,
             is_headless=headless,
             as_json=as_json,

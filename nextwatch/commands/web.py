@@ -57,7 +57,7 @@ def console(
 
     Example: NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS=broker:9092 nextwatch console
     """
-    _require("embedded", (*_NEEDS, "psutil"))
+    _require("gateway", _NEEDS)
     from nextwatch.console import server  # noqa: PLC0415
 
     options = {} if port is None else {"NEXTWATCH_CONSOLE_PORT": str(port)}

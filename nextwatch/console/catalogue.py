@@ -28,7 +28,7 @@ class VideoCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KnownVideos:
-    """The videos that were uploaded and not taken down; one thread puts, any thread asks."""
+    """The videos that were uploaded and not taken down; any thread puts and asks."""
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
         self._videos: BoundedMemory[VideoCard] = BoundedMemory(max_bytes, _size_of)

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from contract.errors import NextwatchError
 from contract.kafka.client import producer_config
 from contract.kafka.outbox import Outbox
-from contract.kafka.records import received
+from contract.kafka.records import Received, received
 from contract.metrics.metric import CONSOLE
 from contract.process.clock import Clock
 from contract.process.settings import KafkaSettings, QdrantSettings
@@ -35,6 +35,7 @@ from nextwatch.console.catalogue import KnownVideos
 from nextwatch.console.creator.page import CreatorPage
 from nextwatch.console.creator.uploads import TimedUploads
 from nextwatch.console.guards import guards
+from nextwatch.console.newest import NewestRecords
 from nextwatch.console.operator.faults import Faults
 from nextwatch.console.operator.figures import Figures
 from nextwatch.console.operator.lag import LagReader
@@ -97,7 +98,9 @@ class Console:
             cluster=parts.cluster,
             process=CONSOLE,
         )
+        self._work = TopicsWork(parts.kafka)
         self._catalogue = KnownVideos()
+        self._newest = NewestRecords(self._apply)
         self._people = UserActivity()
         self._uploads = TimedUploads(observer.probe.index, observer.collection, parts.clock)
         self._figures = Figures(
@@ -114,7 +117,7 @@ class Console:
     def application(self) -> Starlette:
         """Return the web application, which starts and stops what it needs."""
         is_over = self._is_over = asyncio.Event()
-        parts, work = self._parts, TopicsWork(self._parts.kafka)
+        parts, work = self._parts, self._work
         streams = OpenStreams(MAX_STREAMS)
         viewer = ViewerPage(
             self.gateway.answers,
@@ -166,6 +169,7 @@ class Console:
     def end_streams(self) -> None:
         """End what waits and what follows; the event loop calls this before it stops."""
         self.gateway.answers.close()
+        self._work.close()
         if self._is_over is not None:
             self._is_over.set()
 
@@ -187,10 +191,16 @@ class Console:
         scan = Scan(self._parts.kafka, monotonic=monotonic)
         try:
             for record in scan.read([VIDEO_UPLOADS.name, MODEL_BUNDLES.name]):
-                taking = self._catalogue if record.topic == VIDEO_UPLOADS.name else self._figures
-                taking.take(record)
+                self._newest.take_past(record)
         except NextwatchError as error:
             log.warning("console_past_unread", reason=str(error))
+        finally:
+            self._newest.end_past()
+
+    def _apply(self, record: Received) -> None:
+        if record.partition == record.home:  # else index_sync keeps it as a dead letter
+            taking = self._catalogue if record.topic == VIDEO_UPLOADS.name else self._figures
+            taking.take(record)
 
     def _take(self, topic: str, message: Message) -> None:
         """Take a record that the observer has read, in its thread."""
@@ -203,10 +213,8 @@ class Console:
         if topic not in _TAKEN:
             return
         record = received(message, self._parts.kafka.layout)
-        if topic == VIDEO_UPLOADS.name:
-            self._catalogue.take(record)
-        elif topic == MODEL_BUNDLES.name:
-            self._figures.take(record)
+        if topic in (VIDEO_UPLOADS.name, MODEL_BUNDLES.name):
+            self._newest.take_live(record)
         else:
             self._people.take(record)
 

@@ -59,14 +59,20 @@ class DemoFeed:
         return gated(gate, "nextwatch", *self.source, *options, loads=_LOADS)
 
 
-def parse(data: str | None, *, rate: float) -> DemoFeed:
+def parse(data: str | None, *, rate: float, upload_rate: float | None = None) -> DemoFeed:
     """Return the feed for *data*, which is ``NAME:DIR``; without it, the simulator.
 
+    *upload_rate* is new videos per second of the simulator, if not the usual one.
+
     Raises:
-        DatasetError: the name is unknown, or the files of the log are missing; with the remedy.
+        DatasetError: the name is unknown, the files of the log are missing, or a log is to have
+            another rate of uploads; with the remedy.
     """
     if data is None:
-        return DemoFeed(("simulate",), rate)
+        uploads = () if upload_rate is None else ("--upload-rate", f"{upload_rate:g}")
+        return DemoFeed(("simulate", *uploads), rate)
+    if upload_rate is not None:
+        raise DatasetError("--upload-rate is of the simulated audience: leave out --data")
     name, _, directory = data.partition(":")
     if name not in LOGS or not directory:
         raise DatasetError(f"--data is one of {', '.join(f'{log}:DIR' for log in LOGS)}")

@@ -38,13 +38,14 @@ from nextwatch.topics import topics
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `nextwatch demo`; *rate* is events per second.
+    """The options of `nextwatch demo`; *rate* is events per second, *upload_rate* uploads.
 
     Without a *console_port* the console listens on its usual one, or any that is free.
     """
 
     data: str | None = None
     rate: float = 50.0
+    upload_rate: float | None = None
     seconds: float | None = None
     is_headless: bool = False
     as_json: bool = False
@@ -61,7 +62,7 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     Raises:
         NextwatchError: it cannot be shown, or a run failed, with the remedy.
     """
-    feed = parse(options.data, rate=options.rate)
+    feed = parse(options.data, rate=options.rate, upload_rate=options.upload_rate)
     console = Console(stderr=options.as_json)
     broker = choose_broker(environ, broker=options.broker, bootstrap_servers=options.bootstrap)
     if broker.warning:

@@ -1,5 +1,7 @@
 """Check the room on this machine's disks where state, checkpoints and bundles are."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,8 +22,8 @@ def disk_diagnoses(
 ) -> Iterator[Diagnosis]:
     """Yield the room at each of *places*, by the setting that names it."""
     for setting, directory in places.items():
-        existing = _existing(directory)
         try:
+            existing = _existing(directory)
             total, _, free = usage(existing)
         except OSError as error:
             yield _of(
@@ -48,11 +50,18 @@ def local_path(url: str) -> Path | None:
 
 
 def _existing(directory: Path) -> Path:
-    """Return the directory, or the nearest one above it that exists."""
+    """Return the directory, or the nearest one above it that exists.
+
+    Raises:
+        OSError: it cannot be made, since something else is in its place, or looked up.
+    """
     absolute = directory.absolute()
-    return next(
-        (path for path in (absolute, *absolute.parents) if path.is_dir()), Path(absolute.anchor)
-    )
+    for path in (absolute, *absolute.parents):
+        if path.is_dir():
+            return path
+        if path.exists() or path.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    return Path(absolute.anchor)
 
 
 def _of(setting: str, health: PartHealth, found: str, remedy: str = "") -> Diagnosis:

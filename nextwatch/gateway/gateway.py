@@ -4,8 +4,9 @@ Whoever serves more than the gateway, such as a console, takes `Gateway.routes` 
 of its own, or gives `application` more routes; `Gateway.answers` has the feed of each user.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 from confluent_kafka import Producer
@@ -44,10 +45,11 @@ from nextwatch.gateway.problems import (
     answer_http_error,
     answer_problem,
 )
+from nextwatch.gateway.reading import EncodedRoute
 from nextwatch.gateway.routes import Handlers
 from nextwatch.gateway.sending import EventSender, sending_bounds
 from nextwatch.gateway.settings import GatewaySettings
-from nextwatch.request_metrics import ENDPOINT, RequestCounts, RequestMeter
+from nextwatch.request_metrics import ENDPOINT, FAILED, OTHER, RequestCounts, RequestMeter
 
 _MIB = 1 << 20
 _UNAVAILABLE = 503
@@ -57,17 +59,15 @@ Condition = Callable[[], str]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class EncodedRoute(Route):
-    """A route that matches the path as it was sent: a slash within an id is percent-encoded there.
+class EndpointRoute(EncodedRoute):
+    """A route that names its endpoint to the meter of requests.
 
     In the decoded path taking down ``v1/similar`` and a wrong method on ``similar`` are the same.
     """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Return whether this route answers the request of *scope*."""
-        raw_path: bytes = scope.get("raw_path") or b""
-        path = raw_path.partition(b"?")[0].decode("latin-1")
-        match, found = super().matches({**scope, "path": path})
+        match, found = super().matches(scope)
         return match, {**found, ENDPOINT: self.name}
 
 
@@ -89,9 +89,6 @@ class Gateway:
         cluster: Condition = str,
         process: str = GATEWAY,
     ) -> None:
-        self.requests = RequestCounts()
-        self._exposition = Exposition(process)
-        self._exposition.show(self.requests.samples, self._samples)
         self.settings = settings
         self.key = settings.key()
         self.endpoints = endpoints(max_wait_ms=settings.max_wait_ms)
@@ -125,6 +122,9 @@ class Gateway:
         )
         openapi = document(self.endpoints, has_key=self.key is not None)
         self._openapi = msgspec.json.encode(openapi)
+        self.requests = RequestCounts({**documented_statuses(openapi), OTHER: (404, 405, FAILED)})
+        self._exposition = Exposition(process)
+        self._exposition.show(self.requests.samples, self._samples)
 
     def start(self) -> None:
         """Begin to read and to send."""
@@ -143,7 +143,7 @@ class Gateway:
         """Return the routes of all endpoints, and of the OpenAPI document."""
         routes: list[BaseRoute] = [Route("/openapi.json", self._answer_openapi, methods=["GET"])]
         routes += [
-            EncodedRoute(each.path, self._handler(each), methods=[each.method], name=each.name)
+            EndpointRoute(each.path, self._handler(each), methods=[each.method], name=each.name)
             for each in self.endpoints
         ]
         return routes
@@ -224,6 +224,15 @@ def application(gateway: Gateway, *, more_routes: Sequence[BaseRoute] = ()) -> S
     )
     app.router.redirect_slashes = False
     return app
+
+
+def documented_statuses(openapi: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return by endpoint the statuses that it may answer with by its document, and a failure."""
+    return {
+        told["operationId"]: [*map(int, told["responses"]), FAILED]
+        for path in openapi["paths"].values()
+        for told in path.values()
+    }
 
 
 def meter(gateway: Gateway) -> Middleware:

@@ -10,6 +10,8 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from contract.kafka.outbox import Header
 from contract.process import tracing
@@ -23,6 +25,20 @@ _MOST_DISCARDED = 1_048_576
 """So much of a body that is too large is read all the same, so that its sender gets the answer."""
 _CHARSETS = ("", "utf-8", "utf8")
 _ID_BOUND = {"minLength": 1, "maxLength": MAX_ID_BYTES, "description": ID_RULE}
+
+
+class EncodedRoute(Route):
+    """A route whose parameters are percent-encoded, as the path was sent, for `path_id`.
+
+    In the decoded path a slash within an id is one between ids, and ``%25`` is a percent sign that
+    is decoded again with what follows: the id of another user.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether this route answers the request of *scope*."""
+        raw_path: bytes = scope.get("raw_path") or b""
+        path = raw_path.partition(b"?")[0].decode("latin-1")
+        return super().matches({**scope, "path": path})
 
 
 async def body_of(request: Request, *, most: int, within_s: float) -> bytes:
@@ -66,7 +82,7 @@ def trace_headers(request: Request) -> list[Header]:
 
 
 def path_id(request: Request, name: str) -> str:
-    """Return the id *name* in the path, which is percent-encoded there.
+    """Return the id *name* in the path of an `EncodedRoute`, which is percent-encoded there.
 
     Raises:
         Problem: it is no id.
@@ -147,9 +163,9 @@ _MOST_DIGITS = 18
 
 def _check_media_type(request: Request) -> None:
     """Refuse what is not JSON: of all else a page of another site can make a browser send it."""
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.partition("charset=")[2].strip().strip('"').lower()
-    is_json = media_type.strip().lower() == MEDIA_TYPE and charset in _CHARSETS
+    media_type, *parameters = request.headers.get("content-type", "").lower().split(";")
+    named = dict(parameter.strip().partition("=")[::2] for parameter in parameters)
+    is_json = media_type.strip() == MEDIA_TYPE and named.get("charset", "").strip('"') in _CHARSETS
     if not is_json or request.headers.get("content-encoding", "identity") != "identity":
         raise problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

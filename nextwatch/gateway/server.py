@@ -60,7 +60,7 @@ class GatewayServer(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=settings.ack_within_ms // 1_000 + 1,
+                timeout_graceful_shutdown=drain_s(settings),
                 backlog=_BACKLOG,
             )
         )
@@ -80,6 +80,14 @@ class GatewayServer(uvicorn.Server):
     def end(self) -> None:
         """Ask the server to end; any thread may call this."""
         self.should_exit = True
+
+
+def drain_s(settings: GatewaySettings) -> int:
+    """Return how long a server that ends waits for its requests: until each is acknowledged.
+
+    The chart and docker-compose.yml give the container longer than that.
+    """
+    return settings.ack_within_ms // 1_000 + 1
 
 
 def run(environ: Mapping[str, str]) -> None:

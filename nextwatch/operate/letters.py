@@ -5,6 +5,7 @@ The record is what somebody sent, so nothing of it is trusted, its headers neith
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,7 @@ DEAD_LETTERED = {topic.name: topic for topic in TOPICS if topic.dead_lettered_by
 _SUFFIX = ".dlq"
 _OURS = "dlq."
 _MOST_OF_A_WORD = 64
+_NUMBER = re.compile("[0-9]{1,18}")  # no more than an offset, of 64 bits, has room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ def place_of(text: str) -> Place:
     """
     name, _, rest = text.partition(":")
     partition, _, offset = rest.partition(":")
-    if not (partition.isdecimal() and offset.isdecimal()):
+    if not (_NUMBER.fullmatch(partition) and _NUMBER.fullmatch(offset)):
         raise ValueError(f"{text!r} names no letter: write TOPIC:PARTITION:OFFSET as `list --each`")
     return Place(Position(topic_called(name).dlq, int(partition)), int(offset))
 

@@ -18,7 +18,6 @@ from contract.process.settings import KafkaSettings
 from contract.wire.topics import Layout
 from nextwatch.acls import operator_group
 
-_QUEUE_KB = 16_384
 _NEVER = 2**63
 
 Ends = dict[Position, int]
@@ -147,7 +146,6 @@ class Scan:
         config = read_to_end(consumer_config(self._kafka, group_id=self._group)) | {
             "auto.offset.reset": after_loss,
             "isolation.level": self._isolation,
-            "queued.max.messages.kbytes": _QUEUE_KB,
             "log_level": 0,
         }
         reader = TopicReader(

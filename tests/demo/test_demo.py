@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from contract.process.exit_codes import ExitCode
+from tests.support.signals import children_that_hear_ctrl_c
 
 pytest.importorskip("torch", reason="the demo has a trainer, and torch is not installed")
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -28,8 +29,6 @@ COMMAND = (sys.executable, "-m", "nextwatch")
 def start(tmp_path):
     """Start a command of ours; whatever happens, it and its children end with the test."""
     started = []
-    # a job in the background ignores Ctrl-C, and hands that down to whatever it starts
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*arguments: str) -> psutil.Popen:
         process = psutil.Popen(
@@ -43,8 +42,8 @@ def start(tmp_path):
         started.append(process)
         return process
 
-    yield run
-    signal.signal(signal.SIGINT, before)
+    with children_that_hear_ctrl_c():
+        yield run
     for process in started:
         with suppress(psutil.NoSuchProcess):
             process.kill()

@@ -29,6 +29,18 @@ def test_simulator_is_the_default():
     assert command[5:] == ("nextwatch", "simulate", "--no-catalogue", "--rate", "20", "--json")
 
 
+def test_uploads_of_the_audience_have_a_rate_of_their_own():
+    feed = parse(None, rate=20, upload_rate=0)
+
+    assert feed.events(Path("gate"))[6:9] == ("simulate", "--upload-rate", "0")
+    assert feed.catalogue(Path("gate"))[6:9] == ("simulate", "--upload-rate", "0")
+
+
+def test_a_log_has_no_other_rate_of_uploads_than_its_own(kuairand):
+    with pytest.raises(DatasetError, match="--upload-rate"):
+        parse(f"kuairand:{kuairand}", rate=50, upload_rate=1)
+
+
 def test_log_is_split_alike_in_both_halves(kuairand):
     """What is held back from the catalogue has to come with the events."""
     feed = parse(f"kuairand:{kuairand}", rate=50)

@@ -83,6 +83,21 @@ def test_memory_is_taken_at_its_marks_and_at_the_end():
     assert usage.memory_mb["broker"] == {"1": 200.0, "10": 300.0, "end": 400.0}
 
 
+def test_memory_that_was_given_back_within_the_minute_counts():
+    """A process that is large every ten seconds is not told by its smallest moment."""
+    machine = Machine()
+    usage = machine.usage()
+    for second in range(181):
+        machine.resident_mb[1] = 200.0 if second % 10 == 4 else 100.0
+        usage.sample(float(second))
+    machine.resident_mb[1] = 100.0
+    for second in range(181, 300):
+        usage.sample(float(second))
+    usage.finish(300.0)
+
+    assert usage.memory_mb["broker"] == {"1": 200.0, "end": 100.0}
+
+
 def test_a_process_that_is_gone_has_no_size():
     """The figures of the others are told all the same."""
     machine = Machine()

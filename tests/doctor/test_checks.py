@@ -158,6 +158,19 @@ def test_a_directory_that_is_not_made_yet_is_measured_where_it_will_be(tmp_path)
     assert asked == [tmp_path]
 
 
+@pytest.mark.parametrize("place", ["taken", "taken/state", "dangling", "x" * 300])
+def test_a_place_that_cannot_be_a_directory_is_wrong_and_the_others_are_measured(tmp_path, place):
+    """The process that is given it ends at its start."""
+    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "dangling").symlink_to(tmp_path / "missing")
+
+    places = {"FIRST": tmp_path / place, "SECOND": tmp_path}
+    found = list(disk.disk_diagnoses(places, lambda _path: (100 << 30, 0, 50 << 30)))
+
+    assert healths(found) == [WRONG, OK]
+    assert found[0].remedy == "mend FIRST"
+
+
 def test_a_bundle_store_elsewhere_is_no_disk_of_this_machine():
     assert disk.local_path("s3://bucket/x") is None
     assert disk.local_path("file:///var/lib/x") == Path("/var/lib/x")

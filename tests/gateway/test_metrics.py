@@ -12,7 +12,9 @@ from benchmarks.stack.waiting import eventually
 from contract.metrics.buckets import HistogramCounts
 from contract.metrics.definitions import METRICS, REQUEST_SECONDS, REQUESTS
 from contract.metrics.metric import GATEWAY
-from nextwatch.gateway.gateway import EncodedRoute
+from nextwatch.gateway.endpoints import endpoints
+from nextwatch.gateway.gateway import EndpointRoute, documented_statuses
+from nextwatch.gateway.openapi import document
 from nextwatch.request_metrics import OTHER, RequestCounts, RequestMeter
 from tests.support.metrics_page import MetricsPage, scraped
 from tests.support.web import running_gateway
@@ -28,7 +30,7 @@ def counts_of(*paths):
 
     counts = RequestCounts()
     app = Starlette(
-        routes=[EncodedRoute("/videos/{video_id}", answer, name="get_video")],
+        routes=[EndpointRoute("/videos/{video_id}", answer, name="get_video")],
         middleware=[Middleware(RequestMeter, counts=counts)],
     )
 
@@ -59,6 +61,19 @@ def test_the_time_of_every_answer_is_observed():
     assert isinstance(sample.value, HistogramCounts)
     assert sum(sample.value.counts) == 1
     assert sample.value.total > 0
+
+
+def test_every_status_that_the_document_has_is_shown_from_the_start():
+    """`increase` sees no rise in a series that begins with 1, such as the first 503."""
+    openapi = document(endpoints(max_wait_ms=1_000), has_key=True)
+    counts = RequestCounts(documented_statuses(openapi))
+    found = {one.labels: one.value for one in counts.samples() if one.metric is REQUESTS}
+
+    assert set(found.values()) == {0}
+    assert {status for name, status in found if name == "get_hottest"} == {
+        *("200", "401", "404", "421", "422", "500")
+    }
+    assert {name for name, _ in found} == {each.name for each in endpoints(max_wait_ms=1_000)}
 
 
 @pytest.mark.stack

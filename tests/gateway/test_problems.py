@@ -71,12 +71,27 @@ def test_what_is_no_json_document_is_a_bad_request(gateway, body):
         {"content-type": "text/plain"},
         {"content-type": "application/x-www-form-urlencoded"},
         {"content-type": "application/json; charset=utf-16"},
+        {"content-type": "application/json; Charset=utf-16; profile=a"},
         {"content-encoding": "gzip"},
     ],
 )
 def test_only_json_in_utf_8_is_read(gateway, headers):
     """A page of another site can send anything else without asking first."""
     assert post(gateway, watch("u1"), **headers).status_code == 415
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "Application/JSON",
+        'application/json ; charset="UTF-8"',
+        "application/json;charset=utf-8;profile=a",
+        "application/json; profile=a; Charset=utf8",
+    ],
+)
+def test_json_may_have_parameters_of_its_media_type(gateway, media_type):
+    """Their names are in any case, and in any order."""
+    assert post(gateway, watch("u1"), **{"content-type": media_type}).status_code == 202
 
 
 @pytest.mark.parametrize(

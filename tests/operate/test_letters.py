@@ -109,7 +109,18 @@ def test_a_letter_is_named_with_or_without_the_suffix_of_its_topic():
     assert topic_called("watch-events.dlq") is WATCH_EVENTS
 
 
-@pytest.mark.parametrize("text", ["watch-events", "watch-events:1", "watch-events:-1:2", "x:1:2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "watch-events",
+        "watch-events:1",
+        "watch-events:-1:2",
+        "x:1:2",
+        "watch-events:0:\u0663",
+        f"watch-events:0:{2**63}",
+        f"watch-events:0:{'9' * 5_000}",
+    ],
+)
 def test_text_that_names_no_letter_is_rejected(text):
     with pytest.raises(ValueError, match=r"TOPIC:PARTITION:OFFSET|no dead letters are kept"):
         place_of(text)

@@ -15,9 +15,12 @@ import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 
+from contract.process.settings import load
 from contract.version import VERSION
 from contract.wire.topics import BY_NAME, Layout
 from nextwatch import settings_reference
+from nextwatch.gateway.server import drain_s
+from nextwatch.gateway.settings import GatewaySettings
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -225,6 +228,42 @@ def test_secrets_are_named_and_never_shown(rendered):
         assert {"ca", "client"} <= {each["name"] for each in pod["volumes"]}
 
 
+def _grace_s(helm, values):
+    given = {"gateway": {"enabled": True, **values.get("gateway", {})}}
+    done = helm("template", "shop", str(CHART), values={**values, **given})
+    assert done.returncode == 0, done.stderr
+    gateway = _one(
+        [each for each in yaml.safe_load_all(done.stdout) if each],
+        *("Deployment", "shop-nextwatch-gateway"),
+    )
+    pod = gateway["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    _, pre_stop_s = container["lifecycle"]["preStop"]["exec"]["command"]
+    given_ms = _env(container).get("NEXTWATCH_GATEWAY_ACK_WITHIN_MS", {}).get("value")
+    environ = {} if given_ms is None else {"NEXTWATCH_GATEWAY_ACK_WITHIN_MS": given_ms}
+    settings = load(GatewaySettings, environ)
+    return pod["terminationGracePeriodSeconds"], int(pre_stop_s) + drain_s(settings)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"gateway": {"settings": {"NEXTWATCH_GATEWAY_ACK_WITHIN_MS": "25000"}}},
+        {"settings": {"NEXTWATCH_GATEWAY_ACK_WITHIN_MS": "60000"}},
+        {
+            "settings": {"NEXTWATCH_GATEWAY_ACK_WITHIN_MS": "100"},
+            "gateway": {"settings": {"NEXTWATCH_GATEWAY_ACK_WITHIN_MS": "60000"}},
+        },
+    ],
+)
+def test_the_gateway_has_time_to_answer_what_waits_for_an_acknowledgement(helm, values):
+    """Else a pod is killed before its clients know whether their events are in Kafka."""
+    grace_s, needed_s = _grace_s(helm, values)
+
+    assert grace_s >= needed_s + 5
+
+
 def test_each_streams_worker_has_a_name_a_membership_and_a_volume(rendered):
     """A container that is replaced gets its partitions and its windows back."""
     streams = _one(rendered["defaults"], "StatefulSet", "shop-nextwatch-streams")
@@ -359,6 +398,16 @@ def test_nobody_connects_to_a_process_but_who_scrapes_it(rendered):
         ({"kafka": {"securityProtocol": "SASL_SSL"}}, "kafka.saslMechanism is required"),
         ({"stream": {"replicas": 2}}, "stream"),
         ({"settings": {"BROKER": "a"}}, "BROKER"),
+        (
+            {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}},
+            "autoscaling.minReplicas is 5, and autoscaling.maxReplicas only 4",
+        ),
+        ({"autoscaling": {"enabled": True, "topics": None}}, "autoscaling.topics names no topic"),
+        ({"networkPolicy": {"egress": [{"ports": [99_999]}]}}, "/networkPolicy/egress/0/ports"),
+        (
+            {"streams": {"settings": {"NEXTWATCH_STREAMS_HTTP_PORT": "9"}}},
+            "NEXTWATCH_STREAMS_HTTP_PORT",
+        ),
     ],
 )
 def test_values_that_could_not_work_are_rejected_with_their_name(helm, values, reason):
@@ -366,6 +415,24 @@ def test_values_that_could_not_work_are_rejected_with_their_name(helm, values, r
 
     assert done.returncode != 0
     assert reason in done.stderr
+
+
+def test_a_setting_that_the_chart_makes_of_other_values_is_rejected(rendered):
+    """It would be there twice, and the last one wins: probes would ask another port, for one."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    names = {
+        name
+        for each in rendered.values()
+        for _, pod, _ in _pods(each)
+        for container in pod["containers"]
+        for name in _env(container)
+    }
+    given = {"NEXTWATCH_WINDOW_MAX_WATCHES", "NEXTWATCH_STREAMS_NUM_RECOMMENDED"}
+    given |= {"NEXTWATCH_TRAINER_MODEL", "NEXTWATCH_TRAINER_NICENESS"}
+
+    made = set(schema["definitions"]["setByChart"]["enum"])
+    assert {name for name in names if name not in made} <= given
+    assert made <= names
 
 
 def test_the_page_on_deploying_names_values_that_there_are():

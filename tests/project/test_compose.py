@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from contract.version import VERSION
+from nextwatch.gateway.server import drain_s
+from nextwatch.gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -58,6 +60,28 @@ def test_ports_are_variables_on_loopback():
         re.fullmatch(r"127\.0\.0\.1:\$\{NEXTWATCH_\w+_PORT:-\d+}:\d+", port) for port in ports
     )
     assert "name" not in COMPOSE
+
+
+def test_the_gateway_has_time_to_answer_what_waits_for_an_acknowledgement():
+    """With the longest that may be set: Compose has no way to derive it."""
+    [grace_s] = re.findall(r"^(\d+)s$", SERVICES["gateway"]["stop_grace_period"])
+
+    assert int(grace_s) >= drain_s(GatewaySettings(ack_within_ms=60_000)) + 5
+
+
+def test_the_console_is_told_the_ports_that_compose_publishes():
+    page = (ROOT / "docs" / "console.md").read_text()
+    default = r"(127\.0\.0\.1):\$\{NEXTWATCH_\w+_PORT:-(\d+)}:\d+"
+    kafka, index = (
+        ":".join(re.fullmatch(default, SERVICES[name]["ports"][0]).groups())
+        for name in ("kafka", "qdrant")
+    )
+
+    assert page.count(f"NEXTWATCH_KAFKA_BOOTSTRAP_SERVERS={kafka}") == 2
+    assert page.count(f"NEXTWATCH_QDRANT_URL=http://{index}") == 2
+    assert f"nextwatch:{VERSION} nextwatch console" in page
+    image_bundles = COMPOSE["x-settings"]["NEXTWATCH_PROCESS_BUNDLE_URL"]
+    assert f"NEXTWATCH_PROCESS_BUNDLE_URL={image_bundles}" in page
 
 
 def test_the_broker_keeps_its_data_in_its_volume():

@@ -82,6 +82,14 @@ def test_the_lock_has_everything_that_the_processes_and_the_gateway_need():
     assert missing == []
 
 
+def test_the_embedded_extra_names_what_the_gateway_needs_without_the_project():
+    """A program that installs what the extra lists, and no Nextwatch, finds no `nextwatch[...]`."""
+    extras = PROJECT["project"]["optional-dependencies"]
+
+    assert set(extras["gateway"]) <= set(extras["embedded"])
+    assert not [need for needs in extras.values() for need in needs if "nextwatch" in need]
+
+
 def test_the_lock_of_the_build_has_its_backend():
     [backend] = map(Requirement, PROJECT["build-system"]["requires"])
     [pin] = _pins("container/build.lock")[backend.name].specifier

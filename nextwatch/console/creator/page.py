@@ -19,7 +19,7 @@ from nextwatch.console.creator.uploads import TimedUploads
 from nextwatch.console.streaming import STREAM_HEADERS, answer_of, repeated
 from nextwatch.gateway.bounds.streams import OpenStreams
 from nextwatch.gateway.problems import of_decoding, unavailable
-from nextwatch.gateway.reading import body_of, path_id
+from nextwatch.gateway.reading import EncodedRoute, body_of, path_id
 from nextwatch.gateway.sending import EventSender
 
 _EVERY_S = 0.1
@@ -51,7 +51,7 @@ class CreatorPage:
         return [
             Route("/console/uploads", self.follow, methods=["GET"]),
             Route("/console/uploads", self.upload, methods=["POST"]),
-            Route("/console/uploads/{video_id:path}", self.take_down, methods=["DELETE"]),
+            EncodedRoute("/console/uploads/{video_id:path}", self.take_down, methods=["DELETE"]),
         ]
 
     async def follow(self, _request: Request) -> Response:

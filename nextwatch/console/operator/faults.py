@@ -5,16 +5,19 @@ again; of streams also the first recommendation after that is told, by `note_ans
 """
 
 from collections.abc import Sequence
-from threading import Lock
+from threading import Lock, Thread
 from time import monotonic, sleep
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from contract.errors import StackError
 from contract.process.clock import Clock
 from nextwatch.embedded.process.plans import WORKERS
-from nextwatch.embedded.process.process import Child
-from nextwatch.embedded.stack import EmbeddedStack
+
+if TYPE_CHECKING:  # a console beside a cluster has no stack, nor the libraries for one
+    from nextwatch.embedded.process.process import Child
+    from nextwatch.embedded.stack import EmbeddedStack
 
 KILLABLE = (*WORKERS, "index")
 MOST = 20
@@ -45,10 +48,11 @@ class Fault(msgspec.Struct, kw_only=True):
 class Faults:
     """The processes of *stack*, and the kills of this run."""
 
-    def __init__(self, stack: EmbeddedStack, clock: Clock) -> None:
+    def __init__(self, stack: "EmbeddedStack", clock: Clock) -> None:
         self._stack = stack
         self._clock = clock
         self._faults: list[Fault] = []
+        self._recovering: set[str] = set()
         self._lock = Lock()
         self._addresses: dict[int, str] = {}
 
@@ -73,8 +77,10 @@ class Faults:
         with self._lock:
             return [msgspec.structs.replace(fault) for fault in reversed(self._faults)]
 
-    def kill(self, name: str) -> None:
-        """Kill the process *name* (SIGKILL), and return once it is ready again, or a while passed.
+    def kill(self, name: str) -> bool:
+        """Kill the process *name* (SIGKILL); return False if it is being restarted already.
+
+        A thread times the recovery: one for each process at most, however many kills are asked for.
 
         Raises:
             StackError: it is none that may be killed.
@@ -82,15 +88,26 @@ class Faults:
         if name not in KILLABLE:
             raise StackError(f"{name!r} may not be killed here; only: {', '.join(KILLABLE)}")
         child = self._stack.process(name)
-        began_s, before = monotonic(), child.pid
-        fault = Fault(process=name, killed_ms=self._clock())
-        child.kill(is_wanted=True)
         with self._lock:
+            if name in self._recovering or not child.is_running:
+                return False
+            self._recovering.add(name)
+            began_s, before = monotonic(), child.pid
+            fault = Fault(process=name, killed_ms=self._clock())
             self._faults = [*self._faults[1 - MOST :], fault]
-        if _is_back(child, before):
-            fault.ready_after_ms = round((monotonic() - began_s) * 1_000)
 
-    def _look_for_addresses(self, children: Sequence[Child]) -> None:
+        def time_recovery() -> None:
+            try:
+                if _is_back(child, before):
+                    fault.ready_after_ms = round((monotonic() - began_s) * 1_000)
+            finally:
+                self._recovering.discard(name)
+
+        child.kill(is_wanted=True)
+        Thread(target=time_recovery, name=f"console-recovery-{name}", daemon=True).start()
+        return True
+
+    def _look_for_addresses(self, children: "Sequence[Child]") -> None:
         """Note where ready workers serve metrics, once for each: to find that out costs time."""
         ready = {c.pid: c.name for c in children if c.name in WORKERS and _says_ready(c)}
         if not ready.keys() <= self._addresses.keys():
@@ -108,7 +125,7 @@ class Faults:
                     fault.answered_after_ms = passed_ms
 
 
-def _says_ready(child: Child) -> bool:
+def _says_ready(child: "Child") -> bool:
     """Return whether it runs and has said that it is ready; who owns its ports is not asked.
 
     That would read the connections of the whole machine, once a second.
@@ -117,7 +134,7 @@ def _says_ready(child: Child) -> bool:
     return child.is_running and (ready_file is None or ready_file.exists())
 
 
-def _is_back(child: Child, pid_before: int) -> bool:
+def _is_back(child: "Child", pid_before: int) -> bool:
     deadline_s = monotonic() + _PATIENCE_S
     while monotonic() < deadline_s:
         if child.pid != pid_before and child.is_ready():

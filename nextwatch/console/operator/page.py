@@ -4,6 +4,7 @@ It does what the commands of `nextwatch.operate` do, by the same code.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from time import monotonic
@@ -24,19 +25,21 @@ from contract.wire.topics import MODEL_BUNDLES
 from nextwatch.console.operator.faults import Faults
 from nextwatch.console.operator.figures import Figures
 from nextwatch.console.operator.letters import letters_told
+from nextwatch.console.operator.replay_request import ReplayRequest
 from nextwatch.console.streaming import STREAM_HEADERS, answer_of, repeated
 from nextwatch.console.topics_work import TopicsWork
 from nextwatch.gateway.bounds.streams import OpenStreams
-from nextwatch.gateway.problems import problem
-from nextwatch.gateway.reading import body_of, path_id
+from nextwatch.gateway.problems import of_field, problem, unavailable
+from nextwatch.gateway.reading import EncodedRoute, body_of, path_id
 from nextwatch.operate import erase, models
-from nextwatch.operate.letters import Choice, letter_of, place_of, topic_called
+from nextwatch.operate.letters import Choice, letter_of
 from nextwatch.operate.replay import Replay, ReplayPolicy
 from nextwatch.operate.scan import Scan
 
 EVERY_S = 1.0
 _BODY_WITHIN_S = 10.0
 _MOST_BODY = 65_536
+_FIELD_AT = re.compile(r"at `\$\.(\w+)")
 
 B = TypeVar("B", bound=msgspec.Struct)
 
@@ -46,14 +49,6 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     generation: int | None = None
     reason: str = "by an operator"
-
-
-class ReplayWish(msgspec.Struct, frozen=True, kw_only=True):
-    """Which letters to replay: those named, else those of a topic with a reason."""
-
-    letters: list[str] = []
-    topic: str | None = None
-    reason: str | None = None
 
 
 class OperatorPage:
@@ -79,7 +74,6 @@ class OperatorPage:
         self._erase_within_s = erase_within_s
         self._clock = clock
         self._is_over = is_over
-        self._kills: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of the page."""
@@ -89,7 +83,7 @@ class OperatorPage:
             Route("/console/models/promote", self.promote, methods=["POST"]),
             Route("/console/letters", self.get_letters, methods=["GET"]),
             Route("/console/letters/replay", self.replay, methods=["POST"]),
-            Route("/console/users/{user_id:path}/erase", self.erase, methods=["POST"]),
+            EncodedRoute("/console/users/{user_id:path}/erase", self.erase, methods=["POST"]),
             Route("/console/faults/{name}", self.kill, methods=["POST"]),
         ]
 
@@ -129,13 +123,8 @@ class OperatorPage:
 
     async def replay(self, request: Request) -> Response:
         """Send dead letters to their topics again, as far as they would be accepted."""
-        wish = await _body(request, ReplayWish)
-        try:
-            places = [place_of(letter) for letter in wish.letters]
-            topics = (topic_called(wish.topic),) if wish.topic else Choice().topics
-        except ValueError as error:
-            raise _unprocessable(str(error)) from None
-        replay = Replay(ReplayPolicy(self._clock()), Choice(topics, wish.reason), places)
+        choice, places = (await _body(request, ReplayRequest)).selection()
+        replay = Replay(ReplayPolicy(self._clock()), choice, places)
 
         def replayed(scan: Scan) -> dict[str, object]:
             plan = replay.plan(scan)
@@ -184,15 +173,13 @@ class OperatorPage:
         if all(one.name != name or not one.is_killable for one in faults.processes()):
             raise _unprocessable("no process of this name may be killed here")
 
-        async def killed() -> None:
-            try:
-                await run_in_threadpool(faults.kill, name)
-            except StackError:  # the stack ends, and says so itself
-                return
-
-        task = asyncio.create_task(killed())
-        self._kills.add(task)
-        task.add_done_callback(self._kills.discard)
+        try:
+            is_killed = await run_in_threadpool(faults.kill, name)
+        except StackError as error:  # the stack ends
+            raise unavailable("stack", str(error)) from error
+        if not is_killed:
+            detail = f"{name} is being restarted: kill it again once it is ready"
+            raise problem(HTTPStatus.CONFLICT, "restarting", detail)
         return answer_of({"killed": name}, HTTPStatus.ACCEPTED)
 
     async def _change(self, plan: Callable[[BundleLog], list[BundleAnnouncement]]) -> Response:
@@ -214,8 +201,12 @@ async def _body(request: Request, kind: type[B]) -> B:
     body = await body_of(request, most=_MOST_BODY, within_s=_BODY_WITHIN_S)
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise _unprocessable("the body is not what this request takes") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        at = _FIELD_AT.search(str(error))
+        if at is not None and at[1] in kind.__struct_fields__:
+            raise of_field("type", at[1], "not of the JSON type that it has", {}) from None
+        fields = ", ".join(kind.__struct_fields__)
+        raise _unprocessable(f"the body must be a JSON object with fields of: {fields}") from None
 
 
 def _unprocessable(detail: str) -> Exception:

@@ -30,7 +30,7 @@ from nextwatch.console.viewer.people import Deed, UserActivity, deeds_in
 from nextwatch.gateway.answers import Answers, LatestList
 from nextwatch.gateway.bounds.streams import OpenStreams
 from nextwatch.gateway.problems import Problem, problem
-from nextwatch.gateway.reading import path_id
+from nextwatch.gateway.reading import EncodedRoute, path_id
 from nextwatch.operate.scan import Scan
 from nextwatch.operate.traces import window_in
 from nextwatch.why.lookup import explained
@@ -81,7 +81,7 @@ class ViewerPage:
         return [
             Route("/console/words", self.get_words, methods=["GET"]),
             Route("/console/users", self.get_users, methods=["GET"]),
-            Route("/console/users/{user_id:path}/feed", self.follow, methods=["GET"]),
+            EncodedRoute("/console/users/{user_id:path}/feed", self.follow, methods=["GET"]),
             Route("/console/why/{recommendation_id}", self.get_why, methods=["GET"]),
         ]
 

@@ -13,7 +13,7 @@ import msgspec
 
 from contract.errors import DecodeError
 from contract.kafka.records import Received
-from contract.wire.decoding import decode
+from contract.wire.decoding import decode, is_id
 from contract.wire.events import Search, Watch
 from contract.wire.topics import RECOMMENDATIONS, SEARCH_EVENTS, WATCH_EVENTS
 from models.history.history import Window
@@ -52,8 +52,16 @@ class UserActivity:
         self._loop = asyncio.get_running_loop()
 
     def take(self, record: Received) -> None:
-        """Note an event of a user, and the end of one who was erased."""
-        user_id = (record.key or b"").decode(errors="replace")
+        """Note an event of a user, and the end of one who was erased.
+
+        A key that is no id, which may be of any size, is of no user.
+        """
+        try:
+            user_id = (record.key or b"").decode()
+        except UnicodeDecodeError:
+            return
+        if not is_id(user_id):
+            return
         if record.topic == RECOMMENDATIONS.name:
             if record.value is None:
                 self._note_erased(user_id)

@@ -32,9 +32,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ``lost_uploads`` the uploads that were never found; in a run that was stopped or that failed
     nobody waited, and the same are ``unanswered`` and ``unfound_uploads``.
     ``ranker`` is measured on what was shown, before it was learned from.
-    ``memory_mb`` is resident MiB by process, after so many minutes and at the end; ``cpu_percent``
-    is of one core. A run that was stopped by hand is ``interrupted``; ``error`` is what ended a run
-    that failed.
+    ``memory_mb`` is resident MiB by process, the most of the minute before so many minutes and
+    before the end; ``cpu_percent`` is of one core. A run that was stopped by hand is
+    ``interrupted``; ``error`` is what ended a run that failed.
     """
 
     broker: str

@@ -1,5 +1,8 @@
 """Measure the memory of each process at fixed times, and its share of a core.
 
+Memory at a time is the most of the minute before: a process that gives memory back between two
+pieces of work has less at one moment and more at the next.
+
 Processes are known by name, since a restart gives them another id; the CPU time of all runs of
 one name is added up, that of children they waited for included. Memory is that of the process
 alone: of its children, which come and go, it would tell pages twice that they share.
@@ -15,6 +18,7 @@ import psutil
 MARKS_MIN = (1, 10, 30, 60)
 SAMPLE_EVERY_S = 2.0
 _RECENT_S = 10.0
+_MEMORY_S = 60.0
 _MIB = 2**20
 
 Pids = Callable[[], Mapping[str, int]]
@@ -70,6 +74,7 @@ class Usage:
     _began_s: float | None = None
     _spent: dict[str, _Spent] = field(default_factory=dict)
     _recent: deque[tuple[float, dict[str, float]]] = field(default_factory=deque)
+    _sizes_mb: deque[tuple[float, dict[int, float]]] = field(default_factory=deque)
     _marks_min: deque[int] = field(default_factory=lambda: deque(MARKS_MIN))
 
     def sample(self, now_s: float) -> None:
@@ -99,6 +104,7 @@ class Usage:
 
     def _observe(self, now_s: float) -> None:
         self._look(now_s)
+        self._measure(now_s)
         passed_s = now_s - (self._began_s or 0.0)
         while self._marks_min and passed_s >= self._marks_min[0] * 60:
             self._weigh(str(self._marks_min.popleft()))
@@ -126,10 +132,19 @@ class Usage:
         while now_s - self._recent[0][0] > _RECENT_S:
             self._recent.popleft()
 
+    def _measure(self, now_s: float) -> None:
+        found = {pid: self.resident_mb(pid) for pid in self.pids().values()}
+        self._sizes_mb.append((now_s, {pid: mb for pid, mb in found.items() if mb is not None}))
+        while now_s - self._sizes_mb[0][0] > _MEMORY_S:
+            self._sizes_mb.popleft()
+
     def _weigh(self, mark: str) -> None:
+        """Note the most memory of the last minute of each process that still runs."""
+        _, now = self._sizes_mb[-1]
         for name, pid in self.pids().items():
-            if (size_mb := self.resident_mb(pid)) is not None:
-                self.memory_mb.setdefault(name, {})[mark] = size_mb
+            if pid in now:
+                most_mb = max(sizes.get(pid, 0.0) for _, sizes in self._sizes_mb)
+                self.memory_mb.setdefault(name, {})[mark] = most_mb
 
     def _totals_s(self) -> dict[str, float]:
         return {name: spent.since_start_s for name, spent in self._spent.items()}
