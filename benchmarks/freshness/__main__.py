@@ -17,7 +17,8 @@ code is 1 if a target is missed.
                         answers whose user vector or item vectors are not those of the generation
                         that they name. Target: 0
 * ``latency_ms``        {quiet, swapping}: p50 and p99 at ``--request-rate``; ``swap_ratio`` of the
-                        two p99, target 1.5
+                        two p99, target 1.5. ``sent_late_ms`` is how late the benchmark itself sent
+                        the requests, which is part of it
 * ``load_1m``           the load average before anything started: above 0.5, others took part
 
 For example:
@@ -114,21 +115,23 @@ def _vectors(given: argparse.Namespace) -> dict[str, Any]:
 def _swaps(given: argparse.Namespace) -> dict[str, Any]:
     with swap_stack(drawn_uploads(given.videos), say=_say) as running:
         num_quiet = int(given.request_rate * given.quiet_seconds)
-        quiet_ms = running.ask(rate=given.request_rate, num=num_quiet, is_swapping=False)
+        quiet = running.ask(rate=given.request_rate, num=num_quiet, is_swapping=False)
         running.check_answers()
         num_before = running.check.num_answers
-        swapping_ms = running.ask(rate=given.request_rate, num=given.answers, is_swapping=True)
+        swapping = running.ask(rate=given.request_rate, num=given.answers, is_swapping=True)
         running.check_answers()
         check, num_swaps = running.check, running.num_swaps
-    latency_ms = {"quiet": percentiles(quiet_ms), "swapping": percentiles(swapping_ms)}
-    quiet, swapping = latency_ms["quiet"]["p99"], latency_ms["swapping"]["p99"]
+    phases = {"quiet": quiet, "swapping": swapping}
+    latency_ms = {name: percentiles(one.latency_ms) for name, one in phases.items()}
+    quiet_p99, swapping_p99 = latency_ms["quiet"]["p99"], latency_ms["swapping"]["p99"]
     return {
         "skewed_recommendations": check.num_skewed,
         "answers_checked": check.num_answers - num_before,
         "skew_examples": check.examples,
         "swaps": num_swaps,
         "latency_ms": latency_ms,
-        "swap_ratio": round(swapping / quiet, 2) if quiet and swapping else None,
+        "sent_late_ms": {name: percentiles(one.late_ms) for name, one in phases.items()},
+        "swap_ratio": round(swapping_p99 / quiet_p99, 2) if quiet_p99 and swapping_p99 else None,
         "request_rate": given.request_rate,
     }
 

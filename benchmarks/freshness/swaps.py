@@ -14,10 +14,12 @@ generation is offered as soon as the last one is in service.
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -25,11 +27,13 @@ import torch
 from confluent_kafka import Producer
 from jaxtyping import Float32
 
+from benchmarks.freshness.asking import SentRequest, send_requests, sending_process
 from benchmarks.freshness.learning import Say
 from benchmarks.freshness.reading import TopicTail
 from benchmarks.freshness.traffic import publish_uploads
 from benchmarks.serving.rig import facts
 from benchmarks.stack.bundle_in_service import announce
+from benchmarks.stack.nice_session import nice_session
 from contract.kafka.client import producer_config
 from contract.kafka.outbox import Outbox, Outgoing
 from contract.process.clock import system_clock
@@ -42,7 +46,6 @@ from contract.wire.events import (
     Origin,
     RankingLog,
     Recommendation,
-    RecommendationRequest,
     VideoUpload,
     Watch,
     encode,
@@ -51,7 +54,6 @@ from contract.wire.topics import (
     ITEM_VECTORS,
     MODEL_BUNDLES,
     RANKING_LOG,
-    RECOMMENDATION_REQUESTS,
     RECOMMENDATIONS,
     WATCH_EVENTS,
 )
@@ -73,6 +75,8 @@ TOLERANCE = 2e-5
 """How far a product of two unit vectors may differ, as in `nextwatch.skew.compare`."""
 VECTORS_EACH, VECTORS_EVERY_S = 20, 0.2
 START_S, SWAP_WITHIN_S = 180.0, 120.0
+NICENESS = 10
+"""Of the trainer in the embedded stack."""
 _SIMILARITY = CANDIDATE_FEATURES.index("similarity")
 _SAY_EVERY_S = 5.0
 
@@ -169,16 +173,33 @@ def _bundle_id(generation: int) -> str:
     return f"swap{generation}"
 
 
+class RequestTimes(NamedTuple):
+    """The latency and lateness of requests, in the order in which they were sent."""
+
+    latency_ms: list[float]
+    """From when a request was meant to be sent to when its answer was produced, by its record.
+    Infinite where there is no answer."""
+    late_ms: list[float]
+    """How late it was sent."""
+
+
 class SwapStack:
     """A running stack whose generations are those of known models."""
 
-    def __init__(self, stack: EmbeddedStack, tail: TopicTail, check: SkewCheck, say: Say) -> None:
+    def __init__(
+        self,
+        stack: EmbeddedStack,
+        tail: TopicTail,
+        check: SkewCheck,
+        sender: ProcessPoolExecutor,
+        say: Say,
+    ) -> None:
         self.stack, self.tail, self.check, self._say = stack, tail, check, say
         self._root_url = load(ProcessSettings, stack.env).bundle_url
-        self._producer = Producer(producer_config(stack.kafka, linger_ms=1))
+        self._sender = sender
         self._newest = 0
         self._num_checked = 0
-        self._meant_ms: dict[str, float] = {}
+        self._num_asked = 0
         self._is_over = threading.Event()
 
     @property
@@ -222,20 +243,27 @@ class SwapStack:
             sleep(0.05)
         self._newest = generation
 
-    def ask(self, *, rate: float, num: int, is_swapping: bool) -> list[float]:
-        """Send *num* requests at *rate*, swapping meanwhile or not; return milliseconds to answer.
-
-        Infinite where there is no answer. From when a request was meant to be sent to when its
-        answer was produced, by its record.
-        """
+    def ask(self, *, rate: float, num: int, is_swapping: bool) -> RequestTimes:
+        """Send *num* requests at *rate* from another process, swapping meanwhile or not."""
         stop, failed = threading.Event(), list[Exception]()
         threads = [threading.Thread(target=self._publish_vectors, args=(stop,))]
         if is_swapping:
             threads.append(threading.Thread(target=self._swap_until, args=(stop, failed)))
+        first = self._num_asked + 1
+        sending = self._sender.submit(
+            send_requests, self.stack.kafka, rate=rate, num=num, num_users=NUM_USERS, first=first
+        )
+        self._num_asked += num
         for thread in threads:
             thread.start()
         try:
-            asked = self._send(rate, num, "swapping" if is_swapping else "quiet")
+            while not failed and not wait([sending], timeout=_SAY_EVERY_S).done:
+                self.check_answers()
+                self._say(
+                    f"{'swapping' if is_swapping else 'quiet'}, {num:,} requests: "
+                    f"{self.num_swaps} swaps, "
+                    f"{self.check.num_skewed} of {self.check.num_answers:,} answers skewed"
+                )
         finally:
             stop.set()
             for thread in threads:
@@ -243,7 +271,7 @@ class SwapStack:
         if failed:
             raise failed[0]
         sleep(2.0)
-        return self._latencies_ms(asked)
+        return self._times(sending.result())
 
     def _swap_until(self, stop: threading.Event, failed: list[Exception]) -> None:
         try:
@@ -251,33 +279,6 @@ class SwapStack:
                 self.swap()
         except RuntimeError as error:
             failed.append(error)
-
-    def _send(self, rate: float, num: int, name: str) -> list[str]:
-        topic = self.stack.kafka.layout.name(RECOMMENDATION_REQUESTS)
-        start_s, start_ms, said_s = monotonic(), float(system_clock()), monotonic()
-        asked = []
-        for place in range(num):
-            wait_s = start_s + place / rate - monotonic()
-            if wait_s > 0:
-                sleep(wait_s)
-            request_id = str(UUID(int=2 << 64 | len(self._meant_ms) + 1))
-            self._meant_ms[request_id] = start_ms + 1_000 * place / rate
-            asked.append(request_id)
-            user_id = f"u{place % NUM_USERS}"
-            request = RecommendationRequest(
-                request_id=request_id, user_id=user_id, event_time_ms=system_clock()
-            )
-            self._producer.produce(topic, key=user_id, value=encode(request))
-            self._producer.poll(0)
-            if monotonic() - said_s > _SAY_EVERY_S:
-                said_s = monotonic()
-                self.check_answers()
-                self._say(
-                    f"{name}: {place:,} of {num:,} requests, {self.num_swaps} swaps, "
-                    f"{self.check.num_skewed} of {self.check.num_answers:,} answers skewed"
-                )
-        self._producer.flush(30)
-        return asked
 
     def _publish_vectors(self, stop: threading.Event) -> None:
         """Publish the other vectors of random videos, of generations around the newest one."""
@@ -317,9 +318,12 @@ class SwapStack:
                 if log.generation:
                     self.check.check(log)
 
-    def _latencies_ms(self, asked: Sequence[str]) -> list[float]:
+    def _times(self, sent: Sequence[SentRequest]) -> RequestTimes:
         answered_ms = self._answered_ms()
-        return [answered_ms.get(one, np.inf) - self._meant_ms[one] for one in asked]
+        return RequestTimes(
+            [answered_ms.get(one.request_id, np.inf) - one.meant_ms for one in sent],
+            [one.late_ms for one in sent],
+        )
 
     def _answered_ms(self) -> dict[str, float]:
         """Return when the first answer to each event was produced."""
@@ -376,9 +380,14 @@ def swap_stack(
         publish_uploads(stack.kafka, uploads)
         stack.start_workers()
         topics = [RANKING_LOG, RECOMMENDATIONS, MODEL_BUNDLES]
-        with TopicTail(stack.kafka, topics) as tail:
+        with (
+            TopicTail(stack.kafka, topics) as tail,
+            sending_process() as sender,
+            nice_session(NICENESS),  # as the trainer, in whose place this process writes bundles
+        ):
+            os.nice(NICENESS)
             watches = known_watches([upload.video_id for upload in uploads])
-            running = SwapStack(stack, tail, SkewCheck(models, watches), say)
+            running = SwapStack(stack, tail, SkewCheck(models, watches), sender, say)
             running.fill_windows(watches)
             say("waiting for the first generation")
             running.swap()

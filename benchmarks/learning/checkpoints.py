@@ -108,7 +108,9 @@ def measure(num_users: int, num_changed: int, directory: Path) -> dict[str, floa
                 found.setdefault(name, []).append(value)
         for _ in range(REPEATS):
             started_s = time.perf_counter()
-            path = inline.save(checkpoint_codec.to_files(state), offsets={}, created_at_ms=NOW_MS)
+            state.windows.forget_base()
+            files = checkpoint_codec.snapshot(state).files()
+            path = inline.save(files, offsets={}, created_at_ms=NOW_MS)
             found.setdefault("inline_paused_s", []).append(time.perf_counter() - started_s)
             found.setdefault("inline_written_mb", []).append(_new_bytes(path) / 1e6)
     return {name: round(statistics.median(values), 4) for name, values in found.items()}

@@ -45,7 +45,9 @@ from trainer.guard.service_watch import ServiceWatch
 from trainer.input.dispatch import Intake
 from trainer.input.windows import Windows
 from trainer.learn.learner import Learner
-from trainer.loop import Parts, Trainer
+from trainer.loop import Trainer
+from trainer.metrics import TrainerMetrics
+from trainer.parts import Parts
 from trainer.publish.generations import Generations
 from trainer.publish.publishing import BundlePublisher
 from trainer.ranking.join_store import RocksJoinStore
@@ -204,9 +206,11 @@ class TrainerRig:
             self._add_ranker(Path(directory), seed)
         publisher = BundlePublisher(self._outbox, Layout(), f"{directory}/bundles", self.clock, 4)
         rollback = Rollback(Path(directory) / "checkpoints")
+        metrics = TrainerMetrics()
+        self.counts = metrics.counts
         self.watch = ServiceWatch(
             self.state, self.guard, self.generations, rollback, publisher,
-            f"{directory}/bundles", self.clock,
+            f"{directory}/bundles", self.clock, self.counts,
         )  # fmt: skip
         self.intake = Intake(
             self.state, self.generations, self._outbox, Layout(), self.clock, rollback.quarantine
@@ -229,6 +233,7 @@ class TrainerRig:
                 clock=self.clock,
                 state_clock=self.clock,
                 watch=self.watch,
+                metrics=metrics,
             ),
             settings,
         )
@@ -263,7 +268,7 @@ class TrainerRig:
         self.now_s += TICK_S
         self._announce_due()
         if _is_due(self.now_s, FAST_PATH_S):
-            self.trainer.publish_vectors()
+            self.trainer.offering.publish_vectors()
         if _is_due(self.now_s, self.publish_every_s):
             self.offer()
 
@@ -284,7 +289,7 @@ class TrainerRig:
 
     def offer(self) -> None:
         """Offer what was learned, if the guard lets it."""
-        self.trainer.offer_next()
+        self.trainer.offering.offer_next()
         self._note()
 
     def run(
@@ -355,11 +360,11 @@ class TrainerRig:
                 self.facts.alarms.append((self.now_s, announcement.reason))
                 self._due = [d for d in self._due if d[1].generation != announcement.generation]
         self._num_heard = len(self._outbox.announced)
-        num_withheld = self.state.counts["bundles_withheld"]
+        num_withheld = self.counts["bundles_withheld"]
         if num_withheld > self._num_withheld:
             self._num_withheld = num_withheld
-            self.facts.refused.append((self.now_s, self.trainer.withheld))
-        num_alarms = self.state.counts["alarms"]
+            self.facts.refused.append((self.now_s, self.trainer.offering.withheld))
+        num_alarms = self.counts["alarms"]
         if num_alarms > len(self.facts.back_to):
             self.facts.back_to.append((self.now_s, self.generations.in_service))
             if not self.facts.alarms or self.facts.alarms[-1][0] < self.now_s:

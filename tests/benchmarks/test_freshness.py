@@ -1,14 +1,22 @@
 """The freshness benchmark: what it reads from vectors and answers, and that it sees a mixed one."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
 from benchmarks.freshness.__main__ import missed_targets  # noqa: E402
-from benchmarks.freshness.swaps import KnownModel, SkewCheck, known_watches  # noqa: E402
+from benchmarks.freshness.swaps import (  # noqa: E402
+    KnownModel,
+    SkewCheck,
+    known_watches,
+)
 from benchmarks.freshness.traffic import Play, Sender, drawn_plays, drawn_uploads  # noqa: E402
 from benchmarks.freshness.versions import ServedVersions, num_watches, percentiles  # noqa: E402
+from benchmarks.stack.nice_session import nice_session  # noqa: E402
 from contract.process.settings import KafkaSettings  # noqa: E402
 from contract.wire.events import ItemVector, Origin, RankingFeatures, RankingLog  # noqa: E402
 from models.features.ranking_features import CANDIDATE_FEATURES, video_features  # noqa: E402
@@ -21,6 +29,7 @@ from trainer.learn.learner import Learner  # noqa: E402
 
 SMALL = TowerConfig(dim=8, hidden_dim=8, content_buckets=64, context_buckets=16)
 NUM_VIDEOS = 300
+AUTOGROUP = Path("/proc/self/autogroup")
 _SIMILARITY = CANDIDATE_FEATURES.index("similarity")
 
 
@@ -235,3 +244,20 @@ def test_drawn_plays_are_the_same_for_the_same_seed():
     one, other = (drawn_plays(uploads, num_users=9) for _ in range(2))
 
     assert [next(one) for _ in range(20)] == [next(other) for _ in range(20)]
+
+
+@pytest.mark.skipif(
+    # the file is empty where the process is in a control group of its own
+    not (os.access(AUTOGROUP, os.W_OK) and AUTOGROUP.read_text()),
+    reason="sessions are not weighed here",
+)
+def test_the_shell_that_ran_the_benchmark_is_as_nice_as_before():
+    """Its session yields to the stack during the benchmark, and goes on afterwards."""
+    before = AUTOGROUP.read_text()
+    nicer = min(19, int(before.split()[-1]) + 7)
+
+    with nice_session(nicer):
+        during = AUTOGROUP.read_text()
+
+    assert f"nice {nicer}" in during
+    assert AUTOGROUP.read_text() == before

@@ -145,7 +145,7 @@ def test_the_fast_path_learns_nothing_from_a_trouble_that_goes_on(directory):
     rig.run(LOG.since(rig.next_watch), for_s=10.0)
     rig.offer()
     assert rig.trainer._parts.metrics.counts["vectors"] == num_sent
-    assert "it has gone back" in rig.trainer.withheld
+    assert "it has gone back" in rig.trainer.offering.withheld
 
 
 def test_a_watch_in_quarantine_moves_the_window_and_teaches_nothing(directory):

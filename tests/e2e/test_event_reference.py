@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -20,6 +22,9 @@ from contract.wire.examples import WINDOW_RECORD, dead_letter_example, payload_o
 from contract.wire.topics import TOPICS, WATCH_EVENTS, WINDOWS
 from nextwatch.topics.topics import reconcile
 from tests.support.brokers import broker_with
+from tests.support.groups import members_of
+from tests.support.kafkajs import install_kafkajs
+from tests.support.signals import children_that_hear_ctrl_c
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -119,6 +124,46 @@ def test_python_programs_that_read_print_what_is_on_their_topic(bootstrap_server
     assert {name: lines[0].rstrip("\n") for name, lines in told.items()} == {
         name: _printed(name) for name in READ
     }
+
+
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_a_program_that_reads_prints_again_at_once_after_ctrl_c(
+    bootstrap_servers, tmp_path, language
+):
+    """It leaves its group: the next one would be given no partition for 30 to 45 s."""
+    name, group = "item-vectors", f"leaves-in-{language}"
+    program = _program(name, language)
+    assert program.count("reader-of-item-vectors") == 1
+    own = re.sub(r"(js-)?reader-of-item-vectors", group, program)  # others of the group are killed
+    argv = _written(own, tmp_path, bootstrap_servers)
+    if language == "javascript":
+        install_kafkajs(tmp_path)
+        program = (tmp_path / "program.py").rename(tmp_path / "program.mjs")
+        argv = ["node", str(program)]
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    for _ in range(2):
+        producer.produce(name, key="k", value=_value(name)[0])
+        assert producer.flush(30) == 0
+        began_s = time.monotonic()
+        with children_that_hear_ctrl_c():
+            child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        lines = []
+        Thread(target=_collect, args=(child.stdout, lines), daemon=True).start()
+        try:
+            printed = eventually(
+                lambda told=lines: [one for one in told if one.startswith("k ")], within_s=60
+            )
+            passed_s = time.monotonic() - began_s
+            child.send_signal(signal.SIGINT)
+            child.wait(20)
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+        assert printed
+        assert passed_s < 25
+        # without leaving it would be a member for 30 s and longer
+        assert eventually(lambda: not members_of(bootstrap_servers, group), within_s=10)
 
 
 def _collect(stream, lines):

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from benchmarks.stack.waiting import eventually
+from tests.support.groups import members_of
+from tests.support.kafkajs import install_kafkajs
+from tests.support.signals import children_that_hear_ctrl_c
 from tests.support.stacks import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180), pytest.mark.long]
@@ -41,17 +45,8 @@ def language(request, bootstrap_servers, tmp_path):
         script.write_text(text.replace(ADDRESS, bootstrap_servers))
     if request.param == "python":
         return Language(tmp_path, sys.executable, ".py")
-    _install_kafkajs(tmp_path)
+    install_kafkajs(tmp_path)
     return Language(tmp_path, "node", ".js")
-
-
-def _install_kafkajs(directory):
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("node or npm is not installed")
-    install = ("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent")
-    done = subprocess.run(install, cwd=directory, capture_output=True, timeout=120, check=False)
-    if done.returncode:
-        pytest.skip("npm cannot install kafkajs")
 
 
 @dataclass
@@ -75,13 +70,17 @@ class Language:
     def start(self, name, lines):
         """Start the script *name*, which never ends; collect its lines."""
         argv = (self.program, name + self.suffix)
-        child = subprocess.Popen(argv, cwd=self.directory, stdout=subprocess.PIPE, text=True)
+        with children_that_hear_ctrl_c():
+            child = subprocess.Popen(argv, cwd=self.directory, stdout=subprocess.PIPE, text=True)
         Thread(target=lambda: [lines.append(line) for line in child.stdout], daemon=True).start()
         return child
 
 
-def test_what_is_watched_is_answered_with_what_was_uploaded(language):
-    """The creator's, the player's and the reader's example, side by side."""
+def test_what_is_watched_is_answered_with_what_was_uploaded(language, bootstrap_servers):
+    """The creator's, the player's and the reader's example, side by side.
+
+    The reader leaves its group at Ctrl-C: else the next one prints nothing for 30 to 45 s.
+    """
     lines = []
     language.run("upload")
     reader = language.start("recommendations", lines)
@@ -92,6 +91,10 @@ def test_what_is_watched_is_answered_with_what_was_uploaded(language):
 
     try:
         assert eventually(answered, within_s=60, every_s=1.0), lines
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(20) == 0
+        group = f"my-{'javascript-' if language.suffix == '.js' else ''}application"
+        assert eventually(lambda: not members_of(bootstrap_servers, group), within_s=10)
     finally:
         reader.kill()
         reader.wait()

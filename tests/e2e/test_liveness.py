@@ -138,7 +138,7 @@ def test_readiness_tells_the_truth_about_the_index(home, services):
     place, worker = home
     index = services.process("index")
     with player_of(place) as player:
-        assert eventually(lambda: worker.health("/healthz")[0] == 200)
+        worker.wait_ready()
         status, before = worker.health("/readyz")
         offer_bundle(place, player)
         assert eventually(lambda: worker.health("/readyz")[0] == 200, within_s=20)

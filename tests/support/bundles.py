@@ -82,8 +82,8 @@ def offer_bundle(place, player, *, manifest_sha256=None):
     ]
     at = f"{place.qdrant.url}/collections/{collection}"
     size = {"size": manifest.output_dim, "distance": "Dot"}
-    httpx.put(at, json={"vectors": size}).raise_for_status()
-    httpx.put(f"{at}/points?wait=true", json={"points": points}).raise_for_status()
+    httpx.put(at, json={"vectors": size}, timeout=30).raise_for_status()
+    httpx.put(f"{at}/points?wait=true", json={"points": points}, timeout=30).raise_for_status()
     offer = BundleAnnouncement(
         bundle_id=manifest.bundle_id,
         generation=manifest.generation,
