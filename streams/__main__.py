@@ -29,6 +29,7 @@ from contract.process import readiness
 from contract.process.clock import system_clock
 from contract.process.entrypoint import end_now, run_process
 from contract.process.exit_codes import ExitCode
+from contract.process.rocksdb import RocksMemory
 from contract.process.settings import (
     KafkaSettings,
     ProcessSettings,
@@ -72,7 +73,7 @@ from streams.state.partition_count import (
 )
 from streams.state.partitions import Partitions
 from streams.state.standby import Standby
-from streams.state.store import RocksMemory, RocksStore, open_store
+from streams.state.store import RocksStore, open_store
 
 log = structlog.get_logger()
 

@@ -16,11 +16,12 @@ from jaxtyping import Int64
 
 from benchmarks.serving.catalogue import NUM_CENTRES, Catalogue
 from contract.process.clock import Clock
+from contract.process.rocksdb import RocksMemory
 from contract.wire.events import Watch, encode
 from contract.wire.keys import partition_of
 from models.history import codec as history_codec
 from models.history.history import WatchEntry, Window, with_repeats_apart
-from streams.state.store import RocksMemory, RocksStore
+from streams.state.store import RocksStore
 
 # Shape legend: U = users of a block, T = watches of a window.
 

@@ -9,10 +9,11 @@ from confluent_kafka.admin import AdminClient
 
 from contract.kafka.client import client_config, consumer_config, take
 from contract.kafka.topic_ids import topic_ids
+from contract.process.rocksdb import RocksMemory
 from contract.process.settings import KafkaSettings
 from contract.wire.topics import WINDOWS
 from streams.state.partition import CHANGELOG, LOG_ID
-from streams.state.store import RocksMemory, RocksStore
+from streams.state.store import RocksStore
 
 _READ_S = 30.0
 _ID_WITHIN_S = 10.0

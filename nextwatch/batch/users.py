@@ -13,6 +13,7 @@ import numpy as np
 
 from contract.errors import WindowError
 from contract.kafka.records import Received
+from contract.process.rocksdb import RocksMemory
 from contract.wire.keys import partition_of
 from contract.wire.topics import WINDOWS
 from models.history import codec
@@ -20,7 +21,7 @@ from models.history.erasure import is_marker_key
 from models.history.history import EMPTY, Happened, Window, WindowPolicy, fold
 from nextwatch.datasets.log import ExposureLog
 from nextwatch.operate.scan import Scan
-from streams.state.store import RocksMemory, RocksStore
+from streams.state.store import RocksStore
 
 CACHE_MB = 64
 _WRITE_USERS = 2_000

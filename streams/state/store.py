@@ -8,7 +8,6 @@ ignored.
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +17,12 @@ import structlog
 from contract.errors import ContractError, NextwatchError, StorageFull, StoreError, WindowError
 from contract.process.clock import Clock, system_clock
 from contract.process.exit_codes import is_storage_full
+from contract.process.rocksdb import RocksMemory, options_within
 
 _WINDOW = b"w:"
 _OFFSET = b"o:"
 _MARKER = b"s:"
 _NO_MARKERS: Mapping[bytes, int] = {}
-_MIB = 1 << 20
 _DAMAGE = ("Corruption", "No such file or directory")
 """How RocksDB begins to tell, or tells, that its files are not those it wrote."""
 
@@ -67,26 +66,6 @@ class WindowStore(Protocol):
     def close(self) -> None:
         """Close for good."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class RocksMemory:
-    """The memory of all RocksDB instances of one worker: one cache, memtables charged to it.
-
-    RocksDB's defaults are a 2 GiB cache and 192 MB of memtables for *each* partition.
-    """
-
-    cache: rocksdict.Cache
-    write_buffers: rocksdict.WriteBufferManager
-
-    @classmethod
-    def of(cls, cache_mb: int) -> "RocksMemory":
-        """Return a budget of *cache_mb* MiB, half of which memtables may take."""
-        cache = rocksdict.Cache(cache_mb * _MIB)
-        buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
-            cache_mb * _MIB // 2, False, cache
-        )
-        return cls(cache, buffers)
 
 
 class RocksStore:
@@ -182,7 +161,7 @@ class RocksStore:
         self._db.close()
 
     def _opened(self) -> Any:
-        return rocksdict.Rdict(str(self._directory / "db"), _options(self._memory))
+        return rocksdict.Rdict(str(self._directory / "db"), options_within(self._memory))
 
     def _under(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Yield what lies under *prefix*; an iterator of RocksDB ends at damage as at its end."""
@@ -260,19 +239,3 @@ def peek(directory: Path, user_id: str) -> bytes | None:
     except Exception as error:  # rocksdict raises nothing narrower
         raise WindowError(f"the store {directory} cannot be read just now: {error}") from error
     return record
-
-
-def _options(memory: RocksMemory) -> rocksdict.Options:
-    table = rocksdict.BlockBasedOptions()
-    table.set_block_cache(memory.cache)
-    table.set_cache_index_and_filter_blocks(True)
-    table.set_bloom_filter(10, False)
-    options = rocksdict.Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_block_based_table_factory(table)
-    options.set_write_buffer_manager(memory.write_buffers)
-    options.set_write_buffer_size(8 * _MIB)
-    options.set_max_write_buffer_number(2)
-    options.set_max_open_files(256)
-    options.set_compression_type(rocksdict.DBCompressionType.lz4())
-    return options

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from benchmarks.serving.audience import NUM_WATCHES, ServingAudience
 from benchmarks.serving.catalogue import NUM_CENTRES, Catalogue
+from contract.process.rocksdb import RocksMemory
 from contract.wire.decoding import decode
 from contract.wire.events import Watch
 from contract.wire.keys import partition_of
 from contract.wire.topics import WATCH_EVENTS
 from models.history import codec as history_codec
 from models.history.history import EMPTY, WindowPolicy, merge
-from streams.state.store import RocksMemory, open_store
+from streams.state.store import open_store
 from tests.support.builders import T0
 
 AUDIENCE = ServingAudience(

@@ -11,10 +11,11 @@ from benchmarks.windows.oracle import drawn
 from contract.errors import DecodeError
 from contract.kafka.records import Received
 from contract.process.clock import system_clock
+from contract.process.rocksdb import RocksMemory
 from contract.wire.dead_letters import dead_letter
 from contract.wire.topics import WATCH_EVENTS, Layout
 from nextwatch.commands import cli
-from streams.state.store import RocksMemory, RocksStore
+from streams.state.store import RocksStore
 from tests.support.oracle import expected_windows
 from tests.support.stacks import running_stack
 

@@ -6,12 +6,13 @@ import pytest
 
 from contract.errors import WindowError
 from contract.kafka.records import Received
+from contract.process.rocksdb import RocksMemory
 from contract.wire.topics import WINDOWS
 from models.history import codec as history_codec
 from models.history.erasure import erasure_marker, marker_key
 from models.history.history import EMPTY, Window, WindowPolicy, fold
 from nextwatch.operate import traces
-from streams.state.store import RocksMemory, RocksStore
+from streams.state.store import RocksStore
 from tests.support.builders import T0, search, shown, watch
 
 USER = "user-to-erase"

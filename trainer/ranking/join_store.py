@@ -18,6 +18,7 @@ import structlog
 from contract.errors import ContractError, NextwatchError, StorageFull, StoreError
 from contract.process import lock
 from contract.process.exit_codes import is_storage_full
+from contract.process.rocksdb import RocksMemory, options_within
 
 log = structlog.get_logger()
 
@@ -25,8 +26,7 @@ DAMAGED_SUFFIX = ".damaged"
 """A file beside the working copy: it was found damaged, so the next start begins with none."""
 LOCK_SUFFIX = ".lock"
 """A file beside the working copy that the process locks which has it."""
-_MIB = 1 << 20
-_CACHE_MIB = 32
+_MEMORY_MB = 32
 _IMMUTABLE = ".sst"
 _DICT_FILE = "entries.msgpack"
 
@@ -126,6 +126,7 @@ class RocksJoinStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._mark = directory.with_name(directory.name + DAMAGED_SUFFIX)
+        self._memory = RocksMemory.of(_MEMORY_MB)
         self._lock: IO[bytes] | None = None
         self._db: Any = None
 
@@ -240,7 +241,7 @@ class RocksJoinStore:
 
     def _opened(self) -> Any:
         try:
-            opened = rocksdict.Rdict(str(self._directory), _options())
+            opened = rocksdict.Rdict(str(self._directory), options_within(self._memory))
             how: Any = rocksdict.WriteOptions()  # its stub takes the attribute for a method
             how.disable_wal = True
             opened.set_write_options(how)
@@ -271,18 +272,3 @@ def _link_files(source: Path, target: Path) -> None:
             except OSError:
                 pass  # another file system
         shutil.copyfile(path, target / path.name)
-
-
-def _options() -> rocksdict.Options:
-    table = rocksdict.BlockBasedOptions()
-    table.set_block_cache(rocksdict.Cache(_CACHE_MIB * _MIB))
-    table.set_cache_index_and_filter_blocks(True)
-    table.set_bloom_filter(10, False)
-    options = rocksdict.Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_block_based_table_factory(table)
-    options.set_write_buffer_size(16 * _MIB)
-    options.set_max_write_buffer_number(2)
-    options.set_max_open_files(256)
-    options.set_compression_type(rocksdict.DBCompressionType.lz4())
-    return options

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from contract.errors import ContractError, StoreError
 from contract.process.clock import ManualClock
-from streams.state.store import RocksMemory, RocksStore, open_store
+from contract.process.rocksdb import RocksMemory
+from streams.state.store import RocksStore, open_store
 from tests.streams.state.dict_store import DictStore
 
 MEMORY = RocksMemory.of(8)
@@ -114,7 +115,8 @@ class TestRocksStore(StoreConformance):
         """Windows and offsets together, as in any other write."""
         writes = (
             "import os, pathlib, sys\n"
-            "from streams.state.store import RocksMemory, RocksStore\n"
+            "from contract.process.rocksdb import RocksMemory\n"
+            "from streams.state.store import RocksStore\n"
             "store = RocksStore(pathlib.Path(sys.argv[1]), RocksMemory.of(8))\n"
             "store.write({'a': b'1'}, {'changelog': 7}, {b'marker': 5})\n"
             "os.kill(os.getpid(), 9)\n"
