@@ -13,6 +13,7 @@ from models.features.vocabulary import Vocabulary
 from tests.support.builders import T0
 from tests.trainer.doubles import announcement, state_of
 from trainer.guard.guard import Guard
+from trainer.guard.labels import THRESHOLD
 from trainer.guard.paired import MOST_LOST
 from trainer.guard.rollback import Rollback
 from trainer.guard.service_watch import HELD_PLAYS, ServiceWatch
@@ -213,3 +214,21 @@ def test_an_alarm_is_still_counted_after_going_back(place):
     metrics.show_if_due(state_of(), in_service=2)
 
     assert [one.value for one in metrics.samples() if one.metric is GUARD_ALARMS] == [1]
+
+
+def test_what_was_read_since_labels_turned_bad_is_left_out(place):
+    """Up to the look before it: what of a later look came after the turn is not known."""
+    place.keep(2, 3)
+    place.hear(g2=SERVES, g3=SERVES)
+    watch = place.started()
+    labels = watch.guard.labels
+    for num_plays in (100, 200, 300):
+        labels.num_plays = num_plays
+        watch.look({"watch-events": {0: 2 * num_plays, 1: num_plays}})
+    labels.evidence, labels.began_at = 2 * THRESHOLD, 250
+
+    watch.look({"watch-events": {0: 700, 1: 350}})
+
+    (entry,) = watch.rollback.quarantine.entries
+    assert entry.first["watch-events"] == {0: 400, 1: 200}
+    assert entry.end["watch-events"] == {0: 700, 1: 350}
