@@ -1,7 +1,10 @@
 """How far the weights move in a step."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from trainer.guard.movement import NUM_IN_A_ROW, WARM_UP, MovementMonitor
 
@@ -28,7 +31,7 @@ def test_steps_that_are_ten_times_as_long_are_told():
     learning = Learning()
     assert learning.step(0.01, count=WARM_UP + 5) is None
     assert learning.step(0.1, count=NUM_IN_A_ROW - 1) is None
-    assert "10.0 times" in learning.step(0.1)
+    assert "times as far in a step as usual" in learning.step(0.1)
 
 
 @pytest.mark.parametrize("length", [0.01, 0.03])
@@ -59,3 +62,33 @@ def test_a_look_without_a_step_says_nothing():
     usual = learning.monitor.usual
     learning.step(0.0, count=20)
     assert learning.monitor.usual == usual
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize("times", [30, 100, 1_000])
+def test_one_unusual_batch_is_not_a_wrong_learning_rate(times, at_once):
+    """Adam carries its gradient on for ten steps, each a tenth shorter than the one before."""
+    assert learned(lambda step: times if step == 200 else 1, at_once=at_once).reason is None
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_learning_rate_that_rises_tenfold_is_told(at_once):
+    monitor = learned(lambda _step: 1, rate=lambda step: 10 if step >= 200 else 1, at_once=at_once)
+    assert "times as far in a step as usual" in monitor.reason
+
+
+def learned(scale, *, rate=lambda _step: 1, at_once=1):
+    """Let Adam take 240 steps on noise of such a *scale*, and look after so many *at_once*."""
+    rng = np.random.default_rng(0)
+    weights = torch.zeros(1_000, requires_grad=True)
+    optimizer = torch.optim.Adam([weights], lr=1e-3, foreach=False)
+    monitor = MovementMonitor()
+    reason = None
+    for step in range(240):
+        optimizer.param_groups[0]["lr"] = 1e-3 * rate(step)
+        weights.grad = torch.from_numpy(scale(step) * rng.standard_normal(1_000, np.float32))
+        optimizer.step()
+        if step % at_once == at_once - 1:
+            monitor.note(weights.detach().numpy().copy(), num_taken=step + 1, num_plays=step)
+            reason = reason or monitor.reason
+    return SimpleNamespace(reason=reason)
