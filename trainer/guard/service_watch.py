@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 HELD_PLAYS, HELD_MS = 2_000, 600_000
 _MAX_MARKS = 10_000
-_OFFSETS = msgspec.msgpack.Decoder(Offsets)  # encoded 200 bytes a mark; as objects 2.3 KB
+_OFFSETS = msgspec.msgpack.Decoder(Offsets)  # encoded some 300 bytes a mark; as objects 2.3 KB
 _MAX_REASON = 256
 
 
@@ -289,11 +289,12 @@ class ServiceWatch:
             self._marks.append((num_plays, msgspec.msgpack.encode(offsets)))
 
     def _offsets_at(self, num_plays: int) -> Offsets:
-        """Return what was read up to when so many plays had been seen, or a little before."""
-        if not self._marks:
-            return {}
+        """Return what was read up to when so many plays had been seen, or a little before.
+
+        It is empty where no mark is so old: marks are of this process, and of its last looks.
+        """
         at = bisect_right(self._marks, num_plays, key=lambda mark: mark[0]) - 1
-        return _OFFSETS.decode(self._marks[max(0, at)][1])
+        return _OFFSETS.decode(self._marks[at][1]) if at >= 0 else {}
 
     def _load(self, generation: int | None) -> Bundle:
         announcement = self.generations.of(generation)

@@ -26,7 +26,7 @@ DAMAGED_SUFFIX = ".damaged"
 """A file beside the working copy: it was found damaged, so the next start begins with none."""
 LOCK_SUFFIX = ".lock"
 """A file beside the working copy that the process locks which has it."""
-_MEMORY_MB = 32
+_MEMORY_MIB = 32
 _IMMUTABLE = ".sst"
 _DICT_FILE = "entries.msgpack"
 
@@ -126,7 +126,7 @@ class RocksJoinStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._mark = directory.with_name(directory.name + DAMAGED_SUFFIX)
-        self._memory = RocksMemory.of(_MEMORY_MB)
+        self._memory = RocksMemory.of(_MEMORY_MIB)
         self._lock: IO[bytes] | None = None
         self._db: Any = None
 

@@ -132,7 +132,7 @@ def test_options_for_other_javas_do_not_reach_ours():
 
 
 def test_no_id_begins_with_a_dash(monkeypatch):
-    """Kafka's tools would take it for an option, and the broker would not start: one of 64 did."""
+    """Kafka's tools would take it for an option: one start of 64 failed by it."""
     dashed, plain = (uuid.UUID(bytes=bytes([first]) + bytes(15)) for first in (0xF8, 0x10))
     drawn = iter([dashed, plain])
     monkeypatch.setattr(node.uuid, "uuid4", lambda: next(drawn))
