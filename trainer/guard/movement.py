@@ -4,7 +4,7 @@ How far a step of Adam moves the dense weights follows the learning rate and har
 so a wrong one shows after a few steps, long before it shows in what is found. One batch with an
 unusual gradient is far, too, and its momentum carries on: ten later steps are far in the same
 direction, each a tenth less than the last. So of each step the share is left out that continues the
-one before. Without that, a healthy hour of the demo had the trainer go back once.
+one before. A healthy hour of the demo had the trainer go back once without that, most likely by it.
 
 Several steps between two looks count as so many: a batch of a backlog takes four, one of live
 traffic one. Uncounted, a trainer that had been late for minutes was told to move 5.7 times as far
