@@ -95,6 +95,7 @@ def _run(
     collections = GenerationCollections(index, qdrant.prefix(kafka))
     announcements = Source(kafka, MODEL_BUNDLES)
     vectors = Source(kafka, ITEM_VECTORS)
+    pool = ThreadPoolExecutor(1, "background")
     worker = Worker(
         settings,
         uploads,
@@ -107,7 +108,7 @@ def _run(
             system_clock,
         ),
         partial(open_bundle, process.bundle_url),
-        Background(ThreadPoolExecutor(1, "background").submit),
+        Background(pool.submit),
         system_clock,
     )
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
@@ -146,6 +147,7 @@ def _run(
         watch.stop()
         for source in (uploads, announcements, vectors):
             source.close()
+        pool.shutdown()
         index.close()
         log.info("index_sync_stopped", **worker.counts)
     ending.check()

@@ -7,12 +7,15 @@
   ends the process there and then; `contract.cluster.watch.Ending` lets the main thread end in
   order.
 * A process that was asked to stop, and has, ends with 0.
+* However it ends, Python is not finalized: a thread that is in native code meanwhile, such as one
+  that opens a model, would end the process by SIGABRT or SIGSEGV instead (seen with onnxruntime).
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -31,8 +34,10 @@ def run_process(
     description: str | None,
     settings: Sequence[type[Settings]],
     options: Mapping[str, str] = {},
-) -> None:
-    """Run ``python -m name``: call *run* with the environment until it returns.
+) -> NoReturn:
+    """Run ``python -m name``: call *run* with the environment until it returns, and end.
+
+    What goes on in threads then is cut off; *run* waits for what has to be finished.
 
     Each of *options*, such as ``model``, overrides the environment variable that it is mapped to.
     """
@@ -40,7 +45,7 @@ def run_process(
     with told_in_one_line(name):
         check_all(settings, environ)
         nextwatch_logging.configure(load(ProcessSettings, environ).log_level)
-        run(environ)
+    exit_now(_code_after(name, partial(run, environ)))
 
 
 def log_failure(error: BaseException) -> ExitCode:
@@ -62,6 +67,16 @@ def exit_now(code: ExitCode) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _code_after(name: str, run: Callable[[], None]) -> ExitCode:
+    """Return the exit code of *run*, whose failure is told."""
+    try:
+        with told_in_one_line(name):
+            run()
+    except SystemExit as ended:
+        return ExitCode(int(ended.code or 0))
+    return ExitCode.STOPPED
 
 
 def _environ(

@@ -24,8 +24,13 @@ each_process = pytest.mark.parametrize(
 
 def run(process, *arguments, cwd, **env):
     """Run ``python -m`` *process* to its end, in a directory of its own."""
+    return run_python("-m", process, *arguments, cwd=cwd, **env)
+
+
+def run_python(*arguments, cwd, **env):
+    """Run Python to its end, in a directory of its own."""
     return subprocess.run(
-        [sys.executable, "-m", process, *arguments],
+        [sys.executable, *arguments],
         env={**inherited(os.environ), "PYTHONPATH": str(ROOT), **env},
         cwd=cwd,
         capture_output=True,
@@ -33,6 +38,23 @@ def run(process, *arguments, cwd, **env):
         timeout=60,
         check=False,
     )
+
+
+PROGRAM = """
+import threading, time
+from contract.errors import ContractError
+from contract.process.entrypoint import run_process
+from contract.process.settings import ProcessSettings
+
+def end(_environ):
+    import onnxruntime
+    opening = "tests.support.native_code"
+    threading.Thread(target=__import__, args=(opening,), daemon=True).start()
+    time.sleep(0.5)
+    {ending}
+
+run_process("streams", end, description=None, settings=(ProcessSettings,))
+"""
 
 
 @each_process
@@ -97,3 +119,21 @@ def test_a_failure_in_another_thread_is_one_fact_with_its_code(error, code, has_
     assert (given, fact["event"], fact["code"]) == (code, "process_failed", code)
     assert fact["reason"] == f"{type(error).__name__}: {error}"
     assert (fact["exc_info"] is error) == has_trace
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("return", ExitCode.STOPPED),
+        ("raise SystemExit(70)", ExitCode.FAILED),
+        ("raise ContractError('no right: grant it')", ExitCode.MISCONFIGURED),
+    ],
+)
+def test_a_thread_that_opens_a_model_does_not_change_how_a_process_ends(ending, code, tmp_path):
+    """Python's end under a thread in native code is a SIGABRT, whatever the process had done."""
+    pytest.importorskip("onnx", reason="the model is made by onnx, which comes with the trainer")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(ending=ending))
+    told = run_python(str(program), cwd=tmp_path)
+
+    assert (told.returncode, "terminate called" in told.stderr) == (code, False)
