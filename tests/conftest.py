@@ -1,4 +1,4 @@
-"""Which broker the tests run on, and what is skipped where torch is not installed.
+"""Which broker the tests run on, what is skipped where torch is not installed, fixed examples.
 
 The broker is Apache Kafka, and in CI nothing else.
 """
@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from contract.errors import StackError
 from nextwatch.embedded.broker import choose_engine
@@ -16,6 +17,17 @@ _REQUIRED = (
     "kafka" in os.environ.get("NEXTWATCH_TEST_REQUIRE", "") or os.environ.get("CI") == "true"
 )
 _TRAIN = ("torch", "onnx")
+
+# The same examples in each run, however slow the machine is: a second to make the table of Unicode
+# where nothing is cached, and a full processor, failed tests that found nothing.
+settings.register_profile(
+    "fixed",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("fixed")
 
 
 def pytest_report_header():

@@ -57,7 +57,7 @@ def test_every_event_of_the_flow_is_accepted():
         decode(delivery.topic, type(event), event.user_id.encode(), encode(event))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32), st.randoms(use_true_random=False))
 def test_both_oracles_agree_whatever_the_order(seed, rng):
     """One shares no code with the windows, the other is the windows; repeats change neither."""

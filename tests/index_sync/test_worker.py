@@ -304,7 +304,7 @@ def test_a_crash_at_any_point_ends_in_the_same_points():
         assert world.states() == expected.states()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 40), max_size=5), st.randoms(use_true_random=False))
 def test_repeated_vectors_in_any_order_change_nothing(crashes, random):
     """Whatever is delivered again or out of order, and however often it crashes."""

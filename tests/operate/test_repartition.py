@@ -5,7 +5,7 @@ from zlib import crc32
 
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import ContractError, NewerFormatError
@@ -168,7 +168,6 @@ def test_running_it_again_changes_nothing():
     assert log.partitions == before
 
 
-@settings(deadline=None)
 @given(st.integers(0, 6))
 def test_breaking_off_anywhere_and_running_again_ends_in_the_same(room):
     """And at no moment is a user without a window."""

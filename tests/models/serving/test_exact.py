@@ -18,7 +18,7 @@ def drawn(seed, num_users, num_videos, *, levels=None):
     return users_BD, videos_ND
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 40),

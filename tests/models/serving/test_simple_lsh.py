@@ -37,7 +37,7 @@ def test_spreads_what_is_added_as_worked_by_hand():
     assert items == pytest.approx(np.array([[0.3, 0.4, 0.6 * rest, 0.8 * rest]]), abs=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 12), st.booleans())
 def test_every_item_gets_unit_norm(seed, num_items, dim, is_spread):
     """Whatever the norms were, none at all included."""
@@ -51,7 +51,7 @@ def test_every_item_gets_unit_norm(seed, num_items, dim, is_spread):
     assert np.linalg.norm(items, axis=1) == pytest.approx(np.ones(num_items), abs=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_the_order_is_that_of_the_plain_inner_product(seed, is_spread):
     """Exactly: the conversion divides all scores of a user by the same number."""

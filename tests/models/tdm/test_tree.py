@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from models.tdm import tree as tdm_tree
 from models.tdm.tree import FREE, Shape, Tree, beam_search, shape_for, tree_of
 
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=12)
 
 
 def generator(seed=0):

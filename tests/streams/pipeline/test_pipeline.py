@@ -236,7 +236,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(EVENTS, st.integers(1, 5), st.randoms(use_true_random=False))
 def test_however_events_are_cut_into_batches_and_repeated_the_windows_are_the_same(
     events, batch_size, rng: random.Random

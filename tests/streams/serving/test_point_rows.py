@@ -12,7 +12,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(changes, st.lists(points))
 def test_it_answers_as_a_dictionary_would(changes, asked):
     """Whatever was put one by one, put together, moved, or taken out."""

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.serving import text_index
@@ -81,7 +81,6 @@ def test_a_new_title_replaces_the_old_one_and_a_tombstone_both():
     assert len(index) == 0
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["soup", "chess", "sails", None])))
 )

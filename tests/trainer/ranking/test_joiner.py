@@ -402,7 +402,7 @@ def oracle(records):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(worlds(with_ids_only=True), st.randoms(use_true_random=False))
 def test_final_labels_are_the_same_for_any_order_and_any_repeats(records, rng):
     """However late, up to what is kept: nothing is lost, and each impression counts once."""
@@ -423,7 +423,7 @@ def late(records, rng):
     return sorted(twice, key=lambda one: time_of(one) + rng.uniform(0, LATE_MS))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_lateness_within_the_label_window_changes_no_example(records, rng):
     """Neither the number nor the content of the examples, with recommendation ids or without."""
@@ -436,7 +436,7 @@ def test_lateness_within_the_label_window_changes_no_example(records, rng):
 CRASHES = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)), max_size=3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(worlds(), CRASHES, st.randoms(use_true_random=False))
 def test_restarts_at_any_point_change_no_example(records, crashes, rng):
     """From the checkpoint everything after it happens again, and comes out the same."""

@@ -4,7 +4,7 @@ import dataclasses
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -476,7 +476,6 @@ events = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(events)
 def test_an_example_has_nothing_from_after_its_watch(watches):
     """Whatever the order of delivery: all that stands in a window came before its label."""
@@ -491,7 +490,6 @@ def test_an_example_has_nothing_from_after_its_watch(watches):
     )
 
 
-@settings(deadline=None)
 @given(events, st.randoms(use_true_random=False))
 def test_repeats_make_no_examples(watches, random):
     """Delivering some events again, later, adds nothing."""
