@@ -90,11 +90,11 @@ def test_an_answer_that_is_too_long_is_rejected():
 
 
 def test_a_slow_answer_is_not_waited_for():
-    with index_of(body=found([1], [2]), pause_s=0.5, patience_ms=100) as index:
+    with index_of(body=found([1], [2]), pause_s=2.0, patience_ms=100) as index:
         started_s = monotonic()
         with pytest.raises(IndexUnavailable, match="time"):
             index.nearest("c", VECTORS_BD, 2)
-        assert monotonic() - started_s < 0.4
+        assert monotonic() - started_s < 1.5
 
 
 @pytest.mark.parametrize(("key", "says"), [(None, "wants an API key"), ("wrong", "rejects")])
