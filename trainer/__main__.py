@@ -241,6 +241,7 @@ def learn_windows(
         )
     finally:
         feed.close()
+        trainer.close()
         held.close()
         group.close()
     return len(records), is_saved

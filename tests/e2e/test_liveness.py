@@ -14,6 +14,7 @@ from benchmarks.stack.player import player_of
 from benchmarks.stack.prefixed_stack import PrefixedStack
 from benchmarks.stack.waiting import eventually
 from contract.kafka.client import consumer_config, producer_config, take
+from contract.process import entrypoint
 from contract.process.exit_codes import ExitCode
 from contract.wire.topics import WATCH_EVENTS
 from nextwatch.embedded.process.ports import free_ports
@@ -173,6 +174,7 @@ def test_a_cluster_that_does_not_fit_ends_a_worker_before_it_consumes(
     given = {"NEXTWATCH_STREAMS_STATE_DIR": str(tmp_path), name: value}
     monkeypatch.setattr(os, "environ", place.env | given)
     monkeypatch.setattr(sys, "argv", ["streams"])
+    monkeypatch.setattr(entrypoint, "exit_now", sys.exit)
 
     with pytest.raises(SystemExit) as ended:
         streams_main()

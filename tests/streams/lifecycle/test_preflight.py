@@ -24,6 +24,7 @@ from contract.errors import (
     WorkerPausedError,
 )
 from contract.kafka.client import producer_config
+from contract.process import entrypoint
 from contract.process.exit_codes import ExitCode, code_of
 from contract.process.settings import KafkaSettings, QdrantSettings, load
 from nextwatch.embedded.process.ports import free_ports
@@ -219,6 +220,7 @@ def test_a_worker_that_cannot_start_prints_one_line(
     }
     monkeypatch.setattr(os, "environ", given)
     monkeypatch.setattr(sys, "argv", ["streams"])
+    monkeypatch.setattr(entrypoint, "exit_now", sys.exit)
     monkeypatch.setattr(preflight, "PATIENCE_S", 0.3)
 
     with pytest.raises(SystemExit) as ended:
