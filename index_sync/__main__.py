@@ -48,6 +48,9 @@ log = structlog.get_logger()
 
 LINGER_MS = 2.0
 SETTLE_S = 35.0  # a little more than the producer's own delivery timeout
+BACKGROUND_WITHIN_S = 1.0
+"""How long the end waits for the background, where a store may not answer for minutes; less than
+`index_sync.stopping.STOP_WITHIN_S`, and an error is told only after it."""
 
 GROUPS: tuple[type[Settings], ...] = (KafkaSettings, QdrantSettings, ProcessSettings, IndexSettings)
 
@@ -95,7 +98,7 @@ def _run(
     collections = GenerationCollections(index, qdrant.prefix(kafka))
     announcements = Source(kafka, MODEL_BUNDLES)
     vectors = Source(kafka, ITEM_VECTORS)
-    pool = ThreadPoolExecutor(1, "background")
+    background = Background(ThreadPoolExecutor(1, "background").submit)
     worker = Worker(
         settings,
         uploads,
@@ -108,7 +111,7 @@ def _run(
             system_clock,
         ),
         partial(open_bundle, process.bundle_url),
-        Background(pool.submit),
+        background,
         system_clock,
     )
     ready, ending = readiness.ReadyFile(process.ready_file), Ending()
@@ -147,7 +150,7 @@ def _run(
         watch.stop()
         for source in (uploads, announcements, vectors):
             source.close()
-        pool.shutdown()
+        background.wait_for_all(within_s=BACKGROUND_WITHIN_S)
         index.close()
         log.info("index_sync_stopped", **worker.counts)
     ending.check()

@@ -6,7 +6,7 @@ are fetched by the worker, between two batches: nothing but the index is shared.
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -57,3 +57,10 @@ class Background:
             return None
         self.opening = None
         return opening
+
+    def wait_for_all(self, *, within_s: float) -> None:
+        """Wait until all that was begun has ended, for *within_s* at most; no failure is raised."""
+        begun: list[Future[Any]] = [*self._others]
+        if self.opening is not None:
+            begun.append(self.opening.created)
+        wait(begun, within_s)

@@ -104,7 +104,8 @@ def main() -> None:
 
 def run(environ: Mapping[str, str]) -> None:
     """Build everything from *environ* and run the Faust worker."""
-    signal.signal(signal.SIGTERM, _end_before_it_runs)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_before_it_runs)
     kafka = load(KafkaSettings, environ)
     qdrant = load(QdrantSettings, environ)
     process = load(ProcessSettings, environ)
@@ -124,7 +125,7 @@ def run(environ: Mapping[str, str]) -> None:
 
 
 def _end_before_it_runs(_number: int, _frame: object) -> None:
-    """End in order on a SIGTERM that comes before Faust listens for it; nothing was begun."""
+    """End in order on a signal that comes before Faust listens for it; nothing was begun."""
     sys.exit(ExitCode.STOPPED)
 
 

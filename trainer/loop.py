@@ -115,7 +115,11 @@ class Trainer:
             self._finish_saving(wait=True)
 
     def close(self) -> None:
-        """Close what is kept on disk beside the checkpoints."""
+        """Wait for a checkpoint that is being written; close what is on disk beside them.
+
+        When an error ends `run`, nobody has waited for it, and the process ends under the writer.
+        """
+        self._parts.writer.shutdown()
         if self._parts.state.joiner is not None:
             self._parts.state.joiner.close()
 

@@ -7,15 +7,18 @@
   ends the process there and then; `contract.cluster.watch.Ending` lets the main thread end in
   order.
 * A process that was asked to stop, and has, ends with 0.
-* However it ends, Python is not finalized: a thread that is in native code meanwhile, such as one
-  that opens a model, would end the process by SIGABRT or SIGSEGV instead (seen with onnxruntime).
+* However *run* ends, Python is not finalized: a thread that is in native code meanwhile, such as
+  one that opens a model, would end the process by SIGABRT or SIGSEGV instead (seen with
+  onnxruntime).
 """
 
 import argparse
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from contextlib import suppress
 from typing import NoReturn
 
 import structlog
@@ -25,6 +28,9 @@ from contract.process.exit_codes import ExitCode, code_of, told_in_one_line
 from contract.process.settings import ProcessSettings, Settings, check_all, load, usage
 
 log = structlog.get_logger()
+
+_INTERRUPTED = 128 + signal.SIGINT
+"""As a shell tells of a program that Ctrl-C has ended."""
 
 
 def run_process(
@@ -45,7 +51,11 @@ def run_process(
     with told_in_one_line(name):
         check_all(settings, environ)
         nextwatch_logging.configure(load(ProcessSettings, environ).log_level)
-    exit_now(_code_after(name, partial(run, environ)))
+    code: int = ExitCode.FAILED
+    try:
+        code = _code_after(name, run, environ)
+    finally:
+        exit_now(code)
 
 
 def log_failure(error: BaseException) -> ExitCode:
@@ -62,21 +72,37 @@ def end_now(error: BaseException) -> NoReturn:
     exit_now(log_failure(error))
 
 
-def exit_now(code: ExitCode) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """End the process with *code*, at once and from any thread."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, full, or None where the process was started without it
+            stream.flush()
     os._exit(code)
 
 
-def _code_after(name: str, run: Callable[[], None]) -> ExitCode:
+def _code_after(
+    name: str, run: Callable[[Mapping[str, str]], None], environ: Mapping[str, str]
+) -> int:
     """Return the exit code of *run*, whose failure is told."""
     try:
         with told_in_one_line(name):
-            run()
+            run(environ)
     except SystemExit as ended:
-        return ExitCode(int(ended.code or 0))
+        return _code_of_exit(ended)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 - asyncio's CancelledError is no Exception
+        traceback.print_exception(error)
+        return ExitCode.FAILED
     return ExitCode.STOPPED
+
+
+def _code_of_exit(ended: SystemExit) -> int:
+    """Return the exit code that Python gives *ended*; print what it says instead of a number."""
+    if ended.code is None or isinstance(ended.code, int):
+        return ended.code or ExitCode.STOPPED
+    sys.stderr.write(f"{ended.code}\n")
+    return ExitCode.UNDONE
 
 
 def _environ(

@@ -2,7 +2,9 @@
 
 import dataclasses
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from unittest.mock import Mock
 
 import pytest
@@ -54,7 +56,16 @@ NEVER = 3_600.0
 class Room:
     """A trainer among stand-ins, all of which write into one journal."""
 
-    def __init__(self, tmp_path, *batches, feed=None, guarding=None, rollback=None, **settings):
+    def __init__(
+        self,
+        tmp_path,
+        *batches,
+        feed=None,
+        guarding=None,
+        rollback=None,
+        writer=None,
+        **settings,
+    ):
         self.journal = []
         self.learner = RecordingLearner(self.journal)
         self.state = state_of(learner=self.learner)
@@ -80,7 +91,7 @@ class Room:
                 publisher=publisher,
                 checkpoints=self.checkpoints,
                 journal=Journal(tmp_path / "checkpoints"),
-                writer=InlineExecutor(),
+                writer=writer or InlineExecutor(),
                 clock=clock,
                 state_clock=clock,
                 watch=guarding,
@@ -839,6 +850,23 @@ def test_an_announcement_never_ends_a_batch(tmp_path, monkeypatch, with_records)
 
     assert learned_batches(room) == learned_batches(again) == ([8] if with_records else [])
     assert again.state.pending.examples == room.state.pending.examples
+
+
+def test_a_checkpoint_that_is_being_written_is_finished_when_an_error_ends_the_trainer(tmp_path):
+    """The process ends under its threads, and would begin again from the checkpoint before."""
+    room = Room(tmp_path, writer=ThreadPoolExecutor(1)).start()
+    save = room.checkpoints.save
+
+    def save_slowly(*args, **kwargs):
+        sleep(0.3)
+        return save(*args, **kwargs)
+
+    room.checkpoints.save = save_slowly
+    before = room.checkpoints.newest_number
+    room.trainer.checkpoint()
+    room.trainer.close()
+
+    assert room.checkpoints.newest_number == before + 1
 
 
 def test_a_trainer_that_is_stopped_while_it_repeats_the_journal_saves_nothing(tmp_path):

@@ -6,6 +6,8 @@ unusual gradient is far, too, and its momentum carries on: ten later steps are f
 direction, each a tenth less than the last. So of each step the share is left out that continues the
 one before. A healthy hour of the demo had the trainer go back once without that, most likely by it.
 
+Embedding tables and the node scorer of TDM are not looked at: they have optimisers of their own.
+
 Several steps between two looks count as so many: a batch of a backlog takes four, one of live
 traffic one. Uncounted, a trainer that had been late for minutes was told to move 5.7 times as far
 as usual, and went back.
@@ -50,6 +52,7 @@ class MovementMonitor:
         before_P, self._weights_P = self._weights_P, weights_P
         num_steps, self._num_taken = num_taken - self._num_taken, num_taken
         if before_P is None or len(before_P) != len(weights_P):
+            self._step_P = None
             return
         step_P = (weights_P - before_P) / max(1, num_steps)
         if not step_P.any():

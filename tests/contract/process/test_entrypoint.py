@@ -47,7 +47,7 @@ from contract.process.entrypoint import run_process
 from contract.process.settings import ProcessSettings
 
 def end(_environ):
-    import onnxruntime
+    import asyncio, onnxruntime, sys
     opening = "tests.support.native_code"
     threading.Thread(target=__import__, args=(opening,), daemon=True).start()
     time.sleep(0.5)
@@ -126,6 +126,12 @@ def test_a_failure_in_another_thread_is_one_fact_with_its_code(error, code, has_
     [
         ("return", ExitCode.STOPPED),
         ("raise SystemExit(70)", ExitCode.FAILED),
+        ("raise SystemExit(3)", 3),
+        ("raise SystemExit('it has ended')", ExitCode.UNDONE),
+        ("raise KeyboardInterrupt", 130),
+        ("raise asyncio.CancelledError", ExitCode.FAILED),
+        ("sys.stdout.close()", ExitCode.STOPPED),
+        ("sys.stdout = None", ExitCode.STOPPED),
         ("raise ContractError('no right: grant it')", ExitCode.MISCONFIGURED),
     ],
 )
