@@ -27,6 +27,8 @@ NUM_IN_A_ROW = 3
 """So many steps in a row have to be that long."""
 WARM_UP = 20
 """So many steps tell what is usual."""
+_SHORTER, _ASIDE = 0.95, 0.02
+"""A step without a gradient: so much shorter than the one before, and in its direction to this."""
 _RATE = 0.05
 
 
@@ -47,7 +49,7 @@ class MovementMonitor:
     def note(self, weights_P: Float32[np.ndarray, "P"], *, num_taken: int, num_plays: int) -> None:
         """Look at the weights as they are after *num_taken* steps of learning.
 
-        The same weights as the last time are no step.
+        The same weights as the last time are no step, nor is one without a gradient.
         """
         before_P, self._weights_P = self._weights_P, weights_P
         num_steps, self._num_taken = num_taken - self._num_taken, num_taken
@@ -58,7 +60,11 @@ class MovementMonitor:
         if not step_P.any():
             return
         moved = float(np.linalg.norm(step_P - self._carried_on(num_steps)))
-        self._step_P = step_P if np.isfinite(moved) else None
+        is_finite = bool(np.isfinite(moved))
+        is_momentum_alone = is_finite and self._only_fades(step_P)
+        self._step_P = step_P if is_finite else None
+        if is_momentum_alone:
+            return
         self._last = moved
         if self.num_steps >= WARM_UP and not moved <= MAX_TIMES_USUAL * self.usual:
             self.began_at = self.began_at if self.num_far else num_plays
@@ -73,6 +79,14 @@ class MovementMonitor:
         if self._step_P is None:
             return 0.0
         return self._step_P * float(np.mean(MOMENTUM ** np.arange(1, max(1, num_steps) + 1)))
+
+    def _only_fades(self, step_P: Float32[np.ndarray, "P"]) -> bool:
+        """Return whether *step_P* is the mean step before, shortened."""
+        if self._step_P is None or not (square := float(np.dot(self._step_P, self._step_P))):
+            return False
+        share = float(np.dot(step_P, self._step_P)) / square
+        aside = float(np.linalg.norm(step_P - share * self._step_P))
+        return share < _SHORTER and aside < _ASIDE * float(np.linalg.norm(step_P))
 
     @property
     def reason(self) -> str | None:

@@ -78,6 +78,12 @@ def test_a_learning_rate_that_rises_tenfold_is_told(at_once):
     assert "times as far in a step as usual" in told
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_steps_without_a_gradient_do_not_make_the_next_ones_far(at_once):
+    """A catalogue of one video has nothing to tell apart; momentum alone moves the weights."""
+    assert learned(lambda step: 0 if 60 <= step < 160 else 1, at_once=at_once) is None
+
+
 def test_weights_of_another_number_begin_anew():
     learning = Learning()
     learning.step(0.01, count=WARM_UP + 5)
