@@ -51,7 +51,7 @@ def run_process(
     with told_in_one_line(name):
         check_all(settings, environ)
         nextwatch_logging.configure(load(ProcessSettings, environ).log_level)
-    code: int = ExitCode.FAILED
+    code: int = ExitCode.FAILED  # where even the failure cannot be told, as with a closed stderr
     try:
         code = _code_after(name, run, environ)
     finally:

@@ -8,11 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import socket, time
+import socket
 from nextwatch.demo import console
-console._MODULES = "tests.support.native_code"
+from tests.support import native_code
+console._MODULES = "tests.support.slow_import"
 console.DemoConsole(socket.socket()).prepare()
-time.sleep(0.5)
+native_code.is_busy.wait()
 """
 
 

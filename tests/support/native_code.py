@@ -1,5 +1,6 @@
-"""Keep a thread of this process in native code: import this module in it."""
+"""Keep a thread of this process in native code, which opens one model after the other."""
 
+from threading import Event
 from time import monotonic
 
 import onnxruntime
@@ -7,11 +8,17 @@ from onnx import TensorProto, helper
 
 BUSY_S = 1.5
 
-_value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
-_graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", _value[:1], _value[1:])
-_opset = helper.make_opsetid("", 17)
-_model = helper.make_model(_graph, opset_imports=[_opset], ir_version=8).SerializeToString()
+is_busy = Event()
+"""Is set once the first model is open."""
 
-busy_until_s = monotonic() + BUSY_S
-while monotonic() < busy_until_s:
-    onnxruntime.InferenceSession(_model)
+
+def stay() -> None:
+    """Open models for `BUSY_S` seconds."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y])
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+    until_s = monotonic() + BUSY_S
+    while monotonic() < until_s:
+        onnxruntime.InferenceSession(model)
+        is_busy.set()

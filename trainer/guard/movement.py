@@ -28,7 +28,8 @@ NUM_IN_A_ROW = 3
 WARM_UP = 20
 """So many steps tell what is usual."""
 _SHORTER, _ASIDE = 0.95, 0.02
-"""A step without a gradient: so much shorter than the one before, and in its direction to this."""
+"""A step without a gradient has at most so much of the length of the one before, and at most so
+much of its own length in another direction."""
 _RATE = 0.05
 
 
@@ -86,7 +87,7 @@ class MovementMonitor:
             return False
         share = float(np.dot(step_P, self._step_P)) / square
         aside = float(np.linalg.norm(step_P - share * self._step_P))
-        return share < _SHORTER and aside < _ASIDE * float(np.linalg.norm(step_P))
+        return 0 < share < _SHORTER and aside < _ASIDE * float(np.linalg.norm(step_P))
 
     @property
     def reason(self) -> str | None:

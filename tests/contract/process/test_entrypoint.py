@@ -41,16 +41,16 @@ def run_python(*arguments, cwd, **env):
 
 
 PROGRAM = """
-import threading, time
+import asyncio, sys
+from threading import Thread
 from contract.errors import ContractError
 from contract.process.entrypoint import run_process
 from contract.process.settings import ProcessSettings
+from tests.support import native_code
 
 def end(_environ):
-    import asyncio, onnxruntime, sys
-    opening = "tests.support.native_code"
-    threading.Thread(target=__import__, args=(opening,), daemon=True).start()
-    time.sleep(0.5)
+    Thread(target=native_code.stay, daemon=True).start()
+    native_code.is_busy.wait()
     {ending}
 
 run_process("streams", end, description=None, settings=(ProcessSettings,))
