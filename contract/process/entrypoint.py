@@ -1,5 +1,7 @@
 """Start and end a process: the convention that streams, trainer and index_sync share.
 
+The command line ends by the same (`run_to_end`).
+
 * Every setting is an environment variable; ``--help`` names all of them with their defaults.
 * An error in the main thread ends the process with one line on standard error and the exit code
   for it, or with a traceback and 70 (`contract.process.exit_codes`).
@@ -7,9 +9,9 @@
   ends the process there and then; `contract.cluster.watch.Ending` lets the main thread end in
   order.
 * A process that was asked to stop, and has, ends with 0.
-* However *run* ends, Python is not finalized: a thread that is in native code meanwhile, such as
-  one that opens a model, would end the process by SIGABRT or SIGSEGV instead (seen with
-  onnxruntime).
+* However *run* ends, Python is not finalized: a thread that is in native code meanwhile would end
+  the process by SIGABRT or SIGSEGV instead. Seen while a model was opened (onnxruntime), a module
+  imported, and after a CSV file that Arrow refused.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -51,9 +53,14 @@ def run_process(
     with told_in_one_line(name):
         check_all(settings, environ)
         nextwatch_logging.configure(load(ProcessSettings, environ).log_level)
+    run_to_end(name, partial(run, environ))
+
+
+def run_to_end(name: str, run: Callable[[], object]) -> NoReturn:
+    """Call *run*, tell its failure as *name*, and end the process by its code."""
     code: int = ExitCode.FAILED  # where even the failure cannot be told, as with a closed stderr
     try:
-        code = _code_after(name, run, environ)
+        code = _code_after(name, run)
     finally:
         exit_now(code)
 
@@ -75,18 +82,20 @@ def end_now(error: BaseException) -> NoReturn:
 def exit_now(code: int) -> NoReturn:
     """End the process with *code*, at once and from any thread."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # closed, full, or None where the process was started without it
+        try:
             stream.flush()
+        except OSError:  # a full disk, or nobody reads: what was printed is lost
+            code = code or ExitCode.UNDONE
+        except (AttributeError, ValueError):  # it is closed, or was from the start
+            continue
     os._exit(code)
 
 
-def _code_after(
-    name: str, run: Callable[[Mapping[str, str]], None], environ: Mapping[str, str]
-) -> int:
+def _code_after(name: str, run: Callable[[], object]) -> int:
     """Return the exit code of *run*, whose failure is told."""
     try:
         with told_in_one_line(name):
-            run(environ)
+            run()
     except SystemExit as ended:
         return _code_of_exit(ended)
     except KeyboardInterrupt:

@@ -9,13 +9,13 @@ import signal
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from contract.errors import ContractError, StackError
 from contract.process import log_setup as logging
-from contract.process.exit_codes import told_in_one_line
+from contract.process.entrypoint import run_to_end
 from contract.version import VERSION
 from nextwatch.commands import web
 from nextwatch.commands.backfill import backfill
@@ -132,11 +132,10 @@ Port = Annotated[
 ]
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line; `contract.process.exit_codes` defines its exit codes."""
     logging.configure("warning")
-    with told_in_one_line("nextwatch"):
-        app()
+    run_to_end("nextwatch", app)
 
 
 def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - as Typer calls it

@@ -32,9 +32,9 @@ class DemoConsole:
     def __init__(self, listening: socket) -> None:
         self._socket = listening
         self.url = url_of(listening)
-        # No daemon: Python is finalized when this has ended. Of 160 demos that were stopped while
-        # they started, two ended by SIGABRT, since it was in native code meanwhile.
-        self._loading = Thread(target=import_module, args=(_MODULES,), name="console-modules")
+        self._loading = Thread(
+            target=import_module, args=(_MODULES,), name="console-modules", daemon=True
+        )
         self._thread: ConsoleThread | None = None
 
     def prepare(self) -> None:

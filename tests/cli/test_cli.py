@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from contract.errors import BrokerUnavailable, StackError
+from contract.process import entrypoint
 from contract.process.exit_codes import ExitCode
 from contract.version import VERSION
 from nextwatch.commands import cli
@@ -162,6 +163,7 @@ def test_error_of_ours_is_one_line(monkeypatch, capsys):
         raise BrokerUnavailable("nobody there: start one")
 
     monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(entrypoint, "exit_now", sys.exit)
     with pytest.raises(SystemExit) as ended:
         cli.main()
 
@@ -193,6 +195,7 @@ def test_every_command_says_in_the_same_line_why_it_cannot_reach_the_broker(
     monkeypatch.setattr("contract.cluster.preflight.PATIENCE_S", 0.3)
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["nextwatch", *command])
+    monkeypatch.setattr(entrypoint, "exit_now", sys.exit)
     with pytest.raises(SystemExit) as ended:
         cli.main()
 
@@ -217,6 +220,7 @@ def test_the_id_of_a_user_is_asked_for_in_words():
 def test_a_stack_without_a_place_for_its_files_says_so_in_one_line(monkeypatch, capfd, command):
     """As root, too: there is no directory below a file."""
     monkeypatch.setattr(sys, "argv", ["nextwatch", *command, "--state-dir", "/dev/null/x"])
+    monkeypatch.setattr(entrypoint, "exit_now", sys.exit)
     with pytest.raises(SystemExit) as ended:
         cli.main()
 

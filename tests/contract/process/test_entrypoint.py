@@ -13,6 +13,7 @@ from contract.errors import ContractError
 from contract.process.entrypoint import log_failure, run_process
 from contract.process.exit_codes import ExitCode
 from contract.process.settings import KafkaSettings, ProcessSettings, QdrantSettings
+from contract.version import VERSION
 from nextwatch.embedded.process.plans import inherited
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +55,17 @@ def end(_environ):
     {ending}
 
 run_process("streams", end, description=None, settings=(ProcessSettings,))
+"""
+
+
+COMMAND = """
+from threading import Thread
+from nextwatch.commands import cli
+from tests.support import native_code
+
+Thread(target=native_code.stay, daemon=True).start()
+native_code.is_busy.wait()
+cli.main()
 """
 
 
@@ -143,3 +155,32 @@ def test_a_thread_that_opens_a_model_does_not_change_how_a_process_ends(ending, 
     told = run_python(str(program), cwd=tmp_path)
 
     assert (told.returncode, "terminate called" in told.stderr) == (code, False)
+
+
+def test_a_thread_that_opens_a_model_does_not_change_how_a_command_ends(tmp_path):
+    """The same for the command line, whose demo imports the console in a thread."""
+    pytest.importorskip("onnx", reason="the model is made by onnx, which comes with the trainer")
+    program = tmp_path / "program.py"
+    program.write_text(COMMAND)
+    told = run_python(str(program), "--version", cwd=tmp_path)
+
+    assert (told.returncode, "terminate called" in told.stderr) == (ExitCode.STOPPED, False)
+    assert told.stdout.strip() == VERSION
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_program_whose_last_words_are_lost_is_not_done(tmp_path):
+    """On a full disk they are lost at the end, when the buffer is written."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from contract.process.entrypoint import run_to_end\nrun_to_end('p', lambda: print('x'))\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, str(program)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            check=False,
+        )
+
+    assert ended.returncode == ExitCode.UNDONE
