@@ -1,6 +1,6 @@
-"""Keep a thread of this process in native code, which opens one model after the other."""
+"""Keep a thread of this process in native code, so that Python's end would fail."""
 
-from threading import Event
+from threading import Event, Thread
 from time import monotonic
 
 import onnxruntime
@@ -8,12 +8,15 @@ from onnx import TensorProto, helper
 
 BUSY_S = 1.5
 
-is_busy = Event()
-"""Is set once the first model is open."""
+
+def open_models() -> None:
+    """Open models in a thread for `BUSY_S` seconds; return once the first one is open."""
+    is_busy = Event()
+    Thread(target=_open_models, args=(is_busy,), daemon=True).start()
+    is_busy.wait()
 
 
-def stay() -> None:
-    """Open models for `BUSY_S` seconds."""
+def _open_models(is_busy: Event) -> None:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y])
     opset = helper.make_opsetid("", 17)

@@ -43,30 +43,20 @@ def run_python(*arguments, cwd, **env):
 
 PROGRAM = """
 import asyncio, sys
-from threading import Thread
 from contract.errors import ContractError
 from contract.process.entrypoint import run_process
 from contract.process.settings import ProcessSettings
-from tests.support import native_code
 
 def end(_environ):
-    Thread(target=native_code.stay, daemon=True).start()
-    native_code.is_busy.wait()
+    {begin}
     {ending}
 
 run_process("streams", end, description=None, settings=(ProcessSettings,))
 """
 
 
-COMMAND = """
-from threading import Thread
-from nextwatch.commands import cli
-from tests.support import native_code
-
-Thread(target=native_code.stay, daemon=True).start()
-native_code.is_busy.wait()
-cli.main()
-"""
+OPEN_MODELS = "from tests.support import native_code; native_code.open_models()"
+COMMAND = f"{OPEN_MODELS}; from nextwatch.commands import cli; cli.main()"
 
 
 @each_process
@@ -136,14 +126,25 @@ def test_a_failure_in_another_thread_is_one_fact_with_its_code(error, code, has_
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
-        ("return", ExitCode.STOPPED),
-        ("raise SystemExit(70)", ExitCode.FAILED),
         ("raise SystemExit(3)", 3),
         ("raise SystemExit('it has ended')", ExitCode.UNDONE),
         ("raise KeyboardInterrupt", 130),
         ("raise asyncio.CancelledError", ExitCode.FAILED),
         ("sys.stdout.close()", ExitCode.STOPPED),
         ("sys.stdout = None", ExitCode.STOPPED),
+    ],
+)
+def test_a_process_ends_by_its_own_code_however_it_ends(ending, code, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(begin="pass", ending=ending))
+    assert run_python(str(program), cwd=tmp_path).returncode == code
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("return", ExitCode.STOPPED),
+        ("raise SystemExit(70)", ExitCode.FAILED),
         ("raise ContractError('no right: grant it')", ExitCode.MISCONFIGURED),
     ],
 )
@@ -151,7 +152,7 @@ def test_a_thread_that_opens_a_model_does_not_change_how_a_process_ends(ending, 
     """Python's end under a thread in native code is a SIGABRT, whatever the process had done."""
     pytest.importorskip("onnx", reason="the model is made by onnx, which comes with the trainer")
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(ending=ending))
+    program.write_text(PROGRAM.format(begin=OPEN_MODELS, ending=ending))
     told = run_python(str(program), cwd=tmp_path)
 
     assert (told.returncode, "terminate called" in told.stderr) == (code, False)
